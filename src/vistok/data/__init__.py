@@ -1,0 +1,1 @@
+"""Images and token caches: sources, transforms, an index-driven loader."""

@@ -1,0 +1,35 @@
+"""Which images, and how they are prepared."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vistok.config import Config, execution
+
+Split = Literal["train", "val", "test"]
+
+
+class DataConfig(Config):
+    """A data set and its preparation.
+
+    `root` is where the files lie: the folder of one's own images for `folder`, else where downloads go.
+    It does not enter the fingerprint (the images' digest does).
+    """
+
+    dataset: Literal["fashion_mnist", "cifar10", "folder"] = "fashion_mnist"
+    root: str = execution("data", "folder of images, or where downloads are kept")
+    image_size: int = Field(default=28, ge=4)
+    channels: Literal[1, 3] = 1
+    # Training crops cover at least this share of the shorter side (1.0 = the centre crop, always).
+    crop_scale: float = Field(default=1.0, gt=0.0, le=1.0)
+    horizontal_flip: bool = False
+
+    @model_validator(mode="after")
+    def _native(self) -> "DataConfig":
+        native = {"fashion_mnist": (28, 1), "cifar10": (32, 3)}.get(self.dataset)
+        if native and (self.image_size, self.channels) != native:
+            raise ValueError(
+                f"{self.dataset} has images of {native[0]} pixels and {native[1]} channels, "
+                f"found image_size {self.image_size} and channels {self.channels}"
+            )
+        return self

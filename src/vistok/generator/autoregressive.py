@@ -1,0 +1,95 @@
+"""The class-conditional autoregressive transformer (CRT paper A.2; the Llama block of LlamaGen, QK-norm)."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vistok.generator.conditioning import ClassEmbedding
+from vistok.generator.config import AutoregressiveConfig, SamplingConfig
+from vistok.generator.decoding import sample_tokens
+from vistok.generator.interface import Generator
+from vistok.generator.kv_cache import KVCache
+from vistok.nn.rope import axial_table, with_class_token
+from vistok.nn.transformer import Block, init_transformer
+
+
+class AutoregressiveGenerator(Generator):
+    """Predicts token i from the class token and the tokens before i, in raster order."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(
+        self, config: AutoregressiveConfig, grid: tuple[int, int], codebook_size: int, num_classes: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = grid
+        self.num_tokens = grid[0] * grid[1]
+        self.codebook_size = codebook_size
+        self.num_classes = num_classes
+        self.classes = ClassEmbedding(num_classes, config.width, config.label_dropout)
+        self.token_embedding = nn.Embedding(codebook_size, config.width)
+        self.token_dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.num_heads, config.ffn_multiple, config.qk_norm, config.dropout)
+            for _ in range(config.depth)
+        )
+        self.norm = nn.RMSNorm(config.width, eps=1e-5)
+        self.head = nn.Linear(config.width, codebook_size, bias=False)
+        table = axial_table(*grid, config.width // config.num_heads)
+        # The last token is never an input.
+        cos, sin = with_class_token(table, config.class_token_rotary)
+        self.register_buffer("cos", cos[: self.num_tokens], persistent=False)
+        self.register_buffer("sin", sin[: self.num_tokens], persistent=False)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """All initial values: normal(0, 0.02), the head zero (loss at the start: ln K), norms one."""
+        init_transformer(self)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(
+        self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
+    ) -> Float[Tensor, "batch positions codes"]:
+        """Return logits for every position, given the true tokens before it (teacher forcing)."""
+        x = torch.cat([self.classes(labels)[:, None], self.token_embedding(tokens[:, :-1])], dim=1)
+        x = self.token_dropout(x)
+        for block in self.blocks:
+            x = block(x, self.cos, self.sin)
+        return self.head(self.norm(x))
+
+    def loss(
+        self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
+    ) -> Float[Tensor, "batch positions"]:
+        """Return nats per image and position."""
+        logits = self(tokens, labels).float()
+        return F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
+
+    def new_cache(self, batch: int) -> KVCache:
+        """Return an empty cache for `batch` sequences."""
+        head_dim = self.config.width // self.config.num_heads
+        return KVCache(
+            self.config.depth, batch, self.config.num_heads, self.num_tokens, head_dim, self.head.weight
+        )
+
+    def decode_one(
+        self, x: Float[Tensor, "batch new width"], cache: KVCache
+    ) -> Float[Tensor, "batch codes"]:
+        """Feed embedded inputs that follow the cached ones; return the logits of the next token."""
+        start, end = cache.length, cache.length + x.shape[1]
+        for block, layer in zip(self.blocks, cache.layers, strict=True):
+            x = block(x, self.cos[start:end], self.sin[start:end], layer)
+        return self.head(self.norm(x[:, -1]))
+
+    def sample(
+        self, labels: Int[Tensor, "batch"], image_ids: Int[Tensor, "batch"], sampling: SamplingConfig
+    ) -> Int[Tensor, "batch positions"]:
+        """Draw one grid per label, in evaluation mode; the mode is restored afterwards."""
+        training = self.training
+        self.eval()
+        try:
+            return sample_tokens(self, labels, image_ids, sampling)
+        finally:
+            self.train(training)

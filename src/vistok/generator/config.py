@@ -1,0 +1,59 @@
+"""Configs of stage 2: the transformer, and how it is sampled."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vistok.config import Config
+
+
+class AutoregressiveConfig(Config):
+    """A Llama-style class-conditional transformer over tokens (CRT paper A.2; LlamaGen).
+
+    The grid, the codebook size and the number of classes come from the token cache.
+    """
+
+    width: int = Field(default=768, ge=4)
+    depth: int = Field(default=12, ge=1)
+    num_heads: int = Field(default=12, ge=1)
+    ffn_multiple: int = Field(default=256, ge=1)
+    qk_norm: bool = True
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    label_dropout: float = Field(default=0.1, ge=0, lt=1)
+    class_token_rotary: Literal["identity", "zero"] = "identity"
+
+    @model_validator(mode="after")
+    def _heads(self) -> "AutoregressiveConfig":
+        if self.width % self.num_heads or (self.width // self.num_heads) % 4:
+            raise ValueError(
+                f"width / num_heads must be a multiple of 4 (2-D rotary positions), found {self.width} / {self.num_heads}"
+            )
+        return self
+
+
+# Heads, layers and width of the paper's Table 2, by millions of parameters at 16,384 codes, 1,000 classes.
+PAPER_SIZES: dict[str, tuple[int, int, int]] = {
+    "52m": (10, 6, 640),
+    "81m": (11, 9, 704),
+    "111m": (12, 12, 768),
+    "212m": (14, 18, 896),
+    "343m": (16, 24, 1024),
+    "517m": (18, 30, 1152),
+    "775m": (20, 36, 1280),
+}
+
+
+def paper_size(name: str) -> AutoregressiveConfig:
+    """Return one of the paper's seven sizes ("52m" ... "775m")."""
+    heads, depth, width = PAPER_SIZES[name]
+    return AutoregressiveConfig(width=width, depth=depth, num_heads=heads)
+
+
+class SamplingConfig(Config):
+    """Guidance, then temperature, top-k and top-p in that order, then Gumbel noise and the arg-max."""
+
+    guidance_scale: float = Field(default=1.0, ge=0)
+    temperature: float = Field(default=1.0, ge=0)
+    top_k: int | None = Field(default=None, ge=1)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int = 0

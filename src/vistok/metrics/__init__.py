@@ -1,0 +1,1 @@
+"""Scores: tensors in, numbers out. Every score names its protocol and its treatment."""

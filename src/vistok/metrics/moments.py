@@ -1,0 +1,66 @@
+"""Streaming mean and covariance in float64; mergeable (Chan, Golub, LeVeque 1979)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean (features) and scatter (features features): the sum of squared deviations."""
+
+    count: int
+    mean: np.ndarray
+    scatter: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> "Moments":
+        """Return the moments of (samples, features); raises ValueError for non-finite values."""
+        x = np.asarray(features, dtype=np.float64)
+        if x.ndim != 2 or not np.isfinite(x).all():
+            raise ValueError(f"features must be finite (samples, features), found shape {x.shape}")
+        mean = x.mean(axis=0)
+        centred = x - mean
+        return cls(len(x), mean, centred.T @ centred)
+
+    @classmethod
+    def empty(cls, dim: int) -> "Moments":
+        """Return the moments of no sample."""
+        return cls(0, np.zeros(dim), np.zeros((dim, dim)))
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Return the moments of both sets together."""
+        count = self.count + other.count
+        if count == 0:
+            return self
+        delta = other.mean - self.mean
+        mean = self.mean + delta * (other.count / count)
+        scatter = self.scatter + other.scatter + np.outer(delta, delta) * (self.count * other.count / count)
+        return Moments(count, mean, scatter)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Unbiased covariance; raises ValueError below two samples."""
+        if self.count < 2:
+            raise ValueError(f"a covariance needs at least 2 samples, found {self.count}")
+        return self.scatter / (self.count - 1)
+
+
+def merge_all(parts: Sequence[Moments]) -> Moments:
+    """Return the moments of all parts together."""
+    total = Moments.empty(len(parts[0].mean))
+    for part in parts:
+        total = total.merge(part)
+    return total
+
+
+def leave_one_out(parts: Sequence[Moments]) -> list[Moments]:
+    """Return, for each part, the moments of all the others."""
+    empty = Moments.empty(len(parts[0].mean))
+    before, after = [empty], [empty]
+    for part in parts[:-1]:
+        before.append(before[-1].merge(part))
+    for part in reversed(parts[1:]):
+        after.append(after[-1].merge(part))
+    return [b.merge(a) for b, a in zip(before, reversed(after), strict=True)]

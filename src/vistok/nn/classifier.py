@@ -1,0 +1,82 @@
+"""A small convolutional classifier: the evaluator's features, and the perceptual network's."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vistok.config import Config
+
+
+class ClassifierConfig(Config):
+    """Stages of (conv, norm, ReLU) x `convs_per_stage`, each but the first halving the image."""
+
+    kind: Literal["classifier"] = "classifier"
+    image_size: int = 28
+    in_channels: int = 1
+    num_classes: int = 10
+    stage_channels: tuple[int, ...] = (32, 64, 128)
+    convs_per_stage: int = 2
+    feature_dim: int = 64
+    dropout: float = 0.2
+
+
+class Classifier(nn.Module):
+    """Images (batch channels height width, in [-1, 1]) to class logits.
+
+    `features` are the values before the last ReLU: smooth, with none of them dead, which a Fréchet
+    distance needs. `stage_activations` are what a perceptual loss compares.
+    """
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = (config.in_channels, *config.stage_channels)
+        self.stages = nn.ModuleList(
+            _stage(channels[i], channels[i + 1], config.convs_per_stage, stride=1 if i == 0 else 2)
+            for i in range(len(config.stage_channels))
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.feature = nn.Linear(config.stage_channels[-1], config.feature_dim)
+        self.head = nn.Linear(config.feature_dim, config.num_classes)
+
+    def stage_activations(self, images: Float[Tensor, "batch channels height width"]) -> list[Tensor]:
+        """Return the output of every stage, from fine to coarse."""
+        activations = []
+        x = images
+        for stage in self.stages:
+            x = stage(x)
+            activations.append(x)
+        return activations
+
+    def features(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
+        """Return the features before the last ReLU."""
+        pooled = self.stage_activations(images)[-1].mean(dim=(2, 3))
+        return self.feature(self.dropout(pooled))
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
+        """Return class logits."""
+        return self.head(F.relu(self.features(images)))
+
+
+def _stage(in_channels: int, out_channels: int, num_convs: int, stride: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for i in range(num_convs):
+        first = i == 0
+        layers += [
+            nn.Conv2d(
+                in_channels if first else out_channels, out_channels, 3, stride if first else 1, 1, bias=False
+            ),
+            # Not batch norm: the same image has the same features whatever its batch, in either mode.
+            nn.GroupNorm(min(8, out_channels), out_channels),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*layers)
+
+
+def share_of_dead_features(features: Float[Tensor, "batch features"]) -> float:
+    """Return the share of features that stay at or below zero, or never vary, over these images."""
+    dead = (features.amax(dim=0) <= 0) | (features.std(dim=0) < 1e-6)
+    return float(dead.to(torch.float32).mean())

@@ -1,0 +1,115 @@
+"""The Llama block as LlamaGen uses it, with QK-norm: stage 2 and the causal regularizer share it."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vistok.nn.rope import apply_rotary
+
+INIT_STD = 0.02
+
+
+def feed_forward_width(width: int, multiple: int) -> int:
+    """Return the SwiGLU hidden width: 8/3 of `width`, rounded up to `multiple` (Llama's rule)."""
+    hidden = int(8 * width / 3)
+    return multiple * ((hidden + multiple - 1) // multiple)
+
+
+@runtime_checkable
+class LayerCache(Protocol):
+    """Keys and values of earlier positions, for one layer."""
+
+    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Append (batch heads new head_dim) and return all keys and values so far."""
+
+
+class Attention(nn.Module):
+    """Causal multi-head self-attention, one fused projection, no biases.
+
+    With `qk_norm`, queries and keys pass a layer norm over each head's dimensions (learned scale,
+    no bias) before the rotary turn (ViT-22B; CRT paper, A.2).
+    """
+
+    def __init__(self, width: int, num_heads: int, qk_norm: bool = True) -> None:
+        super().__init__()
+        if width % num_heads:
+            raise ValueError(f"width {width} is not a multiple of num_heads {num_heads}")
+        self.num_heads = num_heads
+        self.head_dim = width // num_heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.query_norm = nn.LayerNorm(self.head_dim, bias=False) if qk_norm else nn.Identity()
+        self.key_norm = nn.LayerNorm(self.head_dim, bias=False) if qk_norm else nn.Identity()
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch positions width"],
+        cos: Float[Tensor, "positions pairs"],
+        sin: Float[Tensor, "positions pairs"],
+        cache: LayerCache | None = None,
+    ) -> Float[Tensor, "batch positions width"]:
+        """Attend to this position and earlier ones, the cached ones included."""
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(2)
+        query = apply_rotary(self.query_norm(query).transpose(1, 2), cos, sin)
+        key = apply_rotary(self.key_norm(key).transpose(1, 2), cos, sin)
+        value = value.transpose(1, 2)
+        if cache is not None:
+            key, value = cache.update(key, value)
+        y = _causal_attention(query, key, value)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+def _causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    queries, keys = query.shape[2], key.shape[2]
+    if queries == 1:  # the newest position sees everything
+        return F.scaled_dot_product_attention(query, key, value)
+    if queries == keys:
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    mask = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward layer: down(silu(gate(x)) * up(x)), no biases."""
+
+    def __init__(self, width: int, ffn_multiple: int) -> None:
+        super().__init__()
+        hidden = feed_forward_width(width, ffn_multiple)
+        self.gate = nn.Linear(width, hidden, bias=False)
+        self.up = nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., width) to (..., width)."""
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; dropout acts on both residual branches."""
+
+    def __init__(
+        self, width: int, num_heads: int, ffn_multiple: int = 256, qk_norm: bool = True, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(width, eps=1e-5)
+        self.attention = Attention(width, num_heads, qk_norm)
+        self.feed_forward_norm = nn.RMSNorm(width, eps=1e-5)
+        self.feed_forward = SwiGLU(width, ffn_multiple)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """Map (batch, positions, width) to the same shape."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), cos, sin, cache))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+def init_transformer(module: nn.Module) -> None:
+    """Give every linear and embedding weight below `module` a normal(0, 0.02) start; biases zero."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Embedding):
+            nn.init.normal_(layer.weight, std=INIT_STD)
+        if isinstance(layer, nn.Linear) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)

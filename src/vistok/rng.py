@@ -1,0 +1,100 @@
+"""Randomness as a function of (seed, stream, index...): no hidden global state, no rank.
+
+`derive_seed` mixes names and integers into one seed. `uniform_grid` is counter-based: the number at
+(seed, image, position, code) is the same whatever the batch, the device or the order of the calls.
+"""
+
+import hashlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    import torch
+
+# SplitMix64 (Steele, Lea, Flood 2014), written as signed 64-bit integers for torch.
+_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
+_MIX1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MIX2 = 0x94D049BB133111EB - (1 << 64)
+
+
+def derive_seed(seed: int, *stream: str | int) -> int:
+    """Return a 63-bit seed that depends on every part, and on nothing else."""
+    text = "\x1f".join(str(part) for part in (seed, *stream))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def numpy_generator(seed: int, *stream: str | int) -> "np.random.Generator":
+    """Return a NumPy generator for this stream."""
+    import numpy as np
+
+    return np.random.Generator(np.random.Philox(derive_seed(seed, *stream)))
+
+
+def torch_generator(seed: int, *stream: str | int) -> "torch.Generator":
+    """Return a CPU torch generator for this stream."""
+    import torch
+
+    return torch.Generator().manual_seed(derive_seed(seed, *stream))
+
+
+def reseed_global(seed: int, *stream: str | int) -> None:
+    """Seed torch's global generators, which dropout reads, for this stream."""
+    import torch
+
+    torch.manual_seed(derive_seed(seed, *stream))
+
+
+@contextmanager
+def seeded_init(seed: int, *stream: str | int) -> "Iterator[None]":
+    """Run a block (making a module) under a seed of its own, and leave the global generator as it was."""
+    import torch
+
+    state = torch.get_rng_state()
+    torch.manual_seed(derive_seed(seed, *stream))
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+def uniform_grid(seed: int, image_ids: "torch.Tensor", position: int, count: int) -> "torch.Tensor":
+    """Return float32 uniforms in (0, 1), shape (images, count), keyed by (seed, image, position, column)."""
+    import torch
+
+    key = _mix(image_ids.to(torch.int64) * _GAMMA + _signed(derive_seed(seed, "gumbel")))
+    key = _mix(key + _signed(position + 1) * _MIX1)
+    columns = torch.arange(1, count + 1, device=image_ids.device, dtype=torch.int64) * _GAMMA
+    bits = _mix(key[:, None] + columns[None, :])
+    # The 24 highest bits, centred in their cells: never 0, never 1.
+    return (_shift(bits, 40).to(torch.float32) + 0.5) * 2.0**-24
+
+
+def gumbel_grid(seed: int, image_ids: "torch.Tensor", position: int, count: int) -> "torch.Tensor":
+    """Return standard Gumbel noise, shape (images, count), keyed like `uniform_grid`."""
+    uniform = uniform_grid(seed, image_ids, position, count)
+    return uniform.log_().neg_().log_().neg_()
+
+
+def _signed(value: int) -> int:
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _shift(x: "torch.Tensor", bits: int) -> "torch.Tensor":
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: "torch.Tensor") -> "torch.Tensor":
+    x = (x ^ _shift(x, 30)) * _MIX1
+    x = (x ^ _shift(x, 27)) * _MIX2
+    return x ^ _shift(x, 31)
+
+
+def stable_choice(seed: int, stream: str, population: int, count: int) -> Any:
+    """Return `count` different integers below `population`, as a sorted array, fixed by seed and stream."""
+    import numpy as np
+
+    return np.sort(numpy_generator(seed, stream).permutation(population)[:count])

@@ -1,0 +1,155 @@
+"""Configs of stage 1: network, quantizer, losses, causal regularizer."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from vistok.config import Config
+from vistok.units import Duration, percent
+
+
+class ConvNetConfig(Config):
+    """One side (encoder or decoder) of the taming / LlamaGen network.
+
+    Each multiplier is a level; between levels the image is halved. The defaults are the f16 network
+    of the CRT paper (A.1). The decoder has one residual block more per level than it says here.
+    """
+
+    channels: int = Field(default=128, ge=1)
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    num_res_blocks: int = Field(default=2, ge=1)
+    attention_resolutions: tuple[int, ...] = (16,)
+    norm_groups: int = Field(default=32, ge=1)
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "ConvNetConfig":
+        if self.channels % self.norm_groups:
+            raise ValueError(f"channels {self.channels} is not a multiple of norm_groups {self.norm_groups}")
+        return self
+
+    @property
+    def downsample(self) -> int:
+        """Pixels per token side."""
+        return int(2 ** (len(self.multipliers) - 1))
+
+
+class VQConfig(Config):
+    """Learned codebook, cosine look-up (CRT paper A.1; ViT-VQGAN; LlamaGen)."""
+
+    kind: Literal["vq"] = "vq"
+    codebook_size: int = Field(default=16_384, ge=2)
+    code_dim: int = Field(default=8, ge=1)
+    commitment_weight: float = Field(default=0.25, ge=0)
+    # Replace a code that no latent chose for this many steps by a latent of the batch (None: never).
+    restart_after: int | None = Field(default=None, ge=1)
+
+
+class FSQConfig(Config):
+    """Finite scalar quantization (Mentzer et al. 2023, arXiv 2309.15505): no learned codebook."""
+
+    kind: Literal["fsq"] = "fsq"
+    levels: tuple[int, ...] = (8, 8, 8, 5, 5)
+
+    @model_validator(mode="after")
+    def _levels(self) -> "FSQConfig":
+        if not self.levels or min(self.levels) < 2:
+            raise ValueError(f"levels must be integers >= 2, found {self.levels}")
+        return self
+
+    @property
+    def codebook_size(self) -> int:
+        """Product of the levels."""
+        return math.prod(self.levels)
+
+    @property
+    def code_dim(self) -> int:
+        """One dimension per level."""
+        return len(self.levels)
+
+
+class TokenizerConfig(Config):
+    """A convolutional tokenizer. The defaults are the full-size f16 tokenizer of the CRT paper."""
+
+    image_size: int = Field(default=256, ge=4)
+    in_channels: Literal[1, 3] = 3
+    latent_channels: int = Field(default=256, ge=1)
+    encoder: ConvNetConfig = ConvNetConfig()
+    decoder: ConvNetConfig = ConvNetConfig()
+    quantizer: Annotated[VQConfig | FSQConfig, Field(discriminator="kind")] = VQConfig()
+
+    @model_validator(mode="after")
+    def _sides_agree(self) -> "TokenizerConfig":
+        f = self.encoder.downsample
+        if f != self.decoder.downsample:
+            raise ValueError(f"encoder halves to 1/{f}, decoder doubles {self.decoder.downsample}-fold; they must agree")
+        if self.image_size % f:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of the downsampling {f}")
+        return self
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Token grid (height, width) at `image_size`."""
+        side = self.image_size // self.encoder.downsample
+        return side, side
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens per image at `image_size`."""
+        return self.grid[0] * self.grid[1]
+
+
+class PerceptualConfig(Config):
+    """`fashion`: the small shipped network, for 28x28 grey images. `lpips`: LPIPS on VGG-16, for photographs."""
+
+    network: Literal["fashion", "lpips"] = "fashion"
+    weight: float = Field(default=1.0, ge=0)
+    # VGG-16 weights (torchvision's file) for `lpips`; None: torchvision's download or its cache.
+    vgg_file: str | None = None
+
+
+class AdversarialConfig(Config):
+    """PatchGAN phase with hinge losses; weight 0 until `start`, then a cosine ramp (CRT paper A.1)."""
+
+    weight: float = Field(default=0.5, ge=0)
+    start: Duration = percent(10)
+    ramp: Duration = percent(1)
+    channels: int = Field(default=64, ge=1)
+    num_layers: int = Field(default=3, ge=1)
+
+
+class LossConfig(Config):
+    """Weights of the reconstruction losses (CRT paper A.1, equation 1)."""
+
+    pixel_weight: float = Field(default=1.0, ge=0)
+    quantizer_weight: float = Field(default=1.0, ge=0)
+    perceptual: PerceptualConfig | None = PerceptualConfig()
+    adversarial: AdversarialConfig | None = None
+
+
+Variant = Literal["l2_pre", "l2_post", "ce_post", "l2_pre_normalized"]
+DEFAULT_WEIGHT: dict[str, float] = {"l2_pre": 4.0, "l2_post": 4.0, "ce_post": 0.03, "l2_pre_normalized": 4.0}
+
+
+class CRTConfig(Config):
+    """The causal regularizer (CRT paper 3.6 and A.1).
+
+    `l2_pre` is the paper's. `l2_post` and `ce_post` reach the encoder only through the
+    straight-through estimator. `l2_pre_normalized` is ours: divided by the targets' batch variance.
+    `weight` None takes the variant's own: 4, 4, 0.03, 4.
+    """
+
+    variant: Variant = "l2_pre"
+    weight: float | None = Field(default=None, ge=0)
+    num_layers: int = Field(default=2, ge=1)
+    width: int = Field(default=1280, ge=4)
+    num_heads: int = Field(default=20, ge=1)
+    ffn_multiple: int = Field(default=256, ge=1)
+    ramp: Duration = Duration(value=1000, unit="steps")
+    detach_target: bool = False
+    weight_decay: float = Field(default=0.1, ge=0)
+
+    @property
+    def full_weight(self) -> float:
+        """The weight after the ramp."""
+        return DEFAULT_WEIGHT[self.variant] if self.weight is None else self.weight

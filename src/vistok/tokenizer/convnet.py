@@ -1,0 +1,153 @@
+"""Convolutional encoder and decoder of the taming / LlamaGen family (CRT paper A.1)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vistok.tokenizer.config import ConvNetConfig
+
+
+class ResBlock(nn.Module):
+    """Two (norm, swish, 3x3 conv) and a skip, 1x1 where the channels change."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm_groups: int) -> None:
+        super().__init__()
+        self.norm1 = _norm(in_channels, norm_groups)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = _norm(out_channels, norm_groups)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        same = in_channels == out_channels
+        self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, in_channels, h, w) to (batch, out_channels, h, w)."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return self.skip(x) + h
+
+
+class SpatialAttention(nn.Module):
+    """Single-head attention over all pixels, with a skip."""
+
+    def __init__(self, channels: int, norm_groups: int) -> None:
+        super().__init__()
+        self.norm = _norm(channels, norm_groups)
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.key = nn.Conv2d(channels, channels, 1)
+        self.value = nn.Conv2d(channels, channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, h, w) to the same shape."""
+        h = self.norm(x)
+        query, key, value = (p(h).flatten(2).transpose(1, 2) for p in (self.query, self.key, self.value))
+        mixed = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
+        return x + self.out(mixed.transpose(1, 2).reshape(x.shape))
+
+
+class Downsample(nn.Module):
+    """3x3 conv of stride 2, padded below and on the right."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Halve height and width."""
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Nearest neighbour, then a 3x3 conv."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Double height and width."""
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Encoder(nn.Module):
+    """Images to a grid of latents, 1 / downsample of their size."""
+
+    def __init__(self, config: ConvNetConfig, image_size: int, in_channels: int, latent_channels: int) -> None:
+        super().__init__()
+        channels, resolution = config.channels, image_size
+        self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.levels = nn.ModuleList()
+        for i, multiplier in enumerate(config.multipliers):
+            level, out_channels = [], config.channels * multiplier
+            for _ in range(config.num_res_blocks):
+                level += _block(channels, out_channels, resolution, config)
+                channels = out_channels
+            if i < len(config.multipliers) - 1:
+                level.append(Downsample(channels))
+                resolution //= 2
+            self.levels.append(nn.Sequential(*level))
+        self.middle = _middle(channels, config)
+        self.norm_out = _norm(channels, config.norm_groups)
+        self.conv_out = nn.Conv2d(channels, latent_channels, 3, padding=1)
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch latent rows columns"]:
+        """Return latents (batch, latent_channels, height / f, width / f)."""
+        x = self.conv_in(images)
+        for level in self.levels:
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(self.middle(x))))
+
+
+class Decoder(nn.Module):
+    """A grid of latents to images; one residual block more per level than the encoder."""
+
+    def __init__(self, config: ConvNetConfig, image_size: int, out_channels: int, latent_channels: int) -> None:
+        super().__init__()
+        channels = config.channels * config.multipliers[-1]
+        resolution = image_size // config.downsample
+        self.conv_in = nn.Conv2d(latent_channels, channels, 3, padding=1)
+        self.middle = _middle(channels, config)
+        self.levels = nn.ModuleList()
+        for i, multiplier in reversed(list(enumerate(config.multipliers))):
+            level, level_channels = [], config.channels * multiplier
+            for _ in range(config.num_res_blocks + 1):
+                level += _block(channels, level_channels, resolution, config)
+                channels = level_channels
+            if i > 0:
+                level.append(Upsample(channels))
+                resolution *= 2
+            self.levels.append(nn.Sequential(*level))
+        self.norm_out = _norm(channels, config.norm_groups)
+        self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """The weight whose gradients an adaptive adversarial weight compares."""
+        return self.conv_out.weight
+
+    def forward(self, latents: Float[Tensor, "batch latent rows columns"]) -> Float[Tensor, "batch channels height width"]:
+        """Return images, near [-1, 1] and not clipped."""
+        x = self.middle(self.conv_in(latents))
+        for level in self.levels:
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(x)))
+
+
+def _norm(channels: int, groups: int) -> nn.GroupNorm:
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+def _block(in_channels: int, out_channels: int, resolution: int, config: ConvNetConfig) -> list[nn.Module]:
+    layers: list[nn.Module] = [ResBlock(in_channels, out_channels, config.norm_groups)]
+    if resolution in config.attention_resolutions:
+        layers.append(SpatialAttention(out_channels, config.norm_groups))
+    return layers
+
+
+def _middle(channels: int, config: ConvNetConfig) -> nn.Sequential:
+    return nn.Sequential(
+        ResBlock(channels, channels, config.norm_groups),
+        SpatialAttention(channels, config.norm_groups),
+        ResBlock(channels, channels, config.norm_groups),
+    )

@@ -1,0 +1,30 @@
+"""The named, weighted sum of stage 1 (CRT paper A.1, equation 1)."""
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vistok.tokenizer.config import LossConfig
+from vistok.tokenizer.model import TokenizerOutput
+
+
+def reconstruction_terms(
+    output: TokenizerOutput, images: Tensor, config: LossConfig, perceptual: nn.Module | None
+) -> dict[str, Tensor]:
+    """Return the weighted terms, to be added: pixel (squared error, mean), perceptual, quantizer's."""
+    terms = {"pixel_loss": config.pixel_weight * F.mse_loss(output.reconstruction.float(), images)}
+    if perceptual is not None and config.perceptual is not None:
+        terms["perceptual_loss"] = config.perceptual.weight * perceptual(output.reconstruction, images)
+    for name, loss in output.quantized.losses.items():
+        terms[name] = config.quantizer_weight * loss
+    return terms
+
+
+def cosine_ramp(step: int, start: int, length: int) -> float:
+    """Return 0 until `start`, then a half cosine up to 1 over `length` steps, then 1."""
+    if step < start:
+        return 0.0
+    if step >= start + length:
+        return 1.0
+    return 0.5 - 0.5 * math.cos(math.pi * (step - start) / length)

@@ -1,0 +1,74 @@
+"""The convolutional tokenizer: encoder, quantizer, decoder. Nothing here is for training only."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vistok.errors import UserError
+from vistok.tokenizer.config import TokenizerConfig
+from vistok.tokenizer.convnet import Decoder, Encoder
+from vistok.tokenizer.interface import TokenGrid, Tokenizer
+from vistok.tokenizer.quantizers import QuantizerOutput, build_quantizer
+
+
+@dataclass
+class TokenizerOutput:
+    """Reconstructions (batch channels height width) and the quantizer's output (batch positions ...)."""
+
+    reconstruction: Tensor
+    quantized: QuantizerOutput
+
+
+class ConvTokenizer(Tokenizer):
+    """Tokenizer of the taming / LlamaGen family; runs at any size that is a multiple of its downsampling."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder, config.image_size, config.in_channels, config.latent_channels)
+        self.quantizer = build_quantizer(config.quantizer)
+        self.pre_quantizer = nn.Conv2d(config.latent_channels, self.quantizer.code_dim, 1)
+        self.post_quantizer = nn.Conv2d(self.quantizer.code_dim, config.latent_channels, 1)
+        self.decoder = Decoder(config.decoder, config.image_size, config.in_channels, config.latent_channels)
+        self.token_grid = TokenGrid(*config.grid)
+        self.codebook_size = self.quantizer.codebook_size
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> TokenizerOutput:
+        """Encode, quantize and decode a training batch."""
+        z_e, grid = self.to_latents(images)
+        quantized = self.quantizer(z_e)
+        return TokenizerOutput(self.to_images(quantized.z_q, grid), quantized)
+
+    @torch.inference_mode()
+    def encode(self, images: Float[Tensor, "batch channels height width"]) -> Int[Tensor, "batch positions"]:
+        """Map images in [-1, 1] to tokens. Raises UserError for a size or channel count that does not fit."""
+        f, channels = self.config.encoder.downsample, self.config.in_channels
+        if images.shape[1] != channels or images.shape[2] % f or images.shape[3] % f:
+            raise UserError(
+                f"images {tuple(images.shape)}: this tokenizer takes (batch, {channels}, height, width) "
+                f"with height and width multiples of {f}"
+            )
+        return self.quantizer(self.to_latents(images)[0]).indices
+
+    @torch.inference_mode()
+    def decode(
+        self, tokens: Int[Tensor, "batch positions"], grid: TokenGrid | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Map tokens to images. Raises UserError for a count or a value that does not fit."""
+        grid = grid or self.token_grid
+        if tokens.shape[1] != grid.num_tokens:
+            raise UserError(f"tokens {tuple(tokens.shape)}: grid {tuple(grid)} has {grid.num_tokens} positions")
+        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.codebook_size:
+            raise UserError(f"tokens must lie in 0...{self.codebook_size - 1}, found {tokens.min()}...{tokens.max()}")
+        return self.to_images(self.quantizer.indices_to_codes(tokens), grid)
+
+    def to_latents(self, images: Tensor) -> tuple[Tensor, TokenGrid]:
+        """Return encoder outputs before quantization, (batch positions code_dim), and their grid."""
+        z_e = self.pre_quantizer(self.encoder(images))
+        return z_e.flatten(2).transpose(1, 2), TokenGrid(*z_e.shape[2:])
+
+    def to_images(self, codes: Tensor, grid: TokenGrid) -> Tensor:
+        """Decode code vectors (batch positions code_dim)."""
+        return self.decoder(self.post_quantizer(codes.transpose(1, 2).unflatten(2, tuple(grid))))

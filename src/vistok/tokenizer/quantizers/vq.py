@@ -1,0 +1,85 @@
+"""Vector quantization by cosine look-up, with a codebook that learns by gradient.
+
+Latents and codes are compared on the unit sphere, as in ViT-VQGAN and LlamaGen (CRT paper A.1).
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vistok.rng import torch_generator
+from vistok.tokenizer.config import VQConfig
+from vistok.tokenizer.quantizers.base import Quantizer, QuantizerOutput, in_float32, straight_through
+
+# Similarities that are held at once: 64 MB in float32, whatever the numbers of vectors and codes.
+LOOKUP_ELEMENTS = 2**24
+
+
+def nearest_codes(
+    latents: Float[Tensor, "vectors dim"], codebook: Float[Tensor, "codes dim"]
+) -> Int[Tensor, "vectors"]:
+    """Return the code of greatest inner product for each vector, in chunks; ties go to the lowest number."""
+    rows = max(1, LOOKUP_ELEMENTS // len(codebook))
+    return torch.cat([(chunk @ codebook.T).argmax(dim=1) for chunk in latents.split(rows)])
+
+
+class VQ(Quantizer):
+    """Unit-norm codebook of `codebook_size` vectors in `code_dim` dimensions."""
+
+    used: Tensor
+    steps_unused: Tensor
+    recent: Tensor
+
+    def __init__(self, config: VQConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.codebook_size = config.codebook_size
+        self.code_dim = config.code_dim
+        # Uniform directions: LlamaGen's uniform(+-1/K), normalised, starts in the same place but for corners.
+        self.codebook = nn.Parameter(F.normalize(torch.randn(config.codebook_size, config.code_dim), dim=-1))
+        if config.restart_after is not None:
+            self.register_buffer("used", torch.zeros(config.codebook_size, dtype=torch.bool))
+            self.register_buffer("steps_unused", torch.zeros(config.codebook_size, dtype=torch.int64))
+            self.register_buffer("recent", torch.zeros(0), persistent=False)
+
+    def forward(self, z_e: Float[Tensor, "*batch dim"]) -> QuantizerOutput:
+        """Quantize; the losses are codebook (VQ-VAE) and commitment, means over all dimensions."""
+        with in_float32(z_e):
+            latents = F.normalize(z_e.float(), dim=-1)
+            indices = self.codes_to_indices(latents.detach())
+            codes = self.indices_to_codes(indices)
+            losses = {
+                "codebook_loss": F.mse_loss(codes, latents.detach()),
+                "commitment_loss": self.config.commitment_weight * F.mse_loss(latents, codes.detach()),
+            }
+            z_q = straight_through(latents, codes)
+        if self.training and self.config.restart_after is not None:
+            self.used[indices.flatten()] = True
+            self.recent = latents.detach().flatten(0, -2)
+        statistics = {"quantization_error": losses["codebook_loss"].detach() * self.code_dim}
+        return QuantizerOutput(latents, z_q, indices, losses, statistics)
+
+    def indices_to_codes(self, indices: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
+        """Return unit-norm codes."""
+        return F.normalize(F.embedding(indices, self.codebook).float(), dim=-1)
+
+    @torch.no_grad()
+    def codes_to_indices(self, codes: Float[Tensor, "*batch dim"]) -> Int[Tensor, "*batch"]:
+        """Return the number of the code nearest in angle."""
+        codebook = F.normalize(self.codebook.float(), dim=-1)
+        return nearest_codes(codes.float().reshape(-1, self.code_dim), codebook).view(codes.shape[:-1])
+
+    @torch.no_grad()
+    def after_step(self, generator_seed: int, step: int) -> None:
+        """Replace codes that were not chosen for `restart_after` steps by latents of the last batch."""
+        if self.config.restart_after is None or self.recent.numel() == 0:
+            return
+        self.steps_unused = torch.where(self.used, 0, self.steps_unused + 1)
+        self.used.zero_()
+        dead = torch.nonzero(self.steps_unused >= self.config.restart_after).flatten()
+        if len(dead):
+            generator = torch_generator(generator_seed, "restart", step)
+            chosen = torch.randint(len(self.recent), (len(dead),), generator=generator)
+            self.codebook[dead] = self.recent[chosen.to(self.recent.device)]
+            self.steps_unused[dead] = 0

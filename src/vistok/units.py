@@ -1,0 +1,112 @@
+"""Durations with a unit ("1500 steps", "40 epochs", "1e15 flops"), turned into steps once."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import model_serializer, model_validator
+
+from vistok.config import Config
+
+Unit = Literal["steps", "images", "epochs", "tokens", "flops", "percent"]
+UNITS: tuple[str, ...] = Unit.__args__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the units of a run amount to.
+
+    `flops_per_step` lists (from this step on, FLOPs of one step): the cost changes where a phase
+    begins. `total_steps` is needed for percentages only.
+    """
+
+    batch_size: int
+    num_images: int
+    tokens_per_image: int = 1
+    flops_per_step: Sequence[tuple[int, float]] = ()
+    total_steps: int = 0
+
+
+class Duration(Config):
+    """A length of training, written as "<number> <unit>"; units: steps, images, epochs, tokens, flops.
+
+    "percent" (of the whole run) is for parts of a run: warm-up, ramps, starts.
+    """
+
+    value: float
+    unit: Unit
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, data: Any) -> Any:
+        if not isinstance(data, str):
+            return data
+        match = re.fullmatch(r"\s*([0-9.eE+_-]+)\s+([a-z]+)\s*", data)
+        if match is None or match[2] not in UNITS:
+            raise ValueError(f'{data!r} is not a duration; write "<number> <unit>", unit one of {", ".join(UNITS)}')
+        try:
+            return {"value": float(match[1]), "unit": match[2]}
+        except ValueError:
+            raise ValueError(f"{match[1]!r} in the duration {data!r} is not a number") from None
+
+    @model_validator(mode="after")
+    def _positive(self) -> "Duration":
+        if not math.isfinite(self.value) or self.value < 0:
+            raise ValueError(f"a duration is a finite number >= 0, found {self.value}")
+        return self
+
+    @model_serializer
+    def _to_text(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return f"{self.value:.10g} {self.unit}"
+
+    def to_steps(self, scale: Scale) -> int:
+        """Return the whole number of optimizer steps; FLOPs are rounded down, the others up."""
+        per_step = {
+            "steps": 1.0,
+            "images": scale.batch_size,
+            "epochs": scale.batch_size / max(scale.num_images, 1),
+            "tokens": scale.batch_size * scale.tokens_per_image,
+            "percent": 100.0 / max(scale.total_steps, 1),
+        }
+        if self.unit == "flops":
+            return steps_for_flops(self.value, scale.flops_per_step)
+        return math.ceil(self.value / per_step[self.unit] - 1e-9)
+
+
+def steps(count: int) -> Duration:
+    """Return a duration in optimizer steps."""
+    return Duration(value=float(count), unit="steps")
+
+
+def percent(share: float) -> Duration:
+    """Return a duration as a share of the run, in percent."""
+    return Duration(value=float(share), unit="percent")
+
+
+def total_flops(num_steps: int, flops_per_step: Sequence[tuple[int, float]]) -> float:
+    """Return the training FLOPs of the first `num_steps` steps."""
+    total = 0.0
+    for (start, flops), end in zip(flops_per_step, _ends(flops_per_step, num_steps), strict=True):
+        total += flops * max(0, min(end, num_steps) - start)
+    return total
+
+
+def steps_for_flops(budget: float, flops_per_step: Sequence[tuple[int, float]]) -> int:
+    """Return the most steps that cost no more than `budget` FLOPs."""
+    spent = 0.0
+    for (start, flops), end in zip(flops_per_step, _ends(flops_per_step, None), strict=True):
+        # A hair of slack, so that a budget equal to a whole number of steps is that number.
+        affordable = math.floor((budget - spent) / flops + 1e-6)
+        if end is None or start + affordable < end:
+            return start + max(affordable, 0)
+        spent += flops * (end - start)
+    raise ValueError("flops_per_step is empty: FLOPs cannot be turned into steps")
+
+
+def _ends(flops_per_step: Sequence[tuple[int, float]], last: Any) -> list[Any]:
+    return [start for start, _ in flops_per_step[1:]] + [last]
