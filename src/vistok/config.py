@@ -44,18 +44,17 @@ def execution(default: Any, description: str = "") -> Any:
 
 def science(config: Config) -> dict[str, Any]:
     """Return the half of a config that decides the result, as plain JSON values."""
+    dumped = config.model_dump(mode="json")
     kept: dict[str, Any] = {}
     for name, field in type(config).model_fields.items():
         extra = field.json_schema_extra
         if isinstance(extra, dict) and extra.get("execution"):
             continue
         value = getattr(config, name)
-        kept[name] = science(value) if isinstance(value, Config) else _plain(config, name)
+        # A Duration is a Config that is written as text.
+        nested = isinstance(value, Config) and isinstance(dumped[name], dict)
+        kept[name] = science(value) if nested else dumped[name]
     return kept
-
-
-def _plain(config: Config, name: str) -> Any:
-    return config.model_dump(mode="json", include={name})[name]
 
 
 def fingerprint(config: Config, **inputs: str) -> str:

@@ -1,8 +1,12 @@
-"""The one exception that a user's mistake raises; the command line prints it as a sentence."""
+"""What ends a command early: a user's mistake, or a wish to stop. The command line prints both as a sentence."""
 
 
 class UserError(Exception):
     """Bad input. Its message names the thing, what was found, what is allowed and what to do."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop and has saved its state."""
 
 
 def nearest(name: str, allowed: list[str]) -> str:

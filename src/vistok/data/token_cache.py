@@ -5,7 +5,6 @@ A cache is a folder with `tokens.npy` (rows x positions; row = image * views + v
 on where it was.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -101,11 +100,10 @@ class TokenCache:
                     "tokenizer mean other pictures; make a cache with vistok cache from the right one"
                 )
 
-    def digest(self) -> str:
-        """Return a digest of tokens and labels (not of the path)."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.labels).tobytes())
-        digest.update(np.ascontiguousarray(self.tokens).tobytes())
-        return digest.hexdigest()
+    def identity(self) -> str:
+        """Return what decides the tokens: tokenizer, data, split and views."""
+        m = self.manifest
+        return "/".join((m.tokenizer_digest, m.data_digest, m.split, *m.views))
 
 
 class TokenCacheWriter:

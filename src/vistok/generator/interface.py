@@ -1,6 +1,7 @@
 """What the rest of vistok may ask of a generator."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ class Generator(nn.Module, ABC):
 
     num_tokens: int
     codebook_size: int
+    # What the file says of itself: class names, training, digest (empty for a new model).
+    info: dict[str, Any] = {}
     num_classes: int
 
     @abstractmethod

@@ -1,26 +1,11 @@
 """A small convolutional classifier: the evaluator's features, and the perceptual network's."""
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vistok.config import Config
-
-
-class ClassifierConfig(Config):
-    """Stages of (conv, norm, ReLU) x `convs_per_stage`, each but the first halving the image."""
-
-    kind: Literal["classifier"] = "classifier"
-    image_size: int = 28
-    in_channels: int = 1
-    num_classes: int = 10
-    stage_channels: tuple[int, ...] = (32, 64, 128)
-    convs_per_stage: int = 2
-    feature_dim: int = 64
-    dropout: float = 0.2
+from vistok.nn.classifier_config import ClassifierConfig
 
 
 class Classifier(nn.Module):
@@ -39,7 +24,11 @@ class Classifier(nn.Module):
             for i in range(len(config.stage_channels))
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.feature = nn.Linear(config.stage_channels[-1], config.feature_dim)
+        # Normalised over the data: every feature varies, none is dead, none outweighs the others.
+        self.feature = nn.Sequential(
+            nn.Linear(config.stage_channels[-1], config.feature_dim, bias=False),
+            nn.BatchNorm1d(config.feature_dim, affine=False),
+        )
         self.head = nn.Linear(config.feature_dim, config.num_classes)
 
     def stage_activations(self, images: Float[Tensor, "batch channels height width"]) -> list[Tensor]:
@@ -69,8 +58,7 @@ def _stage(in_channels: int, out_channels: int, num_convs: int, stride: int) -> 
             nn.Conv2d(
                 in_channels if first else out_channels, out_channels, 3, stride if first else 1, 1, bias=False
             ),
-            # Not batch norm: the same image has the same features whatever its batch, in either mode.
-            nn.GroupNorm(min(8, out_channels), out_channels),
+            nn.BatchNorm2d(out_channels),
             nn.ReLU(),
         ]
     return nn.Sequential(*layers)

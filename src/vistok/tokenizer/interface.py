@@ -1,7 +1,7 @@
 """What the rest of vistok may ask of a tokenizer."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ class Tokenizer(nn.Module, ABC):
 
     token_grid: TokenGrid
     codebook_size: int
+    # What the file says of itself: class names, training, digest (empty for a new model).
+    info: dict[str, Any] = {}
 
     @abstractmethod
     def encode(self, images: Float[Tensor, "batch channels height width"]) -> Int[Tensor, "batch positions"]:

@@ -43,14 +43,19 @@ def _unit(x: Tensor) -> Tensor:
 
 
 class LPIPS(nn.Module):
-    """LPIPS on VGG-16 (Zhang et al. 2018), with torchmetrics' learned heads."""
+    """LPIPS on VGG-16 (Zhang et al. 2018), with torchmetrics' learned heads.
 
-    def __init__(self, vgg_state: dict[str, Tensor]) -> None:
+    `vgg_state` holds torchvision's weights; None leaves the backbone as it is made, for counting.
+    """
+
+    def __init__(self, vgg_state: dict[str, Tensor] | None) -> None:
         super().__init__()
         from torchmetrics.functional.image.lpips import _NoTrainLpips
 
         # pnet_rand: an empty backbone, which the state below fills.
         self.network = _NoTrainLpips(net="vgg", pnet_rand=True, verbose=False).eval().requires_grad_(False)
+        if vgg_state is None:
+            return
         backbone = self.network.net
         names = {name: "features." + name.split(".", 1)[1] for name in backbone.state_dict()}
         missing = sorted(set(names.values()) - set(vgg_state))

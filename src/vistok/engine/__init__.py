@@ -1,0 +1,1 @@
+"""Training machinery. It knows no model: it sees phases and batches."""

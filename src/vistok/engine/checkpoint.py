@@ -1,0 +1,112 @@
+"""Checkpoints: one safetensors file and a small JSON beside it that vouches for it.
+
+The JSON is written last and holds the file's SHA-256: a checkpoint without it, or that differs from
+it, does not count, and the one before is used.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from vistok.engine.files import sha256_of, write_atomic, write_json
+
+SCHEMA = 1
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+    """Write the state after `step` steps; delete all but the `keep` newest checkpoints."""
+    tensors: dict[str, Tensor] = {}
+    plain = _pack(state, "", tensors)
+    path = folder / f"step-{step:08d}.safetensors"
+    write_atomic(path, save(tensors, metadata={"state": json.dumps(plain)}))
+    write_json(_voucher(path), {"schema_version": SCHEMA, "step": step, "sha256": sha256_of(path)})
+    for old in sorted(folder.glob("step-*.safetensors"))[:-keep]:
+        _voucher(old).unlink(missing_ok=True)
+        old.unlink()
+    return path
+
+
+def load_latest(folder: Path) -> tuple[tuple[int, dict[str, Any]] | None, list[str]]:
+    """Return (step, state) of the newest sound checkpoint, or None, and warnings.
+
+    Damaged ones are passed over, each with a warning that says why.
+    """
+    warnings: list[str] = []
+    for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
+        problem = _problem(path)
+        if problem:
+            warnings.append(f"checkpoint {path.name} {problem} and is passed over")
+            continue
+        with safe_open(str(path), framework="pt") as file:
+            plain = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return (_step_of(path), _unpack(plain, tensors)), warnings
+    if warnings:
+        warnings.append("no sound checkpoint is left: the run starts anew")
+    return None, warnings
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        voucher = json.loads(_voucher(path).read_text())
+    except FileNotFoundError:
+        return "was not finished"
+    except (OSError, ValueError):
+        return "has an unreadable JSON beside it"
+    if voucher.get("schema_version") != SCHEMA:
+        return f"has schema version {voucher.get('schema_version')}, this vistok reads {SCHEMA}"
+    if voucher.get("sha256") != sha256_of(path):
+        return "is damaged (checksum differs)"
+    return None
+
+
+def _voucher(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _step_of(path: Path) -> int:
+    match = re.fullmatch(r"step-(\d+)", path.stem)
+    assert match is not None
+    return int(match[1])
+
+
+def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Return JSON values in which tensors are replaced by their names; fills `tensors`."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"items": [[key, _pack(item, f"{name}/{key}", tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return {"list": [_pack(item, f"{name}/{i}", tensors) for i, item in enumerate(value)]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return {"value": value}
+    raise TypeError(f"{name}: a checkpoint holds tensors, numbers, texts, lists and dicts, found {type(value)}")
+
+
+def _unpack(packed: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
+    (kind, content), *_ = packed.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "items":
+        return {key: _unpack(item, tensors) for key, item in content}
+    if kind == "list":
+        return [_unpack(item, tensors) for item in content]
+    return content
+
+
+def to_device(state: Any, device: torch.device) -> Any:
+    """Move every tensor of a nested state."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {key: to_device(item, device) for key, item in state.items()}
+    if isinstance(state, list):
+        return [to_device(item, device) for item in state]
+    return state

@@ -1,0 +1,31 @@
+"""Device, threads and precision of a run."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from vistok.engine.config import ExecutionConfig
+from vistok.errors import UserError
+
+
+def setup_device(execution: ExecutionConfig) -> torch.device:
+    """Set the number of threads and return the device ("auto": CUDA, then Apple's, then CPU)."""
+    if execution.threads is not None:
+        torch.set_num_threads(execution.threads)
+    if execution.device != "auto":
+        try:
+            return torch.empty(0, device=execution.device).device
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"execution.device {execution.device!r} cannot be used: {str(error).splitlines()[0]}") from None
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Return the context that a run computes its losses in; weights stay float32."""
+    if precision == "float32" or device.type == "meta":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)

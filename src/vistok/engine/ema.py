@@ -1,0 +1,27 @@
+"""Exponential moving average of weights."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class EMA:
+    """Average of a module; `module` holds it, ready for evaluation.
+
+    The decay grows as (1 + t) / (10 + t) up to its full value, so that the start is soon forgotten.
+    """
+
+    def __init__(self, source: nn.Module, decay: float) -> None:
+        self.source = source
+        self.decay = decay
+        self.module = copy.deepcopy(source).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after step number `step`; buffers are copied."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averages, weights = list(self.module.parameters()), list(self.source.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+        for average, buffer in zip(self.module.buffers(), self.source.buffers(), strict=True):
+            average.copy_(buffer) if average.shape == buffer.shape else None

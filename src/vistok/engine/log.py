@@ -1,0 +1,134 @@
+"""What a run tells: rows in metrics.jsonl, TensorBoard, and progress on the terminal."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from vistok.engine.files import write_atomic
+
+
+class MetricsLog:
+    """Appends rows; opened at a step, it first drops the rows of later steps (a resume writes them anew)."""
+
+    def __init__(self, path: Path, step: int, tensorboard: bool = False) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [row for row in read_rows(path) if row["step"] <= step]
+        write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        self._file = open(path, "a")  # noqa: SIM115 (closed by close)
+        self._board = _tensorboard(path.parent / "tensorboard", step) if tensorboard else None
+
+    def write(self, kind: str, step: int, values: dict[str, float], **position: float) -> None:
+        """Append one row: kind, step, position (images, flops, seconds) and values; missing stays missing."""
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        self._file.write(json.dumps({"kind": kind, "step": step, **position, **finite}) + "\n")
+        if self._board is not None:
+            for name, value in finite.items():
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def sync(self) -> None:
+        """Bring all rows to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Sync and close."""
+        self.sync()
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a metrics file; a last line that was cut is left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+class Task:
+    """One bar of progress."""
+
+    def __init__(self, progress: "Progress", name: str, total: int) -> None:
+        self.progress, self.name, self.total = progress, name, total
+        self.done = 0
+        self._started = self._spoken = time.monotonic()
+        self._id = progress.bars.add_task(name, total=total, note="") if progress.bars else None
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Move on; `note` stands beside the bar."""
+        self.done += count
+        if self.progress.bars is not None and self._id is not None:
+            self.progress.bars.update(self._id, advance=count, **({"note": note} if note else {}))
+        elif time.monotonic() - self._spoken > 15:
+            self._spoken = time.monotonic()
+            left = (self._spoken - self._started) / max(self.done, 1) * (self.total - self.done)
+            self.progress.say(f"  {self.name}: {self.done}/{self.total}, about {left:.0f} s left  {note}")
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self.progress.bars is not None and self._id is not None:
+            self.progress.bars.stop_task(self._id)
+
+
+class Progress:
+    """Bars on a terminal; elsewhere a line now and then."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False)
+        self.bars: RichProgress | None = None
+        if self.console.is_terminal and not quiet:
+            self.bars = RichProgress(
+                TextColumn("{task.description:<34}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self.console,
+            )
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text, markup=False)
+
+    @contextmanager
+    def live(self) -> Iterator["Progress"]:
+        """Show the bars while the block runs."""
+        if self.bars is None:
+            yield self
+            return
+        with self.bars:
+            yield self
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Task]:
+        """Show one bar while the block runs."""
+        if self.bars is None:
+            self.say(f"{name} ...")
+        task = Task(self, name, total)
+        try:
+            yield task
+        finally:
+            task.close()

@@ -1,0 +1,192 @@
+"""The one training loop: flat, everything injected; the order of events is the order of lines."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vistok.engine.checkpoint import load_latest, save_checkpoint, to_device
+from vistok.engine.config import ExecutionConfig
+from vistok.engine.device import autocast
+from vistok.engine.ema import EMA
+from vistok.engine.log import MetricsLog, Progress
+from vistok.engine.optim import set_learning_rate
+from vistok.engine.phase import MicroBatch, Phase, PhaseLoss, only
+from vistok.engine.run_dir import RunDir
+from vistok.engine.stopping import StopRequest
+from vistok.errors import Stopped, UserError
+from vistok.rng import reseed_global
+from vistok.units import total_flops
+
+
+@dataclass
+class Training:
+    """All that the loop needs to know of a run."""
+
+    name: str
+    phases: Sequence[Phase]
+    emas: dict[str, EMA]
+    batches: Callable[[range], Iterator[MicroBatch]]
+    evaluate: Callable[[int], dict[str, float]]
+    total_steps: int
+    batch_size: int
+    flops_per_step: Sequence[tuple[int, float]]
+    lr: float
+    seed: int
+    precision: str
+    device: torch.device
+    execution: ExecutionConfig
+
+
+def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
+    """Train to the end, resuming from the newest sound checkpoint; return the seconds it took in all.
+
+    Raises Stopped when asked to stop (the state is saved), UserError when a loss is not finite.
+    """
+    first, seconds_before = _resume(run, run_dir, progress)
+    log = MetricsLog(run_dir.metrics, first, run.execution.tensorboard)
+    started = last_saved = time.monotonic()
+
+    def seconds() -> float:
+        return seconds_before + time.monotonic() - started
+
+    def position(step: int) -> dict[str, float]:
+        flops = total_flops(step, run.flops_per_step)
+        return {"images": step * run.batch_size, "flops": flops, "seconds": round(seconds(), 3)}
+
+    with StopRequest() as stop, progress.task(run.name, run.total_steps) as bar:
+        bar.advance(first)
+        if first == 0:
+            log.write("validation", 0, run.evaluate(0), **position(0))
+        batches = run.batches(range(first, run.total_steps))
+        for step in range(first, run.total_steps):
+            phases = [phase for phase in run.phases if phase.active(step)]
+            values: dict[str, Tensor] = {}
+
+            # Micro-batches outside, phases inside: a phase reuses what an earlier one computed.
+            for number, micro in enumerate(_micro_batches(next(batches), run)):
+                share = len(micro["labels"]) / run.batch_size
+                reseed_global(run.seed, "step", step, number)
+                for phase in phases:
+                    with only(phase, run.phases), autocast(run.device, run.precision):
+                        loss = phase.loss(micro, step)
+                    with only(phase, run.phases):
+                        (loss.total * share).backward()
+                    _accumulate(values, phase.name, loss, share)
+
+            # All optimizers step at the end, so that every loss saw the same weights.
+            for phase in phases:
+                values |= _clip(phase)
+            _require_finite(values, step, run, run_dir)
+            for phase in phases:
+                set_learning_rate(phase.optimizer, run.lr * phase.schedule(step))
+                phase.optimizer.step()
+                phase.optimizer.zero_grad(set_to_none=True)
+                if phase.after_step is not None:
+                    phase.after_step(step)
+            for ema in run.emas.values():
+                ema.update(step)
+
+            done = step + 1
+            note = ""
+            if done % run.execution.log_every == 0 or done == run.total_steps:
+                row = {name: float(value) for name, value in values.items()}
+                row["lr"] = run.lr * run.phases[0].schedule(step)
+                log.write("train", done, row, **position(done))
+                note = f"loss {row[run.phases[0].name + '/loss']:.4f}"
+            bar.advance(1, note)
+            if done % run.execution.evaluate_every == 0 or done == run.total_steps:
+                log.write("validation", done, run.evaluate(done), **position(done))
+            due = time.monotonic() - last_saved > 60 * run.execution.checkpoint_minutes
+            if due or stop.requested or done == run.total_steps:
+                log.sync()
+                save_checkpoint(run_dir.checkpoints, done, _state(run, seconds()), run.execution.keep_checkpoints)
+                last_saved = time.monotonic()
+            if stop.requested and done < run.total_steps:
+                log.close()
+                raise Stopped(f"stopped after step {done} of {run.total_steps}, saved in {run_dir.path}")
+    log.close()
+    return seconds()
+
+
+def _resume(run: Training, run_dir: RunDir, progress: Progress) -> tuple[int, float]:
+    """Load the newest sound checkpoint into the run; return (steps done, seconds spent)."""
+    found, warnings = load_latest(run_dir.checkpoints)
+    for warning in warnings:
+        progress.say(f"warning: {warning}")
+    if found is None:
+        return 0, 0.0
+    step, state = found
+    try:
+        _load_state(run, state)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise UserError(
+            f"checkpoint of step {step} in {run_dir.checkpoints} does not fit this run ({str(error).splitlines()[0]}); "
+            "it was written by another version or architecture. Move the run directory away to start anew"
+        ) from None
+    progress.say(f"{run.name}: going on from step {step} of {run.total_steps}")
+    return step, float(state["seconds"])
+
+
+def _state(run: Training, seconds: float) -> dict[str, Any]:
+    return {
+        "seconds": seconds,
+        "phases": {
+            phase.name: {
+                "modules": [module.state_dict() for module in phase.modules],
+                "optimizer": phase.optimizer.state_dict(),
+            }
+            for phase in run.phases
+        },
+        "emas": {name: ema.module.state_dict() for name, ema in run.emas.items()},
+    }
+
+
+def _load_state(run: Training, state: dict[str, Any]) -> None:
+    for phase in run.phases:
+        saved = state["phases"][phase.name]
+        for module, weights in zip(phase.modules, saved["modules"], strict=True):
+            module.load_state_dict(weights)
+        phase.optimizer.load_state_dict(to_device(saved["optimizer"], run.device))
+    for name, ema in run.emas.items():
+        ema.module.load_state_dict(state["emas"][name])
+
+
+def _micro_batches(batch: MicroBatch, run: Training) -> Iterator[MicroBatch]:
+    size = run.execution.micro_batch_size or run.batch_size
+    for start in range(0, run.batch_size, size):
+        yield {
+            name: tensor[start : start + size].to(run.device, non_blocking=True) for name, tensor in batch.items()
+        }
+
+
+def _accumulate(values: dict[str, Tensor], phase: str, loss: PhaseLoss, share: float) -> None:
+    """Add a micro-batch's terms, weighted by its share of the batch."""
+    for name, value in {"loss": loss.total, **loss.terms, **loss.statistics}.items():
+        key = f"{phase}/{name}"
+        part = value.detach() * share
+        values[key] = values[key] + part if key in values else part
+
+
+def _clip(phase: Phase) -> dict[str, Tensor]:
+    """Clip each group by its own norm; return the norms before."""
+    return {
+        f"{phase.name}/grad_norm_{name}": torch.nn.utils.clip_grad_norm_(parameters, phase.clip_norm)
+        for name, parameters in phase.clip_groups.items()
+    }
+
+
+def _require_finite(values: dict[str, Tensor], step: int, run: Training, run_dir: RunDir) -> None:
+    if torch.isfinite(torch.stack([value.float() for value in values.values()])).all():
+        return
+    bad = [name for name, value in values.items() if not torch.isfinite(value)]
+    checkpoints = sorted(run_dir.checkpoints.glob("step-*.safetensors"))
+    last = str(checkpoints[-1]) if checkpoints else "none yet"
+    raise UserError(
+        f"step {step}: {', '.join(bad)} is not finite (learning rate {run.lr * run.phases[0].schedule(step):.3g}). "
+        f"The run stops before it harms its weights; last good checkpoint: {last}. "
+        "Try a lower learning rate (--set optimizer.lr=...), a longer warm-up, or float32 precision"
+    )

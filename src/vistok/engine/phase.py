@@ -1,0 +1,69 @@
+"""A phase: one optimizer's turn in a step. A generator is one phase, a GAN tokenizer two."""
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from vistok.engine.schedule import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Lives through all phases of a step: a later phase reuses what an earlier one left in it.
+MicroBatch = dict[str, Tensor]
+
+
+def always(step: int) -> bool:
+    """Be active at every step."""
+    return True
+
+
+@dataclass
+class Phase:
+    """Name, what it trains, with what, and its losses.
+
+    `loss` returns named terms; the terms that `loss_terms` names are summed and differentiated, the
+    others are only logged. `clip_groups` are clipped each by its own gradient norm. `after_step` runs
+    when the optimizer has stepped.
+    """
+
+    name: str
+    modules: Sequence[nn.Module]
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    loss: Callable[[MicroBatch, int], "PhaseLoss"]
+    clip_groups: dict[str, list[nn.Parameter]]
+    clip_norm: float
+    active: Callable[[int], bool] = always
+    after_step: Callable[[int], None] | None = None
+
+
+@dataclass
+class PhaseLoss:
+    """Terms whose sum is minimised, and statistics that are only logged."""
+
+    terms: dict[str, Tensor]
+    statistics: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Tensor:
+        """Sum of the terms."""
+        return torch.stack([term.float() for term in self.terms.values()]).sum()
+
+
+@contextmanager
+def only(phase: Phase, phases: Sequence[Phase]) -> "Iterator[None]":
+    """Freeze the parameters of all other phases: gradients pass through them but stay out of them."""
+    others = [p for other in phases if other is not phase for m in other.modules for p in m.parameters()]
+    trainable = [p for p in others if p.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)

@@ -1,0 +1,35 @@
+"""Recipes: functions that build configs. A recipe's name is its function's; its docstring says the rest."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from vistok.errors import UserError, nearest
+
+MODULES = ("debug", "fashion", "images")
+
+
+def all_recipes() -> dict[str, Callable[[], Any]]:
+    """Return every recipe by name."""
+    found: dict[str, Callable[[], Any]] = {}
+    for module_name in MODULES:
+        module = import_module(f"vistok.recipes.{module_name}")
+        for name, value in vars(module).items():
+            if callable(value) and getattr(value, "__module__", "") == module.__name__ and not name.startswith("_"):
+                found[name] = value
+    return found
+
+
+def find_recipe(name: str, kind: str | None = None) -> Any:
+    """Return the config that a recipe builds; raises UserError for an unknown name or another kind."""
+    recipes = all_recipes()
+    if name not in recipes:
+        raise UserError(
+            f"unknown recipe {name!r}.{nearest(name, list(recipes))} There are: {', '.join(sorted(recipes))} "
+            "(vistok recipes tells more)"
+        )
+    config = recipes[name]().replace(name=name.replace("_", "-"))
+    if kind is not None and config.kind != kind:
+        fitting = [other for other, build in recipes.items() if build().kind == kind]
+        raise UserError(f"recipe {name!r} is for a {config.kind}, not a {kind}; there are: {', '.join(fitting)}")
+    return config

@@ -1,0 +1,1 @@
+"""Everything in seconds: for tests and for looking around."""

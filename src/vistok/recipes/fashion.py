@@ -1,0 +1,98 @@
+"""Fashion-MNIST at its native 28x28: 7x7 tokens on two cores."""
+
+from vistok.data.config import DataConfig
+from vistok.engine.config import ExecutionConfig, OptimizerConfig
+from vistok.generator.config import AutoregressiveConfig
+from vistok.nn.classifier_config import ClassifierConfig
+from vistok.tasks.config import ClassifierRun, GeneratorRun, TokenizerRun
+from vistok.tokenizer.config import ConvNetConfig, CRTConfig, LossConfig, PerceptualConfig, TokenizerConfig, VQConfig
+from vistok.units import Duration, percent, steps
+
+
+def _epochs(count: float) -> Duration:
+    return Duration(value=float(count), unit="epochs")
+
+
+def fashion_evaluator() -> ClassifierRun:
+    """Train the Fashion-MNIST evaluator whose features give rFMD and gFMD; shipped with the package.
+
+    vistok train classifier fashion_evaluator
+    """
+    return ClassifierRun(
+        seed=1,
+        data=DataConfig(horizontal_flip=True),
+        classifier=ClassifierConfig(),
+        batch_size=128,
+        length=_epochs(7),
+        optimizer=OptimizerConfig(lr=3e-3, weight_decay=0.05, schedule="cosine", warmup=steps(200)),
+        ema_decay=0.999,
+        execution=ExecutionConfig(evaluate_every=1000),
+    )
+
+
+def fashion_evaluator_2() -> ClassifierRun:
+    """Train the same evaluator with another seed: how much does a score depend on it? Shipped too.
+
+    vistok train classifier fashion_evaluator_2
+    """
+    return fashion_evaluator().replace(seed=2)
+
+
+def fashion_perceptual() -> ClassifierRun:
+    """Train the small network of the perceptual loss; shipped. Never the evaluator: other sizes, other seed.
+
+    vistok train classifier fashion_perceptual
+    """
+    return fashion_evaluator().replace(
+        seed=3,
+        classifier=ClassifierConfig(stage_channels=(16, 32, 64), convs_per_stage=1),
+        length=_epochs(6),
+    )
+
+
+def fashion_vq() -> TokenizerRun:
+    """Train the baseline tokenizer of Fashion-MNIST: 7x7 tokens, 512 codes, no regularizer.
+
+    vistok train tokenizer fashion_vq
+    """
+    network = ConvNetConfig(
+        channels=16, multipliers=(1, 1, 2), num_res_blocks=1, attention_resolutions=(), norm_groups=8
+    )
+    return TokenizerRun(
+        tokenizer=TokenizerConfig(
+            image_size=28,
+            in_channels=1,
+            latent_channels=64,
+            encoder=network,
+            decoder=network,
+            quantizer=VQConfig(codebook_size=512),
+        ),
+        losses=LossConfig(perceptual=PerceptualConfig(weight=1.0)),
+        batch_size=32,
+        length=steps(6000),
+        optimizer=OptimizerConfig(lr=1e-3, schedule="cosine", warmup=percent(5)),
+        ema_decay=0.99,
+    )
+
+
+def fashion_crt() -> TokenizerRun:
+    """Train the same tokenizer with the causal regularizer, which costs about 5 % of its FLOPs.
+
+    vistok train tokenizer fashion_crt
+    """
+    crt = CRTConfig(width=32, num_heads=2, ffn_multiple=32, ramp=percent(10))
+    return fashion_vq().replace(crt=crt)
+
+
+def fashion_ar() -> GeneratorRun:
+    """Train a generator of about 0.9 M parameters on either tokenizer's tokens.
+
+    vistok train generator fashion_ar --tokenizer RUN
+    """
+    return GeneratorRun(
+        generator=AutoregressiveConfig(width=128, depth=4, num_heads=4, ffn_multiple=32, dropout=0.0),
+        batch_size=64,
+        length=steps(4000),
+        optimizer=OptimizerConfig(lr=3e-3, schedule="cosine", warmup=percent(5)),
+        ema_decay=0.99,
+    )

@@ -1,0 +1,83 @@
+"""Encode a split of images once: images -> token cache."""
+
+from pathlib import Path
+
+import torch
+
+from vistok.config import override
+from vistok.data.config import DataConfig
+from vistok.data.loader import eval_images
+from vistok.data.open import open_split
+from vistok.data.token_cache import TokenCache, TokenCacheWriter, TokenManifest
+from vistok.engine.log import Progress
+from vistok.errors import UserError
+from vistok.tasks.config import TokenizerRun
+from vistok.tasks.load import load_tokenizer
+from vistok.tokenizer.model import ConvTokenizer
+
+BATCH = 250
+VIEWS = {"center": lambda images: images, "flip": lambda images: images.flip(-1)}
+
+
+def data_of(tokenizer: ConvTokenizer, root: str | None = None) -> DataConfig:
+    """Return the data a tokenizer was trained on, from its file; `root` where the images lie now."""
+    import json
+
+    run = TokenizerRun.from_json(json.dumps(tokenizer.info["run_config"]))
+    return override(run.data, [f"root={json.dumps(root)}"]) if root else run.data
+
+
+def cache_folder(tokenizer_path: Path, split: str, weights: str = "ema") -> Path:
+    """Return where a run keeps its cache of a split."""
+    if not tokenizer_path.is_dir():
+        raise UserError(f"{tokenizer_path} is a file; say where the cache is to lie with --out")
+    return tokenizer_path / ("tokens" if weights == "ema" else f"tokens-{weights}") / split
+
+
+def cache_tokens(
+    tokenizer_path: Path,
+    split: str,
+    progress: Progress,
+    out: Path | None = None,
+    root: str | None = None,
+    views: tuple[str, ...] = ("center",),
+    device: torch.device | None = None,
+) -> TokenCache:
+    """Encode a split and return the cache; a finished one is opened, a stopped one goes on.
+
+    Raises UserError where the folder holds the cache of another tokenizer, data set or views.
+    """
+    tokenizer = load_tokenizer(tokenizer_path, device=device or torch.device("cpu"))
+    data = data_of(tokenizer, root)
+    source = open_split(data, split)
+    unknown = [view for view in views if view not in VIEWS]
+    if unknown or not views:
+        raise UserError(f"views {unknown or views}: allowed are {', '.join(VIEWS)}")
+    manifest = TokenManifest(
+        tokenizer_digest=tokenizer.info["digest"],
+        grid=tuple(tokenizer.token_grid),
+        codebook_size=tokenizer.codebook_size,
+        dataset=data.dataset,
+        data_digest=source.digest,
+        split=split,
+        num_images=len(source),
+        views=views,
+        class_names=source.class_names,
+    )
+    folder = out or cache_folder(tokenizer_path, split)
+    if folder.exists():
+        cache = TokenCache(folder)
+        cache.require(**{name: getattr(manifest, name) for name in TokenManifest.model_fields})
+        return cache
+    writer = TokenCacheWriter(folder, manifest, source.labels)
+    done = (writer.rows_done or 0) // len(views)
+    with progress.task(f"tokens of {split}", len(source)) as bar:
+        bar.advance(done)
+        for number, batch in enumerate(eval_images(source, data, BATCH)):
+            if (number + 1) * BATCH <= done:
+                continue
+            images = batch["images"].to(device or "cpu")
+            tokens = torch.stack([tokenizer.encode(VIEWS[view](images)) for view in views], dim=1)
+            writer.write(tokens.flatten(0, 1))
+            bar.advance(len(images))
+    return writer.finish()

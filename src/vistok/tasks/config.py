@@ -1,0 +1,72 @@
+"""What a run is: everything that decides its result, and how it is executed."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vistok.config import Config, execution
+from vistok.data.config import DataConfig
+from vistok.engine.config import ExecutionConfig, OptimizerConfig
+from vistok.generator.config import AutoregressiveConfig
+from vistok.nn.classifier_config import ClassifierConfig
+from vistok.tokenizer.config import CRTConfig, LossConfig, TokenizerConfig
+from vistok.units import Duration, steps
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class RunConfig(Config):
+    """What every run has. `name` and `execution` do not change the result."""
+
+    name: str = execution("run", "first part of the run directory's name")
+    seed: int = Field(default=0, ge=0)
+    batch_size: int = Field(default=128, ge=1)
+    length: Duration = steps(1000)
+    optimizer: OptimizerConfig = OptimizerConfig()
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    precision: Precision = "float32"
+    execution: ExecutionConfig = execution(ExecutionConfig())
+
+
+class TokenizerRun(RunConfig):
+    """Training of a tokenizer, with or without the causal regularizer (`crt`)."""
+
+    kind: Literal["tokenizer"] = "tokenizer"
+    data: DataConfig = DataConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    losses: LossConfig = LossConfig()
+    crt: CRTConfig | None = None
+
+    @model_validator(mode="after")
+    def _sizes(self) -> "TokenizerRun":
+        images = (self.data.image_size, self.data.channels)
+        network = (self.tokenizer.image_size, self.tokenizer.in_channels)
+        if images != network:
+            raise ValueError(
+                f"data gives (image_size, channels) {images} and tokenizer takes {network}; set both alike "
+                "(data.image_size and tokenizer.image_size, data.channels and tokenizer.in_channels)"
+            )
+        perceptual = self.losses.perceptual
+        if perceptual is not None and perceptual.network == "fashion" and network != (28, 1):
+            raise ValueError(
+                "losses.perceptual.network 'fashion' is for 28x28 grey images; use 'lpips', or null for none"
+            )
+        return self
+
+
+class GeneratorRun(RunConfig):
+    """Training of a generator on a token cache."""
+
+    kind: Literal["generator"] = "generator"
+    generator: AutoregressiveConfig = AutoregressiveConfig()
+
+
+class ClassifierRun(RunConfig):
+    """Training of a classifier, whose features serve as evaluator or as perceptual network."""
+
+    kind: Literal["classifier"] = "classifier"
+    data: DataConfig = DataConfig()
+    classifier: ClassifierConfig = ClassifierConfig()
+
+
+AnyRun = TokenizerRun | GeneratorRun | ClassifierRun

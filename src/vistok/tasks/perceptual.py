@@ -1,0 +1,55 @@
+"""Build the perceptual network that a config asks for, and read the weights shipped with the package."""
+
+import json
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vistok.engine.weights import load_weights
+from vistok.errors import UserError
+from vistok.nn.classifier import Classifier
+from vistok.nn.classifier_config import ClassifierConfig
+from vistok.tokenizer.config import PerceptualConfig
+from vistok.tokenizer.perceptual import LPIPS, ClassifierPerceptual, load_vgg
+
+
+def shipped_classifier(name: str) -> tuple[Classifier, dict[str, object]]:
+    """Return a classifier that is shipped with the package, in evaluation mode, and its file's header."""
+    resource = files("vistok") / "weights" / f"{name}.safetensors"
+    if not resource.is_file():
+        raise UserError(f"shipped weights {name!r} are missing from this installation; install vistok again")
+    with as_file(resource) as path:
+        return load_classifier_file(path)
+
+
+def load_classifier_file(path: Path) -> tuple[Classifier, dict[str, object]]:
+    """Return the classifier in an exported file, in evaluation mode, and the file's header."""
+    state, header = load_weights(path)
+    if header.get("model") != "classifier":
+        raise UserError(f"weights {path}: holds a {header.get('model')}, not a classifier")
+    model = Classifier(ClassifierConfig.from_json(json.dumps(header["config"])))
+    model.load_state_dict(state)
+    return model.eval().requires_grad_(False), header
+
+
+def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> nn.Module | None:
+    """Return the perceptual distance, or None; on the meta device without its weights."""
+    if config is None or config.weight == 0:
+        return None
+    if config.network == "fashion":
+        return ClassifierPerceptual(shipped_classifier("fashion_perceptual")[0]).to(device)
+    if device.type == "meta":
+        with device:
+            return LPIPS(None)
+    return LPIPS(load_vgg(config.vgg_file)).to(device)
+
+
+def perceptual_digest(info: dict[str, Any]) -> str | None:
+    """Return the digest of the shipped network in a tokenizer's training loss, or None."""
+    perceptual = info.get("run_config", {}).get("losses", {}).get("perceptual")
+    if not perceptual or perceptual["network"] != "fashion":
+        return None
+    return str(shipped_classifier("fashion_perceptual")[1]["digest"])

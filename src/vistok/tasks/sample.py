@@ -1,0 +1,89 @@
+"""Draw images: a generator's tokens through its tokenizer's decoder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from vistok.data.transforms import to_uint8
+from vistok.engine.files import write_atomic
+from vistok.engine.log import Progress
+from vistok.errors import UserError
+from vistok.generator.config import SamplingConfig
+from vistok.generator.interface import Generator
+from vistok.tasks.pictures import display_scale, png_bytes, save_png, sheet
+from vistok.tokenizer.interface import Tokenizer
+
+BATCH = 500
+
+
+def balanced_labels(count: int, num_classes: int) -> Int[Tensor, "count"]:
+    """Return labels 0, 1, ... in turn: image i has class i mod `num_classes`."""
+    return torch.arange(count) % num_classes
+
+
+def sample_batches(
+    generator: Generator,
+    tokenizer: Tokenizer,
+    labels: Int[Tensor, "count"],
+    sampling: SamplingConfig,
+    progress: Progress | None = None,
+    name: str = "samples",
+    batch_size: int = BATCH,
+) -> Iterator[UInt8[Tensor, "batch channels height width"]]:
+    """Yield decoded uint8 images; image number i is drawn with label i and noise i."""
+    device = next(generator.parameters()).device
+    progress = progress or Progress(quiet=True)
+    with progress.task(name, len(labels)) as bar:
+        for start in range(0, len(labels), batch_size):
+            chunk = labels[start : start + batch_size].to(device)
+            ids = torch.arange(start, start + len(chunk), device=device)
+            yield to_uint8(tokenizer.decode(generator.sample(chunk, ids, sampling))).cpu()
+            bar.advance(len(chunk))
+
+
+def parse_labels(text: str | None, class_names: list[str], count: int) -> Int[Tensor, "count"]:
+    """Return `count` labels from names or numbers, comma-separated and repeated; None: all classes in turn.
+
+    Raises UserError for an unknown class.
+    """
+    if text is None:
+        return balanced_labels(count, len(class_names))
+    lowered = [name.lower() for name in class_names]
+    chosen = []
+    for part in (piece.strip() for piece in text.split(",")):
+        if part.lower() in lowered:
+            chosen.append(lowered.index(part.lower()))
+        elif part.isdigit() and int(part) < len(class_names):
+            chosen.append(int(part))
+        else:
+            numbered = ", ".join(f"{i} {name}" for i, name in enumerate(class_names))
+            raise UserError(f"unknown class {part!r}; there are: {numbered}")
+    return torch.tensor([chosen[i % len(chosen)] for i in range(count)])
+
+
+def write_samples(images: Tensor, labels: Tensor, out: Path, kind: str, columns: int) -> Path:
+    """Write images as a `grid` (one PNG), `png` (a folder of PNGs) or `npz` (ADM's layout).
+
+    ADM's evaluator reads `arr_0`, uint8 (count, height, width, 3), and `arr_1`, the labels.
+    """
+    if kind == "grid":
+        path = out.with_suffix(".png")
+        save_png(path, sheet(images, columns, display_scale(images.shape[-1])))
+    elif kind == "png":
+        path = out
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            write_atomic(path / f"{i:06d}-class{int(label):03d}.png", png_bytes(sheet(image[None], 1)))
+    elif kind == "npz":
+        path = out.with_suffix(".npz")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npz")
+        pixels = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+        np.savez(partial, arr_0=pixels, arr_1=labels.numpy())
+        partial.replace(path)
+    else:
+        raise UserError(f"--format {kind!r}: allowed are grid, png, npz")
+    return path

@@ -1,0 +1,71 @@
+"""What the three training verbs share: fingerprint, run directory, dry run, export."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vistok.config import fingerprint
+from vistok.engine.ema import EMA
+from vistok.engine.log import Progress
+from vistok.engine.loop import Training, train
+from vistok.engine.run_dir import RunDir
+from vistok.engine.weights import save_weights
+from vistok.errors import UserError
+from vistok.tasks.config import RunConfig
+from vistok.tasks.plan import Plan
+
+
+def run_directory(config: RunConfig, runs: Path, **inputs: str) -> RunDir:
+    """Return `runs/<name>-<fingerprint>`; the fingerprint covers the config's science and its inputs' digests."""
+    return RunDir(runs / f"{config.name}-{fingerprint(config, **inputs)}")
+
+
+@dataclass
+class Job:
+    """A run that is ready to train: its plan, and how to build what the loop needs."""
+
+    config: RunConfig
+    plan: Plan
+    run_dir: RunDir
+    facts: dict[str, Any]
+    build: Callable[[], Training]
+    metadata: dict[str, Any]
+
+    def train(self, progress: Progress) -> RunDir:
+        """Train or resume; a finished run is left as it is. Export raw and averaged weights at the end."""
+        if self.run_dir.finished:
+            return self.run_dir
+        with self.run_dir:
+            summary = self.plan.summary(self.config)
+            for warning in self.run_dir.start(self.config, {**summary, **self.facts}):
+                progress.say(f"warning: {warning}")
+            training = self.build()
+            seconds = train(training, self.run_dir, progress)
+            ((name, ema),) = training.emas.items()
+            self._export(name, ema, seconds)
+        return self.run_dir
+
+    def _export(self, name: str, ema: EMA, seconds: float) -> None:
+        facts = {"steps": self.plan.total_steps, "seconds": seconds, "train_flops": self.plan.train_flops}
+        metadata = {"model": name, "recipe": self.config.name, **self.metadata, "training": facts}
+        digests = {
+            weights: save_weights(
+                self.run_dir.export(weights), module.state_dict(), {**metadata, "weights": weights}
+            )
+            for weights, module in (("ema", ema.module), ("raw", ema.source))
+        }
+        self.run_dir.finish(**facts, digests=digests)
+
+
+def accumulation_check(config: RunConfig) -> None:
+    """Raise UserError where the micro-batch does not divide the batch."""
+    micro = config.execution.micro_batch_size
+    if micro is not None and config.batch_size % micro:
+        raise UserError(f"execution.micro_batch_size {micro} must divide batch_size {config.batch_size}")
+
+
+def config_json(config: RunConfig) -> dict[str, Any]:
+    """Return a config as plain JSON values."""
+    return json.loads(config.to_json())

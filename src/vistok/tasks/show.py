@@ -1,0 +1,116 @@
+"""Scores and recipes as lines of text, and as JSON."""
+
+import inspect
+import json
+from typing import Any
+
+from vistok.recipes import all_recipes, find_recipe
+from vistok.tasks.config import ClassifierRun, GeneratorRun, TokenizerRun
+
+# What a generator recipe is counted with where no token cache says better.
+_GENERATOR_EXAMPLE = {"fashion": ((7, 7), 512, 10, 50_000), "debug": ((7, 7), 64, 10, 50_000)}
+
+
+def score_line(name: str, score: dict[str, Any]) -> str:
+    """Return a score with its interval and protocol."""
+    p = score["protocol"]
+    return (
+        f"{name} {score['value']:.3f}  (without bias {score['corrected']:.3f}, 95 % {score['low']:.3f}...{score['high']:.3f}; "
+        f"{p['num_samples']} images against {p['reference']}; features of {p['extractor']})"
+    )
+
+
+def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
+    """Return what vistok evaluate tokenizer prints."""
+    codes = scores["codebook"]
+    lines = [
+        f"{scores['run']}: {scores['num_images']} images of {scores['split']}, {scores['treatment']['weights']} weights",
+        f"PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.4f}",
+        f"codebook usage {100 * codes['usage']:.1f} %, entropy {codes['entropy']:.2f} bits per token, "
+        f"by position {scores['position_entropy_mean']:.2f} bits, skewness {codes['skewness']:.3f}",
+    ]
+    lines += [score_line({"rfmd": "rFMD", "rfid": "rFID"}[key], scores[key]) for key in ("rfmd", "rfid") if key in scores]
+    return lines
+
+
+def generator_lines(scores: dict[str, Any]) -> list[str]:
+    """Return what vistok evaluate generator prints."""
+    key = "gfmd" if "gfmd" in scores else "gfid"
+    treatment, memory = scores[key]["treatment"], scores["memorization"]
+    return [
+        f"{scores['run']}: guidance {treatment['guidance_scale']:g}, {treatment['weights']} weights, seed {treatment['seed']}",
+        score_line({"gfmd": "gFMD", "gfid": "gFID"}[key], scores[key]),
+        f"precision {scores['precision']:.3f}, recall {scores['recall']:.3f} ({scores['precision_recall_samples']} images each)",
+        f"copies: {100 * memory['copy_share']:.1f} % of samples lie nearer to a training image than 99 % of unseen "
+        f"images do (1 % is what unseen images give)",
+    ]
+
+
+def recipe_list() -> list[str]:
+    """Return one line per recipe."""
+    rows = []
+    for name, build in all_recipes().items():
+        first = (inspect.getdoc(build) or "").splitlines()[0]
+        rows.append(f"{name:<24} {build().kind:<11} {first}")
+    return [*rows, "", "vistok recipes --show NAME resolves one; --set a.b=c changes any of its values."]
+
+
+def recipe_lines(name: str) -> list[str]:
+    """Return a recipe's docstring, config and derived numbers."""
+    found = recipe_json([name])[name]
+    summary = found["resolved"]
+    return [
+        found["doc"],
+        "",
+        json.dumps(found["config"], indent=2),
+        "",
+        f"steps {summary['steps']}, parameters {sum(summary['params'].values()):,} {summary['params']}",
+        f"tokens per image {summary['tokens_per_image']}, images seen {summary['images_seen']:,}",
+        f"training FLOPs {summary['train_flops']:.3e} (full: every phase, forward and backward), "
+        f"{summary['train_flops_paper']:.3e} (paper: 6 x parameters x steps x tokens per image)",
+        f"memory about {summary['memory_gib_estimate']:.2f} GiB (weights, gradients, AdamW, average, activations)",
+        found["counted_with"],
+    ]
+
+
+def recipe_json(names: list[str] | None) -> dict[str, Any]:
+    """Return recipes with docstring, config and derived numbers."""
+    result = {}
+    for name in names or list(all_recipes()):
+        config = find_recipe(name)
+        summary, note = resolve(config)
+        result[name] = {
+            "kind": config.kind,
+            "doc": inspect.getdoc(all_recipes()[name]) or "",
+            "config": json.loads(config.to_json()),
+            "resolved": summary,
+            "counted_with": note,
+        }
+    return result
+
+
+def resolve(config: Any) -> tuple[dict[str, Any], str]:
+    """Return a config's derived numbers without its data, and a note of what was assumed."""
+    num_images = 1_281_167 if "imagenet" in config.name else 50_000
+    if isinstance(config, TokenizerRun):
+        from vistok.tasks import train_tokenizer
+
+        return train_tokenizer.plan(config, num_images).summary(config), f"counted with {num_images:,} images"
+    if isinstance(config, ClassifierRun):
+        from vistok.tasks import train_classifier
+
+        return train_classifier.plan(config, num_images).summary(config), f"counted with {num_images:,} images"
+    assert isinstance(config, GeneratorRun)
+    from vistok.tasks import train_generator
+
+    grid, codes, classes, images = _example(config.name)
+    manifest = {"grid": grid, "codebook_size": codes, "num_classes": classes}
+    note = f"counted with a {grid[0]}x{grid[1]} grid, {codes} codes, {classes} classes and {images:,} images"
+    return train_generator.plan(config, manifest, images).summary(config), note
+
+
+def _example(name: str) -> tuple[tuple[int, int], int, int, int]:
+    for prefix, example in _GENERATOR_EXAMPLE.items():
+        if name.startswith(prefix):
+            return example
+    return (16, 16), 16_384, 1_000, 1_281_167

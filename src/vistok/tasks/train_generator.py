@@ -1,0 +1,165 @@
+"""Train a generator on a token cache: one phase, nats per token."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vistok.data.loader import train_tokens
+from vistok.data.token_cache import TokenCache
+from vistok.data.transforms import to_uint8
+from vistok.engine.device import setup_device
+from vistok.engine.ema import EMA
+from vistok.engine.loop import Training
+from vistok.engine.optim import adamw, decay_groups
+from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
+from vistok.engine.run_dir import RunDir
+from vistok.engine.schedule import make_schedule
+from vistok.generator.autoregressive import AutoregressiveGenerator
+from vistok.generator.config import SamplingConfig
+from vistok.metrics.likelihood import Likelihood, likelihood
+from vistok.nn.flops import count_params
+from vistok.rng import seeded_init
+from vistok.tasks.config import GeneratorRun
+from vistok.tasks.load import load_tokenizer
+from vistok.tasks.pictures import display_scale, save_png, sheet
+from vistok.tasks.plan import Plan, activation_bytes, resolve_steps, state_bytes, step_flops
+from vistok.tasks.setup import Job, accumulation_check, config_json, run_directory
+from vistok.tokenizer.interface import Tokenizer
+from vistok.units import Scale
+
+EVAL_IMAGES = 2000
+EVAL_BATCH = 250
+SHEET_COLUMNS = 10
+
+
+def build_phases(
+    config: GeneratorRun, manifest: dict[str, Any], device: torch.device, scale: Scale
+) -> list[Phase]:
+    """Return the one phase: cross-entropy of the next token."""
+    with seeded_init(config.seed, "init", "generator"), device:
+        model = AutoregressiveGenerator(
+            config.generator, manifest["grid"], manifest["codebook_size"], manifest["num_classes"]
+        )
+
+    def loss(micro: MicroBatch, step: int) -> PhaseLoss:
+        return PhaseLoss({"nats_per_token": model.loss(micro["tokens"], micro["labels"]).mean()})
+
+    optimizer = adamw(decay_groups(model, config.optimizer.weight_decay), config.optimizer)
+    clip = {"generator": list(model.parameters())}
+    schedule = make_schedule(config.optimizer, scale)
+    return [Phase("generator", [model], optimizer, schedule, loss, clip, config.optimizer.clip_norm)]
+
+
+def plan(config: GeneratorRun, manifest: dict[str, Any], num_images: int) -> Plan:
+    """Return the run's derived numbers, from a build on the meta device.
+
+    `manifest` gives grid, codebook_size and num_classes.
+    """
+    meta = torch.device("meta")
+    num_tokens = manifest["grid"][0] * manifest["grid"][1]
+    phases = build_phases(config, manifest, meta, Scale(config.batch_size, num_images, num_tokens, total_steps=100))
+    micro = {
+        "tokens": torch.empty(config.batch_size, num_tokens, dtype=torch.int64, device=meta),
+        "labels": torch.empty(config.batch_size, dtype=torch.int64, device=meta),
+    }
+    costs = ((0, step_flops(phases, micro, 0)),)
+    scale = resolve_steps(config, num_images, num_tokens, costs)
+    share = (config.execution.micro_batch_size or config.batch_size) / config.batch_size
+    model = phases[0].modules[0]
+    memory = state_bytes([model]) + int(share * activation_bytes(phases, micro, 0, config.precision))
+    return Plan(scale.total_steps, costs, {"generator": count_params(model)}, num_tokens, memory)
+
+
+def prepare(
+    config: GeneratorRun, cache: TokenCache, validation: TokenCache, tokenizer_path: Path, runs: Path
+) -> Job:
+    """Check that both caches are of one tokenizer, and return the job."""
+    accumulation_check(config)
+    validation.require(tokenizer_digest=cache.manifest.tokenizer_digest, class_names=cache.manifest.class_names)
+    num_classes = len(cache.manifest.class_names)
+    manifest = {
+        "grid": cache.manifest.grid,
+        "codebook_size": cache.manifest.codebook_size,
+        "num_classes": num_classes,
+    }
+    planned = plan(config, manifest, cache.num_images)
+    run_dir = run_directory(config, runs, tokens=cache.identity())
+
+    def build() -> Training:
+        device = setup_device(config.execution)
+        tokenizer = load_tokenizer(tokenizer_path, device=device)
+        scale = Scale(
+            config.batch_size, cache.num_images, planned.num_tokens, planned.flops_per_step, planned.total_steps
+        )
+        phases = build_phases(config, manifest, device, scale)
+        model = phases[0].modules[0]
+        ema = EMA(model, config.ema_decay)
+
+        def evaluate(step: int) -> dict[str, float]:
+            save_samples(ema.module, tokenizer, device, run_dir, step)
+            values = {}
+            for suffix, module in (("", ema.module), ("_raw", model)):
+                found = validation_likelihood(module, validation, device, EVAL_IMAGES)
+                values[f"nats_per_token{suffix}"] = found.nats_per_token
+            return values
+
+        return Training(
+            name=config.name,
+            phases=phases,
+            emas={"generator": ema},
+            batches=lambda steps: train_tokens(cache, config.seed, config.batch_size, steps),
+            evaluate=evaluate,
+            total_steps=planned.total_steps,
+            batch_size=config.batch_size,
+            flops_per_step=planned.flops_per_step,
+            lr=config.optimizer.lr,
+            seed=config.seed,
+            precision=config.precision,
+            device=device,
+            execution=config.execution,
+        )
+
+    tokenizer_facts = {"digest": cache.manifest.tokenizer_digest, "path": str(tokenizer_path.resolve())}
+    metadata = {
+        "config": config_json(config)["generator"],
+        "run_config": config_json(config),
+        **manifest,
+        "class_names": list(cache.manifest.class_names),
+        "dataset": cache.manifest.dataset,
+        "tokenizer": tokenizer_facts,
+    }
+    facts = {"num_images": cache.num_images, "tokenizer": tokenizer_facts, **manifest}
+    return Job(config, planned, run_dir, facts, build, metadata)
+
+
+@torch.inference_mode()
+def validation_likelihood(
+    model: torch.nn.Module, cache: TokenCache, device: torch.device, limit: int | None = None
+) -> Likelihood:
+    """Return the likelihood of a cache's first images (their first view), in evaluation mode."""
+    assert isinstance(model, AutoregressiveGenerator)
+    training = model.training
+    model.eval()
+    count = min(limit or cache.num_images, cache.num_images)
+    nats = []
+    for start in range(0, count, EVAL_BATCH):
+        rows = np.arange(start, min(start + EVAL_BATCH, count)) * cache.num_views
+        batch = cache.batch(rows)
+        nats.append(model.loss(batch["tokens"].to(device), batch["labels"].to(device)).cpu().numpy())
+    model.train(training)
+    return likelihood(np.concatenate(nats))
+
+
+def save_samples(
+    model: torch.nn.Module, tokenizer: Tokenizer, device: torch.device, run_dir: RunDir, step: int
+) -> None:
+    """Write a sheet: one column per class (the first ten), four samples each, the same noise every time."""
+    assert isinstance(model, AutoregressiveGenerator)
+    columns = min(model.num_classes, SHEET_COLUMNS)
+    labels = torch.arange(columns, device=device).repeat(4)
+    tokens = model.sample(labels, torch.arange(len(labels), device=device), SamplingConfig())
+    images = to_uint8(tokenizer.decode(tokens)).cpu()
+    scale = display_scale(images.shape[-1])
+    save_png(run_dir.samples / f"samples-{step:08d}.png", sheet(images, columns, scale))

@@ -1,0 +1,256 @@
+"""Train a tokenizer: autoencoder phase (with the causal regularizer inside), and a discriminator phase."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vistok.data.loader import eval_images, train_images
+from vistok.data.open import open_split
+from vistok.data.sources import ImageSource
+from vistok.data.transforms import to_uint8
+from vistok.engine.device import setup_device
+from vistok.engine.ema import EMA
+from vistok.engine.loop import Training
+from vistok.engine.optim import adamw, decay_groups
+from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
+from vistok.engine.run_dir import RunDir
+from vistok.engine.schedule import make_schedule
+from vistok.nn.flops import count_params
+from vistok.rng import seeded_init
+from vistok.tasks.config import TokenizerRun
+from vistok.tasks.perceptual import build_perceptual
+from vistok.tasks.pictures import display_scale, save_png, sheet
+from vistok.tasks.plan import Plan, activation_bytes, resolve_steps, state_bytes, step_flops
+from vistok.tasks.setup import Job, accumulation_check, config_json, run_directory
+from vistok.tokenizer.crt import CausalRegularizer, batch_variance
+from vistok.tokenizer.discriminator import PatchDiscriminator, adversarial_loss, hinge_discriminator_loss
+from vistok.tokenizer.losses import cosine_ramp, reconstruction_terms
+from vistok.tokenizer.model import ConvTokenizer
+from vistok.units import Scale
+
+EVAL_IMAGES = 1000
+EVAL_BATCH = 250
+SHEET_IMAGES = 16
+
+
+@dataclass
+class Stage1:
+    """The networks of a tokenizer's training; only the tokenizer is kept."""
+
+    tokenizer: ConvTokenizer
+    regularizer: CausalRegularizer | None
+    discriminator: PatchDiscriminator | None
+    perceptual: nn.Module | None
+
+
+def build_networks(config: TokenizerRun, device: torch.device) -> Stage1:
+    """Build every network, each from a seed of its own: adding one does not change the others."""
+    crt, adversarial = config.crt, config.losses.adversarial
+    with device:
+        with seeded_init(config.seed, "init", "tokenizer"):
+            tokenizer = ConvTokenizer(config.tokenizer)
+        with seeded_init(config.seed, "init", "crt"):
+            quantizer = config.tokenizer.quantizer
+            regularizer = crt and CausalRegularizer(
+                crt, quantizer.code_dim, quantizer.codebook_size, config.tokenizer.grid
+            )
+        with seeded_init(config.seed, "init", "discriminator"):
+            discriminator = adversarial and PatchDiscriminator(adversarial, config.tokenizer.in_channels)
+    return Stage1(tokenizer, regularizer, discriminator, build_perceptual(config.losses.perceptual, device))
+
+
+def build_phases(config: TokenizerRun, networks: Stage1, scale: Scale) -> list[Phase]:
+    """Return the autoencoder's phase and, with adversarial losses, the discriminator's."""
+    schedule = make_schedule(config.optimizer, scale)
+    phases = [
+        Phase(
+            name="autoencoder",
+            modules=[networks.tokenizer] + ([networks.regularizer] if networks.regularizer else []),
+            optimizer=adamw(_autoencoder_groups(config, networks), config.optimizer),
+            schedule=schedule,
+            loss=_autoencoder_loss(config, networks, scale),
+            clip_groups=_clip_groups(networks),
+            clip_norm=config.optimizer.clip_norm,
+            after_step=lambda step: networks.tokenizer.quantizer.after_step(config.seed, step),
+        )
+    ]
+    discriminator, adversarial = networks.discriminator, config.losses.adversarial
+    if discriminator is not None and adversarial is not None:
+        start = adversarial.start.to_steps(scale)
+
+        def discriminator_loss(micro: MicroBatch, step: int) -> PhaseLoss:
+            real, fake = discriminator(micro["images"]).float(), discriminator(micro["reconstruction"]).float()
+            statistics = {"real_logit": real.detach().mean(), "fake_logit": fake.detach().mean()}
+            return PhaseLoss({"discriminator_loss": hinge_discriminator_loss(real, fake)}, statistics)
+
+        phases.append(
+            Phase(
+                name="discriminator",
+                modules=[discriminator],
+                optimizer=adamw(decay_groups(discriminator, config.optimizer.weight_decay), config.optimizer),
+                schedule=schedule,
+                loss=discriminator_loss,
+                clip_groups={"discriminator": list(discriminator.parameters())},
+                clip_norm=config.optimizer.clip_norm,
+                active=lambda step: step >= start,
+            )
+        )
+    return phases
+
+
+def _autoencoder_groups(config: TokenizerRun, networks: Stage1) -> list[dict[str, object]]:
+    groups = decay_groups(networks.tokenizer, config.optimizer.weight_decay)
+    if networks.regularizer is not None and config.crt is not None:
+        groups += decay_groups(networks.regularizer, config.crt.weight_decay)
+    return groups
+
+
+def _clip_groups(networks: Stage1) -> dict[str, list[nn.Parameter]]:
+    """Clip the causal model by its own norm, so that it cannot change the tokenizer's step."""
+    groups = {"autoencoder": list(networks.tokenizer.parameters())}
+    if networks.regularizer is not None:
+        groups["crt"] = list(networks.regularizer.parameters())
+    return groups
+
+
+def _autoencoder_loss(config: TokenizerRun, networks: Stage1, scale: Scale):  # type: ignore[no-untyped-def]
+    """Return the autoencoder phase's loss: reconstruction terms, causal loss, adversarial loss."""
+    adversarial = config.losses.adversarial
+    gan_start = adversarial.start.to_steps(scale) if adversarial else 0
+    gan_ramp = adversarial.ramp.to_steps(scale) if adversarial else 0
+    crt_ramp = config.crt.ramp.to_steps(scale) if config.crt else 0
+
+    def loss(micro: MicroBatch, step: int) -> PhaseLoss:
+        output = networks.tokenizer(micro["images"])
+        terms = reconstruction_terms(output, micro["images"], config.losses, networks.perceptual)
+        statistics = dict(output.quantized.statistics)
+        statistics["latent_variance"] = batch_variance(output.quantized.latents.detach())
+        if networks.regularizer is not None and config.crt is not None:
+            weight = config.crt.full_weight * cosine_ramp(step, 0, crt_ramp)
+            terms["causal_loss"] = networks.regularizer(output.quantized, weight)
+            statistics["crt_weight"] = torch.tensor(weight)
+        if networks.discriminator is not None and adversarial is not None and step >= gan_start:
+            weight = adversarial.weight * cosine_ramp(step, gan_start, gan_ramp)
+            fake = networks.discriminator(output.reconstruction).float()
+            terms["adversarial_loss"] = weight * adversarial_loss(fake)
+            micro["reconstruction"] = output.reconstruction.detach()
+        return PhaseLoss(terms, statistics)
+
+    return loss
+
+
+def cost_changes(config: TokenizerRun, scale: Scale) -> list[int]:
+    """Return the steps at which the cost of a step changes: 0, and the start of the adversarial phase."""
+    adversarial = config.losses.adversarial
+    return sorted({0, adversarial.start.to_steps(scale)} if adversarial else {0})
+
+
+def plan(config: TokenizerRun, num_images: int) -> Plan:
+    """Return the run's derived numbers, from a build on the meta device."""
+    meta = torch.device("meta")
+    networks = build_networks(config, meta)
+    size, channels = config.tokenizer.image_size, config.tokenizer.in_channels
+    micro = {
+        "images": torch.empty(config.batch_size, channels, size, size, device=meta),
+        "labels": torch.empty(config.batch_size, dtype=torch.int64, device=meta),
+    }
+    scale = Scale(config.batch_size, num_images, config.tokenizer.num_tokens, total_steps=100)
+    # Where a phase starts may be a share of a length that is itself in FLOPs: settle both in turn.
+    costs: tuple[tuple[int, float], ...] = ()
+    for _ in range(3):
+        phases = build_phases(config, networks, scale)
+        costs = tuple((step, step_flops(phases, micro, step)) for step in cost_changes(config, scale))
+        scale = resolve_steps(config, num_images, config.tokenizer.num_tokens, costs)
+    last = max(scale.total_steps - 1, 0)
+    modules = [module for phase in phases for module in phase.modules]
+    share = (config.execution.micro_batch_size or config.batch_size) / config.batch_size
+    memory = state_bytes(modules) + int(share * activation_bytes(phases, micro, last, config.precision))
+    parts = {"encoder": networks.tokenizer.encoder, "decoder": networks.tokenizer.decoder}
+    params = {name: count_params(part) for name, part in parts.items()}
+    params["quantizer"] = count_params(networks.tokenizer) - sum(params.values())
+    return Plan(scale.total_steps, costs, params, config.tokenizer.num_tokens, memory)
+
+
+def prepare(config: TokenizerRun, runs: Path) -> Job:
+    """Open the data and return the job."""
+    accumulation_check(config)
+    source = open_split(config.data, "train")
+    planned = plan(config, len(source))
+    run_dir = run_directory(config, runs, data=source.digest)
+
+    def build() -> Training:
+        device = setup_device(config.execution)
+        networks = build_networks(config, device)
+        scale = Scale(
+            config.batch_size, len(source), planned.num_tokens, planned.flops_per_step, planned.total_steps
+        )
+        ema = EMA(networks.tokenizer, config.ema_decay)
+        validation = open_split(config.data, "val")
+
+        def evaluate(step: int) -> dict[str, float]:
+            values = reconstruction_quality(ema.module, validation, config, device)
+            raw = reconstruction_quality(networks.tokenizer, validation, config, device)
+            save_reconstructions(ema.module, validation, config, device, run_dir, step)
+            return values | {f"{name}_raw": value for name, value in raw.items()}
+
+        return Training(
+            name=config.name,
+            phases=build_phases(config, networks, scale),
+            emas={"tokenizer": ema},
+            batches=lambda steps: train_images(
+                source, config.data, config.seed, config.batch_size, steps, config.execution.num_workers
+            ),
+            evaluate=evaluate,
+            total_steps=planned.total_steps,
+            batch_size=config.batch_size,
+            flops_per_step=planned.flops_per_step,
+            lr=config.optimizer.lr,
+            seed=config.seed,
+            precision=config.precision,
+            device=device,
+            execution=config.execution,
+        )
+
+    metadata = {
+        "config": config_json(config)["tokenizer"],
+        "run_config": config_json(config),
+        "class_names": list(source.class_names),
+        "dataset": config.data.dataset,
+        "data_digest": source.digest,
+    }
+    facts = {"num_images": len(source), "class_names": list(source.class_names), "data_digest": source.digest}
+    return Job(config, planned, run_dir, facts, build, metadata)
+
+
+@torch.inference_mode()
+def reconstruction_quality(
+    model: nn.Module, source: ImageSource, config: TokenizerRun, device: torch.device
+) -> dict[str, float]:
+    """Return PSNR (uint8, per image, mean) and codebook usage over the first images of a split."""
+    assert isinstance(model, ConvTokenizer)
+    training = model.training
+    model.eval()
+    psnr: list[Tensor] = []
+    used = torch.zeros(model.codebook_size, dtype=torch.bool, device=device)
+    for batch in eval_images(source, config.data, EVAL_BATCH, limit=EVAL_IMAGES):
+        images = batch["images"].to(device)
+        output = model(images)
+        used[output.quantized.indices.flatten()] = True
+        error = to_uint8(output.reconstruction).float() - to_uint8(images).float()
+        psnr.append(-10 * torch.log10(error.square().mean(dim=(1, 2, 3)).clamp(min=1e-10) / 255**2))
+    model.train(training)
+    return {"psnr": float(torch.cat(psnr).mean()), "codebook_usage": float(used.float().mean())}
+
+
+@torch.inference_mode()
+def save_reconstructions(
+    model: nn.Module, source: ImageSource, config: TokenizerRun, device: torch.device, run_dir: RunDir, step: int
+) -> None:
+    """Write a sheet: images above their reconstructions."""
+    batch = next(eval_images(source, config.data, SHEET_IMAGES, limit=SHEET_IMAGES))
+    images = batch["images"].to(device)
+    pair = torch.cat([to_uint8(images), to_uint8(model(images).reconstruction)]).cpu()
+    scale = display_scale(config.data.image_size)
+    save_png(run_dir.samples / f"reconstructions-{step:08d}.png", sheet(pair, len(images), scale))
