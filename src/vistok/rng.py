@@ -65,7 +65,7 @@ def uniform_grid(seed: int, image_ids: "torch.Tensor", position: int, count: int
     import torch
 
     key = _mix(image_ids.to(torch.int64) * _GAMMA + _signed(derive_seed(seed, "gumbel")))
-    key = _mix(key + _signed(position + 1) * _MIX1)
+    key = _mix(key + _signed((position + 1) * _MIX1))
     columns = torch.arange(1, count + 1, device=image_ids.device, dtype=torch.int64) * _GAMMA
     bits = _mix(key[:, None] + columns[None, :])
     # The 24 highest bits, centred in their cells: never 0, never 1.

@@ -23,6 +23,8 @@ class DataConfig(Config):
     # Training crops cover at least this share of the shorter side (1.0 = the centre crop, always).
     crop_scale: float = Field(default=1.0, gt=0.0, le=1.0)
     horizontal_flip: bool = False
+    # Use only so many images of each split, evenly spread (None: all).
+    max_images: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _native(self) -> "DataConfig":

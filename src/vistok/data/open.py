@@ -2,14 +2,27 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from vistok.data import fashion_mnist
 from vistok.data.config import DataConfig
 from vistok.data.sources import ArraySource, ImageSource, load_folder
+from vistok.errors import UserError
 from vistok.rng import stable_choice
 
 
 def open_split(config: DataConfig, split: str) -> ImageSource:
     """Return `train`, `val` (held out of train) or `test` of the configured data set."""
+    if split not in ("train", "val", "test"):
+        raise UserError(f"split {split!r}: allowed are train, val, test")
+    source = _open(config, split)
+    if config.max_images is None or len(source) <= config.max_images:
+        return source
+    spread = np.linspace(0, len(source) - 1, config.max_images).round().astype(np.int64)
+    return source.subset(spread, f"{config.max_images} images")
+
+
+def _open(config: DataConfig, split: str) -> ImageSource:
     root = Path(config.root)
     if config.dataset == "fashion_mnist":
         return fashion_mnist.load(root, split)
@@ -19,10 +32,15 @@ def open_split(config: DataConfig, split: str) -> ImageSource:
 
 
 def _cifar10(root: Path, split: str) -> ArraySource:
-    import numpy as np
     from torchvision.datasets import CIFAR10
 
-    found = CIFAR10(str(root), train=split != "test", download=True)
+    try:
+        found = CIFAR10(str(root), train=split != "test", download=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"CIFAR-10 is not in {root} and cannot be downloaded ({error}); put torchvision's folder "
+            "cifar-10-batches-py there, or name its place with --data"
+        ) from None
     source = ArraySource(found.data, np.array(found.targets), found.classes, "cifar10-" + found.tgz_md5)
     if split == "test":
         return source

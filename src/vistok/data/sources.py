@@ -30,6 +30,10 @@ class ImageSource(ABC):
     def read(self, index: int) -> np.ndarray:
         """Return one image as uint8 (height, width, channels)."""
 
+    @abstractmethod
+    def subset(self, indices: np.ndarray, name: str) -> "ImageSource":
+        """Return the images at `indices` as a source of their own; `name` enters its digest."""
+
 
 class ArraySource(ImageSource):
     """Images that lie in memory: uint8 (count, height, width, channels)."""
@@ -70,6 +74,11 @@ class FolderSource(ImageSource):
     def read(self, index: int) -> np.ndarray:
         """Return one image as uint8 (height, width, channels), turned upright by its EXIF tag."""
         return read_image(self.root / self.files[index], self.channels)
+
+    def subset(self, indices: np.ndarray, name: str) -> "FolderSource":
+        """Return the images at `indices` as a source of their own."""
+        files = [self.files[i] for i in indices]
+        return FolderSource(self.root, files, self.labels[indices], self.class_names, self.channels)
 
 
 def read_image(path: Path, channels: int) -> np.ndarray:

@@ -1,1 +1,79 @@
-"""Everything in seconds: for tests and for looking around."""
+"""Everything in seconds: for tests and for looking around. The numbers mean nothing."""
+
+from vistok.data.config import DataConfig
+from vistok.engine.config import ExecutionConfig, OptimizerConfig
+from vistok.generator.config import AutoregressiveConfig
+from vistok.nn.classifier_config import ClassifierConfig
+from vistok.tasks.config import ClassifierRun, GeneratorRun, TokenizerRun
+from vistok.tokenizer.config import ConvNetConfig, CRTConfig, LossConfig, PerceptualConfig, TokenizerConfig, VQConfig
+from vistok.units import percent, steps
+
+_EXECUTION = ExecutionConfig(log_every=5, evaluate_every=20, tensorboard=False)
+_DATA = DataConfig(max_images=2_000)
+_OPTIMIZER = OptimizerConfig(lr=2e-3, schedule="cosine", warmup=percent(10))
+
+
+def debug_vq() -> TokenizerRun:
+    """Train a toy tokenizer of Fashion-MNIST for 20 steps.
+
+    vistok train tokenizer debug_vq
+    """
+    network = ConvNetConfig(
+        channels=8, multipliers=(1, 1, 2), num_res_blocks=1, attention_resolutions=(), norm_groups=4
+    )
+    return TokenizerRun(
+        data=_DATA,
+        tokenizer=TokenizerConfig(
+            image_size=28,
+            in_channels=1,
+            latent_channels=16,
+            encoder=network,
+            decoder=network,
+            quantizer=VQConfig(codebook_size=64),
+        ),
+        losses=LossConfig(perceptual=PerceptualConfig(weight=1.0)),
+        batch_size=16,
+        length=steps(20),
+        optimizer=_OPTIMIZER,
+        ema_decay=0.9,
+        execution=_EXECUTION,
+    )
+
+
+def debug_crt() -> TokenizerRun:
+    """Train the toy tokenizer with the causal regularizer.
+
+    vistok train tokenizer debug_crt
+    """
+    return debug_vq().replace(crt=CRTConfig(width=16, num_heads=2, ffn_multiple=16, ramp=percent(20)))
+
+
+def debug_ar() -> GeneratorRun:
+    """Train a toy generator for 40 steps.
+
+    vistok train generator debug_ar --tokenizer RUN
+    """
+    return GeneratorRun(
+        generator=AutoregressiveConfig(width=32, depth=2, num_heads=2, ffn_multiple=16),
+        batch_size=32,
+        length=steps(40),
+        optimizer=_OPTIMIZER,
+        ema_decay=0.9,
+        execution=_EXECUTION,
+    )
+
+
+def debug_classifier() -> ClassifierRun:
+    """Train a toy classifier for 20 steps.
+
+    vistok train classifier debug_classifier
+    """
+    return ClassifierRun(
+        data=_DATA,
+        classifier=ClassifierConfig(stage_channels=(4, 8), convs_per_stage=1, feature_dim=8),
+        batch_size=32,
+        length=steps(20),
+        optimizer=_OPTIMIZER,
+        ema_decay=0.9,
+        execution=_EXECUTION,
+    )

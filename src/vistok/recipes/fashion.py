@@ -96,3 +96,27 @@ def fashion_ar() -> GeneratorRun:
         optimizer=OptimizerConfig(lr=3e-3, schedule="cosine", warmup=percent(5)),
         ema_decay=0.99,
     )
+
+
+def fashion_short_vq() -> TokenizerRun:
+    """Train the demo's baseline tokenizer: fashion_vq, short.
+
+    vistok train tokenizer fashion_short_vq
+    """
+    return fashion_vq().replace(length=steps(1000))
+
+
+def fashion_short_crt() -> TokenizerRun:
+    """Train the demo's regularized tokenizer: fashion_crt, short.
+
+    vistok train tokenizer fashion_short_crt
+    """
+    return fashion_crt().replace(length=steps(1000))
+
+
+def fashion_short_ar() -> GeneratorRun:
+    """Train the demo's generator: fashion_ar, short.
+
+    vistok train generator fashion_short_ar --tokenizer RUN
+    """
+    return fashion_ar().replace(length=steps(800))

@@ -67,7 +67,7 @@ def run_demo(size: str, data: Path, runs: Path, progress: Progress) -> tuple[Pat
     folder = RunDir(runs / f"demo-{size}")
     page = folder.path / "index.html"
     done = folder.read("finished.json")
-    if done is not None and done["identity"] == identity and page.is_file():
+    if done is not None and done.get("identity") == identity and page.is_file():
         return page, str(done["answer"])
     with folder:
         progress.say(f"Two tokenizers, two generators, {len(demo.seeds)} seed(s); about {_minutes(size)} on two cores.")
@@ -218,7 +218,7 @@ def _other_flops(
 def _floor(extractor: FeatureExtractor, data: DataConfig) -> dict[str, Any]:
     """Return the distance that real images reach: 10,000 training images against the test set."""
     train = open_split(data, "train")
-    chosen = stable_choice(0, "floor", len(train), 10_000)
+    chosen = stable_choice(0, "floor", len(train), min(10_000, len(train)))
     features = reference_set(extractor, train, data, "train").features[chosen]
     reference = reference_set(extractor, open_split(data, "test"), data, "test")
     return frechet_score("", features, reference, extractor, Treatment()).model_dump()

@@ -1,0 +1,169 @@
+"""The demo's page: one self-contained HTML file."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import torch
+from torch import Tensor
+
+from vistok.data.config import DataConfig
+from vistok.data.loader import eval_images
+from vistok.data.open import open_split
+from vistok.data.transforms import to_uint8
+from vistok.generator.config import SamplingConfig
+from vistok.metrics.interval import t_interval
+from vistok.tasks.demo_figures import NAMES, per_position, position_maps, training_curves
+from vistok.tasks.load import load_generator, load_tokenizer
+from vistok.tasks.pictures import data_uri, display_scale, png_bytes, sheet
+from vistok.tasks.sample import sample_batches
+from vistok.tokenizer.model import ConvTokenizer
+
+ARMS = ("baseline", "crt")
+RECONSTRUCTIONS = 14
+SAMPLE_ROWS = 6
+
+
+def render(facts: dict[str, Any], runs: Path, data: DataConfig) -> str:
+    """Return the page for a demo's numbers."""
+    template = jinja2.Template(
+        (files("vistok") / "tasks" / "demo.html.j2").read_text(), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    results = facts["results"]
+    tokenizers = {arm: load_tokenizer(runs / results[0][arm]["tokenizer_run"]) for arm in ARMS}
+    return template.render(
+        facts=facts,
+        names=NAMES,
+        data=data,
+        classes=open_split(data, "test").class_names,
+        table=score_table(facts),
+        stages=stage_table(facts),
+        reconstructions=_reconstructions(tokenizers, data),
+        samples={arm: _samples(results[0][arm], tokenizers[arm], runs) for arm in ARMS},
+        copies={arm: _copies(results[0][arm], tokenizers[arm], runs, data) for arm in ARMS},
+        memory={arm: results[0][arm]["generator"]["scores"]["off"]["memorization"] for arm in ARMS},
+        per_position=per_position(results),
+        position_maps=position_maps(results, tuple(tokenizers["baseline"].token_grid)),
+        training_curves=training_curves(results),
+        protocol=results[0]["baseline"]["generator"]["scores"]["off"]["gfmd"]["protocol"],
+        tokenizer_config=tokenizers["crt"].info["run_config"],
+    )
+
+
+def score_table(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return rows: name, a cell per arm, which way is better, and a remark."""
+    many = len(facts["seeds"]) > 1
+    rows = []
+
+    def add(name: str, better: str, path: tuple[str, ...], digits: int = 2, remark: str = "", scale: float = 1.0) -> None:
+        cells = []
+        for arm in ARMS:
+            found = [_dig(result[arm], path) for result in facts["results"]]
+            values = [scale * (value["value"] if isinstance(value, dict) else value) for value in found]
+            if many:
+                interval = t_interval(values)
+                cells.append(f"{interval.value:.{digits}f} ± {interval.half_width:.{digits}f}")
+            elif isinstance(found[0], dict):
+                cells.append(f"{values[0]:.{digits}f} ± {(found[0]['high'] - found[0]['low']) / 2:.{digits}f}")
+            else:
+                cells.append(f"{values[0]:.{digits}f}")
+        rows.append({"name": name, "better": better, "cells": cells, "remark": remark})
+
+    tokenizer, generator = ("tokenizer", "scores"), ("generator", "scores")
+    add("PSNR of reconstructions (dB)", "higher", (*tokenizer, "ema", "psnr"))
+    add("SSIM of reconstructions", "higher", (*tokenizer, "ema", "ssim"), 4)
+    add("rFMD", "lower", (*tokenizer, "ema", "rfmd"), 3, "reconstructions of the 10,000 test images against themselves")
+    add("rFMD, raw weights", "lower", (*tokenizer, "raw", "rfmd"), 3, "not averaged")
+    add("rFMD, second evaluator", "lower", (*tokenizer, "second_evaluator", "rfmd"), 3, "a network of another seed: other scale, same order?")
+    add("codebook usage (%)", "", (*tokenizer, "ema", "codebook", "usage"), 1, "share of codes that occur in the test set", 100)
+    add("entropy of tokens (bits)", "", (*tokenizer, "ema", "codebook", "entropy"))
+    add("entropy by position (bits)", "", (*tokenizer, "ema", "position_entropy_mean"), 2, "unigram, mean over positions")
+    add("held-out nats per token", "lower", ("generator", "likelihood", "ema", "nats_per_token"), 3, "a rate: compare it beside the distortion")
+    add("the same, raw weights", "lower", ("generator", "likelihood", "raw", "nats_per_token"), 3)
+    add("the same, on training images", "", ("generator", "likelihood", "train", "nats_per_token"), 3, "a large gap to the held-out value means memorising")
+    add("bits per image", "lower", ("generator", "likelihood", "ema", "bits_per_image"), 1)
+    add("gFMD, guidance off", "lower", (*generator, "off", "gfmd"))
+    add("guidance chosen on held-out train images", "", ("generator", "guidance", "guidance_scale"))
+    add("gFMD at that guidance", "lower", (*generator, "chosen", "gfmd"))
+    add("gFMD, guidance off, raw weights", "lower", (*generator, "raw", "gfmd"))
+    add("gFMD, guidance off, second evaluator", "lower", (*generator, "second_evaluator", "gfmd"))
+    add("precision, guidance off", "higher", (*generator, "off", "precision"), 3)
+    add("recall, guidance off", "higher", (*generator, "off", "recall"), 3)
+    floor = facts["floor"]
+    rows.append({
+        "name": "floor: FMD of real images",
+        "better": "",
+        "cells": [f"{floor['value']:.3f}"] * 2,
+        "remark": "10,000 training images against the test set: nothing can be expected to go below",
+    })  # fmt: skip
+    return rows
+
+
+def _dig(value: Any, path: tuple[str, ...]) -> Any:
+    for part in path:
+        value = value[part]
+    return value
+
+
+def stage_table(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return rows of seconds and FLOPs by stage, first seed."""
+    seed = facts["seeds"][0]
+    rows = []
+    for name, label in (
+        ("train tokenizer", "train tokenizer"),
+        ("cache tokens", "cache tokens"),
+        ("train generator", "train generator"),
+        ("sample and score", "sample and score"),
+    ):
+        cells = []
+        for arm in ARMS:
+            result = facts["results"][0][arm]
+            flops = {
+                "train tokenizer": result["tokenizer"]["train_flops"],
+                "cache tokens": result["flops"]["cache"],
+                "train generator": result["generator"]["train_flops"],
+                "sample and score": result["flops"]["sample"],
+            }[name]
+            cells.append(f"{facts['seconds'].get(f'{name} ({arm}, seed {seed})', 0):.0f} s, {flops:.3g} FLOPs")
+        rows.append({"name": label, "cells": cells})
+    for stage in ("tokenizer", "generator"):
+        cells = [
+            f"{facts['results'][0][arm][stage]['steps']:,} steps, {sum(facts['results'][0][arm][stage]['params'].values()):,} parameters"
+            for arm in ARMS
+        ]
+        rows.append({"name": f"size of {stage}", "cells": cells})
+    return rows
+
+
+def _reconstructions(tokenizers: dict[str, ConvTokenizer], data: DataConfig) -> str:
+    images = next(eval_images(open_split(data, "test"), data, RECONSTRUCTIONS, limit=RECONSTRUCTIONS))["images"]
+    rows = [to_uint8(images)]
+    rows += [to_uint8(tokenizers[arm].decode(tokenizers[arm].encode(images))) for arm in ARMS]
+    return _picture(torch.cat(rows), RECONSTRUCTIONS)
+
+
+def _samples(result: dict[str, Any], tokenizer: ConvTokenizer, runs: Path) -> str:
+    generator = load_generator(runs / result["generator_run"])
+    sampling = SamplingConfig(guidance_scale=result["generator"]["guidance"]["guidance_scale"])
+    labels = torch.arange(generator.num_classes).repeat(SAMPLE_ROWS)
+    return _picture(torch.cat(list(sample_batches(generator, tokenizer, labels, sampling))), generator.num_classes)
+
+
+def _copies(result: dict[str, Any], tokenizer: ConvTokenizer, runs: Path, data: DataConfig) -> str:
+    """Return the samples nearest to a training image, above that image."""
+    generator = load_generator(runs / result["generator_run"])
+    closest = result["generator"]["scores"]["off"]["memorization"]["closest"]
+    ids = torch.tensor([pair["sample"] for pair in closest])
+    tokens = generator.sample(ids % generator.num_classes, ids, SamplingConfig())
+    train = open_split(data, "train")
+    real = torch.stack([_nchw(torch.from_numpy(train.read(pair["train_image"]).copy())) for pair in closest])
+    return _picture(torch.cat([to_uint8(tokenizer.decode(tokens)), real]), len(closest))
+
+
+def _nchw(image: Tensor) -> Tensor:
+    return image.permute(2, 0, 1)
+
+
+def _picture(images: Tensor, columns: int) -> str:
+    return data_uri(png_bytes(sheet(images, columns, max(1, display_scale(images.shape[-1]) - 1))))
