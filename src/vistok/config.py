@@ -104,7 +104,13 @@ def _assign(cls: type[Config], data: dict[str, Any], parts: list[str], value: An
         data[name] = _defaults(cls, name, path)
     if not isinstance(data[name], dict):
         raise UserError(f"config field {path!r}: {name!r} is a value ({data[name]!r}) and has no fields")
-    _assign(Config, data[name], rest, value, path)
+    _assign(_class_of(cls, name, data[name]), data[name], rest, value, path)
+
+
+def _class_of(cls: type[Config], name: str, data: dict[str, Any]) -> type[Config]:
+    """Return the class of a nested config: the choice that has exactly these fields."""
+    choices = config_choices(cls.model_fields[name].annotation) if name in cls.model_fields else []
+    return next((choice for choice in choices if set(choice.model_fields) == set(data)), Config)
 
 
 def _defaults(cls: type[Config], name: str, path: str) -> dict[str, Any]:

@@ -96,16 +96,29 @@ def _from_debian(scratch: Path) -> Path:
         return DEBIAN_FOLDER
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         raise OSError("apt-get and dpkg are not on this machine")
-    _apt(["apt-get", "download", DEBIAN_PACKAGE], scratch)
+    try:
+        _run(["apt-get", "download", DEBIAN_PACKAGE], scratch)
+    except OSError:  # no lists of packages yet: get them into a folder of ours, which needs no root
+        options = _private_apt(scratch / "apt")
+        _run(["apt-get", *options, "update"], scratch)
+        _run(["apt-get", *options, "download", DEBIAN_PACKAGE], scratch)
     (package,) = scratch.glob(f"{DEBIAN_PACKAGE}_*.deb")
-    _apt(["dpkg", "-x", str(package), str(scratch)], scratch)
+    _run(["dpkg", "-x", str(package), str(scratch)], scratch)
     return scratch / DEBIAN_FOLDER.relative_to("/")
 
 
-def _apt(command: list[str], folder: Path) -> None:
+def _private_apt(folder: Path) -> list[str]:
+    """Return options by which apt-get keeps its lists below `folder`."""
+    for name in ("lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True)
+    places = {"Dir::State::lists": "lists", "Dir::Cache": "cache"}
+    return [part for key, name in places.items() for part in ("-o", f"{key}={folder / name}")]
+
+
+def _run(command: list[str], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
-        raise OSError(f"{' '.join(command)}: {done.stderr.strip() or 'failed'} (try: apt-get update)")
+        raise OSError(f"{command[0]} {command[-1]}: {done.stderr.strip() or 'failed'}")
 
 
 def _install(found: Path, folder: Path) -> None:

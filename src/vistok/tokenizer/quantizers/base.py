@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -58,3 +59,22 @@ def in_float32(like: Tensor) -> AbstractContextManager[None]:
     if like.device.type == "meta":  # which knows no autocast
         return nullcontext()
     return torch.autocast(like.device.type, enabled=False)
+
+
+class _ContiguousGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0].contiguous()
+
+
+def contiguous_gradient(x: Tensor) -> Tensor:
+    """Return `x` unchanged; its gradient is laid out the same whichever consumers it has.
+
+    The layout of a sum of gradients depends on who contributes, and kernels round by layout: without
+    this a regularizer of weight 0 would change the last bits.
+    """
+    return _ContiguousGradient.apply(x)

@@ -5,7 +5,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vistok.tokenizer.config import FSQConfig
-from vistok.tokenizer.quantizers.base import Quantizer, QuantizerOutput, in_float32, straight_through
+from vistok.tokenizer.quantizers.base import (
+    Quantizer,
+    QuantizerOutput,
+    contiguous_gradient,
+    in_float32,
+    straight_through,
+)
 
 
 class FSQ(Quantizer):
@@ -26,7 +32,7 @@ class FSQ(Quantizer):
 
     def bound(self, z_e: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """Squash to the range whose rounding gives exactly `levels` values, scaled to about [-1, 1]."""
-        half_range = (self.levels - 1) * (1 - 1e-3) / 2
+        half_range = (self.levels - 1) * (1 + 1e-3) / 2
         offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
         shift = torch.atanh(offset / half_range)
         return (torch.tanh(z_e + shift) * half_range - offset) / self._half_width()
@@ -34,7 +40,7 @@ class FSQ(Quantizer):
     def forward(self, z_e: Float[Tensor, "*batch dim"]) -> QuantizerOutput:
         """Quantize; there are no losses."""
         with in_float32(z_e):
-            latents = self.bound(z_e.float())
+            latents = contiguous_gradient(self.bound(z_e.float()))
             codes = (latents * self._half_width()).round() / self._half_width()
             error = (codes - latents).detach().square().sum(-1).mean()
             z_q = straight_through(latents, codes)

@@ -10,7 +10,13 @@ from torch.nn import functional as F
 
 from vistok.rng import torch_generator
 from vistok.tokenizer.config import VQConfig
-from vistok.tokenizer.quantizers.base import Quantizer, QuantizerOutput, in_float32, straight_through
+from vistok.tokenizer.quantizers.base import (
+    Quantizer,
+    QuantizerOutput,
+    contiguous_gradient,
+    in_float32,
+    straight_through,
+)
 
 # Similarities that are held at once: 64 MB in float32, whatever the numbers of vectors and codes.
 LOOKUP_ELEMENTS = 2**24
@@ -46,7 +52,7 @@ class VQ(Quantizer):
     def forward(self, z_e: Float[Tensor, "*batch dim"]) -> QuantizerOutput:
         """Quantize; the losses are codebook (VQ-VAE) and commitment, means over all dimensions."""
         with in_float32(z_e):
-            latents = F.normalize(z_e.float(), dim=-1)
+            latents = contiguous_gradient(F.normalize(z_e.float(), dim=-1))
             indices = self.codes_to_indices(latents.detach())
             codes = self.indices_to_codes(indices)
             losses = {

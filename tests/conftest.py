@@ -1,0 +1,65 @@
+"""Shared fixtures: real images, a toy tokenizer and generator, threads."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vistok.engine.log import Progress
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def fashion_root() -> Path:
+    """Where Fashion-MNIST lies; fetched on the first use."""
+    from vistok.data import fashion_mnist
+
+    fashion_mnist.prepare(REPOSITORY / "data")
+    return REPOSITORY / "data"
+
+
+@pytest.fixture(scope="session")
+def quiet() -> Progress:
+    return Progress(quiet=True)
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory) -> Path:
+    """Colour images of three kinds, of different sizes and formats, one sub-folder per class."""
+    root = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for label, name in enumerate(("circles", "stripes", "waves")):
+        (root / name).mkdir()
+        for i in range(30):
+            height, width = int(generator.integers(40, 90)), int(generator.integers(40, 90))
+            y, x = np.mgrid[:height, :width] / 20.0
+            phase = generator.uniform(0, 6)
+            pattern = (np.hypot(x - 2, y - 2), x + y, np.sin(x) + y)[label]
+            channels = [127.5 + 127 * np.sin(pattern * (k + 1) + phase) for k in range(3)]
+            image = Image.fromarray(np.stack(channels, -1).astype(np.uint8))
+            image.save(root / name / f"{i:02d}.{'jpg' if i % 2 else 'png'}")
+    return root
+
+
+@pytest.fixture(scope="session")
+def toy_runs(tmp_path_factory, fashion_root, quiet):
+    """A trained toy tokenizer, its caches and a trained toy generator: (tokenizer run, caches, generator run)."""
+    from vistok.config import override
+    from vistok.recipes import find_recipe
+    from vistok.tasks import train_generator, train_tokenizer
+    from vistok.tasks.cache_tokens import cache_tokens
+
+    runs = tmp_path_factory.mktemp("runs")
+    config = override(find_recipe("debug_crt"), [f'data.root="{fashion_root}"', "data.max_images=400"])
+    tokenizer = train_tokenizer.prepare(config, runs).train(quiet).path
+    caches = {split: cache_tokens(tokenizer, split, quiet) for split in ("train", "val", "test")}
+    job = train_generator.prepare(find_recipe("debug_ar"), caches["train"], caches["val"], tokenizer, runs)
+    return tokenizer, caches, job.train(quiet).path

@@ -1,0 +1,99 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vistok.config import fingerprint, override
+from vistok.errors import UserError
+from vistok.recipes import all_recipes, find_recipe
+from vistok.units import Duration, Scale, steps_for_flops, total_flops
+
+
+@pytest.mark.parametrize("name", sorted(all_recipes()))
+def test_every_recipe_round_trips_and_says_its_command(name):
+    config = find_recipe(name)
+    assert type(config).from_json(config.to_json()) == config
+    doc = all_recipes()[name].__doc__
+    assert f"vistok train {config.kind} {name}" in doc
+
+
+def test_override_changes_nested_values_and_types_stay_strict():
+    config = find_recipe("debug_crt")
+    changed = override(config, ["tokenizer.quantizer.codebook_size=32", "crt.weight=1.5", "length=7 steps", "losses.perceptual=null"])
+    assert changed.tokenizer.quantizer.codebook_size == 32
+    assert changed.crt.weight == 1.5
+    assert changed.length == Duration(value=7, unit="steps")
+    assert changed.losses.perceptual is None
+    assert config.tokenizer.quantizer.codebook_size == 64
+
+
+def test_override_switches_on_a_part_that_is_off():
+    changed = override(find_recipe("debug_vq"), ["losses.adversarial.weight=0.25"])
+    assert changed.losses.adversarial.weight == 0.25
+
+
+def test_override_switches_the_quantizer():
+    changed = override(find_recipe("debug_vq"), ['tokenizer.quantizer={"kind": "fsq", "levels": [4, 4]}'])
+    assert changed.tokenizer.quantizer.codebook_size == 16
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("tokeniser.image_size=28", ["tokeniser", "Did you mean 'tokenizer'?"]),
+        ("optimizer.learning_rate=1", ["learning_rate", "lr"]),
+        ("seed=one", ["seed", "'one'"]),
+        ("seed=true", ["seed", "True"]),
+        ("batch_size=1.5", ["batch_size", "1.5"]),
+        ("length=5 parsecs", ["length", "parsecs", "steps, images"]),
+        ("length=-1 steps", ["length"]),
+        ("tokenizer.image_size=32", ["image_size", "data.image_size and tokenizer.image_size"]),
+        ("optimizer.lr=NaN", ["optimizer.lr"]),
+        ("seed", ["path=value"]),
+        ("seed.x=1", ["seed", "has no fields"]),
+        ('tokenizer.quantizer={"kind": "vqq"}', ["quantizer", "vq"]),
+    ],
+)
+def test_errors_name_the_field_and_what_to_do(assignment, words):
+    with pytest.raises(UserError) as error:
+        override(find_recipe("debug_vq"), [assignment])
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_unknown_recipe_suggests_the_nearest():
+    with pytest.raises(UserError, match="Did you mean 'fashion_crt'"):
+        find_recipe("fashion_crtt")
+    with pytest.raises(UserError, match="is for a generator, not a tokenizer"):
+        find_recipe("fashion_ar", "tokenizer")
+
+
+def test_fingerprint_is_of_the_science_only():
+    config = find_recipe("debug_vq")
+    same = override(config, ["execution.log_every=1", "execution.micro_batch_size=4", "name=other", 'data.root="/x"'])
+    assert fingerprint(same) == fingerprint(config)
+    for change in ("seed=1", "optimizer.lr=0.5", "tokenizer.quantizer.code_dim=4", "length=21 steps"):
+        assert fingerprint(override(config, [change])) != fingerprint(config)
+    assert fingerprint(config, data="a") != fingerprint(config, data="b")
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)), st.sampled_from(["seed", "tokenizer", "crt", "losses.perceptual", "length", "data.dataset", "optimizer.betas"]))
+def test_any_value_is_taken_or_refused_with_a_sentence(value, path):
+    try:
+        override(find_recipe("debug_vq"), [f"{path}={json.dumps(value)}"])
+    except UserError as error:
+        assert path.split(".")[0] in str(error)
+
+
+def test_durations():
+    scale = Scale(batch_size=10, num_images=95, tokens_per_image=4, total_steps=200)
+    for text, expected in (("7 steps", 7), ("70 images", 7), ("71 images", 8), ("2 epochs", 19), ("400 tokens", 10), ("10 percent", 20)):
+        assert Duration.model_validate(text).to_steps(scale) == expected, text
+    assert str(Duration.model_validate("1e15 flops")) == "1e+15 flops"
+
+
+@given(st.integers(0, 500), st.integers(1, 200), st.floats(1, 1e12), st.floats(1, 1e12))
+def test_flops_and_steps_are_inverse(count, change, before, after):
+    costs = [(0, before), (change, after)]
+    assert steps_for_flops(total_flops(count, costs), costs) == count

@@ -1,0 +1,197 @@
+"""Stage 2: sizes, loss, sampling."""
+
+import math
+
+import pytest
+import torch
+
+from vistok.errors import UserError
+from vistok.generator.autoregressive import AutoregressiveGenerator
+from vistok.generator.config import AutoregressiveConfig, SamplingConfig, paper_size
+from vistok.generator.decoding import choose, filter_logits, guide, keep_top_k, keep_top_p
+from vistok.nn.flops import count_params, on_meta
+from vistok.nn.rope import apply_rotary, axial_table, with_class_token
+from vistok.nn.transformer import Attention, feed_forward_width
+
+GRID, CODES, CLASSES = (4, 5), 40, 6
+
+
+def make(trained=True, **changes):
+    torch.manual_seed(0)
+    config = AutoregressiveConfig(**({"width": 32, "depth": 2, "num_heads": 2, "ffn_multiple": 16} | changes))
+    model = AutoregressiveGenerator(config, GRID, CODES, CLASSES)
+    if trained:  # the head starts at zero: give it something to say
+        torch.nn.init.normal_(model.head.weight, std=0.5)
+    return model.eval()
+
+
+def make_tokens(batch=3):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(CODES, (batch, 20), generator=generator), torch.arange(batch) % CLASSES
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("52m", 52.09), ("81m", 80.56), ("111m", 110.9), ("212m", 212.0), ("343m", 342.9), ("517m", 516.7), ("775m", 774.7)],
+)
+def test_the_papers_seven_sizes(name, millions):
+    model = on_meta(lambda: AutoregressiveGenerator(paper_size(name), (16, 16), 16_384, 1_000))
+    assert count_params(model) / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+def test_loss_at_the_start_is_ln_k():
+    tokens, labels = make_tokens()
+    loss = make(trained=False).loss(tokens, labels)
+    torch.testing.assert_close(loss, torch.full_like(loss, math.log(CODES)))
+
+
+def test_evaluation_mode_gives_a_loss_and_training_after_sampling_works():
+    model = make(dropout=0.1)
+    tokens, labels = make_tokens()
+    first = model.loss(tokens, labels)
+    assert torch.equal(first, model.loss(tokens, labels))
+    model.train()
+    model.sample(labels, torch.arange(3), SamplingConfig(guidance_scale=1.5))
+    assert model.training
+    loss = model.loss(tokens, labels).mean()
+    loss.backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
+    model.eval()
+    assert torch.equal(first, model.loss(tokens, labels))
+
+
+def test_a_token_changes_later_logits_only():
+    model = make()
+    tokens, labels = make_tokens()
+    changed = tokens.clone()
+    changed[:, 7] = (changed[:, 7] + 1) % CODES
+    before, after = model(tokens, labels), model(changed, labels)
+    assert torch.equal(before[:, :8], after[:, :8])
+    assert (before[:, 8:] != after[:, 8:]).any(-1).all()
+
+
+@pytest.mark.parametrize("rotary", ["identity", "zero"])
+@pytest.mark.parametrize("qk_norm", [True, False])
+@pytest.mark.parametrize("step", [1, 3])
+def test_cached_logits_equal_uncached(rotary, qk_norm, step):
+    model = make(class_token_rotary=rotary, qk_norm=qk_norm)
+    tokens, labels = make_tokens()
+    expected = model(tokens, labels)
+    inputs = torch.cat([model.classes(labels)[:, None], model.token_embedding(tokens[:, :-1])], dim=1)
+    cache = model.new_cache(3)
+    for start in range(0, 20, step):
+        chunk = inputs[:, start : start + step]
+        logits = model.decode_one(chunk, cache)
+        torch.testing.assert_close(logits, expected[:, start + chunk.shape[1] - 1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_samples_do_not_depend_on_the_batch(guidance):
+    """Bound: none of 64 x 20 tokens may differ here; rounding of logits flips one in many thousands."""
+    model = make()
+    labels, ids = torch.arange(64) % CLASSES, torch.arange(64)
+    sampling = SamplingConfig(guidance_scale=guidance, seed=3)
+    grids = [
+        torch.cat([model.sample(labels[i : i + size], ids[i : i + size], sampling) for i in range(0, 64, size)])
+        for size in (1, 7, 64)
+    ]
+    assert torch.equal(grids[0], grids[1]) and torch.equal(grids[0], grids[2])
+    assert not torch.equal(grids[0], model.sample(labels, ids, SamplingConfig(guidance_scale=guidance, seed=4)))
+
+
+def test_samples_follow_the_models_distribution():
+    """Position 0 given a class: frequencies against the softmax of the logits."""
+    from scipy import stats
+
+    model = make()
+    labels = torch.full((4000,), 2)
+    drawn = model.sample(labels, torch.arange(4000), SamplingConfig())[:, 0]
+    with torch.no_grad():
+        probability = model(torch.zeros(1, 20, dtype=torch.int64), labels[:1])[0, 0].double().softmax(0).numpy()
+    counts = torch.bincount(drawn, minlength=CODES).numpy()
+    assert stats.chisquare(counts, 4000 * probability / probability.sum()).pvalue > 1e-3
+
+
+def test_guidance_one_is_conditional_and_zero_is_unconditional():
+    model = make()
+    ids = torch.arange(6)
+    labels = torch.arange(6)
+    plain = model.sample(labels, ids, SamplingConfig())
+    cond, uncond = torch.randn(2, 3, CODES)
+    torch.testing.assert_close(guide(cond, uncond, 1.0), cond)
+    assert torch.equal(guide(cond, uncond, 0.0), uncond)
+    near_one = model.sample(labels, ids, SamplingConfig(guidance_scale=1.0 + 1e-9))
+    assert torch.equal(plain, near_one)
+    unconditional = model.sample(labels, ids, SamplingConfig(guidance_scale=0.0))
+    assert torch.equal(unconditional, model.sample(labels.flip(0), ids, SamplingConfig(guidance_scale=0.0)))
+
+
+def test_label_dropout_rate():
+    model = make(label_dropout=0.1)
+    torch.manual_seed(0)
+    labels = torch.zeros(20_000, dtype=torch.int64)
+    dropped = model.classes.drop(labels) == model.classes.null_label
+    assert float(dropped.float().mean()) == pytest.approx(0.1, abs=0.008)
+
+
+def test_bad_requests():
+    model = make(label_dropout=0.0)
+    with pytest.raises(UserError, match="label_dropout"):
+        model.sample(torch.zeros(1, dtype=torch.int64), torch.arange(1), SamplingConfig(guidance_scale=2.0))
+    with pytest.raises(UserError, match=r"0\.\.\.5, found 6\.\.\.6"):
+        model.sample(torch.full((1,), 6), torch.arange(1), SamplingConfig())
+
+
+def test_filters():
+    logits = torch.tensor([[1.0, 3.0, 2.0, 0.0]])
+    inf = float("inf")
+    assert keep_top_k(logits, 2).tolist() == [[-inf, 3.0, 2.0, -inf]]
+    assert keep_top_k(logits, 9).tolist() == logits.tolist()
+    probability = logits.softmax(1)[0].sort(descending=True).values
+    assert keep_top_p(logits, float(probability[0]) - 1e-4).tolist() == [[-inf, 3.0, -inf, -inf]]
+    assert keep_top_p(logits, float(probability[:2].sum()) - 1e-4).tolist() == [[-inf, 3.0, 2.0, -inf]]
+    assert keep_top_p(logits, 1.0).tolist() == logits.tolist()
+    # Temperature comes first: top-p then keeps a smaller set of a sharper distribution.
+    assert filter_logits(logits, SamplingConfig(temperature=0.1, top_p=0.9)).isinf().sum() == 3
+    greedy = choose(logits, torch.tensor([5]), 0, SamplingConfig(temperature=0.0))
+    assert greedy.tolist() == [1]
+
+
+def test_rotary_depends_on_relative_place_only_by_axis():
+    cos, sin = axial_table(6, 6, 16)
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 1, 1, 1, 16)
+
+    def product(a, b):
+        turn = lambda x, at: apply_rotary(x, cos[at : at + 1], sin[at : at + 1])  # noqa: E731
+        return float((turn(q, a) * turn(k, b)).sum())
+
+    place = lambda row, column: 6 * row + column  # noqa: E731
+    assert product(place(1, 2), place(3, 1)) == pytest.approx(product(place(2, 4), place(4, 3)), abs=1e-5)
+    assert product(place(1, 2), place(3, 1)) != pytest.approx(product(place(1, 2), place(1, 3)), abs=1e-3)
+
+
+def test_class_token_rotary_modes():
+    table = axial_table(2, 2, 8)
+    x = torch.randn(1, 1, 1, 8)
+    for mode, expected in (("identity", x), ("zero", torch.zeros_like(x))):
+        cos, sin = with_class_token(table, mode)
+        assert len(cos) == 5
+        assert torch.equal(apply_rotary(x, cos[:1], sin[:1]), expected)
+
+
+def test_queries_and_keys_are_normalised_before_the_turn():
+    torch.manual_seed(0)
+    attention = Attention(32, 2, qk_norm=True)
+    x = torch.randn(1, 5, 32)
+    cos, sin = torch.ones(5, 8), torch.zeros(5, 8)
+    with torch.no_grad():
+        expected = attention(x, cos, sin)
+        attention.qkv.weight[:64] *= 7  # queries and keys; a layer norm does not see their scale
+        torch.testing.assert_close(attention(x, cos, sin), expected, rtol=1e-3, atol=1e-4)
+    assert sum(p.numel() for p in attention.query_norm.parameters()) == 16
+
+
+def test_feed_forward_width_is_llamas():
+    assert [feed_forward_width(w, 256) for w in (640, 768, 1280)] == [1792, 2048, 3584]
+    assert feed_forward_width(128, 32) == 352

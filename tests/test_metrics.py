@@ -1,0 +1,263 @@
+"""Scores against closed forms and against the field's libraries, on the same features."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from vistok.errors import UserError
+from vistok.metrics.codebook import codebook_statistics
+from vistok.metrics.frechet import frechet_distance
+from vistok.metrics.interval import difference_interval, frechet_interval, jackknife, t_interval
+from vistok.metrics.likelihood import likelihood
+from vistok.metrics.memorization import memorization
+from vistok.metrics.moments import Moments, leave_one_out, merge_all
+from vistok.metrics.precision_recall import precision_recall
+from vistok.metrics.protocol import Protocol, require_same
+
+
+def gaussian(mean, covariance):
+    return Moments(11, np.asarray(mean, float), 10 * np.asarray(covariance, float))
+
+
+def random_covariance(dim, rank, seed):
+    a = np.random.default_rng(seed).normal(size=(dim, rank))
+    return a @ a.T
+
+
+def test_moments_merge_to_one_pass():
+    x = np.random.default_rng(0).normal(5, 2, size=(137, 6))
+    merged = merge_all([Moments.of(x[:50]), Moments.of(x[50:51]), Moments.empty(6), Moments.of(x[51:])])
+    assert merged.count == 137
+    np.testing.assert_allclose(merged.mean, x.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(merged.covariance, np.cov(x.T), rtol=1e-10)
+
+
+def test_moments_far_from_zero_keep_their_digits():
+    x = np.random.default_rng(0).normal(size=(1000, 3)) + 1e7
+    parts = merge_all([Moments.of(part) for part in np.array_split(x, 10)])
+    np.testing.assert_allclose(parts.covariance, np.cov((x - 1e7).T), rtol=1e-6)
+
+
+def test_leave_one_out():
+    x = np.random.default_rng(1).normal(size=(60, 4))
+    left = leave_one_out([Moments.of(part) for part in np.split(x, 6)])
+    for i, moments in enumerate(left):
+        rest = np.delete(x, range(10 * i, 10 * i + 10), axis=0)
+        np.testing.assert_allclose(moments.covariance, np.cov(rest.T), rtol=1e-9)
+
+
+def test_moments_refuse_nan():
+    with pytest.raises(ValueError, match="finite"):
+        Moments.of(np.array([[1.0, math.nan]]))
+
+
+@pytest.mark.parametrize("dim", [1, 3, 20])
+def test_frechet_of_commuting_covariances(dim):
+    rng = np.random.default_rng(dim)
+    q, _ = np.linalg.qr(rng.normal(size=(dim, dim)))
+    a, b, shift = rng.uniform(0, 3, dim), rng.uniform(0, 3, dim), rng.normal(size=dim)
+    expected = shift @ shift + np.square(np.sqrt(a) - np.sqrt(b)).sum()
+    found = frechet_distance(gaussian(np.zeros(dim), (q * a) @ q.T), gaussian(shift, (q * b) @ q.T))
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_frechet_of_singular_covariances():
+    # Rank-one: cov = u u^T, v v^T; tr (AB)^(1/2) = |u . v|.
+    u, v = np.array([3.0, 0, 1, 0]), np.array([1.0, 2, 0, 0])
+    expected = u @ u + v @ v - 2 * abs(u @ v)
+    assert frechet_distance(gaussian(np.zeros(4), np.outer(u, u)), gaussian(np.zeros(4), np.outer(v, v))) == pytest.approx(expected, rel=1e-9)
+    zero = gaussian(np.zeros(4), np.zeros((4, 4)))
+    assert frechet_distance(zero, gaussian(np.ones(4), np.outer(u, u))) == pytest.approx(4 + u @ u)
+    low_rank = gaussian(np.zeros(30), random_covariance(30, 5, 0))
+    assert frechet_distance(low_rank, low_rank) == pytest.approx(0, abs=1e-9)
+
+
+def test_frechet_of_general_2x2():
+    a, b = random_covariance(2, 2, 1), random_covariance(2, 2, 2)
+    # tr (AB)^(1/2) = sqrt(tr AB + 2 sqrt(det AB)) in two dimensions.
+    root = math.sqrt(np.trace(a @ b) + 2 * math.sqrt(np.linalg.det(a) * np.linalg.det(b)))
+    expected = np.trace(a) + np.trace(b) - 2 * root
+    assert frechet_distance(gaussian([0, 0], a), gaussian([0, 0], b)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_frechet_equals_torchmetrics_and_torch_fidelity():
+    from torch_fidelity.metric_fid import fid_statistics_to_metric
+    from torchmetrics.image.fid import _compute_fid
+
+    rng = np.random.default_rng(3)
+    a = rng.normal(size=(400, 24)) @ rng.normal(size=(24, 24))
+    b = rng.normal(size=(300, 24)) @ rng.normal(size=(24, 24)) + 0.3
+    found = frechet_distance(Moments.of(a), Moments.of(b))
+    statistics = [{"mu": x.mean(0), "sigma": np.cov(x, rowvar=False)} for x in (a, b)]
+    theirs = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+    assert found == pytest.approx(float(theirs), rel=1e-6)
+    tensors = [torch.from_numpy(np.asarray(s[k])) for s in statistics for k in ("mu", "sigma")]
+    assert found == pytest.approx(float(_compute_fid(*tensors)), rel=1e-6)
+
+
+def test_jackknife_of_a_mean_is_the_classical_interval():
+    x = np.random.default_rng(4).normal(size=40)
+    found = jackknife(x.mean(), [np.delete(x, i).mean() for i in range(40)])
+    half = stats.t.ppf(0.975, 39) * x.std(ddof=1) / math.sqrt(40)
+    assert (found.low, found.high) == pytest.approx((x.mean() - half, x.mean() + half))
+    assert found.corrected == pytest.approx(x.mean())
+
+
+def test_jackknife_removes_bias():
+    """A variance with divisor n is biased by -1/n, which the jackknife removes exactly."""
+    x = np.random.default_rng(5).normal(size=50)
+    found = jackknife(x.var(), [np.delete(x, i).var() for i in range(50)])
+    assert found.corrected == pytest.approx(x.var(ddof=1))
+
+
+def test_intervals_of_a_frechet_distance_cover():
+    """Of 200 intervals at 95 %, the share that holds the true distance lies where chance allows."""
+    rng = np.random.default_rng(6)
+    dim, samples, trials = 6, 400, 200
+    covariance, reference_covariance = random_covariance(dim, 8, 7) / 8, random_covariance(dim, 8, 8) / 8
+    root, shift = np.linalg.cholesky(covariance), np.full(dim, 0.2)
+    reference = gaussian(np.zeros(dim), reference_covariance)
+    truth = frechet_distance(gaussian(shift, covariance), reference)
+    covered, plain = 0, []
+    for _ in range(trials):
+        interval = frechet_interval(rng.normal(size=(samples, dim)) @ root.T + shift, reference)
+        covered += interval.low <= truth <= interval.high
+        plain.append((interval.value, interval.corrected))
+    low, high = stats.binom.ppf([0.0005, 0.9995], trials, 0.95)
+    assert low <= covered <= high
+    bias, corrected_bias = np.abs(np.mean(plain, axis=0) - truth)
+    assert corrected_bias < bias
+
+
+def test_paired_difference_is_narrower_than_unpaired():
+    rng = np.random.default_rng(9)
+    a = rng.normal(size=(2000, 4))
+    b = a + 0.05 * rng.normal(size=(2000, 4)) + 0.1
+    reference = Moments.of(rng.normal(size=(5000, 4)))
+    paired = difference_interval(a, b, reference)
+    alone = [frechet_interval(x, reference) for x in (a, b)]
+    assert paired.half_width < 0.9 * math.hypot(*(interval.half_width for interval in alone))
+    assert paired.value == pytest.approx(alone[1].value - alone[0].value)
+
+
+def test_t_interval():
+    found = t_interval([1.0, 2.0, 4.0])
+    expected = stats.t.interval(0.95, 2, loc=7 / 3, scale=stats.sem([1, 2, 4]))
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert t_interval([1.0]).high == math.inf
+
+
+def test_precision_and_recall_by_brute_force():
+    rng = np.random.default_rng(10)
+    real, fake = rng.normal(size=(60, 3)), rng.normal(size=(50, 3)) * 0.7 + 0.5
+
+    def inside(points, centres, k=3):
+        own = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+        radius = np.sort(own, axis=1)[:, k]
+        return (np.linalg.norm(points[:, None] - centres[None], axis=-1) <= radius).any(1).mean()
+
+    found = precision_recall(torch.from_numpy(real).float(), torch.from_numpy(fake).float())
+    assert found == pytest.approx((inside(fake, real), inside(real, fake)), abs=1e-6)
+
+
+def test_precision_falls_with_bad_samples_and_recall_with_missing_modes():
+    real = torch.randn(500, 2, generator=torch.Generator().manual_seed(0)) + torch.tensor([[-10.0, 0], [10.0, 0]]).repeat(250, 1)
+    generator = torch.Generator().manual_seed(1)
+    one_mode = torch.randn(500, 2, generator=generator) * 0.8 + torch.tensor([10.0, 0])
+    precision, recall = precision_recall(real, one_mode)
+    assert precision > 0.9 and 0.3 < recall < 0.55
+    precision, _ = precision_recall(real, one_mode + torch.tensor([0, 30.0]))
+    assert precision == 0
+
+
+def test_memorization_finds_copies():
+    generator = torch.Generator().manual_seed(0)
+    train, unseen = torch.rand(300, 20, generator=generator), torch.rand(200, 20, generator=generator)
+    honest = memorization(torch.rand(200, 20, generator=generator), unseen, train)
+    assert honest.copy_share < 0.06 and honest.sample_median == pytest.approx(honest.real_median, rel=0.1)
+    copies = memorization(train[:100] + 0.001, unseen, train)
+    assert copies.copy_share == 1.0
+    assert torch.equal(copies.nearest, torch.arange(100))
+
+
+def test_codebook_statistics():
+    tokens = np.array([[0, 1], [0, 2], [0, 1], [0, 2]])
+    found = codebook_statistics(tokens, 8)
+    assert found.usage == 3 / 8
+    assert found.entropy == pytest.approx(1.5)
+    np.testing.assert_allclose(found.position_entropy, [0, 1])
+    assert found.skewness == pytest.approx(1 - 2**0.5 / 2**1.5)
+    uniform = codebook_statistics(np.tile(np.arange(8)[:, None], (1, 3)), 8)
+    assert uniform.perplexity == pytest.approx(8) and uniform.skewness == pytest.approx(0)
+
+
+def test_likelihood_units():
+    found = likelihood(np.full((5, 49), math.log(2.0)))
+    assert found.bits_per_image == pytest.approx(49)
+    assert found.nats_per_token == pytest.approx(math.log(2))
+    assert found.standard_error == pytest.approx(0)
+
+
+def test_comparing_protocols_names_the_difference():
+    base = Protocol(metric="gFMD", extractor="e", extractor_digest="1", reference="test", reference_digest="2", num_samples=10)
+    require_same(base, base)
+    with pytest.raises(UserError, match="num_samples is 10 in one and 20 in the other"):
+        require_same(base, base.replace(num_samples=20))
+
+
+def test_psnr_and_ssim():
+    from vistok.metrics.reconstruction import psnr_per_image, ssim_per_image
+
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    b = torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    error = (a.double() - b.double()).square().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(psnr_per_image(a, b).double(), 10 * torch.log10(255**2 / error), rtol=1e-5, atol=0)
+    assert ssim_per_image(a, a) == pytest.approx(torch.ones(4))
+
+
+def inception_with_random_weights(file):
+    """torch-fidelity's network with Kaiming weights (its defaults give collapsed features), and their file."""
+    from unittest import mock
+
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    torch.save({}, file)
+    with mock.patch("torch.nn.Module.load_state_dict"):
+        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(file))
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.kaiming_normal_(parameter)
+    torch.save(network.state_dict(), file)
+    return network.eval()
+
+
+def test_inception_loads_a_weights_file_and_matches_torch_fidelity(tmp_path):
+    from vistok.metrics.features import InceptionFeatures
+
+    network = inception_with_random_weights(tmp_path / "inception.pth")
+    images = torch.randint(0, 256, (3, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = InceptionFeatures(tmp_path / "inception.pth")(images)
+    with torch.no_grad():
+        (expected,) = network(images)
+    assert found.std() > 1e-3
+    torch.testing.assert_close(found, expected)
+
+
+def test_inception_refuses_a_file_that_runs_code(tmp_path):
+    import pickle
+
+    from vistok.metrics.features import InceptionFeatures
+
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "harmed"), "w"))
+
+    (tmp_path / "bad.pth").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(UserError, match="cannot be loaded"):
+        InceptionFeatures(tmp_path / "bad.pth")
+    assert not (tmp_path / "harmed").exists()
