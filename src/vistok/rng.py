@@ -67,9 +67,9 @@ def uniform_grid(seed: int, image_ids: "torch.Tensor", position: int, count: int
     key = _mix(image_ids.to(torch.int64) * _GAMMA + _signed(derive_seed(seed, "gumbel")))
     key = _mix(key + _signed((position + 1) * _MIX1))
     columns = torch.arange(1, count + 1, device=image_ids.device, dtype=torch.int64) * _GAMMA
-    bits = _mix(key[:, None] + columns[None, :])
+    bits = _mix_(key[:, None] + columns[None, :])
     # The 24 highest bits, centred in their cells: never 0, never 1.
-    return (_shift(bits, 40).to(torch.float32) + 0.5) * 2.0**-24
+    return (bits >> 40).bitwise_and_((1 << 24) - 1).to(torch.float32).add_(0.5).mul_(2.0**-24)
 
 
 def gumbel_grid(seed: int, image_ids: "torch.Tensor", position: int, count: int) -> "torch.Tensor":
@@ -83,14 +83,17 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def _shift(x: "torch.Tensor", bits: int) -> "torch.Tensor":
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
 def _mix(x: "torch.Tensor") -> "torch.Tensor":
-    x = (x ^ _shift(x, 30)) * _MIX1
-    x = (x ^ _shift(x, 27)) * _MIX2
-    return x ^ _shift(x, 31)
+    return _mix_(x.clone())
+
+
+def _mix_(x: "torch.Tensor") -> "torch.Tensor":
+    """SplitMix64's finaliser, in place; the masks make shifts of signed integers logical."""
+    for bits, factor in ((30, _MIX1), (27, _MIX2), (31, 1)):
+        x ^= (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+        if factor != 1:
+            x *= factor
+    return x
 
 
 def stable_choice(seed: int, stream: str, population: int, count: int) -> Any:

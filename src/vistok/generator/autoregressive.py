@@ -84,12 +84,16 @@ class AutoregressiveGenerator(Generator):
         return self.head(self.norm(x[:, -1]))
 
     def sample(
-        self, labels: Int[Tensor, "batch"], image_ids: Int[Tensor, "batch"], sampling: SamplingConfig
+        self,
+        labels: Int[Tensor, "batch"],
+        image_ids: Int[Tensor, "batch"] | None = None,
+        sampling: SamplingConfig | None = None,
     ) -> Int[Tensor, "batch positions"]:
         """Draw one grid per label, in evaluation mode; the mode is restored afterwards."""
         training = self.training
         self.eval()
         try:
-            return sample_tokens(self, labels, image_ids, sampling)
+            ids = torch.arange(len(labels), device=labels.device) if image_ids is None else image_ids
+            return sample_tokens(self, labels, ids, sampling or SamplingConfig())
         finally:
             self.train(training)

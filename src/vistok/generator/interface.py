@@ -26,6 +26,9 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def sample(
-        self, labels: Int[Tensor, "batch"], image_ids: Int[Tensor, "batch"], sampling: SamplingConfig
+        self,
+        labels: Int[Tensor, "batch"],
+        image_ids: Int[Tensor, "batch"] | None = None,
+        sampling: SamplingConfig | None = None,
     ) -> Int[Tensor, "batch positions"]:
-        """Draw one grid per label; a grid depends on its label, its id and the seed alone."""
+        """Draw one grid per label; a grid depends on its label, its id (0, 1, ... by default) and the seed alone."""

@@ -35,7 +35,7 @@ class ClassifierFeatures(FeatureExtractor):
     distance_name = "FMD"
 
     def __init__(self, classifier: Classifier, name: str, digest: str) -> None:
-        self.classifier = classifier.eval().requires_grad_(False)
+        self.classifier = classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.name, self.digest = name, digest
         size = classifier.config.image_size
         self.resize = f"none ({size}x{size} needed)"

@@ -9,6 +9,14 @@ from vistok.tokenizer.config import ConvNetConfig, CRTConfig, LossConfig, Percep
 from vistok.units import Duration, percent, steps
 
 
+# A validation every 150 steps makes a training curve of the demo's short runs.
+_EXECUTION = ExecutionConfig(evaluate_every=150)
+
+
+# The demo's short runs see fewer images than this.
+_SHORT_DATA = DataConfig(max_images=20_000)
+
+
 def _epochs(count: float) -> Duration:
     return Duration(value=float(count), unit="epochs")
 
@@ -26,7 +34,7 @@ def fashion_evaluator() -> ClassifierRun:
         length=_epochs(7),
         optimizer=OptimizerConfig(lr=3e-3, weight_decay=0.05, schedule="cosine", warmup=steps(200)),
         ema_decay=0.999,
-        execution=ExecutionConfig(evaluate_every=1000),
+        execution=ExecutionConfig(evaluate_every=1500),
     )
 
 
@@ -103,7 +111,7 @@ def fashion_short_vq() -> TokenizerRun:
 
     vistok train tokenizer fashion_short_vq
     """
-    return fashion_vq().replace(length=steps(1000))
+    return fashion_vq().replace(length=steps(400), data=_SHORT_DATA, execution=_EXECUTION)
 
 
 def fashion_short_crt() -> TokenizerRun:
@@ -111,7 +119,7 @@ def fashion_short_crt() -> TokenizerRun:
 
     vistok train tokenizer fashion_short_crt
     """
-    return fashion_crt().replace(length=steps(1000))
+    return fashion_crt().replace(length=steps(400), data=_SHORT_DATA, execution=_EXECUTION)
 
 
 def fashion_short_ar() -> GeneratorRun:
@@ -119,4 +127,9 @@ def fashion_short_ar() -> GeneratorRun:
 
     vistok train generator fashion_short_ar --tokenizer RUN
     """
-    return fashion_ar().replace(length=steps(800))
+    return fashion_ar().replace(
+        generator=AutoregressiveConfig(width=96, depth=3, num_heads=3, ffn_multiple=32, dropout=0.0),
+        batch_size=32,
+        length=steps(600),
+        execution=_EXECUTION,
+    )

@@ -7,14 +7,13 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from vistok.config import fingerprint, override
+from vistok.config import override
 from vistok.data.config import DataConfig
 from vistok.data.open import open_split
 from vistok.data.token_cache import TokenCache
@@ -31,6 +30,7 @@ from vistok.recipes import find_recipe
 from vistok.rng import stable_choice
 from vistok.tasks import train_generator, train_tokenizer
 from vistok.tasks.cache_tokens import cache_tokens
+from vistok.tasks.demo_sizes import ARMS, SIZES, DemoSize, demo_page, identity
 from vistok.tasks.config import GeneratorRun, TokenizerRun
 from vistok.tasks.evaluate_generator import choose_guidance, evaluate_generator
 from vistok.tasks.evaluate_likelihood import evaluate_likelihood
@@ -38,40 +38,15 @@ from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer, frechet_score
 from vistok.tasks.evaluators import choose_evaluator, reference_set
 from vistok.tokenizer.model import ConvTokenizer
 
-ARMS = ("baseline", "crt")
-
-
-@dataclass(frozen=True)
-class DemoSize:
-    """Recipes (tokenizer without and with the regularizer, generator), seeds, and how much is sampled."""
-
-    recipes: tuple[str, str, str]
-    seeds: tuple[int, ...]
-    num_samples: int
-    scales: tuple[float, ...]
-    search_samples: int
-
-
-SIZES = {
-    "tiny": DemoSize(("debug_vq", "debug_crt", "debug_ar"), (0,), 500, (1.0, 1.5), 100),
-    "short": DemoSize(("fashion_short_vq", "fashion_short_crt", "fashion_short_ar"), (0,), 10_000, (1.0, 1.25, 1.5, 2.0), 1_000),
-    "full": DemoSize(("fashion_vq", "fashion_crt", "fashion_ar"), (0, 1, 2), 10_000, (1.0, 1.25, 1.5, 2.0), 2_000),
-}
 
 
 def run_demo(size: str, data: Path, runs: Path, progress: Progress) -> tuple[Path, str]:
     """Do what is missing of the demo; return its page and the answer in a sentence."""
     demo = SIZES[size]
-    configs = _configs(demo, data)
-    identity = "-".join(fingerprint(config) for config in configs) + f"-{demo}"
-    folder = RunDir(runs / f"demo-{size}")
-    page = folder.path / "index.html"
-    done = folder.read("finished.json")
-    if done is not None and done.get("identity") == identity and page.is_file():
-        return page, str(done["answer"])
+    folder, page = RunDir(runs / f"demo-{size}"), demo_page(size, runs)
     with folder:
+        configs = _configs(demo, data)
         progress.say(f"Two tokenizers, two generators, {len(demo.seeds)} seed(s); about {_minutes(size)} on two cores.")
-        open_split(configs[0].data, "train")  # fetch the images first: nothing else can do without them
         stages = _Stages(folder.path, progress, len(demo.seeds) * len(ARMS) * 7 + 1)
         results = [
             {arm: _arm(demo, configs, arm, seed, runs, stages) for arm in ARMS} for seed in demo.seeds
@@ -93,7 +68,7 @@ def run_demo(size: str, data: Path, runs: Path, progress: Progress) -> tuple[Pat
 
         write_json(folder.path / "demo.json", facts)
         write_atomic(page, render(facts, runs, configs[0].data).encode())
-        folder.finish(identity=identity, answer=facts["answer"])
+        folder.finish(identity=identity(size), answer=facts["answer"])
     return page, facts["answer"]
 
 
@@ -148,8 +123,10 @@ def _arm(
     with stages.stage(f"cache tokens ({label})") as progress:
         caches = {split: cache_tokens(tokenizer.path, split, progress) for split in ("train", "val", "test")}
     with stages.stage(f"score tokenizer ({label})") as progress:
-        scores = {weights: evaluate_tokenizer(tokenizer.path, extractor, progress, weights=weights) for weights in ("ema", "raw")}
-        scores["second_evaluator"] = evaluate_tokenizer(tokenizer.path, second, progress)
+        scores = {
+            weights: evaluate_tokenizer(tokenizer.path, extractor, progress, weights=weights, second=second)
+            for weights in demo.weights
+        }
     with stages.stage(f"train generator ({label})") as progress:
         job = train_generator.prepare(
             configs[2].replace(seed=seed), caches["train"], caches["val"], tokenizer.path, runs
@@ -164,7 +141,7 @@ def _arm(
     return {
         "tokenizer_run": tokenizer.path.name,
         "generator_run": generator.path.name,
-        "tokenizer": {**_training(tokenizer), "scores": scores},
+        "tokenizer": {**_training(tokenizer), "scores": scores, "psnr_raw": _last(tokenizer, "psnr_raw")},
         "generator": {**_training(generator), "likelihood": likelihood, "guidance": guidance, "scores": samples},
         "flops": _other_flops(config, job.config, caches, demo, guidance["guidance_scale"]),
     }
@@ -173,14 +150,17 @@ def _arm(
 def _score_samples(
     run: Path, first: FeatureExtractor, second: FeatureExtractor, scale: float, demo: DemoSize, progress: Progress
 ) -> dict[str, Any]:
-    """Return the scores: guidance off and chosen, raw weights, and the other evaluator."""
+    """Return the scores, guidance off and chosen; both in both evaluators' features."""
     off, chosen = SamplingConfig(), SamplingConfig(guidance_scale=scale)
-    return {
-        "off": evaluate_generator(run, first, progress, off, demo.num_samples),
-        "chosen": evaluate_generator(run, first, progress, chosen, demo.num_samples),
-        "raw": evaluate_generator(run, first, progress, off, demo.num_samples, weights="raw"),
-        "second_evaluator": evaluate_generator(run, second, progress, off, demo.num_samples),
+    found = {
+        "off": evaluate_generator(run, first, progress, off, demo.num_samples, second=second),
+        "chosen": evaluate_generator(run, first, progress, chosen, demo.num_samples, second=second),
     }
+    if "raw" in demo.weights:
+        found["raw"] = evaluate_generator(
+            run, first, progress, off, demo.num_samples, weights="raw", second=second
+        )
+    return found
 
 
 def _training(run: RunDir) -> dict[str, Any]:
@@ -194,6 +174,11 @@ def _training(run: RunDir) -> dict[str, Any]:
         "params": resolved["params"],
         "rows": [row for row in read_rows(run.metrics)],
     }
+
+
+def _last(run: RunDir, name: str) -> float:
+    """Return the last validation value of this name."""
+    return float([row[name] for row in read_rows(run.metrics) if name in row][-1])
 
 
 def _other_flops(

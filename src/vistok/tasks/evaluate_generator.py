@@ -25,7 +25,7 @@ from vistok.metrics.memorization import memorization
 from vistok.metrics.precision_recall import precision_recall
 from vistok.metrics.protocol import Treatment
 from vistok.tasks.cache_tokens import data_of
-from vistok.tasks.evaluate_tokenizer import frechet_score
+from vistok.tasks.evaluate_tokenizer import frechet_score, score_key
 from vistok.tasks.evaluators import evaluation_file, reference_set, require_unseen
 from vistok.tasks.load import load_generator, load_tokenizer_of
 from vistok.tasks.perceptual import perceptual_digest
@@ -64,31 +64,41 @@ def evaluate_generator(
     weights: str = "ema",
     tokenizer: str | None = None,
     root: str | None = None,
+    second: FeatureExtractor | None = None,
 ) -> dict[str, Any]:
     """Score samples against a split and return the scores; done before, it only reads them.
 
-    The features are kept beside the scores (.npy), for paired differences of two runs.
+    The features are kept beside the scores (.npy), for paired differences of two runs. `second` adds a
+    distance in another network's features.
     """
-    key = fingerprint(sampling, extractor=extractor.digest, n=str(num_samples), split=split, weights=weights)
+    extractors = [extractor] if second is None else [extractor, second]
+    digests = "-".join(found.digest for found in extractors)
+    key = fingerprint(sampling, extractor=digests, n=str(num_samples), split=split, weights=weights)
     file = evaluation_file(run, f"generator-{key}")
     done = RunDir(run).read(str(file.relative_to(run)))
     if done is not None:
         return done
     stage2 = load_stage2(run, weights, tokenizer, root)
-    require_unseen(extractor, perceptual_digest(stage2.tokenizer.info))
+    for found in extractors:
+        require_unseen(found, perceptual_digest(stage2.tokenizer.info))
     source = open_split(stage2.data, split)
     labels = balanced_labels(num_samples, stage2.generator.num_classes)
     name = f"samples, guidance {sampling.guidance_scale:g} ({weights})"
-    features, images = [], []
+    features: list[list[Tensor]] = [[] for _ in extractors]
+    images: list[Tensor] = []
     for batch in sample_batches(stage2.generator, stage2.tokenizer, labels, sampling, progress, name):
-        features.append(extractor(batch))
+        for found, kept in zip(extractors, features, strict=True):
+            kept.append(found(batch))
         if sum(map(len, images)) < MEMORIZATION_SAMPLES:
             images.append(batch)
-    fake = torch.cat(features)
-    reference = reference_set(extractor, source, stage2.data, split)
-    treatment = treatment_of(sampling, weights)
-    score = frechet_score("g", fake.numpy(), reference, extractor, treatment, BALANCED)
-    real = torch.from_numpy(reference.features)
+    distances = {}
+    for found, kept, suffix in zip(extractors, features, ("", "_second"), strict=False):
+        reference = reference_set(found, source, stage2.data, split)
+        treatment = treatment_of(sampling, weights)
+        score = frechet_score("g", torch.cat(kept).numpy(), reference, found, treatment, BALANCED)
+        distances[score_key("g", found) + suffix] = score.model_dump()
+    fake = torch.cat(features[0])
+    real = torch.from_numpy(reference_set(extractor, source, stage2.data, split).features)
     precision, recall = precision_recall(real[:PRECISION_RECALL_SAMPLES], fake[:PRECISION_RECALL_SAMPLES])
     scores = {
         "schema_version": SCHEMA,
@@ -96,7 +106,7 @@ def evaluate_generator(
         "run": run.name,
         "generator_digest": stage2.generator.info["digest"],
         "tokenizer_digest": stage2.tokenizer.info["digest"],
-        "gfmd" if extractor.distance_name == "FMD" else "gfid": score.model_dump(),
+        **distances,
         "precision": precision,
         "recall": recall,
         "precision_recall_samples": min(PRECISION_RECALL_SAMPLES, num_samples),

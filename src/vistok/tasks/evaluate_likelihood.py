@@ -15,13 +15,13 @@ from vistok.tasks.load import load_generator
 from vistok.tasks.train_generator import validation_likelihood
 
 SCHEMA = 1
-TRAIN_IMAGES = 2_000
+IMAGES = 5_000
 
 
 def evaluate_likelihood(run: Path, train: TokenCache, validation: TokenCache, progress: Progress) -> dict[str, Any]:
     """Return nats per token, by position, and bits per image of both caches; done before, it only reads them.
 
-    Averaged and raw weights are both scored; of the training images the first 2,000.
+    Averaged and raw weights are both scored, on the first 5,000 images of each cache.
     """
     file = evaluation_file(run, f"likelihood-{validation.manifest.split}")
     done = RunDir(run).read(str(file.relative_to(run)))
@@ -34,11 +34,11 @@ def evaluate_likelihood(run: Path, train: TokenCache, validation: TokenCache, pr
         for cache in (train, validation):
             if cache.manifest.tokenizer_digest != ema.info["tokenizer"]["digest"]:
                 cache.require(tokenizer_digest=ema.info["tokenizer"]["digest"])
-        result["ema"] = _plain(validation_likelihood(ema, validation, device))
+        result["ema"] = _plain(validation_likelihood(ema, validation, device, IMAGES))
         bar.advance()
-        result["raw"] = _plain(validation_likelihood(raw, validation, device))
+        result["raw"] = _plain(validation_likelihood(raw, validation, device, IMAGES))
         bar.advance()
-        result["train"] = _plain(validation_likelihood(ema, train, device, TRAIN_IMAGES))
+        result["train"] = _plain(validation_likelihood(ema, train, device, IMAGES))
         bar.advance()
     write_json(file, result)
     return result

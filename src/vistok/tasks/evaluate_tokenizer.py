@@ -35,22 +35,25 @@ def evaluate_tokenizer(
     split: str = "test",
     weights: str = "ema",
     root: str | None = None,
+    second: FeatureExtractor | None = None,
 ) -> dict[str, Any]:
     """Score reconstructions of a split and return the scores; done before, it only reads them.
 
-    Without an extractor there is no Fréchet distance.
+    Without an extractor there is no Fréchet distance; `second` adds one in another network's features.
     """
-    tag = extractor.digest[:8] if extractor else "none"
+    tag = "-".join(found.digest[:8] for found in (extractor, second) if found) or "none"
     file = evaluation_file(run, f"tokenizer-{split}-{weights}-{tag}") if run.is_dir() else None
     if file is not None and file.is_file():
         return RunDir(run).read(str(file.relative_to(run))) or {}
     tokenizer = load_tokenizer(run, weights)
     data = data_of(tokenizer, root)
     source = open_split(data, split)
-    if extractor is not None:
-        require_unseen(extractor, perceptual_digest(tokenizer.info))
+    extractors = [found for found in (extractor, second) if found is not None]
+    for found in extractors:
+        require_unseen(found, perceptual_digest(tokenizer.info))
 
-    psnr, ssim, features, tokens = [], [], [], []
+    psnr, ssim, tokens = [], [], []
+    features: list[list[torch.Tensor]] = [[] for _ in extractors]
     with progress.task(f"reconstructions ({weights})", len(source)) as bar:
         for batch in eval_images(source, data, BATCH):
             encoded = tokenizer.encode(batch["images"])
@@ -58,8 +61,8 @@ def evaluate_tokenizer(
             psnr.append(psnr_per_image(fake, real))
             ssim.append(ssim_per_image(fake, real))
             tokens.append(encoded.numpy().astype(np.uint32))
-            if extractor is not None:
-                features.append(extractor(fake))
+            for found, kept in zip(extractors, features, strict=True):
+                kept.append(found(fake))
             bar.advance(len(encoded))
 
     codes = codebook_statistics(np.concatenate(tokens), tokenizer.codebook_size)
@@ -77,14 +80,19 @@ def evaluate_tokenizer(
         "position_entropy_mean": float(codes.position_entropy.mean()),
         "bits_per_image_upper_bound": float(np.log2(tokenizer.codebook_size) * tokenizer.token_grid.num_tokens),
     }
-    if extractor is not None:
-        reference = reference_set(extractor, source, data, split)
-        found = torch.cat(features).numpy()
-        score = frechet_score("r", found, reference, extractor, Treatment(weights=weights))  # type: ignore[arg-type]
-        scores["rfmd" if extractor.distance_name == "FMD" else "rfid"] = score.model_dump()
+    for found, kept, suffix in zip(extractors, features, ("", "_second"), strict=False):
+        reference = reference_set(found, source, data, split)
+        how = Treatment(weights=weights)  # type: ignore[arg-type]
+        score = frechet_score("r", torch.cat(kept).numpy(), reference, found, how)
+        scores[score_key("r", found) + suffix] = score.model_dump()
     if file is not None:
         write_json(file, scores)
     return scores
+
+
+def score_key(prefix: str, extractor: FeatureExtractor) -> str:
+    """Return "rfmd", "gfid" and so on."""
+    return (prefix + extractor.distance_name).lower()
 
 
 def frechet_score(

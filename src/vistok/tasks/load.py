@@ -48,7 +48,8 @@ def load_tokenizer(path: str | Path, weights: str = "ema", device: str | torch.d
     """
     state, header = read_model(path, "tokenizer", weights)
     model = ConvTokenizer(TokenizerConfig.from_json(json.dumps(header["config"])))
-    return _ready(model, state, header, device)
+    # Faster convolutions; the values are the same.
+    return _ready(model, state, header, device).to(memory_format=torch.channels_last)
 
 
 def load_generator(

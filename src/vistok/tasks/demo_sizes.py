@@ -1,0 +1,51 @@
+"""How large the demo is; apart from the demo, so that a finished one is found without importing torch."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from vistok.config import fingerprint
+from vistok.recipes import find_recipe
+
+ARMS = ("baseline", "crt")
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """Recipes (tokenizer without and with the regularizer, generator), seeds, and how much is sampled and scored."""
+
+    recipes: tuple[str, str, str]
+    seeds: tuple[int, ...]
+    num_samples: int
+    scales: tuple[float, ...]
+    search_samples: int
+    # Whose samples and reconstructions are scored in full; likelihood and PSNR always score both.
+    weights: tuple[str, ...] = ("ema",)
+
+
+SIZES = {
+    "tiny": DemoSize(("debug_vq", "debug_crt", "debug_ar"), (0,), 500, (1.0, 1.5), 100, ("ema", "raw")),
+    "short": DemoSize(("fashion_short_vq", "fashion_short_crt", "fashion_short_ar"), (0,), 10_000, (1.0, 1.5, 2.0), 1_000),
+    "full": DemoSize(("fashion_vq", "fashion_crt", "fashion_ar"), (0, 1, 2), 10_000, (1.0, 1.25, 1.5, 2.0), 2_000, ("ema", "raw")),
+}
+
+
+def identity(size: str) -> str:
+    """Return what decides a demo's result."""
+    demo = SIZES[size]
+    return "-".join([*(fingerprint(find_recipe(name)) for name in demo.recipes), repr(demo)])
+
+
+def demo_page(size: str, runs: Path) -> Path:
+    """Return where the page lies."""
+    return runs / f"demo-{size}" / "index.html"
+
+
+def finished_answer(size: str, runs: Path) -> str | None:
+    """Return the answer of a finished demo, or None where something is left to do."""
+    try:
+        done = json.loads((runs / f"demo-{size}" / "finished.json").read_text())
+    except (OSError, ValueError):
+        return None
+    same = done.get("identity") == identity(size) and demo_page(size, runs).is_file()
+    return str(done["answer"]) if same else None

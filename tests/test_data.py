@@ -1,0 +1,221 @@
+"""Sources, splits, order, token caches."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vistok.data.config import DataConfig
+from vistok.data.loader import eval_images, train_images, train_tokens
+from vistok.data.open import open_split
+from vistok.data.sampler import ShuffledStream
+from vistok.data.sources import load_folder, read_image
+from vistok.data.token_cache import TokenCache, TokenCacheWriter, TokenManifest, token_dtype
+from vistok.data.transforms import prepare, to_float, to_uint8
+from vistok.errors import UserError
+
+
+def test_fashion_mnist_splits(fashion_root):
+    config = DataConfig(root=str(fashion_root))
+    splits = {name: open_split(config, name) for name in ("train", "val", "test")}
+    assert {name: len(source) for name, source in splits.items()} == {"train": 50_000, "val": 10_000, "test": 10_000}
+    assert np.bincount(splits["val"].labels).tolist() == [1000] * 10
+    assert splits["train"].class_names[9] == "Ankle boot"
+    assert len({source.digest for source in splits.values()}) == 3
+    # No image of val is in train: first pixels as a cheap key, then the whole.
+    train = {image.tobytes() for image in splits["train"].images}
+    shared = sum(image.tobytes() in train for image in splits["val"].images)
+    assert shared < 10  # the data set itself has a few doubles
+
+
+def test_fashion_mnist_says_both_ways_when_neither_works(tmp_path, monkeypatch):
+    from vistok.data import fashion_mnist
+
+    def fail(scratch):
+        raise OSError("no network here")
+
+    monkeypatch.setattr(fashion_mnist, "_from_torchvision", fail)
+    monkeypatch.setattr(fashion_mnist, "_from_debian", fail)
+    with pytest.raises(UserError) as error:
+        fashion_mnist.prepare(tmp_path)
+    for word in ("torchvision's download", "dataset-fashion-mnist", "no network here", str(tmp_path)):
+        assert word in str(error.value)
+
+
+def test_fashion_mnist_refuses_altered_files(tmp_path, fashion_root):
+    from vistok.data import fashion_mnist
+
+    copy = tmp_path / "found"
+    shutil.copytree(fashion_root / "fashion-mnist", copy)
+    file = copy / "t10k-labels-idx1-ubyte"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x05")
+    with pytest.raises(OSError, match="t10k-labels-idx1-ubyte differs"):
+        fashion_mnist._install(copy, tmp_path / "out")
+
+
+def test_folder_with_classes_is_split_the_same_way_every_time(photo_folder):
+    parts = {name: load_folder(photo_folder, name, 3) for name in ("train", "val", "test")}
+    assert parts["train"].class_names == ("circles", "stripes", "waves")
+    assert [len(parts[name]) for name in ("train", "val", "test")] == [72, 9, 9]
+    names = [set(part.files) for part in parts.values()]
+    assert not names[0] & names[1] and not names[0] & names[2] and not names[1] & names[2]
+    assert parts["train"].files == load_folder(photo_folder, "train", 3).files
+    for part in parts.values():
+        assert all(part.class_names[label] == file.split("/")[0] for label, file in zip(part.labels, part.files, strict=True))
+
+
+def test_flat_folder_and_given_splits(photo_folder, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for i, file in enumerate(sorted((photo_folder / "waves").iterdir())):
+        shutil.copy(file, flat / f"{i}{file.suffix}")
+    source = load_folder(flat, "train", 3)
+    assert source.class_names == ("all",) and set(source.labels) == {0}
+
+    given = tmp_path / "given"
+    shutil.copytree(photo_folder, given / "train")
+    shutil.copytree(photo_folder / "waves", given / "test" / "waves")
+    assert len(load_folder(given, "test", 3)) == 30
+    assert set(load_folder(given, "test", 3).labels) == {2}
+    train, val = load_folder(given, "train", 3), load_folder(given, "val", 3)
+    assert len(train) + len(val) == 90 and not set(train.files) & set(val.files)
+
+
+@pytest.mark.parametrize("case", ["missing", "empty", "mixed", "broken"])
+def test_bad_folders(case, tmp_path, photo_folder):
+    root = tmp_path / "x"
+    if case != "missing":
+        root.mkdir()
+    if case == "mixed":
+        shutil.copytree(photo_folder / "waves", root / "waves")
+        shutil.copy(next((photo_folder / "waves").iterdir()), root / "loose.png")
+    if case == "broken":
+        for i in range(4):
+            (root / f"{i}.png").write_bytes(b"not an image")
+    words = {"missing": "not found", "empty": "no image found", "mixed": "beside the class folders", "broken": "cannot be read"}
+    with pytest.raises(UserError, match=words[case]):
+        load_folder(root, "train", 3).read(0)
+
+
+def test_image_modes(tmp_path):
+    base = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8))
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"):
+        image = Image.fromarray((np.arange(48).reshape(6, 8) * 1300).astype(np.uint16)) if mode == "I;16" else base.convert(mode)
+        path = tmp_path / f"x.{'tif' if mode == 'CMYK' else 'png'}"
+        image.save(path)
+        for channels in (1, 3):
+            assert read_image(path, channels).shape == (6, 8, channels), mode
+            assert read_image(path, channels).dtype == np.uint8
+    turned = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate
+    base.convert("RGB").save(turned, exif=exif)
+    assert read_image(turned, 3).shape == (8, 6, 3)
+
+
+def test_uint8_round_trip():
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.equal(to_uint8(to_float(images)), images)
+    assert to_float(images).min() == -1 and to_float(images).max() == 1
+    assert to_uint8(torch.tensor([[[-3.0, 3.0]]])).flatten().tolist() == [0, 255]
+
+
+def test_prepare_crops_the_centre_and_augments_by_generator():
+    config = DataConfig(dataset="folder", image_size=16, channels=3, crop_scale=0.5, horizontal_flip=True)
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    still = prepare(image, config, None)
+    assert still.shape == (16, 16, 3)
+    cropped = np.asarray(Image.fromarray(image[:, 10:50]).resize((16, 16), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(still, cropped)
+    draws = [prepare(image, config, np.random.default_rng(s)) for s in (1, 1, 2)]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert (draws[0] != draws[2]).any()
+
+
+def test_stream_starts_anywhere_and_each_pass_is_a_permutation():
+    stream = ShuffledStream(13, seed=5)
+    walked = [stream[p] for p in range(40)]
+    assert sorted(walked[:13]) == sorted(walked[13:26]) == list(range(13))
+    assert walked[:13] != walked[13:26]
+    assert [ShuffledStream(13, seed=5)[p] for p in (39, 3, 20)] == [walked[39], walked[3], walked[20]]
+
+
+def test_batches_do_not_depend_on_workers_or_start(photo_folder):
+    config = DataConfig(dataset="folder", root=str(photo_folder), image_size=16, channels=3, crop_scale=0.7, horizontal_flip=True)
+    source = open_split(config, "train")
+    plain = list(train_images(source, config, 3, 10, range(12)))
+    workers = list(train_images(source, config, 3, 10, range(12), workers=2))
+    later = list(train_images(source, config, 3, 10, range(9, 12)))
+    for a, b in zip(plain, workers, strict=True):
+        assert torch.equal(a["images"], b["images"]) and torch.equal(a["labels"], b["labels"])
+    for a, b in zip(plain[9:], later, strict=True):
+        assert torch.equal(a["images"], b["images"])
+    assert sum(len(batch["labels"]) for batch in eval_images(source, config, 50)) == len(source)
+
+
+def test_loading_does_not_touch_the_global_generator(photo_folder):
+    config = DataConfig(dataset="folder", root=str(photo_folder), image_size=16, channels=3)
+    source = open_split(config, "train")
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    next(train_images(source, config, 0, 4, range(2)))
+    assert torch.equal(torch.rand(2), expected)
+
+
+def manifest(**changes):
+    values = {"tokenizer_digest": "t", "grid": (2, 3), "codebook_size": 70_000, "dataset": "d", "data_digest": "x",
+              "split": "train", "num_images": 7, "class_names": ("a", "b")}  # fmt: skip
+    return TokenManifest(**(values | changes))
+
+
+def write_cache(folder, tokens, stop_after=None, **changes):
+    writer = TokenCacheWriter(folder, manifest(**changes), np.arange(7) % 2)
+    for start in range(writer.rows_done, len(tokens), 3):
+        if stop_after is not None and start >= stop_after:
+            return None
+        writer.write(tokens[start : start + 3])
+    return writer.finish()
+
+
+def test_token_cache_round_trip_with_views(tmp_path):
+    tokens = torch.randint(70_000, (14, 6), generator=torch.Generator().manual_seed(0))
+    cache = write_cache(tmp_path / "c", tokens, views=("center", "flip"))
+    assert cache.tokens.dtype == np.uint32 and token_dtype(65_536) is np.uint16
+    batch = cache.batch([0, 13, 5])
+    assert torch.equal(batch["tokens"], tokens[[0, 13, 5]])
+    assert batch["labels"].tolist() == [0, 0, 0]
+    drawn = list(train_tokens(cache, 0, 7, range(30)))
+    rows = {tuple(row) for batch in drawn for row in batch["tokens"].tolist()}
+    assert len(rows) == 14  # every view turns up
+    again = list(train_tokens(cache, 0, 7, range(25, 30)))
+    assert torch.equal(again[0]["tokens"], drawn[25]["tokens"])
+
+
+def test_stopped_cache_goes_on_and_is_not_taken_for_whole(tmp_path):
+    tokens = torch.randint(70_000, (7, 6), generator=torch.Generator().manual_seed(0))
+    write_cache(tmp_path / "c", tokens, stop_after=3)
+    with pytest.raises(UserError, match="no manifest"):
+        TokenCache(tmp_path / "c")
+    writer = TokenCacheWriter(tmp_path / "c", manifest(), np.arange(7) % 2)
+    assert writer.rows_done == 3
+    assert torch.equal(write_cache(tmp_path / "c", tokens).batch(range(7))["tokens"], tokens)
+    write_cache(tmp_path / "d", tokens, stop_after=3)
+    assert TokenCacheWriter(tmp_path / "d", manifest(tokenizer_digest="other"), np.arange(7) % 2).rows_done == 0
+
+
+def test_cache_of_another_tokenizer_or_damaged_is_refused(tmp_path):
+    cache = write_cache(tmp_path / "c", torch.zeros(7, 6, dtype=torch.int64))
+    with pytest.raises(UserError, match="tokenizer_digest is 't', this run needs 'u'"):
+        cache.require(tokenizer_digest="u")
+    file = tmp_path / "c" / "tokens.npy"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(UserError, match="damaged"):
+        TokenCache(tmp_path / "c")
+    stored = json.loads((tmp_path / "c" / "manifest.json").read_text())
+    (tmp_path / "c" / "manifest.json").write_text(json.dumps(stored | {"schema_version": 9}))
+    with pytest.raises(UserError, match="schema version 9"):
+        TokenCache(tmp_path / "c")

@@ -1,0 +1,309 @@
+"""The loop's promises: accumulation, resume, checkpoints, stopping, bad values."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from vistok.config import override
+from vistok.engine.checkpoint import load_latest, save_checkpoint
+from vistok.engine.config import OptimizerConfig
+from vistok.engine.ema import EMA
+from vistok.engine.log import MetricsLog, read_rows
+from vistok.engine.optim import decay_groups
+from vistok.engine.run_dir import RunDir
+from vistok.engine.schedule import make_schedule
+from vistok.engine.weights import load_weights, save_weights
+from vistok.errors import Stopped, UserError
+from vistok.recipes import find_recipe
+from vistok.tasks import train_classifier, train_generator, train_tokenizer
+from vistok.tokenizer.config import TokenizerConfig
+from vistok.tokenizer.model import ConvTokenizer
+from vistok.units import Scale
+
+GAN = ["losses.adversarial.weight=0.5", "losses.adversarial.start=4 steps", "losses.adversarial.ramp=4 steps",
+       "losses.adversarial.channels=8", "losses.adversarial.num_layers=2"]  # fmt: skip
+
+
+def toy_config(fashion_root, *settings, recipe="debug_crt"):
+    return override(find_recipe(recipe), [f'data.root="{fashion_root}"', "data.max_images=200", "execution.evaluate_every=100", *settings])
+
+
+def state_of(run: Path):
+    return {name: load_weights(run / "export" / name)[0] for name in ("model.safetensors", "raw.safetensors")}
+
+
+def same_state(a, b):
+    return all(torch.equal(a[file][name], b[file][name]) for file in a for name in a[file])
+
+
+def rows_without_time(run: Path):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in read_rows(run / "metrics.jsonl")]
+
+
+def test_schedules():
+    scale = Scale(1, 1, total_steps=100)
+    wsd = make_schedule(OptimizerConfig(schedule="wsd", warmup="10 steps", warmup_start=0.1, decay="20 steps"), scale)
+    assert [wsd(s) for s in (0, 5, 10, 80, 90, 100)] == pytest.approx([0.1, 0.55, 1, 1, 0.5, 0])
+    cosine = make_schedule(OptimizerConfig(schedule="cosine", warmup="10 steps", warmup_start=0.0), scale)
+    assert [cosine(s) for s in (0, 5, 10, 55, 100)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+    constant = make_schedule(OptimizerConfig(warmup="0 steps"), scale)
+    assert [constant(s) for s in (0, 99)] == [1, 1]
+
+
+def test_only_linear_and_conv_weights_decay():
+    model = ConvTokenizer(find_recipe("debug_vq").tokenizer)
+    decayed, others = decay_groups(model, 0.1)
+    assert decayed["weight_decay"] == 0.1 and others["weight_decay"] == 0.0
+    assert all(p.ndim >= 2 for p in decayed["params"])
+    assert any(p is model.quantizer.codebook for p in others["params"])
+    assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
+
+
+def test_ema_follows_its_definition():
+    source = torch.nn.Linear(2, 2)
+    ema = EMA(source, 0.9)
+    expected = source.weight.detach().clone()
+    for step in range(200):
+        with torch.no_grad():
+            source.weight += 1
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * source.weight.detach()
+        ema.update(step)
+    torch.testing.assert_close(ema.module.weight, expected)
+
+
+def test_one_big_batch_equals_accumulated_ones(fashion_root, tmp_path, quiet):
+    states = []
+    for micro in ("null", "4"):
+        config = toy_config(fashion_root, "length=6 steps", f"execution.micro_batch_size={micro}", *GAN)
+        states.append(state_of(train_tokenizer.prepare(config, tmp_path / micro).train(quiet).path))
+    for name, value in states[0]["raw.safetensors"].items():
+        torch.testing.assert_close(value, states[1]["raw.safetensors"][name], rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("recipe", ["debug_crt", "debug_classifier"])
+def test_stopped_and_resumed_equals_uninterrupted(recipe, fashion_root, tmp_path, quiet, monkeypatch):
+    task = train_tokenizer if recipe == "debug_crt" else train_classifier
+    settings = GAN if recipe == "debug_crt" else []
+    config = toy_config(fashion_root, "execution.log_every=1", *settings, recipe=recipe)
+    whole = task.prepare(config, tmp_path / "whole").train(quiet).path
+
+    job = task.prepare(config, tmp_path / "parts")
+    stop_after(monkeypatch, 9)
+    with pytest.raises(Stopped, match="after step 9 of 20"):
+        job.train(quiet)
+    monkeypatch.undo()
+    parts = task.prepare(config, tmp_path / "parts").train(quiet).path
+    assert same_state(state_of(whole), state_of(parts))
+    assert rows_without_time(whole) == rows_without_time(parts)
+
+
+def stop_after(monkeypatch, steps):
+    """Ask for a stop, as Ctrl-C does, when so many steps are done."""
+    from vistok.engine import loop
+
+    original = loop._require_finite
+
+    def count(values, step, run, run_dir):
+        original(values, step, run, run_dir)
+        if step + 1 == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop, "_require_finite", count)
+
+
+def test_generator_with_dropout_resumes_equally(toy_runs, tmp_path, quiet, monkeypatch):
+    tokenizer, caches, _ = toy_runs
+    config = override(find_recipe("debug_ar"), ["length=12 steps", "generator.dropout=0.2", "execution.log_every=1"])
+
+    def prepare(runs):
+        return train_generator.prepare(config, caches["train"], caches["val"], tokenizer, runs)
+
+    whole = prepare(tmp_path / "whole").train(quiet).path
+    stop_after(monkeypatch, 5)
+    with pytest.raises(Stopped):
+        prepare(tmp_path / "parts").train(quiet)
+    monkeypatch.undo()
+    parts = prepare(tmp_path / "parts").train(quiet).path
+    assert same_state(state_of(whole), state_of(parts))
+    assert rows_without_time(whole) == rows_without_time(parts)
+
+
+def test_killed_run_ends_equal(fashion_root, tmp_path, quiet):
+    """SIGKILL at some instant after the first checkpoint, then the same command again."""
+    settings = ["--set", "data.max_images=200", "--set", "execution.checkpoint_minutes=0.001", "--set", "length=60 steps",
+                "--set", "execution.log_every=1"]  # fmt: skip
+    command = [sys.executable, "-m", "vistok", "train", "tokenizer", "debug_crt", "--data", str(fashion_root), *settings]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    runs = tmp_path / "killed"
+    process = subprocess.Popen([*command, "--runs", str(runs)], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(runs.glob("*/checkpoints/step-*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    (run,) = runs.iterdir()
+    assert not (run / "finished.json").exists()
+    for folder in (runs, tmp_path / "whole"):
+        subprocess.run([*command, "--runs", str(folder)], env=environment, check=True, capture_output=True)
+    (whole,) = (tmp_path / "whole").iterdir()
+    assert same_state(state_of(run), state_of(whole))
+    assert rows_without_time(run) == rows_without_time(whole)
+
+
+def test_finished_run_is_left_alone(toy_runs, quiet, fashion_root):
+    tokenizer = toy_runs[0]
+    before = {path: path.stat().st_mtime_ns for path in tokenizer.rglob("*") if path.is_file()}
+    config = override(find_recipe("debug_crt"), [f'data.root="{fashion_root}"', "data.max_images=400"])
+    assert train_tokenizer.prepare(config, tokenizer.parent).train(quiet).path == tokenizer
+    assert before == {path: path.stat().st_mtime_ns for path in tokenizer.rglob("*") if path.is_file()}
+
+
+def test_run_directory_holds_what_it_promises(toy_runs):
+    for run in (toy_runs[0], toy_runs[2]):
+        for name in ("config.json", "resolved.json", "provenance.json", "finished.json"):
+            assert json.loads((run / name).read_text())["schema_version"] == 1
+        rows = read_rows(run / "metrics.jsonl")
+        assert {"train", "validation"} == {row["kind"] for row in rows}
+        assert all({"step", "images", "flops", "seconds"} <= set(row) for row in rows)
+        assert list((run / "samples").glob("*.png")) and list((run / "checkpoints").glob("*.safetensors"))
+        assert json.loads((run / "resolved.json").read_text())["train_flops"] > 0
+        _, header = load_weights(run / "export" / "model.safetensors")
+        assert len(header["class_names"]) == 10 and header["config"]
+
+
+def checkpoint(value):
+    return {"numbers": [1, 2.5, None, True], "by_number": {3: torch.full((2,), float(value))}, "text": "x"}
+
+
+def test_checkpoint_round_trip_and_keeping(tmp_path):
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, checkpoint(step), keep=2)
+    assert len(list(tmp_path.glob("*.safetensors"))) == len(list(tmp_path.glob("*.json"))) == 2
+    (step, state), warnings = load_latest(tmp_path)
+    assert step == 3 and not warnings
+    assert state["numbers"] == [1, 2.5, None, True] and torch.equal(state["by_number"][3], torch.full((2,), 3.0))
+
+
+def damage(kind, path):
+    data = path.read_bytes()
+    if kind == "truncated":
+        path.write_bytes(data[: len(data) // 2])
+    elif kind == "flipped":
+        path.write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "unfinished":
+        path.with_suffix(".json").unlink()
+    elif kind == "other version":
+        path.with_suffix(".json").write_text(json.dumps({"schema_version": 99, "step": 2, "sha256": ""}))
+
+
+@pytest.mark.parametrize("kind", ["truncated", "flipped", "empty", "unfinished", "other version"])
+def test_damaged_checkpoint_is_noticed_and_the_one_before_used(kind, tmp_path):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, checkpoint(step), keep=2)
+    damage(kind, tmp_path / "step-00000002.safetensors")
+    (step, _), warnings = load_latest(tmp_path)
+    assert step == 1
+    assert len(warnings) == 1 and "step-00000002" in warnings[0]
+    damage(kind, tmp_path / "step-00000001.safetensors")
+    found, warnings = load_latest(tmp_path)
+    assert found is None and "starts anew" in warnings[-1]
+
+
+def test_weights_are_checked(tmp_path):
+    file = tmp_path / "w.safetensors"
+    digest = save_weights(file, {"a": torch.arange(4.0)}, {"model": "x"})
+    state, header = load_weights(file)
+    assert header["digest"] == digest and torch.equal(state["a"], torch.arange(4.0))
+    damage("flipped", file)
+    with pytest.raises(UserError, match="damaged"):
+        load_weights(file)
+    damage("truncated", file)
+    with pytest.raises(UserError, match="cannot be read"):
+        load_weights(file)
+    with pytest.raises(UserError, match="not found"):
+        load_weights(tmp_path / "none.safetensors")
+
+
+def test_metrics_resume_without_gaps_or_doubles(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path, 0)
+    for step in range(1, 6):
+        log.write("train", step, {"loss": step, "bad": float("nan")})
+    log.close()
+    with open(path, "a") as file:
+        file.write('{"kind": "train", "st')  # cut by a crash
+    log = MetricsLog(path, 3)
+    log.write("train", 4, {"loss": 40})
+    log.close()
+    assert [(row["step"], row["loss"]) for row in read_rows(path)] == [(1, 1), (2, 2), (3, 3), (4, 40)]
+    assert "bad" not in path.read_text()
+
+
+def test_run_directory_is_locked(tmp_path):
+    with RunDir(tmp_path / "run"), pytest.raises(UserError, match="another process is writing it"), RunDir(tmp_path / "run"):
+        pass
+    with RunDir(tmp_path / "run"):
+        pass
+
+
+def test_non_finite_loss_stops_with_step_and_term(fashion_root, tmp_path, quiet):
+    config = toy_config(fashion_root, "optimizer.lr=1e30", "optimizer.clip_norm=1e30", "optimizer.warmup=0 steps")
+    job = train_tokenizer.prepare(config, tmp_path)
+    with pytest.raises(UserError, match=r"step \d+: .*not finite.*learning rate 1e\+30"):
+        job.train(quiet)
+    assert not job.run_dir.finished
+
+
+def test_bfloat16_trains(fashion_root, tmp_path, quiet):
+    config = toy_config(fashion_root, 'precision="bfloat16"', "length=8 steps", "execution.log_every=1")
+    run = train_tokenizer.prepare(config, tmp_path).train(quiet)
+    losses = [row["autoencoder/pixel_loss"] for row in read_rows(run.metrics) if row["kind"] == "train"]
+    assert losses[-1] < losses[0]
+    assert all(value.dtype == torch.float32 for value in state_of(run.path)["raw.safetensors"].values())
+
+
+def test_adversarial_phase_starts_when_it_should(fashion_root, tmp_path, quiet):
+    config = toy_config(fashion_root, *GAN, "length=10 steps", "execution.log_every=1")
+    job = train_tokenizer.prepare(config, tmp_path)
+    assert [start for start, _ in job.plan.flops_per_step] == [0, 4]
+    assert job.plan.flops_per_step[1][1] > job.plan.flops_per_step[0][1]
+    rows = [row for row in read_rows(job.train(quiet).metrics) if row["kind"] == "train"]
+    for row in rows:
+        step = row["step"] - 1
+        assert ("discriminator/discriminator_loss" in row) == (step >= 4)
+        if step == 4:
+            assert row["autoencoder/adversarial_loss"] == 0  # the ramp begins at 0
+            assert row["discriminator/discriminator_loss"] == pytest.approx(1.0, abs=0.1)
+    assert rows[-1]["autoencoder/adversarial_loss"] != 0
+
+
+def test_full_size_tokenizer_counts_as_the_reference():
+    """Encoder 69.2 and decoder 126.4 GMAC, 29.3 and 42.4 M parameters (taming's f16 network)."""
+    from vistok.nn.flops import count_flops, count_params, on_meta
+
+    model = on_meta(lambda: ConvTokenizer(TokenizerConfig()))
+    images = torch.empty(1, 3, 256, 256, device="meta")
+    latents = torch.empty(1, 256, 16, 16, device="meta")
+    assert count_flops(lambda: model.encoder(images)) / 2e9 == pytest.approx(69.2, abs=0.1)
+    assert count_flops(lambda: model.decoder(latents)) / 2e9 == pytest.approx(126.4, abs=0.1)
+    assert count_params(model.encoder) / 1e6 == pytest.approx(29.3, abs=0.1)
+    assert count_params(model.decoder) / 1e6 == pytest.approx(42.45, abs=0.1)
+
+
+def test_flops_are_those_of_the_executed_steps(fashion_root):
+    """The regularized arm at equal FLOPs takes fewer steps, by what the regularizer costs."""
+    plain = train_tokenizer.plan(find_recipe("debug_vq"), 1000)
+    config = override(find_recipe("debug_crt"), [f"length={plain.train_flops * 10!r} flops"])
+    regularized = train_tokenizer.plan(config, 1000)
+    assert regularized.train_flops <= 10 * plain.train_flops < regularized.train_flops * (1 + 1 / regularized.total_steps)
+    assert regularized.total_steps < 10 * plain.total_steps

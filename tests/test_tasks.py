@@ -1,0 +1,284 @@
+"""The verbs, from Python: sampling, scoring, own images, shipped weights, the demo."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vistok
+from vistok.config import override
+from vistok.data.config import DataConfig
+from vistok.data.loader import eval_images
+from vistok.data.open import open_split
+from vistok.data.transforms import to_uint8
+from vistok.engine.weights import load_weights
+from vistok.errors import UserError
+from vistok.generator.config import SamplingConfig
+from vistok.metrics.frechet import frechet_distance
+from vistok.metrics.moments import Moments
+from vistok.nn.classifier import share_of_dead_features
+from vistok.recipes import all_recipes, find_recipe
+from vistok.tasks.cache_tokens import cache_tokens
+from vistok.tasks.compare import compare_runs
+from vistok.tasks.evaluate_generator import choose_guidance, evaluate_generator
+from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
+from vistok.tasks.evaluators import choose_evaluator, require_unseen
+from vistok.tasks.perceptual import shipped_classifier
+from vistok.tasks.sample import balanced_labels, parse_labels, sample_batches, write_samples
+from vistok.tasks.show import recipe_json
+
+
+def test_from_python_in_few_lines(toy_runs):
+    tokenizer, generator = vistok.load_tokenizer(toy_runs[0]), vistok.load_generator(toy_runs[2])
+    images = torch.rand(3, 1, 28, 28) * 2 - 1
+    tokens = tokenizer.encode(images)
+    assert tokens.shape == (3, 49) and tokens.max() < tokenizer.codebook_size == 64
+    assert tokenizer.decode(tokens).shape == images.shape
+    drawn = generator.sample(torch.tensor([0, 9]))
+    assert tokenizer.decode(drawn).shape == (2, 1, 28, 28)
+    assert generator.info["class_names"][9] == "Ankle boot"
+    raw = vistok.load_tokenizer(toy_runs[0], weights="raw")
+    assert raw.info["digest"] != tokenizer.info["digest"]
+    exported = vistok.load_tokenizer(toy_runs[0] / "export" / "model.safetensors")
+    assert torch.equal(exported.encode(images), tokens)
+
+
+def test_loading_the_wrong_thing(toy_runs, tmp_path):
+    with pytest.raises(UserError, match="holds a generator, not a tokenizer"):
+        vistok.load_tokenizer(toy_runs[2])
+    with pytest.raises(UserError, match="neither a run directory nor a weights file"):
+        vistok.load_tokenizer(tmp_path / "nothing")
+    with pytest.raises(UserError, match="not a run directory"):
+        vistok.load_tokenizer(tmp_path)
+    with pytest.raises(AttributeError, match="load_generator"):
+        vistok.load_everything  # noqa: B018
+
+
+def test_encode_and_decode_check_their_input(toy_runs):
+    tokenizer = vistok.load_tokenizer(toy_runs[0])
+    with pytest.raises(UserError, match="multiples of 4"):
+        tokenizer.encode(torch.zeros(1, 1, 30, 28))
+    with pytest.raises(UserError, match=r"0\.\.\.63, found 64\.\.\.64"):
+        tokenizer.decode(torch.full((1, 49), 64))
+    with pytest.raises(UserError, match="49 positions"):
+        tokenizer.decode(torch.zeros(1, 48, dtype=torch.int64))
+
+
+def test_the_tokenizer_runs_at_other_sizes(toy_runs):
+    tokenizer = vistok.load_tokenizer(toy_runs[0])
+    tokens = tokenizer.encode(torch.zeros(1, 1, 40, 32))
+    assert tokens.shape == (1, 80)
+    from vistok.tokenizer.interface import TokenGrid
+
+    assert tokenizer.decode(tokens, TokenGrid(10, 8)).shape == (1, 1, 40, 32)
+
+
+def test_cache_holds_what_encode_gives(toy_runs, fashion_root, quiet):
+    tokenizer_path, caches, _ = toy_runs
+    tokenizer = vistok.load_tokenizer(tokenizer_path)
+    data = DataConfig(root=str(fashion_root), max_images=400)
+    batch = next(eval_images(open_split(data, "test"), data, 50))
+    found = caches["test"].batch(range(50))
+    assert torch.equal(found["tokens"], tokenizer.encode(batch["images"]))
+    assert torch.equal(found["labels"], batch["labels"])
+    again = cache_tokens(tokenizer_path, "test", quiet)
+    assert again.folder == caches["test"].folder
+    with pytest.raises(UserError, match="views"):
+        cache_tokens(tokenizer_path, "test", quiet, views=("center", "flip"))
+
+
+def test_generator_refuses_tokens_of_another_tokenizer(toy_runs, tmp_path, fashion_root, quiet):
+    from vistok.tasks import train_generator, train_tokenizer
+
+    config = override(find_recipe("debug_vq"), [f'data.root="{fashion_root}"', "data.max_images=400", "length=1 steps"])
+    other = train_tokenizer.prepare(config, tmp_path).train(quiet).path
+    cache = cache_tokens(other, "val", quiet)
+    with pytest.raises(UserError, match="tokenizer_digest"):
+        train_generator.prepare(find_recipe("debug_ar"), toy_runs[1]["train"], cache, toy_runs[0], tmp_path)
+    generator = vistok.load_generator(toy_runs[2])
+    from vistok.tasks.load import load_tokenizer_of
+
+    with pytest.raises(UserError, match="not the one whose tokens"):
+        load_tokenizer_of(generator, other)
+    with pytest.raises(UserError, match="--tokenizer"):
+        load_tokenizer_of(generator, tmp_path / "gone")
+
+
+def test_samples_and_files(toy_runs, tmp_path):
+    tokenizer, generator = vistok.load_tokenizer(toy_runs[0]), vistok.load_generator(toy_runs[2])
+    labels = balanced_labels(23, 10)
+    whole = torch.cat(list(sample_batches(generator, tokenizer, labels, SamplingConfig(seed=1))))
+    parts = torch.cat(list(sample_batches(generator, tokenizer, labels, SamplingConfig(seed=1), batch_size=7)))
+    assert whole.shape == (23, 1, 28, 28) and whole.dtype == torch.uint8
+    assert (whole != parts).float().mean() < 1e-3
+    grid = write_samples(whole, labels, tmp_path / "grid", "grid", 10)
+    assert Image.open(grid).size == (3 * (10 * 30 - 2), 3 * (3 * 30 - 2))
+    folder = write_samples(whole, labels, tmp_path / "single", "png", 10)
+    assert len(list(folder.glob("*.png"))) == 23
+    arrays = np.load(write_samples(whole, labels, tmp_path / "adm", "npz", 10))
+    assert arrays["arr_0"].shape == (23, 28, 28, 3) and arrays["arr_0"].dtype == np.uint8
+    assert (arrays["arr_0"][..., 0] == whole[:, 0].numpy()).all() and (arrays["arr_1"] == labels.numpy()).all()
+
+
+def test_class_names_choose_labels():
+    names = ["Bag", "Coat", "Shirt"]
+    assert parse_labels("coat, 2", names, 5).tolist() == [1, 2, 1, 2, 1]
+    assert parse_labels(None, names, 4).tolist() == [0, 1, 2, 0]
+    with pytest.raises(UserError, match="unknown class 'hat'; there are: 0 Bag, 1 Coat, 2 Shirt"):
+        parse_labels("hat", names, 1)
+
+
+def test_tokenizer_scores_by_hand(toy_runs, fashion_root, quiet):
+    """An independent computation of PSNR and rFMD from pixels."""
+    extractor = choose_evaluator(DataConfig())
+    scores = evaluate_tokenizer(toy_runs[0], extractor, quiet)
+    data = DataConfig(root=str(fashion_root), max_images=400)
+    tokenizer = vistok.load_tokenizer(toy_runs[0])
+    real = torch.from_numpy(open_split(data, "test").images).permute(0, 3, 1, 2)
+    fake = to_uint8(tokenizer.decode(tokenizer.encode(real / 127.5 - 1)))
+    error = (real.double() - fake.double()).square().mean(dim=(1, 2, 3))
+    assert scores["psnr"] == pytest.approx(float((10 * torch.log10(255**2 / error)).mean()), rel=1e-5)
+    a, b = (Moments.of(extractor(x).numpy()) for x in (fake, real))
+    assert scores["rfmd"]["value"] == pytest.approx(frechet_distance(a, b), rel=1e-6)
+    assert scores["rfmd"]["low"] < scores["rfmd"]["corrected"] < scores["rfmd"]["high"]
+    assert scores["rfmd"]["protocol"]["metric"] == "rFMD"
+    assert evaluate_tokenizer(toy_runs[0], extractor, quiet) == scores  # read, not made again
+
+
+def test_generator_scores_and_guidance(toy_runs, quiet):
+    extractor = choose_evaluator(DataConfig())
+    chosen = choose_guidance(toy_runs[2], extractor, quiet, (1.0, 2.0), 100)
+    assert chosen["guidance_scale"] in (1.0, 2.0)
+    for score in chosen["scores"].values():
+        assert "val" in score["protocol"]["reference"]  # never the test set
+    scores = evaluate_generator(toy_runs[2], extractor, quiet, SamplingConfig(), num_samples=200)
+    assert scores["gfmd"]["protocol"]["num_samples"] == 200
+    assert scores["gfmd"]["treatment"]["guidance_scale"] == 1.0
+    assert 0 <= scores["precision"] <= 1 and 0 <= scores["memorization"]["copy_share"] <= 1
+    features = np.load(toy_runs[2] / "evaluations" / scores["features"])
+    assert features.shape == (200, 64)
+
+
+def test_compare_refuses_other_protocols(toy_runs, tmp_path, quiet):
+    extractor = choose_evaluator(DataConfig())
+    evaluate_tokenizer(toy_runs[0], extractor, quiet)
+    copy = tmp_path / "copy"
+    shutil.copytree(toy_runs[0], copy)
+    lines = compare_runs(toy_runs[0], copy)
+    assert any("rFMD" in line and "+0.0000" in line for line in lines)
+    (file,) = [f for f in (copy / "evaluations").glob("*.json") if "rfmd" in f.read_text()]
+    scores = json.loads(file.read_text())
+    scores["rfmd"]["protocol"]["num_samples"] = 7
+    file.write_text(json.dumps(scores))
+    with pytest.raises(UserError, match="num_samples is 400 in one and 7 in the other"):
+        compare_runs(toy_runs[0], copy)
+    with pytest.raises(UserError, match="vistok evaluate"):
+        compare_runs(toy_runs[0], _run_without_scores(toy_runs[0], tmp_path))
+
+
+def _run_without_scores(run, tmp_path):
+    shutil.copytree(run, tmp_path / "bare", ignore=shutil.ignore_patterns("evaluations"))
+    return tmp_path / "bare"
+
+
+@pytest.mark.parametrize("number", ["1", "2"])
+def test_shipped_evaluator_is_accurate_and_alive(number, fashion_root):
+    data = DataConfig(root=str(fashion_root))
+    extractor = choose_evaluator(data, number)
+    source = open_split(data, "test")
+    features = torch.cat([extractor(to_uint8(batch["images"])) for batch in eval_images(source, data, 1000)])
+    logits = extractor.classifier.head(features.relu())
+    assert (logits.argmax(1).numpy() == source.labels).mean() >= 0.91
+    assert share_of_dead_features(features) == 0
+
+
+def test_evaluator_is_never_in_a_training_loss():
+    digests = {name: str(shipped_classifier(name)[1]["digest"]) for name in ("fashion_evaluator", "fashion_evaluator_2", "fashion_perceptual")}
+    assert len(set(digests.values())) == 3
+    extractor = choose_evaluator(DataConfig())
+    require_unseen(extractor, digests["fashion_perceptual"])
+    with pytest.raises(UserError, match="must not score it"):
+        require_unseen(extractor, extractor.digest)
+
+
+def test_own_images_need_an_evaluator_of_their_own():
+    with pytest.raises(UserError, match="images64_evaluator"):
+        choose_evaluator(DataConfig(dataset="folder", image_size=64, channels=3))
+
+
+@pytest.mark.parametrize("name", sorted(all_recipes()))
+def test_every_recipe_resolves(name):
+    found = recipe_json([name])[name]
+    assert found["resolved"]["steps"] > 0 and found["resolved"]["train_flops"] > 0
+    assert sum(found["resolved"]["params"].values()) > 0 and found["resolved"]["memory_gib_estimate"] > 0
+
+
+@pytest.mark.parametrize("pair", [("fashion_vq", "fashion_crt"), ("images64_vq", "images64_crt")])
+def test_regularizer_costs_about_five_percent_in_the_small_recipes(pair):
+    plain, regularized = (recipe_json([name])[name]["resolved"]["train_flops"] for name in pair)
+    assert 1.03 < regularized / plain < 1.07
+
+
+def test_lpips_loads_torchvisions_weights_from_a_file(tmp_path):
+    from vistok.tokenizer.perceptual import LPIPS, load_vgg
+
+    torch.manual_seed(0)
+    from torchvision.models import vgg16
+
+    state = vgg16(weights=None).state_dict()
+    torch.save(state, tmp_path / "vgg.pth")
+    lpips = LPIPS(load_vgg(str(tmp_path / "vgg.pth")))
+    first = next(iter(lpips.network.net.state_dict().values()))
+    assert torch.equal(first, state["features.0.weight"])
+    a, b = torch.rand(2, 2, 3, 32, 32) * 2 - 1
+    a.requires_grad_()
+    assert float(lpips(b, b)) == 0
+    lpips(a, b).backward()
+    assert a.grad.abs().sum() > 0
+    assert not any(p.requires_grad for p in lpips.parameters())
+    with pytest.raises(UserError, match="losses.perceptual.vgg_file"):
+        load_vgg(str(tmp_path / "none.pth"))
+    with pytest.raises(UserError, match="'features.0.bias' is missing"):
+        LPIPS({"features.0.weight": state["features.0.weight"]})
+
+
+def test_shipped_weights_are_small_and_say_their_recipe():
+    for name in ("fashion_evaluator", "fashion_evaluator_2", "fashion_perceptual"):
+        header = shipped_classifier(name)[1]
+        assert header["run_config"]["seed"] and name in all_recipes()
+        assert find_recipe(name).classifier.model_dump(mode="json") == header["config"]
+
+
+def test_demo_end_to_end_and_again(tmp_path, fashion_root, quiet):
+    from vistok.tasks.demo import run_demo
+    from vistok.tasks.demo_sizes import finished_answer
+
+    page, answer = run_demo("tiny", fashion_root, tmp_path, quiet)
+    text = page.read_text()
+    assert answer.split(" (")[0] in text
+    assert "http" not in text.replace("http://www.w3.org", "")  # self-contained
+    for word in ("PSNR", "rFMD", "codebook usage", "bits per image", "gFMD at that guidance", "floor", "data:image/png"):
+        assert word in text
+    facts = json.loads((page.parent / "demo.json").read_text())
+    arms = facts["results"][0]
+    spent = [arms[arm]["tokenizer"]["train_flops"] for arm in ("baseline", "crt")]
+    assert spent[0] * 0.9 < spent[1] <= spent[0]  # equal FLOPs, up to one step
+    assert arms["crt"]["tokenizer"]["steps"] < arms["baseline"]["tokenizer"]["steps"]
+    configs = [load_weights(tmp_path / arms[arm]["tokenizer_run"] / "export" / "model.safetensors")[1]["run_config"] for arm in ("baseline", "crt")]
+    differing = {key for key in configs[0] if configs[0][key] != configs[1][key]}
+    assert differing == {"crt", "length", "name"}
+    assert finished_answer("tiny", tmp_path) == answer
+    (page.parent / "finished.json").unlink()
+    before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.safetensors")}
+    assert run_demo("tiny", fashion_root, tmp_path, quiet)[1] == answer
+    assert before == {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.safetensors")}
+
+
+@pytest.mark.parametrize(("low", "high", "word"), [(-2, -1, "better"), (1, 2, "worse"), (-1, 1, "not resolved")])
+def test_verdict_says_what_the_interval_says(low, high, word):
+    from vistok.tasks.demo import verdict
+
+    assert verdict(low, high) == word
