@@ -25,6 +25,11 @@ def run(*arguments):
     return result.output
 
 
+def size_of(path):
+    with Image.open(path) as picture:
+        return picture.size
+
+
 def run_of(output):
     return output.strip().splitlines()[-1].split(": ")[-1]
 
@@ -56,7 +61,20 @@ def test_recipes():
 
 
 def test_dry_run_writes_nothing(tmp_path, fashion_root):
-    plan = json.loads(run("train", "tokenizer", "debug_crt", "--data", fashion_root, "--runs", tmp_path / "r", "--dry-run", "--set", "length=5 epochs"))
+    plan = json.loads(
+        run(
+            "train",
+            "tokenizer",
+            "debug_crt",
+            "--data",
+            fashion_root,
+            "--runs",
+            tmp_path / "r",
+            "--dry-run",
+            "--set",
+            "length=5 epochs",
+        )
+    )
     assert plan["steps"] == 625 and plan["params"]["decoder"] > 0
     assert not (tmp_path / "r").exists()
 
@@ -72,15 +90,34 @@ def test_own_images_go_the_whole_way(photo_folder, tmp_path):
     assert "was finished already" in run("train", "tokenizer", "images64_vq", *data, *runs, *TINY, *SMALL_NETWORK)
     assert "test: 9 images" in run("cache", tokenizers[0], "--view", "center")
     small = ["--set", "generator.width=16", "--set", "generator.depth=1"]
-    generators = [run_of(run("train", "generator", "images64_ar", "--tokenizer", t, *runs, *TINY, *small)) for t in tokenizers]
+    generators = [
+        run_of(run("train", "generator", "images64_ar", "--tokenizer", t, *runs, *TINY, *small)) for t in tokenizers
+    ]
+    planned = json.loads(
+        run("train", "generator", "images64_ar", "--tokenizer", tokenizers[0], *runs, *TINY, *small, "--dry-run")
+    )
+    assert planned["steps"] == 4 and planned["num_classes"] == 3
     evaluator = run_of(run("train", "classifier", "images64_evaluator", *data, *runs, *TINY))
 
     assert "3 images" in run("sample", generators[0], "--count", 3, "--class", "waves", "--out", tmp_path / "s")
-    assert Image.open(tmp_path / "s.png").size[1] == 64
-    run("sample", generators[0], "--count", 6, "--format", "npz", "--out", tmp_path / "s", "--guidance", "1.5", "--top-k", "5")
+    assert size_of(tmp_path / "s.png")[1] == 64
+    run(
+        "sample",
+        generators[0],
+        "--count",
+        6,
+        "--format",
+        "npz",
+        "--out",
+        tmp_path / "s",
+        "--guidance",
+        "1.5",
+        "--top-k",
+        "5",
+    )
     photo = next((photo_folder / "waves").glob("*.jpg"))
     assert "PSNR" in run("reconstruct", photo, photo, "--tokenizer", tokenizers[0], "--out", tmp_path / "r.png")
-    assert Image.open(tmp_path / "r.png").size == (2 * 66 - 2, 2 * 66 - 2)
+    assert size_of(tmp_path / "r.png") == (2 * 66 - 2, 2 * 66 - 2)
 
     without = run("evaluate", "tokenizer", tokenizers[0])
     assert "PSNR" in without and "no Frechet distance" in without
@@ -89,9 +126,25 @@ def test_own_images_go_the_whole_way(photo_folder, tmp_path):
     with pytest.raises(UserError, match="images64_evaluator"):
         run("evaluate", "generator", generators[0], "--count", 40)
     for generator in generators:
-        scored = run("evaluate", "generator", generator, "--count", 40, "--evaluator", evaluator, "--choose-guidance", "1,1.5", "--split", "train")
+        scored = run(
+            "evaluate",
+            "generator",
+            generator,
+            "--count",
+            40,
+            "--evaluator",
+            evaluator,
+            "--choose-guidance",
+            "1,1.5",
+            "--split",
+            "train",
+        )
         assert "gFMD" in scored and "images64-evaluator" in scored
-    names = json.loads(run("evaluate", "tokenizer", tokenizers[0], "--split", "train", "--evaluator", evaluator, "--json").split("\n", 0)[0])
+    names = json.loads(
+        run("evaluate", "tokenizer", tokenizers[0], "--split", "train", "--evaluator", evaluator, "--json").split(
+            "\n", 0
+        )[0]
+    )
     assert names["rfmd"]["protocol"]["extractor"] == "images64-evaluator"
 
 
@@ -99,7 +152,9 @@ def test_flat_folder_trains_without_classes(photo_folder, tmp_path):
     runs = ["--runs", tmp_path / "runs"]
     flat = photo_folder / "waves"
     tokenizer = run_of(run("train", "tokenizer", "images64_crt", "--data", flat, *runs, *TINY, *SMALL_NETWORK))
-    generator = run_of(run("train", "generator", "images64_ar", "--tokenizer", tokenizer, *runs, *TINY, "--set", "generator.width=16"))
+    generator = run_of(
+        run("train", "generator", "images64_ar", "--tokenizer", tokenizer, *runs, *TINY, "--set", "generator.width=16")
+    )
     run("sample", generator, "--count", 12, "--out", tmp_path / "flat")
     with pytest.raises(UserError, match="needs classes"):
         run("train", "classifier", "images64_evaluator", "--data", flat, *runs, *TINY)

@@ -20,7 +20,9 @@ def test_every_recipe_round_trips_and_says_its_command(name):
 
 def test_override_changes_nested_values_and_types_stay_strict():
     config = find_recipe("debug_crt")
-    changed = override(config, ["tokenizer.quantizer.codebook_size=32", "crt.weight=1.5", "length=7 steps", "losses.perceptual=null"])
+    changed = override(
+        config, ["tokenizer.quantizer.codebook_size=32", "crt.weight=1.5", "length=7 steps", "losses.perceptual=null"]
+    )
     assert changed.tokenizer.quantizer.codebook_size == 32
     assert changed.crt.weight == 1.5
     assert changed.length == Duration(value=7, unit="steps")
@@ -78,7 +80,13 @@ def test_fingerprint_is_of_the_science_only():
     assert fingerprint(config, data="a") != fingerprint(config, data="b")
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)), st.sampled_from(["seed", "tokenizer", "crt", "losses.perceptual", "length", "data.dataset", "optimizer.betas"]))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+    ),
+    st.sampled_from(["seed", "tokenizer", "crt", "losses.perceptual", "length", "data.dataset", "optimizer.betas"]),
+)
 def test_any_value_is_taken_or_refused_with_a_sentence(value, path):
     try:
         override(find_recipe("debug_vq"), [f"{path}={json.dumps(value)}"])
@@ -88,7 +96,14 @@ def test_any_value_is_taken_or_refused_with_a_sentence(value, path):
 
 def test_durations():
     scale = Scale(batch_size=10, num_images=95, tokens_per_image=4, total_steps=200)
-    for text, expected in (("7 steps", 7), ("70 images", 7), ("71 images", 8), ("2 epochs", 19), ("400 tokens", 10), ("10 percent", 20)):
+    for text, expected in (
+        ("7 steps", 7),
+        ("70 images", 7),
+        ("71 images", 8),
+        ("2 epochs", 19),
+        ("400 tokens", 10),
+        ("10 percent", 20),
+    ):
         assert Duration.model_validate(text).to_steps(scale) == expected, text
     assert str(Duration.model_validate("1e15 flops")) == "1e+15 flops"
 

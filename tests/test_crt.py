@@ -179,7 +179,10 @@ def train_steps(config, num_steps=4):
     phases = build_phases(config, networks, Scale(8, 100, 49, total_steps=20))
     generator = torch.Generator().manual_seed(0)
     for step in range(num_steps):
-        micro = {"images": torch.rand(8, 1, 28, 28, generator=generator) * 2 - 1, "labels": torch.zeros(8, dtype=torch.int64)}
+        micro = {
+            "images": torch.rand(8, 1, 28, 28, generator=generator) * 2 - 1,
+            "labels": torch.zeros(8, dtype=torch.int64),
+        }
         for phase in phases:
             with only(phase, phases):
                 phase.loss(micro, step).total.backward()
@@ -226,7 +229,10 @@ def test_full_size_regularizer_costs_about_five_percent():
         (output.reconstruction.mean() + sum(output.quantized.losses.values())).backward()
 
     def causal():
-        quantized = QuantizerOutput(*(torch.empty(1, 256, 8, device="meta", requires_grad=True) for _ in range(2)), torch.empty(1, 256, dtype=torch.int64, device="meta"))
+        quantized = QuantizerOutput(
+            *(torch.empty(1, 256, 8, device="meta", requires_grad=True) for _ in range(2)),
+            torch.empty(1, 256, dtype=torch.int64, device="meta"),
+        )
         regularizer(quantized, 4.0).backward()
 
     assert 0.045 < count_flops(causal) / count_flops(plain) < 0.06

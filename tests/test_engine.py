@@ -32,7 +32,10 @@ GAN = ["losses.adversarial.weight=0.5", "losses.adversarial.start=4 steps", "los
 
 
 def toy_config(fashion_root, *settings, recipe="debug_crt"):
-    return override(find_recipe(recipe), [f'data.root="{fashion_root}"', "data.max_images=200", "execution.evaluate_every=100", *settings])
+    return override(
+        find_recipe(recipe),
+        [f'data.root="{fashion_root}"', "data.max_images=200", "execution.evaluate_every=100", *settings],
+    )
 
 
 def state_of(run: Path):
@@ -80,12 +83,19 @@ def test_ema_follows_its_definition():
 
 
 def test_one_big_batch_equals_accumulated_ones(fashion_root, tmp_path, quiet):
-    states = []
+    """Compared by AdamW's first moments after one step: the gradients, of both phases."""
+    moments = []
     for micro in ("null", "4"):
-        config = toy_config(fashion_root, "length=6 steps", f"execution.micro_batch_size={micro}", *GAN)
-        states.append(state_of(train_tokenizer.prepare(config, tmp_path / micro).train(quiet).path))
-    for name, value in states[0]["raw.safetensors"].items():
-        torch.testing.assert_close(value, states[1]["raw.safetensors"][name], rtol=1e-3, atol=2e-4)
+        settings = ["length=1 steps", f"execution.micro_batch_size={micro}", *GAN, "losses.adversarial.start=0 steps"]
+        config = toy_config(fashion_root, *settings, "losses.adversarial.ramp=0 steps")
+        run = train_tokenizer.prepare(config, tmp_path / micro).train(quiet)
+        (_, state), _ = load_latest(run.checkpoints)
+        moments.append([
+            value["exp_avg"] for phase in state["phases"].values() for value in phase["optimizer"]["state"].values()
+        ])  # fmt: skip
+    assert len(moments[0]) == len(moments[1]) > 50
+    for a, b in zip(*moments, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("recipe", ["debug_crt", "debug_classifier"])
@@ -140,7 +150,17 @@ def test_killed_run_ends_equal(fashion_root, tmp_path, quiet):
     """SIGKILL at some instant after the first checkpoint, then the same command again."""
     settings = ["--set", "data.max_images=200", "--set", "execution.checkpoint_minutes=0.001", "--set", "length=60 steps",
                 "--set", "execution.log_every=1"]  # fmt: skip
-    command = [sys.executable, "-m", "vistok", "train", "tokenizer", "debug_crt", "--data", str(fashion_root), *settings]
+    command = [
+        sys.executable,
+        "-m",
+        "vistok",
+        "train",
+        "tokenizer",
+        "debug_crt",
+        "--data",
+        str(fashion_root),
+        *settings,
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     runs = tmp_path / "killed"
     process = subprocess.Popen([*command, "--runs", str(runs)], env=environment, stderr=subprocess.DEVNULL)
@@ -250,7 +270,11 @@ def test_metrics_resume_without_gaps_or_doubles(tmp_path):
 
 
 def test_run_directory_is_locked(tmp_path):
-    with RunDir(tmp_path / "run"), pytest.raises(UserError, match="another process is writing it"), RunDir(tmp_path / "run"):
+    with (
+        RunDir(tmp_path / "run"),
+        pytest.raises(UserError, match="another process is writing it"),
+        RunDir(tmp_path / "run"),
+    ):
         pass
     with RunDir(tmp_path / "run"):
         pass
@@ -259,7 +283,7 @@ def test_run_directory_is_locked(tmp_path):
 def test_non_finite_loss_stops_with_step_and_term(fashion_root, tmp_path, quiet):
     config = toy_config(fashion_root, "optimizer.lr=1e30", "optimizer.clip_norm=1e30", "optimizer.warmup=0 steps")
     job = train_tokenizer.prepare(config, tmp_path)
-    with pytest.raises(UserError, match=r"step \d+: .*not finite.*learning rate 1e\+30"):
+    with pytest.raises(UserError, match=r"step \d+: .*not finite.*learning rate (1e\+30|9\.\d+e\+29)"):
         job.train(quiet)
     assert not job.run_dir.finished
 
@@ -305,5 +329,7 @@ def test_flops_are_those_of_the_executed_steps(fashion_root):
     plain = train_tokenizer.plan(find_recipe("debug_vq"), 1000)
     config = override(find_recipe("debug_crt"), [f"length={plain.train_flops * 10!r} flops"])
     regularized = train_tokenizer.plan(config, 1000)
-    assert regularized.train_flops <= 10 * plain.train_flops < regularized.train_flops * (1 + 1 / regularized.total_steps)
+    assert (
+        regularized.train_flops <= 10 * plain.train_flops < regularized.train_flops * (1 + 1 / regularized.total_steps)
+    )
     assert regularized.total_steps < 10 * plain.total_steps

@@ -32,7 +32,15 @@ def make_tokens(batch=3):
 
 @pytest.mark.parametrize(
     ("name", "millions"),
-    [("52m", 52.09), ("81m", 80.56), ("111m", 110.9), ("212m", 212.0), ("343m", 342.9), ("517m", 516.7), ("775m", 774.7)],
+    [
+        ("52m", 52.09),
+        ("81m", 80.56),
+        ("111m", 110.9),
+        ("212m", 212.0),
+        ("343m", 342.9),
+        ("517m", 516.7),
+        ("775m", 774.7),
+    ],
 )
 def test_the_papers_seven_sizes(name, millions):
     model = on_meta(lambda: AutoregressiveGenerator(paper_size(name), (16, 16), 16_384, 1_000))

@@ -68,7 +68,9 @@ def test_frechet_of_singular_covariances():
     # Rank-one: cov = u u^T, v v^T; tr (AB)^(1/2) = |u . v|.
     u, v = np.array([3.0, 0, 1, 0]), np.array([1.0, 2, 0, 0])
     expected = u @ u + v @ v - 2 * abs(u @ v)
-    assert frechet_distance(gaussian(np.zeros(4), np.outer(u, u)), gaussian(np.zeros(4), np.outer(v, v))) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(
+        gaussian(np.zeros(4), np.outer(u, u)), gaussian(np.zeros(4), np.outer(v, v))
+    ) == pytest.approx(expected, rel=1e-9)
     zero = gaussian(np.zeros(4), np.zeros((4, 4)))
     assert frechet_distance(zero, gaussian(np.ones(4), np.outer(u, u))) == pytest.approx(4 + u @ u)
     low_rank = gaussian(np.zeros(30), random_covariance(30, 5, 0))
@@ -132,9 +134,20 @@ def test_intervals_of_a_frechet_distance_cover():
     assert corrected_bias < bias
 
 
+def test_interval_of_samples_whose_classes_come_in_turn():
+    """Blocks must not pick out classes: the correction is then the bias alone, and small."""
+    rng = np.random.default_rng(11)
+    centres = 3 * rng.normal(size=(10, 5))
+    features = centres[np.arange(4000) % 10] + rng.normal(size=(4000, 5))
+    reference = Moments.of(centres[rng.integers(10, size=4000)] + rng.normal(size=(4000, 5)) + 0.1)
+    found = frechet_interval(features, reference)
+    assert abs(found.corrected - found.value) < 0.02
+    assert found.low < found.value < found.high
+
+
 def test_paired_difference_is_narrower_than_unpaired():
     rng = np.random.default_rng(9)
-    a = rng.normal(size=(2000, 4))
+    a = rng.normal(size=(2000, 4)) + 1
     b = a + 0.05 * rng.normal(size=(2000, 4)) + 0.1
     reference = Moments.of(rng.normal(size=(5000, 4)))
     paired = difference_interval(a, b, reference)
@@ -164,7 +177,9 @@ def test_precision_and_recall_by_brute_force():
 
 
 def test_precision_falls_with_bad_samples_and_recall_with_missing_modes():
-    real = torch.randn(500, 2, generator=torch.Generator().manual_seed(0)) + torch.tensor([[-10.0, 0], [10.0, 0]]).repeat(250, 1)
+    real = torch.randn(500, 2, generator=torch.Generator().manual_seed(0)) + torch.tensor(
+        [[-10.0, 0], [10.0, 0]]
+    ).repeat(250, 1)
     generator = torch.Generator().manual_seed(1)
     one_mode = torch.randn(500, 2, generator=generator) * 0.8 + torch.tensor([10.0, 0])
     precision, recall = precision_recall(real, one_mode)
@@ -202,7 +217,9 @@ def test_likelihood_units():
 
 
 def test_comparing_protocols_names_the_difference():
-    base = Protocol(metric="gFMD", extractor="e", extractor_digest="1", reference="test", reference_digest="2", num_samples=10)
+    base = Protocol(
+        metric="gFMD", extractor="e", extractor_digest="1", reference="test", reference_digest="2", num_samples=10
+    )
     require_same(base, base)
     with pytest.raises(UserError, match="num_samples is 10 in one and 20 in the other"):
         require_same(base, base.replace(num_samples=20))

@@ -9,7 +9,12 @@ from vistok.tokenizer.quantizers import build_quantizer
 from vistok.tokenizer.quantizers import vq as vq_module
 from vistok.tokenizer.quantizers.vq import nearest_codes
 
-CONFIGS = [VQConfig(codebook_size=96, code_dim=8), FSQConfig(levels=(8, 5, 4)), FSQConfig(levels=(3, 2)), FSQConfig(levels=(7,))]
+CONFIGS = [
+    VQConfig(codebook_size=96, code_dim=8),
+    FSQConfig(levels=(8, 5, 4)),
+    FSQConfig(levels=(3, 2)),
+    FSQConfig(levels=(7,)),
+]
 
 
 @pytest.fixture(params=CONFIGS, ids=str)
@@ -29,9 +34,11 @@ def test_output_is_consistent(quantizer):
     z_e = 2 * torch.randn(5, 7, quantizer.code_dim)
     out = quantizer(z_e)
     assert out.indices.shape == (5, 7) and out.indices.dtype == torch.int64
-    assert 0 <= out.indices.min() and out.indices.max() < quantizer.codebook_size
+    assert out.indices.min() >= 0 and out.indices.max() < quantizer.codebook_size
     torch.testing.assert_close(out.z_q, quantizer.indices_to_codes(out.indices))
-    assert torch.equal(quantizer(out.z_q.detach() if isinstance(quantizer.config, VQConfig) else z_e).indices, out.indices)
+    assert torch.equal(
+        quantizer(out.z_q.detach() if isinstance(quantizer.config, VQConfig) else z_e).indices, out.indices
+    )
 
 
 def test_straight_through_gradient(quantizer):
@@ -78,7 +85,9 @@ def test_vq_equals_an_exact_search_and_its_losses_are_the_papers():
     assert torch.equal(out.indices, distance.argmin(1))
     nearest = c[out.indices]
     torch.testing.assert_close(out.losses["codebook_loss"].double(), (nearest - z).square().mean(), rtol=1e-5, atol=0)
-    torch.testing.assert_close(out.losses["commitment_loss"].double(), 0.25 * (nearest - z).square().mean(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        out.losses["commitment_loss"].double(), 0.25 * (nearest - z).square().mean(), rtol=1e-5, atol=0
+    )
     # beta acts on the commitment term: it moves latents, the codebook term moves codes.
     assert torch.autograd.grad(out.losses["codebook_loss"], z_e, retain_graph=True, allow_unused=True)[0] is None
     assert torch.autograd.grad(out.losses["commitment_loss"], quantizer.codebook, allow_unused=True)[0] is None

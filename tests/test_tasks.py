@@ -115,12 +115,13 @@ def test_samples_and_files(toy_runs, tmp_path):
     assert whole.shape == (23, 1, 28, 28) and whole.dtype == torch.uint8
     assert (whole != parts).float().mean() < 1e-3
     grid = write_samples(whole, labels, tmp_path / "grid", "grid", 10)
-    assert Image.open(grid).size == (3 * (10 * 30 - 2), 3 * (3 * 30 - 2))
+    with Image.open(grid) as picture:
+        assert picture.size == (3 * (10 * 30 - 2), 3 * (3 * 30 - 2))
     folder = write_samples(whole, labels, tmp_path / "single", "png", 10)
     assert len(list(folder.glob("*.png"))) == 23
-    arrays = np.load(write_samples(whole, labels, tmp_path / "adm", "npz", 10))
-    assert arrays["arr_0"].shape == (23, 28, 28, 3) and arrays["arr_0"].dtype == np.uint8
-    assert (arrays["arr_0"][..., 0] == whole[:, 0].numpy()).all() and (arrays["arr_1"] == labels.numpy()).all()
+    with np.load(write_samples(whole, labels, tmp_path / "adm", "npz", 10)) as arrays:
+        assert arrays["arr_0"].shape == (23, 28, 28, 3) and arrays["arr_0"].dtype == np.uint8
+        assert (arrays["arr_0"][..., 0] == whole[:, 0].numpy()).all() and (arrays["arr_1"] == labels.numpy()).all()
 
 
 def test_class_names_choose_labels():
@@ -196,7 +197,10 @@ def test_shipped_evaluator_is_accurate_and_alive(number, fashion_root):
 
 
 def test_evaluator_is_never_in_a_training_loss():
-    digests = {name: str(shipped_classifier(name)[1]["digest"]) for name in ("fashion_evaluator", "fashion_evaluator_2", "fashion_perceptual")}
+    digests = {
+        name: str(shipped_classifier(name)[1]["digest"])
+        for name in ("fashion_evaluator", "fashion_evaluator_2", "fashion_perceptual")
+    }
     assert len(set(digests.values())) == 3
     extractor = choose_evaluator(DataConfig())
     require_unseen(extractor, digests["fashion_perceptual"])
@@ -260,14 +264,25 @@ def test_demo_end_to_end_and_again(tmp_path, fashion_root, quiet):
     text = page.read_text()
     assert answer.split(" (")[0] in text
     assert "http" not in text.replace("http://www.w3.org", "")  # self-contained
-    for word in ("PSNR", "rFMD", "codebook usage", "bits per image", "gFMD at that guidance", "floor", "data:image/png"):
+    for word in (
+        "PSNR",
+        "rFMD",
+        "codebook usage",
+        "bits per image",
+        "gFMD at that guidance",
+        "floor",
+        "data:image/png",
+    ):
         assert word in text
     facts = json.loads((page.parent / "demo.json").read_text())
     arms = facts["results"][0]
     spent = [arms[arm]["tokenizer"]["train_flops"] for arm in ("baseline", "crt")]
     assert spent[0] * 0.9 < spent[1] <= spent[0]  # equal FLOPs, up to one step
     assert arms["crt"]["tokenizer"]["steps"] < arms["baseline"]["tokenizer"]["steps"]
-    configs = [load_weights(tmp_path / arms[arm]["tokenizer_run"] / "export" / "model.safetensors")[1]["run_config"] for arm in ("baseline", "crt")]
+    configs = [
+        load_weights(tmp_path / arms[arm]["tokenizer_run"] / "export" / "model.safetensors")[1]["run_config"]
+        for arm in ("baseline", "crt")
+    ]
     differing = {key for key in configs[0] if configs[0][key] != configs[1][key]}
     assert differing == {"crt", "length", "name"}
     assert finished_answer("tiny", tmp_path) == answer

@@ -10,7 +10,6 @@ import typer
 from vistok.errors import UserError
 
 if TYPE_CHECKING:
-    from vistok.engine.log import Progress
     from vistok.tasks.setup import Job
 
 app = typer.Typer(
@@ -19,7 +18,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-train_app = typer.Typer(help="Train a tokenizer, a generator or a classifier; repeat the command to resume.", no_args_is_help=True)
+train_app = typer.Typer(
+    help="Train a tokenizer, a generator or a classifier; repeat the command to resume.", no_args_is_help=True
+)
 evaluate_app = typer.Typer(help="Score a trained tokenizer or generator.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
@@ -30,7 +31,9 @@ Set = Annotated[list[str], typer.Option("--set", help="Change a config value, as
 Data = Annotated[str | None, typer.Option("--data", help="Folder of images (or where downloads are kept).")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print steps, parameters, FLOPs and memory, and stop.")]
 Weights = Annotated[str, typer.Option(help="ema (averaged) or raw.")]
-Evaluator = Annotated[str | None, typer.Option(help="Classifier run or file whose features score; default by data set.")]
+Evaluator = Annotated[
+    str | None, typer.Option(help="Classifier run or file whose features score; default by data set.")
+]
 Inception = Annotated[str | None, typer.Option(help="File of torch-fidelity's Inception weights.")]
 Guidance = Annotated[float, typer.Option("--guidance", help="Classifier-free guidance scale; 1 is off.")]
 Temperature = Annotated[float, typer.Option(help="Softmax temperature; 0 takes the most likely token.")]
@@ -63,13 +66,16 @@ def train_generator(
     """Train a generator on a tokenizer's tokens (cached first, if they are not yet)."""
     from vistok.engine.log import Progress
     from vistok.tasks.cache_tokens import cache_tokens
-    from vistok.tasks.train_generator import prepare
+    from vistok.tasks.train_generator import dry_plan, prepare
 
     config = _config(recipe, "generator", settings, None)
+    if dry_run:
+        _print(json.dumps(dry_plan(config, tokenizer, data), indent=2))
+        return
     progress = Progress()
     with progress.live():
         train, validation = (cache_tokens(tokenizer, split, progress, root=data) for split in ("train", "val"))
-    _train(lambda: prepare(config, train, validation, tokenizer, runs), dry_run)
+    _train(lambda: prepare(config, train, validation, tokenizer, runs), False)
 
 
 @train_app.command("classifier")
@@ -108,7 +114,9 @@ def sample(
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 40,
     out: Annotated[Path, typer.Option(help="File or folder to write.")] = Path("samples"),
     kind: Annotated[str, typer.Option("--format", help="grid (one PNG), png (a folder), npz (ADM's layout).")] = "grid",
-    classes: Annotated[str | None, typer.Option("--class", help="Names or numbers, comma-separated; default all in turn.")] = None,
+    classes: Annotated[
+        str | None, typer.Option("--class", help="Names or numbers, comma-separated; default all in turn.")
+    ] = None,
     guidance: Guidance = 1.0,
     temperature: Temperature = 1.0,
     top_k: TopK = None,
@@ -124,7 +132,9 @@ def sample(
     from vistok.tasks.load import load_generator, load_tokenizer_of
     from vistok.tasks.sample import parse_labels, sample_batches, write_samples
 
-    sampling = _checked(SamplingConfig, guidance_scale=guidance, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    sampling = _checked(
+        SamplingConfig, guidance_scale=guidance, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+    )
     model = load_generator(generator, _weights(weights))
     names = model.info["class_names"]
     labels = parse_labels(classes, names, count)
@@ -187,7 +197,10 @@ def evaluate_generator(
     evaluator: Evaluator = None,
     inception: Inception = None,
     data: Data = None,
-    choose: Annotated[str | None, typer.Option("--choose-guidance", help="Scales to choose from on held-out train images, as in 1,1.5,2.")] = None,
+    choose: Annotated[
+        str | None,
+        typer.Option("--choose-guidance", help="Scales to choose from on held-out train images, as in 1,1.5,2."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Score samples: Frechet distance, precision and recall, memorisation."""
@@ -201,7 +214,9 @@ def evaluate_generator(
     with _progress() as progress:
         if choose is not None:
             scales = _scales(choose)
-            guidance = task.choose_guidance(run, extractor, progress, scales, min(count, 2000), seed, tokenizer, data)["guidance_scale"]
+            guidance = task.choose_guidance(run, extractor, progress, scales, min(count, 2000), seed, tokenizer, data)[
+                "guidance_scale"
+            ]
         sampling = _checked(
             SamplingConfig, guidance_scale=guidance, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
         )

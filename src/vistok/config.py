@@ -93,8 +93,7 @@ def _assign(cls: type[Config], data: dict[str, Any], parts: list[str], value: An
     allowed = list(cls.model_fields) if not data else list(data)
     if name not in allowed:
         raise UserError(
-            f"config has no field {path!r}: {name!r} is not one of {', '.join(allowed)}."
-            + nearest(name, allowed)
+            f"config has no field {path!r}: {name!r} is not one of {', '.join(allowed)}." + nearest(name, allowed)
         )
     if not rest:
         data[name] = value

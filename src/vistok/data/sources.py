@@ -117,11 +117,11 @@ def load_folder(root: Path, split: str, channels: int) -> FolderSource:
             "one sub-folder per class or all in one"
         )
     class_names = sorted({name.split(os.sep)[0] for name in files if os.sep in name}) or ["all"]
-    if "train" in given and split in given:
+    if split != "train" and split in given:
         base = root / given[split]
         chosen = _image_files(base)
     else:
-        held_out = [name for name in ("test", "val") if "train" not in given or name not in given]
+        held_out = [name for name in ("test", "val") if name not in given]
         chosen = _split_by_hash(files, split, held_out)
     if not chosen:
         raise UserError(f"folder of images {str(base)!r}: split {split!r} is empty; it needs at least 3 images")

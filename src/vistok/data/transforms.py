@@ -36,7 +36,7 @@ def prepare(image: np.ndarray, config: DataConfig, generator: np.random.Generato
         image = _crop_and_resize(image, side, place, size)
     if generator is not None and config.horizontal_flip and generator.random() < 0.5:
         image = image[:, ::-1]
-    return np.ascontiguousarray(image)
+    return np.array(image, order="C")  # a copy: a decoded image may be read-only
 
 
 def _crop_and_resize(image: np.ndarray, side: float, place: tuple[float, float], size: int) -> np.ndarray:

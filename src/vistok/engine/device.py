@@ -16,7 +16,9 @@ def setup_device(execution: ExecutionConfig) -> torch.device:
         try:
             return torch.empty(0, device=execution.device).device
         except (RuntimeError, AssertionError) as error:
-            raise UserError(f"execution.device {execution.device!r} cannot be used: {str(error).splitlines()[0]}") from None
+            raise UserError(
+                f"execution.device {execution.device!r} cannot be used: {str(error).splitlines()[0]}"
+            ) from None
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class EMA:
@@ -21,7 +21,8 @@ class EMA:
     def update(self, step: int) -> None:
         """Take in the weights after step number `step`; buffers are copied."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        averages, weights = list(self.module.parameters()), list(self.source.parameters())
+        averages: list[Tensor] = list(self.module.parameters())
+        weights: list[Tensor] = list(self.source.parameters())
         torch._foreach_lerp_(averages, weights, 1 - decay)
         for average, buffer in zip(self.module.buffers(), self.source.buffers(), strict=True):
             average.copy_(buffer) if average.shape == buffer.shape else None

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -39,6 +39,12 @@ class MetricsLog:
         """Bring all rows to the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Sync and close."""
@@ -80,16 +86,18 @@ class Task:
         """Move on; `note` stands beside the bar."""
         self.done += count
         if self.progress.bars is not None and self._id is not None:
-            self.progress.bars.update(self._id, advance=count, **({"note": note} if note else {}))
+            self.progress.bars.update(self._id, advance=count)
+            if note:
+                self.progress.bars.update(self._id, note=note)
         elif time.monotonic() - self._spoken > 15:
             self._spoken = time.monotonic()
             left = (self._spoken - self._started) / max(self.done, 1) * (self.total - self.done)
             self.progress.say(f"  {self.name}: {self.done}/{self.total}, about {left:.0f} s left  {note}")
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Take the bar away."""
         if self.progress.bars is not None and self._id is not None:
-            self.progress.bars.stop_task(self._id)
+            self.progress.bars.remove_task(self._id)
 
 
 class Progress:

@@ -47,7 +47,6 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
     Raises Stopped when asked to stop (the state is saved), UserError when a loss is not finite.
     """
     first, seconds_before = _resume(run, run_dir, progress)
-    log = MetricsLog(run_dir.metrics, first, run.execution.tensorboard)
     started = last_saved = time.monotonic()
 
     def seconds() -> float:
@@ -57,7 +56,11 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
         flops = total_flops(step, run.flops_per_step)
         return {"images": step * run.batch_size, "flops": flops, "seconds": round(seconds(), 3)}
 
-    with StopRequest() as stop, progress.task(run.name, run.total_steps) as bar:
+    with (
+        StopRequest() as stop,
+        MetricsLog(run_dir.metrics, first, run.execution.tensorboard) as log,
+        progress.task(run.name, run.total_steps) as bar,
+    ):
         bar.advance(first)
         if first == 0:
             log.write("validation", 0, run.evaluate(0), **position(0))
@@ -106,9 +109,7 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
                 save_checkpoint(run_dir.checkpoints, done, _state(run, seconds()), run.execution.keep_checkpoints)
                 last_saved = time.monotonic()
             if stop.requested and done < run.total_steps:
-                log.close()
                 raise Stopped(f"stopped after step {done} of {run.total_steps}, saved in {run_dir.path}")
-    log.close()
     return seconds()
 
 
@@ -158,9 +159,7 @@ def _load_state(run: Training, state: dict[str, Any]) -> None:
 def _micro_batches(batch: MicroBatch, run: Training) -> Iterator[MicroBatch]:
     size = run.execution.micro_batch_size or run.batch_size
     for start in range(0, run.batch_size, size):
-        yield {
-            name: tensor[start : start + size].to(run.device, non_blocking=True) for name, tensor in batch.items()
-        }
+        yield {name: tensor[start : start + size].to(run.device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def _accumulate(values: dict[str, Tensor], phase: str, loss: PhaseLoss, share: float) -> None:

@@ -11,7 +11,7 @@ from vistok.generator.decoding import sample_tokens
 from vistok.generator.interface import Generator
 from vistok.generator.kv_cache import KVCache
 from vistok.nn.rope import axial_table, with_class_token
-from vistok.nn.transformer import Block, init_transformer
+from vistok.nn.transformer import Block, RMSNorm, init_transformer
 
 
 class AutoregressiveGenerator(Generator):
@@ -36,7 +36,7 @@ class AutoregressiveGenerator(Generator):
             Block(config.width, config.num_heads, config.ffn_multiple, config.qk_norm, config.dropout)
             for _ in range(config.depth)
         )
-        self.norm = nn.RMSNorm(config.width, eps=1e-5)
+        self.norm = RMSNorm(config.width)
         self.head = nn.Linear(config.width, codebook_size, bias=False)
         table = axial_table(*grid, config.width // config.num_heads)
         # The last token is never an input.
@@ -70,13 +70,9 @@ class AutoregressiveGenerator(Generator):
     def new_cache(self, batch: int) -> KVCache:
         """Return an empty cache for `batch` sequences."""
         head_dim = self.config.width // self.config.num_heads
-        return KVCache(
-            self.config.depth, batch, self.config.num_heads, self.num_tokens, head_dim, self.head.weight
-        )
+        return KVCache(self.config.depth, batch, self.config.num_heads, self.num_tokens, head_dim, self.head.weight)
 
-    def decode_one(
-        self, x: Float[Tensor, "batch new width"], cache: KVCache
-    ) -> Float[Tensor, "batch codes"]:
+    def decode_one(self, x: Float[Tensor, "batch new width"], cache: KVCache) -> Float[Tensor, "batch codes"]:
         """Feed embedded inputs that follow the cached ones; return the logits of the next token."""
         start, end = cache.length, cache.length + x.shape[1]
         for block, layer in zip(self.blocks, cache.layers, strict=True):

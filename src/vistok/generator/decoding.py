@@ -88,7 +88,8 @@ def sample_tokens(
     for position in range(model.num_tokens):
         logits = model.decode_one(x, cache)
         if guided:
-            logits = guide(*logits.chunk(2), sampling.guidance_scale)
+            conditional, unconditional = logits.chunk(2)
+            logits = guide(conditional, unconditional, sampling.guidance_scale)
         tokens[:, position] = choose(logits, image_ids, position, sampling)
         newest = tokens[:, position : position + 1]
         x = model.token_embedding(newest.repeat(2, 1) if guided else newest)

@@ -23,9 +23,7 @@ class LayerKVCache:
 class KVCache:
     """Buffers for every layer: (batch, heads, positions, head_dim) twice."""
 
-    def __init__(
-        self, depth: int, batch: int, num_heads: int, positions: int, head_dim: int, like: Tensor
-    ) -> None:
+    def __init__(self, depth: int, batch: int, num_heads: int, positions: int, head_dim: int, like: Tensor) -> None:
         shape = (batch, num_heads, positions, head_dim)
         self.layers = [
             LayerKVCache(

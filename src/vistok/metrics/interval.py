@@ -33,10 +33,13 @@ class Interval:
 
 
 def block_moments(features: np.ndarray, blocks: int = BLOCKS) -> list[Moments]:
-    """Return the moments of interleaved blocks: sample i belongs to block i mod `blocks`."""
+    """Return the moments of consecutive blocks.
+
+    Each block must be like the whole: samples in random order, or with their classes in turn.
+    """
     if len(features) < 2 * blocks:
         raise ValueError(f"an interval over {blocks} blocks needs at least {2 * blocks} samples, found {len(features)}")
-    return [Moments.of(features[i::blocks]) for i in range(blocks)]
+    return [Moments.of(block) for block in np.array_split(features, blocks)]
 
 
 def jackknife(full: float, left_out: Sequence[float], confidence: float = 0.95) -> Interval:

@@ -25,7 +25,9 @@ class Memorization:
 
 
 def memorization(
-    samples: Float[Tensor, "samples pixels"], unseen: Float[Tensor, "unseen pixels"], train: Float[Tensor, "train pixels"]
+    samples: Float[Tensor, "samples pixels"],
+    unseen: Float[Tensor, "unseen pixels"],
+    train: Float[Tensor, "train pixels"],
 ) -> Memorization:
     """Compare flattened images in [0, 1]."""
     distance, nearest = nearest_neighbours(samples, train)

@@ -55,9 +55,7 @@ def _stage(in_channels: int, out_channels: int, num_convs: int, stride: int) -> 
     for i in range(num_convs):
         first = i == 0
         layers += [
-            nn.Conv2d(
-                in_channels if first else out_channels, out_channels, 3, stride if first else 1, 1, bias=False
-            ),
+            nn.Conv2d(in_channels if first else out_channels, out_channels, 3, stride if first else 1, 1, bias=False),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(),
         ]

@@ -72,6 +72,18 @@ def _causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
+class RMSNorm(nn.Module):
+    """Root-mean-square norm with a learned scale, in float32 also under autocast (eps 1e-5, as Llama's)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """Normalise the last axis."""
+        return F.rms_norm(x.float(), self.weight.shape, self.weight, eps=1e-5).to(x.dtype)
+
+
 class SwiGLU(nn.Module):
     """Gated feed-forward layer: down(silu(gate(x)) * up(x)), no biases."""
 
@@ -94,9 +106,9 @@ class Block(nn.Module):
         self, width: int, num_heads: int, ffn_multiple: int = 256, qk_norm: bool = True, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(width, eps=1e-5)
+        self.attention_norm = RMSNorm(width)
         self.attention = Attention(width, num_heads, qk_norm)
-        self.feed_forward_norm = nn.RMSNorm(width, eps=1e-5)
+        self.feed_forward_norm = RMSNorm(width)
         self.feed_forward = SwiGLU(width, ffn_multiple)
         self.dropout = nn.Dropout(dropout)
 

@@ -8,7 +8,6 @@ from vistok.tasks.config import ClassifierRun, GeneratorRun, TokenizerRun
 from vistok.tokenizer.config import ConvNetConfig, CRTConfig, LossConfig, PerceptualConfig, TokenizerConfig, VQConfig
 from vistok.units import Duration, percent, steps
 
-
 # A validation every 150 steps makes a training curve of the demo's short runs.
 _EXECUTION = ExecutionConfig(evaluate_every=150)
 
@@ -77,7 +76,7 @@ def fashion_vq() -> TokenizerRun:
         ),
         losses=LossConfig(perceptual=PerceptualConfig(weight=1.0)),
         batch_size=32,
-        length=steps(6000),
+        length=steps(1300),
         optimizer=OptimizerConfig(lr=1e-3, schedule="cosine", warmup=percent(5)),
         ema_decay=0.99,
     )
@@ -100,7 +99,7 @@ def fashion_ar() -> GeneratorRun:
     return GeneratorRun(
         generator=AutoregressiveConfig(width=128, depth=4, num_heads=4, ffn_multiple=32, dropout=0.0),
         batch_size=64,
-        length=steps(4000),
+        length=steps(500),
         optimizer=OptimizerConfig(lr=3e-3, schedule="cosine", warmup=percent(5)),
         ema_decay=0.99,
     )

@@ -55,7 +55,7 @@ def cache_tokens(
         raise UserError(f"views {unknown or views}: allowed are {', '.join(VIEWS)}")
     manifest = TokenManifest(
         tokenizer_digest=tokenizer.info["digest"],
-        grid=tuple(tokenizer.token_grid),
+        grid=(tokenizer.token_grid.height, tokenizer.token_grid.width),
         codebook_size=tokenizer.codebook_size,
         dataset=data.dataset,
         data_digest=source.digest,

@@ -65,4 +65,3 @@ def _pair(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
 
 def _line(name: str, a: float, b: float) -> str:
     return f"{name:<44}{a:>28.4f}{b:>28.4f}  {b - a:+.4f}"
-

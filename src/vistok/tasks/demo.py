@@ -18,7 +18,7 @@ from vistok.data.config import DataConfig
 from vistok.data.open import open_split
 from vistok.data.token_cache import TokenCache
 from vistok.engine.files import write_atomic, write_json
-from vistok.engine.log import Progress, read_rows
+from vistok.engine.log import Progress, Task, read_rows
 from vistok.engine.run_dir import RunDir, provenance
 from vistok.generator.config import SamplingConfig
 from vistok.metrics.features import FeatureExtractor
@@ -30,14 +30,24 @@ from vistok.recipes import find_recipe
 from vistok.rng import stable_choice
 from vistok.tasks import train_generator, train_tokenizer
 from vistok.tasks.cache_tokens import cache_tokens
-from vistok.tasks.demo_sizes import ARMS, SIZES, DemoSize, demo_page, identity
 from vistok.tasks.config import GeneratorRun, TokenizerRun
+from vistok.tasks.demo_sizes import ARMS, SIZES, DemoSize, demo_page, identity
 from vistok.tasks.evaluate_generator import choose_guidance, evaluate_generator
 from vistok.tasks.evaluate_likelihood import evaluate_likelihood
 from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer, frechet_score
 from vistok.tasks.evaluators import choose_evaluator, reference_set
 from vistok.tokenizer.model import ConvTokenizer
 
+# Shares of a stage in the whole, for the time that is left (seconds of the short run on two cores).
+WEIGHTS = {
+    "train tokenizer": 75,
+    "cache tokens": 20,
+    "score tokenizer": 20,
+    "train generator": 55,
+    "likelihood": 8,
+    "choose guidance on held-out train images": 10,
+    "sample and score": 65,
+}
 
 
 def run_demo(size: str, data: Path, runs: Path, progress: Progress) -> tuple[Path, str]:
@@ -47,13 +57,13 @@ def run_demo(size: str, data: Path, runs: Path, progress: Progress) -> tuple[Pat
     with folder:
         configs = _configs(demo, data)
         progress.say(f"Two tokenizers, two generators, {len(demo.seeds)} seed(s); about {_minutes(size)} on two cores.")
-        stages = _Stages(folder.path, progress, len(demo.seeds) * len(ARMS) * 7 + 1)
-        results = [
-            {arm: _arm(demo, configs, arm, seed, runs, stages) for arm in ARMS} for seed in demo.seeds
-        ]
+        repeats = len(demo.seeds) * len(ARMS)
+        with progress.task("the whole demo", repeats * sum(WEIGHTS.values())) as whole:
+            stages = _Stages(folder.path, progress, repeats * len(WEIGHTS), whole)
+            results = [{arm: _arm(demo, configs, arm, seed, runs, stages) for arm in ARMS} for seed in demo.seeds]
         extractor = choose_evaluator(configs[0].data)
-        with stages.stage("floor"):
-            floor = _floor(extractor, configs[0].data)
+        progress.say("distance of real images, and the page")
+        floor = _floor(extractor, configs[0].data)
         facts = {
             "size": size,
             "seeds": list(demo.seeds),
@@ -63,13 +73,14 @@ def run_demo(size: str, data: Path, runs: Path, progress: Progress) -> tuple[Pat
             "seconds": stages.seconds,
             "provenance": provenance(),
         }
-        facts["answer"] = answer(facts)
+        sentence = answer(facts)
+        facts["answer"] = sentence
         from vistok.tasks.demo_page import render
 
         write_json(folder.path / "demo.json", facts)
         write_atomic(page, render(facts, runs, configs[0].data).encode())
-        folder.finish(identity=identity(size), answer=facts["answer"])
-    return page, facts["answer"]
+        folder.finish(identity=identity(size), answer=sentence)
+    return page, sentence
 
 
 def _minutes(size: str) -> str:
@@ -79,10 +90,10 @@ def _minutes(size: str) -> str:
 class _Stages:
     """Times stages, across repeats of the command, and shows how far the whole has come."""
 
-    def __init__(self, folder: Path, progress: Progress, total: int) -> None:
+    def __init__(self, folder: Path, progress: Progress, total: int, whole: Task) -> None:
         self.file = folder / "seconds.json"
         self.seconds: dict[str, float] = json.loads(self.file.read_text()) if self.file.is_file() else {}
-        self.progress = progress
+        self.progress, self.whole = progress, whole
         self.total, self.done = total, 0
 
     @contextmanager
@@ -94,6 +105,7 @@ class _Stages:
         yield self.progress
         self.seconds[name] = max(self.seconds.get(name, 0.0), time.monotonic() - started)
         write_json(self.file, self.seconds)
+        self.whole.advance(WEIGHTS[name.split(" (")[0]])
 
 
 def _configs(demo: DemoSize, data: Path) -> tuple[TokenizerRun, TokenizerRun, GeneratorRun]:
@@ -115,7 +127,7 @@ def _arm(
     stages: _Stages,
 ) -> dict[str, Any]:
     """Train both stages of one arm and score them; return numbers and run names."""
-    config = configs[ARMS.index(arm)].replace(seed=seed)
+    config = (configs[0] if arm == "baseline" else configs[1]).replace(seed=seed)
     label = f"{arm}, seed {seed}"
     extractor, second = choose_evaluator(config.data), choose_evaluator(config.data, "2")
     with stages.stage(f"train tokenizer ({label})") as progress:
@@ -141,7 +153,12 @@ def _arm(
     return {
         "tokenizer_run": tokenizer.path.name,
         "generator_run": generator.path.name,
-        "tokenizer": {**_training(tokenizer), "scores": scores, "psnr_raw": _last(tokenizer, "psnr_raw")},
+        "tokenizer": {
+            **_training(tokenizer),
+            "scores": scores,
+            "psnr_raw": _last(tokenizer, "psnr_raw"),
+            "latent_variance": _last(tokenizer, "autoencoder/latent_variance"),
+        },
         "generator": {**_training(generator), "likelihood": likelihood, "guidance": guidance, "scores": samples},
         "flops": _other_flops(config, job.config, caches, demo, guidance["guidance_scale"]),
     }
@@ -157,9 +174,7 @@ def _score_samples(
         "chosen": evaluate_generator(run, first, progress, chosen, demo.num_samples, second=second),
     }
     if "raw" in demo.weights:
-        found["raw"] = evaluate_generator(
-            run, first, progress, off, demo.num_samples, weights="raw", second=second
-        )
+        found["raw"] = evaluate_generator(run, first, progress, off, demo.num_samples, weights="raw", second=second)
     return found
 
 

@@ -1,5 +1,6 @@
 """The demo's page: one self-contained HTML file."""
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -44,63 +45,74 @@ def render(facts: dict[str, Any], runs: Path, data: DataConfig) -> str:
         copies={arm: _copies(results[0][arm], tokenizers[arm], runs, data) for arm in ARMS},
         memory={arm: results[0][arm]["generator"]["scores"]["off"]["memorization"] for arm in ARMS},
         per_position=per_position(results),
-        position_maps=position_maps(results, tuple(tokenizers["baseline"].token_grid)),
+        position_maps=position_maps(results, tokenizers["baseline"].token_grid),
         training_curves=training_curves(results),
         protocol=results[0]["baseline"]["generator"]["scores"]["off"]["gfmd"]["protocol"],
         tokenizer_config=tokenizers["crt"].info["run_config"],
     )
 
 
+@dataclass(frozen=True)
+class Row:
+    """A row of the table of scores: where its number lies in an arm's results, and how it is shown."""
+
+    name: str
+    path: tuple[str, ...]
+    better: str = ""
+    digits: int = 2
+    remark: str = ""
+    scale: float = 1.0
+
+
+_TOKENIZER, _GENERATOR, _LIKELIHOOD = ("tokenizer", "scores"), ("generator", "scores"), ("generator", "likelihood")
+ROWS = (
+    Row("PSNR of reconstructions (dB)", (*_TOKENIZER, "ema", "psnr"), "higher"),
+    Row("the same, raw weights (first 1,000 held-out images)", ("tokenizer", "psnr_raw"), "higher"),
+    Row("SSIM of reconstructions", (*_TOKENIZER, "ema", "ssim"), "higher", 4),
+    Row("rFMD", (*_TOKENIZER, "ema", "rfmd"), "lower", 3, "reconstructions of the test images against the test images"),
+    Row("rFMD, raw weights", (*_TOKENIZER, "raw", "rfmd"), "lower", 3, "not averaged"),
+    Row("rFMD, second evaluator", (*_TOKENIZER, "ema", "rfmd_second"), "lower", 3, "a network of another seed: other scale, same order?"),
+    Row("spread of latents (variance)", ("tokenizer", "latent_variance"), "", 4, "per dimension, last training batch; 0.125 is unit vectors in all directions, less is easier to predict"),
+    Row("codebook usage (%)", (*_TOKENIZER, "ema", "codebook", "usage"), "", 1, "share of codes that occur in the test set", 100),
+    Row("entropy of tokens (bits)", (*_TOKENIZER, "ema", "codebook", "entropy")),
+    Row("entropy by position (bits)", (*_TOKENIZER, "ema", "position_entropy_mean"), "", 2, "unigram, mean over positions"),
+    Row("held-out nats per token", (*_LIKELIHOOD, "ema", "nats_per_token"), "lower", 3, "a rate: read it beside the distortion"),
+    Row("the same, raw weights", (*_LIKELIHOOD, "raw", "nats_per_token"), "lower", 3),
+    Row("the same, on training images", (*_LIKELIHOOD, "train", "nats_per_token"), "", 3, "a large gap to the held-out value means memorising"),
+    Row("bits per image", (*_LIKELIHOOD, "ema", "bits_per_image"), "lower", 1),
+    Row("gFMD, guidance off", (*_GENERATOR, "off", "gfmd"), "lower"),
+    Row("guidance chosen on held-out train images", ("generator", "guidance", "guidance_scale")),
+    Row("gFMD at that guidance", (*_GENERATOR, "chosen", "gfmd"), "lower"),
+    Row("gFMD, guidance off, raw weights", (*_GENERATOR, "raw", "gfmd"), "lower"),
+    Row("gFMD, guidance off, second evaluator", (*_GENERATOR, "off", "gfmd_second"), "lower"),
+    Row("precision, guidance off", (*_GENERATOR, "off", "precision"), "higher", 3),
+    Row("recall, guidance off", (*_GENERATOR, "off", "recall"), "higher", 3),
+)  # fmt: skip
+
+
 def score_table(facts: dict[str, Any]) -> list[dict[str, Any]]:
     """Return rows: name, a cell per arm, which way is better, and a remark."""
-    many = len(facts["seeds"]) > 1
-    rows: list[dict[str, Any]] = []
+    rows = []
+    for row in ROWS:
+        found = [[_dig(result[arm], row.path) for result in facts["results"]] for arm in ARMS]
+        if any(value is None for values in found for value in values):
+            continue  # not scored at this size of the demo
+        cells = [_cell(values, row) for values in found]
+        rows.append({"name": row.name, "better": row.better, "cells": cells, "remark": row.remark})
+    remark = "10,000 training images against the test set: nothing can be expected to go below"
+    cells = [f"{facts['floor']['value']:.3f}"] * 2
+    return [*rows, {"name": "floor: FMD of real images", "better": "", "cells": cells, "remark": remark}]
 
-    def add(name: str, better: str, path: tuple[str, ...], digits: int = 2, remark: str = "", scale: float = 1.0) -> None:
-        cells = []
-        for arm in ARMS:
-            found = [_dig(result[arm], path) for result in facts["results"]]
-            if any(value is None for value in found):
-                return  # not scored at this size of the demo
-            values = [scale * (value["value"] if isinstance(value, dict) else value) for value in found]
-            if many:
-                interval = t_interval(values)
-                cells.append(f"{interval.value:.{digits}f} ± {interval.half_width:.{digits}f}")
-            elif isinstance(found[0], dict):
-                cells.append(f"{values[0]:.{digits}f} ± {(found[0]['high'] - found[0]['low']) / 2:.{digits}f}")
-            else:
-                cells.append(f"{values[0]:.{digits}f}")
-        rows.append({"name": name, "better": better, "cells": cells, "remark": remark})
 
-    tokenizer, generator = ("tokenizer", "scores"), ("generator", "scores")
-    add("PSNR of reconstructions (dB)", "higher", (*tokenizer, "ema", "psnr"))
-    add("the same, raw weights (first 1,000 held-out images)", "higher", ("tokenizer", "psnr_raw"))
-    add("SSIM of reconstructions", "higher", (*tokenizer, "ema", "ssim"), 4)
-    add("rFMD", "lower", (*tokenizer, "ema", "rfmd"), 3, "reconstructions of the test images against the test images")
-    add("rFMD, raw weights", "lower", (*tokenizer, "raw", "rfmd"), 3, "not averaged")
-    add("rFMD, second evaluator", "lower", (*tokenizer, "ema", "rfmd_second"), 3, "a network of another seed: other scale, same order?")
-    add("codebook usage (%)", "", (*tokenizer, "ema", "codebook", "usage"), 1, "share of codes that occur in the test set", 100)
-    add("entropy of tokens (bits)", "", (*tokenizer, "ema", "codebook", "entropy"))
-    add("entropy by position (bits)", "", (*tokenizer, "ema", "position_entropy_mean"), 2, "unigram, mean over positions")
-    add("held-out nats per token", "lower", ("generator", "likelihood", "ema", "nats_per_token"), 3, "a rate: compare it beside the distortion")
-    add("the same, raw weights", "lower", ("generator", "likelihood", "raw", "nats_per_token"), 3)
-    add("the same, on training images", "", ("generator", "likelihood", "train", "nats_per_token"), 3, "a large gap to the held-out value means memorising")
-    add("bits per image", "lower", ("generator", "likelihood", "ema", "bits_per_image"), 1)
-    add("gFMD, guidance off", "lower", (*generator, "off", "gfmd"))
-    add("guidance chosen on held-out train images", "", ("generator", "guidance", "guidance_scale"))
-    add("gFMD at that guidance", "lower", (*generator, "chosen", "gfmd"))
-    add("gFMD, guidance off, raw weights", "lower", (*generator, "raw", "gfmd"))
-    add("gFMD, guidance off, second evaluator", "lower", (*generator, "off", "gfmd_second"))
-    add("precision, guidance off", "higher", (*generator, "off", "precision"), 3)
-    add("recall, guidance off", "higher", (*generator, "off", "recall"), 3)
-    floor = facts["floor"]
-    rows.append({
-        "name": "floor: FMD of real images",
-        "better": "",
-        "cells": [f"{floor['value']:.3f}"] * 2,
-        "remark": "10,000 training images against the test set: nothing can be expected to go below",
-    })  # fmt: skip
-    return rows
+def _cell(found: list[Any], row: Row) -> str:
+    """Return a number with half of its interval: over seeds, or a score's own where there is one seed."""
+    values = [row.scale * (value["value"] if isinstance(value, dict) else value) for value in found]
+    if len(values) > 1:
+        interval = t_interval(values)
+        return f"{interval.value:.{row.digits}f} ± {interval.half_width:.{row.digits}f}"
+    if isinstance(found[0], dict):
+        return f"{values[0]:.{row.digits}f} ± {(found[0]['high'] - found[0]['low']) / 2:.{row.digits}f}"
+    return f"{values[0]:.{row.digits}f}"
 
 
 def _dig(value: Any, path: tuple[str, ...]) -> Any:

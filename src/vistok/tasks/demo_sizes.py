@@ -25,8 +25,12 @@ class DemoSize:
 
 SIZES = {
     "tiny": DemoSize(("debug_vq", "debug_crt", "debug_ar"), (0,), 500, (1.0, 1.5), 100, ("ema", "raw")),
-    "short": DemoSize(("fashion_short_vq", "fashion_short_crt", "fashion_short_ar"), (0,), 10_000, (1.0, 1.5, 2.0), 1_000),
-    "full": DemoSize(("fashion_vq", "fashion_crt", "fashion_ar"), (0, 1, 2), 10_000, (1.0, 1.25, 1.5, 2.0), 2_000, ("ema", "raw")),
+    "short": DemoSize(
+        ("fashion_short_vq", "fashion_short_crt", "fashion_short_ar"), (0,), 10_000, (1.0, 1.5, 2.0), 1_000
+    ),
+    "full": DemoSize(
+        ("fashion_vq", "fashion_crt", "fashion_ar"), (0, 1, 2), 10_000, (1.0, 1.25, 1.5, 2.0), 2_000, ("ema", "raw")
+    ),
 }
 
 

@@ -82,24 +82,17 @@ def evaluate_generator(
     for found in extractors:
         require_unseen(found, perceptual_digest(stage2.tokenizer.info))
     source = open_split(stage2.data, split)
-    labels = balanced_labels(num_samples, stage2.generator.num_classes)
     name = f"samples, guidance {sampling.guidance_scale:g} ({weights})"
-    features: list[list[Tensor]] = [[] for _ in extractors]
-    images: list[Tensor] = []
-    for batch in sample_batches(stage2.generator, stage2.tokenizer, labels, sampling, progress, name):
-        for found, kept in zip(extractors, features, strict=True):
-            kept.append(found(batch))
-        if sum(map(len, images)) < MEMORIZATION_SAMPLES:
-            images.append(batch)
+    features, images = _draw(stage2, sampling, num_samples, extractors, progress, name)
+    treatment = treatment_of(sampling, weights)
     distances = {}
-    for found, kept, suffix in zip(extractors, features, ("", "_second"), strict=False):
+    for found, drawn, suffix in zip(extractors, features, ("", "_second"), strict=False):
         reference = reference_set(found, source, stage2.data, split)
-        treatment = treatment_of(sampling, weights)
-        score = frechet_score("g", torch.cat(kept).numpy(), reference, found, treatment, BALANCED)
+        score = frechet_score("g", drawn.numpy(), reference, found, treatment, BALANCED)
         distances[score_key("g", found) + suffix] = score.model_dump()
-    fake = torch.cat(features[0])
     real = torch.from_numpy(reference_set(extractor, source, stage2.data, split).features)
-    precision, recall = precision_recall(real[:PRECISION_RECALL_SAMPLES], fake[:PRECISION_RECALL_SAMPLES])
+    limit = PRECISION_RECALL_SAMPLES
+    precision, recall = precision_recall(real[:limit], features[0][:limit])
     scores = {
         "schema_version": SCHEMA,
         "kind": "generator",
@@ -110,13 +103,33 @@ def evaluate_generator(
         "precision": precision,
         "recall": recall,
         "precision_recall_samples": min(PRECISION_RECALL_SAMPLES, num_samples),
-        "memorization": memorization_of(torch.cat(images), stage2.data, source, open_split(stage2.data, "train")),
+        "memorization": memorization_of(images, stage2.data, source, open_split(stage2.data, "train")),
         "features": f"{file.stem}.npy",
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    np.save(file.with_suffix(".npy"), fake.numpy())
+    np.save(file.with_suffix(".npy"), features[0].numpy())
     write_json(file, scores)
     return scores
+
+
+def _draw(
+    stage2: Stage2,
+    sampling: SamplingConfig,
+    count: int,
+    extractors: Sequence[FeatureExtractor],
+    progress: Progress,
+    name: str,
+) -> tuple[list[Tensor], Tensor]:
+    """Draw samples; return their features by each extractor, and the first images."""
+    labels = balanced_labels(count, stage2.generator.num_classes)
+    features: list[list[Tensor]] = [[] for _ in extractors]
+    images: list[Tensor] = []
+    for batch in sample_batches(stage2.generator, stage2.tokenizer, labels, sampling, progress, name):
+        for extractor, kept in zip(extractors, features, strict=True):
+            kept.append(extractor(batch))
+        if sum(map(len, images)) < MEMORIZATION_SAMPLES:
+            images.append(batch)
+    return [torch.cat(kept) for kept in features], torch.cat(images)
 
 
 def treatment_of(sampling: SamplingConfig, weights: str) -> Treatment:
@@ -144,14 +157,11 @@ def choose_guidance(
         return done
     stage2 = load_stage2(run, "ema", tokenizer, root)
     reference = reference_set(extractor, open_split(stage2.data, "val"), stage2.data, "val")
-    labels = balanced_labels(num_samples, stage2.generator.num_classes)
     found = {}
     for scale in scales:
         sampling = SamplingConfig(guidance_scale=scale, seed=seed + 1)
-        name = f"choosing guidance: {scale:g}"
-        batches = sample_batches(stage2.generator, stage2.tokenizer, labels, sampling, progress, name)
-        features = torch.cat([extractor(batch) for batch in batches]).numpy()
-        score = frechet_score("g", features, reference, extractor, treatment_of(sampling, "ema"), BALANCED)
+        ((drawn,), _) = _draw(stage2, sampling, num_samples, [extractor], progress, f"choosing guidance: {scale:g}")
+        score = frechet_score("g", drawn.numpy(), reference, extractor, treatment_of(sampling, "ema"), BALANCED)
         found[f"{scale:g}"] = score.model_dump()
     best = min(scales, key=lambda scale: found[f"{scale:g}"]["value"])
     result = {"schema_version": SCHEMA, "guidance_scale": best, "num_samples": num_samples, "scores": found}

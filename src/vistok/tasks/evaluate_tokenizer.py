@@ -19,10 +19,12 @@ from vistok.metrics.interval import frechet_interval
 from vistok.metrics.moments import Moments
 from vistok.metrics.protocol import Protocol, Score, Treatment
 from vistok.metrics.reconstruction import psnr_per_image, ssim_per_image
+from vistok.rng import numpy_generator
 from vistok.tasks.cache_tokens import data_of
 from vistok.tasks.evaluators import ReferenceSet, evaluation_file, reference_set, require_unseen
 from vistok.tasks.load import load_tokenizer
 from vistok.tasks.perceptual import perceptual_digest
+from vistok.tokenizer.interface import Tokenizer
 
 BATCH = 250
 SCHEMA = 1
@@ -65,7 +67,6 @@ def evaluate_tokenizer(
                 kept.append(found(fake))
             bar.advance(len(encoded))
 
-    codes = codebook_statistics(np.concatenate(tokens), tokenizer.codebook_size)
     scores: dict[str, Any] = {
         "schema_version": SCHEMA,
         "kind": "tokenizer",
@@ -76,18 +77,27 @@ def evaluate_tokenizer(
         "treatment": Treatment(weights=weights).model_dump(),  # type: ignore[arg-type]
         "psnr": float(torch.cat(psnr).mean()),
         "ssim": float(torch.cat(ssim).mean()),
-        "codebook": {**asdict(codes), "position_entropy": codes.position_entropy.tolist()},
-        "position_entropy_mean": float(codes.position_entropy.mean()),
-        "bits_per_image_upper_bound": float(np.log2(tokenizer.codebook_size) * tokenizer.token_grid.num_tokens),
+        **_codebook(np.concatenate(tokens), tokenizer),
     }
     for found, kept, suffix in zip(extractors, features, ("", "_second"), strict=False):
         reference = reference_set(found, source, data, split)
         how = Treatment(weights=weights)  # type: ignore[arg-type]
-        score = frechet_score("r", torch.cat(kept).numpy(), reference, found, how)
+        # Folders come sorted by class; the interval's blocks need a mixed order.
+        mixed = numpy_generator(0, "blocks").permutation(len(source))
+        score = frechet_score("r", torch.cat(kept).numpy()[mixed], reference, found, how)
         scores[score_key("r", found) + suffix] = score.model_dump()
     if file is not None:
         write_json(file, scores)
     return scores
+
+
+def _codebook(tokens: np.ndarray, tokenizer: Tokenizer) -> dict[str, Any]:
+    codes = codebook_statistics(tokens, tokenizer.codebook_size)
+    return {
+        "codebook": {**asdict(codes), "position_entropy": codes.position_entropy.tolist()},
+        "position_entropy_mean": float(codes.position_entropy.mean()),
+        "bits_per_image_upper_bound": float(np.log2(tokenizer.codebook_size) * tokenizer.token_grid.num_tokens),
+    }
 
 
 def score_key(prefix: str, extractor: FeatureExtractor) -> str:
@@ -123,4 +133,3 @@ def frechet_score(
         protocol=protocol,
         treatment=treatment,
     )
-

@@ -19,9 +19,7 @@ from vistok.tasks.perceptual import load_classifier_file, shipped_classifier
 BATCH = 500
 
 
-def choose_evaluator(
-    data: DataConfig, evaluator: str | None = None, inception: str | None = None
-) -> FeatureExtractor:
+def choose_evaluator(data: DataConfig, evaluator: str | None = None, inception: str | None = None) -> FeatureExtractor:
     """Return the network that scores images of this data set.
 
     Fashion-MNIST: the shipped classifier ("2" for the one of another seed). Others: `evaluator`, a
@@ -66,9 +64,7 @@ class ReferenceSet:
 _references: dict[tuple[str, str, str], ReferenceSet] = {}
 
 
-def reference_set(
-    extractor: FeatureExtractor, source: ImageSource, data: DataConfig, name: str
-) -> ReferenceSet:
+def reference_set(extractor: FeatureExtractor, source: ImageSource, data: DataConfig, name: str) -> ReferenceSet:
     """Return the features of all images of a source, with a digest of their uint8 pixels."""
     key = (extractor.digest, source.digest, name)
     if key not in _references:

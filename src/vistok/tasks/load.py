@@ -69,9 +69,7 @@ def load_generator(
     return _ready(model, state, header, device)
 
 
-def load_tokenizer_of(
-    generator: AutoregressiveGenerator, path: str | Path | None = None
-) -> ConvTokenizer:
+def load_tokenizer_of(generator: AutoregressiveGenerator, path: str | Path | None = None) -> ConvTokenizer:
     """Return the tokenizer whose tokens a generator writes, from `path` or from where it was in training.
 
     Raises UserError where it is gone, or is another.

@@ -51,9 +51,7 @@ class Job:
         facts = {"steps": self.plan.total_steps, "seconds": seconds, "train_flops": self.plan.train_flops}
         metadata = {"model": name, "recipe": self.config.name, **self.metadata, "training": facts}
         digests = {
-            weights: save_weights(
-                self.run_dir.export(weights), module.state_dict(), {**metadata, "weights": weights}
-            )
+            weights: save_weights(self.run_dir.export(weights), module.state_dict(), {**metadata, "weights": weights})
             for weights, module in (("ema", ema.module), ("raw", ema.source))
         }
         self.run_dir.finish(**facts, digests=digests)

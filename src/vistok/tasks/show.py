@@ -29,7 +29,9 @@ def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
         f"codebook usage {100 * codes['usage']:.1f} %, entropy {codes['entropy']:.2f} bits per token, "
         f"by position {scores['position_entropy_mean']:.2f} bits, skewness {codes['skewness']:.3f}",
     ]
-    lines += [score_line({"rfmd": "rFMD", "rfid": "rFID"}[key], scores[key]) for key in ("rfmd", "rfid") if key in scores]
+    lines += [
+        score_line({"rfmd": "rFMD", "rfid": "rFID"}[key], scores[key]) for key in ("rfmd", "rfid") if key in scores
+    ]
     return lines
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from vistok.data.loader import train_tokens
+from vistok.data.open import open_split
 from vistok.data.token_cache import TokenCache
 from vistok.data.transforms import to_uint8
 from vistok.engine.device import setup_device
@@ -21,6 +22,7 @@ from vistok.generator.config import SamplingConfig
 from vistok.metrics.likelihood import Likelihood, likelihood
 from vistok.nn.flops import count_params
 from vistok.rng import seeded_init
+from vistok.tasks.cache_tokens import data_of
 from vistok.tasks.config import GeneratorRun
 from vistok.tasks.load import load_tokenizer
 from vistok.tasks.pictures import display_scale, save_png, sheet
@@ -34,9 +36,7 @@ EVAL_BATCH = 250
 SHEET_COLUMNS = 10
 
 
-def build_phases(
-    config: GeneratorRun, manifest: dict[str, Any], device: torch.device, scale: Scale
-) -> list[Phase]:
+def build_phases(config: GeneratorRun, manifest: dict[str, Any], device: torch.device, scale: Scale) -> list[Phase]:
     """Return the one phase: cross-entropy of the next token."""
     with seeded_init(config.seed, "init", "generator"), device:
         model = AutoregressiveGenerator(
@@ -72,9 +72,19 @@ def plan(config: GeneratorRun, manifest: dict[str, Any], num_images: int) -> Pla
     return Plan(scale.total_steps, costs, {"generator": count_params(model)}, num_tokens, memory)
 
 
-def prepare(
-    config: GeneratorRun, cache: TokenCache, validation: TokenCache, tokenizer_path: Path, runs: Path
-) -> Job:
+def dry_plan(config: GeneratorRun, tokenizer_path: Path, root: str | None = None) -> dict[str, Any]:
+    """Return the derived numbers of a run on a tokenizer's tokens, without encoding any image."""
+    tokenizer = load_tokenizer(tokenizer_path)
+    source = open_split(data_of(tokenizer, root), "train")
+    manifest = {
+        "grid": tuple(tokenizer.token_grid),
+        "codebook_size": tokenizer.codebook_size,
+        "num_classes": len(source.class_names),
+    }
+    return {**plan(config, manifest, len(source)).summary(config), **manifest}
+
+
+def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tokenizer_path: Path, runs: Path) -> Job:
     """Check that both caches are of one tokenizer, and return the job."""
     accumulation_check(config)
     validation.require(tokenizer_digest=cache.manifest.tokenizer_digest, class_names=cache.manifest.class_names)

@@ -82,7 +82,9 @@ class TokenizerConfig(Config):
     def _sides_agree(self) -> "TokenizerConfig":
         f = self.encoder.downsample
         if f != self.decoder.downsample:
-            raise ValueError(f"encoder halves to 1/{f}, decoder doubles {self.decoder.downsample}-fold; they must agree")
+            raise ValueError(
+                f"encoder halves to 1/{f}, decoder doubles {self.decoder.downsample}-fold; they must agree"
+            )
         if self.image_size % f:
             raise ValueError(f"image_size {self.image_size} is not a multiple of the downsampling {f}")
         return self

@@ -1,6 +1,5 @@
 """Convolutional encoder and decoder of the taming / LlamaGen family (CRT paper A.1)."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -91,7 +90,9 @@ class Encoder(nn.Module):
         self.norm_out = _norm(channels, config.norm_groups)
         self.conv_out = nn.Conv2d(channels, latent_channels, 3, padding=1)
 
-    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch latent rows columns"]:
+    def forward(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch latent rows columns"]:
         """Return latents (batch, latent_channels, height / f, width / f)."""
         x = self.conv_in(images)
         for level in self.levels:
@@ -121,12 +122,9 @@ class Decoder(nn.Module):
         self.norm_out = _norm(channels, config.norm_groups)
         self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
 
-    @property
-    def last_layer(self) -> nn.Parameter:
-        """The weight whose gradients an adaptive adversarial weight compares."""
-        return self.conv_out.weight
-
-    def forward(self, latents: Float[Tensor, "batch latent rows columns"]) -> Float[Tensor, "batch channels height width"]:
+    def forward(
+        self, latents: Float[Tensor, "batch latent rows columns"]
+    ) -> Float[Tensor, "batch channels height width"]:
         """Return images, near [-1, 1] and not clipped."""
         x = self.middle(self.conv_in(latents))
         for level in self.levels:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vistok.nn.rope import axial_table
-from vistok.nn.transformer import Block, init_transformer
+from vistok.nn.transformer import Block, RMSNorm, init_transformer
 from vistok.tokenizer.config import CRTConfig
 from vistok.tokenizer.quantizers.base import QuantizerOutput, straight_through
 
@@ -45,7 +45,7 @@ class CausalModel(nn.Module):
         self.blocks = nn.ModuleList(
             Block(config.width, config.num_heads, config.ffn_multiple) for _ in range(config.num_layers)
         )
-        self.norm = nn.RMSNorm(config.width, eps=1e-5)
+        self.norm = RMSNorm(config.width)
         self.out = nn.Linear(config.width, out_dim)
         cos, sin = axial_table(*grid, config.width // config.num_heads)
         self.register_buffer("cos", cos, persistent=False)

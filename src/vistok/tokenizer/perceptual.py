@@ -53,7 +53,7 @@ class LPIPS(nn.Module):
         from torchmetrics.functional.image.lpips import _NoTrainLpips
 
         # pnet_rand: an empty backbone, which the state below fills.
-        self.network = _NoTrainLpips(net="vgg", pnet_rand=True, verbose=False).eval().requires_grad_(False)
+        self.network = _NoTrainLpips(net="vgg", pnet_rand=True).eval().requires_grad_(False)
         if vgg_state is None:
             return
         backbone = self.network.net

@@ -44,9 +44,7 @@ class FSQ(Quantizer):
             codes = (latents * self._half_width()).round() / self._half_width()
             error = (codes - latents).detach().square().sum(-1).mean()
             z_q = straight_through(latents, codes)
-            return QuantizerOutput(
-                latents, z_q, self.codes_to_indices(codes), {}, {"quantization_error": error}
-            )
+            return QuantizerOutput(latents, z_q, self.codes_to_indices(codes), {}, {"quantization_error": error})
 
     def indices_to_codes(self, indices: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
         """Return grid points in [-1, 1]."""
