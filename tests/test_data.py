@@ -57,12 +57,12 @@ def test_fashion_mnist_refuses_altered_files(tmp_path, fashion_root):
 
 
 def test_folder_with_classes_is_split_the_same_way_every_time(photo_folder):
-    parts = {name: load_folder(photo_folder, name, 3) for name in ("train", "val", "test")}
+    parts = {name: load_folder(photo_folder, name, 3, 16) for name in ("train", "val", "test")}
     assert parts["train"].class_names == ("circles", "stripes", "waves")
     assert [len(parts[name]) for name in ("train", "val", "test")] == [72, 9, 9]
     names = [set(part.files) for part in parts.values()]
     assert not names[0] & names[1] and not names[0] & names[2] and not names[1] & names[2]
-    assert parts["train"].files == load_folder(photo_folder, "train", 3).files
+    assert parts["train"].files == load_folder(photo_folder, "train", 3, 16).files
     for part in parts.values():
         assert all(
             part.class_names[label] == file.split("/")[0] for label, file in zip(part.labels, part.files, strict=True)
@@ -74,15 +74,15 @@ def test_flat_folder_and_given_splits(photo_folder, tmp_path):
     flat.mkdir()
     for i, file in enumerate(sorted((photo_folder / "waves").iterdir())):
         shutil.copy(file, flat / f"{i}{file.suffix}")
-    source = load_folder(flat, "train", 3)
+    source = load_folder(flat, "train", 3, 16)
     assert source.class_names == ("all",) and set(source.labels) == {0}
 
     given = tmp_path / "given"
     shutil.copytree(photo_folder, given / "train")
     shutil.copytree(photo_folder / "waves", given / "test" / "waves")
-    assert len(load_folder(given, "test", 3)) == 30
-    assert set(load_folder(given, "test", 3).labels) == {2}
-    train, val = load_folder(given, "train", 3), load_folder(given, "val", 3)
+    assert len(load_folder(given, "test", 3, 16)) == 30
+    assert set(load_folder(given, "test", 3, 16).labels) == {2}
+    train, val = load_folder(given, "train", 3, 16), load_folder(given, "val", 3, 16)
     assert len(train) + len(val) == 90 and not set(train.files) & set(val.files)
 
 
@@ -104,7 +104,7 @@ def test_bad_folders(case, tmp_path, photo_folder):
         "broken": "cannot be read",
     }
     with pytest.raises(UserError, match=words[case]):
-        load_folder(root, "train", 3).read(0)
+        load_folder(root, "train", 3, 16).read(0)
 
 
 def test_image_modes(tmp_path):
@@ -118,13 +118,24 @@ def test_image_modes(tmp_path):
         path = tmp_path / f"x.{'tif' if mode == 'CMYK' else 'png'}"
         image.save(path)
         for channels in (1, 3):
-            assert read_image(path, channels).shape == (6, 8, channels), mode
-            assert read_image(path, channels).dtype == np.uint8
+            assert read_image(path, channels, 4).shape == (6, 8, channels), mode
+            assert read_image(path, channels, 4).dtype == np.uint8
     turned = tmp_path / "turned.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate
     base.convert("RGB").save(turned, exif=exif)
-    assert read_image(turned, 3).shape == (8, 6, 3)
+    assert read_image(turned, 3, 4).shape == (8, 6, 3)
+
+
+def test_large_jpegs_are_decoded_small_but_not_too_small(tmp_path):
+    y, x = np.mgrid[:1600, :2400]
+    Image.fromarray(np.stack([x // 10, y // 7, (x + y) // 16], -1).astype(np.uint8)).save(tmp_path / "big.jpg")
+    image = read_image(tmp_path / "big.jpg", 3, 64)
+    assert 128 <= min(image.shape[:2]) < 400
+    config = DataConfig(dataset="folder", image_size=64, channels=3)
+    whole = prepare(read_image(tmp_path / "big.jpg", 3, 1600), config, None)
+    difference = np.abs(whole.astype(int) - prepare(image, config, None).astype(int))
+    assert difference.mean() < 1
 
 
 def test_uint8_round_trip():

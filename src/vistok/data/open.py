@@ -28,7 +28,7 @@ def _open(config: DataConfig, split: str) -> ImageSource:
         return fashion_mnist.load(root, split)
     if config.dataset == "cifar10":
         return _cifar10(root, split)
-    return load_folder(root, split, config.channels)
+    return load_folder(root, split, config.channels, config.image_size)
 
 
 def _cifar10(root: Path, split: str) -> ArraySource:

@@ -61,9 +61,9 @@ class FolderSource(ImageSource):
     """Image files, decoded when read. Raises UserError naming the file that cannot be read."""
 
     def __init__(
-        self, root: Path, files: Sequence[str], labels: np.ndarray, class_names: Sequence[str], channels: int
+        self, root: Path, files: Sequence[str], labels: np.ndarray, class_names: Sequence[str], channels: int, size: int
     ) -> None:
-        self.root = root
+        self.root, self.size = root, size
         self.files = list(files)
         self.labels = labels.astype(np.int64)
         self.class_names = tuple(class_names)
@@ -73,18 +73,23 @@ class FolderSource(ImageSource):
 
     def read(self, index: int) -> np.ndarray:
         """Return one image as uint8 (height, width, channels), turned upright by its EXIF tag."""
-        return read_image(self.root / self.files[index], self.channels)
+        return read_image(self.root / self.files[index], self.channels, self.size)
 
     def subset(self, indices: np.ndarray, name: str) -> "FolderSource":
         """Return the images at `indices` as a source of their own."""
         files = [self.files[i] for i in indices]
-        return FolderSource(self.root, files, self.labels[indices], self.class_names, self.channels)
+        return FolderSource(self.root, files, self.labels[indices], self.class_names, self.channels, self.size)
 
 
-def read_image(path: Path, channels: int) -> np.ndarray:
-    """Decode a file to uint8 (height, width, channels); transparency is laid on white."""
+def read_image(path: Path, channels: int, size: int) -> np.ndarray:
+    """Decode a file to uint8 (height, width, channels), both sides at least `size` where the file has them.
+
+    A JPEG many times larger is decoded at a fraction of its size, never below twice `size`, which is
+    several times faster. Transparency is laid on white.
+    """
     try:
         with Image.open(path) as opened:
+            opened.draft("L" if channels == 1 else "RGB", (2 * size, 2 * size))
             image: Image.Image = ImageOps.exif_transpose(opened)
             image.load()
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -99,7 +104,7 @@ def read_image(path: Path, channels: int) -> np.ndarray:
     return array[:, :, None] if channels == 1 else array
 
 
-def load_folder(root: Path, split: str, channels: int) -> FolderSource:
+def load_folder(root: Path, split: str, channels: int, size: int) -> FolderSource:
     """Return one split of a folder of images.
 
     Sub-folders named train/val/test are splits; without them, a tenth of the files each, chosen by a
@@ -136,7 +141,7 @@ def load_folder(root: Path, split: str, channels: int) -> FolderSource:
         raise UserError(f"split {split!r} has classes that train has not: {', '.join(unknown)}")
     number = {name: i for i, name in enumerate(class_names)}
     labels = np.array([number.get(name.split(os.sep)[0], 0) for name in chosen])
-    return FolderSource(base, chosen, labels, class_names, channels)
+    return FolderSource(base, chosen, labels, class_names, channels, size)
 
 
 def _image_files(base: Path) -> list[str]:

@@ -25,4 +25,4 @@ class EMA:
         weights: list[Tensor] = list(self.source.parameters())
         torch._foreach_lerp_(averages, weights, 1 - decay)
         for average, buffer in zip(self.module.buffers(), self.source.buffers(), strict=True):
-            average.copy_(buffer) if average.shape == buffer.shape else None
+            average.copy_(buffer)

@@ -1,13 +1,15 @@
 """One's own images: a folder with a sub-folder per class, or flat. Add --data FOLDER."""
 
 from vistok.data.config import DataConfig
-from vistok.engine.config import OptimizerConfig
+from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.config import AutoregressiveConfig
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.tasks.config import ClassifierRun, GeneratorRun, TokenizerRun
 from vistok.tokenizer.config import ConvNetConfig, CRTConfig, LossConfig, TokenizerConfig, VQConfig
 from vistok.units import percent, steps
 
+# Two processes decode and crop; the batches are the same with any number of them.
+_EXECUTION = ExecutionConfig(num_workers=2)
 _DATA = DataConfig(dataset="folder", root="images", image_size=64, channels=3, crop_scale=0.8, horizontal_flip=True)
 
 
@@ -20,7 +22,7 @@ def images64_vq() -> TokenizerRun:
     --set losses.perceptual.network=lpips
     """
     network = ConvNetConfig(
-        channels=32, multipliers=(1, 1, 2, 2), num_res_blocks=1, attention_resolutions=(8,), norm_groups=8
+        channels=24, multipliers=(1, 1, 2, 2), num_res_blocks=1, attention_resolutions=(8,), norm_groups=8
     )
     return TokenizerRun(
         data=_DATA,
@@ -34,9 +36,10 @@ def images64_vq() -> TokenizerRun:
         ),
         losses=LossConfig(perceptual=None),
         batch_size=32,
-        length=steps(5000),
+        length=steps(3000),
         optimizer=OptimizerConfig(lr=5e-4, schedule="cosine", warmup=percent(5)),
         ema_decay=0.99,
+        execution=_EXECUTION,
     )
 
 
@@ -49,16 +52,17 @@ def images64_crt() -> TokenizerRun:
 
 
 def images64_ar() -> GeneratorRun:
-    """Train a generator of about 5 M parameters on either tokenizer's tokens.
+    """Train a generator of about 3 M parameters on either tokenizer's tokens.
 
     vistok train generator images64_ar --tokenizer RUN
     """
     return GeneratorRun(
-        generator=AutoregressiveConfig(width=256, depth=6, num_heads=4, ffn_multiple=32, dropout=0.1),
+        generator=AutoregressiveConfig(width=192, depth=6, num_heads=6, ffn_multiple=32, dropout=0.1),
         batch_size=64,
-        length=steps(5000),
+        length=steps(2500),
         optimizer=OptimizerConfig(lr=1e-3, schedule="cosine", warmup=percent(5)),
         ema_decay=0.99,
+        execution=_EXECUTION,
     )
 
 
@@ -74,4 +78,5 @@ def images64_evaluator() -> ClassifierRun:
         length=steps(2000),
         optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.05, schedule="cosine", warmup=percent(5)),
         ema_decay=0.99,
+        execution=_EXECUTION,
     )

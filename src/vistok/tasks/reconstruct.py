@@ -19,7 +19,7 @@ def reconstruct_files(paths: list[Path], tokenizer_path: Path, out: Path, weight
     """
     tokenizer = load_tokenizer(tokenizer_path, weights)
     data = data_of(tokenizer)
-    pixels = [torch.from_numpy(prepare(read_image(path, data.channels), data, None)) for path in paths]
+    pixels = [torch.from_numpy(prepare(read_image(path, data.channels, data.image_size), data, None)) for path in paths]
     real = torch.stack(pixels).permute(0, 3, 1, 2).contiguous()
     fake = to_uint8(tokenizer.decode(tokenizer.encode(to_float(real))))
     save_png(out, sheet(torch.cat([real, fake]), len(paths), display_scale(data.image_size)))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vistok.config import fingerprint
+from vistok.engine.device import setup_device
 from vistok.engine.ema import EMA
 from vistok.engine.log import Progress
 from vistok.engine.loop import Training, train
@@ -37,6 +38,7 @@ class Job:
         """Train or resume; a finished run is left as it is. Export raw and averaged weights at the end."""
         if self.run_dir.finished:
             return self.run_dir
+        setup_device(self.config.execution)  # sets the threads that provenance records
         with self.run_dir:
             summary = self.plan.summary(self.config)
             for warning in self.run_dir.start(self.config, {**summary, **self.facts}):

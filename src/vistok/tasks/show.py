@@ -8,7 +8,11 @@ from vistok.recipes import all_recipes, find_recipe
 from vistok.tasks.config import ClassifierRun, GeneratorRun, TokenizerRun
 
 # What a generator recipe is counted with where no token cache says better.
-_GENERATOR_EXAMPLE = {"fashion": ((7, 7), 512, 10, 50_000), "debug": ((7, 7), 64, 10, 50_000)}
+_GENERATOR_EXAMPLE = {
+    "fashion": ((7, 7), 512, 10, 50_000),
+    "debug": ((7, 7), 64, 10, 2_000),
+    "images64": ((8, 8), 1_024, 10, 10_000),
+}
 
 
 def score_line(name: str, score: dict[str, Any]) -> str:

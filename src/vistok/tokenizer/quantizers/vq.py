@@ -35,7 +35,6 @@ class VQ(Quantizer):
 
     used: Tensor
     steps_unused: Tensor
-    recent: Tensor
 
     def __init__(self, config: VQConfig) -> None:
         super().__init__()
@@ -44,10 +43,10 @@ class VQ(Quantizer):
         self.code_dim = config.code_dim
         # Uniform directions: LlamaGen's uniform(+-1/K), normalised, starts in the same place but for corners.
         self.codebook = nn.Parameter(F.normalize(torch.randn(config.codebook_size, config.code_dim), dim=-1))
+        self._recent: Tensor | None = None
         if config.restart_after is not None:
             self.register_buffer("used", torch.zeros(config.codebook_size, dtype=torch.bool))
             self.register_buffer("steps_unused", torch.zeros(config.codebook_size, dtype=torch.int64))
-            self.register_buffer("recent", torch.zeros(0), persistent=False)
 
     def forward(self, z_e: Float[Tensor, "*batch dim"]) -> QuantizerOutput:
         """Quantize; the losses are codebook (VQ-VAE) and commitment, means over all dimensions."""
@@ -62,7 +61,7 @@ class VQ(Quantizer):
             z_q = straight_through(latents, codes)
         if self.training and self.config.restart_after is not None:
             self.used[indices.flatten()] = True
-            self.recent = latents.detach().flatten(0, -2)
+            self._recent = latents.detach().flatten(0, -2)
         statistics = {"quantization_error": losses["codebook_loss"].detach() * self.code_dim}
         return QuantizerOutput(latents, z_q, indices, losses, statistics)
 
@@ -79,13 +78,13 @@ class VQ(Quantizer):
     @torch.no_grad()
     def after_step(self, generator_seed: int, step: int) -> None:
         """Replace codes that were not chosen for `restart_after` steps by latents of the last batch."""
-        if self.config.restart_after is None or self.recent.numel() == 0:
+        if self.config.restart_after is None or self._recent is None:
             return
         self.steps_unused = torch.where(self.used, 0, self.steps_unused + 1)
         self.used.zero_()
         dead = torch.nonzero(self.steps_unused >= self.config.restart_after).flatten()
         if len(dead):
             generator = torch_generator(generator_seed, "restart", step)
-            chosen = torch.randint(len(self.recent), (len(dead),), generator=generator)
-            self.codebook[dead] = self.recent[chosen.to(self.recent.device)]
+            chosen = torch.randint(len(self._recent), (len(dead),), generator=generator)
+            self.codebook[dead] = self._recent[chosen.to(self._recent.device)]
             self.steps_unused[dead] = 0
