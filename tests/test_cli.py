@@ -1,6 +1,7 @@
 """The command line as a stranger meets it."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -16,13 +17,23 @@ SMALL_NETWORK = [
 ]  # fmt: skip
 
 
-def run(*arguments):
-    """Run a command; return what it printed. A UserError comes through as itself."""
+def invoke(*arguments):
+    """Run a command. A UserError comes through as itself."""
     result = CliRunner().invoke(cli.app, [str(a) for a in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
-    return result.output
+    return result
+
+
+def run(*arguments):
+    """Return what a command printed, progress and warnings included."""
+    return invoke(*arguments).output
+
+
+def run_json(*arguments):
+    """Return what a command printed for programs: standard output holds JSON and nothing else."""
+    return json.loads(invoke(*arguments).stdout)
 
 
 def size_of(path):
@@ -57,24 +68,12 @@ def test_recipes():
     assert "fashion_crt" in listed and "images64_ar" in listed
     shown = run("recipes", "--show", "debug_crt")
     assert "training FLOPs" in shown and "memory" in shown
-    assert json.loads(run("recipes", "--show", "debug_ar", "--json"))["debug_ar"]["resolved"]["steps"] == 40
+    assert run_json("recipes", "--show", "debug_ar", "--json")["debug_ar"]["resolved"]["steps"] == 40
 
 
 def test_dry_run_writes_nothing(tmp_path, fashion_root):
-    plan = json.loads(
-        run(
-            "train",
-            "tokenizer",
-            "debug_crt",
-            "--data",
-            fashion_root,
-            "--runs",
-            tmp_path / "r",
-            "--dry-run",
-            "--set",
-            "length=5 epochs",
-        )
-    )
+    arguments = ("debug_crt", "--data", fashion_root, "--runs", tmp_path / "r", "--dry-run", "--set", "length=5 epochs")
+    plan = run_json("train", "tokenizer", *arguments)
     assert plan["steps"] == 625 and plan["params"]["decoder"] > 0
     assert not (tmp_path / "r").exists()
 
@@ -89,13 +88,12 @@ def test_own_images_go_the_whole_way(photo_folder, tmp_path):
     ]
     assert "was finished already" in run("train", "tokenizer", "images64_vq", *data, *runs, *TINY, *SMALL_NETWORK)
     assert "test: 9 images" in run("cache", tokenizers[0], "--view", "center")
-    small = ["--set", "generator.width=16", "--set", "generator.depth=1"]
+    small = ["--set", "generator.num_heads=2", "--set", "generator.width=16", "--set", "generator.depth=1"]
     generators = [
         run_of(run("train", "generator", "images64_ar", "--tokenizer", t, *runs, *TINY, *small)) for t in tokenizers
     ]
-    planned = json.loads(
-        run("train", "generator", "images64_ar", "--tokenizer", tokenizers[0], *runs, *TINY, *small, "--dry-run")
-    )
+    dry = ("--tokenizer", tokenizers[0], *runs, *TINY, *small, "--dry-run")
+    planned = run_json("train", "generator", "images64_ar", *dry)
     assert planned["steps"] == 4 and planned["num_classes"] == 3
     evaluator = run_of(run("train", "classifier", "images64_evaluator", *data, *runs, *TINY))
 
@@ -125,6 +123,8 @@ def test_own_images_go_the_whole_way(photo_folder, tmp_path):
     assert "psnr" in run("compare", *tokenizers)
     with pytest.raises(UserError, match="images64_evaluator"):
         run("evaluate", "generator", generators[0], "--count", 40)
+    with pytest.raises(UserError, match="is a file"):
+        run("evaluate", "generator", Path(generators[0]) / "export" / "model.safetensors")
     for generator in generators:
         scored = run(
             "evaluate",
@@ -140,11 +140,8 @@ def test_own_images_go_the_whole_way(photo_folder, tmp_path):
             "train",
         )
         assert "gFMD" in scored and "images64-evaluator" in scored
-    names = json.loads(
-        run("evaluate", "tokenizer", tokenizers[0], "--split", "train", "--evaluator", evaluator, "--json").split(
-            "\n", 0
-        )[0]
-    )
+    how = ("--split", "train", "--evaluator", evaluator, "--json")
+    names = run_json("evaluate", "tokenizer", tokenizers[0], *how)
     assert names["rfmd"]["protocol"]["extractor"] == "images64-evaluator"
 
 
@@ -153,7 +150,7 @@ def test_flat_folder_trains_without_classes(photo_folder, tmp_path):
     flat = photo_folder / "waves"
     tokenizer = run_of(run("train", "tokenizer", "images64_crt", "--data", flat, *runs, *TINY, *SMALL_NETWORK))
     generator = run_of(
-        run("train", "generator", "images64_ar", "--tokenizer", tokenizer, *runs, *TINY, "--set", "generator.width=16")
+        run("train", "generator", "images64_ar", "--tokenizer", tokenizer, *runs, *TINY, "--set", "generator.width=24")
     )
     run("sample", generator, "--count", 12, "--out", tmp_path / "flat")
     with pytest.raises(UserError, match="needs classes"):

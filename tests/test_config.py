@@ -108,7 +108,10 @@ def test_durations():
     assert str(Duration.model_validate("1e15 flops")) == "1e+15 flops"
 
 
-@given(st.integers(0, 500), st.integers(1, 200), st.floats(1, 1e12), st.floats(1, 1e12))
-def test_flops_and_steps_are_inverse(count, change, before, after):
-    costs = [(0, before), (change, after)]
-    assert steps_for_flops(total_flops(count, costs), costs) == count
+@given(st.integers(0, 500), st.integers(1, 200), st.floats(1, 1e15), st.floats(0.1, 10))
+def test_flops_and_steps_are_inverse(count, change, before, ratio):
+    costs = [(0, before), (change, before * ratio)]
+    spent = total_flops(count, costs)
+    assert steps_for_flops(spent, costs) == count
+    assert steps_for_flops(float(f"{spent:.10g}"), costs) == count  # as a duration's text keeps it
+    assert steps_for_flops(spent + 0.5 * before * min(1, ratio), costs) == count

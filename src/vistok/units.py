@@ -100,8 +100,8 @@ def steps_for_flops(budget: float, flops_per_step: Sequence[tuple[int, float]]) 
     """Return the most steps that cost no more than `budget` FLOPs."""
     spent = 0.0
     for (start, flops), end in zip(flops_per_step, _ends(flops_per_step, None), strict=True):
-        # A hair of slack, so that a budget equal to a whole number of steps is that number.
-        affordable = math.floor((budget - spent) / flops + 1e-6)
+        # A hair of slack (a duration's text keeps ten digits): the cost of n steps buys n steps.
+        affordable = math.floor((budget * (1 + 1e-9) - spent) / flops)
         if end is None or start + affordable < end:
             return start + max(affordable, 0)
         spent += flops * (end - start)

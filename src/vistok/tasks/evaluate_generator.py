@@ -18,6 +18,7 @@ from vistok.data.transforms import to_uint8
 from vistok.engine.files import write_json
 from vistok.engine.log import Progress
 from vistok.engine.run_dir import RunDir
+from vistok.errors import UserError
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import SamplingConfig
 from vistok.metrics.features import FeatureExtractor
@@ -48,7 +49,9 @@ class Stage2:
 
 
 def load_stage2(run: Path, weights: str = "ema", tokenizer: str | None = None, root: str | None = None) -> Stage2:
-    """Load both stages."""
+    """Load both stages of a generator's run; raises UserError for a file, beside which scores have no place."""
+    if run.is_file():
+        raise UserError(f"{run} is a file; give the generator's run directory, where its scores are kept")
     generator = load_generator(run, weights)
     decoder = load_tokenizer_of(generator, tokenizer)
     return Stage2(generator, decoder, data_of(decoder, root))
