@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from vistok.rng import derive_seed, gumbel_grid, seeded_init, uniform_grid
+from vistok.rng import _to_uniform, derive_seed, gumbel_grid, seeded_init, uniform_grid
 
 
 def test_seed_depends_on_every_part():
@@ -27,6 +27,13 @@ def test_noise_is_uniform_and_independent_across_keys():
     for axis in range(3):
         a, b = np.take(u, range(u.shape[axis] - 1), axis), np.take(u, range(1, u.shape[axis]), axis)
         assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.02
+
+
+def test_the_extreme_bits_give_finite_noise():
+    """All ones once rounded to 1.0, whose Gumbel noise is infinite and picks its code whatever the logit."""
+    uniform = _to_uniform(torch.tensor([0, -1, 1 << 62, -(1 << 63)]))
+    assert ((uniform > 0) & (uniform < 1)).all()
+    assert torch.isfinite(-(-uniform.log()).log()).all()
 
 
 def test_gumbel_argmax_draws_from_the_softmax():

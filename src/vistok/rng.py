@@ -67,9 +67,17 @@ def uniform_grid(seed: int, image_ids: "torch.Tensor", position: int, count: int
     key = _mix(image_ids.to(torch.int64) * _GAMMA + _signed(derive_seed(seed, "gumbel")))
     key = _mix(key + _signed((position + 1) * _MIX1))
     columns = torch.arange(1, count + 1, device=image_ids.device, dtype=torch.int64) * _GAMMA
-    bits = _mix_(key[:, None] + columns[None, :])
-    # The 24 highest bits, centred in their cells: never 0, never 1.
-    return (bits >> 40).bitwise_and_((1 << 24) - 1).to(torch.float32).add_(0.5).mul_(2.0**-24)
+    return _to_uniform(_mix_(key[:, None] + columns[None, :]))
+
+
+def _to_uniform(bits: "torch.Tensor") -> "torch.Tensor":
+    """Map 64 random bits to (0, 1): the 23 highest, centred in their cells.
+
+    With 24 the half does not fit float32: the highest cell would round to 1, and its Gumbel noise to inf.
+    """
+    import torch
+
+    return (bits >> 41).bitwise_and_((1 << 23) - 1).to(torch.float32).add_(0.5).mul_(2.0**-23)
 
 
 def gumbel_grid(seed: int, image_ids: "torch.Tensor", position: int, count: int) -> "torch.Tensor":
