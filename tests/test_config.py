@@ -53,6 +53,9 @@ def test_override_switches_the_quantizer():
         ("tokenizer.image_size=32", ["image_size", "data.image_size and tokenizer.image_size"]),
         ("optimizer.lr=NaN", ["optimizer.lr"]),
         ("seed", ["path=value"]),
+        ("length=50 percent", ["length", "not in percent"]),
+        ("length=0 steps", ["length", "above 0"]),
+        ("losses.adversarial.channels=10", ["channels", "multiple of 4"]),
         ("seed.x=1", ["seed", "has no fields"]),
         ('tokenizer.quantizer={"kind": "vqq"}', ["quantizer", "vq"]),
     ],
@@ -115,3 +118,17 @@ def test_flops_and_steps_are_inverse(count, change, before, ratio):
     assert steps_for_flops(spent, costs) == count
     assert steps_for_flops(float(f"{spent:.10g}"), costs) == count  # as a duration's text keeps it
     assert steps_for_flops(spent + 0.5 * before * min(1, ratio), costs) == count
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(UserError, match="width / num_heads must be a multiple of 4"):
+        override(find_recipe("debug_crt"), ["crt.width=30"])
+    with pytest.raises(UserError, match="data.channels and classifier.in_channels"):
+        override(find_recipe("images64_evaluator"), ["data.channels=1"])
+
+
+@pytest.mark.parametrize("setting", ["crt.ramp=1e12 flops", "optimizer.warmup=1e12 flops"])
+def test_parts_of_a_run_may_be_given_in_flops(setting):
+    from vistok.tasks import train_tokenizer
+
+    assert train_tokenizer.plan(override(find_recipe("debug_crt"), [setting]), 1000).total_steps == 20

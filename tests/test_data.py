@@ -45,6 +45,20 @@ def test_fashion_mnist_says_both_ways_when_neither_works(tmp_path, monkeypatch):
         assert word in str(error.value)
 
 
+def test_fashion_mnist_takes_packed_files_put_there_by_hand(tmp_path, fashion_root, monkeypatch):
+    import gzip
+
+    from vistok.data import fashion_mnist
+
+    monkeypatch.setattr(fashion_mnist, "_from_torchvision", lambda scratch: pytest.fail("asked the network"))
+    folder = tmp_path / "fashion-mnist"
+    folder.mkdir()
+    for name in fashion_mnist.DIGESTS:
+        data = (fashion_root / "fashion-mnist" / name).read_bytes()
+        (folder / f"{name}.gz").write_bytes(gzip.compress(data, compresslevel=1))
+    assert len(fashion_mnist.load(tmp_path, "test")) == 10_000
+
+
 def test_fashion_mnist_refuses_altered_files(tmp_path, fashion_root):
     from vistok.data import fashion_mnist
 
@@ -84,6 +98,26 @@ def test_flat_folder_and_given_splits(photo_folder, tmp_path):
     assert set(load_folder(given, "test", 3, 16).labels) == {2}
     train, val = load_folder(given, "train", 3, 16), load_folder(given, "val", 3, 16)
     assert len(train) + len(val) == 90 and not set(train.files) & set(val.files)
+
+
+def test_given_test_images_without_a_train_folder_stay_out_of_train(photo_folder, tmp_path):
+    shutil.copytree(photo_folder, tmp_path / "x")
+    shutil.copytree(photo_folder / "waves", tmp_path / "x" / "test" / "waves")
+    train, test = (load_folder(tmp_path / "x", split, 3, 16) for split in ("train", "test"))
+    assert train.class_names == ("circles", "stripes", "waves") == test.class_names
+    assert not any(name.startswith("test") for name in train.files)
+    assert len(test) == 30
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_is_named_in_one_sentence(workers, photo_folder, tmp_path):
+    shutil.copytree(photo_folder / "waves", tmp_path / "x")
+    for file in (tmp_path / "x").iterdir():
+        file.write_bytes(b"broken")
+    config = DataConfig(dataset="folder", root=str(tmp_path / "x"), image_size=16, channels=3)
+    with pytest.raises(UserError) as error:
+        next(train_images(open_split(config, "train"), config, 0, 4, range(2), workers=workers))
+    assert "cannot be read" in str(error.value) and "Traceback" not in str(error.value)
 
 
 @pytest.mark.parametrize("case", ["missing", "empty", "mixed", "broken"])
@@ -136,6 +170,11 @@ def test_large_jpegs_are_decoded_small_but_not_too_small(tmp_path):
     whole = prepare(read_image(tmp_path / "big.jpg", 3, 1600), config, None)
     difference = np.abs(whole.astype(int) - prepare(image, config, None).astype(int))
     assert difference.mean() < 1
+
+
+def test_dark_16_bit_images_stay_dark(tmp_path):
+    Image.fromarray(np.full((4, 4), 6_553, dtype=np.uint16)).save(tmp_path / "dark.png")
+    assert read_image(tmp_path / "dark.png", 1, 4).max() == 25
 
 
 def test_uint8_round_trip():
@@ -243,4 +282,7 @@ def test_cache_of_another_tokenizer_or_damaged_is_refused(tmp_path):
     stored = json.loads((tmp_path / "c" / "manifest.json").read_text())
     (tmp_path / "c" / "manifest.json").write_text(json.dumps(stored | {"schema_version": 9}))
     with pytest.raises(UserError, match="schema version 9"):
+        TokenCache(tmp_path / "c")
+    (tmp_path / "c" / "manifest.json").write_text('{"schema')
+    with pytest.raises(UserError, match="manifest.json is damaged"):
         TokenCache(tmp_path / "c")

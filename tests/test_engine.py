@@ -239,6 +239,15 @@ def test_damaged_checkpoint_is_noticed_and_the_one_before_used(kind, tmp_path):
     assert found is None and "starts anew" in warnings[-1]
 
 
+def test_an_abandoned_later_checkpoint_does_not_push_out_the_new_one(tmp_path):
+    for step in (100, 200):
+        save_checkpoint(tmp_path, step, checkpoint(step), keep=2)
+    damage("unfinished", tmp_path / "step-00000200.safetensors")
+    save_checkpoint(tmp_path, 150, checkpoint(150), keep=1)
+    found, warnings = load_latest(tmp_path)
+    assert found[0] == 150 and not warnings
+
+
 def test_weights_are_checked(tmp_path):
     file = tmp_path / "w.safetensors"
     digest = save_weights(file, {"a": torch.arange(4.0)}, {"model": "x"})
@@ -267,6 +276,21 @@ def test_metrics_resume_without_gaps_or_doubles(tmp_path):
     log.close()
     assert [(row["step"], row["loss"]) for row in read_rows(path)] == [(1, 1), (2, 2), (3, 3), (4, 40)]
     assert "bad" not in path.read_text()
+
+
+def test_a_run_that_starts_anew_has_one_row_for_step_0(fashion_root, tmp_path, quiet):
+    config = toy_config(fashion_root, "optimizer.lr=1e30", "optimizer.clip_norm=1e30", "optimizer.warmup=0 steps")
+    for _ in range(2):  # it stops before any checkpoint, so the second time is a new start
+        job = train_tokenizer.prepare(config, tmp_path)
+        with pytest.raises(UserError, match="not finite"):
+            job.train(quiet)
+    assert [row["step"] for row in read_rows(job.run_dir.metrics)].count(0) == 1
+
+
+def test_micro_batches_are_refused_where_they_would_change_the_result(fashion_root, tmp_path):
+    for setting in ('crt.variant="l2_pre_normalized"', "tokenizer.quantizer.restart_after=5"):
+        with pytest.raises(UserError, match="micro_batch_size null"):
+            train_tokenizer.prepare(toy_config(fashion_root, setting, "execution.micro_batch_size=4"), tmp_path)
 
 
 def test_run_directory_is_locked(tmp_path):

@@ -90,6 +90,35 @@ def test_cache_holds_what_encode_gives(toy_runs, fashion_root, quiet):
         cache_tokens(tokenizer_path, "test", quiet, views=("center", "flip"))
 
 
+def test_a_cache_stopped_after_its_last_batch_is_finished(toy_runs, tmp_path, quiet, monkeypatch):
+    """400 images are no multiple of the batch: the last one is short."""
+    from vistok.data.token_cache import TokenCacheWriter
+
+    def die(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenCacheWriter, "finish", die)
+        with pytest.raises(KeyboardInterrupt):
+            cache_tokens(toy_runs[0], "test", quiet, out=tmp_path / "c")
+    cache = cache_tokens(toy_runs[0], "test", quiet, out=tmp_path / "c")
+    np.testing.assert_array_equal(cache.tokens, toy_runs[1]["test"].tokens)
+
+
+def test_a_cache_with_several_views_is_taken_as_it_is(toy_runs, tmp_path, quiet):
+    made = cache_tokens(toy_runs[0], "val", quiet, out=tmp_path / "c", views=("center", "flip"))
+    assert cache_tokens(toy_runs[0], "val", quiet, out=tmp_path / "c").manifest == made.manifest
+    assert made.num_views == 2 and made.tokens.shape == (800, 49)
+
+
+def test_tokens_and_samples_may_be_trained_on(toy_runs):
+    tokenizer, generator = vistok.load_tokenizer(toy_runs[0]), vistok.load_generator(toy_runs[2])
+    tokens = tokenizer.encode(torch.rand(2, 1, 28, 28) * 2 - 1)
+    labels = torch.tensor([0, 1])
+    for grids in (tokens, generator.sample(labels)):
+        generator.loss(grids, labels).mean().backward()
+
+
 def test_generator_refuses_tokens_of_another_tokenizer(toy_runs, tmp_path, fashion_root, quiet):
     from vistok.tasks import train_generator, train_tokenizer
 

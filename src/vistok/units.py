@@ -105,8 +105,8 @@ def steps_for_flops(budget: float, flops_per_step: Sequence[tuple[int, float]]) 
         if end is None or start + affordable < end:
             return start + max(affordable, 0)
         spent += flops * (end - start)
-    raise ValueError("flops_per_step is empty: FLOPs cannot be turned into steps")
+    raise ValueError("what a step costs is not known here: FLOPs cannot be turned into steps")
 
 
 def _ends(flops_per_step: Sequence[tuple[int, float]], last: Any) -> list[Any]:
-    return [start for start, _ in flops_per_step[1:]] + [last]
+    return [start for start, _ in flops_per_step[1:]] + [last] if flops_per_step else []

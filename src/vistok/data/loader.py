@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vistok.data.config import DataConfig
 from vistok.data.sampler import ShuffledStream
 from vistok.data.sources import ArraySource, ImageSource
 from vistok.data.token_cache import TokenCache
 from vistok.data.transforms import prepare, to_float
+from vistok.errors import UserError
 from vistok.rng import numpy_generator
 
 Batch = dict[str, Tensor]
@@ -66,7 +67,7 @@ def train_images(
     source: ImageSource, config: DataConfig, seed: int, batch_size: int, steps: range, workers: int = 0
 ) -> Iterator[Batch]:
     """Yield one batch per step of `steps`: "images" (batch channels height width, [-1, 1]) and "labels"."""
-    return _loader(_Images(source, config, seed, train=True), batch_size, steps, workers)
+    return _load(_Images(source, config, seed, train=True), _Positions(batch_size, steps), workers)
 
 
 def eval_images(
@@ -74,29 +75,56 @@ def eval_images(
 ) -> Iterator[Batch]:
     """Yield the images once, in order and centre-cropped; the last batch may be smaller."""
     count = len(source) if limit is None else min(limit, len(source))
-    positions = [list(range(i, min(i + batch_size, count))) for i in range(0, count, batch_size)]
+    positions = _Positions(batch_size, range(-(-count // batch_size)), count)
     return _load(_Images(source, config, 0, train=False), positions, workers)
 
 
 def train_tokens(cache: TokenCache, seed: int, batch_size: int, steps: range, workers: int = 0) -> Iterator[Batch]:
     """Yield one batch per step of `steps`: "tokens" (batch positions, int64) and "labels"."""
-    return _loader(_Tokens(cache, seed), batch_size, steps, workers)
+    return _load(_Tokens(cache, seed), _Positions(batch_size, steps), workers)
 
 
-def _loader(dataset: Dataset[Batch], batch_size: int, steps: range, workers: int) -> Iterator[Batch]:
-    return _load(dataset, [list(range(s * batch_size, (s + 1) * batch_size)) for s in steps], workers)
+class _Positions(Sampler[list[int]]):
+    """The positions of each step's batch, made when they are asked for."""
+
+    def __init__(self, batch_size: int, steps: range, count: int | None = None) -> None:
+        self.batch_size, self.steps, self.count = batch_size, steps, count
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            end = (step + 1) * self.batch_size
+            yield list(range(step * self.batch_size, end if self.count is None else min(end, self.count)))
 
 
-def _load(dataset: Dataset[Batch], positions: list[list[int]], workers: int) -> Iterator[Batch]:
+def _load(dataset: Dataset[Batch], positions: _Positions, workers: int) -> Iterator[Batch]:
     loader = DataLoader(
-        dataset,
+        _Errors(dataset),
         batch_sampler=positions,
         num_workers=workers,
         collate_fn=_as_is,
         # An own generator: by default the loader draws from the global one, which dropout reads.
         generator=torch.Generator().manual_seed(0),
     )
-    return iter(loader)
+    for batch in loader:
+        if isinstance(batch, str):
+            raise UserError(batch)
+        yield batch
+
+
+class _Errors(Dataset[Any]):
+    """Hands a UserError over as its text: a worker process would wrap it in a traceback."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __getitems__(self, positions: Sequence[int]) -> Any:
+        try:
+            return self.dataset.__getitems__(positions)
+        except UserError as error:
+            return str(error)
 
 
 def _as_is(batch: Any) -> Any:

@@ -96,7 +96,8 @@ def read_image(path: Path, channels: int, size: int) -> np.ndarray:
         raise UserError(f"image {path}: cannot be read ({error}); remove or replace the file") from None
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
-        image = Image.fromarray((values / max(values.max(), 1.0) * 255).round().astype(np.uint8))
+        top = 65_535 if values.max() > 255 else 255  # by depth, not by content: dark images stay dark
+        image = Image.fromarray((values / top * 255).clip(0, 255).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -116,6 +117,8 @@ def load_folder(root: Path, split: str, channels: int, size: int) -> FolderSourc
     given = {SPLIT_FOLDERS[p.name]: p.name for p in root.iterdir() if p.is_dir() and p.name in SPLIT_FOLDERS}
     base = root / given["train"] if "train" in given else root
     files = _image_files(base)
+    if "train" not in given:  # given test or val images lie below the root too, and are not for training
+        files = [name for name in files if name.split(os.sep)[0] not in given.values()]
     if not files:
         raise UserError(
             f"folder of images {str(base)!r}: no image found; files end in {', '.join(IMAGE_SUFFIXES)}, "

@@ -50,7 +50,12 @@ class TokenCache:
         manifest = folder / "manifest.json"
         if not manifest.is_file():
             raise UserError(f"token cache {folder}: no manifest.json; make it with vistok cache")
-        found = json.loads(manifest.read_text())
+        try:
+            found = json.loads(manifest.read_text())
+        except ValueError:
+            raise UserError(
+                f"token cache {folder}: its manifest.json is damaged; delete the folder and repeat vistok cache"
+            ) from None
         if found.get("schema_version") != SCHEMA:
             raise UserError(
                 f"token cache {folder}: schema version {found.get('schema_version')}, this vistok reads {SCHEMA}; "
@@ -151,6 +156,17 @@ class TokenCacheWriter:
         if self.rows_done != len(self._tokens):
             raise RuntimeError(f"{self.rows_done} of {len(self._tokens)} rows written")
         (self.partial / "rows_done").unlink(missing_ok=True)
+        for path in (*self.partial.iterdir(), self.partial):
+            _sync(path)
         shutil.rmtree(self.folder, ignore_errors=True)
         os.replace(self.partial, self.folder)
+        _sync(self.folder.parent)
         return TokenCache(self.folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -24,6 +24,10 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -
     tensors: dict[str, Tensor] = {}
     plain = _pack(state, "", tensors)
     path = folder / f"step-{step:08d}.safetensors"
+    for later in folder.glob("step-*.safetensors"):
+        if _step_of(later) > step:  # left by a run that was passed over: it must not push out this one
+            _voucher(later).unlink(missing_ok=True)
+            later.unlink()
     write_atomic(path, save(tensors, metadata={"state": json.dumps(plain)}))
     write_json(_voucher(path), {"schema_version": SCHEMA, "step": step, "sha256": sha256_of(path)})
     for old in sorted(folder.glob("step-*.safetensors"))[:-keep]:

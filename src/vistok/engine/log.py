@@ -24,7 +24,7 @@ class MetricsLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = [row for row in read_rows(path) if row["step"] <= step]
         write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
-        self._file = open(path, "a")  # noqa: SIM115 (closed by close)
+        self._file = open(path, "a", buffering=1)  # noqa: SIM115 (closed by close)
         self._board = _tensorboard(path.parent / "tensorboard", step) if tensorboard else None
 
     def write(self, kind: str, step: int, values: dict[str, float], **position: float) -> None:

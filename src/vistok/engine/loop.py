@@ -58,7 +58,8 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
 
     with (
         StopRequest() as stop,
-        MetricsLog(run_dir.metrics, first, run.execution.tensorboard) as log,
+        # A run that starts anew writes its rows anew, that of step 0 too.
+        MetricsLog(run_dir.metrics, first or -1, run.execution.tensorboard) as log,
         progress.task(run.name, run.total_steps) as bar,
     ):
         bar.advance(first)

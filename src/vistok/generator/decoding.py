@@ -60,7 +60,7 @@ def choose(
     return logits.argmax(dim=-1)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def sample_tokens(
     model: "AutoregressiveGenerator",
     labels: Int[Tensor, "batch"],

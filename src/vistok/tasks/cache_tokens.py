@@ -40,16 +40,21 @@ def cache_tokens(
     progress: Progress,
     out: Path | None = None,
     root: str | None = None,
-    views: tuple[str, ...] = ("center",),
+    views: tuple[str, ...] | None = None,
     device: torch.device | None = None,
 ) -> TokenCache:
     """Encode a split and return the cache; a finished one is opened, a stopped one goes on.
+
+    Without `views` a finished cache keeps those it has, and a new one holds the centre crops.
 
     Raises UserError where the folder holds the cache of another tokenizer, data set or views.
     """
     tokenizer = load_tokenizer(tokenizer_path, device=device or torch.device("cpu"))
     data = data_of(tokenizer, root)
     source = open_split(data, split)
+    folder = out or cache_folder(tokenizer_path, split)
+    if views is None:
+        views = TokenCache(folder).manifest.views if folder.exists() else ("center",)
     unknown = [view for view in views if view not in VIEWS]
     if unknown or not views:
         raise UserError(f"views {unknown or views}: allowed are {', '.join(VIEWS)}")
@@ -64,7 +69,6 @@ def cache_tokens(
         views=views,
         class_names=source.class_names,
     )
-    folder = out or cache_folder(tokenizer_path, split)
     if folder.exists():
         cache = TokenCache(folder)
         cache.require(**{name: getattr(manifest, name) for name in TokenManifest.model_fields})
@@ -74,7 +78,7 @@ def cache_tokens(
     with progress.task(f"tokens of {split}", len(source)) as bar:
         bar.advance(done)
         for number, batch in enumerate(eval_images(source, data, BATCH)):
-            if (number + 1) * BATCH <= done:
+            if min((number + 1) * BATCH, len(source)) <= done:
                 continue
             images = batch["images"].to(device or "cpu")
             tokens = torch.stack([tokenizer.encode(VIEWS[view](images)) for view in views], dim=1)

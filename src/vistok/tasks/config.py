@@ -27,6 +27,12 @@ class RunConfig(Config):
     precision: Precision = "float32"
     execution: ExecutionConfig = execution(ExecutionConfig())
 
+    @model_validator(mode="after")
+    def _lengths(self) -> "RunConfig":
+        if self.length.unit == "percent" or self.length.value == 0:
+            raise ValueError(f"length is of the whole run: above 0, and not in percent; found '{self.length}'")
+        return self
+
 
 class TokenizerRun(RunConfig):
     """Training of a tokenizer, with or without the causal regularizer (`crt`)."""
@@ -67,6 +73,17 @@ class ClassifierRun(RunConfig):
     kind: Literal["classifier"] = "classifier"
     data: DataConfig = DataConfig()
     classifier: ClassifierConfig = ClassifierConfig()
+
+    @model_validator(mode="after")
+    def _sizes(self) -> "ClassifierRun":
+        images = (self.data.image_size, self.data.channels)
+        network = (self.classifier.image_size, self.classifier.in_channels)
+        if images != network:
+            raise ValueError(
+                f"data gives (image_size, channels) {images} and classifier takes {network}; set both alike "
+                "(data.image_size and classifier.image_size, data.channels and classifier.in_channels)"
+            )
+        return self
 
 
 AnyRun = TokenizerRun | GeneratorRun | ClassifierRun

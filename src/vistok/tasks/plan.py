@@ -44,6 +44,10 @@ class Plan:
         }
 
 
+# Counting a step needs phases, and phases a scale: where a warm-up or a ramp is given in FLOPs, any cost does.
+UNKNOWN_COST = ((0, 1e12),)
+
+
 def step_flops(phases: Sequence[Phase], micro: MicroBatch, step: int) -> float:
     """Return the FLOPs that all active phases execute for one (meta) micro-batch at a step."""
 

@@ -19,7 +19,7 @@ from vistok.nn.classifier import Classifier, share_of_dead_features
 from vistok.nn.flops import count_params
 from vistok.rng import seeded_init
 from vistok.tasks.config import ClassifierRun
-from vistok.tasks.plan import Plan, activation_bytes, resolve_steps, state_bytes, step_flops
+from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, state_bytes, step_flops
 from vistok.tasks.setup import Job, config_json, run_directory
 from vistok.units import Scale
 
@@ -55,7 +55,7 @@ def build_phases(config: ClassifierRun, device: torch.device, scale: Scale) -> l
 def plan(config: ClassifierRun, num_images: int) -> Plan:
     """Return the run's derived numbers."""
     meta = torch.device("meta")
-    phases = build_phases(config, meta, Scale(config.batch_size, num_images))
+    phases = build_phases(config, meta, Scale(config.batch_size, num_images, 1, UNKNOWN_COST, 100))
     size = config.classifier.image_size
     micro = {
         "images": torch.empty(config.batch_size, config.classifier.in_channels, size, size, device=meta),

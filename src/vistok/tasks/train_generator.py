@@ -26,7 +26,7 @@ from vistok.tasks.cache_tokens import data_of
 from vistok.tasks.config import GeneratorRun
 from vistok.tasks.load import load_tokenizer
 from vistok.tasks.pictures import display_scale, save_png, sheet
-from vistok.tasks.plan import Plan, activation_bytes, resolve_steps, state_bytes, step_flops
+from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, state_bytes, step_flops
 from vistok.tasks.setup import Job, accumulation_check, config_json, run_directory
 from vistok.tokenizer.interface import Tokenizer
 from vistok.units import Scale
@@ -59,7 +59,7 @@ def plan(config: GeneratorRun, manifest: dict[str, Any], num_images: int) -> Pla
     """
     meta = torch.device("meta")
     num_tokens = manifest["grid"][0] * manifest["grid"][1]
-    phases = build_phases(config, manifest, meta, Scale(config.batch_size, num_images, num_tokens, total_steps=100))
+    phases = build_phases(config, manifest, meta, Scale(config.batch_size, num_images, num_tokens, UNKNOWN_COST, 100))
     micro = {
         "tokens": torch.empty(config.batch_size, num_tokens, dtype=torch.int64, device=meta),
         "labels": torch.empty(config.batch_size, dtype=torch.int64, device=meta),

@@ -18,12 +18,13 @@ from vistok.engine.optim import adamw, decay_groups
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.engine.run_dir import RunDir
 from vistok.engine.schedule import make_schedule
+from vistok.errors import UserError
 from vistok.nn.flops import count_params
 from vistok.rng import seeded_init
 from vistok.tasks.config import TokenizerRun
 from vistok.tasks.perceptual import build_perceptual
 from vistok.tasks.pictures import display_scale, save_png, sheet
-from vistok.tasks.plan import Plan, activation_bytes, resolve_steps, state_bytes, step_flops
+from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, state_bytes, step_flops
 from vistok.tasks.setup import Job, accumulation_check, config_json, run_directory
 from vistok.tokenizer.crt import CausalRegularizer, batch_variance
 from vistok.tokenizer.discriminator import PatchDiscriminator, adversarial_loss, hinge_discriminator_loss
@@ -136,7 +137,7 @@ def _autoencoder_loss(config: TokenizerRun, networks: Stage1, scale: Scale):  # 
         if networks.regularizer is not None and config.crt is not None:
             weight = config.crt.full_weight * cosine_ramp(step, 0, crt_ramp)
             terms["causal_loss"] = networks.regularizer(output.quantized, weight)
-            statistics["crt_weight"] = torch.tensor(weight)
+            statistics["crt_weight"] = torch.tensor(weight, device=micro["images"].device)
         if networks.discriminator is not None and adversarial is not None and step >= gan_start:
             weight = adversarial.weight * cosine_ramp(step, gan_start, gan_ramp)
             fake = networks.discriminator(output.reconstruction).float()
@@ -157,7 +158,7 @@ def plan(config: TokenizerRun, num_images: int) -> Plan:
         "images": torch.empty(config.batch_size, channels, size, size, device=meta),
         "labels": torch.empty(config.batch_size, dtype=torch.int64, device=meta),
     }
-    phases = build_phases(config, networks, Scale(config.batch_size, num_images, num_tokens, total_steps=100))
+    phases = build_phases(config, networks, Scale(config.batch_size, num_images, num_tokens, UNKNOWN_COST, 100))
     late = 10**9
     before = step_flops(phases[:1], micro, 0)
     after = step_flops(phases, micro, late) if len(phases) > 1 else before
@@ -184,9 +185,26 @@ def _settle(config: TokenizerRun, num_images: int, before: float, after: float) 
     return scale
 
 
+def _whole_batches(config: TokenizerRun) -> None:
+    """Raise UserError where micro-batches would change the result."""
+    if config.execution.micro_batch_size in (None, config.batch_size):
+        return
+    if config.crt is not None and config.crt.variant == "l2_pre_normalized":
+        raise UserError(
+            "crt.variant l2_pre_normalized divides by the variance over the batch, which micro-batches would change; "
+            "leave execution.micro_batch_size null, or take variant l2_pre"
+        )
+    if getattr(config.tokenizer.quantizer, "restart_after", None) is not None:
+        raise UserError(
+            "tokenizer.quantizer.restart_after draws from the whole batch, which micro-batches would change; "
+            "leave execution.micro_batch_size null, or restart_after null"
+        )
+
+
 def prepare(config: TokenizerRun, runs: Path) -> Job:
     """Open the data and return the job."""
     accumulation_check(config)
+    _whole_batches(config)
     source = open_split(config.data, "train")
     planned = plan(config, len(source))
     run_dir = run_directory(config, runs, data=source.digest)

@@ -119,6 +119,14 @@ class AdversarialConfig(Config):
     channels: int = Field(default=64, ge=1)
     num_layers: int = Field(default=3, ge=1)
 
+    @model_validator(mode="after")
+    def _groups(self) -> "AdversarialConfig":
+        if self.channels > 4 and self.channels % 4:
+            raise ValueError(
+                f"channels must be a multiple of 4 (group norm in the layers above), found {self.channels}"
+            )
+        return self
+
 
 class LossConfig(Config):
     """Weights of the reconstruction losses (CRT paper A.1, equation 1)."""
@@ -150,6 +158,14 @@ class CRTConfig(Config):
     ramp: Duration = Duration(value=1000, unit="steps")
     detach_target: bool = False
     weight_decay: float = Field(default=0.1, ge=0)
+
+    @model_validator(mode="after")
+    def _heads(self) -> "CRTConfig":
+        if self.width % self.num_heads or (self.width // self.num_heads) % 4:
+            raise ValueError(
+                f"width / num_heads must be a multiple of 4 (2-D rotary positions), found {self.width} / {self.num_heads}"
+            )
+        return self
 
     @property
     def full_weight(self) -> float:

@@ -41,7 +41,7 @@ class ConvTokenizer(Tokenizer):
         quantized = self.quantizer(z_e)
         return TokenizerOutput(self.to_images(quantized.z_q, grid), quantized)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, images: Float[Tensor, "batch channels height width"]) -> Int[Tensor, "batch positions"]:
         """Map images in [-1, 1] to tokens. Raises UserError for a size or channel count that does not fit."""
         f, channels = self.config.encoder.downsample, self.config.in_channels
@@ -52,7 +52,7 @@ class ConvTokenizer(Tokenizer):
             )
         return self.quantizer(self.to_latents(images)[0]).indices
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(
         self, tokens: Int[Tensor, "batch positions"], grid: TokenGrid | None = None
     ) -> Float[Tensor, "batch channels height width"]:
