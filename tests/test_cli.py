@@ -120,7 +120,7 @@ def test_own_images_go_the_whole_way(photo_folder, tmp_path):
     without = run("evaluate", "tokenizer", tokenizers[0])
     assert "PSNR" in without and "no Frechet distance" in without
     assert "PSNR" in run("evaluate", "tokenizer", tokenizers[1])
-    assert "psnr" in run("compare", *tokenizers)
+    assert "PSNR" in run("compare", *tokenizers)
     with pytest.raises(UserError, match="images64_evaluator"):
         run("evaluate", "generator", generators[0], "--count", 40)
     with pytest.raises(UserError, match="is a file"):

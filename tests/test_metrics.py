@@ -10,12 +10,19 @@ from scipy import stats
 from vistok.errors import UserError
 from vistok.metrics.codebook import codebook_statistics
 from vistok.metrics.frechet import frechet_distance
-from vistok.metrics.interval import difference_interval, frechet_interval, jackknife, t_interval
+from vistok.metrics.interval import (
+    blocks_of,
+    frechet_replicates,
+    jackknife,
+    mean_replicates,
+    paired_frechet_replicates,
+    t_interval,
+)
 from vistok.metrics.likelihood import likelihood
 from vistok.metrics.memorization import memorization
 from vistok.metrics.moments import Moments, leave_one_out, merge_all
 from vistok.metrics.precision_recall import precision_recall
-from vistok.metrics.protocol import Protocol, require_same
+from vistok.metrics.protocol import Protocol, Score, Treatment, require_same
 
 
 def gaussian(mean, covariance):
@@ -125,7 +132,7 @@ def test_intervals_of_a_frechet_distance_cover():
     truth = frechet_distance(gaussian(shift, covariance), reference)
     covered, plain = 0, []
     for _ in range(trials):
-        interval = frechet_interval(rng.normal(size=(samples, dim)) @ root.T + shift, reference)
+        interval = frechet_replicates(rng.normal(size=(samples, dim)) @ root.T + shift, reference).interval
         covered += interval.low <= truth <= interval.high
         plain.append((interval.value, interval.corrected))
     low, high = stats.binom.ppf([0.0005, 0.9995], trials, 0.95)
@@ -134,13 +141,15 @@ def test_intervals_of_a_frechet_distance_cover():
     assert corrected_bias < bias
 
 
-def test_interval_of_samples_whose_classes_come_in_turn():
+@pytest.mark.parametrize("order", ["in turn", "sorted"])
+def test_interval_of_samples_ordered_by_class(order):
     """Blocks must not pick out classes: the correction is then the bias alone, and small."""
     rng = np.random.default_rng(11)
     centres = 3 * rng.normal(size=(10, 5))
-    features = centres[np.arange(4000) % 10] + rng.normal(size=(4000, 5))
+    classes = np.arange(4000) % 10 if order == "in turn" else np.arange(4000) // 400
+    features = centres[classes] + rng.normal(size=(4000, 5))
     reference = Moments.of(centres[rng.integers(10, size=4000)] + rng.normal(size=(4000, 5)) + 0.1)
-    found = frechet_interval(features, reference)
+    found = frechet_replicates(features, reference).interval
     assert abs(found.corrected - found.value) < 0.02
     assert found.low < found.value < found.high
 
@@ -150,8 +159,8 @@ def test_paired_difference_is_narrower_than_unpaired():
     a = rng.normal(size=(2000, 4)) + 1
     b = a + 0.05 * rng.normal(size=(2000, 4)) + 0.1
     reference = Moments.of(rng.normal(size=(5000, 4)))
-    paired = difference_interval(a, b, reference)
-    alone = [frechet_interval(x, reference) for x in (a, b)]
+    first, second = (frechet_replicates(x, reference) for x in (a, b))
+    paired, alone = second.minus(first).interval, [first.interval, second.interval]
     assert paired.half_width < 0.9 * math.hypot(*(interval.half_width for interval in alone))
     assert paired.value == pytest.approx(alone[1].value - alone[0].value)
 
@@ -190,12 +199,18 @@ def test_precision_falls_with_bad_samples_and_recall_with_missing_modes():
 
 def test_memorization_finds_copies():
     generator = torch.Generator().manual_seed(0)
-    train, unseen = torch.rand(300, 20, generator=generator), torch.rand(200, 20, generator=generator)
-    honest = memorization(torch.rand(200, 20, generator=generator), unseen, train)
+
+    def images(count):
+        return torch.randint(0, 256, (count, 1, 4, 5), generator=generator, dtype=torch.uint8)
+
+    train, unseen = images(300), images(200)
+    honest = memorization(images(200), unseen, [train])
     assert honest.copy_share < 0.06 and honest.sample_median == pytest.approx(honest.real_median, rel=0.1)
-    copies = memorization(train[:100] + 0.001, unseen, train)
-    assert copies.copy_share == 1.0
-    assert torch.equal(copies.nearest, torch.arange(100))
+    near = train[100:].clamp(max=254) + 1
+    copies = memorization(near, unseen, train.split(77))  # in batches, of which the last is short
+    assert copies.copy_share == 1.0 and copies.searched == 300
+    assert torch.equal(copies.nearest, torch.arange(100, 300))
+    assert float(copies.distance.median()) == pytest.approx(1 / 255, rel=0.1)
 
 
 def test_codebook_statistics():
@@ -213,16 +228,66 @@ def test_likelihood_units():
     found = likelihood(np.full((5, 49), math.log(2.0)))
     assert found.bits_per_image == pytest.approx(49)
     assert found.nats_per_token == pytest.approx(math.log(2))
-    assert found.standard_error == pytest.approx(0)
+    assert found.per_image == pytest.approx(np.full(5, math.log(2)))
 
 
 def test_comparing_protocols_names_the_difference():
-    base = Protocol(
-        metric="gFMD", extractor="e", extractor_digest="1", reference="test", reference_digest="2", num_samples=10
-    )
+    base = protocol()
     require_same(base, base)
     with pytest.raises(UserError, match="num_samples is 10 in one and 20 in the other"):
         require_same(base, base.replace(num_samples=20))
+
+
+def protocol(**changes):
+    values = {"metric": "gFMD", "reference": "test", "reference_digest": "2", "num_reference": 10, "num_samples": 10,
+              "estimator": "mean"}  # fmt: skip
+    return Protocol(**(values | changes))
+
+
+def test_scores_are_subtracted_in_pairs():
+    """One image's value varies far more than what two tokenizers make of it."""
+    rng = np.random.default_rng(12)
+    images = rng.normal(20, 5, size=400)
+    a, b = (Score.of(mean_replicates(images + d), protocol(), Treatment()) for d in (0, rng.normal(0.1, 0.1, 400)))
+    difference = b.minus(a).interval
+    assert 0.08 < difference.low < difference.high < 0.12 and a.high - a.low > 0.5
+    with pytest.raises(UserError, match="different protocols"):
+        a.minus(b.replace(protocol=protocol(num_samples=20)))
+
+
+def test_interval_of_a_mean_is_about_the_classical_one():
+    x = np.random.default_rng(13).normal(size=4000)
+    found = mean_replicates(x).interval
+    assert found.value == pytest.approx(x.mean())
+    assert found.half_width == pytest.approx(stats.t.ppf(0.975, 19) * x.std() / math.sqrt(4000), rel=0.4)
+
+
+def test_reconstructions_are_paired_with_their_originals():
+    """Perfect reconstructions have distance 0 with certainty: left out of one side only, they had not."""
+    x = np.random.default_rng(14).normal(size=(500, 6))
+    same = paired_frechet_replicates(x, x.copy()).interval
+    assert same.low == pytest.approx(0, abs=1e-9) and same.high == pytest.approx(0, abs=1e-9)
+    shifted = paired_frechet_replicates(x + 0.5, x).interval
+    assert shifted.value == pytest.approx(6 * 0.25) and shifted.half_width < 1e-6
+    alone = frechet_replicates(x + 0.5, Moments.of(x)).interval
+    assert alone.half_width > 0.1
+
+
+def test_few_samples_give_a_value_without_an_interval():
+    x = np.random.default_rng(15).normal(size=(30, 4))
+    for found in (
+        frechet_replicates(x, Moments.of(x + 1)),
+        paired_frechet_replicates(x, x + 1),
+        mean_replicates(x[:, 0]),
+    ):
+        assert math.isfinite(found.value) and found.interval is None
+    assert Score.of(mean_replicates(x[:, 0]), protocol(), Treatment()).low is None
+
+
+def test_blocks_are_disjoint_and_the_same_every_time():
+    found = blocks_of(1003)
+    assert sorted(np.concatenate(found)) == list(range(1003)) and len(found) == 20
+    assert all(np.array_equal(a, b) for a, b in zip(found, blocks_of(1003), strict=True))
 
 
 def test_psnr_and_ssim():
@@ -234,6 +299,7 @@ def test_psnr_and_ssim():
     error = (a.double() - b.double()).square().mean(dim=(1, 2, 3))
     torch.testing.assert_close(psnr_per_image(a, b).double(), 10 * torch.log10(255**2 / error), rtol=1e-5, atol=0)
     assert ssim_per_image(a, a) == pytest.approx(torch.ones(4))
+    assert psnr_per_image(a, a).tolist() == [100] * 4  # finite: a score must fit into JSON
 
 
 def inception_with_random_weights(file):

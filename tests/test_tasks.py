@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from vistok.data.config import DataConfig
 from vistok.data.loader import eval_images
 from vistok.data.open import open_split
 from vistok.data.transforms import to_uint8
-from vistok.engine.weights import load_weights
+from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import UserError
 from vistok.generator.config import SamplingConfig
 from vistok.metrics.frechet import frechet_distance
@@ -24,6 +25,7 @@ from vistok.recipes import all_recipes, find_recipe
 from vistok.tasks.cache_tokens import cache_tokens
 from vistok.tasks.compare import compare_runs
 from vistok.tasks.evaluate_generator import choose_guidance, evaluate_generator
+from vistok.tasks.evaluate_likelihood import caches_of, evaluate_likelihood
 from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
 from vistok.tasks.evaluators import choose_evaluator, require_unseen
 from vistok.tasks.perceptual import shipped_classifier
@@ -170,7 +172,7 @@ def test_tokenizer_scores_by_hand(toy_runs, fashion_root, quiet):
     real = torch.from_numpy(open_split(data, "test").images).permute(0, 3, 1, 2)
     fake = to_uint8(tokenizer.decode(tokenizer.encode(real / 127.5 - 1)))
     error = (real.double() - fake.double()).square().mean(dim=(1, 2, 3))
-    assert scores["psnr"] == pytest.approx(float((10 * torch.log10(255**2 / error)).mean()), rel=1e-5)
+    assert scores["psnr"]["value"] == pytest.approx(float((10 * torch.log10(255**2 / error)).mean()), rel=1e-5)
     a, b = (Moments.of(extractor(x).numpy()) for x in (fake, real))
     assert scores["rfmd"]["value"] == pytest.approx(frechet_distance(a, b), rel=1e-6)
     assert scores["rfmd"]["low"] < scores["rfmd"]["corrected"] < scores["rfmd"]["high"]
@@ -187,9 +189,39 @@ def test_generator_scores_and_guidance(toy_runs, quiet):
     scores = evaluate_generator(toy_runs[2], extractor, quiet, SamplingConfig(), num_samples=200)
     assert scores["gfmd"]["protocol"]["num_samples"] == 200
     assert scores["gfmd"]["treatment"]["guidance_scale"] == 1.0
-    assert 0 <= scores["precision"] <= 1 and 0 <= scores["memorization"]["copy_share"] <= 1
-    features = np.load(toy_runs[2] / "evaluations" / scores["features"])
-    assert features.shape == (200, 64)
+    assert 0 <= scores["precision"]["value"] <= 1 and 0 <= scores["memorization"]["copy_share"] <= 1
+    assert scores["precision"]["protocol"]["num_samples"] == 200 and scores["memorization"]["num_train"] == 400
+    assert evaluate_generator(toy_runs[2], extractor, quiet, SamplingConfig(), num_samples=200) == scores
+    cooler = choose_guidance(toy_runs[2], extractor, quiet, (1.0,), 100, SamplingConfig(temperature=0.5))
+    assert cooler["scores"]["1"]["treatment"]["temperature"] == 0.5
+    assert cooler["scores"]["1"]["treatment"]["seed"] not in (0, 1)  # noise of its own
+
+
+def test_scores_are_made_anew_where_images_or_weights_changed(toy_runs, tmp_path, quiet, fashion_root):
+    """The same run directory, scored on other images: never the old numbers."""
+    extractor = choose_evaluator(DataConfig())
+    first = evaluate_tokenizer(toy_runs[0], extractor, quiet, split="val")
+    copy = tmp_path / "copy"
+    shutil.copytree(toy_runs[0], copy)
+    weights = copy / "export" / "model.safetensors"
+    state, header = load_weights(weights)
+    state["decoder.conv_out.bias" if "decoder.conv_out.bias" in state else next(iter(state))].add_(0.5)
+    save_weights(weights, state, {k: v for k, v in header.items() if k not in ("digest", "schema_version")})
+    assert evaluate_tokenizer(copy, extractor, quiet, split="val")["psnr"]["value"] != first["psnr"]["value"]
+
+
+def test_likelihood_of_held_out_tokens(toy_runs, quiet):
+    found = evaluate_likelihood(toy_runs[2], toy_runs[1]["train"], toy_runs[1]["val"], quiet)
+    nats, bits = found["ema"]["nats_per_token"], found["ema"]["bits_per_image"]
+    assert bits["value"] == pytest.approx(nats["value"] * 49 / np.log(2))
+    assert nats["low"] < nats["value"] < nats["high"]
+    assert nats["protocol"]["reference"].startswith("fashion_mnist val")
+    generator = vistok.load_generator(toy_runs[2])
+    batch = toy_runs[1]["val"].batch(range(400))
+    with torch.no_grad():
+        assert nats["value"] == pytest.approx(float(generator.loss(batch["tokens"], batch["labels"]).mean()), rel=1e-5)
+    for other in ("val", "train"):
+        assert caches_of(toy_runs[2], other) is not None
 
 
 def test_compare_refuses_other_protocols(toy_runs, tmp_path, quiet):
@@ -198,15 +230,34 @@ def test_compare_refuses_other_protocols(toy_runs, tmp_path, quiet):
     copy = tmp_path / "copy"
     shutil.copytree(toy_runs[0], copy)
     lines = compare_runs(toy_runs[0], copy)
-    assert any("rFMD" in line and "+0.0000" in line for line in lines)
-    (file,) = [f for f in (copy / "evaluations").glob("*.json") if "rfmd" in f.read_text()]
-    scores = json.loads(file.read_text())
-    scores["rfmd"]["protocol"]["num_samples"] = 7
-    file.write_text(json.dumps(scores))
+    for name in ("rFMD", "PSNR"):
+        assert any(name in line and "+0.0000 (+0.0000 to +0.0000)" in line for line in lines)
+    files = [f for f in (copy / "evaluations").glob("*.json") if "rfmd" in f.read_text()]
+    for file in files:
+        scores = json.loads(file.read_text())
+        scores["rfmd"]["protocol"]["num_samples"] = 7
+        file.write_text(json.dumps(scores))
+    lines = compare_runs(toy_runs[0], copy)
+    assert any(line.startswith("not compared: rFMD: num_samples is 400 in one and 7 in the other") for line in lines)
+    assert any("PSNR" in line for line in lines)
+    for file in files:
+        file.write_text(file.read_text().replace('"num_samples": 400', '"num_samples": 7'))
     with pytest.raises(UserError, match="num_samples is 400 in one and 7 in the other"):
         compare_runs(toy_runs[0], copy)
     with pytest.raises(UserError, match="vistok evaluate"):
         compare_runs(toy_runs[0], _run_without_scores(toy_runs[0], tmp_path))
+
+
+def test_compare_sets_chosen_guidances_side_by_side(toy_runs, tmp_path, quiet):
+    extractor = choose_evaluator(DataConfig())
+    copy = tmp_path / "copy"
+    shutil.copytree(toy_runs[2], copy, ignore=shutil.ignore_patterns("evaluations"))
+    for run, scale in ((toy_runs[2], 1.5), (copy, 2.0)):
+        evaluate_generator(run, extractor, quiet, SamplingConfig(guidance_scale=scale), num_samples=120)
+        evaluate_likelihood(run, toy_runs[1]["train"], toy_runs[1]["val"], quiet)
+    text = "\n".join(compare_runs(toy_runs[2], copy))
+    assert "gFMD (ema weights, guidance 1.5 | ema weights, guidance 2)" in text
+    assert "nats per token (ema weights)" in text and "nats per token (raw weights)" in text
 
 
 def _run_without_scores(run, tmp_path):
@@ -235,6 +286,22 @@ def test_evaluator_is_never_in_a_training_loss():
     require_unseen(extractor, digests["fashion_perceptual"])
     with pytest.raises(UserError, match="must not score it"):
         require_unseen(extractor, extractor.digest)
+
+
+def test_an_evaluator_of_other_images_is_refused(tmp_path):
+    photos = DataConfig(dataset="folder", image_size=28, channels=1)
+    state, header = load_weights(Path(vistok.__file__).parent / "weights" / "fashion_evaluator.safetensors")
+    facts = {k: v for k, v in header.items() if k not in ("digest", "schema_version")}
+    save_weights(tmp_path / "e.safetensors", state, facts)
+    with pytest.raises(UserError, match="was trained on fashion_mnist, these images are of folder"):
+        choose_evaluator(photos, str(tmp_path / "e.safetensors"))
+    save_weights(tmp_path / "e.safetensors", state, facts | {"dataset": "folder"})
+    with pytest.raises(UserError, match="knows the classes T-shirt/top, .* these images have cats, dogs"):
+        choose_evaluator(photos, str(tmp_path / "e.safetensors"), class_names=["cats", "dogs"])
+    with pytest.raises(UserError, match="not both"):
+        choose_evaluator(photos, "run", "inception.pth")
+    with pytest.raises(UserError, match="Inception weights nowhere: not found"):  # never silently the default
+        choose_evaluator(DataConfig(), inception="nowhere")
 
 
 def test_own_images_need_an_evaluator_of_their_own():
@@ -325,4 +392,4 @@ def test_demo_end_to_end_and_again(tmp_path, fashion_root, quiet):
 def test_verdict_says_what_the_interval_says(low, high, word):
     from vistok.tasks.demo import verdict
 
-    assert verdict(low, high) == word
+    assert verdict({"low": low, "high": high}, "better", "worse", "not resolved") == word

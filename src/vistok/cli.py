@@ -185,7 +185,7 @@ def evaluate_tokenizer(
 @evaluate_app.command("generator")
 def evaluate_generator(
     run: Annotated[Path, typer.Argument(help="Run directory of a generator.")],
-    count: Annotated[int, typer.Option(min=40, help="Number of samples.")] = 10_000,
+    count: Annotated[int, typer.Option(min=2, help="Number of samples.")] = 10_000,
     split: Annotated[str, typer.Option(help="Reference images: train, val or test.")] = "test",
     guidance: Guidance = 1.0,
     temperature: Temperature = 1.0,
@@ -203,26 +203,29 @@ def evaluate_generator(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
-    """Score samples: Frechet distance, precision and recall, memorisation."""
+    """Score samples: Frechet distance, precision and recall, memorisation; and the likelihood of held-out tokens."""
     from vistok.generator.config import SamplingConfig
     from vistok.tasks import evaluate_generator as task
+    from vistok.tasks.evaluate_likelihood import caches_of, evaluate_likelihood
     from vistok.tasks.evaluators import choose_evaluator
     from vistok.tasks.show import generator_lines
 
-    data_config = task.load_stage2(run, _weights(weights), tokenizer, data).data
-    extractor = choose_evaluator(data_config, evaluator, inception)
+    stage2 = task.load_stage2(run, _weights(weights), tokenizer, data)
+    extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info["class_names"])
+    sampling = _checked(
+        SamplingConfig, guidance_scale=guidance, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+    )
+    where: dict[str, Any] = {"weights": weights, "tokenizer": tokenizer, "root": data}
     with _progress() as progress:
         if choose is not None:
-            scales = _scales(choose)
-            guidance = task.choose_guidance(run, extractor, progress, scales, min(count, 2000), seed, tokenizer, data)[
-                "guidance_scale"
-            ]
-        sampling = _checked(
-            SamplingConfig, guidance_scale=guidance, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
-        )
-        scores = task.evaluate_generator(
-            run, extractor, progress, sampling, count, split, _weights(weights), tokenizer, data
-        )
+            search = (run, extractor, progress, _scales(choose), min(count, 2000), sampling)
+            sampling = sampling.replace(guidance_scale=task.choose_guidance(*search, **where)["guidance_scale"])
+        scores = task.evaluate_generator(run, extractor, progress, sampling, count, split, **where)
+        caches = caches_of(run, split, tokenizer)
+        if caches is not None:
+            scores["likelihood"] = evaluate_likelihood(run, *caches, progress)
+    if caches is None:
+        typer.echo(f"no likelihood: no token caches of train and {split} (vistok cache TOKENIZER makes them)", err=True)
     _show(scores, as_json, generator_lines)
 
 
@@ -306,9 +309,9 @@ def _extractor_of_tokenizer(run: Path, evaluator: str | None, inception: str | N
     from vistok.tasks.evaluators import choose_evaluator
     from vistok.tasks.load import load_tokenizer
 
-    config = data_of(load_tokenizer(run), data)
+    tokenizer = load_tokenizer(run)
     try:
-        return choose_evaluator(config, evaluator, inception), None
+        return choose_evaluator(data_of(tokenizer, data), evaluator, inception, tokenizer.info["class_names"]), None
     except UserError as error:
         if evaluator or inception:
             raise

@@ -8,6 +8,7 @@ on where it was.
 import json
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from vistok.config import Config
 from vistok.errors import UserError
 
 SCHEMA = 1
+PROGRESS = "progress.json"
 
 
 class TokenManifest(Config):
@@ -87,6 +89,11 @@ class TokenCache:
         """Rows per image."""
         return len(self.manifest.views)
 
+    @property
+    def seconds(self) -> float:
+        """What encoding took."""
+        return float(json.loads((self.folder / PROGRESS).read_text())["seconds"])
+
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """Return "tokens" (rows positions) and "labels" (rows), int64."""
         rows = np.asarray(rows)
@@ -119,7 +126,8 @@ class TokenCacheWriter:
         self.partial = folder.with_name(folder.name + ".partial")
         positions = manifest.grid[0] * manifest.grid[1]
         shape = (manifest.num_images * len(manifest.views), positions)
-        self.rows_done = self._rows_of_earlier_writer(shape)
+        self._started = time.monotonic()
+        self.rows_done, self.seconds = self._earlier_writer(shape)
         if self.rows_done is None:
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.mkdir(parents=True)
@@ -131,14 +139,16 @@ class TokenCacheWriter:
             self.rows_done = 0
         self._tokens = np.lib.format.open_memmap(self.partial / "tokens.npy", mode="r+")
 
-    def _rows_of_earlier_writer(self, shape: tuple[int, int]) -> int | None:
+    def _earlier_writer(self, shape: tuple[int, int]) -> tuple[int | None, float]:
+        """Return rows and seconds of a stopped writer of the same cache."""
         try:
             same = (self.partial / "manifest.json").read_text() == self.manifest.to_json()
             found = np.load(self.partial / "tokens.npy", mmap_mode="r", allow_pickle=False).shape
-            done = int((self.partial / "rows_done").read_text())
-        except (OSError, ValueError):
-            return None
-        return done if same and found == shape else None
+            done = json.loads((self.partial / PROGRESS).read_text())
+            rows, seconds = int(done["rows"]), float(done["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None, 0.0
+        return (rows, seconds) if same and found == shape and 0 <= rows <= shape[0] else (None, 0.0)
 
     def write(self, tokens: Tensor) -> None:
         """Append rows (rows positions); the count follows only after the rows are on disk."""
@@ -146,16 +156,17 @@ class TokenCacheWriter:
         end = self.rows_done + len(tokens)
         self._tokens[self.rows_done : end] = tokens.cpu().numpy()
         self._tokens.flush()
-        counter = self.partial / "rows_done.new"
-        counter.write_text(str(end))
-        os.replace(counter, self.partial / "rows_done")
+        now = time.monotonic()
+        self.seconds, self._started = self.seconds + now - self._started, now
+        counter = self.partial / (PROGRESS + ".new")
+        counter.write_text(json.dumps({"rows": end, "seconds": round(self.seconds, 3)}))
+        os.replace(counter, self.partial / PROGRESS)
         self.rows_done = end
 
     def finish(self) -> TokenCache:
         """Move the whole cache to its place and open it."""
         if self.rows_done != len(self._tokens):
             raise RuntimeError(f"{self.rows_done} of {len(self._tokens)} rows written")
-        (self.partial / "rows_done").unlink(missing_ok=True)
         for path in (*self.partial.iterdir(), self.partial):
             _sync(path)
         shutil.rmtree(self.folder, ignore_errors=True)

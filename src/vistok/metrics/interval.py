@@ -1,4 +1,4 @@
-"""Intervals: delete-a-group jackknife for a Fréchet distance, t-intervals over seeds.
+"""Intervals: delete-a-group jackknife over mixed blocks of samples, t-intervals over seeds.
 
 Resampling with replacement inflates a Fréchet distance (repeated samples narrow the covariance);
 leaving out blocks does not, and also corrects the bias of a finite sample.
@@ -13,6 +13,7 @@ from scipy import stats
 
 from vistok.metrics.frechet import covariance_factor, frechet_distance
 from vistok.metrics.moments import Moments, leave_one_out, merge_all
+from vistok.rng import numpy_generator
 
 BLOCKS = 20
 
@@ -32,14 +33,32 @@ class Interval:
         return (self.high - self.low) / 2
 
 
-def block_moments(features: np.ndarray, blocks: int = BLOCKS) -> list[Moments]:
-    """Return the moments of consecutive blocks.
+@dataclass(frozen=True)
+class Replicates:
+    """An estimate of all samples, and of all but each block; no replicates where samples are too few."""
 
-    Each block must be like the whole: samples in random order, or with their classes in turn.
+    value: float
+    left_out: tuple[float, ...] = ()
+
+    @property
+    def interval(self) -> Interval | None:
+        """The jackknife interval, or None without replicates."""
+        return jackknife(self.value, self.left_out) if self.left_out else None
+
+    def minus(self, other: "Replicates") -> "Replicates":
+        """Return the difference, paired block by block: it leaves out the same samples of both."""
+        if len(self.left_out) != len(other.left_out):
+            return Replicates(self.value - other.value)
+        pairs = zip(self.left_out, other.left_out, strict=True)
+        return Replicates(self.value - other.value, tuple(a - b for a, b in pairs))
+
+
+def blocks_of(count: int, blocks: int = BLOCKS) -> list[np.ndarray]:
+    """Return the numbers 0...count-1 in disjoint blocks, mixed, and the same ones every time.
+
+    Images often come sorted by class: blocks in their order would not be like the whole.
     """
-    if len(features) < 2 * blocks:
-        raise ValueError(f"an interval over {blocks} blocks needs at least {2 * blocks} samples, found {len(features)}")
-    return [Moments.of(block) for block in np.array_split(features, blocks)]
+    return np.array_split(numpy_generator(0, "blocks").permutation(count), blocks)
 
 
 def jackknife(full: float, left_out: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -52,26 +71,36 @@ def jackknife(full: float, left_out: Sequence[float], confidence: float = 0.95) 
     return Interval(float(full), float(corrected), float(corrected - half), float(corrected + half))
 
 
-def frechet_replicates(blocks: Sequence[Moments], reference: Moments) -> tuple[float, list[float]]:
-    """Return the distance of all blocks together, and of all but each one."""
+def mean_replicates(values: np.ndarray) -> Replicates:
+    """Return the mean of one value per sample."""
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) < 2 * BLOCKS:
+        return Replicates(float(x.mean()))
+    left = [(x.sum() - x[block].sum()) / (len(x) - len(block)) for block in blocks_of(len(x))]
+    return Replicates(float(x.mean()), tuple(map(float, left)))
+
+
+def frechet_replicates(features: np.ndarray, reference: Moments) -> Replicates:
+    """Return the Fréchet distance of samples (samples, features) to a fixed reference."""
     factor = covariance_factor(reference.covariance)
-    full = frechet_distance(merge_all(blocks), reference, factor)
-    return full, [frechet_distance(part, reference, factor) for part in leave_one_out(blocks)]
+    if len(features) < 2 * BLOCKS:
+        return Replicates(frechet_distance(Moments.of(features), reference, factor))
+    blocks = _block_moments(features)
+    left = tuple(frechet_distance(part, reference, factor) for part in leave_one_out(blocks))
+    return Replicates(frechet_distance(merge_all(blocks), reference, factor), left)
 
 
-def frechet_interval(features: np.ndarray, reference: Moments) -> Interval:
-    """Return the Fréchet distance of samples (samples, features) to a fixed reference, with its interval."""
-    return jackknife(*frechet_replicates(block_moments(features), reference))
+def paired_frechet_replicates(features: np.ndarray, reference: np.ndarray) -> Replicates:
+    """Return the Fréchet distance of reconstructions to their own originals.
 
-
-def difference_interval(a: np.ndarray, b: np.ndarray, reference: Moments) -> Interval:
-    """Return the interval of distance(b) - distance(a), paired by sample number.
-
-    It holds the noise of drawing samples, not of training again with another seed.
+    Row i of one belongs to row i of the other, so a block is left out of both.
     """
-    full_a, left_a = frechet_replicates(block_moments(a), reference)
-    full_b, left_b = frechet_replicates(block_moments(b), reference)
-    return jackknife(full_b - full_a, [y - x for x, y in zip(left_a, left_b, strict=True)])
+    if len(features) < 2 * BLOCKS:
+        return Replicates(frechet_distance(Moments.of(features), Moments.of(reference)))
+    own, theirs = _block_moments(features), _block_moments(reference)
+    pairs = zip(leave_one_out(own), leave_one_out(theirs), strict=True)
+    left = tuple(frechet_distance(a, b) for a, b in pairs)
+    return Replicates(frechet_distance(merge_all(own), merge_all(theirs)), left)
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -82,3 +111,7 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
         return Interval(mean, mean, -math.inf, math.inf)
     half = float(stats.t.ppf(0.5 + confidence / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
     return Interval(mean, mean, mean - half, mean + half)
+
+
+def _block_moments(features: np.ndarray) -> list[Moments]:
+    return [Moments.of(features[block]) for block in blocks_of(len(features))]

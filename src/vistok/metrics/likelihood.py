@@ -8,23 +8,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Of held-out images. position_nats: (positions,); standard_error: of nats_per_token, over images."""
+    """Of held-out images. per_image: nats per token (images,); position_nats: (positions,)."""
 
     nats_per_token: float
-    standard_error: float
     bits_per_image: float
+    per_image: np.ndarray
     position_nats: np.ndarray
-    num_images: int
 
 
 def likelihood(nats: np.ndarray) -> Likelihood:
     """Summarise nats (images, positions)."""
-    per_image = nats.astype(np.float64).mean(axis=1)
+    nats = nats.astype(np.float64)
+    per_image = nats.mean(axis=1)
     mean = float(per_image.mean())
-    return Likelihood(
-        nats_per_token=mean,
-        standard_error=float(per_image.std(ddof=1) / math.sqrt(len(per_image))) if len(per_image) > 1 else math.inf,
-        bits_per_image=mean * nats.shape[1] / math.log(2),
-        position_nats=nats.astype(np.float64).mean(axis=0),
-        num_images=len(nats),
-    )
+    return Likelihood(mean, mean * nats.shape[1] / math.log(2), per_image, nats.mean(axis=0))

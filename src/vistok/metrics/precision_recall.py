@@ -13,6 +13,7 @@ def precision_recall(
     """Return (precision, recall): shares of fakes near a real image, and of reals near a fake.
 
     Near: within the other's distance to its k-th neighbour of its own kind. The paper uses k = 3.
+    Raises ValueError where either kind has k images or fewer.
     """
     real, fake = real.float(), fake.float()
     precision = _inside_any(fake, real, _radii(real, k)).float().mean()

@@ -8,58 +8,105 @@ from typing import Any, Literal
 
 from vistok.config import Config
 from vistok.errors import UserError
+from vistok.metrics.interval import Replicates
+
+FRECHET = "Frechet distance, float64, unbiased covariances; jackknife over 20 blocks"
 
 
 class Protocol(Config):
     """All that a score's value depends on beside the model.
 
-    reference_digest is of the reference images (uint8, after resizing); extractor_digest of the weights.
+    reference_digest is of the reference images (uint8, after resizing); extractor_digest of the weights
+    ("" where no network takes part).
     """
 
     metric: str
-    extractor: str
-    extractor_digest: str
+    extractor: str = "none"
+    extractor_digest: str = ""
     reference: str
     reference_digest: str
+    num_reference: int
     num_samples: int
     resize: str = "none"
     rounding: str = "uint8, round(127.5 (x + 1)), clipped"
     labels: str = "not used"
-    estimator: str = "Frechet distance, float64, unbiased covariances"
+    estimator: str
 
 
 class Treatment(Config):
     """How the scored images were made."""
 
-    weights: Literal["ema", "raw"] = "ema"
+    weights: Literal["ema", "raw", "none"] = "ema"
     guidance_scale: float | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
     seed: int | None = None
 
+    def __str__(self) -> str:
+        parts = [f"{self.weights} weights"]
+        if self.guidance_scale is not None:
+            parts.append(f"guidance {self.guidance_scale:g}")
+        if self.temperature not in (None, 1.0):
+            parts.append(f"temperature {self.temperature:g}")
+        parts += [f"{name} {value:g}" for name, value in (("top-k", self.top_k), ("top-p", self.top_p)) if value]
+        if self.seed:
+            parts.append(f"seed {self.seed}")
+        return ", ".join(parts)
+
 
 class Score(Config):
-    """A value with its 95 % interval (bias-corrected), protocol and treatment."""
+    """A value with its 95 % interval (bias-corrected), protocol and treatment.
+
+    `replicates`: the same score without each of 20 blocks of samples, for paired differences; interval
+    and replicates are missing where the samples were too few, or the score has none.
+    """
 
     value: float
     corrected: float | None = None
     low: float | None = None
     high: float | None = None
+    replicates: tuple[float, ...] = ()
     protocol: Protocol
-    treatment: Treatment = Treatment()
+    treatment: Treatment
+
+    @classmethod
+    def of(cls, found: Replicates, protocol: Protocol, treatment: Treatment) -> "Score":
+        """Return a score with its interval."""
+        bounds = found.interval
+        return cls(
+            value=found.value,
+            corrected=bounds.corrected if bounds else None,
+            low=bounds.low if bounds else None,
+            high=bounds.high if bounds else None,
+            replicates=found.left_out,
+            protocol=protocol,
+            treatment=treatment,
+        )
+
+    def minus(self, other: "Score") -> Replicates:
+        """Return self - other, paired; raises UserError for another protocol."""
+        require_same(self.protocol, other.protocol)
+        return Replicates(self.value, self.replicates).minus(Replicates(other.value, other.replicates))
 
 
 def require_same(a: Protocol, b: Protocol) -> None:
     """Raise UserError naming every field in which two protocols differ."""
-    differences = _differences(a.model_dump(), b.model_dump())
-    if differences:
+    found = differences(a, b)
+    if found:
         raise UserError(
             "these scores have different protocols and cannot be compared: "
-            + "; ".join(differences)
+            + "; ".join(found)
             + ". Evaluate both again with the same evaluator, reference and number of samples"
         )
 
 
-def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    return [f"{name} is {a[name]!r} in one and {b[name]!r} in the other" for name in a if a[name] != b[name]]
+def differences(a: Protocol, b: Protocol) -> list[str]:
+    """Return a sentence for every field in which two protocols differ."""
+    left: dict[str, Any] = a.model_dump()
+    right: dict[str, Any] = b.model_dump()
+    return [
+        f"{name} is {left[name]!r} in one and {right[name]!r} in the other"
+        for name in left
+        if left[name] != right[name]
+    ]

@@ -3,14 +3,17 @@
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+IDENTICAL_DB = 100.0
+
 
 def psnr_per_image(
     a: UInt8[Tensor, "batch channels height width"], b: UInt8[Tensor, "batch channels height width"]
 ) -> Float[Tensor, "batch"]:
-    """Return peak signal-to-noise ratios in dB; identical images give infinity."""
+    """Return peak signal-to-noise ratios in dB; identical images, whose ratio is infinite, count as 100."""
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
-    return peak_signal_noise_ratio(a.float(), b.float(), data_range=255.0, reduction="none", dim=(1, 2, 3))
+    ratio = peak_signal_noise_ratio(a.float(), b.float(), data_range=255.0, reduction="none", dim=(1, 2, 3))
+    return ratio.clamp(max=IDENTICAL_DB)
 
 
 def ssim_per_image(

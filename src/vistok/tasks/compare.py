@@ -1,67 +1,88 @@
 """Two runs' scores side by side, where their protocols allow it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
-from vistok.metrics.protocol import Protocol, require_same
+from vistok.metrics.protocol import Score, differences
+from vistok.tasks.evaluators import SCHEMA
 
-SCORE_NAMES = {"rfmd": "rFMD", "rfid": "rFID", "gfmd": "gFMD", "gfid": "gFID"}
-PLAIN_NAMES = ("psnr", "ssim", "position_entropy_mean", "precision", "recall")
+WIDTH = 46
 
 
-def evaluations(run: Path) -> list[dict[str, Any]]:
-    """Return all evaluations of a run; raises UserError where there are none."""
+def scores_of(run: Path) -> list[Score]:
+    """Return all scores of a run; raises UserError where there are none."""
     RunDir(run).read_config()
-    files = sorted((run / "evaluations").glob("*.json"))
-    found = [json.loads(file.read_text()) for file in files if not file.name.startswith("guidance")]
+    found: list[Score] = []
+    for file in sorted((run / "evaluations").glob("*.json")):
+        try:
+            content = json.loads(file.read_text())
+        except ValueError:
+            raise UserError(f"{file} is not readable JSON; delete the file and evaluate again") from None
+        if content.get("schema_version") == SCHEMA and content.get("kind") != "guidance":
+            found += _walk(content)
     if not found:
         raise UserError(f"run {run} has no scores yet; make them with vistok evaluate")
     return found
 
 
+def _walk(content: Any) -> Iterator[Score]:
+    if isinstance(content, dict):
+        if "protocol" in content:
+            yield Score.from_json(json.dumps(content))
+        else:
+            for value in content.values():
+                yield from _walk(value)
+
+
 def compare_runs(first: Path, second: Path) -> list[str]:
-    """Return lines that set every pair of scores with the same treatment side by side.
+    """Return lines that set scores of the same protocol side by side, with the paired difference's interval.
 
-    Raises UserError where the two have no scores of one kind, or protocols differ.
+    Equal treatments are paired first; what is left is paired across treatments, which are then named.
+    Raises UserError where the two have no protocol in common.
     """
-    rows, seen = [], False
-    for a in evaluations(first):
-        for b in evaluations(second):
-            if a["kind"] != b["kind"] or treatment(a) != treatment(b) or a.get("split") != b.get("split"):
-                continue
-            seen = True
-            rows += _pair(a, b)
-    if not seen:
+    left, right = scores_of(first), scores_of(second)
+    rows, apart = [], []
+    for metric in dict.fromkeys(score.protocol.metric for score in left):
+        a = [score for score in left if score.protocol.metric == metric]
+        b = [score for score in right if score.protocol.metric == metric]
+        pairs = _pairs(a, b)
+        rows += [_line(x, y) for x, y in pairs]
+        if not pairs and b:
+            fewest = min((differences(x.protocol, y.protocol) for x in a for y in b), key=len)
+            apart.append(f"{metric}: {'; '.join(fewest)}")
+    if not rows:
+        why = "; ".join(apart) or "they have no kind of score in common"
         raise UserError(
-            f"{first} and {second} have no scores of the same kind and treatment; evaluate both in the same way"
+            f"{first} and {second} have different protocols and cannot be compared: {why}. Evaluate both again with the "
+            "same evaluator, reference and number of samples"
         )
-    return [f"{'':<44}{first.name:>28}{second.name:>28}  second - first", *rows]
+    head = f"{'':<{WIDTH}}{first.name[-26:]:>28}{second.name[-26:]:>28}  second - first (95 % interval)"
+    return [head, *rows, *(f"not compared: {reason}" for reason in apart)]
 
 
-def treatment(scores: dict[str, Any]) -> dict[str, Any]:
-    """Return how the scored images were made."""
-    for key in SCORE_NAMES:
-        if key in scores:
-            return dict(scores[key]["treatment"])
-    return dict(scores["treatment"])
+def _pairs(a: list[Score], b: list[Score]) -> list[tuple[Score, Score]]:
+    fitting = [(x, y) for x in a for y in b if x.protocol == y.protocol]
+    same = [(x, y) for x, y in fitting if x.treatment == y.treatment]
+    used = [id(score) for pair in same for score in pair]
+    # Such as each run at the guidance that was chosen for it.
+    rest = [(x, y) for x, y in fitting if id(x) not in used and id(y) not in used]
+    return same + [(x, y) for x, y in rest if x.treatment.weights == y.treatment.weights]
 
 
-def _pair(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    guidance = treatment(a)["guidance_scale"]
-    how = treatment(a)["weights"] + (f", guidance {guidance:g}" if guidance is not None else "")
-    lines = []
-    for key, name in SCORE_NAMES.items():
-        if key in a and key in b:
-            require_same(Protocol(**a[key]["protocol"]), Protocol(**b[key]["protocol"]))
-            lines.append(_line(f"{name} ({how})", a[key]["value"], b[key]["value"]))
-    for name in PLAIN_NAMES:
-        if name in a and name in b:
-            lines.append(_line(f"{name} ({how})", a[name], b[name]))
-    return lines
+def _line(a: Score, b: Score) -> str:
+    how = str(a.treatment) if a.treatment == b.treatment else f"{a.treatment} | {b.treatment}"
+    difference = b.minus(a)
+    bounds = difference.interval
+    interval = f" ({bounds.low:+.4f} to {bounds.high:+.4f})" if bounds else ""
+    name = f"{a.protocol.metric} ({how})"
+    return f"{name:<{WIDTH}}{_cell(a):>28}{_cell(b):>28}  {difference.value:+.4f}{interval}"
 
 
-def _line(name: str, a: float, b: float) -> str:
-    return f"{name:<44}{a:>28.4f}{b:>28.4f}  {b - a:+.4f}"
+def _cell(score: Score) -> str:
+    if score.low is None or score.high is None:
+        return f"{score.value:.4f}"
+    return f"{score.value:.4f} ± {(score.high - score.low) / 2:.4f}"

@@ -1,7 +1,9 @@
 """How large the demo is; apart from the demo, so that a finished one is found without importing torch."""
 
+import hashlib
 import json
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from vistok.config import fingerprint
@@ -26,18 +28,25 @@ class DemoSize:
 SIZES = {
     "tiny": DemoSize(("debug_vq", "debug_crt", "debug_ar"), (0,), 500, (1.0, 1.5), 100, ("ema", "raw")),
     "short": DemoSize(
-        ("fashion_short_vq", "fashion_short_crt", "fashion_short_ar"), (0,), 10_000, (1.0, 1.5, 2.0), 1_000
+        ("fashion_short_vq", "fashion_short_crt", "fashion_short_ar"), (0,), 10_000, (1.0, 1.5, 2.0, 3.0, 4.0), 1_000
     ),
     "full": DemoSize(
-        ("fashion_vq", "fashion_crt", "fashion_ar"), (0, 1, 2), 10_000, (1.0, 1.25, 1.5, 2.0), 2_000, ("ema", "raw")
+        ("fashion_vq", "fashion_crt", "fashion_ar"),
+        (0, 1, 2),
+        10_000,
+        (1.0, 1.25, 1.5, 2.0, 3.0, 4.0),
+        2_000,
+        ("ema", "raw"),
     ),
 }
 
 
 def identity(size: str) -> str:
-    """Return what decides a demo's result."""
+    """Return what decides a demo's result: recipes, size, shipped networks."""
     demo = SIZES[size]
-    return "-".join([*(fingerprint(find_recipe(name)) for name in demo.recipes), repr(demo)])
+    shipped = sorted((file.name, file.read_bytes()) for file in (files("vistok") / "weights").iterdir())
+    networks = hashlib.sha256(b"".join(name.encode() + content for name, content in shipped)).hexdigest()[:10]
+    return "-".join([*(fingerprint(find_recipe(name)) for name in demo.recipes), networks, repr(demo)])
 
 
 def demo_page(size: str, runs: Path) -> Path:

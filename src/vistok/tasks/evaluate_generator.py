@@ -1,15 +1,14 @@
-"""Score a generator: Fréchet distance of samples, precision and recall, likelihood, memorisation."""
+"""Score a generator: Fréchet distance of samples, precision and recall, memorisation."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from vistok.config import fingerprint
 from vistok.data.config import DataConfig
 from vistok.data.loader import eval_images
 from vistok.data.open import open_split
@@ -17,25 +16,36 @@ from vistok.data.sources import ImageSource
 from vistok.data.transforms import to_uint8
 from vistok.engine.files import write_json
 from vistok.engine.log import Progress
-from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import SamplingConfig
 from vistok.metrics.features import FeatureExtractor
+from vistok.metrics.interval import Replicates, frechet_replicates
 from vistok.metrics.memorization import memorization
+from vistok.metrics.moments import Moments
 from vistok.metrics.precision_recall import precision_recall
-from vistok.metrics.protocol import Treatment
+from vistok.metrics.protocol import Protocol, Score, Treatment
+from vistok.rng import derive_seed, stable_choice
 from vistok.tasks.cache_tokens import data_of
-from vistok.tasks.evaluate_tokenizer import frechet_score, score_key
-from vistok.tasks.evaluators import evaluation_file, reference_set, require_unseen
+from vistok.tasks.evaluators import (
+    SCHEMA,
+    ReferenceSet,
+    evaluation_file,
+    finished_evaluation,
+    frechet_score,
+    reference_set,
+    require_unseen,
+    score_key,
+)
 from vistok.tasks.load import load_generator, load_tokenizer_of
 from vistok.tasks.perceptual import perceptual_digest
 from vistok.tasks.sample import balanced_labels, sample_batches
 from vistok.tokenizer.interface import Tokenizer
 
-SCHEMA = 1
-PRECISION_RECALL_SAMPLES = 5_000
+PRECISION_RECALL_IMAGES = 5_000
+NEIGHBOURS = 3
 MEMORIZATION_SAMPLES = 1_000
+MEMORIZATION_TRAIN = 50_000
 BALANCED = "balanced: image i has class i mod the number of classes"
 
 
@@ -46,6 +56,11 @@ class Stage2:
     generator: AutoregressiveGenerator
     tokenizer: Tokenizer
     data: DataConfig
+
+    @property
+    def digests(self) -> list[str]:
+        """What both networks' outputs depend on."""
+        return [self.generator.info["digest"], self.tokenizer.info["digest"]]
 
 
 def load_stage2(run: Path, weights: str = "ema", tokenizer: str | None = None, root: str | None = None) -> Stage2:
@@ -71,46 +86,47 @@ def evaluate_generator(
 ) -> dict[str, Any]:
     """Score samples against a split and return the scores; done before, it only reads them.
 
-    The features are kept beside the scores (.npy), for paired differences of two runs. `second` adds a
-    distance in another network's features.
+    `second` adds a distance in another network's features.
     """
     extractors = [extractor] if second is None else [extractor, second]
-    digests = "-".join(found.digest for found in extractors)
-    key = fingerprint(sampling, extractor=digests, n=str(num_samples), split=split, weights=weights)
-    file = evaluation_file(run, f"generator-{key}")
-    done = RunDir(run).read(str(file.relative_to(run)))
+    stage2 = load_stage2(run, weights, tokenizer, root)
+    source, train = open_split(stage2.data, split), open_split(stage2.data, "train")
+    file = evaluation_file(
+        run,
+        f"generator-{split}-{weights}",
+        models=stage2.digests,
+        images=[source.digest, train.digest],
+        extractors=[found.digest for found in extractors],
+        sampling=sampling.model_dump(),
+        num_samples=num_samples,
+    )
+    done = finished_evaluation(file)
     if done is not None:
         return done
-    stage2 = load_stage2(run, weights, tokenizer, root)
     for found in extractors:
         require_unseen(found, perceptual_digest(stage2.tokenizer.info))
-    source = open_split(stage2.data, split)
+    started = time.monotonic()
     name = f"samples, guidance {sampling.guidance_scale:g} ({weights})"
     features, images = _draw(stage2, sampling, num_samples, extractors, progress, name)
     treatment = treatment_of(sampling, weights)
-    distances = {}
-    for found, drawn, suffix in zip(extractors, features, ("", "_second"), strict=False):
-        reference = reference_set(found, source, stage2.data, split)
-        score = frechet_score("g", drawn.numpy(), reference, found, treatment, BALANCED)
-        distances[score_key("g", found) + suffix] = score.model_dump()
-    real = torch.from_numpy(reference_set(extractor, source, stage2.data, split).features)
-    limit = PRECISION_RECALL_SAMPLES
-    precision, recall = precision_recall(real[:limit], features[0][:limit])
-    scores = {
+    references = [reference_set(found, source, stage2.data, split) for found in extractors]
+    scores: dict[str, Any] = {
         "schema_version": SCHEMA,
         "kind": "generator",
         "run": run.name,
-        "generator_digest": stage2.generator.info["digest"],
-        "tokenizer_digest": stage2.tokenizer.info["digest"],
-        **distances,
-        "precision": precision,
-        "recall": recall,
-        "precision_recall_samples": min(PRECISION_RECALL_SAMPLES, num_samples),
-        "memorization": memorization_of(images, stage2.data, source, open_split(stage2.data, "train")),
-        "features": f"{file.stem}.npy",
+        "generator_digest": stage2.digests[0],
+        "tokenizer_digest": stage2.digests[1],
+        "split": split,
+        "num_images": num_samples,
+        "treatment": treatment.model_dump(),
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    np.save(file.with_suffix(".npy"), features[0].numpy())
+    for found, drawn, reference, suffix in zip(extractors, features, references, ("", "_second"), strict=False):
+        distance = frechet_replicates(drawn.numpy(), Moments.of(reference.features))
+        score = frechet_score("g", distance, num_samples, reference, found, treatment, BALANCED)
+        scores[score_key("g", found) + suffix] = score.model_dump(mode="json")
+    scores |= _precision_recall(features[0], references[0], extractor, treatment)
+    scores["memorization"] = _memorization(images, stage2.data, source, train, progress)
+    scores["seconds"] = round(time.monotonic() - started, 1)
     write_json(file, scores)
     return scores
 
@@ -146,52 +162,112 @@ def choose_guidance(
     progress: Progress,
     scales: Sequence[float],
     num_samples: int,
-    seed: int = 0,
+    sampling: SamplingConfig | None = None,
+    weights: str = "ema",
     tokenizer: str | None = None,
     root: str | None = None,
 ) -> dict[str, Any]:
     """Return the guidance scale of least distance to `val`, images held out of train: never the test set.
 
-    The samples' noise is of another seed than the scores'.
+    All else of `sampling` is as it will be in scoring, but for the noise, which is of a seed of its own.
     """
-    file = evaluation_file(run, f"guidance-{extractor.digest[:8]}-{num_samples}-{'-'.join(map(str, scales))}")
-    done = RunDir(run).read(str(file.relative_to(run)))
+    stage2 = load_stage2(run, weights, tokenizer, root)
+    source = open_split(stage2.data, "val")
+    sampling = sampling or SamplingConfig()
+    sampling = sampling.replace(seed=derive_seed(sampling.seed, "guidance search") % 2**31)
+    file = evaluation_file(
+        run,
+        f"guidance-{weights}",
+        models=stage2.digests,
+        images=source.digest,
+        extractor=extractor.digest,
+        sampling=sampling.model_dump(),
+        scales=list(scales),
+        num_samples=num_samples,
+    )
+    done = finished_evaluation(file)
     if done is not None:
         return done
-    stage2 = load_stage2(run, "ema", tokenizer, root)
-    reference = reference_set(extractor, open_split(stage2.data, "val"), stage2.data, "val")
+    started = time.monotonic()
+    reference = reference_set(extractor, source, stage2.data, "val")
     found = {}
     for scale in scales:
-        sampling = SamplingConfig(guidance_scale=scale, seed=seed + 1)
-        ((drawn,), _) = _draw(stage2, sampling, num_samples, [extractor], progress, f"choosing guidance: {scale:g}")
-        score = frechet_score("g", drawn.numpy(), reference, extractor, treatment_of(sampling, "ema"), BALANCED)
-        found[f"{scale:g}"] = score.model_dump()
+        tried = sampling.replace(guidance_scale=scale)
+        ((drawn,), _) = _draw(stage2, tried, num_samples, [extractor], progress, f"choosing guidance: {scale:g}")
+        distance = frechet_replicates(drawn.numpy(), Moments.of(reference.features))
+        treatment = treatment_of(tried, weights)
+        score = frechet_score("g", distance, num_samples, reference, extractor, treatment, BALANCED)
+        found[f"{scale:g}"] = score.model_dump(mode="json")
     best = min(scales, key=lambda scale: found[f"{scale:g}"]["value"])
-    result = {"schema_version": SCHEMA, "guidance_scale": best, "num_samples": num_samples, "scores": found}
+    result = {
+        "schema_version": SCHEMA,
+        "kind": "guidance",
+        "guidance_scale": best,
+        "at_the_edge": best == max(scales),
+        "num_samples": num_samples,
+        "scores": found,
+        "seconds": round(time.monotonic() - started, 1),
+    }
     write_json(file, result)
     return result
 
 
-def memorization_of(samples: Tensor, data: DataConfig, unseen: ImageSource, train: ImageSource) -> dict[str, Any]:
+def _precision_recall(
+    fake: Tensor, reference: ReferenceSet, extractor: FeatureExtractor, treatment: Treatment
+) -> dict[str, Any]:
+    """Return both as scores, over as many random images of each kind as there are, up to 5,000."""
+    chosen = stable_choice(0, "precision recall", len(reference.features), PRECISION_RECALL_IMAGES)
+    real, fake = torch.from_numpy(reference.features[chosen]), fake[:PRECISION_RECALL_IMAGES]
+    if min(len(real), len(fake)) <= NEIGHBOURS:
+        return {}
+    found = precision_recall(real, fake, NEIGHBOURS)
+    return {
+        name: Score.of(
+            Replicates(value),
+            Protocol(
+                metric=name,
+                extractor=extractor.name,
+                extractor_digest=extractor.digest,
+                reference=reference.name,
+                reference_digest=reference.digest,
+                num_reference=len(real),
+                num_samples=len(fake),
+                resize=extractor.resize,
+                labels=BALANCED,
+                estimator=f"{NEIGHBOURS} nearest neighbours (arXiv 1904.06991)",
+            ),
+            treatment,
+        ).model_dump(mode="json")
+        for name, value in zip(("precision", "recall"), found, strict=True)
+    }
+
+
+def _memorization(
+    samples: Tensor, data: DataConfig, unseen: ImageSource, train: ImageSource, progress: Progress
+) -> dict[str, Any]:
     """Compare samples' nearest training images with those of unseen images (pixels, RMS on 0...1)."""
-    limit = MEMORIZATION_SAMPLES
-    result = memorization(_flat(samples[:limit]), _pixels(unseen, data, limit), _pixels(train, data, 50_000))
+    samples = samples[:MEMORIZATION_SAMPLES]
+    searched = stable_choice(0, "memorization train", len(train), MEMORIZATION_TRAIN)
+    compared = stable_choice(0, "memorization unseen", len(unseen), MEMORIZATION_SAMPLES)
+    others = [to_uint8(batch["images"]) for batch in eval_images(unseen.subset(compared, "compared"), data, 1000)]
+    with progress.task("nearest training images", len(searched)) as bar:
+
+        def pixels() -> Any:
+            for batch in eval_images(train.subset(searched, "searched"), data, 1000):
+                yield to_uint8(batch["images"])
+                bar.advance(len(batch["labels"]))
+
+        result = memorization(samples, torch.cat(others), pixels())
     closest = result.distance.argsort()[:10]
     return {
-        "num_samples": min(limit, len(samples)),
+        "num_samples": len(samples),
+        "num_unseen": len(compared),
+        "num_train": result.searched,
         "sample_median": result.sample_median,
         "real_median": result.real_median,
         "copy_share": result.copy_share,
         "closest": [
-            {"sample": int(i), "train_image": int(result.nearest[i]), "distance": float(result.distance[i])}
+            {"sample": int(i), "train_image": int(searched[result.nearest[i]]), "distance": float(result.distance[i])}
             for i in closest
         ],
     }
-
-
-def _pixels(source: ImageSource, data: DataConfig, limit: int) -> Tensor:
-    return torch.cat([_flat(to_uint8(batch["images"])) for batch in eval_images(source, data, 1000, limit=limit)])
-
-
-def _flat(images: Tensor) -> Tensor:
-    return images.flatten(1).float() / 255

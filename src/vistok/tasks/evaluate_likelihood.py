@@ -1,5 +1,7 @@
 """Score a generator's likelihood of held-out tokens: by position, and the gap to its training images."""
 
+import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,47 +10,79 @@ import torch
 from vistok.data.token_cache import TokenCache
 from vistok.engine.files import write_json
 from vistok.engine.log import Progress
-from vistok.engine.run_dir import RunDir
-from vistok.metrics.likelihood import Likelihood
-from vistok.tasks.evaluators import evaluation_file
+from vistok.metrics.interval import Replicates, mean_replicates
+from vistok.metrics.protocol import Protocol, Score, Treatment
+from vistok.tasks.cache_tokens import cache_folder
+from vistok.tasks.evaluators import SCHEMA, evaluation_file, finished_evaluation
 from vistok.tasks.load import load_generator
 from vistok.tasks.train_generator import validation_likelihood
 
-SCHEMA = 1
 IMAGES = 5_000
 
 
-def evaluate_likelihood(run: Path, train: TokenCache, validation: TokenCache, progress: Progress) -> dict[str, Any]:
+def evaluate_likelihood(run: Path, train: TokenCache, held_out: TokenCache, progress: Progress) -> dict[str, Any]:
     """Return nats per token, by position, and bits per image of both caches; done before, it only reads them.
 
-    Averaged and raw weights are both scored, on the first 5,000 images of each cache.
+    Averaged and raw weights are both scored, on the same 5,000 random images of a cache.
     """
-    file = evaluation_file(run, f"likelihood-{validation.manifest.split}")
-    done = RunDir(run).read(str(file.relative_to(run)))
+    ema, raw = load_generator(run, "ema"), load_generator(run, "raw")
+    for cache in (train, held_out):
+        cache.require(tokenizer_digest=ema.info["tokenizer"]["digest"])
+    split = held_out.manifest.split
+    models = [model.info["digest"] for model in (ema, raw)]
+    caches = [cache.identity() for cache in (train, held_out)]
+    file = evaluation_file(run, f"likelihood-{split}", models=models, caches=caches, images=IMAGES)
+    done = finished_evaluation(file)
     if done is not None:
         return done
-    device = torch.device("cpu")
-    result: dict[str, Any] = {"schema_version": SCHEMA, "kind": "likelihood", "split": validation.manifest.split}
+    started = time.monotonic()
+    result: dict[str, Any] = {"schema_version": SCHEMA, "kind": "likelihood", "run": run.name, "split": split}
     with progress.task("likelihood of held-out tokens", 3) as bar:
-        ema, raw = load_generator(run, "ema"), load_generator(run, "raw")
-        for cache in (train, validation):
-            if cache.manifest.tokenizer_digest != ema.info["tokenizer"]["digest"]:
-                cache.require(tokenizer_digest=ema.info["tokenizer"]["digest"])
-        result["ema"] = _plain(validation_likelihood(ema, validation, device, IMAGES))
-        bar.advance()
-        result["raw"] = _plain(validation_likelihood(raw, validation, device, IMAGES))
-        bar.advance()
-        result["train"] = _plain(validation_likelihood(ema, train, device, IMAGES))
-        bar.advance()
+        for name, model, cache, weights in (
+            ("ema", ema, held_out, "ema"),
+            ("raw", raw, held_out, "raw"),
+            ("train", ema, train, "ema"),
+        ):
+            result[name] = _scores(model, cache, weights)
+            bar.advance()
+    result["seconds"] = round(time.monotonic() - started, 1)
     write_json(file, result)
     return result
 
 
-def _plain(found: Likelihood) -> dict[str, Any]:
+def caches_of(run: Path, split: str, tokenizer: str | None = None) -> tuple[TokenCache, TokenCache] | None:
+    """Return a generator's caches of train and of a split, where its tokenizer's run keeps them; else None."""
+    place = Path(tokenizer or load_generator(run).info["tokenizer"]["path"])
+    if not place.is_dir():
+        return None
+    folders = [cache_folder(place, name) for name in ("train", split)]
+    if not all((folder / "manifest.json").is_file() for folder in folders):
+        return None
+    train, held_out = (TokenCache(folder) for folder in folders)
+    return train, held_out
+
+
+def _scores(model: Any, cache: TokenCache, weights: str) -> dict[str, Any]:
+    found = validation_likelihood(model, cache, torch.device("cpu"), IMAGES)
+    manifest, per_image = cache.manifest, mean_replicates(found.per_image)
+    bits = len(found.position_nats) / math.log(2)
+
+    def score(metric: str, scale: float) -> dict[str, Any]:
+        protocol = Protocol(
+            metric=metric,
+            reference=f"{manifest.dataset} {manifest.split}, {manifest.views[0]}",
+            reference_digest=manifest.data_digest,
+            num_reference=manifest.num_images,
+            num_samples=len(found.per_image),
+            rounding="none (tokens)",
+            labels="given",
+            estimator="mean over images, evaluation mode",
+        )
+        values = Replicates(per_image.value * scale, tuple(value * scale for value in per_image.left_out))
+        return Score.of(values, protocol, Treatment(weights=weights)).model_dump(mode="json")  # type: ignore[arg-type]
+
     return {
-        "nats_per_token": found.nats_per_token,
-        "standard_error": found.standard_error,
-        "bits_per_image": found.bits_per_image,
+        "nats_per_token": score("nats per token", 1.0),
+        "bits_per_image": score("bits per image", bits),
         "position_nats": found.position_nats.tolist(),
-        "num_images": found.num_images,
     }

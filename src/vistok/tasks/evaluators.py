@@ -1,8 +1,11 @@
-"""Which network scores which images; reference features, computed once per process."""
+"""Which network scores which images; reference features, computed once per process; where scores are kept."""
 
 import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,27 +14,40 @@ from vistok.data.config import DataConfig
 from vistok.data.loader import eval_images
 from vistok.data.sources import ImageSource
 from vistok.data.transforms import to_uint8
+from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.metrics.features import ClassifierFeatures, FeatureExtractor, InceptionFeatures, find_inception
+from vistok.metrics.interval import Replicates
+from vistok.metrics.protocol import FRECHET, Protocol, Score, Treatment
 from vistok.tasks.load import weights_file
 from vistok.tasks.perceptual import load_classifier_file, shipped_classifier
 
 BATCH = 500
+# Of all evaluation files: a change of what is measured, or how, makes them anew.
+SCHEMA = 2
 
 
-def choose_evaluator(data: DataConfig, evaluator: str | None = None, inception: str | None = None) -> FeatureExtractor:
+def choose_evaluator(
+    data: DataConfig,
+    evaluator: str | None = None,
+    inception: str | None = None,
+    class_names: Sequence[str] | None = None,
+) -> FeatureExtractor:
     """Return the network that scores images of this data set.
 
     Fashion-MNIST: the shipped classifier ("2" for the one of another seed). Others: `evaluator`, a
     classifier run or its exported file, else Inception where its weights are. Raises UserError where
-    there is none, and says how to make one.
+    there is none (and says how to make one), or where a classifier knows other classes.
     """
-    if data.dataset == "fashion_mnist" and evaluator in (None, "1", "2"):
+    if evaluator is not None and inception is not None:
+        raise UserError("give --evaluator or --inception, not both: a score has one network")
+    if data.dataset == "fashion_mnist" and evaluator in (None, "1", "2") and inception is None:
         name = "fashion_evaluator" if evaluator != "2" else "fashion_evaluator_2"
         model, header = shipped_classifier(name)
         return ClassifierFeatures(model, name, str(header["digest"]))
     if evaluator is not None:
         model, header = load_classifier_file(weights_file(evaluator))
+        _require_same_classes(evaluator, header, data, class_names)
         return ClassifierFeatures(model, str(header["recipe"]), str(header["digest"]))
     file = find_inception(inception)
     if file is not None:
@@ -41,6 +57,21 @@ def choose_evaluator(data: DataConfig, evaluator: str | None = None, inception: 
         "with --inception FILE, or train a classifier on your classes and name it: "
         "vistok train classifier images64_evaluator --data FOLDER, then --evaluator RUN"
     )
+
+
+def _require_same_classes(
+    evaluator: str, header: dict[str, Any], data: DataConfig, class_names: Sequence[str] | None
+) -> None:
+    if header["dataset"] != data.dataset:
+        raise UserError(
+            f"evaluator {evaluator} was trained on {header['dataset']}, these images are of {data.dataset}: its features "
+            "mean nothing here. Train one on these classes, or use --inception"
+        )
+    if class_names is not None and list(header["class_names"]) != list(class_names):
+        raise UserError(
+            f"evaluator {evaluator} knows the classes {', '.join(header['class_names'])}; these images have "
+            f"{', '.join(class_names)}. Train one on these classes, or use --inception"
+        )
 
 
 def require_unseen(extractor: FeatureExtractor, perceptual_digest: str | None) -> None:
@@ -74,11 +105,47 @@ def reference_set(extractor: FeatureExtractor, source: ImageSource, data: DataCo
             images = to_uint8(batch["images"])
             digest.update(images.numpy().tobytes())
             features.append(extractor(images))
-        label = f"{data.dataset} {name}, {len(source)} images"
-        _references[key] = ReferenceSet(label, digest.hexdigest(), torch.cat(features).numpy())
+        _references[key] = ReferenceSet(f"{data.dataset} {name}", digest.hexdigest(), torch.cat(features).numpy())
     return _references[key]
 
 
-def evaluation_file(run: Path, name: str) -> Path:
-    """Return where a run keeps an evaluation."""
-    return run / "evaluations" / f"{name}.json"
+def frechet_score(
+    prefix: str,
+    found: Replicates,
+    num_samples: int,
+    reference: ReferenceSet,
+    extractor: FeatureExtractor,
+    treatment: Treatment,
+    labels: str = "not used",
+    estimator: str = FRECHET,
+) -> Score:
+    """Return a Fréchet distance as a score."""
+    protocol = Protocol(
+        metric=prefix + extractor.distance_name,
+        extractor=extractor.name,
+        extractor_digest=extractor.digest,
+        reference=reference.name,
+        reference_digest=reference.digest,
+        num_reference=len(reference.features),
+        num_samples=num_samples,
+        resize=extractor.resize,
+        labels=labels,
+        estimator=estimator,
+    )
+    return Score.of(found, protocol, treatment)
+
+
+def score_key(prefix: str, extractor: FeatureExtractor) -> str:
+    """Return "rfmd", "gfid" and so on."""
+    return (prefix + extractor.distance_name).lower()
+
+
+def evaluation_file(run: Path, name: str, **parts: Any) -> Path:
+    """Return where a run keeps an evaluation; `parts` are all that its numbers depend on, digests above all."""
+    payload = json.dumps({"schema": SCHEMA, **parts}, sort_keys=True)
+    return run / "evaluations" / f"{name}-{hashlib.sha256(payload.encode()).hexdigest()[:10]}.json"
+
+
+def finished_evaluation(file: Path) -> dict[str, Any] | None:
+    """Return what an evaluation found earlier, or None."""
+    return RunDir(file.parent.parent).read(f"evaluations/{file.name}")

@@ -18,9 +18,12 @@ _GENERATOR_EXAMPLE = {
 def score_line(name: str, score: dict[str, Any]) -> str:
     """Return a score with its interval and protocol."""
     p = score["protocol"]
+    bounds = "too few images for an interval"
+    if score["low"] is not None:
+        bounds = f"without bias {score['corrected']:.3f}, 95 % {score['low']:.3f}...{score['high']:.3f}"
     return (
-        f"{name} {score['value']:.3f}  (without bias {score['corrected']:.3f}, 95 % {score['low']:.3f}...{score['high']:.3f}; "
-        f"{p['num_samples']} images against {p['reference']}; features of {p['extractor']})"
+        f"{name} {score['value']:.3f}  ({bounds}; {p['num_samples']} images against {p['num_reference']} of "
+        f"{p['reference']}; features of {p['extractor']})"
     )
 
 
@@ -29,9 +32,9 @@ def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
     codes = scores["codebook"]
     lines = [
         f"{scores['run']}: {scores['num_images']} images of {scores['split']}, {scores['treatment']['weights']} weights",
-        f"PSNR {scores['psnr']:.2f} dB, SSIM {scores['ssim']:.4f}",
+        f"PSNR {scores['psnr']['value']:.2f} dB, SSIM {scores['ssim']['value']:.4f}",
         f"codebook usage {100 * codes['usage']:.1f} %, entropy {codes['entropy']:.2f} bits per token, "
-        f"by position {scores['position_entropy_mean']:.2f} bits, skewness {codes['skewness']:.3f}",
+        f"by position {scores['position_entropy']['value']:.2f} bits, skewness {codes['skewness']:.3f}",
     ]
     lines += [
         score_line({"rfmd": "rFMD", "rfid": "rFID"}[key], scores[key]) for key in ("rfmd", "rfid") if key in scores
@@ -41,15 +44,34 @@ def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
 
 def generator_lines(scores: dict[str, Any]) -> list[str]:
     """Return what vistok evaluate generator prints."""
+    from vistok.metrics.protocol import Treatment  # which loads scipy: listing recipes should not
+
     key = "gfmd" if "gfmd" in scores else "gfid"
-    treatment, memory = scores[key]["treatment"], scores["memorization"]
-    return [
-        f"{scores['run']}: guidance {treatment['guidance_scale']:g}, {treatment['weights']} weights, seed {treatment['seed']}",
-        score_line({"gfmd": "gFMD", "gfid": "gFID"}[key], scores[key]),
-        f"precision {scores['precision']:.3f}, recall {scores['recall']:.3f} ({scores['precision_recall_samples']} images each)",
-        f"copies: {100 * memory['copy_share']:.1f} % of samples lie nearer to a training image than 99 % of unseen "
-        f"images do (1 % is what unseen images give)",
-    ]
+    treatment, memory = Treatment.from_json(json.dumps(scores["treatment"])), scores["memorization"]
+    lines = [f"{scores['run']}: {treatment}", score_line({"gfmd": "gFMD", "gfid": "gFID"}[key], scores[key])]
+    if "precision" in scores:
+        p = scores["precision"]["protocol"]
+        lines.append(
+            f"precision {scores['precision']['value']:.3f}, recall {scores['recall']['value']:.3f} "
+            f"({p['num_samples']} samples, {p['num_reference']} images)"
+        )
+    lines.append(
+        f"copies: {100 * memory['copy_share']:.1f} % of {memory['num_samples']} samples lie nearer to one of "
+        f"{memory['num_train']} training images than 99 % of {memory['num_unseen']} unseen images do (1 % is what unseen "
+        "images give)"
+    )
+    if "likelihood" in scores:
+        lines.append(_likelihood_line(scores["likelihood"]))
+    return lines
+
+
+def _likelihood_line(found: dict[str, Any]) -> str:
+    nats, bits, train = found["ema"]["nats_per_token"], found["ema"]["bits_per_image"], found["train"]["nats_per_token"]
+    return (
+        f"likelihood of {nats['protocol']['num_samples']} images of {found['split']}: {nats['value']:.3f} nats per token, "
+        f"{bits['value']:.1f} bits per image (raw weights {found['raw']['nats_per_token']['value']:.3f} nats, "
+        f"training images {train['value']:.3f} nats)"
+    )
 
 
 def recipe_list() -> list[str]:

@@ -21,7 +21,7 @@ from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import SamplingConfig
 from vistok.metrics.likelihood import Likelihood, likelihood
 from vistok.nn.flops import count_params
-from vistok.rng import seeded_init
+from vistok.rng import seeded_init, stable_choice
 from vistok.tasks.cache_tokens import data_of
 from vistok.tasks.config import GeneratorRun
 from vistok.tasks.load import load_tokenizer
@@ -148,15 +148,17 @@ def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tok
 def validation_likelihood(
     model: torch.nn.Module, cache: TokenCache, device: torch.device, limit: int | None = None
 ) -> Likelihood:
-    """Return the likelihood of a cache's first images (their first view), in evaluation mode."""
+    """Return the likelihood of a cache's images (their first view), or of `limit` random ones of them.
+
+    In evaluation mode. The same images are drawn every time; the first ones may be of one class.
+    """
     assert isinstance(model, AutoregressiveGenerator)
     training = model.training
     model.eval()
-    count = min(limit or cache.num_images, cache.num_images)
+    chosen = stable_choice(0, "likelihood", cache.num_images, limit or cache.num_images)
     nats = []
-    for start in range(0, count, EVAL_BATCH):
-        rows = np.arange(start, min(start + EVAL_BATCH, count)) * cache.num_views
-        batch = cache.batch(rows)
+    for start in range(0, len(chosen), EVAL_BATCH):
+        batch = cache.batch(chosen[start : start + EVAL_BATCH] * cache.num_views)
         nats.append(model.loss(batch["tokens"].to(device), batch["labels"].to(device)).cpu().numpy())
     model.train(training)
     return likelihood(np.concatenate(nats))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from vistok.engine.run_dir import RunDir
 from vistok.engine.schedule import make_schedule
 from vistok.errors import UserError
 from vistok.nn.flops import count_params
-from vistok.rng import seeded_init
+from vistok.rng import seeded_init, stable_choice
 from vistok.tasks.config import TokenizerRun
 from vistok.tasks.perceptual import build_perceptual
 from vistok.tasks.pictures import display_scale, save_png, sheet
@@ -214,12 +215,15 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
         networks = build_networks(config, device)
         scale = Scale(config.batch_size, len(source), planned.num_tokens, planned.flops_per_step, planned.total_steps)
         ema = EMA(networks.tokenizer, config.ema_decay)
-        validation = open_split(config.data, "val")
+        held_out = open_split(config.data, "val")
+        chosen = stable_choice(0, "validation", len(held_out), EVAL_IMAGES)
+        validation = held_out.subset(chosen, f"{EVAL_IMAGES} random images")
+        shown = held_out.subset(chosen[_spread(len(chosen))], "shown")
 
         def evaluate(step: int) -> dict[str, float]:
             values = reconstruction_quality(ema.module, validation, config, device)
             raw = reconstruction_quality(networks.tokenizer, validation, config, device)
-            save_reconstructions(ema.module, validation, config, device, run_dir, step)
+            save_reconstructions(ema.module, shown, config, device, run_dir, step)
             return values | {f"{name}_raw": value for name, value in raw.items()}
 
         return Training(
@@ -251,17 +255,22 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     return Job(config, planned, run_dir, facts, build, metadata)
 
 
+def _spread(count: int) -> np.ndarray:
+    """Return numbers of images that are spread over a set, which may be sorted by class."""
+    return np.linspace(0, count - 1, min(SHEET_IMAGES, count)).round().astype(np.int64)
+
+
 @torch.inference_mode()
 def reconstruction_quality(
     model: nn.Module, source: ImageSource, config: TokenizerRun, device: torch.device
 ) -> dict[str, float]:
-    """Return PSNR (uint8, per image, mean) and codebook usage over the first images of a split."""
+    """Return PSNR (uint8, per image, mean) and codebook usage over images."""
     assert isinstance(model, ConvTokenizer)
     training = model.training
     model.eval()
     psnr: list[Tensor] = []
     used = torch.zeros(model.codebook_size, dtype=torch.bool, device=device)
-    for batch in eval_images(source, config.data, EVAL_BATCH, limit=EVAL_IMAGES):
+    for batch in eval_images(source, config.data, EVAL_BATCH):
         images = batch["images"].to(device)
         output = model(images)
         used[output.quantized.indices.flatten()] = True
@@ -276,7 +285,7 @@ def save_reconstructions(
     model: nn.Module, source: ImageSource, config: TokenizerRun, device: torch.device, run_dir: RunDir, step: int
 ) -> None:
     """Write a sheet: images above their reconstructions."""
-    batch = next(eval_images(source, config.data, SHEET_IMAGES, limit=SHEET_IMAGES))
+    batch = next(eval_images(source, config.data, SHEET_IMAGES))
     images = batch["images"].to(device)
     pair = torch.cat([to_uint8(images), to_uint8(model(images).reconstruction)]).cpu()
     scale = display_scale(config.data.image_size)
