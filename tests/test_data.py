@@ -13,7 +13,8 @@ from vistok.data.loader import eval_images, train_images, train_tokens
 from vistok.data.open import open_split
 from vistok.data.sampler import ShuffledStream
 from vistok.data.sources import load_folder, read_image
-from vistok.data.token_cache import TokenCache, TokenCacheWriter, TokenManifest, token_dtype
+from vistok.data.token_cache import TokenCache, TokenManifest, token_dtype
+from vistok.data.token_writer import TokenCacheWriter
 from vistok.data.transforms import prepare, to_float, to_uint8
 from vistok.errors import UserError
 
@@ -237,11 +238,12 @@ def manifest(**changes):
 
 
 def write_cache(folder, tokens, stop_after=None, **changes):
-    writer = TokenCacheWriter(folder, manifest(**changes), np.arange(7) % 2)
-    for start in range(writer.rows_done, len(tokens), 3):
-        if stop_after is not None and start >= stop_after:
-            return None
-        writer.write(tokens[start : start + 3])
+    writer = TokenCacheWriter(folder, manifest(**changes), 3)
+    writer.prepare(np.arange(7) % 2)
+    for number in writer.missing():
+        if stop_after is not None and number * 3 >= stop_after:
+            return writer.close()
+        writer.write(number, tokens[number * 3 : number * 3 + 3], 0.5)
     return writer.finish()
 
 
@@ -264,11 +266,60 @@ def test_stopped_cache_goes_on_and_is_not_taken_for_whole(tmp_path):
     write_cache(tmp_path / "c", tokens, stop_after=3)
     with pytest.raises(UserError, match="no manifest"):
         TokenCache(tmp_path / "c")
-    writer = TokenCacheWriter(tmp_path / "c", manifest(), np.arange(7) % 2)
-    assert writer.rows_done == 3
-    assert torch.equal(write_cache(tmp_path / "c", tokens).batch(range(7))["tokens"], tokens)
+    writer = TokenCacheWriter(tmp_path / "c", manifest(), 3)
+    assert writer.missing() == [1, 2]
+    cache = write_cache(tmp_path / "c", tokens)
+    assert torch.equal(cache.batch(range(7))["tokens"], tokens) and cache.seconds == 1.5
+    assert sorted(file.name for file in (tmp_path / "c").iterdir()) == [
+        "labels.npy", "manifest.json", "tokens.npy", "written.json"
+    ]  # fmt: skip
     write_cache(tmp_path / "d", tokens, stop_after=3)
-    assert TokenCacheWriter(tmp_path / "d", manifest(tokenizer_digest="other"), np.arange(7) % 2).rows_done == 0
+    other = TokenCacheWriter(tmp_path / "d", manifest(tokenizer_digest="other"), 3)
+    other.prepare(np.arange(7) % 2)
+    assert other.missing() == [0, 1, 2]
+
+
+def test_pieces_may_come_in_any_order_and_damaged_ones_are_made_again(tmp_path):
+    tokens = torch.randint(70_000, (7, 6), generator=torch.Generator().manual_seed(0))
+    writer = TokenCacheWriter(tmp_path / "c", manifest(), 3)
+    writer.prepare(np.arange(7) % 2)
+    for number in (2, 0, 1):
+        writer.write(number, tokens[number * 3 : number * 3 + 3], 0.1)
+    piece = tmp_path / "c.partial" / "pieces" / "00000001.npy"
+    piece.write_bytes(piece.read_bytes()[:-5])
+    assert writer.missing() == [1]
+    with pytest.raises(ValueError, match="piece 1 has shape"):
+        writer.write(1, tokens[:2], 0.1)
+    writer.write(1, tokens[3:6], 0.1)
+    assert torch.equal(writer.finish().batch(range(7))["tokens"], tokens)
+
+
+def test_two_writers_of_one_cache(tmp_path):
+    first, second = (TokenCacheWriter(tmp_path / "c", manifest(), 3) for _ in range(2))
+    first.prepare(np.arange(7) % 2)
+    with pytest.raises(UserError, match="another process is writing it"):
+        second.prepare(np.arange(7) % 2)
+    first.close()
+    second.prepare(np.arange(7) % 2)
+
+
+@pytest.mark.parametrize("name", ["tokens.npy", "labels.npy"])
+def test_a_flipped_bit_in_a_cache_is_noticed(name, tmp_path):
+    cache = write_cache(tmp_path / "c", torch.zeros(7, 6, dtype=torch.int64))
+    assert cache.verify() is cache
+    file = tmp_path / "c" / name
+    data = bytearray(file.read_bytes())
+    data[-8] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=f"{name} is damaged"):
+        TokenCache(tmp_path / "c").verify()
+
+
+def test_labels_out_of_range_in_a_cache(tmp_path):
+    write_cache(tmp_path / "c", torch.zeros(7, 6, dtype=torch.int64))
+    np.save(tmp_path / "c" / "labels.npy", np.full(7, 2))
+    with pytest.raises(UserError, match=r"labels must lie in 0\.\.\.1, found 2\.\.\.2"):
+        TokenCache(tmp_path / "c")
 
 
 def test_cache_of_another_tokenizer_or_damaged_is_refused(tmp_path):

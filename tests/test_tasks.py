@@ -94,7 +94,7 @@ def test_cache_holds_what_encode_gives(toy_runs, fashion_root, quiet):
 
 def test_a_cache_stopped_after_its_last_batch_is_finished(toy_runs, tmp_path, quiet, monkeypatch):
     """400 images are no multiple of the batch: the last one is short."""
-    from vistok.data.token_cache import TokenCacheWriter
+    from vistok.data.token_writer import TokenCacheWriter
 
     def die(self):
         raise KeyboardInterrupt

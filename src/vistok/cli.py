@@ -1,6 +1,8 @@
 """The command line: verbs and options only; everything heavy is imported inside the verb that needs it."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -64,7 +66,6 @@ def train_generator(
     dry_run: DryRun = False,
 ) -> None:
     """Train a generator on a tokenizer's tokens (cached first, if they are not yet)."""
-    from vistok.engine.log import Progress
     from vistok.tasks.cache_tokens import cache_tokens
     from vistok.tasks.train_generator import dry_plan, prepare
 
@@ -72,8 +73,7 @@ def train_generator(
     if dry_run:
         _print(json.dumps(dry_plan(config, tokenizer, data), indent=2))
         return
-    progress = Progress()
-    with progress.live():
+    with _progress() as progress:
         train, validation = (cache_tokens(tokenizer, split, progress, root=data) for split in ("train", "val"))
     _train(lambda: prepare(config, train, validation, tokenizer, runs), False)
 
@@ -126,8 +126,7 @@ def sample(
     tokenizer: TokenizerPath = None,
 ) -> None:
     """Draw images from a generator."""
-    import torch
-
+    from vistok.engine.distributed import join_world
     from vistok.generator.config import SamplingConfig
     from vistok.tasks.load import load_generator, load_tokenizer_of
     from vistok.tasks.sample import parse_labels, sample_batches, write_samples
@@ -139,9 +138,12 @@ def sample(
     names = model.info["class_names"]
     labels = parse_labels(classes, names, count)
     with _progress() as progress:
-        images = torch.cat(list(sample_batches(model, load_tokenizer_of(model, tokenizer), labels, sampling, progress)))
+        world = join_world()
+        decoder = load_tokenizer_of(model, tokenizer)
+        images = world.join(list(sample_batches(model, decoder, labels, sampling, progress, world=world)))
     columns = min(count, len(names) if classes is None and len(names) > 1 else 10)
-    _print(f"{len(images)} images in {write_samples(images, labels, out, kind, columns)}")
+    if world.main:
+        _print(f"{len(images)} images in {write_samples(images, labels, out, kind, columns)}")
 
 
 @app.command()
@@ -321,7 +323,7 @@ def _extractor_of_tokenizer(run: Path, evaluator: str | None, inception: str | N
 def _progress() -> Any:
     from vistok.engine.log import Progress
 
-    return Progress().live()
+    return Progress(quiet=not _main_process()).live()
 
 
 def _checked(cls: Any, **values: Any) -> Any:
@@ -350,23 +352,45 @@ def _show(scores: dict[str, Any], as_json: bool, lines: Any) -> None:
 
 
 def _print(text: str) -> None:
-    typer.echo(text)
+    if _main_process():
+        typer.echo(text)
+
+
+def _main_process() -> bool:
+    """Whether this is the first of torchrun's processes, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def main() -> NoReturn:
-    """Run the command line; a UserError is printed as a sentence, with exit code 1."""
+    """Run the command line; what goes wrong is printed as a sentence, with exit code 1 (130 where stopped)."""
     from vistok.errors import Stopped
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    rank = os.environ.get("RANK", "0")
+    name = "vistok" if rank == "0" else f"vistok (process {rank})"
     try:
         app(standalone_mode=True)
     except UserError as error:
-        typer.echo(f"vistok: {error}", err=True)
+        typer.echo(f"{name}: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output is gone
+        sys.exit(1)
+    except OSError as error:
+        typer.echo(f"{name}: {error.filename or 'a file'}: {error.strerror or error}", err=True)
         sys.exit(1)
     except Stopped as stopped:
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        typer.echo(f"vistok: {stopped}. Repeat the command to go on: {command}", err=True)
+        typer.echo(f"{name}: {stopped}. Repeat the command to go on: {command}", err=True)
         sys.exit(130)
     sys.exit(0)
+
+
+def _stop(number: int, frame: object) -> None:
+    from vistok.errors import Stopped
+
+    raise Stopped("stopped")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ class UserError(Exception):
     """Bad input. Its message names the thing, what was found, what is allowed and what to do."""
 
 
-class Stopped(Exception):
-    """The run was asked to stop and has saved its state."""
+class Stopped(BaseException):
+    """The program was asked to stop. Like KeyboardInterrupt no Exception, so that nobody catches it by chance."""
 
 
 def nearest(name: str, allowed: list[str]) -> str:

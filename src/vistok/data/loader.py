@@ -1,5 +1,6 @@
 """Batches by position: the same batch at the same step, whatever the workers and wherever it starts."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -64,39 +65,63 @@ class _Tokens(Dataset[Batch]):
 
 
 def train_images(
-    source: ImageSource, config: DataConfig, seed: int, batch_size: int, steps: range, workers: int = 0
+    source: ImageSource,
+    config: DataConfig,
+    seed: int,
+    batch_size: int,
+    steps: range,
+    workers: int = 0,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """Yield one batch per step of `steps`: "images" (batch channels height width, [-1, 1]) and "labels"."""
-    return _load(_Images(source, config, seed, train=True), _Positions(batch_size, steps), workers)
+    """Yield one batch per step of `steps`: "images" (batch channels height width, [-1, 1]) and "labels".
+
+    part: (number, of how many): this process's images of every batch.
+    """
+    return _load(_Images(source, config, seed, train=True), _Positions(batch_size, steps, part=part), workers)
 
 
 def eval_images(
-    source: ImageSource, config: DataConfig, batch_size: int, workers: int = 0, limit: int | None = None
+    source: ImageSource,
+    config: DataConfig,
+    batch_size: int,
+    workers: int = 0,
+    limit: int | None = None,
+    batches: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
-    """Yield the images once, in order and centre-cropped; the last batch may be smaller."""
+    """Yield the images once, in order and centre-cropped; the last batch may be smaller.
+
+    `batches` picks batches by number, so that processes share the work and each batch stays the same.
+    """
     count = len(source) if limit is None else min(limit, len(source))
-    positions = _Positions(batch_size, range(-(-count // batch_size)), count)
-    return _load(_Images(source, config, 0, train=False), positions, workers)
+    chosen = range(-(-count // batch_size)) if batches is None else batches
+    return _load(_Images(source, config, 0, train=False), _Positions(batch_size, chosen, count), workers)
 
 
-def train_tokens(cache: TokenCache, seed: int, batch_size: int, steps: range, workers: int = 0) -> Iterator[Batch]:
-    """Yield one batch per step of `steps`: "tokens" (batch positions, int64) and "labels"."""
-    return _load(_Tokens(cache, seed), _Positions(batch_size, steps), workers)
+def train_tokens(
+    cache: TokenCache, seed: int, batch_size: int, steps: range, workers: int = 0, part: tuple[int, int] = (0, 1)
+) -> Iterator[Batch]:
+    """Yield one batch per step of `steps`: "tokens" (batch positions, int64) and "labels"; `part` as above."""
+    return _load(_Tokens(cache, seed), _Positions(batch_size, steps, part=part), workers)
 
 
 class _Positions(Sampler[list[int]]):
-    """The positions of each step's batch, made when they are asked for."""
+    """The positions of each step's batch, or one part of them, made when they are asked for."""
 
-    def __init__(self, batch_size: int, steps: range, count: int | None = None) -> None:
+    def __init__(
+        self, batch_size: int, steps: Sequence[int], count: int | None = None, part: tuple[int, int] = (0, 1)
+    ) -> None:
         self.batch_size, self.steps, self.count = batch_size, steps, count
+        number, parts = part
+        self.start, self.end = number * batch_size // parts, (number + 1) * batch_size // parts
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self.steps:
-            end = (step + 1) * self.batch_size
-            yield list(range(step * self.batch_size, end if self.count is None else min(end, self.count)))
+            first = step * self.batch_size
+            end = first + self.end
+            yield list(range(first + self.start, end if self.count is None else min(end, self.count)))
 
 
 def _load(dataset: Dataset[Batch], positions: _Positions, workers: int) -> Iterator[Batch]:
@@ -107,11 +132,18 @@ def _load(dataset: Dataset[Batch], positions: _Positions, workers: int) -> Itera
         collate_fn=_as_is,
         # An own generator: by default the loader draws from the global one, which dropout reads.
         generator=torch.Generator().manual_seed(0),
+        worker_init_fn=_leave_signals_to_the_parent,
     )
     for batch in loader:
         if isinstance(batch, str):
             raise UserError(batch)
         yield batch
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C goes to every process of the terminal; the parent finishes its step and stops the workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Errors(Dataset[Any]):

@@ -4,8 +4,10 @@ The JSON is written last and holds the file's SHA-256: a checkpoint without it, 
 it, does not count, and the one before is used.
 """
 
+import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from vistok.engine.files import sha256_of, write_atomic, write_json
+from vistok.files import sha256_of, write_atomic, write_json
 
 SCHEMA = 1
 
@@ -29,21 +31,34 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -
             _voucher(later).unlink(missing_ok=True)
             later.unlink()
     write_atomic(path, save(tensors, metadata={"state": json.dumps(plain)}))
-    write_json(_voucher(path), {"schema_version": SCHEMA, "step": step, "sha256": sha256_of(path)})
+    voucher = {"schema_version": SCHEMA, "step": step, "sha256": sha256_of(path), "architecture": architecture(state)}
+    write_json(_voucher(path), voucher)
     for old in sorted(folder.glob("step-*.safetensors"))[:-keep]:
         _voucher(old).unlink(missing_ok=True)
         old.unlink()
     return path
 
 
-def load_latest(folder: Path) -> tuple[tuple[int, dict[str, Any]] | None, list[str]]:
+def architecture(state: dict[str, Any]) -> str:
+    """Return a digest of the names, shapes and types of all weights in a state (optimizers' moments apart)."""
+    shapes = sorted(
+        f"{name} {tuple(tensor.shape)} {tensor.dtype}"
+        for name, tensor in _tensors_of(state, "")
+        if "/optimizer/" not in name
+    )
+    return hashlib.sha256("\n".join(shapes).encode()).hexdigest()
+
+
+def load_latest(folder: Path, expected: str | None = None) -> tuple[tuple[int, dict[str, Any]] | None, list[str]]:
     """Return (step, state) of the newest sound checkpoint, or None, and warnings.
 
-    Damaged ones are passed over, each with a warning that says why.
+    Damaged ones, and those of another architecture than `expected`, are passed over, each with a warning
+    that says why.
     """
     warnings: list[str] = []
-    for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
-        problem = _problem(path)
+    names = {path.stem for path in folder.glob("step-*") if path.suffix in (".safetensors", ".json")}
+    for path in (folder / f"{name}.safetensors" for name in sorted(names, reverse=True)):
+        problem = _problem(path, expected)
         if problem:
             warnings.append(f"checkpoint {path.name} {problem} and is passed over")
             continue
@@ -56,17 +71,26 @@ def load_latest(folder: Path) -> tuple[tuple[int, dict[str, Any]] | None, list[s
     return None, warnings
 
 
-def _problem(path: Path) -> str | None:
+def _problem(path: Path, expected: str | None) -> str | None:
+    if not path.is_file():
+        return "is gone (only the JSON beside it is left)"
     try:
         voucher = json.loads(_voucher(path).read_text())
     except FileNotFoundError:
         return "was not finished"
     except (OSError, ValueError):
+        voucher = None
+    if not isinstance(voucher, dict):
         return "has an unreadable JSON beside it"
     if voucher.get("schema_version") != SCHEMA:
         return f"has schema version {voucher.get('schema_version')}, this vistok reads {SCHEMA}"
-    if voucher.get("sha256") != sha256_of(path):
-        return "is damaged (checksum differs)"
+    try:
+        if voucher.get("sha256") != sha256_of(path):
+            return "is damaged (checksum differs)"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if expected is not None and voucher.get("architecture") != expected:
+        return "is of another architecture"
     return None
 
 
@@ -78,6 +102,17 @@ def _step_of(path: Path) -> int:
     match = re.fullmatch(r"step-(\d+)", path.stem)
     assert match is not None
     return int(match[1])
+
+
+def _tensors_of(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _tensors_of(item, f"{name}/{key}")
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from _tensors_of(item, f"{name}/{i}")
 
 
 def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,32 +14,64 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from vistok.engine.files import write_atomic
+from vistok.files import disk_error, write_atomic
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Something in the rows that will spoil the run: a name, the value that shows it, and what to do."""
+
+    name: str
+    value: float
+    advice: str
 
 
 class MetricsLog:
-    """Appends rows; opened at a step, it first drops the rows of later steps (a resume writes them anew)."""
+    """Appends rows; opened at a step, it first drops the rows of later steps (a resume writes them anew).
 
-    def __init__(self, path: Path, step: int, tensorboard: bool = False) -> None:
-        self.path = path
+    `rows` are all of them so far. Processes other than the main one keep none and write nothing.
+    """
+
+    def __init__(self, path: Path, step: int, tensorboard: bool = False, active: bool = True) -> None:
+        self.path, self.active = path, active
+        self.rows: list[Row] = []
+        self._board = None
+        if not active:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows = [row for row in read_rows(path) if row["step"] <= step]
-        write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        self.rows = [row for row in read_rows(path) if row["step"] <= step]
+        write_atomic(path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
         self._file = open(path, "a", buffering=1)  # noqa: SIM115 (closed by close)
         self._board = _tensorboard(path.parent / "tensorboard", step) if tensorboard else None
 
     def write(self, kind: str, step: int, values: dict[str, float], **position: float) -> None:
         """Append one row: kind, step, position (images, flops, seconds) and values; missing stays missing."""
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
-        self._file.write(json.dumps({"kind": kind, "step": step, **position, **finite}) + "\n")
+        self._append({"kind": kind, "step": step, **position, **finite})
         if self._board is not None:
             for name, value in finite.items():
                 self._board.add_scalar(f"{kind}/{name}", value, step)
 
+    def write_alarm(self, step: int, alarm: Alarm) -> None:
+        """Append an alarm as a row."""
+        self._append({"kind": "alarm", "step": step, "alarm": alarm.name, "value": alarm.value, "advice": alarm.advice})
+
+    def _append(self, row: Row) -> None:
+        if not self.active:
+            return
+        self.rows.append(row)
+        try:
+            self._file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise disk_error(self.path, error) from None
+
     def sync(self) -> None:
         """Bring all rows to the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        if self.active:
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def __enter__(self) -> Self:
         return self
@@ -49,21 +82,24 @@ class MetricsLog:
     def close(self) -> None:
         """Sync and close."""
         self.sync()
-        self._file.close()
+        if self.active:
+            self._file.close()
         if self._board is not None:
             self._board.close()
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file; a last line that was cut is left out."""
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of a metrics file; lines that are cut or damaged are left out."""
     if not path.is_file():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
-            break
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int) and "kind" in row:
+            rows.append(row)
     return rows
 
 

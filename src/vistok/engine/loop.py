@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vistok.engine.checkpoint import load_latest, save_checkpoint, to_device
+from vistok.engine.checkpoint import architecture, load_latest, save_checkpoint, to_device
 from vistok.engine.config import ExecutionConfig
 from vistok.engine.device import autocast
+from vistok.engine.distributed import ALONE, World, sum_gradients
 from vistok.engine.ema import EMA
-from vistok.engine.log import MetricsLog, Progress
+from vistok.engine.log import Alarm, MetricsLog, Progress, Row
 from vistok.engine.optim import set_learning_rate
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss, only
 from vistok.engine.run_dir import RunDir
@@ -24,7 +25,11 @@ from vistok.units import total_flops
 
 @dataclass
 class Training:
-    """All that the loop needs to know of a run."""
+    """All that the loop needs to know of a run.
+
+    `batches` yields this process's part of every batch; `alarms` looks at the rows so far, of which the
+    last is new.
+    """
 
     name: str
     phases: Sequence[Phase]
@@ -39,6 +44,8 @@ class Training:
     precision: str
     device: torch.device
     execution: ExecutionConfig
+    world: World = ALONE
+    alarms: Callable[[Sequence[Row]], list[Alarm]] = lambda rows: []
 
 
 def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
@@ -59,11 +66,11 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
     with (
         StopRequest() as stop,
         # A run that starts anew writes its rows anew, that of step 0 too.
-        MetricsLog(run_dir.metrics, first or -1, run.execution.tensorboard) as log,
+        MetricsLog(run_dir.metrics, first or -1, run.execution.tensorboard, run.world.main) as log,
         progress.task(run.name, run.total_steps) as bar,
     ):
         bar.advance(first)
-        if first == 0:
+        if first == 0 and run.world.main:
             log.write("validation", 0, run.evaluate(0), **position(0))
         batches = run.batches(range(first, run.total_steps))
         for step in range(first, run.total_steps):
@@ -71,7 +78,7 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
             values: dict[str, Tensor] = {}
 
             # Micro-batches outside, phases inside: a phase reuses what an earlier one computed.
-            for number, micro in enumerate(_micro_batches(next(batches), run)):
+            for number, micro in _micro_batches(next(batches), run):
                 share = len(micro["labels"]) / run.batch_size
                 reseed_global(run.seed, "step", step, number)
                 for phase in phases:
@@ -82,7 +89,10 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
                     _accumulate(values, phase.name, loss, share)
 
             # All optimizers step at the end, so that every loss saw the same weights.
+            due = time.monotonic() - last_saved > 60 * run.execution.checkpoint_minutes
+            values, stopping, due = _exchange(values, stop.requested, due, run.world)
             for phase in phases:
+                sum_gradients(run.world, phase.modules)
                 values |= _clip(phase)
             _require_finite(values, step, run, run_dir)
             for phase in phases:
@@ -100,35 +110,39 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
                 row = {name: float(value) for name, value in values.items()}
                 row["lr"] = run.lr * run.phases[0].schedule(step)
                 log.write("train", done, row, **position(done))
+                _raise_alarms(run, log, done, progress)
                 note = f"loss {row[run.phases[0].name + '/loss']:.4f}"
             bar.advance(1, note)
-            if done % run.execution.evaluate_every == 0 or done == run.total_steps:
+            if (done % run.execution.evaluate_every == 0 or done == run.total_steps) and run.world.main:
                 log.write("validation", done, run.evaluate(done), **position(done))
-            due = time.monotonic() - last_saved > 60 * run.execution.checkpoint_minutes
-            if due or stop.requested or done == run.total_steps:
-                log.sync()
-                save_checkpoint(run_dir.checkpoints, done, _state(run, seconds()), run.execution.keep_checkpoints)
+                _raise_alarms(run, log, done, progress)
+            stopping = stopping or (stop.requested and run.world.size == 1)
+            if due or stopping or done == run.total_steps:
+                if run.world.main:
+                    log.sync()
+                    save_checkpoint(run_dir.checkpoints, done, _state(run, seconds()), run.execution.keep_checkpoints)
+                run.world.wait()
                 last_saved = time.monotonic()
-            if stop.requested and done < run.total_steps:
+            if stopping and done < run.total_steps:
                 raise Stopped(f"stopped after step {done} of {run.total_steps}, saved in {run_dir.path}")
     return seconds()
 
 
 def _resume(run: Training, run_dir: RunDir, progress: Progress) -> tuple[int, float]:
     """Load the newest sound checkpoint into the run; return (steps done, seconds spent)."""
-    found, warnings = load_latest(run_dir.checkpoints)
+    found, warnings = load_latest(run_dir.checkpoints, architecture(_state(run, 0.0)))
     for warning in warnings:
         progress.say(f"warning: {warning}")
+    step, state = found or (0, {})
+    first = run.world.agree(step)
+    if step != first:
+        raise UserError(
+            f"process {run.world.rank} finds a checkpoint of step {step} in {run_dir.checkpoints}, the first process one "
+            f"of step {first}: all processes must see the same run directory; put it on a shared disk"
+        )
     if found is None:
         return 0, 0.0
-    step, state = found
-    try:
-        _load_state(run, state)
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise UserError(
-            f"checkpoint of step {step} in {run_dir.checkpoints} does not fit this run ({str(error).splitlines()[0]}); "
-            "it was written by another version or architecture. Move the run directory away to start anew"
-        ) from None
+    _load_state(run, state)
     progress.say(f"{run.name}: going on from step {step} of {run.total_steps}")
     return step, float(state["seconds"])
 
@@ -157,10 +171,31 @@ def _load_state(run: Training, state: dict[str, Any]) -> None:
         ema.module.load_state_dict(state["emas"][name])
 
 
-def _micro_batches(batch: MicroBatch, run: Training) -> Iterator[MicroBatch]:
-    size = run.execution.micro_batch_size or run.batch_size
-    for start in range(0, run.batch_size, size):
-        yield {name: tensor[start : start + size].to(run.device, non_blocking=True) for name, tensor in batch.items()}
+def _micro_batches(batch: MicroBatch, run: Training) -> Iterator[tuple[int, MicroBatch]]:
+    """Yield this process's micro-batches, each with its number among those of all processes."""
+    mine = run.batch_size // run.world.size
+    size = run.execution.micro_batch_size or mine
+    first = run.world.rank * (mine // size)
+    for number, start in enumerate(range(0, mine, size)):
+        part = {name: t[start : start + size].to(run.device, non_blocking=True) for name, t in batch.items()}
+        yield first + number, part
+
+
+def _exchange(values: dict[str, Tensor], stop: bool, due: bool, world: World) -> tuple[dict[str, Tensor], bool, bool]:
+    """Sum the logged values over processes; stop where one was asked to, save when the main one is due."""
+    if world.size == 1:
+        return values, stop, due
+    own = torch.stack([value.float() for value in values.values()])
+    flags = torch.tensor([float(stop), float(due and world.main)], device=own.device)
+    total = world.sum(torch.cat([own, flags]))
+    return dict(zip(values, total, strict=False)), bool(total[-2] > 0), bool(total[-1] > 0)
+
+
+def _raise_alarms(run: Training, log: MetricsLog, step: int, progress: Progress) -> None:
+    """Write a row and a warning for what the newest row shows to have gone wrong."""
+    for alarm in run.alarms(log.rows):
+        log.write_alarm(step, alarm)
+        progress.say(f"warning: step {step}: {alarm.advice}")
 
 
 def _accumulate(values: dict[str, Tensor], phase: str, loss: PhaseLoss, share: float) -> None:

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from vistok.config import Config
-from vistok.engine.files import write_json
 from vistok.errors import UserError
+from vistok.files import write_json
 
 SCHEMA = 1
 
@@ -69,16 +69,18 @@ class RunDir:
             os.close(self._lock)
             self._lock = None
 
-    def start(self, config: Config, resolved: dict[str, Any]) -> list[str]:
+    def start(self, config: Config, resolved: dict[str, Any], processes: int = 1) -> list[str]:
         """Write config, resolved numbers and provenance; return warnings where a resume is elsewhere."""
-        now = provenance()
+        now = {**provenance(), "processes": processes}
         write_json(self.path / "config.json", {"schema_version": SCHEMA, **json.loads(config.to_json())})
         write_json(self.path / "resolved.json", {"schema_version": SCHEMA, **resolved})
         before = self.read("provenance.json")
         if before is None:
             write_json(self.path / "provenance.json", {"schema_version": SCHEMA, **now})
             return []
-        differing = [name for name in ("torch", "numpy", "cpu", "threads") if before.get(name) != now[name]]
+        differing = [
+            name for name in ("torch", "numpy", "cpu", "threads", "processes") if before.get(name) != now[name]
+        ]
         return [
             f"{name} was {before.get(name)!r} when the run began and is {now[name]!r} now: the result may differ in "
             "the last digits"

@@ -5,6 +5,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from vistok.errors import Stopped
+
 
 class StopRequest:
     """While open, `requested` tells whether a stop was asked for."""
@@ -22,7 +24,7 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise Stopped("stopped at once; what was done since the last checkpoint is done again")
         self.requested = True
 
     def __exit__(

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from vistok.engine.files import write_atomic
 from vistok.errors import UserError
+from vistok.files import write_atomic
 
 SCHEMA = 1
 

@@ -1,5 +1,7 @@
 """Encode a split of images once: images -> token cache."""
 
+import json
+import time
 from pathlib import Path
 
 import torch
@@ -8,7 +10,10 @@ from vistok.config import override
 from vistok.data.config import DataConfig
 from vistok.data.loader import eval_images
 from vistok.data.open import open_split
-from vistok.data.token_cache import TokenCache, TokenCacheWriter, TokenManifest
+from vistok.data.sources import ImageSource
+from vistok.data.token_cache import TokenCache, TokenManifest
+from vistok.data.token_writer import TokenCacheWriter
+from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.tasks.config import TokenizerRun
@@ -21,8 +26,6 @@ VIEWS = {"center": lambda images: images, "flip": lambda images: images.flip(-1)
 
 def data_of(tokenizer: ConvTokenizer, root: str | None = None) -> DataConfig:
     """Return the data a tokenizer was trained on, from its file; `root` where the images lie now."""
-    import json
-
     run = TokenizerRun.from_json(json.dumps(tokenizer.info["run_config"]))
     return override(run.data, [f"root={json.dumps(root)}"]) if root else run.data
 
@@ -73,15 +76,34 @@ def cache_tokens(
         cache = TokenCache(folder)
         cache.require(**{name: getattr(manifest, name) for name in TokenManifest.model_fields})
         return cache
-    writer = TokenCacheWriter(folder, manifest, source.labels)
-    done = (writer.rows_done or 0) // len(views)
-    with progress.task(f"tokens of {split}", len(source)) as bar:
-        bar.advance(done)
-        for number, batch in enumerate(eval_images(source, data, BATCH)):
-            if min((number + 1) * BATCH, len(source)) <= done:
-                continue
-            images = batch["images"].to(device or "cpu")
-            tokens = torch.stack([tokenizer.encode(VIEWS[view](images)) for view in views], dim=1)
-            writer.write(tokens.flatten(0, 1))
-            bar.advance(len(images))
-    return writer.finish()
+    return _write(TokenCacheWriter(folder, manifest, BATCH * len(views)), tokenizer, source, data, progress)
+
+
+def _write(
+    writer: TokenCacheWriter, tokenizer: ConvTokenizer, source: ImageSource, data: DataConfig, progress: Progress
+) -> TokenCache:
+    """Encode what is missing; several processes share the batches, which stay the same."""
+    world, views = join_world(), writer.manifest.views
+    device = next(tokenizer.parameters()).device
+    try:
+        if world.main:
+            writer.prepare(source.labels)
+        missing = world.agree(writer.missing() if world.main else None)
+        mine = missing[world.rank :: world.size]
+        with progress.task(f"tokens of {writer.manifest.split}", len(source)) as bar:
+            bar.advance(len(source) - min(BATCH * len(missing), len(source)))
+            started = time.monotonic()
+            for number, batch in zip(mine, eval_images(source, data, BATCH, batches=mine), strict=True):
+                images = batch["images"].to(device)
+                tokens = torch.stack([tokenizer.encode(VIEWS[view](images)) for view in views], dim=1)
+                now = time.monotonic()
+                writer.write(number, tokens.flatten(0, 1), now - started)
+                started = now
+                bar.advance(len(images) * world.size)
+        world.wait()
+        if world.main:
+            writer.finish()
+        world.wait()
+    finally:
+        writer.close()
+    return TokenCache(writer.folder)

@@ -12,9 +12,9 @@ from typing import Any
 from vistok.config import override
 from vistok.data.config import DataConfig
 from vistok.data.open import open_split
-from vistok.engine.files import write_atomic, write_json
 from vistok.engine.log import Progress, Task, read_rows
 from vistok.engine.run_dir import RunDir, provenance
+from vistok.files import write_atomic, write_json
 from vistok.generator.config import SamplingConfig
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.interval import Interval, frechet_replicates, t_interval

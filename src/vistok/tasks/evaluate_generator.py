@@ -14,9 +14,10 @@ from vistok.data.loader import eval_images
 from vistok.data.open import open_split
 from vistok.data.sources import ImageSource
 from vistok.data.transforms import to_uint8
-from vistok.engine.files import write_json
+from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.errors import UserError
+from vistok.files import write_json
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import SamplingConfig
 from vistok.metrics.features import FeatureExtractor
@@ -127,7 +128,8 @@ def evaluate_generator(
     scores |= _precision_recall(features[0], references[0], extractor, treatment)
     scores["memorization"] = _memorization(images, stage2.data, source, train, progress)
     scores["seconds"] = round(time.monotonic() - started, 1)
-    write_json(file, scores)
+    if join_world().main:
+        write_json(file, scores)
     return scores
 
 
@@ -139,16 +141,17 @@ def _draw(
     progress: Progress,
     name: str,
 ) -> tuple[list[Tensor], Tensor]:
-    """Draw samples; return their features by each extractor, and the first images."""
+    """Draw samples, shared among processes; return their features by each extractor, and the first images."""
     labels = balanced_labels(count, stage2.generator.num_classes)
     features: list[list[Tensor]] = [[] for _ in extractors]
     images: list[Tensor] = []
-    for batch in sample_batches(stage2.generator, stage2.tokenizer, labels, sampling, progress, name):
+    world = join_world()
+    for batch in sample_batches(stage2.generator, stage2.tokenizer, labels, sampling, progress, name, world=world):
         for extractor, kept in zip(extractors, features, strict=True):
             kept.append(extractor(batch))
         if sum(map(len, images)) < MEMORIZATION_SAMPLES:
             images.append(batch)
-    return [torch.cat(kept) for kept in features], torch.cat(images)
+    return [world.join(kept) for kept in features], world.join(images)[:MEMORIZATION_SAMPLES]
 
 
 def treatment_of(sampling: SamplingConfig, weights: str) -> Treatment:
@@ -208,7 +211,8 @@ def choose_guidance(
         "scores": found,
         "seconds": round(time.monotonic() - started, 1),
     }
-    write_json(file, result)
+    if join_world().main:
+        write_json(file, result)
     return result
 
 
@@ -246,7 +250,6 @@ def _memorization(
     samples: Tensor, data: DataConfig, unseen: ImageSource, train: ImageSource, progress: Progress
 ) -> dict[str, Any]:
     """Compare samples' nearest training images with those of unseen images (pixels, RMS on 0...1)."""
-    samples = samples[:MEMORIZATION_SAMPLES]
     searched = stable_choice(0, "memorization train", len(train), MEMORIZATION_TRAIN)
     compared = stable_choice(0, "memorization unseen", len(unseen), MEMORIZATION_SAMPLES)
     others = [to_uint8(batch["images"]) for batch in eval_images(unseen.subset(compared, "compared"), data, 1000)]

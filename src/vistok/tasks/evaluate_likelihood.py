@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from vistok.data.token_cache import TokenCache
-from vistok.engine.files import write_json
+from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
+from vistok.files import write_json
 from vistok.metrics.interval import Replicates, mean_replicates
 from vistok.metrics.protocol import Protocol, Score, Treatment
 from vistok.tasks.cache_tokens import cache_folder
@@ -46,7 +47,8 @@ def evaluate_likelihood(run: Path, train: TokenCache, held_out: TokenCache, prog
             result[name] = _scores(model, cache, weights)
             bar.advance()
     result["seconds"] = round(time.monotonic() - started, 1)
-    write_json(file, result)
+    if join_world().main:
+        write_json(file, result)
     return result
 
 

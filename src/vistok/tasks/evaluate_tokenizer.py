@@ -15,8 +15,9 @@ from vistok.data.loader import eval_images
 from vistok.data.open import open_split
 from vistok.data.sources import ImageSource
 from vistok.data.transforms import to_uint8
-from vistok.engine.files import write_json
+from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
+from vistok.files import write_json
 from vistok.metrics.codebook import CodebookStatistics, codebook_statistics
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.interval import Replicates, mean_replicates, paired_frechet_replicates
@@ -92,14 +93,14 @@ def evaluate_tokenizer(
         kept = frechet_score("r", distance, len(source), reference, found, treatment, estimator=PAIRED)
         scores[score_key("r", found) + suffix] = kept.model_dump(mode="json")
     scores["seconds"] = round(time.monotonic() - started, 1)
-    if run.is_dir():
+    if run.is_dir() and join_world().main:
         write_json(file, scores)
     return scores
 
 
 @dataclass
 class _Made:
-    """What one pass over the images gives; `features`: one array per extractor."""
+    """What one pass over the images gives, by all processes; `features`: one array per extractor."""
 
     psnr: np.ndarray
     ssim: np.ndarray
@@ -142,22 +143,24 @@ def _reconstruct(
 ) -> _Made:
     psnr, ssim, tokens = [], [], []
     features: list[list[torch.Tensor]] = [[] for _ in extractors]
-    digest = hashlib.sha256()
+    digests = []
+    world = join_world()
+    batches = world.share_of(range(-(-len(source) // BATCH)))
     with progress.task(name, len(source)) as bar:
-        for batch in eval_images(source, data, BATCH):
+        for batch in eval_images(source, data, BATCH, batches=batches):
             encoded = tokenizer.encode(batch["images"])
             real, fake = to_uint8(batch["images"]), to_uint8(tokenizer.decode(encoded))
-            digest.update(real.numpy().tobytes())
+            digests.append(hashlib.sha256(real.numpy().tobytes()).hexdigest())
             psnr.append(psnr_per_image(fake, real))
             ssim.append(ssim_per_image(fake, real))
-            tokens.append(encoded.numpy().astype(np.uint32))
+            tokens.append(encoded)
             for found, kept in zip(extractors, features, strict=True):
                 kept.append(found(fake))
-            bar.advance(len(encoded))
+            bar.advance(len(encoded) * world.size)
     return _Made(
-        torch.cat(psnr).numpy(),
-        torch.cat(ssim).numpy(),
-        np.concatenate(tokens),
-        [torch.cat(kept).numpy() for kept in features],
-        digest.hexdigest(),
+        world.join(psnr).numpy(),
+        world.join(ssim).numpy(),
+        world.join(tokens).numpy().astype(np.uint32),
+        [world.join(kept).numpy() for kept in features],
+        hashlib.sha256("".join(sum(world.collect(digests), [])).encode()).hexdigest(),
     )

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from vistok.engine.files import write_atomic
+from vistok.files import write_atomic
 
 GAP = 2
 

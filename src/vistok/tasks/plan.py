@@ -29,6 +29,10 @@ class Plan:
         """FLOPs of the whole training: every phase, forward and backward."""
         return total_flops(self.total_steps, self.flops_per_step)
 
+    def scale(self, config: RunConfig, num_images: int) -> Scale:
+        """Return what durations of the run are converted by."""
+        return Scale(config.batch_size, num_images, max(1, self.num_tokens), self.flops_per_step, self.total_steps)
+
     def summary(self, config: RunConfig) -> dict[str, Any]:
         """Return the numbers that are printed and saved as resolved.json."""
         return {

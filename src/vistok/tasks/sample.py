@@ -9,9 +9,10 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from vistok.data.transforms import to_uint8
-from vistok.engine.files import write_atomic
+from vistok.engine.distributed import ALONE, World
 from vistok.engine.log import Progress
 from vistok.errors import UserError
+from vistok.files import write_atomic
 from vistok.generator.config import SamplingConfig
 from vistok.generator.interface import Generator
 from vistok.tasks.pictures import display_scale, png_bytes, save_png, sheet
@@ -33,16 +34,22 @@ def sample_batches(
     progress: Progress | None = None,
     name: str = "samples",
     batch_size: int = BATCH,
+    world: World = ALONE,
 ) -> Iterator[UInt8[Tensor, "batch channels height width"]]:
-    """Yield decoded uint8 images; image number i is drawn with label i and noise i."""
+    """Yield decoded uint8 images; image number i is drawn with label i and noise i.
+
+    Of several processes each yields a run of consecutive batches: joined by rank they are in order.
+    """
     device = next(generator.parameters()).device
     progress = progress or Progress(quiet=True)
+    batches = range(-(-len(labels) // batch_size))
     with progress.task(name, len(labels)) as bar:
-        for start in range(0, len(labels), batch_size):
+        for number in world.share_of(batches):
+            start = number * batch_size
             chunk = labels[start : start + batch_size].to(device)
             ids = torch.arange(start, start + len(chunk), device=device)
             yield to_uint8(tokenizer.decode(generator.sample(chunk, ids, sampling))).cpu()
-            bar.advance(len(chunk))
+            bar.advance(len(chunk) * world.size)
 
 
 def parse_labels(text: str | None, class_names: list[str], count: int) -> Int[Tensor, "count"]:

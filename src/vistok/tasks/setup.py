@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vistok.config import fingerprint
 from vistok.engine.device import setup_device
+from vistok.engine.distributed import World, join_world
 from vistok.engine.ema import EMA
 from vistok.engine.log import Progress
 from vistok.engine.loop import Training, train
@@ -31,22 +33,27 @@ class Job:
     plan: Plan
     run_dir: RunDir
     facts: dict[str, Any]
-    build: Callable[[], Training]
+    build: Callable[[World], Training]
     metadata: dict[str, Any]
 
     def train(self, progress: Progress) -> RunDir:
         """Train or resume; a finished run is left as it is. Export raw and averaged weights at the end."""
         if self.run_dir.finished:
             return self.run_dir
+        world = join_world()
+        _divide(self.config, world)
         setup_device(self.config.execution)  # sets the threads that provenance records
-        with self.run_dir:
-            summary = self.plan.summary(self.config)
-            for warning in self.run_dir.start(self.config, {**summary, **self.facts}):
-                progress.say(f"warning: {warning}")
-            training = self.build()
+        with self.run_dir if world.main else nullcontext():
+            if world.main:
+                summary = self.plan.summary(self.config)
+                for warning in self.run_dir.start(self.config, {**summary, **self.facts}, world.size):
+                    progress.say(f"warning: {warning}")
+            training = self.build(world)
             seconds = train(training, self.run_dir, progress)
             ((name, ema),) = training.emas.items()
-            self._export(name, ema, seconds)
+            if world.main:
+                self._export(name, ema, seconds)
+            world.wait()
         return self.run_dir
 
     def _export(self, name: str, ema: EMA, seconds: float) -> None:
@@ -64,6 +71,16 @@ def accumulation_check(config: RunConfig) -> None:
     micro = config.execution.micro_batch_size
     if micro is not None and config.batch_size % micro:
         raise UserError(f"execution.micro_batch_size {micro} must divide batch_size {config.batch_size}")
+
+
+def _divide(config: RunConfig, world: World) -> None:
+    """Raise UserError where the batch cannot be divided among processes and micro-batches."""
+    mine, micro = world.part_of(config.batch_size, "batch_size"), config.execution.micro_batch_size
+    if micro is not None and mine % micro:
+        raise UserError(
+            f"execution.micro_batch_size {micro} must divide each process's part of the batch: {config.batch_size} images "
+            f"among {world.size} processes are {mine}"
+        )
 
 
 def config_json(config: RunConfig) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from vistok.data.loader import eval_images, train_images
 from vistok.data.open import open_split
 from vistok.data.sources import ImageSource
 from vistok.engine.device import setup_device
+from vistok.engine.distributed import World
 from vistok.engine.ema import EMA
 from vistok.engine.loop import Training
 from vistok.engine.optim import adamw, decay_groups
@@ -76,9 +77,11 @@ def prepare(config: ClassifierRun, runs: Path) -> Job:
     config = with_classes(config, source)
     planned = plan(config, len(source))
 
-    def build() -> Training:
+    def build(world: World) -> Training:
+        if world.size > 1:
+            raise UserError("a classifier has batch norm, which several processes would change; train it with one")
         device = setup_device(config.execution)
-        scale = Scale(config.batch_size, len(source), 1, planned.flops_per_step, planned.total_steps)
+        scale = planned.scale(config, len(source))
         phases = build_phases(config, device, scale)
         ema = EMA(phases[0].modules[0], config.ema_decay)
         validation = open_split(config.data, "val")
@@ -87,7 +90,13 @@ def prepare(config: ClassifierRun, runs: Path) -> Job:
             phases=phases,
             emas={"classifier": ema},
             batches=lambda steps: train_images(
-                source, config.data, config.seed, config.batch_size, steps, config.execution.num_workers
+                source,
+                config.data,
+                config.seed,
+                config.batch_size,
+                steps,
+                config.execution.num_workers,
+                (world.rank, world.size),
             ),
             evaluate=lambda step: accuracy_on(ema.module, validation, config, device),
             total_steps=planned.total_steps,
@@ -98,6 +107,7 @@ def prepare(config: ClassifierRun, runs: Path) -> Job:
             precision=config.precision,
             device=device,
             execution=config.execution,
+            world=world,
         )
 
     metadata = {

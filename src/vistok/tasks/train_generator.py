@@ -11,6 +11,7 @@ from vistok.data.open import open_split
 from vistok.data.token_cache import TokenCache
 from vistok.data.transforms import to_uint8
 from vistok.engine.device import setup_device
+from vistok.engine.distributed import World
 from vistok.engine.ema import EMA
 from vistok.engine.loop import Training
 from vistok.engine.optim import adamw, decay_groups
@@ -97,13 +98,11 @@ def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tok
     planned = plan(config, manifest, cache.num_images)
     run_dir = run_directory(config, runs, tokens=cache.identity())
 
-    def build() -> Training:
+    def build(world: World) -> Training:
         device = setup_device(config.execution)
+        cache.verify(), validation.verify()
         tokenizer = load_tokenizer(tokenizer_path, device=device)
-        scale = Scale(
-            config.batch_size, cache.num_images, planned.num_tokens, planned.flops_per_step, planned.total_steps
-        )
-        phases = build_phases(config, manifest, device, scale)
+        phases = build_phases(config, manifest, device, planned.scale(config, cache.num_images))
         model = phases[0].modules[0]
         ema = EMA(model, config.ema_decay)
 
@@ -119,7 +118,9 @@ def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tok
             name=config.name,
             phases=phases,
             emas={"generator": ema},
-            batches=lambda steps: train_tokens(cache, config.seed, config.batch_size, steps),
+            batches=lambda steps: train_tokens(
+                cache, config.seed, config.batch_size, steps, part=(world.rank, world.size)
+            ),
             evaluate=evaluate,
             total_steps=planned.total_steps,
             batch_size=config.batch_size,
@@ -129,6 +130,7 @@ def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tok
             precision=config.precision,
             device=device,
             execution=config.execution,
+            world=world,
         )
 
     tokenizer_facts = {"digest": cache.manifest.tokenizer_digest, "path": str(tokenizer_path.resolve())}

@@ -13,6 +13,7 @@ from vistok.data.open import open_split
 from vistok.data.sources import ImageSource
 from vistok.data.transforms import to_uint8
 from vistok.engine.device import setup_device
+from vistok.engine.distributed import ALONE, World, join_world
 from vistok.engine.ema import EMA
 from vistok.engine.loop import Training
 from vistok.engine.optim import adamw, decay_groups
@@ -22,6 +23,7 @@ from vistok.engine.schedule import make_schedule
 from vistok.errors import UserError
 from vistok.nn.flops import count_params
 from vistok.rng import seeded_init, stable_choice
+from vistok.tasks.alarms import tokenizer_alarms
 from vistok.tasks.config import TokenizerRun
 from vistok.tasks.perceptual import build_perceptual
 from vistok.tasks.pictures import display_scale, save_png, sheet
@@ -48,7 +50,7 @@ class Stage1:
     perceptual: nn.Module | None
 
 
-def build_networks(config: TokenizerRun, device: torch.device) -> Stage1:
+def build_networks(config: TokenizerRun, device: torch.device, world: World = ALONE) -> Stage1:
     """Build every network, each from a seed of its own: adding one does not change the others."""
     crt, adversarial, quantizer = config.crt, config.losses.adversarial, config.tokenizer.quantizer
     regularizer, discriminator = None, None
@@ -57,7 +59,9 @@ def build_networks(config: TokenizerRun, device: torch.device) -> Stage1:
             tokenizer = ConvTokenizer(config.tokenizer)
         if crt is not None:
             with seeded_init(config.seed, "init", "crt"):
-                regularizer = CausalRegularizer(crt, quantizer.code_dim, quantizer.codebook_size, config.tokenizer.grid)
+                regularizer = CausalRegularizer(
+                    crt, quantizer.code_dim, quantizer.codebook_size, config.tokenizer.grid, world.average
+                )
         if adversarial is not None:
             with seeded_init(config.seed, "init", "discriminator"):
                 discriminator = PatchDiscriminator(adversarial, config.tokenizer.in_channels)
@@ -69,7 +73,7 @@ def build_networks(config: TokenizerRun, device: torch.device) -> Stage1:
     return Stage1(tokenizer, regularizer, discriminator, perceptual)
 
 
-def build_phases(config: TokenizerRun, networks: Stage1, scale: Scale) -> list[Phase]:
+def build_phases(config: TokenizerRun, networks: Stage1, scale: Scale, world: World = ALONE) -> list[Phase]:
     """Return the autoencoder's phase and, with adversarial losses, the discriminator's."""
     schedule = make_schedule(config.optimizer, scale)
     phases = [
@@ -78,10 +82,10 @@ def build_phases(config: TokenizerRun, networks: Stage1, scale: Scale) -> list[P
             modules=[networks.tokenizer] + ([networks.regularizer] if networks.regularizer else []),
             optimizer=adamw(_autoencoder_groups(config, networks), config.optimizer),
             schedule=schedule,
-            loss=_autoencoder_loss(config, networks, scale),
+            loss=_autoencoder_loss(config, networks, scale, world),
             clip_groups=_clip_groups(networks),
             clip_norm=config.optimizer.clip_norm,
-            after_step=lambda step: networks.tokenizer.quantizer.after_step(config.seed, step),
+            after_step=lambda step: networks.tokenizer.quantizer.after_step(config.seed, step, world.gather),
         )
     ]
     discriminator, adversarial = networks.discriminator, config.losses.adversarial
@@ -123,7 +127,7 @@ def _clip_groups(networks: Stage1) -> dict[str, list[nn.Parameter]]:
     return groups
 
 
-def _autoencoder_loss(config: TokenizerRun, networks: Stage1, scale: Scale):  # type: ignore[no-untyped-def]
+def _autoencoder_loss(config: TokenizerRun, networks: Stage1, scale: Scale, world: World):  # type: ignore[no-untyped-def]
     """Return the autoencoder phase's loss: reconstruction terms, causal loss, adversarial loss."""
     adversarial = config.losses.adversarial
     gan_start = adversarial.start.to_steps(scale) if adversarial else 0
@@ -134,7 +138,7 @@ def _autoencoder_loss(config: TokenizerRun, networks: Stage1, scale: Scale):  # 
         output = networks.tokenizer(micro["images"])
         terms = reconstruction_terms(output, micro["images"], config.losses, networks.perceptual)
         statistics = dict(output.quantized.statistics)
-        statistics["latent_variance"] = batch_variance(output.quantized.latents.detach())
+        statistics["latent_variance"] = batch_variance(output.quantized.latents.detach(), world.average)
         if networks.regularizer is not None and config.crt is not None:
             weight = config.crt.full_weight * cosine_ramp(step, 0, crt_ramp)
             terms["causal_loss"] = networks.regularizer(output.quantized, weight)
@@ -186,34 +190,29 @@ def _settle(config: TokenizerRun, num_images: int, before: float, after: float) 
     return scale
 
 
-def _whole_batches(config: TokenizerRun) -> None:
+def _whole_batches(config: TokenizerRun, world: World) -> None:
     """Raise UserError where micro-batches would change the result."""
-    if config.execution.micro_batch_size in (None, config.batch_size):
+    if config.crt is None or config.crt.variant != "l2_pre_normalized":
         return
-    if config.crt is not None and config.crt.variant == "l2_pre_normalized":
+    if config.execution.micro_batch_size not in (None, config.batch_size // world.size):
         raise UserError(
             "crt.variant l2_pre_normalized divides by the variance over the batch, which micro-batches would change; "
             "leave execution.micro_batch_size null, or take variant l2_pre"
-        )
-    if getattr(config.tokenizer.quantizer, "restart_after", None) is not None:
-        raise UserError(
-            "tokenizer.quantizer.restart_after draws from the whole batch, which micro-batches would change; "
-            "leave execution.micro_batch_size null, or restart_after null"
         )
 
 
 def prepare(config: TokenizerRun, runs: Path) -> Job:
     """Open the data and return the job."""
     accumulation_check(config)
-    _whole_batches(config)
+    _whole_batches(config, join_world())
     source = open_split(config.data, "train")
     planned = plan(config, len(source))
     run_dir = run_directory(config, runs, data=source.digest)
 
-    def build() -> Training:
+    def build(world: World) -> Training:
         device = setup_device(config.execution)
-        networks = build_networks(config, device)
-        scale = Scale(config.batch_size, len(source), planned.num_tokens, planned.flops_per_step, planned.total_steps)
+        networks = build_networks(config, device, world)
+        scale = planned.scale(config, len(source))
         ema = EMA(networks.tokenizer, config.ema_decay)
         held_out = open_split(config.data, "val")
         chosen = stable_choice(0, "validation", len(held_out), EVAL_IMAGES)
@@ -228,10 +227,16 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
 
         return Training(
             name=config.name,
-            phases=build_phases(config, networks, scale),
+            phases=build_phases(config, networks, scale, world),
             emas={"tokenizer": ema},
             batches=lambda steps: train_images(
-                source, config.data, config.seed, config.batch_size, steps, config.execution.num_workers
+                source,
+                config.data,
+                config.seed,
+                config.batch_size,
+                steps,
+                config.execution.num_workers,
+                (world.rank, world.size),
             ),
             evaluate=evaluate,
             total_steps=planned.total_steps,
@@ -242,6 +247,8 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
             precision=config.precision,
             device=device,
             execution=config.execution,
+            world=world,
+            alarms=tokenizer_alarms,
         )
 
     metadata = {

@@ -4,6 +4,7 @@ Ramanujan et al. 2024, arXiv 2412.16326, sections 3.6 and A.1. The model predict
 latents <= i, in raster order. Used while training only; encoding and decoding never import it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +16,13 @@ from vistok.nn.rope import axial_table
 from vistok.nn.transformer import Block, RMSNorm, init_transformer
 from vistok.tokenizer.config import CRTConfig
 from vistok.tokenizer.quantizers.base import QuantizerOutput, straight_through
+
+Average = Callable[[Tensor], Tensor]
+
+
+def alone(mean: Tensor) -> Tensor:
+    """Return the mean of a process that holds the whole batch."""
+    return mean
 
 
 class _ScaleGradient(torch.autograd.Function):
@@ -62,11 +70,19 @@ class CausalModel(nn.Module):
 
 
 class CausalRegularizer(nn.Module):
-    """The regularizer's loss, for each variant."""
+    """The regularizer's loss, for each variant. `average`: see `batch_variance`."""
 
-    def __init__(self, config: CRTConfig, code_dim: int, codebook_size: int, grid: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        config: CRTConfig,
+        code_dim: int,
+        codebook_size: int,
+        grid: tuple[int, int],
+        average: Average = alone,
+    ) -> None:
         super().__init__()
         self.config = config
+        self.average = average
         out_dim = codebook_size if config.variant == "ce_post" else code_dim
         self.model = CausalModel(config, code_dim, out_dim, grid)
 
@@ -94,10 +110,14 @@ class CausalRegularizer(nn.Module):
             target = target.detach()
         error = F.mse_loss(predicted, target)
         if self.config.variant == "l2_pre_normalized":
-            return error / (batch_variance(target) * target.shape[-1])
+            return error / (batch_variance(target, self.average) * target.shape[-1])
         return error
 
 
-def batch_variance(latents: Float[Tensor, "batch positions dim"]) -> Float[Tensor, ""]:
-    """Return the variance about the batch's mean latent, averaged over dimensions."""
-    return (latents - latents.mean(dim=(0, 1), keepdim=True)).square().mean()
+def batch_variance(latents: Float[Tensor, "batch positions dim"], average: Average = alone) -> Float[Tensor, ""]:
+    """Return the variance about the batch's mean latent, averaged over dimensions.
+
+    `average` gives the mean over processes that each hold an equal part of the batch.
+    """
+    mean = average(latents.mean(dim=(0, 1), keepdim=True))
+    return average((latents - mean).square().mean())

@@ -1,6 +1,7 @@
 """The contract of every quantizer; channel-last throughout."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,8 +46,13 @@ class Quantizer(nn.Module, ABC):
     def codes_to_indices(self, codes: Float[Tensor, "*batch dim"]) -> Int[Tensor, "*batch"]:
         """Return the number of the nearest code."""
 
-    def after_step(self, generator_seed: int, step: int) -> None:  # noqa: B027 (most quantizers need nothing)
-        """Do what follows an optimizer step (restart of dead codes)."""
+    def after_step(  # noqa: B027 (most quantizers need nothing)
+        self, generator_seed: int, step: int, gather: Callable[[Tensor], Tensor] = lambda part: part
+    ) -> None:
+        """Do what follows an optimizer step (restart of dead codes).
+
+        `gather` joins the parts of all processes, in the order of the batch.
+        """
 
 
 def straight_through(latents: Tensor, codes: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 Latents and codes are compared on the unit sphere, as in ViT-VQGAN and LlamaGen (CRT paper A.1).
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -43,7 +45,7 @@ class VQ(Quantizer):
         self.code_dim = config.code_dim
         # Uniform directions: LlamaGen's uniform(+-1/K), normalised, starts in the same place but for corners.
         self.codebook = nn.Parameter(F.normalize(torch.randn(config.codebook_size, config.code_dim), dim=-1))
-        self._recent: Tensor | None = None
+        self._recent: list[Tensor] = []
         if config.restart_after is not None:
             self.register_buffer("used", torch.zeros(config.codebook_size, dtype=torch.bool))
             self.register_buffer("steps_unused", torch.zeros(config.codebook_size, dtype=torch.int64))
@@ -61,7 +63,7 @@ class VQ(Quantizer):
             z_q = straight_through(latents, codes)
         if self.training and self.config.restart_after is not None:
             self.used[indices.flatten()] = True
-            self._recent = latents.detach().flatten(0, -2)
+            self._recent.append(latents.detach().flatten(0, -2))
         statistics = {"quantization_error": losses["codebook_loss"].detach() * self.code_dim}
         return QuantizerOutput(latents, z_q, indices, losses, statistics)
 
@@ -76,15 +78,20 @@ class VQ(Quantizer):
         return nearest_codes(codes.float().reshape(-1, self.code_dim), codebook).view(codes.shape[:-1])
 
     @torch.no_grad()
-    def after_step(self, generator_seed: int, step: int) -> None:
+    def after_step(
+        self, generator_seed: int, step: int, gather: Callable[[Tensor], Tensor] = lambda part: part
+    ) -> None:
         """Replace codes that were not chosen for `restart_after` steps by latents of the last batch."""
-        if self.config.restart_after is None or self._recent is None:
+        if self.config.restart_after is None or not self._recent:
             return
-        self.steps_unused = torch.where(self.used, 0, self.steps_unused + 1)
+        own, self._recent = torch.cat(self._recent), []
+        used = gather(self.used[None]).any(dim=0)
+        self.steps_unused = torch.where(used, 0, self.steps_unused + 1)
         self.used.zero_()
         dead = torch.nonzero(self.steps_unused >= self.config.restart_after).flatten()
         if len(dead):
+            recent = gather(own)
             generator = torch_generator(generator_seed, "restart", step)
-            chosen = torch.randint(len(self._recent), (len(dead),), generator=generator)
-            self.codebook[dead] = self._recent[chosen.to(self._recent.device)]
+            chosen = torch.randint(len(recent), (len(dead),), generator=generator)
+            self.codebook[dead] = recent[chosen.to(recent.device)]
             self.steps_unused[dead] = 0

@@ -1,0 +1,138 @@
+"""Several processes that act as one: who this one is, and the few things that they exchange.
+
+torchrun starts them and says so in the environment. A process's rank decides which part of a batch it
+computes, never what the whole gives.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from vistok.errors import UserError
+
+# Gradients are summed in pieces of this many numbers: 100 MB in float32.
+BUCKET = 25_000_000
+# The others wait while the main process evaluates.
+TIMEOUT = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's number and the number of all; alone, nothing is exchanged."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes what all share: rows, checkpoints, pages."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum over processes."""
+        if self.size == 1:
+            return tensor
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    def average(self, tensor: Tensor) -> Tensor:
+        """Return the mean over processes, through which gradients flow."""
+        if self.size == 1:
+            return tensor
+        from torch.distributed.nn.functional import all_reduce
+
+        return all_reduce(tensor) / self.size
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return the tensors of all processes, one after the other by rank; lengths may differ."""
+        return tensor if self.size == 1 else self.join([tensor.cpu()]).to(tensor.device)
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """Return the parts of all processes as one tensor, in order of rank; a process may have none."""
+        return torch.cat([part for own in self.collect(list(parts)) for part in own])
+
+    def collect(self, value: Any) -> list[Any]:
+        """Return the values of all processes, in order of rank."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
+
+    def share_of(self, items: range) -> range:
+        """Return one process's share of a range: consecutive, about equal, in order of rank."""
+        return items[len(items) * self.rank // self.size : len(items) * (self.rank + 1) // self.size]
+
+    def agree(self, value: Any) -> Any:
+        """Return the main process's value on every process."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def part_of(self, count: int, name: str) -> int:
+        """Return one process's part of a count; raises UserError where it cannot be divided."""
+        if count % self.size:
+            raise UserError(
+                f"{name} {count} cannot be divided among {self.size} processes; choose a multiple of {self.size}, or "
+                "another number of processes"
+            )
+        return count // self.size
+
+
+ALONE = World()
+
+
+def join_world() -> World:
+    """Return the processes that torchrun started, this one among them; without torchrun, this one alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ALONE
+    if not dist.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            dist.init_process_group("cpu:gloo,cuda:nccl", timeout=TIMEOUT)
+        else:
+            dist.init_process_group("gloo", timeout=TIMEOUT)
+    return World(dist.get_rank(), dist.get_world_size())
+
+
+def leave_world() -> None:
+    """Say goodbye to the other processes, if there are any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def sum_gradients(world: World, modules: Iterable[nn.Module]) -> None:
+    """Replace every gradient by its sum over processes."""
+    if world.size == 1:
+        return
+    gradients = [p.grad for module in modules for p in module.parameters() if p.grad is not None]
+    for bucket in _buckets(gradients):
+        flat = torch.cat([gradient.flatten() for gradient in bucket])
+        dist.all_reduce(flat)
+        for gradient, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def _buckets(gradients: list[Tensor]) -> Iterable[list[Tensor]]:
+    bucket: list[Tensor] = []
+    for gradient in gradients:
+        if bucket and sum(g.numel() for g in bucket) + gradient.numel() > BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        yield bucket

@@ -1,0 +1,124 @@
+"""Two processes give what one gives."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from processes import train_tokenizers, use
+from vistok import cli
+from vistok.engine.distributed import World
+from vistok.engine.log import read_rows
+from vistok.engine.weights import load_weights
+from vistok.errors import UserError
+
+HERE = Path(__file__).parent
+LOOPBACK = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1"}
+
+
+def torchrun(*command, processes=2):
+    """Run a Python program as several processes that talk over the loopback interface."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
+                "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]  # fmt: skip
+    return subprocess.run(
+        [*launcher, *map(str, command)], env={**os.environ, **LOOPBACK}, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, fashion_root):
+    """The same work by one process and by two: (one, two). Both use the tokenizer that one process trained."""
+    one, two = (tmp_path_factory.mktemp("processes") / name for name in ("one", "two"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    train_tokenizers(fashion_root, one)
+    trained = only(one, "gan/*")
+    copies = [folder / "shared" for folder in (one, two)]
+    for copy in copies:
+        shutil.copytree(trained, copy)
+    use(copies[0], one)
+    torch.set_num_threads(threads)
+    done = torchrun(HERE / "processes.py", fashion_root, two, copies[1])
+    assert done.returncode == 0, done.stderr[-3000:]
+    return one, two
+
+
+def only(folder, pattern):
+    (found,) = folder.glob(pattern)
+    return found
+
+
+def losses(run):
+    return [
+        {name: value for name, value in row.items() if "/" in name}
+        for row in read_rows(run / "metrics.jsonl")
+        if row["kind"] == "train"
+    ]
+
+
+@pytest.mark.parametrize("run", ["gan/debug-crt-*", "normalized/debug-crt-*", "micro-16/*", "micro-8/*"])
+def test_losses_of_two_processes_are_those_of_one(run, runs):
+    """With the adversarial phase, with batch statistics, with one and with two micro-batches to a process."""
+    one, two = (losses(only(folder, run)) for folder in runs)
+    assert len(one) == len(two) == 20
+    for a, b in zip(one, two, strict=True):
+        assert a.keys() == b.keys()
+        for name in a.keys() - {"autoencoder/latent_variance"}:  # a statistic within micro-batches
+            tolerance = 1e-3 if "grad_norm" in name else 1e-5
+            assert a[name] == pytest.approx(b[name], rel=tolerance, abs=tolerance), name
+
+
+@pytest.mark.parametrize("run", ["gan/debug-crt-*", "micro-16/*"])
+def test_two_processes_sum_what_one_sums(run, runs):
+    """The same halves of a batch: not a bit of the weights differs, restarted codes and dropped labels included."""
+    one, two = (load_weights(only(folder, f"{run}/export/raw.safetensors"))[0] for folder in runs)
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_codes_were_restarted(runs):
+    """Else the test above would say nothing of it."""
+    state = load_weights(only(runs[1], "gan/*/export/raw.safetensors"))[0]
+    assert 0 <= int(state["quantizer.steps_unused"].max()) < 3
+
+
+def test_caches_of_two_processes_are_those_of_one(runs):
+    for split in ("train", "val"):
+        one, two = (folder / "shared" / "tokens" / split for folder in runs)
+        for name in ("tokens.npy", "labels.npy", "manifest.json"):
+            assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+@pytest.mark.parametrize("pattern", ["shared/evaluations/tokenizer-*.json", "micro-16/*/evaluations/generator-*.json"])
+def test_samples_and_scores_of_two_processes_are_those_of_one(pattern, runs):
+    """From the same models: features, moments and so every score are equal to the last digit."""
+    found = [json.loads(only(folder, pattern).read_text()) for folder in runs]
+    for scores in found:
+        scores.pop("seconds")
+    assert found[0] == found[1]
+
+
+def test_sampling_alone_and_together(runs, tmp_path):
+    command = ["sample", str(only(runs[0], "micro-16/*")), "--count", "600", "--format", "npz", "--out"]
+    together = torchrun("-m", "vistok", *command, tmp_path / "two.npz")
+    assert together.returncode == 0 and together.stdout.count("600 images") == 1, together.stderr[-2000:]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    CliRunner().invoke(cli.app, [*command, str(tmp_path / "one.npz")])
+    torch.set_num_threads(threads)
+    with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "two.npz") as two:
+        assert (one["arr_0"] == two["arr_0"]).all() and (one["arr_1"] == two["arr_1"]).all()
+
+
+def test_shares():
+    ranges = [World(rank, 3).share_of(range(8)) for rank in range(3)]
+    assert [i for part in ranges for i in part] == list(range(8)) and {len(part) for part in ranges} == {2, 3}
+    assert World(1, 4).part_of(32, "batch_size") == 8
+    with pytest.raises(UserError, match="batch_size 15 cannot be divided among 2 processes"):
+        World(0, 2).part_of(15, "batch_size")
