@@ -1,5 +1,6 @@
 """Shared fixtures: real images, a toy tokenizer and generator, threads."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _threads() -> None:
+def _machine(tmp_path_factory) -> Iterator[None]:
+    """Two threads, and a cache folder of the tests' own."""
     torch.set_num_threads(2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

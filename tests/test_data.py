@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 from vistok.data.config import DataConfig
+from vistok.data.folder import load_folder
+from vistok.data.image_file import read_image
 from vistok.data.loader import eval_images, train_images, train_tokens
 from vistok.data.open import open_split
 from vistok.data.sampler import ShuffledStream
-from vistok.data.sources import load_folder, read_image
 from vistok.data.token_cache import TokenCache, TokenManifest, token_dtype
 from vistok.data.token_writer import TokenCacheWriter
 from vistok.data.transforms import prepare, to_float, to_uint8
@@ -71,13 +72,17 @@ def test_fashion_mnist_refuses_altered_files(tmp_path, fashion_root):
         fashion_mnist._install(copy, tmp_path / "out")
 
 
+def photos(root, **changes):
+    return DataConfig(dataset="folder", root=str(root), image_size=16, channels=3, **changes)
+
+
 def test_folder_with_classes_is_split_the_same_way_every_time(photo_folder):
-    parts = {name: load_folder(photo_folder, name, 3, 16) for name in ("train", "val", "test")}
+    parts = {name: load_folder(photos(photo_folder), name) for name in ("train", "val", "test")}
     assert parts["train"].class_names == ("circles", "stripes", "waves")
     assert [len(parts[name]) for name in ("train", "val", "test")] == [72, 9, 9]
     names = [set(part.files) for part in parts.values()]
     assert not names[0] & names[1] and not names[0] & names[2] and not names[1] & names[2]
-    assert parts["train"].files == load_folder(photo_folder, "train", 3, 16).files
+    assert parts["train"].files == load_folder(photos(photo_folder), "train").files
     for part in parts.values():
         assert all(
             part.class_names[label] == file.split("/")[0] for label, file in zip(part.labels, part.files, strict=True)
@@ -89,22 +94,22 @@ def test_flat_folder_and_given_splits(photo_folder, tmp_path):
     flat.mkdir()
     for i, file in enumerate(sorted((photo_folder / "waves").iterdir())):
         shutil.copy(file, flat / f"{i}{file.suffix}")
-    source = load_folder(flat, "train", 3, 16)
+    source = load_folder(photos(flat), "train")
     assert source.class_names == ("all",) and set(source.labels) == {0}
 
     given = tmp_path / "given"
     shutil.copytree(photo_folder, given / "train")
     shutil.copytree(photo_folder / "waves", given / "test" / "waves")
-    assert len(load_folder(given, "test", 3, 16)) == 30
-    assert set(load_folder(given, "test", 3, 16).labels) == {2}
-    train, val = load_folder(given, "train", 3, 16), load_folder(given, "val", 3, 16)
+    assert len(load_folder(photos(given), "test")) == 30
+    assert set(load_folder(photos(given), "test").labels) == {2}
+    train, val = load_folder(photos(given), "train"), load_folder(photos(given), "val")
     assert len(train) + len(val) == 90 and not set(train.files) & set(val.files)
 
 
 def test_given_test_images_without_a_train_folder_stay_out_of_train(photo_folder, tmp_path):
     shutil.copytree(photo_folder, tmp_path / "x")
     shutil.copytree(photo_folder / "waves", tmp_path / "x" / "test" / "waves")
-    train, test = (load_folder(tmp_path / "x", split, 3, 16) for split in ("train", "test"))
+    train, test = (load_folder(photos(tmp_path / "x"), split) for split in ("train", "test"))
     assert train.class_names == ("circles", "stripes", "waves") == test.class_names
     assert not any(name.startswith("test") for name in train.files)
     assert len(test) == 30
@@ -139,7 +144,7 @@ def test_bad_folders(case, tmp_path, photo_folder):
         "broken": "cannot be read",
     }
     with pytest.raises(UserError, match=words[case]):
-        load_folder(root, "train", 3, 16).read(0)
+        load_folder(photos(root), "train").read(0)
 
 
 def test_image_modes(tmp_path):

@@ -25,6 +25,10 @@ class DataConfig(Config):
     horizontal_flip: bool = False
     # Use only so many images of each split, evenly spread (None: all).
     max_images: int | None = Field(default=None, ge=1)
+    # What happens to files that cannot be read, and to those that need converting (CMYK, 16-bit, animated, ...).
+    # Which images are used enters the fingerprint through their digest.
+    unreadable_images: Literal["refuse", "skip"] = execution("refuse")
+    unusual_images: Literal["convert", "skip", "refuse"] = execution("convert")
 
     @model_validator(mode="after")
     def _native(self) -> "DataConfig":

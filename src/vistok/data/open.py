@@ -6,7 +6,8 @@ import numpy as np
 
 from vistok.data import fashion_mnist
 from vistok.data.config import DataConfig
-from vistok.data.sources import ArraySource, ImageSource, load_folder
+from vistok.data.folder import load_folder
+from vistok.data.sources import ArraySource, ImageSource
 from vistok.errors import UserError
 from vistok.rng import stable_choice
 
@@ -28,7 +29,7 @@ def _open(config: DataConfig, split: str) -> ImageSource:
         return fashion_mnist.load(root, split)
     if config.dataset == "cifar10":
         return _cifar10(root, split)
-    return load_folder(root, split, config.channels, config.image_size)
+    return load_folder(config, split)
 
 
 def _cifar10(root: Path, split: str) -> ArraySource:

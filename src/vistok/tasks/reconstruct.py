@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from vistok.data.sources import read_image
+from vistok.data.image_file import read_image
 from vistok.data.transforms import prepare, to_float, to_uint8
 from vistok.metrics.reconstruction import psnr_per_image
 from vistok.tasks.cache_tokens import data_of

@@ -1,13 +1,14 @@
 """What the three training verbs share: fingerprint, run directory, dry run, export."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vistok.config import fingerprint
+from vistok.data.sources import ImageSource
 from vistok.engine.device import setup_device
 from vistok.engine.distributed import World, join_world
 from vistok.engine.ema import EMA
@@ -35,6 +36,7 @@ class Job:
     facts: dict[str, Any]
     build: Callable[[World], Training]
     metadata: dict[str, Any]
+    warnings: Sequence[str] = ()
 
     def train(self, progress: Progress) -> RunDir:
         """Train or resume; a finished run is left as it is. Export raw and averaged weights at the end."""
@@ -46,7 +48,10 @@ class Job:
         with self.run_dir if world.main else nullcontext():
             if world.main:
                 summary = self.plan.summary(self.config)
-                for warning in self.run_dir.start(self.config, {**summary, **self.facts}, world.size):
+                for warning in (
+                    *self.warnings,
+                    *self.run_dir.start(self.config, {**summary, **self.facts}, world.size),
+                ):
                     progress.say(f"warning: {warning}")
             training = self.build(world)
             seconds = train(training, self.run_dir, progress)
@@ -81,6 +86,16 @@ def _divide(config: RunConfig, world: World) -> None:
             f"execution.micro_batch_size {micro} must divide each process's part of the batch: {config.batch_size} images "
             f"among {world.size} processes are {mine}"
         )
+
+
+def folder_facts(source: ImageSource) -> dict[str, Any]:
+    """Return what a look at the files found, for the run's record."""
+    return {"images": source.report.record()} if source.report is not None else {}
+
+
+def folder_warnings(source: ImageSource) -> list[str]:
+    """Return what a user should know of the files before training."""
+    return source.report.warnings() if source.report is not None else []
 
 
 def config_json(config: RunConfig) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from vistok.nn.flops import count_params
 from vistok.rng import seeded_init
 from vistok.tasks.config import ClassifierRun
 from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, state_bytes, step_flops
-from vistok.tasks.setup import Job, config_json, run_directory
+from vistok.tasks.setup import Job, config_json, folder_facts, folder_warnings, run_directory
 from vistok.units import Scale
 
 EVAL_BATCH = 500
@@ -116,8 +116,16 @@ def prepare(config: ClassifierRun, runs: Path) -> Job:
         "class_names": list(source.class_names),
         "dataset": config.data.dataset,
     }
-    facts = {"num_images": len(source), "class_names": list(source.class_names)}
-    return Job(config, planned, run_directory(config, runs, data=source.digest), facts, build, metadata)
+    facts = {**folder_facts(source), "num_images": len(source), "class_names": list(source.class_names)}
+    return Job(
+        config,
+        planned,
+        run_directory(config, runs, data=source.digest),
+        facts,
+        build,
+        metadata,
+        folder_warnings(source),
+    )
 
 
 @torch.inference_mode()

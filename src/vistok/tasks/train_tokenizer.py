@@ -28,7 +28,7 @@ from vistok.tasks.config import TokenizerRun
 from vistok.tasks.perceptual import build_perceptual
 from vistok.tasks.pictures import display_scale, save_png, sheet
 from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, state_bytes, step_flops
-from vistok.tasks.setup import Job, accumulation_check, config_json, run_directory
+from vistok.tasks.setup import Job, accumulation_check, config_json, folder_facts, folder_warnings, run_directory
 from vistok.tokenizer.crt import CausalRegularizer, batch_variance
 from vistok.tokenizer.discriminator import PatchDiscriminator, adversarial_loss, hinge_discriminator_loss
 from vistok.tokenizer.losses import cosine_ramp, reconstruction_terms
@@ -258,8 +258,13 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
         "dataset": config.data.dataset,
         "data_digest": source.digest,
     }
-    facts = {"num_images": len(source), "class_names": list(source.class_names), "data_digest": source.digest}
-    return Job(config, planned, run_dir, facts, build, metadata)
+    facts = {
+        **folder_facts(source),
+        "num_images": len(source),
+        "class_names": list(source.class_names),
+        "data_digest": source.digest,
+    }
+    return Job(config, planned, run_dir, facts, build, metadata, folder_warnings(source))
 
 
 def _spread(count: int) -> np.ndarray:
