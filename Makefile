@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := all
-.PHONY: all check demo test format clean help
+.PHONY: all check demo test torture format clean help
 
 all: check test  ## what CI runs
 
@@ -21,6 +21,9 @@ demo: $(READY)  ## the main job: two tokenizers, two generators, one page (about
 
 test: $(READY)  ## the tests (under 5 minutes)
 	$(BIN)/python -m pytest
+
+torture: $(READY)  ## kill runs a few dozen times and count how many end equal (some minutes)
+	$(BIN)/python tests/torture.py
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check src tests

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import Stopped, UserError
 from vistok.recipes import find_recipe
 from vistok.tasks import train_classifier, train_generator, train_tokenizer
+from vistok.tasks.alarms import tokenizer_alarms
 from vistok.tokenizer.config import TokenizerConfig
 from vistok.tokenizer.model import ConvTokenizer
 from vistok.units import Scale
@@ -115,15 +117,15 @@ def test_stopped_and_resumed_equals_uninterrupted(recipe, fashion_root, tmp_path
     assert rows_without_time(whole) == rows_without_time(parts)
 
 
-def stop_after(monkeypatch, steps):
-    """Ask for a stop, as Ctrl-C does, when so many steps are done."""
+def stop_after(monkeypatch, steps, times=1):
+    """Ask for a stop, as Ctrl-C does, in this step."""
     from vistok.engine import loop
 
     original = loop._require_finite
 
     def count(values, step, run, run_dir):
         original(values, step, run, run_dir)
-        if step + 1 == steps:
+        for _ in range(times if step + 1 == steps else 0):
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(loop, "_require_finite", count)
@@ -146,36 +148,61 @@ def test_generator_with_dropout_resumes_equally(toy_runs, tmp_path, quiet, monke
     assert rows_without_time(whole) == rows_without_time(parts)
 
 
-def test_killed_run_ends_equal(fashion_root, tmp_path, quiet):
-    """SIGKILL at some instant after the first checkpoint, then the same command again."""
-    settings = ["--set", "data.max_images=200", "--set", "execution.checkpoint_minutes=0.001", "--set", "length=60 steps",
-                "--set", "execution.log_every=1"]  # fmt: skip
-    command = [
-        sys.executable,
-        "-m",
-        "vistok",
-        "train",
-        "tokenizer",
-        "debug_crt",
-        "--data",
-        str(fashion_root),
-        *settings,
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    runs = tmp_path / "killed"
-    process = subprocess.Popen([*command, "--runs", str(runs)], env=environment, stderr=subprocess.DEVNULL)
+def test_a_second_ctrl_c_stops_at_once_and_harms_nothing(fashion_root, tmp_path, quiet, monkeypatch):
+    config = toy_config(fashion_root, "execution.log_every=1", "execution.checkpoint_minutes=1e-6")
+    whole = train_tokenizer.prepare(config, tmp_path / "whole").train(quiet).path
+    job = train_tokenizer.prepare(config, tmp_path / "parts")
+    stop_after(monkeypatch, 7, times=2)
+    with pytest.raises(Stopped, match="at once"):
+        job.train(quiet)
+    monkeypatch.undo()
+    assert [row["step"] for row in read_rows(job.run_dir.metrics)][-1] == 6  # step 7 was under way
+    parts = train_tokenizer.prepare(config, tmp_path / "parts").train(quiet).path
+    assert same_state(state_of(whole), state_of(parts))
+    assert rows_without_time(whole) == rows_without_time(parts)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_command_says_how_to_go_on(number, fashion_root, tmp_path):
+    command = [sys.executable, "-m", "vistok", "train", "tokenizer", "debug_vq", "--data", str(fashion_root),
+               "--runs", str(tmp_path / "runs"), "--set", "length=100000 steps", "--set", "data.max_images=100"]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 120
-    while not list(runs.glob("*/checkpoints/step-*.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    (run,) = runs.iterdir()
-    assert not (run / "finished.json").exists()
-    for folder in (runs, tmp_path / "whole"):
-        subprocess.run([*command, "--runs", str(folder)], env=environment, check=True, capture_output=True)
-    (whole,) = (tmp_path / "whole").iterdir()
-    assert same_state(state_of(run), state_of(whole))
-    assert rows_without_time(run) == rows_without_time(whole)
+    while not list(tmp_path.glob("runs/*/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped after step" in said and "Repeat the command to go on" in said and "Traceback" not in said
+    (run,) = (tmp_path / "runs").iterdir()
+    found, warnings = load_latest(run / "checkpoints")
+    assert found is not None and not warnings
+
+
+@pytest.mark.parametrize("job", ["tokenizer", "cache"])
+def test_a_full_disk_loses_nothing(job, toy_runs, tmp_path):
+    """On a file system of a few megabytes, in a mount namespace of its own."""
+    program = [sys.executable, str(Path(__file__).parent / "full_disk.py"), job, str(toy_runs[0]), str(tmp_path)]
+    done = subprocess.run(["unshare", "-Urm", *program], capture_output=True, text=True, check=False)
+    if "unshare" in done.stderr and "not permitted" in done.stderr:
+        pytest.skip("no mount namespaces here")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "cannot be written, the disk is full" in done.stdout and done.stdout.strip().endswith("equal")
+
+
+def test_a_quota_is_a_full_disk_too(fashion_root, tmp_path):
+    """No file above 20 kB: the first checkpoint does not fit."""
+    command = [sys.executable, "-m", "vistok", "train", "tokenizer", "debug_vq", "--data", str(fashion_root),
+               "--runs", str(tmp_path), "--set", "length=2 steps", "--set", "data.max_images=20",
+               "--set", "execution.tensorboard=false"]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "vistok: " in done.stderr and "the disk is full or its quota is used up" in done.stderr
+    assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_finished_run_is_left_alone(toy_runs, quiet, fashion_root):
@@ -197,6 +224,52 @@ def test_run_directory_holds_what_it_promises(toy_runs):
         assert json.loads((run / "resolved.json").read_text())["train_flops"] > 0
         _, header = load_weights(run / "export" / "model.safetensors")
         assert len(header["class_names"]) == 10 and header["config"]
+
+
+def alarm_names(rows):
+    return [alarm.name for i in range(len(rows)) for alarm in tokenizer_alarms(rows[: i + 1])]
+
+
+def gan_row(step, loss):
+    return {"kind": "train", "step": step, "discriminator/loss": loss, "discriminator/discriminator_loss": loss}
+
+
+def usage_row(step, usage):
+    return {"kind": "validation", "step": step, "codebook_usage": usage}
+
+
+def test_alarm_when_the_discriminator_wins():
+    losses = [1.0, 0.8, 0.09, 0.05, 0.2, 0.05, 0.04, 0.03, 0.02, 0.01, 0.01, 0.01]
+    rows = [gan_row(step, loss) for step, loss in enumerate(losses)]
+    assert alarm_names(rows) == ["discriminator_wins"]  # once, when five in a row are below
+    assert [alarm.name for alarm in tokenizer_alarms(rows[:10])] == ["discriminator_wins"]
+    assert "losses.adversarial.weight" in tokenizer_alarms(rows[:10])[0].advice
+    assert (
+        alarm_names([*rows, gan_row(12, 0.9), *[gan_row(13 + i, 0.01) for i in range(5)]]) == ["discriminator_wins"] * 2
+    )
+
+
+def test_alarm_when_codes_die():
+    rows = [usage_row(step, usage) for step, usage in enumerate([0.9, 0.6, 0.5, 0.31, 0.29, 0.28, 0.03])]
+    assert alarm_names(rows) == ["usage_falls", "codes_unused"]
+    assert "restart_after" in tokenizer_alarms(rows[:5])[0].advice
+    assert alarm_names([usage_row(0, 0.9), usage_row(1, 0.2), usage_row(2, 0.3)]) == []  # the start is chance
+
+
+def test_alarms_are_rows_and_warnings(fashion_root, tmp_path, quiet, monkeypatch):
+    from vistok.engine.log import Alarm
+
+    said = []
+    monkeypatch.setattr(type(quiet), "say", lambda self, text: said.append(text))
+    monkeypatch.setattr(
+        train_tokenizer, "tokenizer_alarms", lambda rows: [Alarm("bell", 0.5, "do this")] * (rows[-1]["step"] == 3)
+    )
+    run = train_tokenizer.prepare(toy_config(fashion_root, "execution.log_every=1", "length=4 steps"), tmp_path).train(
+        quiet
+    )
+    rows = [row for row in read_rows(run.metrics) if row["kind"] == "alarm"]
+    assert rows == [{"kind": "alarm", "step": 3, "alarm": "bell", "value": 0.5, "advice": "do this"}]
+    assert "warning: step 3: do this" in said
 
 
 def checkpoint(value):
@@ -222,11 +295,20 @@ def damage(kind, path):
         path.write_bytes(b"")
     elif kind == "unfinished":
         path.with_suffix(".json").unlink()
+    elif kind == "half deleted":
+        path.unlink()
+    elif kind == "no JSON":
+        path.with_suffix(".json").write_bytes(b"\xff[1")
+    elif kind == "other JSON":
+        path.with_suffix(".json").write_text("[1]")
     elif kind == "other version":
         path.with_suffix(".json").write_text(json.dumps({"schema_version": 99, "step": 2, "sha256": ""}))
 
 
-@pytest.mark.parametrize("kind", ["truncated", "flipped", "empty", "unfinished", "other version"])
+DAMAGES = ["truncated", "flipped", "empty", "unfinished", "half deleted", "no JSON", "other JSON", "other version"]
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
 def test_damaged_checkpoint_is_noticed_and_the_one_before_used(kind, tmp_path):
     for step in (1, 2):
         save_checkpoint(tmp_path, step, checkpoint(step), keep=2)
@@ -237,6 +319,24 @@ def test_damaged_checkpoint_is_noticed_and_the_one_before_used(kind, tmp_path):
     damage(kind, tmp_path / "step-00000001.safetensors")
     found, warnings = load_latest(tmp_path)
     assert found is None and "starts anew" in warnings[-1]
+
+
+def test_a_checkpoint_of_another_architecture_is_passed_over(fashion_root, tmp_path, quiet, monkeypatch):
+    config = toy_config(fashion_root, "execution.checkpoint_minutes=1e-6")
+    job = train_tokenizer.prepare(config, tmp_path)
+    stop_after(monkeypatch, 3)
+    with pytest.raises(Stopped):
+        job.train(quiet)
+    monkeypatch.undo()
+    (step, state), _ = load_latest(job.run_dir.checkpoints)
+    weights = state["phases"]["autoencoder"]["modules"][0]
+    state["phases"]["autoencoder"]["modules"][0] = {**weights, "decoder.more": torch.zeros(3)}
+    save_checkpoint(job.run_dir.checkpoints, 9, state, keep=5)
+    said = []
+    monkeypatch.setattr(type(quiet), "say", lambda self, text: said.append(text))
+    train_tokenizer.prepare(config, tmp_path).train(quiet)
+    assert "warning: checkpoint step-00000009.safetensors is of another architecture and is passed over" in said
+    assert any("going on from step 3 of 20" in line for line in said)
 
 
 def test_an_abandoned_later_checkpoint_does_not_push_out_the_new_one(tmp_path):
@@ -276,6 +376,13 @@ def test_metrics_resume_without_gaps_or_doubles(tmp_path):
     log.close()
     assert [(row["step"], row["loss"]) for row in read_rows(path)] == [(1, 1), (2, 2), (3, 3), (4, 40)]
     assert "bad" not in path.read_text()
+
+
+def test_a_damaged_row_costs_no_other(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"kind": "train", "step": step, "loss": 1.0}) for step in range(1, 5)]
+    path.write_bytes("\n".join([lines[0], '{"kind": "tr', lines[2], "[1]", lines[3]]).encode() + b"\n\xff\xfe\n")
+    assert [row["step"] for row in read_rows(path)] == [1, 3, 4]
 
 
 def test_a_run_that_starts_anew_has_one_row_for_step_0(fashion_root, tmp_path, quiet):

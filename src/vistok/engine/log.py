@@ -1,5 +1,6 @@
 """What a run tells: rows in metrics.jsonl, TensorBoard, and progress on the terminal."""
 
+import errno
 import json
 import math
 import os
@@ -43,7 +44,8 @@ class MetricsLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.rows = [row for row in read_rows(path) if row["step"] <= step]
         write_atomic(path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
-        self._file = open(path, "a", buffering=1)  # noqa: SIM115 (closed by close)
+        # Without a buffer: a row is on its way at once, and nothing is left to be written at the end.
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
         self._board = _tensorboard(path.parent / "tensorboard", step) if tensorboard else None
 
     def write(self, kind: str, step: int, values: dict[str, float], **position: float) -> None:
@@ -62,15 +64,16 @@ class MetricsLog:
         if not self.active:
             return
         self.rows.append(row)
+        line = (json.dumps(row) + "\n").encode()
         try:
-            self._file.write(json.dumps(row) + "\n")
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, "row cut")
         except OSError as error:
             raise disk_error(self.path, error) from None
 
     def sync(self) -> None:
         """Bring all rows to the disk."""
         if self.active:
-            self._file.flush()
             os.fsync(self._file.fileno())
 
     def __enter__(self) -> Self:

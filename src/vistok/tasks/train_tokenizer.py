@@ -1,5 +1,6 @@
 """Train a tokenizer: autoencoder phase (with the causal regularizer inside), and a discriminator phase."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -214,17 +215,6 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
         networks = build_networks(config, device, world)
         scale = planned.scale(config, len(source))
         ema = EMA(networks.tokenizer, config.ema_decay)
-        held_out = open_split(config.data, "val")
-        chosen = stable_choice(0, "validation", len(held_out), EVAL_IMAGES)
-        validation = held_out.subset(chosen, f"{EVAL_IMAGES} random images")
-        shown = held_out.subset(chosen[_spread(len(chosen))], "shown")
-
-        def evaluate(step: int) -> dict[str, float]:
-            values = reconstruction_quality(ema.module, validation, config, device)
-            raw = reconstruction_quality(networks.tokenizer, validation, config, device)
-            save_reconstructions(ema.module, shown, config, device, run_dir, step)
-            return values | {f"{name}_raw": value for name, value in raw.items()}
-
         return Training(
             name=config.name,
             phases=build_phases(config, networks, scale, world),
@@ -238,7 +228,7 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
                 config.execution.num_workers,
                 (world.rank, world.size),
             ),
-            evaluate=evaluate,
+            evaluate=_evaluation(config, networks, ema, run_dir, device),
             total_steps=planned.total_steps,
             batch_size=config.batch_size,
             flops_per_step=planned.flops_per_step,
@@ -265,6 +255,24 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
         "data_digest": source.digest,
     }
     return Job(config, planned, run_dir, facts, build, metadata, folder_warnings(source))
+
+
+def _evaluation(
+    config: TokenizerRun, networks: Stage1, ema: EMA, run_dir: RunDir, device: torch.device
+) -> Callable[[int], dict[str, float]]:
+    """Return what a validation does: score a fixed random set of held-out images, and save a sheet."""
+    held_out = open_split(config.data, "val")
+    chosen = stable_choice(0, "validation", len(held_out), EVAL_IMAGES)
+    validation = held_out.subset(chosen, f"{EVAL_IMAGES} random images")
+    shown = held_out.subset(chosen[_spread(len(chosen))], "shown")
+
+    def evaluate(step: int) -> dict[str, float]:
+        values = reconstruction_quality(ema.module, validation, config, device)
+        raw = reconstruction_quality(networks.tokenizer, validation, config, device)
+        save_reconstructions(ema.module, shown, config, device, run_dir, step)
+        return values | {f"{name}_raw": value for name, value in raw.items()}
+
+    return evaluate
 
 
 def _spread(count: int) -> np.ndarray:
