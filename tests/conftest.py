@@ -1,5 +1,6 @@
 """Shared fixtures: real images, a toy tokenizer and generator, threads."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,14 +11,17 @@ from PIL import Image
 
 from vistok.engine.log import Progress
 
+# One thread a worker, also for the programs that tests start: two teams of threads on the same cores wait for each other.
+THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _machine(tmp_path_factory) -> Iterator[None]:
-    """Two threads, and a cache folder of the tests' own."""
-    torch.set_num_threads(2)
+    """Threads, and a cache folder of the tests' own."""
+    torch.set_num_threads(THREADS)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", str(THREADS))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 

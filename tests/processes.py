@@ -20,9 +20,9 @@ GAN = ["losses.adversarial.weight=0.5", "losses.adversarial.start=4 steps", "los
 TOKENIZERS = {
     # Half of the batch at a time, by one process or by two.
     "gan": [*GAN, "tokenizer.quantizer.restart_after=3", "execution.micro_batch_size=8"],
-    # The whole batch at once against two halves: at the debug recipes' high rate a rounding error flips a code
-    # after a few steps.
-    "normalized": ['crt.variant="l2_pre_normalized"', "crt.weight=0.3", "optimizer.lr=3e-4"],
+    # The whole batch at once against two halves, at a low rate: at a high one a rounding error soon flips a code,
+    # and after that two right runs differ (seen at 3e-4, and for one seed of three at 1e-4).
+    "normalized": ['crt.variant="l2_pre_normalized"', "crt.weight=0.3", "optimizer.lr=3e-5"],
 }
 
 

@@ -63,6 +63,10 @@ def test_encode_and_decode_check_their_input(toy_runs):
     tokenizer = vistok.load_tokenizer(toy_runs[0])
     with pytest.raises(UserError, match="multiples of 4"):
         tokenizer.encode(torch.zeros(1, 1, 30, 28))
+    with pytest.raises(UserError, match="not finite"):
+        tokenizer.encode(torch.full((1, 1, 28, 28), float("nan")))
+    with pytest.raises(UserError, match=r"must lie in \[-1, 1\], found 0\.\.\.255"):
+        tokenizer.encode(torch.linspace(0, 255, 784).view(1, 1, 28, 28))
     with pytest.raises(UserError, match=r"0\.\.\.63, found 64\.\.\.64"):
         tokenizer.decode(torch.full((1, 49), 64))
     with pytest.raises(UserError, match="49 positions"):

@@ -108,7 +108,7 @@ class Saboteur:
             saboteur.operation("after renaming", target)
 
         def fsync(handle):
-            saboteur.operation("before syncing", "")
+            saboteur.operation("before syncing", "a file")
             plain_fsync(handle)
 
         def unlink(path, **kwargs):

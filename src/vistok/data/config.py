@@ -18,7 +18,7 @@ class DataConfig(Config):
 
     dataset: Literal["fashion_mnist", "cifar10", "folder"] = "fashion_mnist"
     root: str = execution("data", "folder of images, or where downloads are kept")
-    image_size: int = Field(default=28, ge=4)
+    image_size: int = Field(default=28, ge=4, le=2**14)
     channels: Literal[1, 3] = 1
     # Training crops cover at least this share of the shorter side (1.0 = the centre crop, always).
     crop_scale: float = Field(default=1.0, gt=0.0, le=1.0)

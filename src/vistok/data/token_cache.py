@@ -5,6 +5,7 @@ A cache is a folder with `tokens.npy` (rows x positions; row = image * views + v
 """
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,9 +19,10 @@ from vistok.config import Config
 from vistok.errors import UserError
 from vistok.files import sha256_of
 
-SCHEMA = 2
+SCHEMA = 3
 AGAIN = "delete the folder and repeat vistok cache"
 WRITTEN = "written.json"
+CHECKED = ("tokens.npy", "labels.npy", "manifest.json")
 
 
 class TokenManifest(Config):
@@ -55,7 +57,7 @@ def _read_manifest(folder: Path) -> TokenManifest:
     try:
         found = json.loads(file.read_text())
         version = found.get("schema_version")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise UserError(f"token cache {folder}: its manifest.json is damaged; {AGAIN}") from None
     if version != SCHEMA:
         raise UserError(f"token cache {folder}: schema version {version}, this vistok reads {SCHEMA}; {AGAIN}")
@@ -74,7 +76,7 @@ class TokenCache:
         try:
             self.tokens = np.load(folder / "tokens.npy", mmap_mode="r", allow_pickle=False)
             self.labels = np.load(folder / "labels.npy", allow_pickle=False)
-        except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError) as error:
+        except Exception as error:  # numpy reads a damaged header with a parser that raises errors of many kinds
             raise UserError(f"token cache {folder}: damaged ({error}); {AGAIN}") from None
         shape = (self.manifest.num_images * self.num_views, self.manifest.num_tokens)
         dtype = token_dtype(self.manifest.codebook_size)
@@ -117,9 +119,9 @@ class TokenCache:
     def _written(self) -> dict[str, Any]:
         try:
             found = json.loads((self.folder / WRITTEN).read_text())
-            if isinstance(found["seconds"], float) and isinstance(found["sha256"], dict):
+            if 0 <= found["seconds"] < math.inf and set(found["sha256"]) == set(CHECKED):
                 return dict(found)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
         raise UserError(f"token cache {self.folder}: its {WRITTEN} is missing or damaged; {AGAIN}")
 

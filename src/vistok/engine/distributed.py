@@ -22,6 +22,23 @@ BUCKET = 25_000_000
 TIMEOUT = timedelta(hours=6)
 
 
+class _Mean(torch.autograd.Function):
+    """The mean over processes. Every process's loss depends on it, so gradients are averaged in the same way."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, size: int) -> Tensor:
+        ctx.size = size
+        total = tensor.contiguous().clone()
+        dist.all_reduce(total)
+        return total / size
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total / ctx.size, None
+
+
 @dataclass(frozen=True)
 class World:
     """This process's number and the number of all; alone, nothing is exchanged."""
@@ -46,9 +63,7 @@ class World:
         """Return the mean over processes, through which gradients flow."""
         if self.size == 1:
             return tensor
-        from torch.distributed.nn.functional import all_reduce
-
-        return all_reduce(tensor) / self.size
+        return _Mean.apply(tensor, self.size)
 
     def gather(self, tensor: Tensor) -> Tensor:
         """Return the tensors of all processes, one after the other by rank; lengths may differ."""

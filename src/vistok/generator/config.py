@@ -14,7 +14,7 @@ class AutoregressiveConfig(Config):
     """
 
     width: int = Field(default=768, ge=4)
-    depth: int = Field(default=12, ge=1)
+    depth: int = Field(default=12, ge=1, le=1000)
     num_heads: int = Field(default=12, ge=1)
     ffn_multiple: int = Field(default=256, ge=1)
     qk_norm: bool = True

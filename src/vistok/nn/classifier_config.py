@@ -1,6 +1,6 @@
 """Config of the small classifier (apart from its code, so that recipes need no torch)."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,10 +11,10 @@ class ClassifierConfig(Config):
     """Stages of (conv, norm, ReLU) x `convs_per_stage`, each but the first halving the image."""
 
     kind: Literal["classifier"] = "classifier"
-    image_size: int = Field(default=28, ge=4)
+    image_size: int = Field(default=28, ge=4, le=2**14)
     in_channels: Literal[1, 3] = 1
     num_classes: int = Field(default=10, ge=1)
-    stage_channels: tuple[int, ...] = (16, 48, 96)
-    convs_per_stage: int = Field(default=2, ge=1)
+    stage_channels: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(16, 48, 96), min_length=1)
+    convs_per_stage: int = Field(default=2, ge=1, le=100)
     feature_dim: int = Field(default=64, ge=1)
     dropout: float = Field(default=0.2, ge=0, lt=1)

@@ -57,6 +57,13 @@ class TokenizerRun(RunConfig):
             raise ValueError(
                 "losses.perceptual.network 'fashion' is for 28x28 grey images; use 'lpips', or null for none"
             )
+        adversarial = self.losses.adversarial
+        # The two last convolutions of the discriminator take a pixel each, and one logit must be left.
+        if adversarial is not None and self.tokenizer.image_size < 3 * 2**adversarial.num_layers:
+            raise ValueError(
+                f"losses.adversarial.num_layers {adversarial.num_layers} halves the image as often, and "
+                f"{self.tokenizer.image_size} pixels are too few for it: they must be at least 3 * 2 ** num_layers"
+            )
         return self
 
 
@@ -73,6 +80,7 @@ class ClassifierRun(RunConfig):
     kind: Literal["classifier"] = "classifier"
     data: DataConfig = DataConfig()
     classifier: ClassifierConfig = ClassifierConfig()
+    batch_size: int = Field(default=128, ge=2)  # batch norm needs two
 
     @model_validator(mode="after")
     def _sizes(self) -> "ClassifierRun":

@@ -1,6 +1,7 @@
 """From a config to numbers: steps, FLOPs, parameters, memory. Counted on the meta device, printed, saved."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from vistok.engine.device import autocast
 from vistok.engine.phase import MicroBatch, Phase, only
+from vistok.errors import UserError
 from vistok.nn.flops import count_flops, count_params, paper_flops
 from vistok.tasks.config import RunConfig
 from vistok.units import Scale, total_flops
@@ -46,6 +48,20 @@ class Plan:
             "flops_per_step": [list(part) for part in self.flops_per_step],
             "memory_gib_estimate": round(self.memory_bytes / 2**30, 3),
         }
+
+
+@contextmanager
+def sizes_fit() -> Iterator[None]:
+    """Raise UserError where a config's sizes are too large to be counted, let alone built."""
+    try:
+        yield
+    except (RuntimeError, OverflowError) as error:
+        if not any(word in str(error).lower() for word in ("overflow", "too large", "too big")):
+            raise
+        raise UserError(
+            f"this config's sizes cannot be built ({str(error).splitlines()[0]}); "
+            "look at its channels, width, codebook_size, image_size and batch_size"
+        ) from None
 
 
 # Counting a step needs phases, and phases a scale: where a warm-up or a ramp is given in FLOPs, any cost does.

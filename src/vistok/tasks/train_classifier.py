@@ -20,7 +20,7 @@ from vistok.nn.classifier import Classifier, share_of_dead_features
 from vistok.nn.flops import count_params
 from vistok.rng import seeded_init
 from vistok.tasks.config import ClassifierRun
-from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, state_bytes, step_flops
+from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, sizes_fit, state_bytes, step_flops
 from vistok.tasks.setup import Job, config_json, folder_facts, folder_warnings, run_directory
 from vistok.units import Scale
 
@@ -53,6 +53,7 @@ def build_phases(config: ClassifierRun, device: torch.device, scale: Scale) -> l
     return [Phase("classifier", [model], optimizer, schedule, loss, clip, config.optimizer.clip_norm)]
 
 
+@sizes_fit()
 def plan(config: ClassifierRun, num_images: int) -> Plan:
     """Return the run's derived numbers."""
     meta = torch.device("meta")

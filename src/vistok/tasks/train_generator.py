@@ -27,7 +27,7 @@ from vistok.tasks.cache_tokens import data_of
 from vistok.tasks.config import GeneratorRun
 from vistok.tasks.load import load_tokenizer
 from vistok.tasks.pictures import display_scale, save_png, sheet
-from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, state_bytes, step_flops
+from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, sizes_fit, state_bytes, step_flops
 from vistok.tasks.setup import Job, accumulation_check, config_json, run_directory
 from vistok.tokenizer.interface import Tokenizer
 from vistok.units import Scale
@@ -53,6 +53,7 @@ def build_phases(config: GeneratorRun, manifest: dict[str, Any], device: torch.d
     return [Phase("generator", [model], optimizer, schedule, loss, clip, config.optimizer.clip_norm)]
 
 
+@sizes_fit()
 def plan(config: GeneratorRun, manifest: dict[str, Any], num_images: int) -> Plan:
     """Return the run's derived numbers, from a build on the meta device.
 

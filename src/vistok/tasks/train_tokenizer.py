@@ -28,7 +28,7 @@ from vistok.tasks.alarms import tokenizer_alarms
 from vistok.tasks.config import TokenizerRun
 from vistok.tasks.perceptual import build_perceptual
 from vistok.tasks.pictures import display_scale, save_png, sheet
-from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, state_bytes, step_flops
+from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, sizes_fit, state_bytes, step_flops
 from vistok.tasks.setup import Job, accumulation_check, config_json, folder_facts, folder_warnings, run_directory
 from vistok.tokenizer.crt import CausalRegularizer, batch_variance
 from vistok.tokenizer.discriminator import PatchDiscriminator, adversarial_loss, hinge_discriminator_loss
@@ -155,6 +155,7 @@ def _autoencoder_loss(config: TokenizerRun, networks: Stage1, scale: Scale, worl
 
 
 @lru_cache(maxsize=32)  # a count costs seconds, and a demo asks for the same one often
+@sizes_fit()
 def plan(config: TokenizerRun, num_images: int) -> Plan:
     """Return the run's derived numbers, from a build on the meta device."""
     meta = torch.device("meta")

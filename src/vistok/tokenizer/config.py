@@ -17,8 +17,8 @@ class ConvNetConfig(Config):
     """
 
     channels: int = Field(default=128, ge=1)
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
-    num_res_blocks: int = Field(default=2, ge=1)
+    multipliers: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 1, 2, 2, 4), min_length=1)
+    num_res_blocks: int = Field(default=2, ge=1, le=100)
     attention_resolutions: tuple[int, ...] = (16,)
     norm_groups: int = Field(default=32, ge=1)
 
@@ -71,7 +71,7 @@ class FSQConfig(Config):
 class TokenizerConfig(Config):
     """A convolutional tokenizer. The defaults are the full-size f16 tokenizer of the CRT paper."""
 
-    image_size: int = Field(default=256, ge=4)
+    image_size: int = Field(default=256, ge=4, le=2**14)
     in_channels: Literal[1, 3] = 3
     latent_channels: int = Field(default=256, ge=1)
     encoder: ConvNetConfig = ConvNetConfig()
@@ -117,7 +117,7 @@ class AdversarialConfig(Config):
     start: Duration = percent(10)
     ramp: Duration = percent(1)
     channels: int = Field(default=64, ge=1)
-    num_layers: int = Field(default=3, ge=1)
+    num_layers: int = Field(default=3, ge=1, le=12)
 
     @model_validator(mode="after")
     def _groups(self) -> "AdversarialConfig":
@@ -151,7 +151,7 @@ class CRTConfig(Config):
 
     variant: Variant = "l2_pre"
     weight: float | None = Field(default=None, ge=0)
-    num_layers: int = Field(default=2, ge=1)
+    num_layers: int = Field(default=2, ge=1, le=1000)
     width: int = Field(default=1280, ge=4)
     num_heads: int = Field(default=20, ge=1)
     ffn_multiple: int = Field(default=256, ge=1)

@@ -1,5 +1,6 @@
 """The convolutional tokenizer: encoder, quantizer, decoder. Nothing here is for training only."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,24 @@ from vistok.tokenizer.config import TokenizerConfig
 from vistok.tokenizer.convnet import Decoder, Encoder
 from vistok.tokenizer.interface import TokenGrid, Tokenizer
 from vistok.tokenizer.quantizers import QuantizerOutput, build_quantizer
+
+# Interpolation overshoots a little; whole numbers up to 255 and standardized images lie far outside.
+FARTHEST = 1.5
+
+
+def _check_values(images: Tensor) -> None:
+    """Raise UserError for images that nobody meant: a NaN would become a code like any other."""
+    if not images.is_floating_point():
+        raise UserError(f"images of {images.dtype}: this tokenizer takes floats in [-1, 1]; use images / 127.5 - 1")
+    if not images.numel():
+        return
+    low, high = (float(value) for value in torch.aminmax(images))
+    if not math.isfinite(low + high):
+        raise UserError("images hold values that are not finite (NaN or infinity); look for where they come from")
+    if low < -FARTHEST or high > FARTHEST:
+        raise UserError(
+            f"images must lie in [-1, 1], found {low:g}...{high:g}; use images / 127.5 - 1 for values of 0...255"
+        )
 
 
 @dataclass
@@ -43,13 +62,14 @@ class ConvTokenizer(Tokenizer):
 
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "batch channels height width"]) -> Int[Tensor, "batch positions"]:
-        """Map images in [-1, 1] to tokens. Raises UserError for a size or channel count that does not fit."""
+        """Map images in [-1, 1] to tokens. Raises UserError for a size, channel count or value that does not fit."""
         f, channels = self.config.encoder.downsample, self.config.in_channels
         if images.shape[1] != channels or images.shape[2] % f or images.shape[3] % f:
             raise UserError(
                 f"images {tuple(images.shape)}: this tokenizer takes (batch, {channels}, height, width) "
                 f"with height and width multiples of {f}"
             )
+        _check_values(images)
         return self.quantizer(self.to_latents(images)[0]).indices
 
     @torch.no_grad()
