@@ -8,7 +8,9 @@ import torch
 from vistok.errors import UserError
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import AutoregressiveConfig, SamplingConfig, paper_size
+from vistok.generator.decoder import Decoder
 from vistok.generator.decoding import choose, filter_logits, guide, keep_top_k, keep_top_p
+from vistok.generator.speculative import SpeculativeSampler
 from vistok.nn.flops import count_params, on_meta
 from vistok.nn.rope import apply_rotary, axial_table, with_class_token
 from vistok.nn.transformer import Attention, feed_forward_width
@@ -86,11 +88,11 @@ def test_cached_logits_equal_uncached(rotary, qk_norm, step):
     tokens, labels = make_tokens()
     expected = model(tokens, labels)
     inputs = torch.cat([model.classes(labels)[:, None], model.token_embedding(tokens[:, :-1])], dim=1)
-    cache = model.new_cache(3)
+    decoder = Decoder(model)
+    cache = decoder.new_cache(3)
     for start in range(0, 20, step):
-        chunk = inputs[:, start : start + step]
-        logits = model.decode_one(chunk, cache)
-        torch.testing.assert_close(logits, expected[:, start + chunk.shape[1] - 1], rtol=1e-4, atol=1e-5)
+        logits = decoder.logits(inputs[:, start : start + step], cache)
+        torch.testing.assert_close(logits, expected[:, start : start + step], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
@@ -203,3 +205,34 @@ def test_queries_and_keys_are_normalised_before_the_turn():
 def test_feed_forward_width_is_llamas():
     assert [feed_forward_width(w, 256) for w in (640, 768, 1280)] == [1792, 2048, 3584]
     assert feed_forward_width(128, 32) == 352
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("lookahead", [1, 3, 30])
+@pytest.mark.parametrize("filters", [{}, {"top_k": 12, "temperature": 0.8}, {"temperature": 0.0}])
+def test_speculative_decoding_draws_what_plain_decoding_draws(batch, guidance, lookahead, filters):
+    """With a poor draft, whose rows fall apart, and with the target itself, whose guesses are all right."""
+    target, poor = make(), make(depth=1, width=16)
+    labels, ids = torch.arange(batch) % CLASSES, torch.arange(batch) + 5
+    sampling = SamplingConfig(guidance_scale=guidance, seed=2, **filters)
+    expected = target.sample(labels, ids, sampling)
+    for draft in (poor, target):
+        sampler = SpeculativeSampler(Decoder(target), Decoder(draft), sampling, lookahead)
+        assert torch.equal(sampler(labels, ids), expected)
+        found = sampler.acceptance
+        assert found.tokens == batch * 19 and found.right <= found.guesses
+        assert found.right + found.passes >= found.tokens
+        if draft is target:
+            assert found.rate == 1 and found.passes == batch * -(-19 // (lookahead + 1))
+        elif batch == 7 and not filters:
+            assert 0 < found.rate < 1
+
+
+def test_a_draft_of_other_tokens_is_refused():
+    torch.manual_seed(0)
+    other = AutoregressiveGenerator(AutoregressiveConfig(width=16, depth=1, num_heads=1), GRID, CODES + 1, CLASSES)
+    with pytest.raises(UserError, match=r"draft's codebook_size is 41, the generator's 40"):
+        SpeculativeSampler(Decoder(make()), Decoder(other), SamplingConfig(), 4)
+    with pytest.raises(UserError, match="lookahead 0"):
+        SpeculativeSampler(Decoder(make()), Decoder(make()), SamplingConfig(), 0)

@@ -145,8 +145,8 @@ def test_generator_refuses_tokens_of_another_tokenizer(toy_runs, tmp_path, fashi
 def test_samples_and_files(toy_runs, tmp_path):
     tokenizer, generator = vistok.load_tokenizer(toy_runs[0]), vistok.load_generator(toy_runs[2])
     labels = balanced_labels(23, 10)
-    whole = torch.cat(list(sample_batches(generator, tokenizer, labels, SamplingConfig(seed=1))))
-    parts = torch.cat(list(sample_batches(generator, tokenizer, labels, SamplingConfig(seed=1), batch_size=7)))
+    whole = torch.cat(list(sample_batches(generator.sampler(SamplingConfig(seed=1)), tokenizer, labels)))
+    parts = torch.cat(list(sample_batches(generator.sampler(SamplingConfig(seed=1)), tokenizer, labels, batch_size=7)))
     assert whole.shape == (23, 1, 28, 28) and whole.dtype == torch.uint8
     assert (whole != parts).float().mean() < 1e-3
     grid = write_samples(whole, labels, tmp_path / "grid", "grid", 10)

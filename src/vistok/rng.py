@@ -60,12 +60,16 @@ def seeded_init(seed: int, *stream: str | int) -> "Iterator[None]":
         torch.set_rng_state(state)
 
 
-def uniform_grid(seed: int, image_ids: "torch.Tensor", position: int, count: int) -> "torch.Tensor":
-    """Return float32 uniforms in (0, 1), shape (images, count), keyed by (seed, image, position, column)."""
+def uniform_grid(seed: int, image_ids: "torch.Tensor", position: "int | torch.Tensor", count: int) -> "torch.Tensor":
+    """Return float32 uniforms in (0, 1), shape (images, count), keyed by (seed, image, position, column).
+
+    `position` is one number, or one per image.
+    """
     import torch
 
     key = _mix(image_ids.to(torch.int64) * _GAMMA + _signed(derive_seed(seed, "gumbel")))
-    key = _mix(key + _signed((position + 1) * _MIX1))
+    step = _signed((position + 1) * _MIX1) if isinstance(position, int) else (position + 1) * _MIX1
+    key = _mix(key + step)
     columns = torch.arange(1, count + 1, device=image_ids.device, dtype=torch.int64) * _GAMMA
     return _to_uniform(_mix_(key[:, None] + columns[None, :]))
 
@@ -80,7 +84,7 @@ def _to_uniform(bits: "torch.Tensor") -> "torch.Tensor":
     return (bits >> 41).bitwise_and_((1 << 23) - 1).to(torch.float32).add_(0.5).mul_(2.0**-23)
 
 
-def gumbel_grid(seed: int, image_ids: "torch.Tensor", position: int, count: int) -> "torch.Tensor":
+def gumbel_grid(seed: int, image_ids: "torch.Tensor", position: "int | torch.Tensor", count: int) -> "torch.Tensor":
     """Return standard Gumbel noise, shape (images, count), keyed like `uniform_grid`."""
     uniform = uniform_grid(seed, image_ids, position, count)
     return uniform.log_().neg_().log_().neg_()

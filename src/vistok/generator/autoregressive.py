@@ -7,9 +7,8 @@ from torch.nn import functional as F
 
 from vistok.generator.conditioning import ClassEmbedding
 from vistok.generator.config import AutoregressiveConfig, SamplingConfig
-from vistok.generator.decoding import sample_tokens
-from vistok.generator.interface import Generator
-from vistok.generator.kv_cache import KVCache
+from vistok.generator.decoding import check_guidance, sample_tokens
+from vistok.generator.interface import Generator, Sampler
 from vistok.nn.rope import axial_table, with_class_token
 from vistok.nn.transformer import Block, RMSNorm, init_transformer
 
@@ -67,29 +66,10 @@ class AutoregressiveGenerator(Generator):
         logits = self(tokens, labels).float()
         return F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
 
-    def new_cache(self, batch: int) -> KVCache:
-        """Return an empty cache for `batch` sequences."""
-        head_dim = self.config.width // self.config.num_heads
-        return KVCache(self.config.depth, batch, self.config.num_heads, self.num_tokens, head_dim, self.head.weight)
+    def sampler(self, sampling: SamplingConfig) -> Sampler:
+        """Return a function of labels and ids that draws tokens by these weights, as they are now."""
+        from vistok.generator.decoder import Decoder
 
-    def decode_one(self, x: Float[Tensor, "batch new width"], cache: KVCache) -> Float[Tensor, "batch codes"]:
-        """Feed embedded inputs that follow the cached ones; return the logits of the next token."""
-        start, end = cache.length, cache.length + x.shape[1]
-        for block, layer in zip(self.blocks, cache.layers, strict=True):
-            x = block(x, self.cos[start:end], self.sin[start:end], layer)
-        return self.head(self.norm(x[:, -1]))
-
-    def sample(
-        self,
-        labels: Int[Tensor, "batch"],
-        image_ids: Int[Tensor, "batch"] | None = None,
-        sampling: SamplingConfig | None = None,
-    ) -> Int[Tensor, "batch positions"]:
-        """Draw one grid per label, in evaluation mode; the mode is restored afterwards."""
-        training = self.training
-        self.eval()
-        try:
-            ids = torch.arange(len(labels), device=labels.device) if image_ids is None else image_ids
-            return sample_tokens(self, labels, ids, sampling or SamplingConfig())
-        finally:
-            self.train(training)
+        check_guidance(self, sampling)
+        decoder = Decoder(self, int8=sampling.int8)
+        return lambda labels, image_ids: sample_tokens(decoder, labels, image_ids, sampling)

@@ -50,10 +50,14 @@ def paper_size(name: str) -> AutoregressiveConfig:
 
 
 class SamplingConfig(Config):
-    """Guidance, then temperature, top-k and top-p in that order, then Gumbel noise and the arg-max."""
+    """Guidance, then temperature, top-k and top-p in that order, then Gumbel noise and the arg-max.
+
+    `int8` rounds the weights to eight bits: faster, and other samples.
+    """
 
     guidance_scale: float = Field(default=1.0, ge=0)
     temperature: float = Field(default=1.0, ge=0)
     top_k: int | None = Field(default=None, ge=1)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int = 0
+    int8: bool = False

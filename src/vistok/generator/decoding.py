@@ -16,6 +16,7 @@ from vistok.rng import gumbel_grid
 
 if TYPE_CHECKING:
     from vistok.generator.autoregressive import AutoregressiveGenerator
+    from vistok.generator.decoder import Decoder
 
 
 def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
@@ -51,46 +52,80 @@ def filter_logits(logits: Float[Tensor, "batch codes"], sampling: SamplingConfig
 
 
 def choose(
-    logits: Float[Tensor, "batch codes"], image_ids: Int[Tensor, "batch"], position: int, sampling: SamplingConfig
+    logits: Float[Tensor, "batch codes"],
+    image_ids: Int[Tensor, "batch"],
+    position: int | Tensor,
+    sampling: SamplingConfig,
 ) -> Int[Tensor, "batch"]:
-    """Draw one code per row by the Gumbel arg-max; temperature 0 takes the most likely."""
+    """Draw one code per row by the Gumbel arg-max; temperature 0 takes the most likely.
+
+    `position` is one number, or one per row.
+    """
     logits = filter_logits(logits.float(), sampling)
     if sampling.temperature > 0:
         logits = logits + gumbel_grid(sampling.seed, image_ids, position, logits.shape[-1])
     return logits.argmax(dim=-1)
 
 
-@torch.no_grad()
-def sample_tokens(
-    model: "AutoregressiveGenerator",
-    labels: Int[Tensor, "batch"],
-    image_ids: Int[Tensor, "batch"],
-    sampling: SamplingConfig,
-) -> Int[Tensor, "batch positions"]:
-    """Draw token grids with a key-value cache; guidance runs as one batch of twice the size.
-
-    Raises UserError for labels out of range, and for guidance with a model trained without label dropout.
-    """
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < model.num_classes:
-        raise UserError(
-            f"labels must lie in 0...{model.num_classes - 1}, found {int(labels.min())}...{int(labels.max())}"
-        )
-    guided = sampling.guidance_scale != 1.0
-    if guided and model.config.label_dropout == 0:
+def check_guidance(model: "AutoregressiveGenerator", sampling: SamplingConfig) -> None:
+    """Raise UserError for guidance with a model trained without label dropout."""
+    if sampling.guidance_scale != 1.0 and model.config.label_dropout == 0:
         raise UserError(
             f"guidance_scale {sampling.guidance_scale} needs a generator trained with label dropout, this one had "
             "label_dropout 0; use guidance_scale 1, or train with --set generator.label_dropout=0.1"
         )
-    inputs = torch.cat([labels, torch.full_like(labels, model.num_classes)]) if guided else labels
-    cache = model.new_cache(len(inputs))
-    tokens = torch.empty(len(labels), model.num_tokens, dtype=torch.int64, device=labels.device)
-    x = model.classes.table(inputs)[:, None]
-    for position in range(model.num_tokens):
-        logits = model.decode_one(x, cache)
-        if guided:
-            conditional, unconditional = logits.chunk(2)
-            logits = guide(conditional, unconditional, sampling.guidance_scale)
-        tokens[:, position] = choose(logits, image_ids, position, sampling)
-        newest = tokens[:, position : position + 1]
-        x = model.token_embedding(newest.repeat(2, 1) if guided else newest)
+
+
+def check_labels(model: "AutoregressiveGenerator", labels: Int[Tensor, "batch"]) -> None:
+    """Raise UserError for labels out of range."""
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < model.num_classes:
+        raise UserError(
+            f"labels must lie in 0...{model.num_classes - 1}, found {int(labels.min())}...{int(labels.max())}"
+        )
+
+
+class Guided:
+    """A decoder and its cache; guidance runs as one batch of twice the size."""
+
+    def __init__(self, decoder: "Decoder", batch: int, scale: float, spare: int = 0) -> None:
+        self.decoder, self.scale = decoder, scale
+        self.cache = decoder.new_cache(batch if scale == 1.0 else 2 * batch, spare)
+
+    def start(self, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch 1 codes"]:
+        """Feed the class token; return the logits of the first token."""
+        nothing = torch.full_like(labels, self.decoder.model.num_classes)
+        inputs = labels if self.scale == 1.0 else torch.cat([labels, nothing])
+        return self._guided(self.decoder.model.classes.table(inputs)[:, None])
+
+    def follow(self, tokens: Int[Tensor, "batch new"]) -> Float[Tensor, "batch new codes"]:
+        """Feed tokens; return the logits of the token after each."""
+        x = self.decoder.model.token_embedding(tokens)
+        return self._guided(x if self.scale == 1.0 else x.repeat(2, 1, 1))
+
+    def all_rows(self, values: Int[Tensor, "batch"]) -> Tensor:
+        """Return one value per row of the cache."""
+        return values if self.scale == 1.0 else values.repeat(2)
+
+    def _guided(self, x: Tensor) -> Tensor:
+        logits = self.decoder.logits(x, self.cache).float()
+        if self.scale == 1.0:
+            return logits
+        conditional, unconditional = logits.chunk(2)
+        return guide(conditional, unconditional, self.scale)
+
+
+@torch.no_grad()
+def sample_tokens(
+    decoder: "Decoder", labels: Int[Tensor, "batch"], image_ids: Int[Tensor, "batch"], sampling: SamplingConfig
+) -> Int[Tensor, "batch positions"]:
+    """Draw token grids, one token at a time. Raises UserError for labels out of range."""
+    check_labels(decoder.model, labels)
+    num_tokens = decoder.model.num_tokens
+    tokens = torch.empty(len(labels), num_tokens, dtype=torch.int64, device=labels.device)
+    guided = Guided(decoder, len(labels), sampling.guidance_scale)
+    logits = guided.start(labels)
+    for position in range(num_tokens):
+        if position:
+            logits = guided.follow(tokens[:, position - 1 : position])
+        tokens[:, position] = choose(logits[:, 0], image_ids, position, sampling)
     return tokens

@@ -1,39 +1,40 @@
-"""Static keys and values of earlier positions, passed to the model as an argument."""
+"""Static keys and values of earlier positions: made once, written in place, never copied."""
 
 import torch
 from torch import Tensor
 
 
-class LayerKVCache:
-    """One layer's buffers; `update` returns views of the filled part, without copying."""
-
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        self.keys, self.values = keys, values
-        self.length = 0
-
-    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append (batch heads new head_dim) and return all so far."""
-        end = self.length + keys.shape[2]
-        self.keys[:, :, self.length : end] = keys
-        self.values[:, :, self.length : end] = values
-        self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
-
-
 class KVCache:
-    """Buffers for every layer: (batch, heads, positions, head_dim) twice."""
+    """Buffers for every layer, (rows, heads, positions, head_dim) twice, and how far each row is.
 
-    def __init__(self, depth: int, batch: int, num_heads: int, positions: int, head_dim: int, like: Tensor) -> None:
-        shape = (batch, num_heads, positions, head_dim)
-        self.layers = [
-            LayerKVCache(
-                torch.empty(shape, dtype=like.dtype, device=like.device),
-                torch.empty(shape, dtype=like.dtype, device=like.device),
-            )
-            for _ in range(depth)
-        ]
+    All rows may be equally far (`length` is a number; views of the filled part are used), or each at its own
+    place (`lengths`, one per row), as speculative decoding has it.
+    """
 
-    @property
-    def length(self) -> int:
-        """Positions filled so far."""
-        return self.layers[0].length
+    def __init__(self, depth: int, rows: int, num_heads: int, positions: int, head_dim: int, like: Tensor) -> None:
+        shape = (depth, 2, rows, num_heads, positions, head_dim)
+        self.buffers = torch.zeros(shape, dtype=like.dtype, device=like.device)
+        self.length = 0
+        self.lengths: Tensor | None = None
+
+    def move(self, lengths: Tensor) -> None:
+        """Go to these places (rows): what lies behind them is written over."""
+        first = int(lengths[0])
+        self.length, self.lengths = (first, None) if bool((lengths == first).all()) else (0, lengths)
+
+    def places(self, new: int) -> Tensor | slice:
+        """Return where the next `new` positions go: a slice, or (rows new) where rows differ."""
+        if self.lengths is None:
+            return slice(self.length, self.length + new)
+        return self.lengths[:, None] + torch.arange(new, device=self.lengths.device)
+
+    def write(self, layer: int, places: Tensor | slice, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store (rows new heads head_dim) twice; return all keys and values that may be attended to."""
+        k, v = self.buffers[layer]
+        if isinstance(places, slice):
+            k[:, :, places], v[:, :, places] = keys.transpose(1, 2), values.transpose(1, 2)
+            return k[:, :, : places.stop], v[:, :, : places.stop]
+        row = torch.arange(len(places), device=places.device)[:, None]
+        k[row, :, places], v[row, :, places] = keys, values
+        end = int(places.max()) + 1
+        return k[:, :, :end], v[:, :, :end]

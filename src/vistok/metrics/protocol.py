@@ -42,6 +42,7 @@ class Treatment(Config):
     top_k: int | None = None
     top_p: float | None = None
     seed: int | None = None
+    int8: bool = False
 
     def __str__(self) -> str:
         parts = [f"{self.weights} weights"]
@@ -50,6 +51,8 @@ class Treatment(Config):
         if self.temperature not in (None, 1.0):
             parts.append(f"temperature {self.temperature:g}")
         parts += [f"{name} {value:g}" for name, value in (("top-k", self.top_k), ("top-p", self.top_p)) if value]
+        if self.int8:
+            parts.append("8-bit weights")
         if self.seed:
             parts.append(f"seed {self.seed}")
         return ", ".join(parts)

@@ -1,7 +1,5 @@
 """The Llama block as LlamaGen uses it, with QK-norm: stage 2 and the causal regularizer share it."""
 
-from typing import Protocol, runtime_checkable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,20 +8,13 @@ from torch.nn import functional as F
 from vistok.nn.rope import apply_rotary
 
 INIT_STD = 0.02
+RMS_EPS = 1e-5
 
 
 def feed_forward_width(width: int, multiple: int) -> int:
     """Return the SwiGLU hidden width: 8/3 of `width`, rounded up to `multiple` (Llama's rule)."""
     hidden = int(8 * width / 3)
     return multiple * ((hidden + multiple - 1) // multiple)
-
-
-@runtime_checkable
-class LayerCache(Protocol):
-    """Keys and values of earlier positions, for one layer."""
-
-    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append (batch heads new head_dim) and return all keys and values so far."""
 
 
 class Attention(nn.Module):
@@ -49,27 +40,14 @@ class Attention(nn.Module):
         x: Float[Tensor, "batch positions width"],
         cos: Float[Tensor, "positions pairs"],
         sin: Float[Tensor, "positions pairs"],
-        cache: LayerCache | None = None,
     ) -> Float[Tensor, "batch positions width"]:
-        """Attend to this position and earlier ones, the cached ones included."""
+        """Attend to this position and earlier ones."""
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(2)
         query = apply_rotary(self.query_norm(query).transpose(1, 2), cos, sin)
         key = apply_rotary(self.key_norm(key).transpose(1, 2), cos, sin)
         value = value.transpose(1, 2)
-        if cache is not None:
-            key, value = cache.update(key, value)
-        y = _causal_attention(query, key, value)
+        y = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self.out(y.transpose(1, 2).flatten(2))
-
-
-def _causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    queries, keys = query.shape[2], key.shape[2]
-    if queries == 1:  # the newest position sees everything
-        return F.scaled_dot_product_attention(query, key, value)
-    if queries == keys:
-        return F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    mask = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
 class RMSNorm(nn.Module):
@@ -81,7 +59,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """Normalise the last axis."""
-        return F.rms_norm(x.float(), self.weight.shape, self.weight, eps=1e-5).to(x.dtype)
+        return F.rms_norm(x.float(), self.weight.shape, self.weight, eps=RMS_EPS).to(x.dtype)
 
 
 class SwiGLU(nn.Module):
@@ -112,9 +90,9 @@ class Block(nn.Module):
         self.feed_forward = SwiGLU(width, ffn_multiple)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Map (batch, positions, width) to the same shape."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), cos, sin, cache))
+        x = x + self.dropout(self.attention(self.attention_norm(x), cos, sin))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 

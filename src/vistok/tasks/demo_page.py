@@ -175,7 +175,9 @@ def _samples(result: dict[str, Any], tokenizer: ConvTokenizer, runs: Path) -> st
     generator = load_generator(runs / result["generator_run"])
     sampling = SamplingConfig(guidance_scale=result["generator"]["guidance"]["guidance_scale"])
     labels = torch.arange(generator.num_classes).repeat(SAMPLE_ROWS)
-    return _picture(torch.cat(list(sample_batches(generator, tokenizer, labels, sampling))), generator.num_classes)
+    return _picture(
+        torch.cat(list(sample_batches(generator.sampler(sampling), tokenizer, labels))), generator.num_classes
+    )
 
 
 def _copies(result: dict[str, Any], tokenizer: ConvTokenizer, runs: Path, data: DataConfig) -> str:

@@ -146,7 +146,8 @@ def _draw(
     features: list[list[Tensor]] = [[] for _ in extractors]
     images: list[Tensor] = []
     world = join_world()
-    for batch in sample_batches(stage2.generator, stage2.tokenizer, labels, sampling, progress, name, world=world):
+    sampler = stage2.generator.sampler(sampling)
+    for batch in sample_batches(sampler, stage2.tokenizer, labels, progress, name, world=world):
         for extractor, kept in zip(extractors, features, strict=True):
             kept.append(extractor(batch))
         if sum(map(len, images)) < MEMORIZATION_SAMPLES:

@@ -13,8 +13,11 @@ from vistok.engine.distributed import ALONE, World
 from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.files import write_atomic
+from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import SamplingConfig
-from vistok.generator.interface import Generator
+from vistok.generator.decoder import Decoder
+from vistok.generator.interface import Generator, Sampler
+from vistok.generator.speculative import SpeculativeSampler
 from vistok.tasks.pictures import display_scale, png_bytes, save_png, sheet
 from vistok.tokenizer.interface import Tokenizer
 
@@ -26,11 +29,31 @@ def balanced_labels(count: int, num_classes: int) -> Int[Tensor, "count"]:
     return torch.arange(count) % num_classes
 
 
+def make_sampler(
+    generator: Generator, sampling: SamplingConfig, draft: Generator | None = None, lookahead: int = 4
+) -> Sampler:
+    """Return the sampler of a generator, sped up by a smaller one of the same tokens where there is one.
+
+    Raises UserError for a draft of another tokenizer's tokens.
+    """
+    if draft is None:
+        return generator.sampler(sampling)
+    a, b = (model.info["tokenizer"]["digest"][:12] for model in (generator, draft))
+    if a != b:
+        raise UserError(
+            f"the draft writes tokens of another tokenizer (digest {b}, the generator's {a}); train a draft with the "
+            "generator's own tokenizer: vistok train generator RECIPE --tokenizer RUN"
+        )
+    assert isinstance(generator, AutoregressiveGenerator) and isinstance(draft, AutoregressiveGenerator)
+    return SpeculativeSampler(
+        Decoder(generator, sampling.int8), Decoder(draft, sampling.int8), sampling, lookahead=lookahead
+    )
+
+
 def sample_batches(
-    generator: Generator,
+    sampler: Sampler,
     tokenizer: Tokenizer,
     labels: Int[Tensor, "count"],
-    sampling: SamplingConfig,
     progress: Progress | None = None,
     name: str = "samples",
     batch_size: int = BATCH,
@@ -40,7 +63,7 @@ def sample_batches(
 
     Of several processes each yields a run of consecutive batches: joined by rank they are in order.
     """
-    device = next(generator.parameters()).device
+    device = next(tokenizer.parameters()).device
     progress = progress or Progress(quiet=True)
     batches = range(-(-len(labels) // batch_size))
     with progress.task(name, len(labels)) as bar:
@@ -48,7 +71,7 @@ def sample_batches(
             start = number * batch_size
             chunk = labels[start : start + batch_size].to(device)
             ids = torch.arange(start, start + len(chunk), device=device)
-            yield to_uint8(tokenizer.decode(generator.sample(chunk, ids, sampling))).cpu()
+            yield to_uint8(tokenizer.decode(sampler(chunk, ids))).cpu()
             bar.advance(len(chunk) * world.size)
 
 

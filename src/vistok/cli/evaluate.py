@@ -1,0 +1,110 @@
+"""vistok evaluate: scores of a tokenizer, of a generator."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vistok.cli import options
+from vistok.cli.options import Data, Weights, checked_config, checked_weights, progress_bars, show_scores
+from vistok.errors import UserError
+
+evaluate_app = typer.Typer(help="Score a trained tokenizer or generator.", no_args_is_help=True)
+
+
+@evaluate_app.command("tokenizer")
+def evaluate_tokenizer(
+    run: Annotated[Path, typer.Argument(help="Run directory or exported file of a tokenizer.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    weights: Weights = "ema",
+    evaluator: options.Evaluator = None,
+    inception: options.Inception = None,
+    data: Data = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Score reconstructions: PSNR, SSIM, Frechet distance, codebook usage and entropies."""
+    from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer as evaluate
+    from vistok.tasks.show import tokenizer_lines
+
+    extractor, why = _extractor_of_tokenizer(run, evaluator, inception, data)
+    with progress_bars() as progress:
+        scores = evaluate(run, extractor, progress, split, checked_weights(weights), data)
+    if why:
+        typer.echo(f"no Frechet distance: {why}", err=True)
+    show_scores(scores, as_json, tokenizer_lines)
+
+
+@evaluate_app.command("generator")
+def evaluate_generator(
+    run: Annotated[Path, typer.Argument(help="Run directory of a generator.")],
+    count: Annotated[int, typer.Option(min=2, help="Number of samples.")] = 10_000,
+    split: Annotated[str, typer.Option(help="Reference images: train, val or test.")] = "test",
+    guidance: options.Guidance = 1.0,
+    temperature: options.Temperature = 1.0,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    seed: options.Seed = 0,
+    int8: options.Int8 = False,
+    weights: Weights = "ema",
+    tokenizer: options.TokenizerPath = None,
+    evaluator: options.Evaluator = None,
+    inception: options.Inception = None,
+    data: Data = None,
+    choose: Annotated[
+        str | None,
+        typer.Option("--choose-guidance", help="Scales to choose from on held-out train images, as in 1,1.5,2."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Score samples: Frechet distance, precision and recall, memorisation; and the likelihood of held-out tokens."""
+    from vistok.generator.config import SamplingConfig
+    from vistok.tasks import evaluate_generator as task
+    from vistok.tasks.evaluate_likelihood import caches_of, evaluate_likelihood
+    from vistok.tasks.evaluators import choose_evaluator
+    from vistok.tasks.show import generator_lines
+
+    stage2 = task.load_stage2(run, checked_weights(weights), tokenizer, data)
+    extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info["class_names"])
+    sampling = checked_config(
+        SamplingConfig,
+        guidance_scale=guidance,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        int8=int8,
+    )
+    where: dict[str, Any] = {"weights": weights, "tokenizer": tokenizer, "root": data}
+    with progress_bars() as progress:
+        if choose is not None:
+            search = (run, extractor, progress, _scales(choose), min(count, 2000), sampling)
+            sampling = sampling.replace(guidance_scale=task.choose_guidance(*search, **where)["guidance_scale"])
+        scores = task.evaluate_generator(run, extractor, progress, sampling, count, split, **where)
+        caches = caches_of(run, split, tokenizer)
+        if caches is not None:
+            scores["likelihood"] = evaluate_likelihood(run, *caches, progress)
+    if caches is None:
+        typer.echo(f"no likelihood: no token caches of train and {split} (vistok cache TOKENIZER makes them)", err=True)
+    show_scores(scores, as_json, generator_lines)
+
+
+def _extractor_of_tokenizer(run: Path, evaluator: str | None, inception: str | None, data: str | None) -> Any:
+    """Return (extractor, None), or (None, why there is none)."""
+    from vistok.tasks.cache_tokens import data_of
+    from vistok.tasks.evaluators import choose_evaluator
+    from vistok.tasks.load import load_tokenizer
+
+    tokenizer = load_tokenizer(run)
+    try:
+        return choose_evaluator(data_of(tokenizer, data), evaluator, inception, tokenizer.info["class_names"]), None
+    except UserError as error:
+        if evaluator or inception:
+            raise
+        return None, str(error)
+
+
+def _scales(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--choose-guidance {text!r}: give numbers, as in 1,1.5,2") from None

@@ -1,0 +1,77 @@
+"""Options and helpers that several verbs share."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vistok.errors import UserError
+
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of run directories.")]
+Recipe = Annotated[str, typer.Argument(help="A recipe; vistok recipes lists them.")]
+Set = Annotated[list[str], typer.Option("--set", help="Change a config value, as in --set seed=1; may be repeated.")]
+Data = Annotated[str | None, typer.Option("--data", help="Folder of images (or where downloads are kept).")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print steps, parameters, FLOPs and memory, and stop.")]
+Int8 = Annotated[bool, typer.Option("--int8", help="Round weights to 8 bits: faster, other samples.")]
+Weights = Annotated[str, typer.Option(help="ema (averaged) or raw.")]
+Evaluator = Annotated[
+    str | None, typer.Option(help="Classifier run or file whose features score; default by data set.")
+]
+Inception = Annotated[str | None, typer.Option(help="File of torch-fidelity's Inception weights.")]
+Guidance = Annotated[float, typer.Option("--guidance", help="Classifier-free guidance scale; 1 is off.")]
+Temperature = Annotated[float, typer.Option(help="Softmax temperature; 0 takes the most likely token.")]
+TopK = Annotated[int | None, typer.Option(help="Keep the k most likely tokens.")]
+TopP = Annotated[float | None, typer.Option(help="Keep the most likely tokens up to this probability.")]
+Seed = Annotated[int, typer.Option(help="Seed of the samples.")]
+TokenizerPath = Annotated[str | None, typer.Option("--tokenizer", help="Tokenizer run, where it moved.")]
+
+
+def recipe_config(recipe: str, kind: str, settings: list[str], data: str | None) -> Any:
+    """Return a recipe of this kind with changed values."""
+    from vistok.config import override
+    from vistok.recipes import find_recipe
+
+    if data is not None:
+        settings = [f"data.root={json.dumps(data)}", *settings]
+    return override(find_recipe(recipe, kind), settings)
+
+
+def progress_bars() -> Any:
+    """Return live progress bars, of the main process alone."""
+    from vistok.engine.log import Progress
+
+    return Progress(quiet=not main_process()).live()
+
+
+def checked_config(cls: Any, **values: Any) -> Any:
+    """Return a config; raises UserError for bad values."""
+    return cls.from_json(json.dumps(values))
+
+
+def checked_weights(name: str) -> str:
+    """Return ema or raw, or raise UserError."""
+    if name not in ("ema", "raw"):
+        raise UserError(f"--weights {name!r}: allowed are ema, raw")
+    return name
+
+
+def show_scores(scores: dict[str, Any], as_json: bool, lines: Any) -> None:
+    """Print scores as lines or as JSON."""
+    if as_json:
+        say(json.dumps(scores, indent=2))
+    else:
+        for line in lines(scores):
+            say(line)
+
+
+def say(text: str) -> None:
+    """Print, in the main process."""
+    if main_process():
+        typer.echo(text)
+
+
+def main_process() -> bool:
+    """Whether this is the first of torchrun's processes, or the only one."""
+    return os.environ.get("RANK", "0") == "0"

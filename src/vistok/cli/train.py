@@ -1,0 +1,72 @@
+"""vistok train: a tokenizer, a generator, a classifier."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vistok.cli.options import Data, DryRun, Recipe, Runs, Set, progress_bars, recipe_config, say
+
+if TYPE_CHECKING:
+    from vistok.tasks.setup import Job
+
+train_app = typer.Typer(
+    help="Train a tokenizer, a generator or a classifier; repeat the command to resume.", no_args_is_help=True
+)
+
+
+@train_app.command("tokenizer")
+def train_tokenizer(
+    recipe: Recipe, settings: Set = [], data: Data = None, runs: Runs = Path("runs"), dry_run: DryRun = False
+) -> None:
+    """Train a tokenizer: vistok train tokenizer fashion_crt."""
+    from vistok.tasks.train_tokenizer import prepare
+
+    config = recipe_config(recipe, "tokenizer", settings, data)
+    _train(lambda: prepare(config, runs), dry_run)
+
+
+@train_app.command("generator")
+def train_generator(
+    recipe: Recipe,
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", help="Run directory of a trained tokenizer.")],
+    settings: Set = [],
+    data: Data = None,
+    runs: Runs = Path("runs"),
+    dry_run: DryRun = False,
+) -> None:
+    """Train a generator on a tokenizer's tokens (cached first, if they are not yet)."""
+    from vistok.tasks.cache_tokens import cache_tokens
+    from vistok.tasks.train_generator import dry_plan, prepare
+
+    config = recipe_config(recipe, "generator", settings, None)
+    if dry_run:
+        say(json.dumps(dry_plan(config, tokenizer, data), indent=2))
+        return
+    with progress_bars() as progress:
+        train, validation = (cache_tokens(tokenizer, split, progress, root=data) for split in ("train", "val"))
+    _train(lambda: prepare(config, train, validation, tokenizer, runs), False)
+
+
+@train_app.command("classifier")
+def train_classifier(
+    recipe: Recipe, settings: Set = [], data: Data = None, runs: Runs = Path("runs"), dry_run: DryRun = False
+) -> None:
+    """Train a classifier on your classes, to be the evaluator of your images."""
+    from vistok.tasks.train_classifier import prepare
+
+    config = recipe_config(recipe, "classifier", settings, data)
+    _train(lambda: prepare(config, runs), dry_run)
+
+
+def _train(prepare: Any, dry_run: bool) -> None:
+    job: Job = prepare()
+    summary = job.plan.summary(job.config)
+    if dry_run:
+        say(json.dumps({"run": str(job.run_dir.path), **summary, **job.facts}, indent=2))
+        return
+    finished = job.run_dir.finished
+    with progress_bars() as progress:
+        job.train(progress)
+    say(f"{'was finished already' if finished else 'finished'}: {job.run_dir.path}")

@@ -1,0 +1,91 @@
+"""Matrix products of frozen weights with few rows, which is what writing token after token is made of.
+
+On a CPU, oneDNN's blocked layout reads a weight three to four times as fast as the plain row-major one at
+1 to 32 rows (benchmarks/sampling.py). Elsewhere, and where torch comes without oneDNN, the plain product.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# Any hint from 2 on gives the layout that is fast from 1 to 32 rows; 1 gives one that is slow above.
+_ROWS_HINT = 8
+
+
+class PlainLinear:
+    """x @ weight.T, with what may follow it at once."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map (..., inputs) to (..., outputs)."""
+        return F.linear(x, self.weight)
+
+    def silu(self, x: Tensor) -> Tensor:
+        """Return silu of the product."""
+        return F.silu(self(x))
+
+    def times(self, x: Tensor, other: Tensor) -> Tensor:
+        """Return the product times `other`."""
+        return self(x) * other
+
+    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+        """Return the product plus `other`."""
+        return self(x) + other
+
+
+class PackedLinear(PlainLinear):
+    """The same from a copy of the weight in oneDNN's own layout, which also does what follows in one pass."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__(torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """As PlainLinear's."""
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "none", [], "")
+
+    def silu(self, x: Tensor) -> Tensor:
+        """As PlainLinear's."""
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "swish", [], "")
+
+    def times(self, x: Tensor, other: Tensor) -> Tensor:
+        """As PlainLinear's."""
+        return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.weight, None, "mul")
+
+    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+        """As PlainLinear's."""
+        return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.weight, None, "add")
+
+
+class Int8Linear(PlainLinear):
+    """Weights rounded to 255 levels per output, inputs to bfloat16: a quarter of the bytes, other numbers."""
+
+    def __init__(self, weight: Tensor) -> None:
+        scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+        super().__init__((weight / scale[:, None]).round().to(torch.int8))
+        self.scale = scale.to(torch.bfloat16)
+        # torch's kernel reads whole vectors: it crashes on other sizes.
+        self.whole = not (weight.shape[0] % 32 or weight.shape[1] % 32)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """As PlainLinear's, nearly."""
+        rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
+        if self.whole:
+            y = torch.ops.aten._weight_int8pack_mm(rows, self.weight, self.scale)
+        else:
+            y = F.linear(rows, self.weight.to(rows.dtype)) * self.scale
+        return y.to(x.dtype).view(*x.shape[:-1], -1)
+
+
+def can_pack(weight: Tensor) -> bool:
+    """Whether oneDNN's layout exists for this weight: float32 on a CPU, by a torch that has it."""
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+
+
+def frozen_linear(weight: Tensor, int8: bool = False) -> PlainLinear:
+    """Return the fastest product with a weight that will not change: (outputs, inputs)."""
+    weight = weight.detach()
+    if int8:
+        return Int8Linear(weight)
+    return PackedLinear(weight) if can_pack(weight) else PlainLinear(weight)
