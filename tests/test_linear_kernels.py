@@ -1,11 +1,17 @@
 """Products with frozen weights: every kernel gives what the plain one gives."""
 
+import copy
+
 import pytest
 import torch
 
+from vistok.engine.config import OptimizerConfig
+from vistok.engine.optim import adamw
 from vistok.generator import decoder as decoder_module
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import AutoregressiveConfig, SamplingConfig
+from vistok.nn import linear as linear_module
+from vistok.nn.linear import Linear
 from vistok.nn.linear_kernels import Int8Linear, PackedLinear, PlainLinear, can_pack, frozen_linear
 
 SIZES = [(48, 32), (512, 96), (33, 20)]
@@ -52,3 +58,36 @@ def test_without_onednn_the_same_tokens_are_drawn(monkeypatch):
     monkeypatch.undo()
     rounded = model.sample(labels, sampling=sampling.replace(int8=True))
     assert 0 < float((rounded != packed).float().mean()) < 0.9
+
+
+@pytest.mark.parametrize("shape", [(7, 32), (2, 5, 32), (2, 3, 4, 32)])
+def test_large_products_and_their_gradients_are_the_plain_ones(monkeypatch, shape):
+    torch.manual_seed(0)
+    layer, x = Linear(32, 48), torch.randn(shape, requires_grad=True)
+    found = []
+    for large in (0, 2**62):
+        monkeypatch.setattr(linear_module, "LARGE", large)
+        assert layer._large(x) == (large == 0)
+        y = layer(x)
+        found.append([y, *torch.autograd.grad((y**2).sum(), (x, layer.weight))])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_one_kernel_adamw_is_torchs_also_for_channels_last_weights():
+    """The kernel runs over raw memory: weights and gradients must lie alike."""
+    torch.manual_seed(0)
+    fast = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 4, 3)).to(memory_format=torch.channels_last)
+    plain = copy.deepcopy(fast)
+    optimizers = (
+        adamw([{"params": list(fast.parameters())}], OptimizerConfig(lr=1e-2)),
+        torch.optim.AdamW(plain.parameters(), lr=1e-2, betas=OptimizerConfig().betas),
+    )
+    images = torch.randn(4, 3, 12, 12)
+    for _ in range(5):
+        for model, optimizer in zip((fast, plain), optimizers, strict=True):
+            optimizer.zero_grad()
+            (model(images) ** 2).mean().backward()
+            optimizer.step()
+    for a, b in zip(fast.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)

@@ -14,7 +14,7 @@ from vistok.engine.device import autocast
 from vistok.engine.distributed import ALONE, World, sum_gradients
 from vistok.engine.ema import EMA
 from vistok.engine.log import Alarm, MetricsLog, Progress, Row
-from vistok.engine.optim import set_learning_rate
+from vistok.engine.optim import load_optimizer, set_learning_rate
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss, only
 from vistok.engine.run_dir import RunDir
 from vistok.engine.stopping import StopRequest
@@ -166,7 +166,7 @@ def _load_state(run: Training, state: dict[str, Any]) -> None:
         saved = state["phases"][phase.name]
         for module, weights in zip(phase.modules, saved["modules"], strict=True):
             module.load_state_dict(weights)
-        phase.optimizer.load_state_dict(to_device(saved["optimizer"], run.device))
+        load_optimizer(phase.optimizer, to_device(saved["optimizer"], run.device))
     for name, ema in run.emas.items():
         ema.module.load_state_dict(state["emas"][name])
 

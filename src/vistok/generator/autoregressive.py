@@ -9,6 +9,7 @@ from vistok.generator.conditioning import ClassEmbedding
 from vistok.generator.config import AutoregressiveConfig, SamplingConfig
 from vistok.generator.decoding import check_guidance, sample_tokens
 from vistok.generator.interface import Generator, Sampler
+from vistok.nn.linear import Linear
 from vistok.nn.rope import axial_table, with_class_token
 from vistok.nn.transformer import Block, RMSNorm, init_transformer
 
@@ -36,7 +37,7 @@ class AutoregressiveGenerator(Generator):
             for _ in range(config.depth)
         )
         self.norm = RMSNorm(config.width)
-        self.head = nn.Linear(config.width, codebook_size, bias=False)
+        self.head = Linear(config.width, codebook_size)
         table = axial_table(*grid, config.width // config.num_heads)
         # The last token is never an input.
         cos, sin = with_class_token(table, config.class_token_rotary)
@@ -64,7 +65,7 @@ class AutoregressiveGenerator(Generator):
     ) -> Float[Tensor, "batch positions"]:
         """Return nats per image and position."""
         logits = self(tokens, labels).float()
-        return F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
+        return F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)
 
     def sampler(self, sampling: SamplingConfig) -> Sampler:
         """Return a function of labels and ids that draws tokens by these weights, as they are now."""

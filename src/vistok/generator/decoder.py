@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.kv_cache import KVCache
 from vistok.nn.linear_kernels import frozen_linear
-from vistok.nn.transformer import RMS_EPS, Block, RMSNorm
+from vistok.nn.transformer import Block
 
 
 class _Layer:
@@ -48,16 +48,16 @@ class Decoder:
         mask = _mask(places, x.shape[1], x.device)
         turns = self._turns(places)
         for i, layer in enumerate(self.layers):
-            query, key, value = layer.qkv(_normed(x, layer.attention_norm)).unflatten(-1, layer.heads).unbind(2)
+            query, key, value = layer.qkv(layer.attention_norm(x)).unflatten(-1, layer.heads).unbind(2)
             query = _turn(layer.query_norm(query), turns).transpose(1, 2)
             keys, values = cache.write(i, places, _turn(layer.key_norm(key), turns), value)
             y = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
             x = layer.out.plus(y.transpose(1, 2).flatten(2), x)
-            h = _normed(x, layer.feed_forward_norm)
+            h = layer.feed_forward_norm(x)
             x = layer.down.plus(layer.up.times(h, layer.gate.silu(h)), x)
         if isinstance(places, slice):
             cache.length = places.stop
-        return self.head(_normed(x, self.model.norm))
+        return self.head(self.model.norm(x))
 
     def _turns(self, places: Tensor | slice) -> Tensor:
         """Return the turns of these places, broadcast over heads; those past the end take the last one's."""
@@ -71,13 +71,6 @@ def _turn(x: Float[Tensor, "rows new heads head_dim"], turns: Tensor) -> Tensor:
     """Apply the rotary positions, as `apply_rotary` does."""
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
-
-
-def _normed(x: Tensor, norm: RMSNorm) -> Tensor:
-    """What `norm(x)` gives, in four kernels where torch's own takes ten on a CPU."""
-    wide = x.float()
-    scale = torch.rsqrt(torch.linalg.vecdot(wide, wide).div_(wide.shape[-1]).add_(RMS_EPS))
-    return (wide * scale[..., None] * norm.weight).to(x.dtype)
 
 
 def _mask(places: Tensor | slice, new: int, device: torch.device) -> Tensor | None:

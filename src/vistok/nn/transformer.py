@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vistok.nn.linear import Linear
 from vistok.nn.rope import apply_rotary
 
 INIT_STD = 0.02
@@ -30,8 +31,8 @@ class Attention(nn.Module):
             raise ValueError(f"width {width} is not a multiple of num_heads {num_heads}")
         self.num_heads = num_heads
         self.head_dim = width // num_heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
         self.query_norm = nn.LayerNorm(self.head_dim, bias=False) if qk_norm else nn.Identity()
         self.key_norm = nn.LayerNorm(self.head_dim, bias=False) if qk_norm else nn.Identity()
 
@@ -59,7 +60,10 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """Normalise the last axis."""
-        return F.rms_norm(x.float(), self.weight.shape, self.weight, eps=RMS_EPS).to(x.dtype)
+        # Four kernels, where F.rms_norm takes ten on a CPU and twice the time.
+        wide = x.float()
+        scale = torch.rsqrt(torch.linalg.vecdot(wide, wide) / wide.shape[-1] + RMS_EPS)
+        return (wide * scale[..., None] * self.weight).to(x.dtype)
 
 
 class SwiGLU(nn.Module):
@@ -68,9 +72,9 @@ class SwiGLU(nn.Module):
     def __init__(self, width: int, ffn_multiple: int) -> None:
         super().__init__()
         hidden = feed_forward_width(width, ffn_multiple)
-        self.gate = nn.Linear(width, hidden, bias=False)
-        self.up = nn.Linear(width, hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
+        self.gate = Linear(width, hidden)
+        self.up = Linear(width, hidden)
+        self.down = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to (..., width)."""

@@ -1,0 +1,103 @@
+"""What all benchmarks share: peers from where the user points, alternating timing, one JSON and one table each."""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+THREADS = int(os.environ.get("BENCH_THREADS", os.cpu_count() or 1))
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, str(THREADS))
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PACKAGES = ("vistok", "torch", "numpy", "scipy", "vector-quantize-pytorch", "torch-fidelity", "clean-fid", "torchmetrics")
+
+
+def arguments(doc: str, **options: Any) -> argparse.Namespace:
+    """Parse --peer-path (a checkout of FoundationVision/LlamaGen), --repeats, and what a benchmark adds."""
+    parser = argparse.ArgumentParser(description=doc)
+    default = os.environ.get("PEER_PATH")
+    parser.add_argument("--peer-path", type=Path, default=default and Path(default), help="checkout of LlamaGen")
+    parser.add_argument("--repeats", type=int, default=5)
+    for name, settings in options.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", **settings)
+    found = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(THREADS)
+    return found
+
+
+def llamagen(path: Path | None) -> None:
+    """Make the checkout importable, or say what is missing."""
+    if path is None or not (path / "autoregressive").is_dir():
+        sys.exit(f"--peer-path (or PEER_PATH) must name a checkout of FoundationVision/LlamaGen, found {path}")
+    sys.path.insert(0, str(path))
+
+
+def alternate(repeats: int, **runs: Callable[[], Any]) -> dict[str, list[float]]:
+    """Time each function in turn, `repeats` rounds after one to warm up; return seconds by name."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for round_number in range(repeats + 1):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            if round_number:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def entry(
+    name: str, ours: float, peer: float | None, unit: str, target: float | None = None, *, higher: bool = False, **more: Any
+) -> dict[str, Any]:
+    """Return a result; `ratio` is times better than the peer, whichever way is better."""
+    ratio = None if peer is None else (ours / peer if higher else peer / ours)
+    return {"name": name, "ratio": ratio, "target": target, "ours": ours, "peer": peer, "unit": unit, **more}
+
+
+def machine() -> dict[str, Any]:
+    """Return what a figure depends on besides the code."""
+    from vistok.engine.run_dir import provenance
+
+    found = provenance()
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    hardware = {key: found[key] for key in ("cpu", "cores", "platform")}
+    return {"versions": versions, "threads": THREADS, "hardware": hardware, "commit": found["commit"]}
+
+
+def save(question: str, results: list[dict[str, Any]], title: str, note: str = "") -> None:
+    """Print a table, and write it with the JSON to benchmarks/results/."""
+    RESULTS.mkdir(exist_ok=True)
+    about = machine()
+    rows = [{**result, **about} for result in results]
+    text = [f"# {title}", "", "| what | ours | peer | unit | times better | target |", "|---|---|---|---|---|---|"]
+    for result in results:
+        cells = [_number(result[key]) for key in ("ours", "peer")]
+        ratio, target = (_number(result[key]) for key in ("ratio", "target"))
+        text.append(f"| {result['name']} | {cells[0]} | {cells[1]} | {result['unit']} | {ratio} | {target} |")
+    about_text = f"{about['hardware']['cpu']}, {THREADS} threads, torch {about['versions']['torch']}"
+    text += ["", *([note, ""] if note else []), f"{about_text}; `python {' '.join(sys.argv)}`"]
+    for path, content in ((f"{question}.json", json.dumps(rows, indent=1)), (f"{question}.md", "\n".join(text) + "\n")):
+        partial = RESULTS / (path + ".partial")
+        partial.write_text(content)
+        partial.replace(RESULTS / path)
+    print("\n".join(text), flush=True)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

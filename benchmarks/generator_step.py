@@ -1,0 +1,98 @@
+"""A training step of the generator, 111M, batch 4, 256 tokens, float32, equal dropout: against LlamaGen's."""
+
+import torch
+from common import alternate, arguments, entry, llamagen, median, save
+from torch.nn import functional as F
+
+BATCH = 4
+
+
+def multiply_rate() -> float:
+    """Return float32 operations per second of a large matrix product."""
+    a = torch.randn(2048, 2048)
+    return 2 * 2048**3 / median(alternate(7, product=lambda: a @ a)["product"])
+
+
+def steps(options):  # noqa: ANN001, ANN201
+    """Return (our step, the peer's): forward, backward, clipping, AdamW, as each project's training does them."""
+    from models import generators
+
+    from vistok.engine.config import OptimizerConfig
+    from vistok.engine.optim import adamw, decay_groups
+
+    ours, peer = generators("111m")
+    config = OptimizerConfig()
+    ours_optimizer = adamw(decay_groups(ours, 0.05), config)
+    decayed = [p for p in peer.parameters() if p.dim() >= 2]
+    rest = [p for p in peer.parameters() if p.dim() < 2]
+    peer_optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}], lr=1e-4, betas=(0.9, 0.95)
+    )
+    tokens, labels = torch.randint(16_384, (BATCH, 256)), torch.randint(1000, (BATCH,))
+    ours.train(), peer.train()
+
+    def our_step() -> None:
+        ours.loss(tokens, labels).mean().backward()
+        torch.nn.utils.clip_grad_norm_(list(ours.parameters()), 1.0)
+        ours_optimizer.step()
+        ours_optimizer.zero_grad(set_to_none=True)
+
+    def peer_step() -> None:
+        _, loss = peer(cond_idx=labels, idx=tokens[:, :-1], targets=tokens)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(peer.parameters(), 1.0)
+        peer_optimizer.step()
+        peer_optimizer.zero_grad(set_to_none=True)
+
+    return our_step, peer_step, ours
+
+
+def loader_share(step_seconds: float) -> float:
+    """Return the share of a step that reading a batch of 4 x 256 tokens from a cache on disk takes."""
+    import tempfile
+    from pathlib import Path
+
+    import numpy as np
+
+    from vistok.data.loader import train_tokens
+    from vistok.data.token_cache import TokenManifest
+    from vistok.data.token_writer import TokenCacheWriter
+
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = TokenManifest(
+            tokenizer_digest="t", grid=(16, 16), codebook_size=16_384, dataset="d", data_digest="x", split="train",
+            num_images=20_000, class_names=tuple(map(str, range(1000))),
+        )  # fmt: skip
+        writer = TokenCacheWriter(Path(folder) / "train", manifest, 20_000)
+        writer.prepare(np.arange(20_000) % 1000)
+        writer.write(0, torch.randint(16_384, (20_000, 256)), 1.0)
+        batches = train_tokens(writer.finish(), 0, BATCH, range(0, 210))
+        next(batches)
+        seconds = alternate(200, read=lambda: next(batches))["read"]
+    return median(seconds) / step_seconds
+
+
+def main() -> None:
+    options = arguments(__doc__)
+    llamagen(options.peer_path)
+    our_step, peer_step, model = steps(options)
+    seconds = alternate(options.repeats, ours=our_step, peer=peer_step)
+    mine, theirs = median(seconds["ours"]), median(seconds["peer"])
+
+    from vistok.nn.flops import count_flops
+
+    rate = multiply_rate()
+    tokens, labels = torch.randint(16_384, (BATCH, 256)), torch.randint(1000, (BATCH,))
+    flops = count_flops(lambda: F.softmax(model(tokens, labels), -1).sum().backward())
+    share = flops / rate / mine
+    loading = loader_share(mine)
+    results = [
+        entry("training step, 111M, batch 4", mine, theirs, "s", 1.1, flops=flops, share_of_matrix_rate=share),
+        entry("share of a step spent in the loader", loading, None, "of the step", 0.02),
+    ]
+    note = f"{share:.0%} of the matrix rate of this run ({rate / 1e9:.0f} GFLOP/s)."
+    save("generator_step", results, "Generator training step", note)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Class-conditional sampling with guidance, 256 tokens of 16,384 codes: images per second against LlamaGen's generate."""
+
+import torch
+from common import alternate, arguments, entry, llamagen, median, save
+
+
+def bandwidth() -> float:
+    """Return bytes per second of reading memory, summed over threads."""
+    block = torch.ones(64 * 2**20)
+    return block.numel() * 4 / min(alternate(7, read=block.sum)["read"])
+
+
+def main() -> None:
+    options = arguments(
+        __doc__, sizes={"nargs": "+", "default": ["111m", "343m"]}, batches={"nargs": "+", "type": int, "default": [1, 16]}
+    )
+    llamagen(options.peer_path)
+    from autoregressive.models.generate import generate
+    from models import generators
+
+    from vistok.generator.config import SamplingConfig
+
+    results = []
+    guided = SamplingConfig(guidance_scale=2.0)
+    for size in options.sizes:
+        ours, peer = generators(size)
+        ours.eval(), peer.eval()
+        labels = torch.tensor([7])
+        greedy = generate(peer, labels, 256, cfg_scale=2.0, temperature=1.0, top_k=0, top_p=1.0, sample_logits=False)
+        same = float((ours.sample(labels, sampling=guided.replace(temperature=0.0)) == greedy).float().mean())
+        rate = bandwidth()
+        read = sum(p.numel() for p in (*ours.blocks.parameters(), *ours.norm.parameters(), *ours.head.parameters())) * 4
+        for batch in options.batches:
+            labels, ids = torch.arange(batch), torch.arange(batch)
+            full, eight = (ours.sampler(guided.replace(int8=int8)) for int8 in (False, True))
+            with torch.no_grad():
+                seconds = alternate(
+                    options.repeats,
+                    ours=lambda: full(labels, ids),
+                    peer=lambda: generate(peer, labels, 256, cfg_scale=2.0, temperature=1.0, top_k=0, top_p=1.0,
+                                          sample_logits=True),
+                    int8=lambda: eight(labels, ids),
+                )  # fmt: skip
+            mine, theirs, rounded = (batch / median(seconds[key]) for key in ("ours", "peer", "int8"))
+            per_token = median(seconds["ours"]) / 256
+            share = read / rate / per_token
+            extra = {"ms_per_token": per_token * 1e3, "peer_ms_per_token": median(seconds["peer"]) / 0.256,
+                     "bytes_per_token": read, "bandwidth": rate, "share_of_bandwidth_bound": share,
+                     "greedy_tokens_equal": same}  # fmt: skip
+            results.append(entry(f"{size}, batch {batch}", mine, theirs, "images/s", 2.0, higher=True, **extra))
+            results.append(entry(f"{size}, batch {batch}, int8 weights", rounded, theirs, "images/s", higher=True))
+            lines = [
+                f"{r['name']}: {r['ms_per_token']:.1f} ms a token (peer {r['peer_ms_per_token']:.1f}), "
+                f"{r['share_of_bandwidth_bound']:.0%} of what reading {r['bytes_per_token'] / 1e6:.0f} MB at "
+                f"{r['bandwidth'] / 1e9:.0f} GB/s allows; {r['greedy_tokens_equal']:.1%} of greedy tokens equal the peer's."
+                for r in results if "ms_per_token" in r
+            ]  # fmt: skip
+            save("sampling", results, "Sampling with guidance, 256 tokens, float32, equal weights", "  \n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

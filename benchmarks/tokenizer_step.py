@@ -1,0 +1,144 @@
+"""A training step of the tokenizer against LlamaGen's, adversarial phase on, no perceptual network on either side.
+
+At 256x256 (the f16 network, batch 1) and at 28x28 (32 channels, which the peer's group norm needs, batch 32). And
+what the regularizer adds to a step of ours, at 256x256 and by the Fashion-MNIST recipe.
+"""
+
+import torch
+from common import alternate, arguments, entry, llamagen, median, save
+from torch.nn import functional as F
+
+from vistok.engine.config import OptimizerConfig
+from vistok.nn.flops import count_params
+from vistok.recipes import find_recipe
+from vistok.tasks.config import TokenizerRun
+from vistok.tasks.plan import UNKNOWN_COST, step_flops
+from vistok.tasks.train_tokenizer import build_networks, build_phases
+from vistok.tokenizer.config import AdversarialConfig, ConvNetConfig, CRTConfig, LossConfig, TokenizerConfig, VQConfig
+from vistok.units import Scale, steps
+
+CPU = torch.device("cpu")
+
+
+def config(size: int) -> TokenizerRun:
+    """Return the run that both sides train."""
+    small = size == 28
+    network = ConvNetConfig(channels=32, multipliers=(1, 1, 2), num_res_blocks=1, attention_resolutions=(7,))
+    network = network if small else ConvNetConfig()
+    tokenizer = TokenizerConfig(
+        image_size=size, in_channels=3, latent_channels=64 if small else 256, encoder=network, decoder=network,
+        quantizer=VQConfig(codebook_size=512 if small else 16_384),
+    )  # fmt: skip
+    gan = AdversarialConfig(start=steps(0), ramp=steps(0))
+    return TokenizerRun(
+        tokenizer=tokenizer, losses=LossConfig(perceptual=None, adversarial=gan), batch_size=32 if small else 1,
+        length=steps(100), optimizer=OptimizerConfig(lr=1e-4, weight_decay=0.05), ema_decay=0.999,
+    )  # fmt: skip
+
+
+def our_step(run: TokenizerRun):  # noqa: ANN201
+    """Return (a step, its FLOPs, parameters): what the training loop does between two batches, averages included."""
+    from vistok.engine.ema import EMA
+    from vistok.engine.phase import only
+
+    shape = (run.batch_size, run.tokenizer.in_channels, run.tokenizer.image_size, run.tokenizer.image_size)
+    scale = Scale(run.batch_size, 1000, run.tokenizer.num_tokens, UNKNOWN_COST, 100)
+    networks = build_networks(run, CPU)
+    phases = build_phases(run, networks, scale)
+    ema = EMA(networks.tokenizer, run.ema_decay)
+    images = torch.rand(shape) * 2 - 1
+
+    def step() -> None:
+        micro = {"images": images, "labels": torch.zeros(run.batch_size, dtype=torch.int64)}
+        for phase in phases:
+            with only(phase, phases):
+                phase.loss(micro, 50).total.backward()
+        for phase in phases:
+            for parameters in phase.clip_groups.values():
+                torch.nn.utils.clip_grad_norm_(parameters, phase.clip_norm)
+            phase.optimizer.step()
+            phase.optimizer.zero_grad(set_to_none=True)
+            if phase.after_step is not None:
+                phase.after_step(50)
+        ema.update(50)
+
+    meta = torch.device("meta")
+    on_meta = {"images": torch.empty(shape, device=meta), "labels": torch.empty(run.batch_size, device=meta)}
+    flops = step_flops(build_phases(run, build_networks(run, meta), scale), on_meta, 50)
+    return step, flops, count_params(networks.tokenizer)
+
+
+def peer_step(run: TokenizerRun):  # noqa: ANN201
+    """Return (LlamaGen's step at the same network and losses, parameters)."""
+    from tokenizer.tokenizer_image.discriminator_patchgan import NLayerDiscriminator
+    from tokenizer.tokenizer_image.vq_model import Decoder, Encoder, ModelArgs, VQModel
+
+    net, quantizer = run.tokenizer.encoder, run.tokenizer.quantizer
+    model = VQModel(ModelArgs(codebook_size=quantizer.codebook_size, z_channels=run.tokenizer.latent_channels))
+    sides = {"ch": net.channels, "ch_mult": net.multipliers, "num_res_blocks": net.num_res_blocks}
+    model.encoder = Encoder(z_channels=run.tokenizer.latent_channels, **sides)
+    model.decoder = Decoder(z_channels=run.tokenizer.latent_channels, **sides)
+    discriminator = NLayerDiscriminator(input_nc=3, n_layers=3, ndf=64)
+    optimizers = [torch.optim.AdamW(m.parameters(), 1e-4, (0.9, 0.95), weight_decay=0.05) for m in (model, discriminator)]
+    import copy
+
+    average = copy.deepcopy(model).requires_grad_(False)
+    size = run.tokenizer.image_size
+    images = torch.rand(run.batch_size, 3, size, size) * 2 - 1
+    model.train(), discriminator.train()
+
+    def step() -> None:
+        optimizers[0].zero_grad()
+        fake, losses = model(images)
+        loss = F.mse_loss(images, fake) - 0.5 * discriminator(fake).mean() + losses[0] + losses[1] + losses[2]
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizers[0].step()
+        with torch.no_grad():
+            for a, b in zip(average.parameters(), model.parameters(), strict=True):
+                a.mul_(0.999).add_(b, alpha=0.001)
+        optimizers[1].zero_grad()
+        real, fake = discriminator(images), discriminator(fake.detach())
+        (0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())).backward()
+        torch.nn.utils.clip_grad_norm_(discriminator.parameters(), 1.0)
+        optimizers[1].step()
+
+    return step, count_params(model)
+
+
+def overhead(results: list, name: str, run: TokenizerRun, repeats: int) -> None:
+    """Add what the regularizer costs, in time and in FLOPs."""
+    plain, fewer, _ = our_step(run.replace(crt=None))
+    regularized, more, _ = our_step(run)
+    seconds = alternate(repeats, plain=plain, regularized=regularized)
+    extra = median(seconds["regularized"]) / median(seconds["plain"]) - 1
+    results.append(entry(f"regularizer's share of time, {name}", extra, None, "of a step without it", 0.05,
+                         flops_share=more / fewer - 1, step_ms=median(seconds["plain"]) * 1e3))  # fmt: skip
+
+
+def main() -> None:
+    options = arguments(__doc__)
+    llamagen(options.peer_path)
+    square = torch.randn(2048, 2048)
+    rate = 2 * 2048**3 / median(alternate(7, product=lambda: square @ square)["product"])
+    results: list = []
+    for size, repeats in ((28, 10 * options.repeats), (256, options.repeats)):
+        run = config(size)
+        ours, flops, our_params = our_step(run)
+        peer, peer_params = peer_step(run)
+        assert our_params == peer_params, (our_params, peer_params)
+        seconds = alternate(repeats, ours=ours, peer=peer)
+        mine, theirs = median(seconds["ours"]), median(seconds["peer"])
+        results.append(entry(f"training step, {size}x{size}, batch {run.batch_size}", mine, theirs, "s", 1.0,
+                             params=our_params, flops=flops, share_of_matrix_rate=flops / mine / rate))  # fmt: skip
+    overhead(results, "28x28, fashion_crt", find_recipe("fashion_crt", "tokenizer"), 10 * options.repeats)
+    overhead(results, "256x256", config(256).replace(crt=CRTConfig()), options.repeats)
+    note = "  \n".join(
+        f"{r['name']}: {r['share_of_matrix_rate']:.0%} of the matrix rate ({rate / 1e9:.0f} GFLOP/s)."
+        if "flops" in r else f"{r['name']}: {r['flops_share']:.1%} of FLOPs." for r in results
+    )  # fmt: skip
+    save("tokenizer_step", results, "Tokenizer training step", note)
+
+
+if __name__ == "__main__":
+    main()
