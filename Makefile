@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := all
-.PHONY: all check demo test torture format clean help
+PEER_PATH ?= ../LlamaGen
+BENCHMARKS := startup frechet quantizer growth generator_step sampling tokenizer_step caching speculative int8
+
+.PHONY: all bench check demo test torture format clean help
 
 all: check test  ## what CI runs
 
@@ -25,14 +28,18 @@ test: $(READY)  ## the tests (under 5 minutes)
 torture: $(READY)  ## kill runs a few dozen times and count how many end equal (some minutes)
 	$(BIN)/python tests/torture.py
 
+bench: $(READY)  ## every benchmark, beside a checkout of LlamaGen: make bench PEER_PATH=... (about an hour)
+	$(BIN)/pip install --quiet --editable '.[dev,bench]'
+	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --peer-path $(PEER_PATH) || exit 1; done
+
 check: $(READY)  ## format, lint, types
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 
 format: $(READY)  ## format and mend what can be mended
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
 
 clean:  ## remove the environment and caches; runs and data stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

@@ -16,7 +16,16 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, str(THREADS))
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PACKAGES = ("vistok", "torch", "numpy", "scipy", "vector-quantize-pytorch", "torch-fidelity", "clean-fid", "torchmetrics")
+PACKAGES = (
+    "vistok",
+    "torch",
+    "numpy",
+    "scipy",
+    "vector-quantize-pytorch",
+    "torch-fidelity",
+    "clean-fid",
+    "torchmetrics",
+)
 
 
 def arguments(doc: str, **options: Any) -> argparse.Namespace:
@@ -57,8 +66,26 @@ def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
+def matrix_rate() -> float:
+    """Return the float32 operations per second of the faster of torch's two matrix products here, MKL and oneDNN."""
+    import torch
+
+    from vistok.nn.linear_kernels import frozen_linear
+
+    a, packed = torch.randn(2048, 2048), frozen_linear(torch.randn(2048, 2048))
+    seconds = alternate(9, plain=lambda: a @ a, packed=lambda: packed(a))
+    return 2 * 2048**3 / min(map(median, seconds.values()))
+
+
 def entry(
-    name: str, ours: float, peer: float | None, unit: str, target: float | None = None, *, higher: bool = False, **more: Any
+    name: str,
+    ours: float,
+    peer: float | None,
+    unit: str,
+    target: float | None = None,
+    *,
+    higher: bool = False,
+    **more: Any,
 ) -> dict[str, Any]:
     """Return a result; `ratio` is times better than the peer, whichever way is better."""
     ratio = None if peer is None else (ours / peer if higher else peer / ours)

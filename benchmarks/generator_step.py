@@ -1,16 +1,10 @@
 """A training step of the generator, 111M, batch 4, 256 tokens, float32, equal dropout: against LlamaGen's."""
 
 import torch
-from common import alternate, arguments, entry, llamagen, median, save
+from common import alternate, arguments, entry, llamagen, matrix_rate, median, save
 from torch.nn import functional as F
 
 BATCH = 4
-
-
-def multiply_rate() -> float:
-    """Return float32 operations per second of a large matrix product."""
-    a = torch.randn(2048, 2048)
-    return 2 * 2048**3 / median(alternate(7, product=lambda: a @ a)["product"])
 
 
 def steps(options):  # noqa: ANN001, ANN201
@@ -81,7 +75,7 @@ def main() -> None:
 
     from vistok.nn.flops import count_flops
 
-    rate = multiply_rate()
+    rate = matrix_rate()
     tokens, labels = torch.randint(16_384, (BATCH, 256)), torch.randint(1000, (BATCH,))
     flops = count_flops(lambda: F.softmax(model(tokens, labels), -1).sum().backward())
     share = flops / rate / mine

@@ -12,7 +12,9 @@ def bandwidth() -> float:
 
 def main() -> None:
     options = arguments(
-        __doc__, sizes={"nargs": "+", "default": ["111m", "343m"]}, batches={"nargs": "+", "type": int, "default": [1, 16]}
+        __doc__,
+        sizes={"nargs": "+", "default": ["111m", "343m"]},
+        batches={"nargs": "+", "type": int, "default": [1, 16]},
     )
     llamagen(options.peer_path)
     from autoregressive.models.generate import generate

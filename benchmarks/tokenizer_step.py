@@ -5,9 +5,10 @@ what the regularizer adds to a step of ours, at 256x256 and by the Fashion-MNIST
 """
 
 import torch
-from common import alternate, arguments, entry, llamagen, median, save
+from common import alternate, arguments, entry, llamagen, matrix_rate, median, save
 from torch.nn import functional as F
 
+from vistok.data.config import DataConfig
 from vistok.engine.config import OptimizerConfig
 from vistok.nn.flops import count_params
 from vistok.recipes import find_recipe
@@ -30,8 +31,9 @@ def config(size: int) -> TokenizerRun:
         quantizer=VQConfig(codebook_size=512 if small else 16_384),
     )  # fmt: skip
     gan = AdversarialConfig(start=steps(0), ramp=steps(0))
+    data = DataConfig(dataset="folder", root=".", image_size=size, channels=3)
     return TokenizerRun(
-        tokenizer=tokenizer, losses=LossConfig(perceptual=None, adversarial=gan), batch_size=32 if small else 1,
+        data=data, tokenizer=tokenizer, losses=LossConfig(perceptual=None, adversarial=gan), batch_size=32 if small else 1,
         length=steps(100), optimizer=OptimizerConfig(lr=1e-4, weight_decay=0.05), ema_decay=0.999,
     )  # fmt: skip
 
@@ -78,8 +80,12 @@ def peer_step(run: TokenizerRun):  # noqa: ANN201
     sides = {"ch": net.channels, "ch_mult": net.multipliers, "num_res_blocks": net.num_res_blocks}
     model.encoder = Encoder(z_channels=run.tokenizer.latent_channels, **sides)
     model.decoder = Decoder(z_channels=run.tokenizer.latent_channels, **sides)
+    # A leaf that requires a gradient cannot be written in place, which its training step does.
+    model.quantize.codebook_used = torch.zeros(65_536)
     discriminator = NLayerDiscriminator(input_nc=3, n_layers=3, ndf=64)
-    optimizers = [torch.optim.AdamW(m.parameters(), 1e-4, (0.9, 0.95), weight_decay=0.05) for m in (model, discriminator)]
+    optimizers = [
+        torch.optim.AdamW(m.parameters(), 1e-4, (0.9, 0.95), weight_decay=0.05) for m in (model, discriminator)
+    ]
     import copy
 
     average = copy.deepcopy(model).requires_grad_(False)
@@ -119,8 +125,7 @@ def overhead(results: list, name: str, run: TokenizerRun, repeats: int) -> None:
 def main() -> None:
     options = arguments(__doc__)
     llamagen(options.peer_path)
-    square = torch.randn(2048, 2048)
-    rate = 2 * 2048**3 / median(alternate(7, product=lambda: square @ square)["product"])
+    rate = matrix_rate()
     results: list = []
     for size, repeats in ((28, 10 * options.repeats), (256, options.repeats)):
         run = config(size)

@@ -15,6 +15,8 @@ from vistok.tokenizer.quantizers import QuantizerOutput, build_quantizer
 
 # Interpolation overshoots a little; whole numbers up to 255 and standardized images lie far outside.
 FARTHEST = 1.5
+# Encoded or decoded at once, whatever the batch: 16 images of 256x256, whose widest layer then takes 0.5 GB.
+PIXELS = 2**20
 
 
 def _check_values(images: Tensor) -> None:
@@ -30,6 +32,10 @@ def _check_values(images: Tensor) -> None:
         raise UserError(
             f"images must lie in [-1, 1], found {low:g}...{high:g}; use images / 127.5 - 1 for values of 0...255"
         )
+
+
+def _images_at_once(height: int, width: int) -> int:
+    return max(1, PIXELS // (height * width))
 
 
 @dataclass
@@ -70,7 +76,8 @@ class ConvTokenizer(Tokenizer):
                 f"with height and width multiples of {f}"
             )
         _check_values(images)
-        return self.quantizer(self.to_latents(images)[0]).indices
+        parts = images.split(_images_at_once(*images.shape[2:]))
+        return torch.cat([self.quantizer(self.to_latents(part)[0]).indices for part in parts])
 
     @torch.no_grad()
     def decode(
@@ -82,7 +89,9 @@ class ConvTokenizer(Tokenizer):
             raise UserError(f"tokens {tuple(tokens.shape)}: grid {tuple(grid)} has {grid.num_tokens} positions")
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.codebook_size:
             raise UserError(f"tokens must lie in 0...{self.codebook_size - 1}, found {tokens.min()}...{tokens.max()}")
-        return self.to_images(self.quantizer.indices_to_codes(tokens), grid)
+        f = self.config.decoder.downsample
+        parts = tokens.split(_images_at_once(grid.height * f, grid.width * f))
+        return torch.cat([self.to_images(self.quantizer.indices_to_codes(part), grid) for part in parts])
 
     def to_latents(self, images: Tensor) -> tuple[Tensor, TokenGrid]:
         """Return encoder outputs before quantization, (batch positions code_dim), and their grid."""

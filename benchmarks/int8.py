@@ -1,0 +1,42 @@
+"""What eight-bit weights do to samples: gFMD of the Fashion-MNIST generator of `speculative.py`, full weights and rounded."""
+
+from pathlib import Path
+
+from common import arguments, entry, save
+
+from vistok.engine.log import Progress
+from vistok.generator.config import SamplingConfig
+from vistok.tasks.cache_tokens import data_of
+from vistok.tasks.evaluate_generator import evaluate_generator
+from vistok.tasks.evaluators import choose_evaluator
+from vistok.tasks.load import load_generator, load_tokenizer_of
+
+
+def main() -> None:
+    options = arguments(
+        __doc__, run={"type": Path, "default": None}, count={"type": int, "default": 10_000},
+        runs={"type": Path, "default": Path("runs/speculative")},
+    )  # fmt: skip
+    # The largest generator there is: the drafts are smaller files.
+    run = options.run or max(
+        options.runs.glob("fashion-ar-*"), key=lambda p: (p / "export/model.safetensors").stat().st_size
+    )
+    generator = load_generator(run)
+    extractor = choose_evaluator(data_of(load_tokenizer_of(generator)), None, None, generator.info["class_names"])
+    progress, scores = Progress(), {}
+    with progress.live():
+        for int8 in (False, True):
+            found = evaluate_generator(run, extractor, progress, SamplingConfig(int8=int8), options.count)
+            scores[int8] = found["gfmd"]
+    results = [
+        entry("gFMD, int8 weights against full", scores[True]["value"], scores[False]["value"], "gFMD",
+              interval=[scores[True][k] for k in ("low", "high")], full_interval=[scores[False][k] for k in ("low", "high")])
+    ]  # fmt: skip
+    note = "95 % intervals: " + ", ".join(
+        f"{name} {scores[i]['low']:.3f} to {scores[i]['high']:.3f}" for name, i in (("full", False), ("int8", True))
+    )
+    save("int8", results, "Effect of eight-bit weights", note)
+
+
+if __name__ == "__main__":
+    main()

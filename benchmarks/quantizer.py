@@ -1,0 +1,78 @@
+"""Look-up in a codebook of 8 dimensions: time against LlamaGen and vector-quantize-pytorch, and memory beyond inputs and outputs."""
+
+import subprocess
+import sys
+
+import torch
+from common import alternate, arguments, entry, llamagen, median, save
+from torch.nn import functional as F
+
+from vistok.tokenizer.config import VQConfig
+from vistok.tokenizer.quantizers.vq import VQ, nearest_codes
+
+VECTORS, CODES = 32_768, 131_072
+
+MEMORY = f"""
+import resource, sys, torch
+from torch.nn import functional as F
+torch.set_num_threads(int(sys.argv[1]))
+from vistok.tokenizer.quantizers.vq import nearest_codes
+z, codes = (F.normalize(torch.randn(n, 8), dim=-1) for n in ({VECTORS}, {CODES}))
+nearest_codes(z[:64], codes)
+found = torch.empty({VECTORS}, dtype=torch.int64).zero_()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+nearest_codes(z, codes)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def exact_share(vectors: int = 4096) -> float:
+    """Return the share of vectors whose code is that of an exact float64 search, but for ties within rounding."""
+    torch.manual_seed(1)
+    z, codes = F.normalize(torch.randn(vectors, 8), dim=-1), F.normalize(torch.randn(CODES, 8), dim=-1)
+    found = nearest_codes(z, codes)
+    right = 0
+    for part, chosen in zip(z.double().split(256), found.split(256), strict=True):
+        similarity = part @ codes.double().T
+        right += int((similarity.gather(1, chosen[:, None])[:, 0] >= similarity.amax(1) - 3e-7).sum())
+    return right / vectors
+
+
+def main() -> None:
+    options = arguments(__doc__)
+    llamagen(options.peer_path)
+    from tokenizer.tokenizer_image.vq_model import VectorQuantizer
+    from vector_quantize_pytorch import VectorQuantize
+
+    torch.manual_seed(0)
+    results = []
+    for codes, vectors in ((16_384, 8_192),):
+        images = torch.randn(vectors // 256, 8, 16, 16)
+        rows = images.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
+        ours = VQ(VQConfig(codebook_size=codes)).eval()
+        llama = VectorQuantizer(codes, 8, 0.25, 0.0, True, False).eval()
+        package = VectorQuantize(dim=8, codebook_size=codes, use_cosine_sim=True).eval()
+        with torch.no_grad():
+            seconds = alternate(
+                options.repeats, ours=lambda: ours(rows), llama=lambda: llama(images), package=lambda: package(rows)
+            )
+        mine = median(seconds["ours"])
+        for name, key in (("LlamaGen", "llama"), ("vector-quantize-pytorch", "package")):
+            what = f"forward, {codes:,} codes, {vectors:,} vectors, against {name}"
+            results.append(entry(what, mine * 1e3, median(seconds[key]) * 1e3, "ms", 1.0))
+    command = [sys.executable, "-c", MEMORY, str(torch.get_num_threads())]
+    ours_mb = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    whole_mb = VECTORS * CODES * 4 / 2**20  # what a matrix of all distances takes, as the peers hold it
+    what = f"memory beyond inputs and outputs, {CODES:,} codes, {VECTORS:,} vectors"
+    results.append(entry(what, ours_mb, whole_mb, "MiB", whole_mb / 256, peer_is="computed: one matrix of distances"))
+    results.append(entry("same code as an exact float64 search", exact_share(), None, "of 4,096 vectors", 1.0))
+    save(
+        "quantizer",
+        results,
+        "Look-up in the codebook",
+        "The peer's memory is computed: one float32 matrix of all distances.",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Speculative decoding: acceptance with trained pairs on Fashion-MNIST tokens, with and without the regularizer; step
+costs at full size; and the speed-up that follows from both.
+
+Trains two tokenizers, two generators and two drafts (some minutes; repeated, it goes on where it stopped).
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from common import alternate, arguments, entry, median, save
+
+from vistok.config import override
+from vistok.engine.log import Progress
+from vistok.generator.autoregressive import AutoregressiveGenerator
+from vistok.generator.config import AutoregressiveConfig, SamplingConfig, paper_size
+from vistok.generator.decoder import Decoder
+from vistok.generator.decoding import Guided
+from vistok.generator.speculative import SpeculativeSampler
+from vistok.recipes import find_recipe
+from vistok.tasks import train_generator, train_tokenizer
+from vistok.tasks.cache_tokens import cache_tokens
+from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
+from vistok.tasks.evaluators import choose_evaluator
+from vistok.tasks.load import load_generator
+
+TOKENIZERS = {"none": ("fashion_vq", []), "l2_pre, weight 1": ("fashion_crt", ["crt.weight=1.0"])}
+GENERATORS = {
+    "target": [],
+    "draft": ["generator.width=32", "generator.depth=1", "generator.num_heads=1"],
+}
+LOOKAHEADS = (1, 2, 4, 8)
+DRAFT_AT_SIZE = AutoregressiveConfig(width=256, depth=2, num_heads=4, qk_norm=False)
+
+
+def trained(runs: Path, data: str, seed: int) -> dict:
+    """Return name -> {"target", "draft": run paths, "nats", "psnr", "rfmd"}."""
+    progress, found = Progress(), {}
+    for name, (recipe, changes) in TOKENIZERS.items():
+        config = override(find_recipe(recipe, "tokenizer"), [f'data.root="{data}"', f"seed={seed}", *changes])
+        with progress.live():
+            tokenizer = train_tokenizer.prepare(config, runs).train(progress).path
+            caches = {split: cache_tokens(tokenizer, split, progress) for split in ("train", "val")}
+            scores = evaluate_tokenizer(tokenizer, choose_evaluator(config.data), progress)
+            found[name] = {"scores": scores}
+            for role, changes in GENERATORS.items():
+                run = override(find_recipe("fashion_ar", "generator"), [f"seed={seed}", *changes])
+                job = train_generator.prepare(run, caches["train"], caches["val"], tokenizer, runs)
+                found[name][role] = job.train(progress).path
+    return found
+
+
+def acceptance(pair: dict, scale: float, lookahead: int, count: int) -> tuple[float, float, bool]:
+    """Return (tokens per pass of the target, share of guesses right, whether every token is plain decoding's)."""
+    target, draft = (load_generator(pair[role]) for role in ("target", "draft"))
+    sampling = SamplingConfig(guidance_scale=scale)
+    labels, ids = torch.arange(count) % 10, torch.arange(count)
+    sampler = SpeculativeSampler(Decoder(target), Decoder(draft), sampling, lookahead)
+    same = torch.equal(sampler(labels, ids), target.sample(labels, ids, sampling))
+    return sampler.acceptance.tokens_per_pass, sampler.acceptance.rate, same
+
+
+def costs(size: str, repeats: int) -> dict[str, float]:
+    """Return seconds of one guided pass at position 128: the target with 1 and with n + 1 tokens, the draft with 1."""
+    torch.manual_seed(0)
+    models = {}
+    for name, config in (("target", paper_size(size)), ("draft", DRAFT_AT_SIZE)):
+        model = AutoregressiveGenerator(config, (16, 16), 16_384, 1_000)
+        models[name] = Guided(Decoder(model), 1, 2.0, spare=16)
+
+    def step(name: str, new: int) -> None:
+        models[name].cache.length = 128
+        models[name].follow(torch.zeros(1, new, dtype=torch.int64))
+
+    runs = {f"target {n + 1}": (lambda n=n: step("target", n + 1)) for n in (0, *LOOKAHEADS)}
+    seconds = alternate(3 * repeats, **runs, draft=lambda: step("draft", 1))
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def main() -> None:
+    options = arguments(
+        __doc__, runs={"type": Path, "default": Path("runs/speculative")}, data={"default": "data"},
+        count={"type": int, "default": 1000}, seed={"type": int, "default": 0},
+    )  # fmt: skip
+    pairs = trained(options.runs, options.data, options.seed)
+    results, lines = [], []
+    price = {size: costs(size, options.repeats) for size in ("111m", "343m")}
+    for name, pair in pairs.items():
+        scores = pair["scores"]
+        lines.append(f"{name}: PSNR {scores['psnr']['value']:.2f} dB, rFMD {scores['rfmd']['value']:.2f}.")
+        for scale in (1.0, 1.5):
+            for lookahead in LOOKAHEADS:
+                per_pass, rate, same = acceptance(pair, scale, lookahead, options.count)
+                follows = {
+                    size: per_pass * cost["target 1"] / (lookahead * cost["draft"] + cost[f"target {lookahead + 1}"])
+                    for size, cost in price.items()
+                }
+                what = f"{name}; guidance {scale:g}, {lookahead} ahead"
+                results.append(entry(f"tokens per pass: {what}", per_pass, 1.0, "tokens", higher=True,
+                                     share_right=rate, equal_to_plain=same, speed_up_that_follows=follows))  # fmt: skip
+                lines.append(
+                    f"{what}: {rate:.1%} right, {'equal to' if same else 'NOT equal to'} plain decoding; speed-up that "
+                    + "follows with the step costs of " + ", ".join(f"{size}: {value:.2f}" for size, value in follows.items())
+                )  # fmt: skip
+    for size, cost in price.items():
+        lines.append(f"{size}: " + ", ".join(f"{name} {value * 1e3:.1f} ms" for name, value in cost.items()))
+    assert all(math.isfinite(r["ours"]) for r in results)
+    save("speculative", results, "Speculative decoding with a draft of the same tokens", "  \n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
