@@ -66,6 +66,20 @@ def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
+def peak_mib(run: Callable[[], Any]) -> float:
+    """Return the memory that `run` needs at most beyond what the process holds before (Linux)."""
+    run()  # pools and buffers that stay
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    before = _status("VmRSS")
+    run()
+    return max(0.0, _status("VmHWM") - before)
+
+
+def _status(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
 def matrix_rate() -> float:
     """Return the float32 operations per second of the faster of torch's two matrix products here, MKL and oneDNN."""
     import torch
@@ -107,11 +121,18 @@ def machine() -> dict[str, Any]:
     return {"versions": versions, "threads": THREADS, "hardware": hardware, "commit": found["commit"]}
 
 
+def earlier(question: str, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what an earlier run saved under other names, for a benchmark that can be run in parts."""
+    file = RESULTS / f"{question}.json"
+    names = {result["name"] for result in results}
+    return [row for row in json.loads(file.read_text()) if row["name"] not in names] if file.is_file() else []
+
+
 def save(question: str, results: list[dict[str, Any]], title: str, note: str = "") -> None:
     """Print a table, and write it with the JSON to benchmarks/results/."""
     RESULTS.mkdir(exist_ok=True)
     about = machine()
-    rows = [{**result, **about} for result in results]
+    rows = [{**about, **result} for result in results]
     text = [f"# {title}", "", "| what | ours | peer | unit | times better | target |", "|---|---|---|---|---|---|"]
     for result in results:
         cells = [_number(result[key]) for key in ("ours", "peer")]

@@ -18,11 +18,9 @@ SERIES = {
 
 
 def measure(series: str, point: int) -> tuple[float, float, float]:
-    """Return (size, median seconds, MiB above the start) of one point; run in a process of its own."""
-    import resource
-
+    """Return (size, median seconds, MiB beyond weights and inputs) of one point; run in a process of its own."""
     import torch
-    from common import alternate, median
+    from common import alternate, median, peak_mib
     from torch.nn import functional as F
 
     from vistok.generator.autoregressive import AutoregressiveGenerator
@@ -31,16 +29,12 @@ def measure(series: str, point: int) -> tuple[float, float, float]:
     from vistok.generator.decoding import Guided
     from vistok.tokenizer.quantizers.vq import nearest_codes
 
-    def peak() -> float:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
     torch.manual_seed(0)
     size = float(point)
     if series == "training step against tokens":
         side = int(point**0.5)
         model = AutoregressiveGenerator(AutoregressiveConfig(width=256, depth=4, num_heads=4), (side, side), 1024, 10)
         tokens, labels = torch.randint(1024, (8, point)), torch.zeros(8, dtype=torch.int64)
-        before = peak()
 
         def run() -> None:
             model.loss(tokens, labels).mean().backward()
@@ -48,7 +42,6 @@ def measure(series: str, point: int) -> tuple[float, float, float]:
     elif series.startswith("look-up"):
         codes, vectors = (point, 8192) if series.endswith("codes") else (16_384, point)
         book, z = (F.normalize(torch.randn(n, 8), dim=-1) for n in (codes, vectors))
-        before = peak()
 
         def run() -> None:
             nearest_codes(z, book)
@@ -61,7 +54,6 @@ def measure(series: str, point: int) -> tuple[float, float, float]:
         read = [*model.blocks.parameters(), *model.head.parameters()]
         size = float(sum(p.numel() for p in read)) if series.endswith("parameters") else size
         batch = 1 if series.endswith("parameters") else point
-        before = peak()
         guided = Guided(Decoder(model), batch, 2.0)
 
         def run() -> None:
@@ -70,7 +62,7 @@ def measure(series: str, point: int) -> tuple[float, float, float]:
 
     with torch.set_grad_enabled(series.startswith("training")):
         seconds = median(alternate(5, run=run)["run"])
-    return size, seconds, peak() - before
+    return size, seconds, peak_mib(run)
 
 
 def main() -> None:
@@ -92,7 +84,7 @@ def main() -> None:
             float(np.polyfit(np.log(s), np.log(t), 1)[0]) for s, t in ((sizes, seconds), (sizes[half:], seconds[half:]))
         )
         text += [f"## {series}", "", f"Time grows with exponent {exponent:.2f} ({late:.2f} over the upper half); expected: {expected}.",
-                 "", "| size | ms | MiB above the start |", "|---|---|---|"]  # fmt: skip
+                 "", "| size | ms | MiB beyond weights and inputs |", "|---|---|---|"]  # fmt: skip
         text += [f"| {s:,.0f} | {t * 1e3:.2f} | {m:.0f} |" for s, t, m in found] + [""]
         rows.append({"name": series, "ratio": None, "target": None, "ours": exponent, "peer": None, "unit": "exponent of time",
                      "expected": expected, "points": found, "upper_half": late, **about})  # fmt: skip

@@ -1,10 +1,7 @@
 """Look-up in a codebook of 8 dimensions: time against LlamaGen and vector-quantize-pytorch, and memory beyond inputs and outputs."""
 
-import subprocess
-import sys
-
 import torch
-from common import alternate, arguments, entry, llamagen, median, save
+from common import alternate, arguments, entry, llamagen, median, peak_mib, save
 from torch.nn import functional as F
 
 from vistok.tokenizer.config import VQConfig
@@ -12,18 +9,12 @@ from vistok.tokenizer.quantizers.vq import VQ, nearest_codes
 
 VECTORS, CODES = 32_768, 131_072
 
-MEMORY = f"""
-import resource, sys, torch
-from torch.nn import functional as F
-torch.set_num_threads(int(sys.argv[1]))
-from vistok.tokenizer.quantizers.vq import nearest_codes
-z, codes = (F.normalize(torch.randn(n, 8), dim=-1) for n in ({VECTORS}, {CODES}))
-nearest_codes(z[:64], codes)
-found = torch.empty({VECTORS}, dtype=torch.int64).zero_()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-nearest_codes(z, codes)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
-"""
+
+def memory() -> float:
+    """Return the MiB that the largest look-up needs beyond inputs and outputs."""
+    z, codes = (F.normalize(torch.randn(count, 8), dim=-1) for count in (VECTORS, CODES))
+    found = torch.zeros(VECTORS, dtype=torch.int64)
+    return max(1.0, peak_mib(lambda: found.copy_(nearest_codes(z, codes))))
 
 
 def exact_share(vectors: int = 4096) -> float:
@@ -60,8 +51,7 @@ def main() -> None:
         for name, key in (("LlamaGen", "llama"), ("vector-quantize-pytorch", "package")):
             what = f"forward, {codes:,} codes, {vectors:,} vectors, against {name}"
             results.append(entry(what, mine * 1e3, median(seconds[key]) * 1e3, "ms", 1.0))
-    command = [sys.executable, "-c", MEMORY, str(torch.get_num_threads())]
-    ours_mb = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    ours_mb = memory()
     whole_mb = VECTORS * CODES * 4 / 2**20  # what a matrix of all distances takes, as the peers hold it
     what = f"memory beyond inputs and outputs, {CODES:,} codes, {VECTORS:,} vectors"
     results.append(entry(what, ours_mb, whole_mb, "MiB", whole_mb / 256, peer_is="computed: one matrix of distances"))

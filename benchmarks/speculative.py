@@ -24,12 +24,12 @@ from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
 from vistok.tasks.evaluators import choose_evaluator
 from vistok.tasks.load import load_generator
 
-TOKENIZERS = {"none": ("fashion_vq", []), "l2_pre, weight 1": ("fashion_crt", ["crt.weight=1.0"])}
+TOKENIZERS = {"none": ("fashion_short_vq", []), "l2_pre, weight 1": ("fashion_short_crt", ["crt.weight=1.0"])}
 GENERATORS = {
     "target": [],
     "draft": ["generator.width=32", "generator.depth=1", "generator.num_heads=1"],
 }
-LOOKAHEADS = (1, 2, 4, 8)
+LOOKAHEADS = (1, 2, 4)
 DRAFT_AT_SIZE = AutoregressiveConfig(width=256, depth=2, num_heads=4, qk_norm=False)
 
 

@@ -29,8 +29,9 @@ from vistok.tasks.evaluate_likelihood import caches_of, evaluate_likelihood
 from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
 from vistok.tasks.evaluators import choose_evaluator, require_unseen
 from vistok.tasks.perceptual import shipped_classifier
-from vistok.tasks.sample import balanced_labels, parse_labels, sample_batches, write_samples
+from vistok.tasks.sample import balanced_labels, make_sampler, parse_labels, sample_batches, write_samples
 from vistok.tasks.show import recipe_json
+from vistok.tokenizer import model as tokenizer_model
 
 
 def test_from_python_in_few_lines(toy_runs):
@@ -80,6 +81,32 @@ def test_the_tokenizer_runs_at_other_sizes(toy_runs):
     from vistok.tokenizer.interface import TokenGrid
 
     assert tokenizer.decode(tokens, TokenGrid(10, 8)).shape == (1, 1, 40, 32)
+
+
+def test_large_batches_are_encoded_in_parts(toy_runs, monkeypatch):
+    """Memory does not grow with the batch; rounding of convolutions may differ by batch size."""
+    tokenizer = vistok.load_tokenizer(toy_runs[0])
+    images = torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    whole = tokenizer.encode(images)
+    monkeypatch.setattr(tokenizer_model, "PIXELS", 2 * 28 * 28)
+    seen = []
+    tokenizer.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    parts = tokenizer.encode(images)
+    assert seen == [2, 2, 1] and float((parts == whole).float().mean()) > 0.99
+    torch.testing.assert_close(tokenizer.decode(whole), torch.cat([tokenizer.decode(t[None]) for t in whole]))
+
+
+def test_samples_with_a_draft_are_the_same(toy_runs, tmp_path):
+    generator = vistok.load_generator(toy_runs[2])
+    labels, sampling = torch.arange(30) % 10, SamplingConfig(guidance_scale=1.5)
+    plain = generator.sample(labels, sampling=sampling)
+    sampler = make_sampler(generator, sampling, vistok.load_generator(toy_runs[2], weights="raw"), lookahead=3)
+    assert torch.equal(sampler(labels, torch.arange(30)), plain)
+    assert 0.3 < sampler.acceptance.rate <= 1
+    other = vistok.load_generator(toy_runs[2])
+    other.info = {**other.info, "tokenizer": {"digest": "f" * 64}}
+    with pytest.raises(UserError, match="another tokenizer.*train a draft"):
+        make_sampler(generator, sampling, other)
 
 
 def test_cache_holds_what_encode_gives(toy_runs, fashion_root, quiet):
