@@ -67,8 +67,7 @@ def median(values: list[float]) -> float:
 
 
 def peak_mib(run: Callable[[], Any]) -> float:
-    """Return the memory that `run` needs at most beyond what the process holds before (Linux)."""
-    run()  # pools and buffers that stay
+    """Return the memory that `run`, run for the first time, needs at most beyond what the process holds (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
     before = _status("VmRSS")
     run()
