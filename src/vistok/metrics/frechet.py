@@ -4,10 +4,21 @@ import numpy as np
 
 from vistok.metrics.moments import Moments
 
+# Below this share of the largest, a squared pivot of Cholesky's may be rounding of zero.
+WELL_CONDITIONED = 1e-8
+
 
 def covariance_factor(covariance: np.ndarray) -> np.ndarray:
     """Return A with A A^T = covariance, (features, rank): directions without variance are cut."""
-    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    symmetric = (covariance + covariance.T) / 2
+    try:  # a tenth of the time of an eigendecomposition
+        factor = np.linalg.cholesky(symmetric)
+        pivots = np.diag(factor) ** 2
+        if pivots.min() > WELL_CONDITIONED * pivots.max():
+            return factor
+    except (np.linalg.LinAlgError, ValueError):
+        pass
+    values, vectors = np.linalg.eigh(symmetric)
     # Below this an eigenvalue is rounding of zero; its root would not be small.
     kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
     return vectors[:, kept] * np.sqrt(values[kept])
