@@ -61,8 +61,9 @@ def measure(series: str, point: int) -> tuple[float, float, float]:
             guided.follow(torch.zeros(batch, 1, dtype=torch.int64))
 
     with torch.set_grad_enabled(series.startswith("training")):
+        memory = peak_mib(run)
         seconds = median(alternate(5, run=run)["run"])
-    return size, seconds, peak_mib(run)
+    return size, seconds, memory
 
 
 def main() -> None:

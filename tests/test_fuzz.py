@@ -87,8 +87,8 @@ FOUND = [  # once planned into a traceback, an overflow or a network that could 
     ("debug_crt", "tokenizer.decoder.channels=1099511627776"),
     ("debug_crt", "tokenizer.encoder.multipliers=[]"),
     ("debug_crt_gan", "losses.adversarial.num_layers=7"),
-    ("debug_ar", "transformer.depth=1099511627776"),
-    ("debug_ar", "transformer.width=1099511627776"),
+    ("debug_ar", "generator.depth=1099511627776"),
+    ("debug_ar", "generator.width=1099511627776"),
 ]
 
 

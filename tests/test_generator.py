@@ -236,3 +236,14 @@ def test_a_draft_of_other_tokens_is_refused():
         SpeculativeSampler(Decoder(make()), Decoder(other), SamplingConfig(), 4)
     with pytest.raises(UserError, match="lookahead 0"):
         SpeculativeSampler(Decoder(make()), Decoder(make()), SamplingConfig(), 0)
+
+
+def test_a_draft_does_not_get_round_the_checks():
+    without, target = make(label_dropout=0.0), make()
+    for pair in ((without, target), (target, without)):
+        sampler = SpeculativeSampler(*map(Decoder, pair), SamplingConfig(guidance_scale=2.0), 2)
+        with pytest.raises(UserError, match="label_dropout"):
+            sampler(torch.zeros(1, dtype=torch.int64), torch.arange(1))
+    sampler = SpeculativeSampler(Decoder(target), Decoder(target), SamplingConfig(), 2)
+    with pytest.raises(UserError, match=r"0\.\.\.5, found 6\.\.\.6"):
+        sampler(torch.full((1,), 6), torch.arange(1))

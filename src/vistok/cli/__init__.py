@@ -11,7 +11,7 @@ import typer
 
 from vistok.cli import options
 from vistok.cli.evaluate import evaluate_app
-from vistok.cli.options import Data, Runs, checked_config, checked_weights, progress_bars, say
+from vistok.cli.options import Data, Runs, checked_weights, progress_bars, sampling_config, say
 from vistok.cli.train import train_app
 from vistok.errors import UserError
 
@@ -68,19 +68,10 @@ def sample(
 ) -> None:
     """Draw images from a generator."""
     from vistok.engine.distributed import join_world
-    from vistok.generator.config import SamplingConfig
     from vistok.tasks.load import load_generator, load_tokenizer_of
     from vistok.tasks.sample import make_sampler, parse_labels, sample_batches, write_samples
 
-    sampling = checked_config(
-        SamplingConfig,
-        guidance_scale=guidance,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        int8=int8,
-    )
+    sampling = sampling_config(guidance, temperature, top_k, top_p, seed, int8)
     model = load_generator(generator, checked_weights(weights))
     sampler = make_sampler(
         model, sampling, load_generator(draft, checked_weights(weights)) if draft else None, lookahead

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from vistok.cli import options
-from vistok.cli.options import Data, Weights, checked_config, checked_weights, progress_bars, show_scores
+from vistok.cli.options import Data, Weights, checked_weights, progress_bars, sampling_config, show_scores
 from vistok.errors import UserError
 
 evaluate_app = typer.Typer(help="Score a trained tokenizer or generator.", no_args_is_help=True)
@@ -57,7 +57,6 @@ def evaluate_generator(
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Score samples: Frechet distance, precision and recall, memorisation; and the likelihood of held-out tokens."""
-    from vistok.generator.config import SamplingConfig
     from vistok.tasks import evaluate_generator as task
     from vistok.tasks.evaluate_likelihood import caches_of, evaluate_likelihood
     from vistok.tasks.evaluators import choose_evaluator
@@ -65,15 +64,7 @@ def evaluate_generator(
 
     stage2 = task.load_stage2(run, checked_weights(weights), tokenizer, data)
     extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info["class_names"])
-    sampling = checked_config(
-        SamplingConfig,
-        guidance_scale=guidance,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        int8=int8,
-    )
+    sampling = sampling_config(guidance, temperature, top_k, top_p, seed, int8)
     where: dict[str, Any] = {"weights": weights, "tokenizer": tokenizer, "root": data}
     with progress_bars() as progress:
         if choose is not None:

@@ -45,9 +45,14 @@ def progress_bars() -> Any:
     return Progress(quiet=not main_process()).live()
 
 
-def checked_config(cls: Any, **values: Any) -> Any:
-    """Return a config; raises UserError for bad values."""
-    return cls.from_json(json.dumps(values))
+def sampling_config(
+    guidance: float, temperature: float, top_k: int | None, top_p: float | None, seed: int, int8: bool
+) -> Any:
+    """Return how to sample; raises UserError for bad values."""
+    from vistok.generator.config import SamplingConfig
+
+    values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "int8": int8}
+    return SamplingConfig.from_json(json.dumps({"guidance_scale": guidance, **values}))
 
 
 def checked_weights(name: str) -> str:

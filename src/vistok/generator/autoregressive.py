@@ -71,6 +71,6 @@ class AutoregressiveGenerator(Generator):
         """Return a function of labels and ids that draws tokens by these weights, as they are now."""
         from vistok.generator.decoder import Decoder
 
-        check_guidance(self, sampling)
+        check_guidance(self, sampling.guidance_scale)
         decoder = Decoder(self, int8=sampling.int8)
         return lambda labels, image_ids: sample_tokens(decoder, labels, image_ids, sampling)

@@ -67,11 +67,11 @@ def choose(
     return logits.argmax(dim=-1)
 
 
-def check_guidance(model: "AutoregressiveGenerator", sampling: SamplingConfig) -> None:
+def check_guidance(model: "AutoregressiveGenerator", scale: float) -> None:
     """Raise UserError for guidance with a model trained without label dropout."""
-    if sampling.guidance_scale != 1.0 and model.config.label_dropout == 0:
+    if scale != 1.0 and model.config.label_dropout == 0:
         raise UserError(
-            f"guidance_scale {sampling.guidance_scale} needs a generator trained with label dropout, this one had "
+            f"guidance_scale {scale} needs a generator trained with label dropout, this one had "
             "label_dropout 0; use guidance_scale 1, or train with --set generator.label_dropout=0.1"
         )
 
@@ -88,11 +88,13 @@ class Guided:
     """A decoder and its cache; guidance runs as one batch of twice the size."""
 
     def __init__(self, decoder: "Decoder", batch: int, scale: float, spare: int = 0) -> None:
+        check_guidance(decoder.model, scale)
         self.decoder, self.scale = decoder, scale
         self.cache = decoder.new_cache(batch if scale == 1.0 else 2 * batch, spare)
 
     def start(self, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch 1 codes"]:
-        """Feed the class token; return the logits of the first token."""
+        """Feed the class token; return the logits of the first token. Raises UserError for labels out of range."""
+        check_labels(self.decoder.model, labels)
         nothing = torch.full_like(labels, self.decoder.model.num_classes)
         inputs = labels if self.scale == 1.0 else torch.cat([labels, nothing])
         return self._guided(self.decoder.model.classes.table(inputs)[:, None])
@@ -119,7 +121,6 @@ def sample_tokens(
     decoder: "Decoder", labels: Int[Tensor, "batch"], image_ids: Int[Tensor, "batch"], sampling: SamplingConfig
 ) -> Int[Tensor, "batch positions"]:
     """Draw token grids, one token at a time. Raises UserError for labels out of range."""
-    check_labels(decoder.model, labels)
     num_tokens = decoder.model.num_tokens
     tokens = torch.empty(len(labels), num_tokens, dtype=torch.int64, device=labels.device)
     guided = Guided(decoder, len(labels), sampling.guidance_scale)

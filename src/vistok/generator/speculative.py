@@ -14,7 +14,7 @@ from torch import Tensor
 from vistok.errors import UserError
 from vistok.generator.config import SamplingConfig
 from vistok.generator.decoder import Decoder
-from vistok.generator.decoding import Guided, check_labels, choose
+from vistok.generator.decoding import Guided, choose
 from vistok.generator.interface import Generator
 
 
@@ -59,7 +59,6 @@ class SpeculativeSampler:
     @torch.no_grad()
     def __call__(self, labels: Int[Tensor, "batch"], image_ids: Int[Tensor, "batch"]) -> Int[Tensor, "batch positions"]:
         """Draw one grid per label. Raises UserError for labels out of range."""
-        check_labels(self.target.model, labels)
         count, spare = self.target.model.num_tokens, self.lookahead + 1
         scale = self.sampling.guidance_scale
         target, draft = (Guided(decoder, len(labels), scale, spare) for decoder in (self.target, self.draft))

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vistok.nn.linear_kernels import can_pack
+
 # Multiply-adds from which the detour through a Python function is worth its microseconds.
 LARGE = 2**27
 
@@ -44,11 +46,10 @@ class Linear(nn.Linear):
 
     def _large(self, x: Tensor) -> bool:
         return (
-            x.device.type == "cpu"
-            and x.dtype == self.weight.dtype == torch.float32
+            can_pack(self.weight)
+            and x.dtype == self.weight.dtype
             and x.dim() >= 2
             and x.numel() * self.out_features >= LARGE
-            and torch.backends.mkldnn.is_available()
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()
         )
