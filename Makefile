@@ -6,7 +6,8 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := all
 PEER_PATH ?= ../LlamaGen
-BENCHMARKS := startup frechet quantizer growth generator_step sampling tokenizer_step caching speculative int8
+BENCHMARKS := startup frechet quantizer growth generator_step sampling tokenizer_step step_overheads caching \
+  compiled speculative int8 evaluate_memory
 
 .PHONY: all bench check demo test torture format clean help
 
@@ -28,7 +29,7 @@ test: $(READY)  ## the tests (under 5 minutes)
 torture: $(READY)  ## kill runs a few dozen times and count how many end equal (some minutes)
 	$(BIN)/python tests/torture.py
 
-bench: $(READY)  ## every benchmark, beside a checkout of LlamaGen: make bench PEER_PATH=... (about an hour)
+bench: $(READY)  ## every benchmark, beside a checkout of LlamaGen: make bench PEER_PATH=... (about two hours)
 	$(BIN)/pip install --quiet --editable '.[dev,bench]'
 	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --peer-path $(PEER_PATH) || exit 1; done
 

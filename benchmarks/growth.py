@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
-from common import RESULTS, arguments, machine
+from common import arguments, entry, save
 
 # name -> (points, expected exponent and why)
 SERIES = {
@@ -71,8 +71,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(options.one[0], int(options.one[1]))))
         return
-    about = machine()
-    rows, text = [], ["# Growth", ""]
+    results, tables = [], []
     for series, (points, expected) in SERIES.items():
         found = []
         for point in points:
@@ -84,18 +83,13 @@ def main() -> None:
         exponent, late = (
             float(np.polyfit(np.log(s), np.log(t), 1)[0]) for s, t in ((sizes, seconds), (sizes[half:], seconds[half:]))
         )
-        text += [f"## {series}", "", f"Time grows with exponent {exponent:.2f} ({late:.2f} over the upper half); expected: {expected}.",
-                 "", "| size | ms | MiB beyond weights and inputs |", "|---|---|---|"]  # fmt: skip
-        text += [f"| {s:,.0f} | {t * 1e3:.2f} | {m:.0f} |" for s, t, m in found] + [""]
-        rows.append({"name": series, "ratio": None, "target": None, "ours": exponent, "peer": None, "unit": "exponent of time",
-                     "expected": expected, "points": found, "upper_half": late, **about})  # fmt: skip
-        print("\n".join(text[-len(found) - 6 :]), flush=True)
-    text.append(
-        f"{about['hardware']['cpu']}, {about['threads']} threads, torch {about['versions']['torch']}; `python benchmarks/growth.py`"
-    )
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "growth.json").write_text(json.dumps(rows, indent=1))
-    (RESULTS / "growth.md").write_text("\n".join(text) + "\n")
+        lines = [f"## {series}", "", f"Expected exponent: {expected}. Found {exponent:.2f}, over the upper half {late:.2f}.", "",
+                 "| size | ms | MiB beyond weights and inputs |", "|---|---|---|"]  # fmt: skip
+        lines += [f"| {s:,.0f} | {t * 1e3:.2f} | {m:.0f} |" for s, t, m in found]
+        tables.append("\n".join(lines))
+        results.append(entry(f"exponent of {series}", exponent, None, "", expected=expected, points=found,
+                             upper_half=late, time_unit="s", memory_unit="MiB"))  # fmt: skip
+    save("growth", results, "Growth", "\n\n".join(tables))
 
 
 if __name__ == "__main__":
