@@ -7,7 +7,7 @@ it, does not count, and the one before is used.
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from vistok.files import sha256_of, write_atomic, write_json
 SCHEMA = 1
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write the state after `step` steps; delete all but the `keep` newest checkpoints."""
+def save_checkpoint(
+    folder: Path, step: int, state: dict[str, Any], keep: int, milestones: Collection[int] = ()
+) -> Path:
+    """Write the state after `step` steps; delete all but the `keep` newest checkpoints and the milestones."""
     tensors: dict[str, Tensor] = {}
     plain = _pack(state, "", tensors)
     path = folder / f"step-{step:08d}.safetensors"
@@ -34,9 +36,20 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -
     voucher = {"schema_version": SCHEMA, "step": step, "sha256": sha256_of(path), "architecture": architecture(state)}
     write_json(_voucher(path), voucher)
     for old in sorted(folder.glob("step-*.safetensors"))[:-keep]:
-        _voucher(old).unlink(missing_ok=True)
-        old.unlink()
+        if _step_of(old) not in milestones:
+            _voucher(old).unlink(missing_ok=True)
+            old.unlink()
     return path
+
+
+def copy_checkpoint(source: Path, step: int, target: Path) -> bool:
+    """Copy one checkpoint to another run's folder, its voucher last; False where there is none that is sound."""
+    path = source / f"step-{step:08d}.safetensors"
+    if _problem(path, None) is not None:
+        return False
+    for file in (path, _voucher(path)):
+        write_atomic(target / file.name, file.read_bytes())
+    return True
 
 
 def architecture(state: dict[str, Any]) -> str:

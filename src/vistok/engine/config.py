@@ -40,4 +40,6 @@ class ExecutionConfig(Config):
     evaluate_every: int = Field(default=500, ge=1)
     checkpoint_minutes: float = Field(default=10.0, gt=0)
     keep_checkpoints: int = Field(default=2, ge=1)
+    # Steps whose checkpoints are saved and kept beside the newest ones: a shorter run can begin there.
+    milestones: tuple[int, ...] = ()
     tensorboard: bool = True

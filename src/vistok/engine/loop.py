@@ -117,10 +117,11 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
                 log.write("validation", done, run.evaluate(done), **position(done))
                 _raise_alarms(run, log, done, progress)
             stopping = stopping or (stop.requested and run.world.size == 1)
-            if due or stopping or done == run.total_steps:
+            if due or stopping or done == run.total_steps or done in run.execution.milestones:
                 if run.world.main:
                     log.sync()
-                    save_checkpoint(run_dir.checkpoints, done, _state(run, seconds()), run.execution.keep_checkpoints)
+                    kept = (run.execution.keep_checkpoints, run.execution.milestones)
+                    save_checkpoint(run_dir.checkpoints, done, _state(run, seconds()), *kept)
                 run.world.wait()
                 last_saved = time.monotonic()
             if stopping and done < run.total_steps:

@@ -193,14 +193,12 @@ def choose_guidance(
     if done is not None:
         return done
     started = time.monotonic()
-    reference = reference_set(extractor, source, stage2.data, "val")
     found = {}
     for scale in scales:
-        tried = sampling.replace(guidance_scale=scale)
-        ((drawn,), _) = _draw(stage2, tried, num_samples, [extractor], progress, f"choosing guidance: {scale:g}")
-        distance = frechet_replicates(drawn.numpy(), Moments.of(reference.features))
-        treatment = treatment_of(tried, weights)
-        score = frechet_score("g", distance, num_samples, reference, extractor, treatment, BALANCED)
+        name = f"choosing guidance: {scale:g}"
+        score = _distance(
+            stage2, sampling.replace(guidance_scale=scale), num_samples, extractor, "val", weights, progress, name
+        )
         found[f"{scale:g}"] = score.model_dump(mode="json")
     best = min(scales, key=lambda scale: found[f"{scale:g}"]["value"])
     result = {
@@ -215,6 +213,28 @@ def choose_guidance(
     if join_world().main:
         write_json(file, result)
     return result
+
+
+def sample_distance(
+    run: Path, extractor: FeatureExtractor, progress: Progress, sampling: SamplingConfig, num_samples: int,
+    split: str = "test", weights: str = "ema", root: str | None = None,
+) -> Score:  # fmt: skip
+    """Return the Fréchet distance of samples to a split, and nothing else: what a study asks of every run."""
+    name = f"samples, guidance {sampling.guidance_scale:g} ({weights})"
+    return _distance(
+        load_stage2(run, weights, root=root), sampling, num_samples, extractor, split, weights, progress, name
+    )
+
+
+def _distance(
+    stage2: Stage2, sampling: SamplingConfig, num_samples: int, extractor: FeatureExtractor, split: str, weights: str,
+    progress: Progress, name: str,
+) -> Score:  # fmt: skip
+    reference = reference_set(extractor, open_split(stage2.data, split), stage2.data, split)
+    ((drawn,), _) = _draw(stage2, sampling, num_samples, [extractor], progress, name)
+    distance = frechet_replicates(drawn.numpy(), Moments.of(reference.features))
+    treatment = treatment_of(sampling, weights)
+    return frechet_score("g", distance, num_samples, reference, extractor, treatment, BALANCED)
 
 
 def _precision_recall(

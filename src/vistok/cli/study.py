@@ -1,0 +1,74 @@
+"""vistok study run | report."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vistok.cli.options import Data, Runs, Set, progress_bars, say
+from vistok.errors import UserError
+
+study_app = typer.Typer(
+    help="Grids of runs: train what is missing, make the table, figures and page.", no_args_is_help=True
+)
+Study = Annotated[str, typer.Argument(help="A study's recipe; vistok recipes lists them.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of records and results; default: results/<study>.")]
+
+
+@study_app.command("run")
+def run(
+    study: Study,
+    settings: Set = [],
+    data: Data = None,
+    runs: Runs = Path("runs"),
+    out: Out = None,
+    grid: Annotated[list[str], typer.Option(help="Only these grids of the study; may be repeated.")] = [],
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Tasks at a time on this machine; default: one for each core.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a task; default: cores / processes.")] = None,
+    executor: Annotated[str, typer.Option(help="pool (this machine) or ray (a cluster).")] = "pool",
+    address: Annotated[str | None, typer.Option(help="Address of the Ray cluster; default: the one at hand.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and stop.")] = False,
+) -> None:
+    """Train and score what is missing of a study; repeat it to go on."""
+    import os
+
+    from vistok.study.executor import make_executor
+    from vistok.study.record import StudyFolder
+    from vistok.study.run import describe, run_study
+
+    config = study_config(study, settings, data, grid)
+    folder = StudyFolder(out or Path("results") / config.name.removesuffix("-study"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = processes or max(1, cores // (threads or 1))
+    if dry_run:
+        for line in describe(config, runs, folder):
+            say(line)
+        return
+    with progress_bars() as progress:
+        pool = make_executor(executor, address, count, threads or max(1, cores // count))
+        outcome = run_study(config, runs, folder, pool, threads or max(1, cores // count), progress)
+    say(
+        f"{len(outcome.done)} tasks done, {len(outcome.failed)} failed, {len(outcome.blocked)} waiting for a failed one"
+    )
+    if outcome.failed:
+        names = "\n  ".join(outcome.failed)
+        raise UserError(f"{len(outcome.failed)} tasks failed; repeat the command to try them again:\n  {names}")
+
+
+def study_config(name: str, settings: list[str], data: str | None, grids: list[str]) -> Any:
+    """Return a study's recipe, with other data and values, or with some of its grids alone."""
+    from vistok.config import override
+    from vistok.recipes import find_recipe
+
+    if data is not None:
+        settings = [f"tokenizer.data.root={json.dumps(data)}", *settings]
+    config = override(find_recipe(name, "study"), settings)
+    known = [grid.name for grid in config.grids]
+    if unknown := [grid for grid in grids if grid not in known]:
+        raise UserError(f"study {name} has no grid {', '.join(unknown)}; there are: {', '.join(known)}")
+    if not grids:
+        return config
+    return config.replace(grids=tuple(grid for grid in config.grids if grid.name in grids))

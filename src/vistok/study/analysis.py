@@ -1,0 +1,73 @@
+"""What a study measures of a run beside its scores: the spread of latents, and what a wrong token costs."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vistok.data.loader import eval_images
+from vistok.data.open import open_split
+from vistok.data.transforms import to_uint8
+from vistok.metrics.features import FeatureExtractor
+from vistok.rng import numpy_generator, stable_choice
+from vistok.tasks.cache_tokens import data_of
+from vistok.tasks.load import load_generator, load_tokenizer, load_tokenizer_of
+from vistok.tokenizer.crt import batch_variance
+from vistok.tokenizer.model import ConvTokenizer
+
+IMAGES = 2_000
+SWAPS = 1_000
+BATCH = 250
+
+
+@torch.inference_mode()
+def latent_statistics(tokenizer_path: Path, root: str) -> dict[str, float]:
+    """Return the variance of latents per dimension about their mean, and their mean squared distance to the codes.
+
+    Over 2,000 random held-out train images; latents as the quantizer sees them.
+    """
+    tokenizer = load_tokenizer(tokenizer_path)
+    latents, error = [], []
+    for images in _held_out(tokenizer, IMAGES, root):
+        output = tokenizer(images["images"])
+        latents.append(output.quantized.latents)
+        distance = output.quantized.latents - output.quantized.z_q
+        error.append(distance.square().sum(dim=-1).flatten())
+    return {
+        "latent_variance": float(batch_variance(torch.cat(latents))),
+        "quantization_error": float(torch.cat(error).mean()),
+    }
+
+
+@torch.inference_mode()
+def swap_cost(run: Path, extractor: FeatureExtractor, root: str) -> dict[str, float]:
+    """Return what one wrong token costs: in pixels (mean squared, 0...1) and features (squared distance).
+
+    In each of 1,000 held-out train images one random token is replaced by the likeliest other one, as the
+    generator has it given the true tokens before; both grids are decoded.
+    """
+    generator = load_generator(run)
+    tokenizer = load_tokenizer_of(generator)
+    pixels, features = [], []
+    rng = numpy_generator(0, "swap")
+    for batch in _held_out(tokenizer, SWAPS, root):
+        tokens = tokenizer.encode(batch["images"])
+        rows, places = torch.arange(len(tokens)), torch.from_numpy(rng.integers(tokens.shape[1], size=len(tokens)))
+        logits = generator(tokens, batch["labels"])[rows, places]
+        logits[rows, tokens[rows, places]] = -torch.inf
+        swapped = tokens.clone()
+        swapped[rows, places] = logits.argmax(dim=-1)
+        right, wrong = (to_uint8(tokenizer.decode(grid)) for grid in (tokens, swapped))
+        pixels.append(((right.float() - wrong.float()) / 255).square().mean(dim=(1, 2, 3)).numpy())
+        features.append((extractor(right) - extractor(wrong)).square().sum(dim=-1).numpy())
+    return {
+        "swap_pixels": float(np.concatenate(pixels).mean()),
+        "swap_features": float(np.concatenate(features).mean()),
+    }
+
+
+def _held_out(tokenizer: ConvTokenizer, count: int, root: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    data = data_of(tokenizer, root)
+    source = open_split(data, "val")
+    chosen = stable_choice(0, "study analysis", len(source), count)
+    return eval_images(source.subset(chosen, "analysed"), data, BATCH)

@@ -1,0 +1,76 @@
+"""What a study is: grids of tokenizers x generators x lengths x seeds, and how each run is scored."""
+
+import re
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vistok.config import Config
+from vistok.tasks.config import GeneratorRun, TokenizerRun
+from vistok.units import Duration
+
+
+class Choice(Config):
+    """A variant of a base run: a name, and the values that differ (as in --set)."""
+
+    name: str
+    set: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _file_name(self) -> "Choice":
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.name):
+            raise ValueError(
+                f"a choice's name becomes a file name: small letters, digits, '.', '_', '-'; found {self.name!r}"
+            )
+        return self
+
+
+class Grid(Config):
+    """Every tokenizer with every seed; on each, every generator for every length.
+
+    `purpose` says what the grid is for. Without generators it trains tokenizers alone. Lengths are the
+    generators'; the tokenizer's is part of its config.
+    """
+
+    name: str
+    purpose: str = ""
+    tokenizers: tuple[Choice, ...] = Field(min_length=1)
+    generators: tuple[Choice, ...] = ()
+    lengths: tuple[Duration, ...] = ()
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+
+    @model_validator(mode="after")
+    def _lengths(self) -> "Grid":
+        if bool(self.generators) != bool(self.lengths):
+            raise ValueError(f"grid {self.name!r}: generators and lengths go together; give both or neither")
+        return self
+
+
+class Scoring(Config):
+    """How generators are scored: guidance by the least distance to held-out train images, then `samples` of them."""
+
+    scales: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
+    search_samples: int = Field(default=1_000, ge=40)
+    samples: int = Field(default=5_000, ge=40)
+
+
+class StudyConfig(Config):
+    """A study. Grids come in the order in which they are run; runs that several of them want are made once."""
+
+    kind: Literal["study"] = "study"
+    name: str = "study"
+    tokenizer: TokenizerRun
+    generator: GeneratorRun
+    scoring: Scoring = Scoring()
+    evaluator: str | None = None
+    grids: tuple[Grid, ...] = Field(min_length=1)
+    # The grid whose seeds settle the claims on signature and efficiency, and the choice that is the baseline.
+    main_grid: str = "main"
+    baseline: str = "none"
+
+    @model_validator(mode="after")
+    def _names(self) -> "StudyConfig":
+        names = [grid.name for grid in self.grids]
+        if len(set(names)) < len(names):
+            raise ValueError(f"every grid needs a name of its own, found {', '.join(names)}")
+        return self

@@ -1,0 +1,192 @@
+"""A study's config -> its tasks: what to train and score, what each needs first, and what it costs."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from vistok.config import fingerprint, override
+from vistok.data.open import open_split
+from vistok.errors import UserError
+from vistok.study.config import Choice, Grid, StudyConfig
+from vistok.tasks import train_generator, train_tokenizer
+from vistok.tasks.config import GeneratorRun, TokenizerRun
+from vistok.units import Scale
+from vistok.units import steps as in_steps
+
+# Of all records: a change of what a run's record says makes it anew.
+SCHEMA = "1"
+
+
+@dataclass(frozen=True)
+class TokenizerTask:
+    """Train a tokenizer and score it. `run` is its name for ever: it depends on science and data alone."""
+
+    run: str
+    choice: str
+    config: TokenizerRun
+    flops: float
+    kind: str = "tokenizer"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Nothing comes before a tokenizer."""
+        return ()
+
+
+@dataclass(frozen=True)
+class CacheTask:
+    """Encode the images with a tokenizer, for its generators."""
+
+    run: str
+    tokenizer: TokenizerTask
+    flops: float
+    kind: str = "cache"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Its tokenizer."""
+        return (self.tokenizer.run,)
+
+
+@dataclass(frozen=True)
+class GeneratorTask:
+    """Train a generator on a tokenizer's tokens and score it.
+
+    `trunk` is a longer run with the same constant part, from whose checkpoint this one begins; `milestones`
+    are the steps at which shorter runs begin from this one.
+    """
+
+    run: str
+    choice: str
+    config: GeneratorRun
+    tokenizer: TokenizerTask
+    flops: float
+    steps: int
+    trunk: str | None = None
+    milestones: tuple[int, ...] = ()
+    kind: str = "generator"
+
+    @property
+    def cache(self) -> str:
+        """The name of the task that encodes the images for it."""
+        return f"{self.tokenizer.run}-tokens"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Its tokens, and the run that it branches from."""
+        return (self.cache, *([self.trunk] if self.trunk else []))
+
+
+Task = TokenizerTask | CacheTask | GeneratorTask
+
+
+def expand(study: StudyConfig) -> list[Task]:
+    """Return all tasks of a study, each once, in the order of its grids and after what it needs."""
+    facts = _data_facts(study)
+    tasks: dict[str, Task] = {}
+    for grid in study.grids:
+        for seed in grid.seeds:
+            for choice in grid.tokenizers:
+                tokenizer = _tokenizer_task(study, choice, seed, facts)
+                tasks.setdefault(tokenizer.run, tokenizer)
+                if grid.generators:
+                    cache = _cache_task(tokenizer, facts)
+                    tasks.setdefault(cache.run, cache)
+                for task in _generator_tasks(study, grid, tokenizer, seed, facts):
+                    tasks.setdefault(task.run, task)
+    return _with_trunks(list(tasks.values()))
+
+
+def branch_step(task: GeneratorTask) -> int:
+    """Return the step at which this run leaves its constant part (schedule wsd), its last for other schedules."""
+    scale = Scale(task.config.batch_size, 1, 1, (), task.steps)
+    return task.steps - task.config.optimizer.decay.to_steps(scale)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the data say: digest, number of training images, number of classes."""
+
+    digest: str
+    images: int
+    classes: int
+
+
+def _data_facts(study: StudyConfig) -> _Facts:
+    source = open_split(study.tokenizer.data, "train")
+    return _Facts(source.digest, len(source), len(source.class_names))
+
+
+def _tokenizer_task(study: StudyConfig, choice: Choice, seed: int, facts: _Facts) -> TokenizerTask:
+    config = override(study.tokenizer, list(choice.set)).replace(seed=seed, name=f"{study.name}-{choice.name}")
+    if config.data != study.tokenizer.data:
+        raise UserError(f"tokenizer choice {choice.name!r} changes data: the runs of a study share their images")
+    run = f"{choice.name}-s{seed}-{fingerprint(config, data=facts.digest, record=SCHEMA)}"
+    return TokenizerTask(run, choice.name, config, _tokenizer_flops(config.replace(seed=0, name="any"), facts.images))
+
+
+def _cache_task(tokenizer: TokenizerTask, facts: _Facts) -> CacheTask:
+    # An encoder's forward pass is about a sixth of a training step: half the network, a third of the work.
+    per_image = tokenizer.flops / 6 / (_tokenizer_steps(tokenizer.config, facts.images) * tokenizer.config.batch_size)
+    return CacheTask(f"{tokenizer.run}-tokens", tokenizer, per_image * facts.images)
+
+
+def _generator_tasks(
+    study: StudyConfig, grid: Grid, tokenizer: TokenizerTask, seed: int, facts: _Facts
+) -> Iterator[GeneratorTask]:
+    network = tokenizer.config.tokenizer
+    manifest = (tuple(network.grid), network.quantizer.codebook_size, facts.classes)
+    for choice in grid.generators:
+        base = override(study.generator, list(choice.set)).replace(seed=seed, name=f"{study.name}-{choice.name}")
+        for length in sorted(grid.lengths, key=lambda length: -length.value):  # the longest is the others' trunk
+            config = base.replace(length=length)
+            flops, steps = _generator_cost(config.replace(seed=0), manifest, facts.images)
+            scoring = study.scoring.to_json() + json.dumps(study.evaluator)
+            key = fingerprint(config, tokenizer=tokenizer.run, scoring=scoring, record=SCHEMA)
+            name = f"{choice.name}-{steps}-{tokenizer.choice}-s{seed}-{key}"
+            yield GeneratorTask(name, choice.name, config, tokenizer, flops, steps)
+
+
+@lru_cache(maxsize=512)
+def _tokenizer_plan(config: TokenizerRun, images: int) -> tuple[float, int]:
+    found = train_tokenizer.plan(config, images)
+    return found.train_flops, found.total_steps
+
+
+def _tokenizer_flops(config: TokenizerRun, images: int) -> float:
+    return _tokenizer_plan(config, images)[0]
+
+
+def _tokenizer_steps(config: TokenizerRun, images: int) -> int:
+    return _tokenizer_plan(config.replace(seed=0, name="any"), images)[1]
+
+
+@lru_cache(maxsize=512)
+def _generator_cost(config: GeneratorRun, manifest: tuple[tuple[int, int], int, int], images: int) -> tuple[float, int]:
+    facts = dict(zip(("grid", "codebook_size", "num_classes"), manifest, strict=True))
+    found = train_generator.plan(config, facts, images)
+    return found.train_flops, found.total_steps
+
+
+def _with_trunks(tasks: list[Task]) -> list[Task]:
+    """Let runs that differ in nothing but length share the longest one's constant part (schedule wsd)."""
+    families: dict[str, list[GeneratorTask]] = {}
+    for task in tasks:
+        if isinstance(task, GeneratorTask) and _can_branch(task.config):
+            family = f"{task.tokenizer.run} {task.config.replace(length=in_steps(1)).to_json()}"
+            families.setdefault(family, []).append(task)
+    changed: dict[str, Task] = {}
+    for family in families.values():
+        trunk = max(family, key=lambda task: task.steps)
+        branches = [task for task in family if task is not trunk and branch_step(task) < branch_step(trunk)]
+        steps = tuple(sorted({branch_step(task) for task in branches}))
+        changed[trunk.run] = replace(trunk, milestones=steps)
+        changed |= {task.run: replace(task, trunk=trunk.run) for task in branches}
+    return [changed.get(task.run, task) for task in tasks]
+
+
+def _can_branch(config: GeneratorRun) -> bool:
+    """Whether the state at a step depends on the length only after the constant part: a warm-up in steps or images."""
+    optimizer = config.optimizer
+    return optimizer.schedule == "wsd" and optimizer.warmup.unit != "percent"

@@ -1,0 +1,210 @@
+"""One task of a study, in a process of its own: `python -m vistok.study.worker TASK.json`."""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vistok.errors import Stopped, UserError
+from vistok.files import write_json
+from vistok.study.grid import CacheTask, GeneratorTask, Task, TokenizerTask
+from vistok.study.record import StudyFolder, drop_checkpoints
+
+
+@dataclass(frozen=True)
+class Order:
+    """All that a process needs to do one task; plain JSON values, so that any machine can take it."""
+
+    kind: str
+    run: str
+    choice: str
+    config: dict[str, Any]
+    tokenizer: str
+    tokenizer_choice: str
+    tokenizer_config: dict[str, Any]
+    trunk: str | None
+    branch_step: int
+    milestones: tuple[int, ...]
+    scoring: dict[str, Any]
+    evaluator: str | None
+    study: str
+    runs: str
+    folder: str
+    threads: int | None
+
+    @property
+    def log(self) -> Path:
+        """Where the process writes what it says."""
+        return Path(self.runs) / "logs" / f"{self.run}.log"
+
+    @property
+    def root(self) -> str:
+        """Where the images lie."""
+        return str(self.tokenizer_config["data"]["root"])
+
+    def write(self) -> Path:
+        """Write the order beside its log; return the file."""
+        path = self.log.with_suffix(".json")
+        write_json(path, asdict(self))
+        return path
+
+
+def make_order(task: Task, study: Any, runs: Path, folder: Path, threads: int | None) -> Order:
+    """Return the order for a task of a study; runs lie in `runs/<study>`."""
+    from vistok.study.grid import branch_step
+
+    tokenizer = task if isinstance(task, TokenizerTask) else task.tokenizer
+    generator = task if isinstance(task, GeneratorTask) else None
+    own = tokenizer if isinstance(task, CacheTask) else task
+    return Order(
+        kind=task.kind,
+        run=task.run,
+        choice=own.choice,
+        config=own.config.model_dump(mode="json"),
+        tokenizer=tokenizer.run,
+        tokenizer_choice=tokenizer.choice,
+        tokenizer_config=tokenizer.config.model_dump(mode="json"),
+        trunk=generator.trunk if generator else None,
+        branch_step=branch_step(generator) if generator else 0,
+        milestones=generator.milestones if generator else (),
+        scoring=study.scoring.model_dump(mode="json"),
+        evaluator=study.evaluator,
+        study=study.name,
+        runs=str((runs / study.name).resolve()),
+        folder=str(folder.resolve()),
+        threads=threads,
+    )
+
+
+def perform(order: Order) -> None:
+    """Do a task; done before, nothing happens. Raises what goes wrong."""
+    if order.kind == "tokenizer":
+        _tokenizer(order)
+    elif order.kind == "cache":
+        _caches(order)
+    else:
+        _generator(order)
+
+
+def _caches(order: Order) -> dict[str, Any]:
+    from vistok.engine.log import Progress
+    from vistok.tasks.cache_tokens import cache_tokens
+
+    weights = StudyFolder(Path(order.folder)).weights_file(order.tokenizer)
+    place = Path(order.runs) / "tokens" / order.tokenizer
+    return {split: cache_tokens(weights, split, Progress(), place / split, order.root) for split in ("train", "val")}
+
+
+def _tokenizer(order: Order) -> None:
+    from vistok.engine.log import Progress
+    from vistok.study.analysis import latent_statistics
+    from vistok.study.rows import tokenizer_record
+    from vistok.tasks import train_tokenizer
+    from vistok.tasks.config import TokenizerRun
+    from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
+    from vistok.tasks.evaluators import choose_evaluator
+
+    folder, progress = StudyFolder(Path(order.folder)), Progress()
+    config = _executed(TokenizerRun.from_json(json.dumps(order.config)), order)
+    run = train_tokenizer.prepare(config, Path(order.runs)).train(progress)
+    scores = evaluate_tokenizer(run.path, choose_evaluator(config.data, order.evaluator), progress)
+    folder.keep_weights(order.run, run.export())
+    folder.write(tokenizer_record(order, config, run, scores, latent_statistics(run.path, order.root)))
+    drop_checkpoints(run.path)
+
+
+def _generator(order: Order) -> None:
+    from vistok.engine.log import Progress
+    from vistok.generator.config import SamplingConfig
+    from vistok.study.analysis import swap_cost
+    from vistok.study.rows import generator_record
+    from vistok.tasks import train_generator
+    from vistok.tasks.cache_tokens import data_of
+    from vistok.tasks.config import GeneratorRun
+    from vistok.tasks.evaluate_generator import choose_guidance, sample_distance
+    from vistok.tasks.evaluate_likelihood import evaluate_likelihood
+    from vistok.tasks.evaluators import choose_evaluator
+    from vistok.tasks.load import load_generator, load_tokenizer
+
+    folder, progress, scoring = StudyFolder(Path(order.folder)), Progress(), order.scoring
+    config = _executed(GeneratorRun.from_json(json.dumps(order.config)), order)
+    weights, caches = folder.weights_file(order.tokenizer), _caches(order)
+    job = train_generator.prepare(config, caches["train"], caches["val"], weights, Path(order.runs))
+    _branch(order, job.run_dir.path)
+    run = job.train(progress)
+    names = load_generator(run.path).info["class_names"]
+    extractor = choose_evaluator(data_of(load_tokenizer(weights), order.root), order.evaluator, None, names)
+    likelihood = evaluate_likelihood(run.path, caches["train"], caches["val"], progress)
+    guidance = choose_guidance(
+        run.path, extractor, progress, scoring["scales"], scoring["search_samples"], root=order.root
+    )
+    chosen = SamplingConfig(guidance_scale=guidance["guidance_scale"])
+    distances = {
+        sampling.guidance_scale: sample_distance(
+            run.path, extractor, progress, sampling, scoring["samples"], root=order.root
+        )
+        for sampling in (SamplingConfig(), chosen)
+    }
+    swaps = swap_cost(run.path, extractor, order.root)
+    write_json(_link(order), {"path": str(run.path)})
+    folder.write(generator_record(order, config, run, likelihood, guidance, distances, swaps))
+    if not order.milestones:
+        drop_checkpoints(run.path)
+
+
+def _link(order: Order, run: str | None = None) -> Path:
+    """Where the run directory of a task is written down: its name has a fingerprint of its own."""
+    return Path(order.runs) / "links" / f"{run or order.run}.json"
+
+
+def _branch(order: Order, run: Path) -> None:
+    """Begin from the trunk's checkpoint where there is one: the state is the same to the last bit."""
+    from vistok.engine.checkpoint import copy_checkpoint
+
+    link = _link(order, order.trunk)
+    if order.trunk is None or (run / "checkpoints").exists() or not link.is_file():
+        return
+    trunk = Path(json.loads(link.read_text())["path"])
+    if copy_checkpoint(trunk / "checkpoints", order.branch_step, run / "checkpoints"):
+        rows = (trunk / "metrics.jsonl").read_bytes()
+        from vistok.files import write_atomic
+
+        write_atomic(run / "metrics.jsonl", rows)  # the loop drops the rows after the checkpoint's step
+
+
+def _executed(config: Any, order: Order) -> Any:
+    changes = {"threads": order.threads, "tensorboard": False, "milestones": tuple(order.milestones)}
+    return config.replace(execution=config.execution.replace(**changes))
+
+
+def main() -> None:
+    """Read an order and perform it; exit code 1 with a sentence for a user's mistake, 130 where stopped."""
+    import signal
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped("stopped")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    order = Order(**json.loads(Path(sys.argv[1]).read_text()))
+    try:
+        perform(order)
+    except UserError as error:
+        sys.exit(f"vistok: {error}")
+    except Stopped as stopped:
+        sys.stderr.write(f"vistok: {stopped}\n")
+        sys.exit(130)
+
+
+def environment(threads: int | None) -> dict[str, str]:
+    """Return the environment of a task's process, its threads set for every library."""
+    if threads is None:
+        return dict(os.environ)
+    variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(variables, str(threads))}
+
+
+if __name__ == "__main__":
+    main()
