@@ -15,7 +15,9 @@ TAIL = 12
 class Executor(Protocol):
     """Runs orders, some at a time."""
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """How many tasks it takes at a time."""
 
     def submit(self, order: Order) -> None:
         """Begin a task."""
@@ -55,9 +57,14 @@ def outcome(order: Order, code: int) -> str | None:
 class PoolExecutor:
     """Processes on this machine."""
 
-    def __init__(self, slots: int) -> None:
-        self.slots = slots
+    def __init__(self, processes: int) -> None:
+        self.processes = processes
         self.running: dict[str, tuple[Order, subprocess.Popen[bytes]]] = {}
+
+    @property
+    def slots(self) -> int:
+        """As many as there are processes."""
+        return self.processes
 
     def submit(self, order: Order) -> None:
         """Begin a task."""
@@ -104,7 +111,7 @@ class RayExecutor:
         self.pending: dict[Any, str] = {}
 
     @property
-    def slots(self) -> int:  # type: ignore[override]
+    def slots(self) -> int:
         """As many tasks as the cluster's processors can take now: nodes come and go."""
         return max(1, int(self.ray.cluster_resources().get("CPU", 1) // self.threads))
 

@@ -177,9 +177,9 @@ def _with_trunks(tasks: list[Task]) -> list[Task]:
             family = f"{task.tokenizer.run} {task.config.replace(length=in_steps(1)).to_json()}"
             families.setdefault(family, []).append(task)
     changed: dict[str, Task] = {}
-    for family in families.values():
-        trunk = max(family, key=lambda task: task.steps)
-        branches = [task for task in family if task is not trunk and branch_step(task) < branch_step(trunk)]
+    for members in families.values():
+        trunk = max(members, key=lambda task: task.steps)
+        branches = [task for task in members if task is not trunk and branch_step(task) < branch_step(trunk)]
         steps = tuple(sorted({branch_step(task) for task in branches}))
         changed[trunk.run] = replace(trunk, milestones=steps)
         changed |= {task.run: replace(task, trunk=trunk.run) for task in branches}

@@ -52,6 +52,7 @@ def generator_record(
         "train_nats_per_token": likelihood["train"]["nats_per_token"]["value"],
         "bits_per_image": likelihood["ema"]["bits_per_image"]["value"],
         **_bounds("gfmd", distances[scale].model_dump(mode="json")),
+        "gfmd_val": guidance["scores"][f"{scale:g}"]["value"],
         "guidance_scale": scale,
         "gfmd_unguided": distances[1.0].value,
         **swaps,

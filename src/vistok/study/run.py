@@ -1,6 +1,7 @@
 """Run a study: what is missing, in order, several tasks at a time; failures are told and do not stop the rest."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Outcome:
     blocked: list[str] = field(default_factory=list)
 
 
-def missing(tasks: list[Task], folder: StudyFolder, runs: Path) -> list[Task]:
+def missing(tasks: Sequence[Task], folder: StudyFolder, runs: Path) -> list[Task]:
     """Return the tasks without a record, and caches that a generator among them needs and are not there."""
     wanted = [task for task in tasks if not isinstance(task, CacheTask) and not _recorded(task, folder)]
     caches = {task.cache for task in wanted if isinstance(task, GeneratorTask)}

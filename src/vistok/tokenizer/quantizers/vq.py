@@ -27,6 +27,7 @@ LOOKUP_ELEMENTS, LOOKUP_ROWS = 2**19, 32
 GROUP = 64
 
 
+@torch.no_grad()
 def nearest_codes(
     latents: Float[Tensor, "vectors dim"], codebook: Float[Tensor, "codes dim"]
 ) -> Int[Tensor, "vectors"]:
@@ -34,8 +35,13 @@ def nearest_codes(
     missing = -len(codebook) % GROUP
     if missing:  # a repeated first code ties with itself, and the lower number wins
         codebook = torch.cat([codebook, codebook[:1].expand(missing, -1)])
-    rows = max(LOOKUP_ROWS, LOOKUP_ELEMENTS // len(codebook))
-    return torch.cat([_best(chunk @ codebook.T) for chunk in latents.split(rows)])
+    rows = min(max(LOOKUP_ROWS, LOOKUP_ELEMENTS // len(codebook)), max(1, len(latents)))
+    # One buffer for all chunks: allocated anew each time, they leave holes in the heap, up to hundreds of MB.
+    similarity = latents.new_empty(rows, len(codebook))
+    found = torch.empty(len(latents), dtype=torch.int64, device=latents.device)
+    for chunk, out in zip(latents.split(rows), found.split(rows), strict=True):
+        out.copy_(_best(torch.mm(chunk, codebook.T, out=similarity[: len(chunk)])))
+    return found
 
 
 def _best(similarity: Float[Tensor, "rows codes"]) -> Int[Tensor, "rows"]:

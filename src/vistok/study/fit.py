@@ -1,0 +1,224 @@
+"""Scaling laws: L(C) = L_min + exp(b) * C ** alpha, fitted in logarithms by a robust method, with intervals.
+
+The CRT paper's form (figures 4 to 7). Errors are relative, so residuals are log L - log L(C); a soft L1
+loss bounds what a bad run can do. C is scaled by its geometric mean inside, so that b is well determined.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, stats
+
+# Relative errors above this count less and less.
+ROBUST_SCALE = 0.1
+CONFIDENCE = 0.95
+_GRID = 41
+_STEPS = 60
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """A fitted law, as in the paper: alpha < 0, b the intercept in natural logarithms, l_min the floor.
+
+    Intervals are by the likelihood ratio (F-test) in alpha and l_min. `r2` is of log L. `scale` is the
+    relative standard error of one run about the law.
+    """
+
+    alpha: float
+    b: float
+    l_min: float
+    alpha_low: float
+    alpha_high: float
+    l_min_low: float
+    l_min_high: float
+    r2: float
+    scale: float
+    n: int
+    low_compute: float
+    high_compute: float
+    # Of (alpha, b at the runs' mean log compute, l_min), for predictions.
+    center: float
+    covariance: tuple[tuple[float, ...], ...]
+
+    def __call__(self, compute: float | np.ndarray) -> np.ndarray:
+        """Return L at these FLOPs."""
+        return self.l_min + np.exp(self.b + self.alpha * np.log(compute))
+
+    def predict(self, compute: float, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+        """Return (value, low, high) for one new run at these FLOPs.
+
+        The interval holds the scatter of runs and the uncertainty of the law, carried over linearly.
+        """
+        value = float(self(compute))
+        power = math.exp(self.b + self.alpha * math.log(compute))
+        gradient = np.array([power * (math.log(compute) - self.center), power, 1.0]) / value
+        variance = float(gradient @ np.array(self.covariance) @ gradient) + self.scale**2
+        factor = math.exp(float(stats.t.ppf(0.5 + confidence / 2, max(1, self.n - 3))) * math.sqrt(variance))
+        return value, value / factor, value * factor
+
+
+def fit_power_law(compute: Sequence[float], loss: Sequence[float], l_min: float | None = None) -> PowerLaw:
+    """Fit the law to runs; `l_min` fixes the floor, else it is fitted too.
+
+    Raises ValueError for fewer than 4 runs (3 with a fixed floor), values that are not positive, or a floor
+    that is not below all of them.
+    """
+    x, y = np.log(np.asarray(compute, dtype=np.float64)), np.asarray(loss, dtype=np.float64)
+    free = 3 if l_min is None else 2
+    if len(x) <= free:
+        raise ValueError(f"a law with {free} free numbers needs at least {free + 1} runs, found {len(x)}")
+    if not (np.isfinite(x).all() and np.isfinite(y).all() and (y > 0).all()):
+        raise ValueError("compute and loss must be finite and above 0")
+    if l_min is not None and not 0 <= l_min < y.min():
+        raise ValueError(f"the floor {l_min:g} must lie in 0 ... {y.min():g}, below all losses")
+    problem = _Problem(x - x.mean(), y)
+    best = problem.solve(floor=l_min)
+    cost, (alpha, b, floor) = best
+    degrees = len(x) - free
+    limit = cost * (1 + float(stats.f.ppf(CONFIDENCE, 1, degrees)) / degrees)
+    alphas = problem.interval(lambda value: problem.solve(alpha=value, floor=l_min)[0], alpha, limit, 0.05, (-5.0, 5.0))
+    floors = (floor, floor)
+    if l_min is None:
+        floors = problem.interval(
+            lambda value: problem.solve(floor=value)[0], floor, limit, 0.05 * y.min(), (0.0, y.min() * (1 - 1e-6))
+        )
+    fitted = np.log(floor + np.exp(b + alpha * problem.x))
+    residuals = np.log(y) - fitted
+    spread = ((np.log(y) - np.log(y).mean()) ** 2).sum()
+    return PowerLaw(
+        alpha=alpha,
+        b=b - alpha * float(x.mean()),
+        l_min=floor,
+        alpha_low=alphas[0],
+        alpha_high=alphas[1],
+        l_min_low=floors[0],
+        l_min_high=floors[1],
+        r2=float(1 - (residuals**2).sum() / spread) if spread > 0 else 1.0,
+        scale=float(math.sqrt((residuals**2).sum() / degrees)),
+        n=len(x),
+        low_compute=float(np.exp(x.min())),
+        high_compute=float(np.exp(x.max())),
+        center=float(x.mean()),
+        covariance=_covariance(problem.x, (alpha, b, floor), (residuals**2).sum() / degrees, l_min is None),
+    )
+
+
+def _covariance(
+    x: np.ndarray, found: tuple[float, float, float], variance: float, floor_is_free: bool
+) -> tuple[tuple[float, ...], ...]:
+    """Return the covariance of (alpha, b, l_min) by the linearised problem; a fixed floor has none."""
+    alpha, b, floor = found
+    power = np.exp(b + alpha * x)
+    jacobian = np.stack([power * x, power, np.ones_like(x)], axis=1) / (floor + power)[:, None]
+    free = 3 if floor_is_free else 2
+    result = np.zeros((3, 3))
+    result[:free, :free] = variance * np.linalg.pinv(jacobian[:, :free].T @ jacobian[:, :free], hermitian=True)
+    return tuple(map(tuple, result.tolist()))
+
+
+class _Problem:
+    """Least robust cost over what is free: a search in the floor, and for each floor a line by damped Gauss-Newton."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+        self.x, self.y, self.log_y = x, y, np.log(y)
+
+    def solve(self, alpha: float | None = None, floor: float | None = None) -> tuple[float, tuple[float, float, float]]:
+        """Return (cost, (alpha, b, floor)); given values stay."""
+        if floor is not None:
+            return self._best(alpha, np.array([floor]))[0]
+        lowest = float(self.y.min())
+        # As the share of the smallest loss that is above the floor, in logarithms: floors near it matter most.
+        low, high = -4.0, 0.0
+        for _ in range(3):
+            exponents = np.linspace(low, high, _GRID)
+            best, i = self._best(alpha, lowest * (1 - 10**exponents))
+            low, high = exponents[max(0, i - 1)], exponents[min(_GRID - 1, i + 1)]
+        return best
+
+    def _best(self, alpha: float | None, floors: np.ndarray) -> tuple[tuple[float, tuple[float, float, float]], int]:
+        cost, slopes, intercepts = self._lines(alpha, floors)
+        i = int(np.argmin(cost))
+        return (float(cost[i]), (float(slopes[i]), float(intercepts[i]), float(floors[i]))), i
+
+    def _lines(self, alpha: float | None, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return (cost, slope, intercept) for each floor, all floors at once."""
+        a, b = self._start(alpha, floors)
+        cost, u, residual = self._model(a, b, floors)
+        damping = np.full(len(floors), 1e-3)
+        for _ in range(_STEPS):
+            # Reweighting makes the soft L1 loss a weighted square.
+            weight = u * u / np.sqrt(1 + (residual / ROBUST_SCALE) ** 2)
+            pull = residual / np.maximum(u, 1e-300)
+            s0, s1, s2 = weight.sum(1), (weight * self.x).sum(1), (weight * self.x**2).sum(1)
+            g0, g1 = (weight * pull).sum(1), (weight * pull * self.x).sum(1)
+            d0, d2 = s0 * (1 + damping), s2 * (1 + damping)
+            if alpha is None:
+                determinant = np.maximum(d0 * d2 - s1 * s1, 1e-300)
+                step_b, step_a = (d2 * g0 - s1 * g1) / determinant, (d0 * g1 - s1 * g0) / determinant
+            else:
+                step_b, step_a = g0 / np.maximum(d0, 1e-300), np.zeros_like(g0)
+            tried = self._model(a + step_a, b + step_b, floors)
+            better = tried[0] <= cost
+            a, b = np.where(better, a + step_a, a), np.where(better, b + step_b, b)
+            gain = np.where(better, cost - tried[0], 0.0)
+            cost, u, residual = (
+                np.where(better if old.ndim == 1 else better[:, None], new, old)
+                for new, old in zip(tried, (cost, u, residual), strict=True)
+            )
+            damping = np.clip(np.where(better, damping / 5, damping * 10), 1e-12, 1e12)
+            if (gain <= 1e-13 * (1e-12 + cost)).all() and better.all():
+                break
+        return cost, a, b
+
+    def _model(self, a: np.ndarray, b: np.ndarray, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return (cost, d log L / d b, residual of log L) by floor."""
+        power = np.exp(np.clip(b[:, None] + a[:, None] * self.x, -700, 700))
+        total = floors[:, None] + power
+        residual = self.log_y - np.log(np.maximum(total, 1e-300))
+        cost = ROBUST_SCALE**2 * (np.sqrt(1 + (residual / ROBUST_SCALE) ** 2) - 1).sum(1)
+        return cost, power / np.maximum(total, 1e-300), residual
+
+    def _start(self, alpha: float | None, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (slopes, intercepts) of weighted lines through log(L - floor), errors being L / (L - floor) larger."""
+        excess = np.maximum(self.y - floors[:, None], 1e-9 * self.y)
+        weight, logs = (excess / self.y) ** 2, np.log(excess)
+        total = weight.sum(1)
+        mean_x, mean_y = (weight * self.x).sum(1) / total, (weight * logs).sum(1) / total
+        dx = self.x - mean_x[:, None]
+        slope = (weight * dx * (logs - mean_y[:, None])).sum(1) / np.maximum((weight * dx * dx).sum(1), 1e-300)
+        slope = slope if alpha is None else np.full_like(slope, alpha)
+        return slope, mean_y - slope * mean_x
+
+    @staticmethod
+    def interval(cost, best: float, limit: float, step: float, bounds: tuple[float, float]) -> tuple[float, float]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        """Return where the profile of the cost crosses the limit on either side, or the bound."""
+        ends = []
+        for sign, bound in ((-1, bounds[0]), (1, bounds[1])):
+            inside, distance = best, step
+            while True:
+                outside = best + sign * distance
+                if sign * (outside - bound) >= 0:
+                    outside = bound
+                if cost(outside) > limit:
+                    ends.append(
+                        float(optimize.brentq(lambda v: cost(v) - limit, inside, outside, xtol=1e-4 * abs(step)))
+                    )
+                    break
+                if outside == bound:
+                    ends.append(bound)
+                    break
+                inside, distance = outside, 2 * distance
+        return ends[0], ends[1]
+
+
+def frontier(compute: Sequence[float], loss: Sequence[float]) -> list[int]:
+    """Return the numbers of the runs that no cheaper run equals, by compute."""
+    order = sorted(range(len(compute)), key=lambda i: (compute[i], loss[i]))
+    best, kept = math.inf, []
+    for i in order:
+        if loss[i] < best:
+            best = loss[i]
+            kept.append(i)
+    return kept

@@ -1,0 +1,80 @@
+"""Records -> one tidy table, runs.csv: a row for every finished run."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vistok.errors import UserError
+from vistok.files import write_atomic
+from vistok.study.record import StudyFolder
+
+COLUMNS = (
+    "kind", "run", "tokenizer_run", "data", "image_size", "choice", "tokenizer_choice", "seed",
+    "codebook_size", "num_tokens", "crt_weight", "crt_layers", "crt_variant",
+    "params", "steps", "train_flops", "train_flops_paper", "total_flops", "seconds",
+    "psnr", "ssim", "rfmd", "rfmd_low", "rfmd_high",
+    "codebook_usage", "entropy", "position_entropy", "skewness", "latent_variance", "quantization_error",
+    "val_nats_per_token", "train_nats_per_token", "bits_per_image",
+    "gfmd", "gfmd_low", "gfmd_high", "gfmd_unguided", "gfmd_val", "guidance_scale", "swap_pixels", "swap_features",
+    "by_position",
+)  # fmt: skip
+# Of a generator's row: what it takes over from its tokenizer's.
+INHERITED = ("psnr", "ssim", "rfmd", "rfmd_low", "rfmd_high", "position_entropy")
+
+
+def collect(folder: StudyFolder) -> pd.DataFrame:
+    """Return the table of a study's records; raises UserError where there are none.
+
+    Kinds: tokenizer, generator. `total_flops` is of both stages. `by_position` holds numbers in raster order:
+    entropies in bits of a tokenizer's tokens, held-out nats of a generator.
+    """
+    rows = [record["row"] for record in folder.records()]
+    if not rows:
+        raise UserError(f"{folder.path} holds no records; run the study first: vistok study run STUDY --out {folder.path}")
+    table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    is_tokenizer = table.kind == "tokenizer"
+    table.loc[is_tokenizer, "tokenizer_run"] = table.run[is_tokenizer]
+    table.loc[is_tokenizer, "tokenizer_choice"] = table.choice[is_tokenizer]
+    of_tokenizer = table[is_tokenizer].set_index("run")
+    lost = sorted(set(table.tokenizer_run) - set(of_tokenizer.index))
+    if lost:
+        raise UserError(f"{folder.path}: the record of tokenizer {lost[0]} is missing, on which generators were trained")
+    for name in INHERITED:
+        table.loc[~is_tokenizer, name] = table.tokenizer_run[~is_tokenizer].map(of_tokenizer[name])
+    table["total_flops"] = table.train_flops + np.where(
+        is_tokenizer, 0.0, table.tokenizer_run.map(of_tokenizer.train_flops)
+    )
+    table = table.convert_dtypes(convert_string=False, convert_floating=False)
+    return table.sort_values(["kind", "tokenizer_choice", "seed", "choice", "steps"], ascending=[False, *[True] * 4])
+
+
+def write_table(table: pd.DataFrame, file: Path) -> None:
+    """Write the table as CSV."""
+    write_atomic(file, table.to_csv(index=False).encode())
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """Read a table; raises UserError where it is missing or lacks columns."""
+    if not file.is_file():
+        raise UserError(f"{file} is missing; make it with vistok study report")
+    table = pd.read_csv(file)
+    lacking = [name for name in COLUMNS if name not in table]
+    if lacking:
+        raise UserError(f"{file} lacks the columns {', '.join(lacking)}; make it anew with vistok study report")
+    return table
+
+
+def generators(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of generators."""
+    return table[table.kind == "generator"]
+
+
+def tokenizers(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of tokenizers."""
+    return table[table.kind == "tokenizer"]
+
+
+def positions(rows: pd.DataFrame) -> np.ndarray:
+    """Return what rows hold by position, (rows, positions)."""
+    return np.array([[float(value) for value in text.split()] for text in rows.by_position])
