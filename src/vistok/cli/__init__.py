@@ -12,7 +12,7 @@ import typer
 from vistok.cli import options
 from vistok.cli.evaluate import evaluate_app
 from vistok.cli.options import Data, Runs, checked_weights, progress_bars, sampling_config, say
-from vistok.cli.study import study_app
+from vistok.cli.study import advise, study_app
 from vistok.cli.train import train_app
 from vistok.errors import UserError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(study_app, name="study")
+app.command()(advise)
 
 
 @app.command()

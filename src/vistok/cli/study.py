@@ -40,7 +40,7 @@ def run(
     from vistok.study.run import describe, run_study
 
     config = study_config(study, settings, data, grid)
-    folder = StudyFolder(out or Path("results") / config.name.removesuffix("-study"))
+    folder = StudyFolder(out or results_of(config))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = processes or max(1, cores // (threads or 1))
     if dry_run:
@@ -58,6 +58,24 @@ def run(
         raise UserError(f"{len(outcome.failed)} tasks failed; repeat the command to try them again:\n  {names}")
 
 
+@study_app.command("report")
+def report(study: Study, settings: Set = [], out: Out = None) -> None:
+    """Make the table, fits, verdicts, figures and page of a study from its records."""
+    from vistok.study.record import StudyFolder
+    from vistok.study.report import write_report
+
+    config = study_config(study, settings, None, [])
+    folder = StudyFolder(out or results_of(config))
+    page = write_report(config, folder)
+    say((folder.path / "summary.md").read_text())
+    say(f"page: {page}")
+
+
+def results_of(config: Any) -> Path:
+    """Return where a study's results lie by default."""
+    return Path("results") / str(config.name).removesuffix("-study")
+
+
 def study_config(name: str, settings: list[str], data: str | None, grids: list[str]) -> Any:
     """Return a study's recipe, with other data and values, or with some of its grids alone."""
     from vistok.config import override
@@ -72,3 +90,35 @@ def study_config(name: str, settings: list[str], data: str | None, grids: list[s
     if not grids:
         return config
     return config.replace(grids=tuple(grid for grid in config.grids if grid.name in grids))
+
+
+def advise(
+    budget: Annotated[
+        str, typer.Option(help='What can be spent on both stages: "2e14 flops", "3 hours", "20 minutes".')
+    ],
+    data: Annotated[str, typer.Option(help="The data set that it is for.")] = "fashion_mnist",
+    study: Annotated[Path, typer.Option(help="Folder of a study's results.")] = Path("results/fashion"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Say which tokenizer and which generator to train for a budget, from a study's runs."""
+    from vistok.study.advise import advice_lines, check_data, parse_budget
+    from vistok.study.advise import advise as advise_by
+    from vistok.study.record import StudyFolder
+    from vistok.study.table import read_table
+
+    folder = StudyFolder(study)
+    table = check_data(read_table(folder.table), data, str(folder.table))
+    amount, unit = parse_budget(budget)
+    rate = None
+    if unit != "flops":
+        from vistok.study.rate import training_rate
+
+        rate = training_rate(folder)
+        amount *= rate * (3600 if unit == "hours" else 60)
+        say(f"{budget} are {amount:.3g} FLOPs at {rate / 1e9:.1f} GFLOP/s, measured now on this machine.")
+    advice = advise_by(table, amount)
+    if as_json:
+        say(json.dumps(advice.as_json(), indent=2))
+    else:
+        for line in advice_lines(advice, rate):
+            say(line)

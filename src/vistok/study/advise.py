@@ -95,7 +95,9 @@ def advise(table: pd.DataFrame, budget: float) -> Advice:
         raise UserError(f"the budget must be above 0 FLOPs, found {budget:g}")
     curves = fit_curves(table)
     if not curves:
-        raise UserError("no tokenizer of this study has a generator with 3 runs or more of different lengths: nothing to fit")
+        raise UserError(
+            "no tokenizer of this study has a generator with 3 runs or more of different lengths: nothing to fit"
+        )
     ends = [curve.tokenizer_flops + end for curve in curves for end in (curve.law.low_compute, curve.law.high_compute)]
     low, high = min(ends), REACH * max(ends)
     options = [option for curve in curves if (option := curve.option(budget)) is not None]
@@ -119,7 +121,7 @@ def fit_curves(table: pd.DataFrame) -> list[_Curve]:
     curves = []
     for key, rows in generators(table).groupby([*SETTING, "choice", "params"]):
         setting = dict(zip(SETTING, key[: len(SETTING)], strict=True))
-        law = _law(rows)
+        law = law_of(rows)
         if law is not None:
             per_step = float((rows.train_flops / rows.steps).mean())
             curves.append(_Curve(
@@ -129,8 +131,11 @@ def fit_curves(table: pd.DataFrame) -> list[_Curve]:
     return curves
 
 
-def _law(rows: pd.DataFrame) -> PowerLaw | None:
-    """Fit the floor too where runs allow it; a line in logarithms where they are few."""
+def law_of(rows: pd.DataFrame) -> PowerLaw | None:
+    """Return the law of gFMD in the generator's FLOPs: its floor fitted from 4 lengths and 6 runs on, else 0.
+
+    None for fewer than 3 lengths.
+    """
     lengths = rows.steps.nunique()
     if len(rows) < 3 or lengths < 3:
         return None
@@ -157,13 +162,17 @@ def _plain(value: Any) -> Any:
 def parse_budget(text: str) -> tuple[float, str]:
     """Return (number, "flops", "hours" or "minutes") of "2e14 flops" or "3 hours"; raises UserError."""
     number, _, unit = text.strip().partition(" ")
-    unit = {"flop": "flops", "h": "hours", "hour": "hours", "min": "minutes", "minute": "minutes"}.get(unit, unit or "flops")
+    unit = {"flop": "flops", "h": "hours", "hour": "hours", "min": "minutes", "minute": "minutes"}.get(
+        unit, unit or "flops"
+    )
     try:
         value = float(number)
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0) or unit not in ("flops", "hours", "minutes"):
-        raise UserError(f'--budget {text!r}: write a number above 0 and a unit, as in "2e14 flops", "3 hours", "20 minutes"')
+        raise UserError(
+            f'--budget {text!r}: write a number above 0 and a unit, as in "2e14 flops", "3 hours", "20 minutes"'
+        )
     return value, unit
 
 

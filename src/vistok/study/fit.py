@@ -14,7 +14,7 @@ from scipy import optimize, stats
 # Relative errors above this count less and less.
 ROBUST_SCALE = 0.1
 CONFIDENCE = 0.95
-_GRID = 41
+_GRID = 25
 _STEPS = 60
 
 
@@ -146,7 +146,7 @@ class _Problem:
         """Return (cost, slope, intercept) for each floor, all floors at once."""
         a, b = self._start(alpha, floors)
         cost, u, residual = self._model(a, b, floors)
-        damping = np.full(len(floors), 1e-3)
+        damping, still = np.full(len(floors), 1e-3), 0
         for _ in range(_STEPS):
             # Reweighting makes the soft L1 loss a weighted square.
             weight = u * u / np.sqrt(1 + (residual / ROBUST_SCALE) ** 2)
@@ -168,7 +168,8 @@ class _Problem:
                 for new, old in zip(tried, (cost, u, residual), strict=True)
             )
             damping = np.clip(np.where(better, damping / 5, damping * 10), 1e-12, 1e12)
-            if (gain <= 1e-13 * (1e-12 + cost)).all() and better.all():
+            still = still + 1 if (gain <= 1e-7 * cost).all() else 0
+            if still == 3:
                 break
         return cost, a, b
 
@@ -203,7 +204,7 @@ class _Problem:
                     outside = bound
                 if cost(outside) > limit:
                     ends.append(
-                        float(optimize.brentq(lambda v: cost(v) - limit, inside, outside, xtol=1e-4 * abs(step)))
+                        float(optimize.brentq(lambda v: cost(v) - limit, inside, outside, xtol=0.01 * abs(step)))
                     )
                     break
                 if outside == bound:

@@ -30,6 +30,10 @@ class StudyFolder:
         """Where a tokenizer's averaged weights lie."""
         return self.path / "tokenizers" / f"{tokenizer_run}.safetensors"
 
+    def sheet_file(self, run: str) -> Path:
+        """Where a generator's samples lie, one PNG."""
+        return self.path / "samples" / f"{run}.png"
+
     def finished(self, run: str) -> bool:
         """Whether a run is recorded."""
         return self.record_file(run).is_file()

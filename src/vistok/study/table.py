@@ -31,7 +31,9 @@ def collect(folder: StudyFolder) -> pd.DataFrame:
     """
     rows = [record["row"] for record in folder.records()]
     if not rows:
-        raise UserError(f"{folder.path} holds no records; run the study first: vistok study run STUDY --out {folder.path}")
+        raise UserError(
+            f"{folder.path} holds no records; run the study first: vistok study run STUDY --out {folder.path}"
+        )
     table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
     is_tokenizer = table.kind == "tokenizer"
     table.loc[is_tokenizer, "tokenizer_run"] = table.run[is_tokenizer]
@@ -39,7 +41,9 @@ def collect(folder: StudyFolder) -> pd.DataFrame:
     of_tokenizer = table[is_tokenizer].set_index("run")
     lost = sorted(set(table.tokenizer_run) - set(of_tokenizer.index))
     if lost:
-        raise UserError(f"{folder.path}: the record of tokenizer {lost[0]} is missing, on which generators were trained")
+        raise UserError(
+            f"{folder.path}: the record of tokenizer {lost[0]} is missing, on which generators were trained"
+        )
     for name in INHERITED:
         table.loc[~is_tokenizer, name] = table.tokenizer_run[~is_tokenizer].map(of_tokenizer[name])
     table["total_flops"] = table.train_flops + np.where(

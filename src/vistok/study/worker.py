@@ -12,6 +12,8 @@ from vistok.files import write_json
 from vistok.study.grid import CacheTask, GeneratorTask, Task, TokenizerTask
 from vistok.study.record import StudyFolder, drop_checkpoints
 
+SHEET_COLUMNS, SHEET_ROWS = 10, 4
+
 
 @dataclass(frozen=True)
 class Order:
@@ -149,9 +151,25 @@ def _generator(order: Order) -> None:
     }
     swaps = swap_cost(run.path, extractor, order.root)
     write_json(_link(order), {"path": str(run.path)})
+    write_samples(run.path, chosen, folder.sheet_file(order.run))
     folder.write(generator_record(order, config, run, likelihood, guidance, distances, swaps))
     if not order.milestones:
         drop_checkpoints(run.path)
+
+
+def write_samples(run: Path, sampling: Any, file: Path) -> None:
+    """Write a sheet: a column for each class (the first ten), the same labels and noise for all runs."""
+    import torch
+
+    from vistok.data.transforms import to_uint8
+    from vistok.tasks.load import load_generator, load_tokenizer_of
+    from vistok.tasks.pictures import save_png, sheet
+
+    generator = load_generator(run)
+    columns = min(generator.num_classes, SHEET_COLUMNS)
+    labels = torch.arange(columns).repeat(SHEET_ROWS)
+    tokens = generator.sample(labels, torch.arange(len(labels)), sampling)
+    save_png(file, sheet(to_uint8(load_tokenizer_of(generator).decode(tokens)), columns))
 
 
 def _link(order: Order, run: str | None = None) -> Path:

@@ -1,0 +1,293 @@
+"""Scaling laws, curves, claims and advice, on tables whose truth is known."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vistok.errors import UserError
+from vistok.recipes import find_recipe
+from vistok.study.advise import advice_lines, advise, parse_budget
+from vistok.study.claims import judge
+from vistok.study.config import Choice, Grid
+from vistok.study.curves import log_compute_ratio
+from vistok.study.fit import fit_power_law, frontier
+from vistok.study.table import COLUMNS
+from vistok.study.verdict import Estimate, above, below, mean_of_seeds, within
+from vistok.units import steps
+
+SIZES = {"s": 1e5, "m": 3e5, "l": 1e6}
+LENGTHS = (125, 250, 500, 1000, 2000)
+TOKENIZER_FLOPS = 1e12
+
+
+def law(compute, alpha=-0.6, b=18.0, floor=2.0):
+    return floor + np.exp(b + alpha * np.log(compute))
+
+
+def noisy(rng, values, scale):
+    return values * np.exp(scale * rng.standard_normal(len(values)))
+
+
+@pytest.mark.parametrize("alpha, floor", [(-0.25, 7.4), (-0.65, 2.2), (-0.73, 0.0)])
+def test_a_law_without_noise_is_recovered(alpha, floor):
+    compute = np.logspace(15, 18, 8)
+    found = fit_power_law(compute, law(compute, alpha, 0.7 - alpha * math.log(1e15), floor))
+    assert found.alpha == pytest.approx(alpha, rel=1e-3)
+    assert found.l_min == pytest.approx(floor, abs=5e-3)
+    assert found(1e19) == pytest.approx(law(1e19, alpha, 0.7 - alpha * math.log(1e15), floor), rel=5e-3)
+    assert found.r2 > 0.9999
+
+
+def test_a_fixed_floor_stays(rng):
+    compute = np.logspace(12, 14, 10)
+    found = fit_power_law(compute, noisy(rng, law(compute), 0.01), l_min=2.0)
+    assert found.l_min == found.l_min_low == found.l_min_high == 2.0
+    assert found.alpha == pytest.approx(-0.6, abs=0.02)
+
+
+def test_one_bad_run_does_little(rng):
+    compute = np.logspace(12, 14, 12)
+    loss = noisy(rng, law(compute), 0.01)
+    loss[5] *= 3
+    assert fit_power_law(compute, loss, l_min=2.0).alpha == pytest.approx(-0.6, abs=0.05)
+
+
+def test_intervals_cover_the_truth(rng):
+    """95 % intervals: of 120 data sets 108 or more cover, but for one time in fifty."""
+    compute, hits = np.logspace(12, 14.5, 12), np.zeros(3, dtype=int)
+    truth, later = law(compute), 10**15.0
+    for _ in range(120):
+        found = fit_power_law(compute, noisy(rng, truth, 0.04))
+        new = float(noisy(rng, np.array([law(later)]), 0.04)[0])
+        _, low, high = found.predict(later)
+        hits += [
+            found.alpha_low <= -0.6 <= found.alpha_high,
+            found.l_min_low <= 2.0 <= found.l_min_high,
+            low <= new <= high,
+        ]
+    assert (hits >= 106).all() and hits.min() < 120, hits
+
+
+def test_few_or_bad_runs_are_refused():
+    with pytest.raises(ValueError, match="at least 4 runs, found 3"):
+        fit_power_law([1e3, 1e4, 1e5], [3.0, 2.0, 1.0])
+    with pytest.raises(ValueError, match="above 0"):
+        fit_power_law([1e3, 1e4, 1e5, 1e6], [3.0, 2.0, 1.0, -1.0])
+    with pytest.raises(ValueError, match="floor"):
+        fit_power_law([1e3, 1e4, 1e5, 1e6], [3.0, 2.0, 1.5, 1.0], l_min=1.0)
+
+
+def test_the_frontier_leaves_out_what_a_cheaper_run_equals():
+    assert frontier([3, 1, 2, 4, 5], [5, 9, 5, 6, 1]) == [1, 2, 4]
+
+
+def test_compute_ratio_is_that_of_shifted_laws():
+    """The same law at 2.5 times less compute, on other lengths."""
+    base, other = np.logspace(12, 14, 9), np.logspace(11.7, 13.8, 8)
+    ratio = log_compute_ratio((base, law(base, floor=0.0)), (other, law(2.5 * other, floor=0.0)))
+    assert math.exp(ratio) == pytest.approx(2.5, rel=1e-6)
+    assert log_compute_ratio((base, law(base)), (base, law(base) + 1e6)) is None
+
+
+def test_verdicts_follow_the_interval():
+    narrow, wide = Estimate(-1.0, -1.5, -0.5, 3), Estimate(-1.0, -3.0, 1.0, 3)
+    assert [below(narrow), above(narrow), below(wide)] == ["holds", "fails", "open"]
+    assert within(narrow, -2, 0) == "holds" and within(narrow, 0, 1) == "fails" and within(narrow, -1, 0) == "open"
+    single = mean_of_seeds([3.0])
+    assert below(single) == above(single) == "open"
+
+
+def test_t_interval_by_hand():
+    found = mean_of_seeds([1.0, 2.0, 4.0])
+    half = 4.302652729911275 * math.sqrt(7 / 3) / math.sqrt(3)  # t(0.975, 2), sample deviation
+    assert (found.value, found.high) == pytest.approx((7 / 3, 7 / 3 + half))
+
+
+def make_table(rng, speed_up=2.0, seeds=(0, 1, 2), noise=0.01, entropy=1.0):
+    """A study of two tokenizers in which the regularized one needs `speed_up` times less stage-2 compute."""
+    rows = []
+    for seed in seeds:
+        for choice, weight in (("none", 0.0), ("crt", 4.0)):
+            common = {
+                "data": "fashion_mnist", "seed": seed, "codebook_size": 512, "num_tokens": 4, "crt_weight": weight,
+                "crt_layers": 2 if weight else 0, "crt_variant": "l2_pre" if weight else "none", "seconds": 1.0,
+                "tokenizer_choice": choice, "tokenizer_run": f"{choice}-{seed}",
+                "rfmd": 1.2 if weight else 1.1, "psnr": 20.0, "position_entropy": 5.0 * (entropy if weight else 1.0),
+            }  # fmt: skip
+            common["rfmd"] *= float(np.exp(0.001 * rng.standard_normal()))
+            common["position_entropy"] *= float(np.exp(0.001 * rng.standard_normal()))
+            rows.append({**common, "kind": "tokenizer", "run": f"{choice}-{seed}", "choice": choice, "params": 1, "steps": 1,
+                         "train_flops": TOKENIZER_FLOPS, "total_flops": TOKENIZER_FLOPS, "latent_variance": 0.1,
+                         "quantization_error": 0.1, "by_position": "5 5 5 5"})  # fmt: skip
+            for size, params in SIZES.items():
+                for length in LENGTHS:
+                    flops = 6e3 * params * length
+                    gain = speed_up if weight else 1.0
+                    gfmd = float(law(gain * flops, -0.5, 15.0, 1.3) * math.exp(noise * rng.standard_normal()))
+                    nats = 3.0 + 1e5 / flops**0.5 - (0.1 if weight else 0.0)
+                    shifts = [0.0, 0.1, 0.15, 0.2] if weight else [0.0] * 4
+                    rows.append({
+                        **common, "kind": "generator", "run": f"{size}-{length}-{choice}-{seed}", "choice": size,
+                        "params": int(params), "steps": length, "train_flops": flops, "train_flops_paper": flops / 64,
+                        "total_flops": flops + TOKENIZER_FLOPS, "val_nats_per_token": nats + 0.001 * rng.standard_normal(),
+                        "train_nats_per_token": nats, "bits_per_image": 10.0, "gfmd": gfmd, "gfmd_low": gfmd * 0.98,
+                        "gfmd_high": gfmd * 1.02, "gfmd_val": gfmd, "gfmd_unguided": gfmd, "guidance_scale": 1.0,
+                        "swap_pixels": 0.01, "swap_features": 0.1,
+                        "by_position": " ".join(f"{3.0 - shift:.4f}" for shift in shifts),
+                    })  # fmt: skip
+    return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+
+
+def make_study(**grids):
+    base = find_recipe("debug_study", "study")
+    main = Grid(
+        name="main",
+        tokenizers=(Choice(name="none"), Choice(name="crt")),
+        generators=tuple(Choice(name=name) for name in SIZES),
+        lengths=tuple(steps(length) for length in LENGTHS),
+        seeds=(0, 1, 2),
+    )
+    return base.replace(grids=(main, *grids.values()))
+
+
+def verdicts(table, study=None):
+    return {claim.claim: claim for claim in judge(table, study or make_study())}
+
+
+def test_a_regularizer_that_saves_compute_is_found(rng):
+    found = verdicts(make_table(rng))
+    expected = (
+        "C1.reconstruction crt",
+        "C1.entropy crt",
+        "C1.likelihood crt",
+        "C1.late crt",
+        "C2.total crt",
+        "C2.stage2 crt",
+    )
+    assert {name: found[name].verdict for name in expected} == dict.fromkeys(expected, "holds")
+    assert found["C2.stage2 crt"].effect == pytest.approx(2.0, rel=0.1)
+    assert found["C2.stage2 crt"].low < 2.0 < found["C2.stage2 crt"].high
+    assert found["C1.positions crt"].effect == pytest.approx(0.75)
+    assert found["C1.late crt"].effect == pytest.approx(0.125, abs=1e-6)
+    assert found["C7.inside"].verdict == "holds" and found["C7.regret"].verdict == "holds"
+    assert found["C3.low"].verdict == "open" and found["C3.low"].n == 0
+
+
+def test_a_regularizer_that_costs_compute_is_found(rng):
+    found = verdicts(make_table(rng, speed_up=0.5, entropy=0.9))
+    assert found["C2.stage2 crt"].verdict == "fails" and found["C1.entropy crt"].verdict == "fails"
+
+
+def test_no_effect_is_not_called_one(rng):
+    """Without any effect at most one of 20 tables may be judged, by chance, as one."""
+    judged = [verdicts(make_table(rng, speed_up=1.0, noise=0.03))["C2.stage2 crt"].verdict for _ in range(20)]
+    assert judged.count("open") >= 16, judged
+
+
+def test_one_seed_leaves_a_paired_claim_open(rng):
+    assert verdicts(make_table(rng, seeds=(0,)))["C2.stage2 crt"].verdict == "open"
+
+
+def sweep_table(rng, best):
+    """A sweep of weights 0...8 whose gFMD is least at `best`; two seeds."""
+    rows = []
+    for seed in (10, 11):
+        for weight in (0.0, 1.0, 2.0, 4.0, 8.0):
+            choice = "none" if weight == 0 else f"w{weight:g}"
+            gfmd = 3.0 + 0.3 * abs(math.log2((weight + 0.5) / (best + 0.5))) + 0.001 * rng.standard_normal()
+            common = {
+                "data": "fashion_mnist", "seed": seed, "crt_weight": weight, "crt_variant": "l2_pre" if weight else "none",
+                "tokenizer_choice": choice, "tokenizer_run": f"{choice}-{seed}", "codebook_size": 512, "num_tokens": 4,
+                "crt_layers": 2 if weight else 0, "rfmd": 1.0,
+            }  # fmt: skip
+            variance = 0.1 / (1 + weight) * (1 + 0.01 * rng.standard_normal())
+            rows.append({**common, "kind": "tokenizer", "run": f"{choice}-{seed}", "choice": choice, "train_flops": 1.0,
+                         "latent_variance": variance, "quantization_error": variance})  # fmt: skip
+            rows.append({**common, "kind": "generator", "run": f"m-{choice}-{seed}", "choice": "m", "steps": 500, "params": 1,
+                         "train_flops": 1.0, "gfmd": gfmd, "gfmd_low": gfmd - 0.01, "gfmd_high": gfmd + 0.01,
+                         "gfmd_val": gfmd})  # fmt: skip
+    return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+
+
+@pytest.mark.parametrize("best, verdict", [(2.0, "holds"), (0.0, "fails"), (8.0, "fails")])
+def test_an_interior_optimum_is_told_from_one_at_an_end(rng, best, verdict):
+    names = ("none", "w1", "w2", "w4", "w8")
+    grid = Grid(
+        name="weights", tokenizers=tuple(Choice(name=name) for name in names), generators=(Choice(name="m"),),
+        lengths=(steps(500),), seeds=(10, 11),
+    )  # fmt: skip
+    found = verdicts(sweep_table(rng, best), make_study(weights=grid))
+    assert found["C6.optimum l2_pre"].verdict == verdict
+    assert found["C6.latent_variance l2_pre"].verdict == "holds"
+
+
+def crossing_table(rng, crosses):
+    """Small codebooks with a flat law, large ones with a steep law; one seed."""
+    rows = []
+    for codes in (64, 1024):
+        alpha, b = (-0.2, 8.0) if codes == 64 else (-0.5, 8.0 + 0.3 * math.log(1e13))
+        common = {"data": "fashion_mnist", "seed": 0, "codebook_size": codes, "num_tokens": 4, "tokenizer_choice": f"k{codes}",
+                  "tokenizer_run": f"k{codes}-0", "crt_variant": "none", "crt_weight": 0.0, "crt_layers": 0}  # fmt: skip
+        rows.append({**common, "kind": "tokenizer", "run": f"k{codes}-0", "choice": f"k{codes}", "train_flops": 1.0})
+        for length in LENGTHS:
+            flops = 1e12 * length / 125 * (3 if crosses else 0.1)
+            gfmd = float(law(flops, alpha, b, 0.0) * math.exp(0.005 * rng.standard_normal()))
+            rows.append({**common, "kind": "generator", "run": f"m-{length}-k{codes}", "choice": "m", "steps": length,
+                         "params": 1, "train_flops": flops, "gfmd": gfmd, "gfmd_low": gfmd * 0.99,
+                         "gfmd_high": gfmd * 1.01})  # fmt: skip
+    return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+
+
+def test_crossing_laws_cross_where_they_do(rng):
+    grid = Grid(
+        name="codebooks", tokenizers=(Choice(name="k64"), Choice(name="k1024")), generators=(Choice(name="m"),),
+        lengths=tuple(steps(length) for length in LENGTHS), seeds=(0,),
+    )  # fmt: skip
+    found = verdicts(crossing_table(rng, crosses=True), make_study(codebooks=grid))
+    assert (found["C3.low"].verdict, found["C3.high"].verdict) == ("holds", "holds")
+    assert found["C3.crossing"].verdict == "holds" and found["C3.crossing"].effect == pytest.approx(13.0, abs=0.1)
+    apart = verdicts(crossing_table(rng, crosses=False), make_study(codebooks=grid))
+    assert apart["C3.crossing"].verdict == "open" and "k64 is ahead throughout" in apart["C3.crossing"].note
+
+
+def test_advice_finds_the_best_tokenizer_and_size(rng):
+    table = make_table(rng, noise=0.002)
+    budget = TOKENIZER_FLOPS + 6e3 * SIZES["m"] * 700
+    found = advise(table, budget)
+    assert found.supported and found.best.tokenizer["tokenizer_choice"] == "crt"
+    assert found.best.flops <= budget < found.best.flops * 1.001
+    expected = law(2 * (budget - TOKENIZER_FLOPS), -0.5, 15.0, 1.3)
+    assert found.best.gfmd == pytest.approx(expected, rel=0.02) and found.best.low < expected < found.best.high
+    assert found.runner_up.tokenizer["tokenizer_choice"] == "none" and found.surer_seeds == 0
+    assert "The seeds at hand tell the two apart." in advice_lines(found)
+
+
+def test_advice_says_where_runs_do_not_reach(rng):
+    table = make_table(rng)
+    far = advise(table, 1e18)
+    assert not far.supported and "extrapolated" in advice_lines(far)[0]
+    with pytest.raises(UserError, match="does not pay the cheapest tokenizer"):
+        advise(table, 1e9)
+    with pytest.raises(UserError, match="nothing to fit"):
+        advise(table[table.kind == "tokenizer"], 1e13)
+
+
+def test_alike_tokenizers_are_called_so(rng):
+    found = advise(make_table(rng, speed_up=1.0, noise=0.05), TOKENIZER_FLOPS + 6e3 * SIZES["m"] * 700)
+    text = "\n".join(advice_lines(found, flops_per_second=1e9))
+    assert "alike" in text or "more seeds" in text
+    assert "min here" in text
+
+
+def test_budgets_are_read_with_their_unit():
+    assert parse_budget("2e14 flops") == (2e14, "flops") and parse_budget("3 h") == (3.0, "hours")
+    for wrong in ("much", "3 days", "-1 hours", "nan flops"):
+        with pytest.raises(UserError, match="--budget"):
+            parse_budget(wrong)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(12)
