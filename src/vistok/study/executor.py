@@ -32,7 +32,10 @@ class Executor(Protocol):
 def run_order(order: Order) -> str | None:
     """Perform an order in a process of its own; return None, or what it said last."""
     process = start(order)
-    return outcome(order, process.wait())
+    try:
+        return outcome(order, process.wait())
+    finally:
+        process.terminate()  # where waiting was interrupted; it saves its state
 
 
 def start(order: Order) -> "subprocess.Popen[bytes]":

@@ -35,6 +35,8 @@ def collect(folder: StudyFolder) -> pd.DataFrame:
             f"{folder.path} holds no records; run the study first: vistok study run STUDY --out {folder.path}"
         )
     table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    names = ["tokenizer_run", "tokenizer_choice"]
+    table[names] = table[names].astype(object)  # empty columns are of numbers
     is_tokenizer = table.kind == "tokenizer"
     table.loc[is_tokenizer, "tokenizer_run"] = table.run[is_tokenizer]
     table.loc[is_tokenizer, "tokenizer_choice"] = table.choice[is_tokenizer]

@@ -206,6 +206,7 @@ def main() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    _end_with_parent()
     order = Order(**json.loads(Path(sys.argv[1]).read_text()))
     try:
         perform(order)
@@ -214,6 +215,16 @@ def main() -> None:
     except Stopped as stopped:
         sys.stderr.write(f"vistok: {stopped}\n")
         sys.exit(130)
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel (Linux) for a SIGTERM when the scheduler dies: an orphan would keep its run locked."""
+    import ctypes
+    import signal
+
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def environment(threads: int | None) -> dict[str, str]:

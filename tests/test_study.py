@@ -1,0 +1,211 @@
+"""A study run for real: only what is missing, failures that stop nothing, lost disks, shared trunks, Ray."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from vistok.config import override
+from vistok.engine.weights import load_weights
+from vistok.errors import UserError
+from vistok.recipes import find_recipe
+from vistok.study.config import Choice, Grid
+from vistok.study.executor import PoolExecutor
+from vistok.study.grid import CacheTask, GeneratorTask, TokenizerTask, branch_step, expand
+from vistok.study.record import StudyFolder
+from vistok.study.report import write_report
+from vistok.study.run import missing, run_study
+from vistok.study.table import COLUMNS, collect, read_table
+from vistok.study.worker import make_order
+from vistok.units import steps
+
+
+@pytest.fixture(scope="module")
+def study(fashion_root):
+    """One toy tokenizer, one generator for two lengths, and one generator that cannot be trained."""
+    config = override(
+        find_recipe("debug_study", "study"),
+        [f'tokenizer.data.root="{fashion_root}"', "tokenizer.data.max_images=400", "tokenizer.length=5 steps"],
+    )
+    main = config.grids[0].replace(
+        tokenizers=(Choice(name="none"),),
+        generators=(Choice(name="s", set=("generator.width=16",)), Choice(name="broken", set=("optimizer.lr=1e30",))),
+        lengths=(steps(6), steps(12)),
+        seeds=(0,),
+    )
+    return config.replace(grids=(main,))
+
+
+@pytest.fixture(scope="module")
+def finished(study, tmp_path_factory, quiet):
+    """The study after its first call: (runs, folder, outcome)."""
+    root = tmp_path_factory.mktemp("study")
+    folder = StudyFolder(root / "results")
+    outcome = run_study(study, root / "runs", folder, PoolExecutor(2), 1, quiet)
+    return root / "runs", folder, outcome
+
+
+def test_expansion_makes_each_run_once_after_what_it_needs(study):
+    again = Grid(name="again", tokenizers=study.grids[0].tokenizers, seeds=(0, 1))
+    tasks = expand(study.replace(grids=(*study.grids, again)))
+    assert len({task.run for task in tasks}) == len(tasks)
+    assert [type(task) for task in tasks[:2]] == [TokenizerTask, CacheTask]
+    assert sum(isinstance(task, TokenizerTask) for task in tasks) == 2
+    generators = [task for task in tasks if isinstance(task, GeneratorTask) and task.choice == "s"]
+    long, short = sorted(generators, key=lambda task: -task.steps)
+    assert short.trunk == long.run and long.milestones == (branch_step(short),) == (4,)
+    assert short.needs == (short.cache, long.run) and long.needs == (long.cache,)
+
+
+def test_seeds_config_and_scoring_decide_a_runs_name(study):
+    def names(config):
+        return {task.run for task in expand(config)}
+
+    other = study.replace(scoring=study.scoring.replace(samples=200))
+    shared = names(study) & names(other)
+    assert all("-tokens" in name or name.startswith("none-s0") for name in shared) and len(shared) == 2
+    louder = study.replace(tokenizer=study.tokenizer.replace(name="other"), name="elsewhere")
+    assert names(louder) == names(study)
+
+
+def test_a_warm_up_in_percent_has_no_trunk(study):
+    changed = override(study, ["generator.optimizer.warmup=10 percent"])
+    assert all(task.trunk is None for task in expand(changed) if isinstance(task, GeneratorTask))
+
+
+def test_bad_studies_are_refused(study):
+    with pytest.raises(UserError, match="generators and lengths go together"):
+        override(study, ['grids=[{"name": "main", "tokenizers": [{"name": "none"}], "lengths": ["5 steps"]}]'])
+    with pytest.raises(UserError, match="becomes a file name"):
+        override(study, ['grids=[{"name": "main", "tokenizers": [{"name": "a/b"}]}]'])
+    with pytest.raises(UserError, match="share their images"):
+        expand(override(study, ['grids=[{"name": "g", "tokenizers": [{"name": "n", "set": ["data.max_images=50"]}]}]']))
+
+
+def test_a_failed_run_is_told_and_stops_nothing(finished):
+    _, folder, outcome = finished
+    assert sorted(name.split("-")[0] for name in outcome.failed) == ["broken", "broken"]
+    assert all("not finite" in text and "log:" in text for text in outcome.failed.values())
+    assert outcome.blocked == [] and len(outcome.done) == 4
+    assert len(folder.records()) == 3
+
+
+def test_repeating_does_only_what_is_missing(study, finished, quiet):
+    runs, folder, _ = finished
+    left = missing(expand(study), folder, runs / study.name)
+    assert {task.run.split("-")[0] for task in left} == {"broken"}
+    good = study.replace(grids=(study.grids[0].replace(generators=study.grids[0].generators[:1]),))
+    before = {file: file.stat().st_mtime_ns for file in folder.path.rglob("*") if file.is_file()}
+    outcome = run_study(good, runs, folder, PoolExecutor(2), 1, quiet)
+    assert outcome.done == [] and outcome.failed == {}
+    assert before == {file: file.stat().st_mtime_ns for file in folder.path.rglob("*") if file.is_file()}
+
+
+def test_records_survive_a_lost_disk_and_a_widened_grid_is_added(study, finished, tmp_path, quiet):
+    """Without the runs, a further length needs only the tokens again; its tokenizer's weights lie with the records."""
+    runs, folder, _ = finished
+    copy = StudyFolder(tmp_path / "results")
+    shutil.copytree(folder.path, copy.path)
+    grid = study.grids[0].replace(generators=study.grids[0].generators[:1], lengths=(steps(6), steps(12), steps(3)))
+    wider = study.replace(grids=(grid,))
+    left = missing(expand(wider), copy, tmp_path / "runs" / study.name)
+    assert [task.kind for task in left] == ["cache", "generator"]
+    outcome = run_study(wider, tmp_path / "runs", copy, PoolExecutor(1), 1, quiet)
+    assert len(outcome.done) == 2 and not outcome.failed
+    assert len(collect(copy)) == 4
+
+
+def test_a_branch_equals_the_run_from_step_zero(study, finished, tmp_path):
+    """The shorter run began at the trunk's checkpoint; trained on its own it has the same weights, bit for bit."""
+    from vistok.data.token_cache import TokenCache
+    from vistok.engine.log import Progress, read_rows
+    from vistok.tasks import train_generator
+
+    runs, folder, _ = finished
+    short = next(
+        task for task in expand(study) if isinstance(task, GeneratorTask) and task.steps == 6 and task.choice == "s"
+    )
+    branch = runs / study.name / folder.read(folder.record_file(short.run))["directory"]
+    place = runs / study.name / "tokens" / short.tokenizer.run
+    caches = {split: TokenCache(place / split) for split in ("train", "val")}
+    weights = folder.weights_file(short.tokenizer.run)
+    whole = train_generator.prepare(short.config, caches["train"], caches["val"], weights, tmp_path).train(
+        Progress(quiet=True)
+    )
+    weights_of = [load_weights(path / "export/model.safetensors")[0] for path in (branch, whole.path)]
+    assert all(torch.equal(value, weights_of[1][name]) for name, value in weights_of[0].items())
+    log = (runs / study.name / "logs" / f"{short.run}.log").read_text()
+    assert "going on from step 4 of 6" in log
+    steps_of = [
+        [row["step"] for row in read_rows(path / "metrics.jsonl") if row["kind"] == "train"]
+        for path in (branch, whole.path)
+    ]
+    assert steps_of[0] == steps_of[1]
+
+
+def test_table_page_and_summary(study, finished, tmp_path):
+    _, folder, _ = finished
+    page = write_report(study, folder)
+    table = read_table(folder.table)
+    assert list(table.columns) == list(COLUMNS) and len(table) == 3
+    tokenizer, generators = table[table.kind == "tokenizer"].iloc[0], table[table.kind == "generator"]
+    assert set(generators.tokenizer_run) == {tokenizer.run}
+    assert (generators.total_flops == generators.train_flops + tokenizer.train_flops).all()
+    assert (generators.rfmd == tokenizer.rfmd).all() and (generators.gfmd_low < generators.gfmd).all()
+    for _, row in generators.iterrows():
+        record = folder.read(folder.record_file(row.run))
+        assert row.gfmd == pytest.approx(record["detail"]["gfmd"][f"{row.guidance_scale:g}"]["value"])
+        assert len(row.by_position.split()) == row.num_tokens == 49
+    html = page.read_text()
+    assert "<script" not in html and 'src="http' not in html and 'href="http' not in html
+    assert html.count("data:image/") >= 4
+    claims = json.loads((folder.path / "claims.json").read_text())
+    assert {"claim", "statement", "rule", "effect", "low", "high", "n", "verdict"} <= set(claims[0])
+    assert all(claim["verdict"] in ("holds", "fails", "open") for claim in claims)
+
+
+def test_a_damaged_record_is_named(finished, tmp_path):
+    _, folder, _ = finished
+    copy = StudyFolder(tmp_path / "results")
+    shutil.copytree(folder.path, copy.path)
+    file = next((copy.path / "records").glob("*.json"))
+    file.write_text(file.read_text()[:50])
+    with pytest.raises(UserError, match=file.name):
+        collect(copy)
+    with pytest.raises(UserError, match="no records"):
+        collect(StudyFolder(tmp_path / "nothing"))
+
+
+def test_orders_are_plain_values(study, tmp_path):
+    task = expand(study)[-1]
+    order = make_order(task, study, tmp_path / "runs", tmp_path / "results", 1)
+    again = json.loads(order.write().read_text())
+    assert type(order)(**again).run == task.run
+
+
+RAY_SCRIPT = Path(__file__).parent / "ray_study.py"
+
+
+def test_a_study_on_ray_survives_the_loss_of_a_node(study, tmp_path):
+    """Two nodes in a network namespace with nothing but loopback; the node at work is killed in the middle."""
+    pytest.importorskip("ray")
+    if subprocess.run(["unshare", "-rn", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no network namespaces here")
+    file = tmp_path / "study.json"
+    file.write_text(study.to_json())
+    done = subprocess.run(
+        ["unshare", "-rn", sys.executable, str(RAY_SCRIPT), str(file), str(tmp_path)],
+        capture_output=True, text=True, timeout=280, check=False,
+        env={**os.environ, "RAY_DISABLE_IMPORT_WARNING": "1", "RAY_USAGE_STATS_ENABLED": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["killed_at_step"] > 0 and found["resumed"] and found["failed"] == []
+    table = pd.read_csv(found["table"])
+    assert len(table) == 1
