@@ -15,7 +15,8 @@ def test_every_recipe_round_trips_and_says_its_command(name):
     config = find_recipe(name)
     assert type(config).from_json(config.to_json()) == config
     doc = all_recipes()[name].__doc__
-    assert f"vistok train {config.kind} {name}" in doc
+    command = "study run" if config.kind == "study" else f"train {config.kind}"
+    assert f"vistok {command} {name}" in doc
 
 
 def test_override_changes_nested_values_and_types_stay_strict():

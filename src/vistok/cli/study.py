@@ -111,9 +111,9 @@ def advise(
     amount, unit = parse_budget(budget)
     rate = None
     if unit != "flops":
-        from vistok.study.rate import training_rate
+        from vistok.study.rate import measured_rate
 
-        rate = training_rate(folder)
+        rate = measured_rate(folder)
         amount *= rate * (3600 if unit == "hours" else 60)
         say(f"{budget} are {amount:.3g} FLOPs at {rate / 1e9:.1f} GFLOP/s, measured now on this machine.")
     advice = advise_by(table, amount)

@@ -5,6 +5,7 @@ import json
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.recipes.debug import debug_ar, debug_vq
 from vistok.recipes.fashion import fashion_ar, fashion_vq
+from vistok.recipes.images import images64_ar, images64_crt, images64_vq
 from vistok.study.config import Choice, Grid, Scoring, StudyConfig
 from vistok.tokenizer.config import CRTConfig, Variant
 from vistok.units import Duration, percent, steps
@@ -87,3 +88,40 @@ def _fashion_crt(variant: Variant, weight: float, num_layers: int = 2, **changes
     layers = "" if num_layers == 2 else f"-layers{num_layers}"
     settings = tuple(f"{path}={value}" for path, value in changes.items())
     return Choice(name=f"{variant.replace('_', '-')}-{weight:g}{layers}", set=(_crt(crt), *settings))
+
+
+def images64_study() -> StudyConfig:
+    """Ask of your own images at 64 pixels which tokenizer suits which generator: 3 tokenizers, 18 generators.
+
+    vistok study run images64_study --data FOLDER --set evaluator=RUN
+
+    Scores need features: Inception's where its weights are at hand, else those of a classifier of your classes
+    (vistok train classifier images64_evaluator --data FOLDER; name its run with --set evaluator=...).
+    """
+    crt = images64_crt().crt
+    assert crt is not None
+    baseline = images64_vq()
+    sizes = tuple(
+        Choice(name=name, set=(f"generator.width={width}", f"generator.depth={depth}", f"generator.num_heads={heads}"))
+        for name, width, depth, heads in (("s", 96, 4, 3), ("m", 192, 6, 6))
+    )
+    return StudyConfig(
+        # Equal FLOPs for all: those of 3,000 steps without the regularizer.
+        tokenizer=baseline.replace(length=Duration(value=1.63e14, unit="flops")),
+        generator=images64_ar().replace(optimizer=OptimizerConfig(lr=1e-3, schedule="wsd", warmup=steps(150))),
+        grids=(
+            Grid(
+                name="main",
+                purpose="Without the regularizer, with the paper's, and with the normalised one.",
+                tokenizers=(
+                    Choice(name="none"),
+                    Choice(name="l2-pre-4", set=(_crt(crt),)),
+                    Choice(
+                        name="l2-pre-normalized-1.6", set=(_crt(crt.replace(variant="l2_pre_normalized", weight=1.6)),)
+                    ),
+                ),
+                generators=sizes,
+                lengths=(steps(500), steps(1000), steps(2500)),
+            ),
+        ),
+    )

@@ -117,16 +117,17 @@ def advise(table: pd.DataFrame, budget: float) -> Advice:
 
 def fit_curves(table: pd.DataFrame) -> list[_Curve]:
     """Return the law of every tokenizer setting with every generator size that has runs enough."""
-    costs = tokenizers(table).groupby("tokenizer_choice").train_flops.mean()
+    costs: dict[str, float] = tokenizers(table).groupby("tokenizer_choice").train_flops.mean().to_dict()  # type: ignore[assignment]
     curves = []
-    for key, rows in generators(table).groupby([*SETTING, "choice", "params"]):
-        setting = dict(zip(SETTING, key[: len(SETTING)], strict=True))
+    for _, rows in generators(table).groupby([*SETTING, "choice", "params"]):
+        first = rows.iloc[0]
+        setting = {name: _plain(first[name]) for name in SETTING}
         law = law_of(rows)
         if law is not None:
             per_step = float((rows.train_flops / rows.steps).mean())
             curves.append(_Curve(
-                {name: _plain(value) for name, value in setting.items()}, str(key[-2]), int(key[-1]),
-                float(costs[setting["tokenizer_choice"]]), per_step, int(rows.seed.nunique()), law,
+                setting, str(first.choice), int(first.params), float(costs[setting["tokenizer_choice"]]), per_step,
+                int(rows.seed.nunique()), law,
             ))  # fmt: skip
     return curves
 

@@ -163,7 +163,8 @@ def _compute_ratio(data: StudyData, grid: Grid, name: str, column: str, stages: 
     if not known:
         return missing_claim(label, statement, rule, "no seed has frontiers that reach a common gFMD")
     logs = mean_of_seeds(known)
-    found = Estimate(*(math.exp(min(value, 700)) for value in (logs.value, logs.low, logs.high)), logs.n)
+    value, low, high = (math.exp(min(bound, 700)) for bound in (logs.value, logs.low, logs.high))
+    found = Estimate(value, low, high, logs.n)
     apart = len(ratios) - len(known)
     verdict = OPEN if apart else above(found, 1.0)
     return make_claim(label, statement, rule, found, verdict, f"{apart} seeds reach nothing in common" if apart else "")
@@ -181,9 +182,11 @@ def _regime(data: StudyData, grid: Grid, name: str) -> Claim:
         both = sides[0].index.intersection(sides[1].index)
         if len(both) > 2:
             own, other = sides[0].loc[both], sides[1].loc[both]
-            x, y = np.log(own.rfmd / own.gfmd), np.log(other.gfmd / own.gfmd)
-            slopes.append(float(np.polyfit(x.astype(float), y.astype(float), 1)[0]))
-            gains.append((float(np.exp(x.max())), float(y[x.idxmax()]), float(np.exp(x.min())), float(y[x.idxmin()])))
+            x = np.log((own.rfmd / own.gfmd).to_numpy(float))
+            y = np.log((other.gfmd / own.gfmd).to_numpy(float))
+            slopes.append(float(np.polyfit(x, y, 1)[0]))
+            most, least = int(x.argmax()), int(x.argmin())
+            gains.append((math.exp(x[most]), float(y[most]), math.exp(x[least]), float(y[least])))
     slope = mean_of_seeds(slopes)
     note = ""
     if gains:

@@ -33,9 +33,9 @@ def difference(rows: pd.DataFrame, first: str, second: str, where: str = "tokeni
 
 def _at(rows: pd.DataFrame, dear: bool) -> pd.DataFrame:
     """Return the runs of the cheapest or of the dearest cell (generator, steps) by mean stage-2 FLOPs."""
-    means = rows.groupby(["choice", "steps"]).train_flops.mean()
-    cell = means.idxmax() if dear else means.idxmin()
-    return rows[(rows.choice == cell[0]) & (rows.steps == cell[1])]
+    parts = [cell for _, cell in rows.groupby(["choice", "steps"])]
+    parts.sort(key=lambda cell: float(cell.train_flops.mean()))
+    return parts[-1 if dear else 0]
 
 
 def codebook_size(data: StudyData) -> list[Claim]:
@@ -163,7 +163,7 @@ def best_weight(rows: pd.DataFrame, variant: str, interior: bool = True) -> floa
     means = of_variant.groupby("crt_weight").gfmd_val.mean()
     if interior and len(means) > 1:
         means = means.drop(means.index.max())
-    return float(means.idxmin()) if len(means) else None
+    return float(means.index.to_numpy()[means.to_numpy().argmin()]) if len(means) else None
 
 
 def _optimum(data: StudyData, grid: Grid, rows: pd.DataFrame, variant: str) -> Claim:
@@ -216,7 +216,8 @@ def layers(data: StudyData) -> list[Claim]:
     counts = sorted(set(rows.crt_layers))
     last = _at(rows, dear=True)
     inner = last[last.crt_layers.isin(counts[1:-1])]
-    chosen = int(inner.groupby("crt_layers").gfmd_val.mean().idxmin())
+    means = inner.groupby("crt_layers").gfmd_val.mean()
+    chosen = int(means.index.to_numpy()[means.to_numpy().argmin()])
     contrasts = [difference(last, chosen, end, "crt_layers") for end in (counts[0], counts[-1])]  # type: ignore[arg-type]
     worst = max(contrasts, key=lambda estimate: estimate.value)
     return [make_claim("C6.layers", statement, rule, worst, below(worst), f"{chosen} layers")]

@@ -1,5 +1,6 @@
 """Where tasks run: a pool of processes on this machine, or Ray's nodes."""
 
+import logging
 import subprocess
 import sys
 import time
@@ -107,7 +108,7 @@ class RayExecutor:
         except ImportError:
             raise UserError("--executor ray needs Ray: pip install 'vistok[ray]'") from None
         self.ray = ray
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         self.threads = threads or 1
         # A task whose node died is sent to another one, where it resumes from its newest checkpoint.
         self.remote: Callable[..., Any] = ray.remote(num_cpus=self.threads, max_retries=-1)(run_order).remote

@@ -74,8 +74,8 @@ def within(found: Estimate, low: float, high: float) -> str:
 
 def make_claim(claim: str, statement: str, rule: str, found: Estimate, verdict: str, note: str = "") -> Claim:
     """Return a claim; infinite bounds become None, and without any unit it is open."""
-    numbers = [value if math.isfinite(value) else None for value in (found.value, found.low, found.high)]
-    return Claim(claim, statement, rule, *numbers, found.n, verdict if found.n else OPEN, note)
+    effect, low, high = (value if math.isfinite(value) else None for value in (found.value, found.low, found.high))
+    return Claim(claim, statement, rule, effect, low, high, found.n, verdict if found.n else OPEN, note)
 
 
 def missing_claim(claim: str, statement: str, rule: str, why: str) -> Claim:

@@ -12,8 +12,6 @@ from vistok.files import write_json
 from vistok.study.grid import CacheTask, GeneratorTask, Task, TokenizerTask
 from vistok.study.record import StudyFolder, drop_checkpoints
 
-SHEET_COLUMNS, SHEET_ROWS = 10, 4
-
 
 @dataclass(frozen=True)
 class Order:
@@ -101,9 +99,9 @@ def _caches(order: Order) -> dict[str, Any]:
 
 def _tokenizer(order: Order) -> None:
     from vistok.engine.log import Progress
-    from vistok.study.analysis import latent_statistics
     from vistok.study.rows import tokenizer_record
     from vistok.tasks import train_tokenizer
+    from vistok.tasks.analysis import latent_statistics
     from vistok.tasks.config import TokenizerRun
     from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
     from vistok.tasks.evaluators import choose_evaluator
@@ -120,15 +118,16 @@ def _tokenizer(order: Order) -> None:
 def _generator(order: Order) -> None:
     from vistok.engine.log import Progress
     from vistok.generator.config import SamplingConfig
-    from vistok.study.analysis import swap_cost
     from vistok.study.rows import generator_record
     from vistok.tasks import train_generator
+    from vistok.tasks.analysis import swap_cost
     from vistok.tasks.cache_tokens import data_of
     from vistok.tasks.config import GeneratorRun
     from vistok.tasks.evaluate_generator import choose_guidance, sample_distance
     from vistok.tasks.evaluate_likelihood import evaluate_likelihood
     from vistok.tasks.evaluators import choose_evaluator
     from vistok.tasks.load import load_generator, load_tokenizer
+    from vistok.tasks.sample import save_sheet
 
     folder, progress, scoring = StudyFolder(Path(order.folder)), Progress(), order.scoring
     config = _executed(GeneratorRun.from_json(json.dumps(order.config)), order)
@@ -151,25 +150,10 @@ def _generator(order: Order) -> None:
     }
     swaps = swap_cost(run.path, extractor, order.root)
     write_json(_link(order), {"path": str(run.path)})
-    write_samples(run.path, chosen, folder.sheet_file(order.run))
+    save_sheet(run.path, chosen, folder.sheet_file(order.run))
     folder.write(generator_record(order, config, run, likelihood, guidance, distances, swaps))
     if not order.milestones:
         drop_checkpoints(run.path)
-
-
-def write_samples(run: Path, sampling: Any, file: Path) -> None:
-    """Write a sheet: a column for each class (the first ten), the same labels and noise for all runs."""
-    import torch
-
-    from vistok.data.transforms import to_uint8
-    from vistok.tasks.load import load_generator, load_tokenizer_of
-    from vistok.tasks.pictures import save_png, sheet
-
-    generator = load_generator(run)
-    columns = min(generator.num_classes, SHEET_COLUMNS)
-    labels = torch.arange(columns).repeat(SHEET_ROWS)
-    tokens = generator.sample(labels, torch.arange(len(labels)), sampling)
-    save_png(file, sheet(to_uint8(load_tokenizer_of(generator).decode(tokens)), columns))
 
 
 def _link(order: Order, run: str | None = None) -> Path:

@@ -75,6 +75,17 @@ def sample_batches(
             bar.advance(len(chunk) * world.size)
 
 
+def save_sheet(run: Path, sampling: SamplingConfig, file: Path, columns: int = 10, rows: int = 4) -> None:
+    """Write a generator's samples as one PNG: a column for each class (the first ten), always the same noise."""
+    from vistok.tasks.load import load_generator, load_tokenizer_of
+
+    generator = load_generator(run)
+    columns = min(generator.num_classes, columns)
+    labels = torch.arange(columns).repeat(rows)
+    images = list(sample_batches(generator.sampler(sampling), load_tokenizer_of(generator), labels))
+    save_png(file, sheet(torch.cat(images), columns))
+
+
 def parse_labels(text: str | None, class_names: list[str], count: int) -> Int[Tensor, "count"]:
     """Return `count` labels from names or numbers, comma-separated and repeated; None: all classes in turn.
 

@@ -87,6 +87,9 @@ def recipe_lines(name: str) -> list[str]:
     """Return a recipe's docstring, config and derived numbers."""
     found = recipe_json([name])[name]
     summary = found["resolved"]
+    if found["kind"] == "study":
+        counts = [f"grid {grid}: {what}" for grid, what in summary["grids"].items()]
+        return [found["doc"], "", json.dumps(found["config"], indent=2), "", *counts, found["counted_with"]]
     return [
         found["doc"],
         "",
@@ -128,6 +131,8 @@ def resolve(config: Any) -> tuple[dict[str, Any], str]:
         from vistok.tasks import train_classifier
 
         return train_classifier.plan(config, num_images).summary(config), f"counted with {num_images:,} images"
+    if config.kind == "study":
+        return _study_sizes(config), "vistok study run NAME --dry-run counts what is left to do"
     assert isinstance(config, GeneratorRun)
     from vistok.tasks import train_generator
 
@@ -135,6 +140,16 @@ def resolve(config: Any) -> tuple[dict[str, Any], str]:
     manifest = {"grid": grid, "codebook_size": codes, "num_classes": classes}
     note = f"counted with a {grid[0]}x{grid[1]} grid, {codes} codes, {classes} classes and {images:,} images"
     return train_generator.plan(config, manifest, images).summary(config), note
+
+
+def _study_sizes(config: Any) -> dict[str, Any]:
+    """Return what each grid of a study trains."""
+    sizes = {}
+    for grid in config.grids:
+        tokenizers = len(grid.tokenizers) * len(grid.seeds)
+        generators = tokenizers * len(grid.generators) * len(grid.lengths)
+        sizes[grid.name] = f"{tokenizers} tokenizers, {generators} generators"
+    return {"grids": sizes}
 
 
 def _example(name: str) -> tuple[tuple[int, int], int, int, int]:

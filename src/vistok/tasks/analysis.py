@@ -1,4 +1,4 @@
-"""What a study measures of a run beside its scores: the spread of latents, and what a wrong token costs."""
+"""What a study asks of a run beside its scores: the spread of latents, and what a wrong token costs."""
 
 from pathlib import Path
 
