@@ -3,6 +3,7 @@
 Call it inside a network namespace: Ray binds more than loopback otherwise.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -26,11 +27,13 @@ def raylet(node: Any) -> int:
     return int(node.all_processes["raylet"][0].process.pid)
 
 
-def task_process() -> int:
+def task_process(root: Path) -> int:
     """Return the process of the study's task."""
     for place in Path("/proc").glob("[0-9]*"):
-        if b"vistok.study.worker" in (place / "cmdline").read_bytes():
-            return int(place.name)
+        with contextlib.suppress(OSError):  # gone in between
+            command = (place / "cmdline").read_bytes()
+            if b"vistok.study.worker" in command and str(root).encode() in command:
+                return int(place.name)
     raise RuntimeError("no task is at work")
 
 
@@ -59,7 +62,7 @@ def main() -> None:
     file, root = Path(sys.argv[1]), Path(sys.argv[2])
     study = override(
         StudyConfig.from_json(file.read_text()),
-        ["tokenizer.length=400 steps", "tokenizer.execution.checkpoint_minutes=0.01"],
+        ["tokenizer.length=120 steps", "tokenizer.execution.checkpoint_minutes=0.03"],
     )
     study = study.replace(grids=(study.grids[0].replace(generators=(), lengths=()),))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -71,7 +74,7 @@ def main() -> None:
         while not (checkpoints := sorted(runs.glob("*/*/checkpoints/step-*.json"))):
             time.sleep(0.02)
         found["killed_at_step"] = int(checkpoints[-1].stem.split("-")[1])
-        above = ancestors(task_process())
+        above = ancestors(task_process(root))
         at_work = next(node for node in nodes if raylet(node) in above)
         cluster.remove_node(at_work, allow_graceful=False)
 
