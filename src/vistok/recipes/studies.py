@@ -56,6 +56,7 @@ def fashion_study() -> StudyConfig:
     )
     none = Choice(name="none")
     medium = sizes[1:2]
+    lengths = tuple(steps(count) for count in (250, 500, 1000, 2000))
     return StudyConfig(
         tokenizer=fashion_vq().replace(
             length=Duration(value=1.68e13, unit="flops"), execution=ExecutionConfig(evaluate_every=2000)
@@ -75,7 +76,29 @@ def fashion_study() -> StudyConfig:
                 ),
                 generators=medium,
                 lengths=(steps(250), steps(1000)),
-                seeds=(10, 11),
+                seeds=(10,),
+            ),
+            Grid(
+                name="codebooks",
+                purpose="C3: how many codes.",
+                tokenizers=(
+                    Choice(name="codes-64", set=("tokenizer.quantizer.codebook_size=64",)),
+                    none,
+                    Choice(name="codes-4096", set=("tokenizer.quantizer.codebook_size=4096",)),
+                ),
+                generators=(sizes[0], sizes[2]),
+                lengths=lengths,
+            ),
+            Grid(
+                name="tokens",
+                purpose="C4: how many tokens; 4x4 (of images padded to 32 pixels), 7x7 and 14x14.",
+                tokenizers=(
+                    _levels("tokens-16", (1, 1, 2, 2)),
+                    none,
+                    _levels("tokens-196", (1, 2)),
+                ),
+                generators=sizes[:2],
+                lengths=lengths,
             ),
         ),
     )
@@ -88,6 +111,12 @@ def _fashion_crt(variant: Variant, weight: float, num_layers: int = 2, **changes
     layers = "" if num_layers == 2 else f"-layers{num_layers}"
     settings = tuple(f"{path}={value}" for path, value in changes.items())
     return Choice(name=f"{variant.replace('_', '-')}-{weight:g}{layers}", set=(_crt(crt), *settings))
+
+
+def _levels(name: str, multipliers: tuple[int, ...]) -> Choice:
+    return Choice(
+        name=name, set=tuple(f"tokenizer.{side}.multipliers={list(multipliers)}" for side in ("encoder", "decoder"))
+    )
 
 
 def images64_study() -> StudyConfig:

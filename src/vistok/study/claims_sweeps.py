@@ -7,6 +7,7 @@ import pandas as pd
 
 from vistok.study.claim_data import StudyData
 from vistok.study.config import Grid
+from vistok.study.curves import loss_at
 from vistok.study.fit import fit_power_law
 from vistok.study.verdict import FAILS, HOLDS, Claim, Estimate, above, below, make_claim, mean_of_seeds, missing_claim
 
@@ -26,16 +27,35 @@ def difference(rows: pd.DataFrame, first: str, second: str, where: str = "tokeni
     found = mean_of_seeds(list(logs[0] - logs[1]))
     if found.n > 1:
         return found
-    halves = [float(((side.gfmd_high - side.gfmd_low) / 2 / side.gfmd).loc[seeds].iloc[0]) for side in sides]
-    half = math.hypot(*halves)
+    return _with_sampling_noise(found, *(side.loc[seeds].iloc[0] for side in sides))
+
+
+def _with_sampling_noise(found: Estimate, *runs: "pd.Series[float]") -> Estimate:
+    half = math.hypot(*(float((run.gfmd_high - run.gfmd_low) / 2 / run.gfmd) for run in runs))
     return Estimate(found.value, found.value - half, found.value + half, 1)
 
 
-def _at(rows: pd.DataFrame, dear: bool) -> pd.DataFrame:
-    """Return the runs of the cheapest or of the dearest cell (generator, steps) by mean stage-2 FLOPs."""
-    parts = [cell for _, cell in rows.groupby(["choice", "steps"])]
-    parts.sort(key=lambda cell: float(cell.train_flops.mean()))
-    return parts[-1 if dear else 0]
+def difference_at_equal_compute(rows: pd.DataFrame, first: str, second: str, dear: bool) -> Estimate:
+    """Return the mean of log(gFMD of first / of second) at the most (or least) stage-2 FLOPs that both have, by seed.
+
+    gFMD at a compute is read off each seed's frontier; runs of the same steps may differ in compute.
+    """
+    logs, last = [], []
+    for _, runs in rows.groupby("seed"):
+        sides = [runs[runs.tokenizer_choice == name] for name in (first, second)]
+        if all(len(side) for side in sides):
+            ends = [float(side.train_flops.max() if dear else side.train_flops.min()) for side in sides]
+            compute = min(ends) if dear else max(ends)
+            values = [math.log(loss_at(list(side.train_flops), list(side.gfmd), compute)) for side in sides]
+            logs.append(values[0] - values[1])
+            last = [side.loc[(np.log(side.train_flops) - math.log(compute)).abs().idxmin()] for side in sides]
+    found = mean_of_seeds(logs)
+    return _with_sampling_noise(found, *last) if found.n == 1 else found
+
+
+def _dearest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of the dearest cell (generator, steps) by mean stage-2 FLOPs."""
+    return max((cell for _, cell in rows.groupby(["choice", "steps"])), key=lambda cell: cell.train_flops.mean())
 
 
 def codebook_size(data: StudyData) -> list[Claim]:
@@ -50,10 +70,10 @@ def token_count(data: StudyData) -> list[Claim]:
 
 def _small_against_large(data: StudyData, claim: str, grid_name: str, column: str, what: str) -> list[Claim]:
     low_rule = (
-        f"effect: log(gFMD of the smallest / of the largest {what}) at the cheapest generator and length of the grid, "
-        f"95 % {NOISE}; holds below 0, fails above"
+        f"effect: log(gFMD of the smallest / of the largest {what}) at the least stage-2 FLOPs that both have, gFMD read off "
+        f"each seed's frontier (log-log lines), 95 % {NOISE}; holds below 0, fails above"
     )
-    high_rule = "the same at the dearest generator and length; holds above 0, fails below"
+    high_rule = "the same at the most FLOPs that both have; holds above 0, fails below"
     cross_rule = (
         "effect: log10 of the stage-2 FLOPs at which the laws of the smallest and the largest cross (fits over all runs of each, "
         "floor fitted from 6 runs on); interval: 95 % of 400 fits to runs redrawn with their scatter; open without a crossing "
@@ -72,7 +92,7 @@ def _small_against_large(data: StudyData, claim: str, grid_name: str, column: st
         return [missing_claim(*parts, why) for parts in zip(names, statements, rules, strict=True)]
     sizes = rows[column].min(), rows[column].max()
     small, large = (str(rows[rows[column] == size].tokenizer_choice.iloc[0]) for size in sizes)
-    low, high = (difference(_at(rows, dear), small, large) for dear in (False, True))
+    low, high = (difference_at_equal_compute(rows, small, large, dear) for dear in (False, True))
     note = f"{small} against {large}"
     return [
         make_claim(names[0], statements[0], rules[0], low, below(low), note),
@@ -178,7 +198,7 @@ def _optimum(data: StudyData, grid: Grid, rows: pd.DataFrame, variant: str) -> C
     if chosen is None or 0.0 not in set(own.crt_weight):
         return missing_claim(label, statement, rule, "the grid lacks weight 0 or this variant")
     ends = [0.0, float(own.crt_weight.max())]
-    last = _at(own, dear=True)
+    last = _dearest(own)
     contrasts = [difference(last, chosen, end, "crt_weight") for end in ends]  # type: ignore[arg-type]
     worst = max(contrasts, key=lambda estimate: estimate.value)
     return make_claim(
@@ -214,7 +234,7 @@ def layers(data: StudyData) -> list[Claim]:
     if rows.empty or rows.crt_layers.nunique() < 3:
         return [missing_claim("C6.layers", statement, rule, "no runs of a grid 'layers' with 3 numbers of layers")]
     counts = sorted(set(rows.crt_layers))
-    last = _at(rows, dear=True)
+    last = _dearest(rows)
     inner = last[last.crt_layers.isin(counts[1:-1])]
     means = inner.groupby("crt_layers").gfmd_val.mean()
     chosen = int(means.index.to_numpy()[means.to_numpy().argmin()])

@@ -29,6 +29,12 @@ def log_compute_ratio(
     return float((needed[0] - needed[1]).mean())
 
 
+def loss_at(compute: Sequence[float], loss: Sequence[float], wanted: float) -> float:
+    """Return the loss that a compute buys: the frontier's line in log-log, level beyond its ends."""
+    xs, ys = _frontier_curve(compute, loss)
+    return float(np.exp(np.interp(np.log(wanted), np.log(xs), np.log(ys))))
+
+
 def _frontier_curve(compute: Sequence[float], loss: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     kept = frontier(compute, loss)
     return np.asarray(compute, dtype=np.float64)[kept], np.asarray(loss, dtype=np.float64)[kept]

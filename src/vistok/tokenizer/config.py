@@ -69,7 +69,11 @@ class FSQConfig(Config):
 
 
 class TokenizerConfig(Config):
-    """A convolutional tokenizer. The defaults are the full-size f16 tokenizer of the CRT paper."""
+    """A convolutional tokenizer. The defaults are the full-size f16 tokenizer of the CRT paper.
+
+    Where the downsampling does not divide `image_size`, images are padded to the next size that it divides
+    and reconstructions cropped back.
+    """
 
     image_size: int = Field(default=256, ge=4, le=2**14)
     in_channels: Literal[1, 3] = 3
@@ -85,14 +89,22 @@ class TokenizerConfig(Config):
             raise ValueError(
                 f"encoder halves to 1/{f}, decoder doubles {self.decoder.downsample}-fold; they must agree"
             )
-        if self.image_size % f:
-            raise ValueError(f"image_size {self.image_size} is not a multiple of the downsampling {f}")
+        if f > self.image_size:
+            raise ValueError(
+                f"downsampling {f} is more than image_size {self.image_size}: an image would be less than one token; "
+                "give fewer multipliers (each after the first halves the image)"
+            )
         return self
+
+    @property
+    def padded_size(self) -> int:
+        """`image_size`, or the next multiple of the downsampling."""
+        return self.grid[0] * self.encoder.downsample
 
     @property
     def grid(self) -> tuple[int, int]:
         """Token grid (height, width) at `image_size`."""
-        side = self.image_size // self.encoder.downsample
+        side = math.ceil(self.image_size / self.encoder.downsample)
         return side, side
 
     @property

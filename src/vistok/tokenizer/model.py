@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vistok.errors import UserError
 from vistok.tokenizer.config import TokenizerConfig
@@ -47,16 +48,16 @@ class TokenizerOutput:
 
 
 class ConvTokenizer(Tokenizer):
-    """Tokenizer of the taming / LlamaGen family; runs at any size that is a multiple of its downsampling."""
+    """Tokenizer of the taming / LlamaGen family; runs at its own size and at any multiple of its downsampling."""
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config.encoder, config.image_size, config.in_channels, config.latent_channels)
+        self.encoder = Encoder(config.encoder, config.padded_size, config.in_channels, config.latent_channels)
         self.quantizer = build_quantizer(config.quantizer)
         self.pre_quantizer = nn.Conv2d(config.latent_channels, self.quantizer.code_dim, 1)
         self.post_quantizer = nn.Conv2d(self.quantizer.code_dim, config.latent_channels, 1)
-        self.decoder = Decoder(config.decoder, config.image_size, config.in_channels, config.latent_channels)
+        self.decoder = Decoder(config.decoder, config.padded_size, config.in_channels, config.latent_channels)
         self.token_grid = TokenGrid(*config.grid)
         self.codebook_size = self.quantizer.codebook_size
 
@@ -69,11 +70,11 @@ class ConvTokenizer(Tokenizer):
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "batch channels height width"]) -> Int[Tensor, "batch positions"]:
         """Map images in [-1, 1] to tokens. Raises UserError for a size, channel count or value that does not fit."""
-        f, channels = self.config.encoder.downsample, self.config.in_channels
-        if images.shape[1] != channels or images.shape[2] % f or images.shape[3] % f:
+        f, own, channels = self.config.encoder.downsample, self.config.image_size, self.config.in_channels
+        if images.shape[1] != channels or not self._takes(*images.shape[2:]):
             raise UserError(
-                f"images {tuple(images.shape)}: this tokenizer takes (batch, {channels}, height, width) "
-                f"with height and width multiples of {f}"
+                f"images {tuple(images.shape)}: this tokenizer takes (batch, {channels}, height, width) with height "
+                f"and width {own}, or multiples of {f}" + (f" but {self.config.padded_size}" if own % f else "")
             )
         _check_values(images)
         parts = images.split(_images_at_once(*images.shape[2:]))
@@ -95,9 +96,26 @@ class ConvTokenizer(Tokenizer):
 
     def to_latents(self, images: Tensor) -> tuple[Tensor, TokenGrid]:
         """Return encoder outputs before quantization, (batch positions code_dim), and their grid."""
-        z_e = self.pre_quantizer(self.encoder(images))
+        z_e = self.pre_quantizer(self.encoder(self._pad(images)))
         return z_e.flatten(2).transpose(1, 2), TokenGrid(*z_e.shape[2:])
 
     def to_images(self, codes: Tensor, grid: TokenGrid) -> Tensor:
-        """Decode code vectors (batch positions code_dim)."""
-        return self.decoder(self.post_quantizer(codes.transpose(1, 2).unflatten(2, tuple(grid))))
+        """Decode code vectors (batch positions code_dim); crops what `to_latents` padded."""
+        images = self.decoder(self.post_quantizer(codes.transpose(1, 2).unflatten(2, tuple(grid))))
+        own = self.config.image_size
+        return images[..., :own, :own] if grid == self.token_grid else images
+
+    def _pad(self, images: Tensor) -> Tensor:
+        """Repeat the last row and column of images of the own size up to a whole number of tokens."""
+        missing = self.config.padded_size - self.config.image_size
+        if not missing or images.shape[-1] != self.config.image_size:
+            return images
+        return F.pad(images, (0, missing, 0, missing), mode="replicate")
+
+    def _takes(self, height: int, width: int) -> bool:
+        config = self.config
+        if height == width == config.image_size:
+            return True
+        f = config.encoder.downsample
+        # Images of the padded size would come back cropped.
+        return not height % f and not width % f and (height, width) != (config.padded_size,) * 2

@@ -1,0 +1,64 @@
+"""The convolutional tokenizer: sizes that its downsampling does not divide."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch.nn import functional as F
+
+from vistok.errors import UserError
+from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig, VQConfig
+from vistok.tokenizer.model import ConvTokenizer
+
+NETWORK = ConvNetConfig(channels=4, multipliers=(1, 1, 1, 2), num_res_blocks=1, attention_resolutions=(), norm_groups=2)
+
+
+def _config(image_size: int) -> TokenizerConfig:
+    return TokenizerConfig(
+        image_size=image_size,
+        in_channels=1,
+        latent_channels=4,
+        encoder=NETWORK,
+        decoder=NETWORK,
+        quantizer=VQConfig(codebook_size=16, code_dim=4),
+    )
+
+
+@pytest.fixture(scope="module")
+def padding() -> ConvTokenizer:
+    """28 pixels, a token for each 8: 4 x 4 tokens."""
+    torch.manual_seed(0)
+    return ConvTokenizer(_config(28)).eval()
+
+
+def test_padded_images_give_the_tokens_of_the_larger_image(padding: ConvTokenizer) -> None:
+    larger = ConvTokenizer(_config(32)).eval()
+    larger.load_state_dict(padding.state_dict())
+    images = torch.rand(3, 1, 28, 28) * 2 - 1
+    tokens = padding.encode(images)
+    assert tokens.shape == (3, 16)
+    assert padding.token_grid.num_tokens == padding.config.num_tokens == 16
+    assert torch.equal(tokens, larger.encode(F.pad(images, (0, 4, 0, 4), mode="replicate")))
+    decoded = padding.decode(tokens)
+    assert decoded.shape == images.shape
+    assert torch.equal(decoded, larger.decode(tokens)[..., :28, :28])
+    assert padding(images).reconstruction.shape == images.shape
+
+
+def test_padding_tokenizer_still_runs_at_larger_sizes(padding: ConvTokenizer) -> None:
+    images = torch.rand(1, 1, 40, 48) * 2 - 1
+    tokens = padding.encode(images)
+    assert tokens.shape == (1, 30)
+    with pytest.raises(UserError, match="30 positions"):
+        padding.decode(tokens[:, :16], grid=type(padding.token_grid)(5, 6))
+    assert padding.decode(tokens, grid=type(padding.token_grid)(5, 6)).shape == images.shape
+
+
+@pytest.mark.parametrize("size", [32, 27, 30])
+def test_sizes_that_could_not_come_back_are_refused(padding: ConvTokenizer, size: int) -> None:
+    with pytest.raises(UserError, match="28, or multiples of 8 but 32"):
+        padding.encode(torch.zeros(1, 1, size, size))
+
+
+def test_an_image_of_less_than_a_token_is_refused() -> None:
+    with pytest.raises(ValidationError, match="less than one token"):
+        _config(4)
