@@ -16,7 +16,7 @@ class DataConfig(Config):
     It does not enter the fingerprint (the images' digest does).
     """
 
-    dataset: Literal["fashion_mnist", "cifar10", "folder"] = "fashion_mnist"
+    dataset: Literal["fashion_mnist", "cifar10", "openmoji", "folder"] = "fashion_mnist"
     root: str = execution("data", "folder of images, or where downloads are kept")
     image_size: int = Field(default=28, ge=4, le=2**14)
     channels: Literal[1, 3] = 1
@@ -38,4 +38,6 @@ class DataConfig(Config):
                 f"{self.dataset} has images of {native[0]} pixels and {native[1]} channels, "
                 f"found image_size {self.image_size} and channels {self.channels}"
             )
+        if self.dataset == "openmoji" and self.channels != 3:
+            raise ValueError(f"openmoji has coloured pictures: channels must be 3, found {self.channels}")
         return self

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vistok.data import fashion_mnist
+from vistok.data import fashion_mnist, openmoji
 from vistok.data.config import DataConfig
 from vistok.data.folder import load_folder
 from vistok.data.sources import ArraySource, ImageSource
@@ -27,6 +27,8 @@ def _open(config: DataConfig, split: str) -> ImageSource:
     root = Path(config.root)
     if config.dataset == "fashion_mnist":
         return fashion_mnist.load(root, split)
+    if config.dataset == "openmoji":
+        return openmoji.load(root, split, config.image_size)
     if config.dataset == "cifar10":
         return _cifar10(root, split)
     return load_folder(config, split)

@@ -6,7 +6,7 @@ from typing import Any
 
 from vistok.errors import UserError, nearest
 
-MODULES = ("debug", "fashion", "images", "studies")
+MODULES = ("debug", "fashion", "openmoji", "images", "studies")
 
 
 def all_recipes() -> dict[str, Callable[[], Any]]:

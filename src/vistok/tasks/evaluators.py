@@ -23,6 +23,13 @@ from vistok.tasks.load import weights_file
 from vistok.tasks.perceptual import load_classifier_file, shipped_classifier
 
 BATCH = 500
+# By data set and --evaluator.
+SHIPPED = {
+    ("fashion_mnist", None): "fashion_evaluator",
+    ("fashion_mnist", "1"): "fashion_evaluator",
+    ("fashion_mnist", "2"): "fashion_evaluator_2",
+    ("openmoji", None): "openmoji_evaluator",
+}
 # Of all evaluation files: a change of what is measured, or how, makes them anew.
 SCHEMA = 2
 
@@ -35,15 +42,16 @@ def choose_evaluator(
 ) -> FeatureExtractor:
     """Return the network that scores images of this data set.
 
-    Fashion-MNIST: the shipped classifier ("2" for the one of another seed). Others: `evaluator`, a
-    classifier run or its exported file, else Inception where its weights are. Raises UserError where
-    there is none (and says how to make one), or where a classifier knows other classes.
+    Fashion-MNIST and OpenMoji: the shipped classifier ("2" for Fashion-MNIST's of another seed). Others:
+    `evaluator`, a classifier run or its exported file, else Inception where its weights are. Raises UserError
+    where there is none (and says how to make one), or where a classifier knows other classes.
     """
     if evaluator is not None and inception is not None:
         raise UserError("give --evaluator or --inception, not both: a score has one network")
-    if data.dataset == "fashion_mnist" and evaluator in (None, "1", "2") and inception is None:
-        name = "fashion_evaluator" if evaluator != "2" else "fashion_evaluator_2"
+    name = SHIPPED.get((data.dataset, evaluator))
+    if name is not None and inception is None:
         model, header = shipped_classifier(name)
+        _require_size(name, model.config.image_size, data)
         return ClassifierFeatures(model, name, str(header["digest"]))
     if evaluator is not None:
         model, header = load_classifier_file(weights_file(evaluator))
@@ -71,6 +79,14 @@ def _require_same_classes(
         raise UserError(
             f"evaluator {evaluator} knows the classes {', '.join(header['class_names'])}; these images have "
             f"{', '.join(class_names)}. Train one on these classes, or use --inception"
+        )
+
+
+def _require_size(name: str, image_size: int, data: DataConfig) -> None:
+    if data.image_size != image_size:
+        raise UserError(
+            f"the shipped evaluator {name} takes images of {image_size} pixels, these have {data.image_size}: train one at "
+            "their size and name it with --evaluator RUN"
         )
 
 

@@ -39,8 +39,8 @@ def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> n
     """Return the perceptual distance, or None; on the meta device without its weights."""
     if config is None or config.weight == 0:
         return None
-    if config.network == "fashion":
-        return ClassifierPerceptual(shipped_classifier("fashion_perceptual")[0]).to(device)
+    if config.network != "lpips":
+        return ClassifierPerceptual(shipped_classifier(f"{config.network}_perceptual")[0]).to(device)
     if device.type == "meta":
         with device:
             return LPIPS(None)
@@ -50,6 +50,6 @@ def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> n
 def perceptual_digest(info: dict[str, Any]) -> str | None:
     """Return the digest of the shipped network in a tokenizer's training loss, or None."""
     perceptual = info.get("run_config", {}).get("losses", {}).get("perceptual")
-    if not perceptual or perceptual["network"] != "fashion":
+    if not perceptual or perceptual["network"] == "lpips":
         return None
-    return str(shipped_classifier("fashion_perceptual")[1]["digest"])
+    return str(shipped_classifier(f"{perceptual['network']}_perceptual")[1]["digest"])

@@ -114,9 +114,9 @@ class TokenizerConfig(Config):
 
 
 class PerceptualConfig(Config):
-    """`fashion`: the small shipped network, for 28x28 grey images. `lpips`: LPIPS on VGG-16, for photographs."""
+    """`fashion`, `openmoji`: small shipped networks for these data sets. `lpips`: LPIPS on VGG-16, for photographs."""
 
-    network: Literal["fashion", "lpips"] = "fashion"
+    network: Literal["fashion", "openmoji", "lpips"] = "fashion"
     weight: float = Field(default=1.0, ge=0)
     # VGG-16 weights (torchvision's file) for `lpips`; None: torchvision's download or its cache.
     vgg_file: str | None = None
