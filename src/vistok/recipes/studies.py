@@ -79,6 +79,15 @@ def fashion_study() -> StudyConfig:
                 seeds=(10,),
             ),
             Grid(
+                name="main",
+                purpose="C1, C2, C7: without, with the paper's loss and with the normalised one, each at the weight that "
+                "the grid `weights` chose on held-out train images.",
+                tokenizers=(none, _fashion_crt("l2_pre", 1.0), _fashion_crt("l2_pre_normalized", 0.4)),
+                generators=sizes,
+                lengths=lengths,
+                seeds=(0, 1, 2),
+            ),
+            Grid(
                 name="codebooks",
                 purpose="C3: how many codes.",
                 tokenizers=(
