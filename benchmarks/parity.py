@@ -23,7 +23,9 @@ from vistok.tasks.load import load_generator, load_tokenizer
 
 
 def main() -> None:
-    options = arguments(__doc__, taming_path=dict(type=Path, default=None, help="checkout of CompVis/taming-transformers"))
+    options = arguments(
+        __doc__, taming_path=dict(type=Path, default=None, help="checkout of CompVis/taming-transformers")
+    )
     llamagen(options.peer_path)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
@@ -66,7 +68,9 @@ def llamagen_tokenizers(folder: Path) -> list[dict[str, Any]]:
         ]
         export_llamagen(folder / name, folder / f"{name}-back.pt")
         back = torch.load(folder / f"{name}-back.pt", weights_only=True)["model"]
-        missing, unexpected = VQ_models[name](codebook_size=16_384, codebook_embed_dim=8).load_state_dict(back, strict=False)
+        missing, unexpected = VQ_models[name](codebook_size=16_384, codebook_embed_dim=8).load_state_dict(
+            back, strict=False
+        )
         assert not unexpected and missing in ([], ["quantize.codebook_used"]), (missing, unexpected)
         assert all(torch.equal(value, peer.state_dict()[key]) for key, value in back.items())
     return results
@@ -81,7 +85,9 @@ def llamagen_generators(folder: Path) -> list[dict[str, Any]]:
         peer = GPT_models[name](vocab_size=16_384, block_size=256, num_classes=1000, cls_token_num=1)
         torch.nn.init.normal_(peer.output.weight, std=0.02)
         spread(peer)
-        torch.save({"model": peer.state_dict(), "steps": 1, "args": argparse.Namespace(gpt_model=name)}, folder / f"{name}.pt")
+        torch.save(
+            {"model": peer.state_dict(), "steps": 1, "args": argparse.Namespace(gpt_model=name)}, folder / f"{name}.pt"
+        )
         import_llamagen(folder / f"{name}.pt", folder / name, tokenizer=folder / "VQ-16")
         ours = load_generator(folder / name)
         tokens, labels = torch.randint(16_384, (2, 256)), torch.tensor([3, 977])
@@ -91,10 +97,14 @@ def llamagen_generators(folder: Path) -> list[dict[str, Any]]:
                 module.p = 0.0
         peer.cls_embedding.dropout_prob = 0.0
         logits, _ = peer(cond_idx=labels, idx=tokens[:, :-1], targets=tokens)
-        results.append(entry(f"{name}, logits: difference", float((ours(tokens, labels) - logits).abs().max()), None, "", 1e-4))
+        results.append(
+            entry(f"{name}, logits: difference", float((ours(tokens, labels) - logits).abs().max()), None, "", 1e-4)
+        )
         peer.eval()
         if name != "GPT-XL":
-            theirs = generate(peer, labels, 256, cfg_scale=2.0, temperature=1.0, top_k=1, top_p=1.0, sample_logits=False)
+            theirs = generate(
+                peer, labels, 256, cfg_scale=2.0, temperature=1.0, top_k=1, top_p=1.0, sample_logits=False
+            )
             greedy = ours.sampler(SamplingConfig(guidance_scale=2.0, temperature=0.0))(labels, torch.arange(2))
             results.append(entry(f"{name}, greedy tokens with guidance 2: equal", equal(greedy, theirs), None, "share"))
         (folder / f"{name}.pt").unlink()

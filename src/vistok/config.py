@@ -2,6 +2,7 @@
 
 A config has two halves. *Science* changes the result and is fingerprinted. *Execution* (workers,
 micro-batch, logging) does not: such fields are made with `execution()` and left out of the fingerprint.
+Fields that are added to a config are made with `later()`, so that earlier runs keep their names.
 """
 
 import hashlib
@@ -42,6 +43,14 @@ def execution(default: Any, description: str = "") -> Any:
     return Field(default=default, description=description, json_schema_extra={"execution": True})
 
 
+def later(default: Any, description: str = "") -> Any:
+    """Declare a field that runs made before it did not have: at its default it is not fingerprinted.
+
+    So a new version of vistok finds the runs, caches and records of an older one.
+    """
+    return Field(default=default, description=description, json_schema_extra={"later": True})
+
+
 def science(config: Config) -> dict[str, Any]:
     """Return the half of a config that decides the result, as plain JSON values."""
     dumped = config.model_dump(mode="json")
@@ -51,6 +60,8 @@ def science(config: Config) -> dict[str, Any]:
         if isinstance(extra, dict) and extra.get("execution"):
             continue
         value = getattr(config, name)
+        if isinstance(extra, dict) and extra.get("later") and value == field.default:
+            continue
         # A Duration is a Config that is written as text.
         nested = isinstance(value, Config) and isinstance(dumped[name], dict)
         kept[name] = science(value) if nested else dumped[name]

@@ -11,6 +11,7 @@ import typer
 
 from vistok.cli import options
 from vistok.cli.evaluate import evaluate_app
+from vistok.cli.interop import export_app, import_app
 from vistok.cli.options import Data, Runs, checked_weights, progress_bars, sampling_config, say
 from vistok.cli.study import advise, study_app
 from vistok.cli.train import train_app
@@ -25,6 +26,8 @@ app = typer.Typer(
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(study_app, name="study")
+app.add_typer(import_app, name="import")
+app.add_typer(export_app, name="export")
 app.command()(advise)
 
 

@@ -53,9 +53,12 @@ class TokenizerRun(RunConfig):
                 "(data.image_size and tokenizer.image_size, data.channels and tokenizer.in_channels)"
             )
         perceptual = self.losses.perceptual
-        if perceptual is not None and perceptual.network == "fashion" and network != (28, 1):
+        sizes = {"fashion": (28, 1), "openmoji": (32, 3)}
+        if perceptual is not None and perceptual.network in sizes and network != sizes[perceptual.network]:
+            side, channels = sizes[perceptual.network]
             raise ValueError(
-                "losses.perceptual.network 'fashion' is for 28x28 grey images; use 'lpips', or null for none"
+                f"losses.perceptual.network {perceptual.network!r} is for {side}x{side} images of {channels} channels, "
+                f"these have {network[0]} pixels and {network[1]}; use 'lpips', or null for none"
             )
         adversarial = self.losses.adversarial
         # The two last convolutions of the discriminator take a pixel each, and one logit must be left.

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vistok.config import Config
+from vistok.config import Config, later
 from vistok.units import Duration, percent
 
 
@@ -35,7 +35,10 @@ class ConvNetConfig(Config):
 
 
 class VQConfig(Config):
-    """Learned codebook, cosine look-up (CRT paper A.1; ViT-VQGAN; LlamaGen)."""
+    """Learned codebook. `cosine`: vectors and codes on the unit sphere (CRT paper A.1; ViT-VQGAN; LlamaGen).
+
+    `euclidean`: as they are (VQGAN), for imported checkpoints; with the cosine look-up more codes are used.
+    """
 
     kind: Literal["vq"] = "vq"
     codebook_size: int = Field(default=16_384, ge=2)
@@ -43,6 +46,7 @@ class VQConfig(Config):
     commitment_weight: float = Field(default=0.25, ge=0)
     # Replace a code that no latent chose for this many steps by a latent of the batch (None: never).
     restart_after: int | None = Field(default=None, ge=1)
+    lookup: Literal["cosine", "euclidean"] = later("cosine")
 
 
 class FSQConfig(Config):

@@ -1,6 +1,7 @@
-"""Vector quantization by cosine look-up, with a codebook that learns by gradient.
+"""Vector quantization with a codebook that learns by gradient.
 
-Latents and codes are compared on the unit sphere, as in ViT-VQGAN and LlamaGen (CRT paper A.1).
+Latents and codes are compared on the unit sphere, as in ViT-VQGAN and LlamaGen (CRT paper A.1); with
+`lookup="euclidean"` as they are, as in VQGAN.
 """
 
 from collections.abc import Callable
@@ -51,7 +52,7 @@ def _best(similarity: Float[Tensor, "rows codes"]) -> Int[Tensor, "rows"]:
 
 
 class VQ(Quantizer):
-    """Unit-norm codebook of `codebook_size` vectors in `code_dim` dimensions."""
+    """Codebook of `codebook_size` vectors in `code_dim` dimensions, unit-norm for the cosine look-up."""
 
     used: Tensor
     steps_unused: Tensor
@@ -61,8 +62,11 @@ class VQ(Quantizer):
         self.config = config
         self.codebook_size = config.codebook_size
         self.code_dim = config.code_dim
+        self._cosine = config.lookup == "cosine"
         # Uniform directions: LlamaGen's uniform(+-1/K), normalised, starts in the same place but for corners.
-        self.codebook = nn.Parameter(F.normalize(torch.randn(config.codebook_size, config.code_dim), dim=-1))
+        directions = F.normalize(torch.randn(config.codebook_size, config.code_dim), dim=-1)
+        # VQGAN's codes start close to zero, where its latents move to.
+        self.codebook = nn.Parameter(directions if self._cosine else directions / config.codebook_size)
         self._recent: list[Tensor] = []
         if config.restart_after is not None:
             self.register_buffer("used", torch.zeros(config.codebook_size, dtype=torch.bool))
@@ -71,7 +75,7 @@ class VQ(Quantizer):
     def forward(self, z_e: Float[Tensor, "*batch dim"]) -> QuantizerOutput:
         """Quantize; the losses are codebook (VQ-VAE) and commitment, means over all dimensions."""
         with in_float32(z_e):
-            latents = contiguous_gradient(F.normalize(z_e.float(), dim=-1))
+            latents = contiguous_gradient(self._placed(z_e.float()))
             indices = self.codes_to_indices(latents.detach())
             codes = self.indices_to_codes(indices)
             losses = {
@@ -86,14 +90,21 @@ class VQ(Quantizer):
         return QuantizerOutput(latents, z_q, indices, losses, statistics)
 
     def indices_to_codes(self, indices: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
-        """Return unit-norm codes."""
-        return F.normalize(F.embedding(indices, self.codebook).float(), dim=-1)
+        """Return codes, unit-norm for the cosine look-up."""
+        return self._placed(F.embedding(indices, self.codebook).float())
 
     @torch.no_grad()
     def codes_to_indices(self, codes: Float[Tensor, "*batch dim"]) -> Int[Tensor, "*batch"]:
-        """Return the number of the code nearest in angle."""
-        codebook = F.normalize(self.codebook.float(), dim=-1)
-        return nearest_codes(codes.float().reshape(-1, self.code_dim), codebook).view(codes.shape[:-1])
+        """Return the number of the code nearest in angle, or in distance."""
+        codebook, vectors = self._placed(self.codebook.float()), codes.float().reshape(-1, self.code_dim)
+        if not self._cosine:
+            # Least |v - c|^2 is greatest v.c - |c|^2 / 2: an inner product in one dimension more.
+            codebook = torch.cat([codebook, -codebook.square().sum(-1, keepdim=True) / 2], dim=-1)
+            vectors = F.pad(vectors, (0, 1), value=1.0)
+        return nearest_codes(vectors, codebook).view(codes.shape[:-1])
+
+    def _placed(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1) if self._cosine else vectors
 
     @torch.no_grad()
     def after_step(

@@ -1,0 +1,101 @@
+"""Names of the taming / LlamaGen autoencoder's weights <-> ours: the same network, written down differently."""
+
+import re
+
+from torch import Tensor
+
+from vistok.errors import UserError
+from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig
+
+_RES = {"nin_shortcut": "skip", "conv_shortcut": "skip"}
+_ATTENTION = {"q": "query", "k": "key", "v": "value", "proj_out": "out"}
+
+
+def layer_names(config: TokenizerConfig, family: str) -> dict[str, str]:
+    """Return their layer -> ours for `family` "llamagen" or "taming" (names without .weight and .bias)."""
+    pairs = {
+        "quant_conv": "pre_quantizer",
+        "post_quant_conv": "post_quantizer",
+        "quantize.embedding": "quantizer.codebook",
+    }
+    for side, network in (("encoder", config.encoder), ("decoder", config.decoder)):
+        pairs |= {f"{side}.{layer}": f"{side}.{layer}" for layer in ("conv_in", "norm_out", "conv_out")}
+        for number, name in enumerate(("block_1", "attn_1", "block_2")):
+            theirs = f"{side}.mid.{number}" if family == "llamagen" else f"{side}.mid.{name}"
+            pairs |= _inside(theirs, f"{side}.middle.{number}", attention=number == 1)
+        pairs |= _levels(config, network, side, family)
+    return pairs
+
+
+def _levels(config: TokenizerConfig, network: ConvNetConfig, side: str, family: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    count = len(network.multipliers)
+    resolution = config.padded_size if side == "encoder" else config.padded_size // network.downsample
+    for place in range(count):
+        # taming counts a decoder's levels from the image inwards, the others in the order of their use.
+        number = count - 1 - place if side == "decoder" and family == "taming" else place
+        theirs = {
+            ("llamagen", "encoder"): f"encoder.conv_blocks.{number}",
+            ("llamagen", "decoder"): f"decoder.conv_blocks.{number}",
+            ("taming", "encoder"): f"encoder.down.{number}",
+            ("taming", "decoder"): f"decoder.up.{number}",
+        }[family, side]
+        block = "res" if family == "llamagen" else "block"
+        position = 0
+        for i in range(network.num_res_blocks + (side == "decoder")):
+            pairs |= _inside(f"{theirs}.{block}.{i}", f"{side}.levels.{place}.{position}", attention=False)
+            position += 1
+            if resolution in network.attention_resolutions:
+                pairs |= _inside(f"{theirs}.attn.{i}", f"{side}.levels.{place}.{position}", attention=True)
+                position += 1
+        if place < count - 1:
+            step = "downsample" if side == "encoder" else "upsample"
+            pairs[f"{theirs}.{step}.conv"] = f"{side}.levels.{place}.{position}.conv"
+            resolution = resolution // 2 if side == "encoder" else resolution * 2
+    return pairs
+
+
+def _inside(theirs: str, ours: str, attention: bool) -> dict[str, str]:
+    if attention:
+        return {f"{theirs}.norm": f"{ours}.norm"} | {f"{theirs}.{a}": f"{ours}.{b}" for a, b in _ATTENTION.items()}
+    same = {f"{theirs}.{layer}": f"{ours}.{layer}" for layer in ("norm1", "conv1", "norm2", "conv2")}
+    return same | {f"{theirs}.{a}": f"{ours}.{b}" for a, b in _RES.items()}
+
+
+def to_ours(state: dict[str, Tensor], config: TokenizerConfig, family: str) -> dict[str, Tensor]:
+    """Return weights under our names. Raises UserError for a name that this network has not."""
+    layers = layer_names(config, family)
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        layer, _, kind = name.rpartition(".")
+        if layer not in layers:
+            raise UserError(
+                f"weight {name!r} is not part of a {family} autoencoder with multipliers "
+                f"{list(config.encoder.multipliers)}: this is a checkpoint of another architecture"
+            )
+        ours = layers[layer]
+        found["quantizer.codebook" if ours == "quantizer.codebook" else f"{ours}.{kind}"] = value.float()
+    return found
+
+
+def to_theirs(state: dict[str, Tensor], config: TokenizerConfig, family: str) -> dict[str, Tensor]:
+    """Return our weights under their names (the exact inverse)."""
+    layers = {ours: theirs for theirs, ours in layer_names(config, family).items() if "conv_shortcut" not in theirs}
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        layer, _, kind = name.rpartition(".")
+        if name == "quantizer.codebook":
+            found["quantize.embedding.weight"] = value
+        else:
+            found[f"{layers[layer]}.{kind}"] = value
+    return found
+
+
+def multipliers_of(state: dict[str, Tensor], pattern: str, block: str) -> tuple[int, tuple[int, ...]]:
+    """Return (channels, multipliers) of an encoder from its weights' shapes; `pattern` finds a level's number."""
+    levels = sorted({int(found[1]) for name in state if (found := re.match(pattern, name))})
+    if not levels or levels != list(range(len(levels))) or "encoder.conv_in.weight" not in state:
+        raise UserError("the checkpoint has no encoder of the taming / LlamaGen family (no encoder.conv_in and levels)")
+    channels = len(state["encoder.conv_in.weight"])
+    widths = [len(state[f"encoder.{block.format(level)}.conv1.weight"]) for level in levels]
+    return channels, tuple(width // channels for width in widths)

@@ -1,0 +1,238 @@
+"""Checkpoints of other projects: read without running them, round trips, clear refusals."""
+
+import argparse
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vistok.errors import UserError
+from vistok.generator.autoregressive import AutoregressiveGenerator
+from vistok.generator.config import AutoregressiveConfig, SamplingConfig
+from vistok.interop import llamagen as llamagen_module
+from vistok.interop.autoencoder_names import to_ours, to_theirs
+from vistok.interop.foreign_file import read_foreign
+from vistok.interop.llamagen import export_llamagen, generator_to_theirs, import_llamagen
+from vistok.interop.taming import import_taming
+from vistok.tasks.load import load_generator, load_tokenizer
+from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig, VQConfig
+from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.quantizers.vq import VQ
+
+
+class Callback:
+    """What Lightning leaves in a checkpoint: an object of a class that the reader has not."""
+
+    def __init__(self) -> None:
+        self.best = {"score": 1.0}
+
+
+class Touch:
+    """What nobody should run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.path}",)
+
+
+def _llamagen_config(lookup: str = "cosine") -> TokenizerConfig:
+    side = ConvNetConfig(channels=32, multipliers=(1, 2), attention_resolutions=(8,))
+    quantizer = VQConfig(codebook_size=32, lookup=lookup)
+    return TokenizerConfig(image_size=16, latent_channels=8, encoder=side, decoder=side, quantizer=quantizer)
+
+
+def _tokenizer(config: TokenizerConfig) -> ConvTokenizer:
+    torch.manual_seed(0)
+    model = ConvTokenizer(config).eval()
+    for parameter in model.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture
+def small_llamagen(monkeypatch: pytest.MonkeyPatch) -> AutoregressiveGenerator:
+    monkeypatch.setitem(llamagen_module.SIZES, (2, 64), ("GPT-small", 4))
+    config = AutoregressiveConfig(width=64, depth=2, num_heads=4, qk_norm=False, class_token_rotary="zero")
+    torch.manual_seed(1)
+    model = AutoregressiveGenerator(config, (8, 8), 32, 10)
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    return model.eval()
+
+
+def _save_tokenizer(path: Path, model: ConvTokenizer, **more: Any) -> Path:
+    theirs = to_theirs(model.state_dict(), model.config, "llamagen")
+    torch.save({"model": theirs | {"quantize.codebook_used": torch.zeros(65536)}, **more}, path)
+    return path
+
+
+def test_a_call_in_a_pickle_is_not_made(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    file = tmp_path / "evil.pt"
+    torch.save({"model": {"weight": torch.arange(3.0)}, "callbacks": {"a": Touch(marker)}}, file)
+    found = read_foreign(file)
+    assert not marker.exists()
+    assert torch.equal(found["model"]["weight"], torch.arange(3.0))
+    # The file does run it where it is read as it asks.
+    torch.load(file, weights_only=False)
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_callbacks_and_namespaces_do_not_stop_the_reading(tmp_path: Path, legacy: bool) -> None:
+    file = tmp_path / "x.ckpt"
+    parts = {"state_dict": {"w": torch.ones(2)}, "args": argparse.Namespace(image_size=384), "callbacks": [Callback()]}
+    torch.save(parts, file, _use_new_zipfile_serialization=not legacy)
+    found = read_foreign(file)
+    assert found["args"].image_size == 384
+    assert torch.equal(found["state_dict"]["w"], torch.ones(2))
+
+
+def test_what_is_no_checkpoint_gets_a_sentence(tmp_path: Path) -> None:
+    for name, content in (("page.pt", b"<html>not found</html>"), ("cut.safetensors", b"\x00" * 20), ("empty.pt", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=name):
+            read_foreign(tmp_path / name)
+    (tmp_path / "list.pt").write_bytes(pickle.dumps([1, 2]))
+    with pytest.raises(UserError, match="list.pt"):
+        read_foreign(tmp_path / "list.pt")
+    with zipfile.ZipFile(tmp_path / "zip.pt", "w") as file:
+        file.writestr("a.txt", "a")
+    with pytest.raises(UserError, match="zip.pt"):
+        read_foreign(tmp_path / "zip.pt")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_tokenizer_goes_to_llamagen_and_back(tmp_path: Path, suffix: str) -> None:
+    model = _tokenizer(_llamagen_config())
+    file = _save_tokenizer(tmp_path / "vq.pt", model, args=argparse.Namespace(image_size=16))
+    said = import_llamagen(file, tmp_path / "run")
+    assert "llamagen-vq2" in said and "64 tokens of 32 codes" in said
+    imported = load_tokenizer(tmp_path / "run")
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    assert torch.equal(imported.encode(images), model.encode(images))
+    assert export_llamagen(tmp_path / "run", tmp_path / f"back{suffix}") == "tokenizer"
+    back = read_foreign(tmp_path / f"back{suffix}")
+    theirs = to_theirs(model.state_dict(), model.config, "llamagen")
+    found: dict[str, Tensor] = back["model"] if suffix == ".pt" else back
+    assert set(found) == set(theirs) and all(torch.equal(found[name], theirs[name]) for name in theirs)
+
+
+def test_generator_goes_to_llamagen_and_back(tmp_path: Path, small_llamagen: AutoregressiveGenerator) -> None:
+    import_llamagen(
+        _save_tokenizer(tmp_path / "vq.pt", _tokenizer(_llamagen_config())), tmp_path / "tok", image_size=16
+    )
+    theirs = generator_to_theirs(small_llamagen.state_dict())
+    assert {"layers.1.attention.wqkv.weight", "cls_embedding.embedding_table.weight"} <= set(theirs)
+    torch.save({"model": theirs, "args": argparse.Namespace(image_size=16)}, tmp_path / "gpt.pt")
+    with pytest.raises(UserError, match="--tokenizer"):
+        import_llamagen(tmp_path / "gpt.pt", tmp_path / "gpt")
+    import_llamagen(tmp_path / "gpt.pt", tmp_path / "gpt", tokenizer=tmp_path / "tok")
+    # The same import again changes nothing; another into the same folder is refused.
+    import_llamagen(tmp_path / "gpt.pt", tmp_path / "gpt", tokenizer=tmp_path / "tok")
+    with pytest.raises(UserError, match="something else"):
+        import_llamagen(tmp_path / "vq.pt", tmp_path / "gpt", image_size=16)
+    imported = load_generator(tmp_path / "gpt")
+    tokens, labels = torch.randint(32, (2, 64)), torch.tensor([1, 9])
+    assert torch.equal(imported(tokens, labels), small_llamagen(tokens, labels))
+    greedy = SamplingConfig(temperature=0.0, guidance_scale=2.0)
+    ids = torch.arange(2)
+    assert torch.equal(imported.sampler(greedy)(labels, ids), small_llamagen.sampler(greedy)(labels, ids))
+    assert export_llamagen(tmp_path / "gpt", tmp_path / "back.pt") == "generator"
+    back = torch.load(tmp_path / "back.pt", weights_only=True)["model"]
+    assert set(back) == set(theirs) and all(torch.equal(back[name], theirs[name]) for name in theirs)
+
+
+def test_llamagen_3b_has_its_shapes() -> None:
+    """By shapes alone, on the meta device."""
+    with torch.device("meta"):
+        config = AutoregressiveConfig(width=3200, depth=24, num_heads=32, qk_norm=False, class_token_rotary="zero")
+        model = AutoregressiveGenerator(config, (24, 24), 16_384, 1000)
+    name, found = llamagen_module.generator_config(generator_to_theirs(model.state_dict()))
+    assert (name, found.num_heads, found.width) == ("GPT-3B", 32, 3200)
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(3.1e9, rel=0.02)
+
+
+def test_other_architectures_are_named(tmp_path: Path, small_llamagen: AutoregressiveGenerator) -> None:
+    model = _tokenizer(_llamagen_config())
+    theirs = to_theirs(model.state_dict(), model.config, "llamagen")
+    lacking = {name: value for name, value in theirs.items() if name != "decoder.conv_out.bias"}
+    for content, words in (
+        (lacking, "missing: decoder.conv_out.bias"),
+        (theirs | {"encoder.extra.weight": torch.ones(1)}, "encoder.extra.weight"),
+        (theirs | {"decoder.conv_out.bias": torch.ones(7)}, r"decoder.conv_out.bias \(7,\) instead of \(3,\)"),
+        ({"head.weight": torch.ones(1)}, "neither a tokenizer"),
+        ({"tok_embeddings.weight": torch.ones(4, 96)}, "0 layers of width 96"),
+        ({"cls_embedding.cap_proj.fc1.weight": torch.ones(1)}, "text-to-image"),
+    ):
+        save_file(content, str(tmp_path / "x.safetensors"))
+        with pytest.raises(UserError, match=words):
+            import_llamagen(tmp_path / "x.safetensors", tmp_path / "out", image_size=16)
+        assert not (tmp_path / "out").exists()
+
+
+_YAML = """
+model:
+  params:
+    n_embed: 32
+    embed_dim: 8
+    ddconfig: {double_z: False, z_channels: 8, resolution: 16, in_channels: 3, out_ch: 3, ch: 32, ch_mult: [1, 2],
+      num_res_blocks: 2, attn_resolutions: [8], dropout: 0.0}
+"""
+
+
+def test_taming_checkpoint_with_its_yaml(tmp_path: Path) -> None:
+    config = _llamagen_config("euclidean")
+    model = _tokenizer(config)
+    theirs = to_theirs(model.state_dict(), config, "taming")
+    assert {"encoder.down.0.downsample.conv.weight", "decoder.up.1.upsample.conv.weight", "encoder.mid.attn_1.q.bias"} <= set(theirs)  # fmt: skip
+    assert all(
+        torch.equal(value, model.state_dict()[name]) for name, value in to_ours(theirs, config, "taming").items()
+    )
+    state = theirs | {"loss.discriminator.main.0.weight": torch.ones(1)}
+    torch.save({"state_dict": state, "callbacks": {Callback: {"best": 1}}, "epoch": 3}, tmp_path / "vqgan.ckpt")
+    (tmp_path / "vqgan.yaml").write_text(_YAML)
+    import_taming(tmp_path / "vqgan.ckpt", tmp_path / "vqgan.yaml", tmp_path / "run")
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    assert torch.equal(load_tokenizer(tmp_path / "run").encode(images), model.encode(images))
+    for text, words in (
+        (_YAML.replace("n_embed: 32", "n_embed: 64"), "of another shape: quantizer.codebook"),
+        (_YAML.replace("n_embed: 32", ""), "no 'n_embed'"),
+        (_YAML.replace("double_z: False", "double_z: True"), "double_z"),
+    ):
+        (tmp_path / "vqgan.yaml").write_text(text)
+        with pytest.raises(UserError, match=words):
+            import_taming(tmp_path / "vqgan.ckpt", tmp_path / "vqgan.yaml", tmp_path / "other")
+    with pytest.raises(UserError, match="--config"):
+        import_taming(tmp_path / "vqgan.ckpt", tmp_path / "missing.yaml", tmp_path / "other")
+
+
+def test_euclidean_look_up_finds_the_nearest_code() -> None:
+    torch.manual_seed(0)
+    quantizer = VQ(VQConfig(codebook_size=50, code_dim=4, lookup="euclidean"))
+    quantizer.codebook.data = torch.randn(50, 4)
+    vectors = 2 * torch.randn(200, 4)
+    expected = torch.cdist(vectors.double(), quantizer.codebook.double()).argmin(dim=1)
+    output = quantizer(vectors)
+    assert torch.equal(output.indices, expected)
+    assert torch.equal(quantizer.indices_to_codes(expected), quantizer.codebook[expected])
+    assert torch.equal(quantizer.codes_to_indices(quantizer.codebook), torch.arange(50))
+    assert torch.equal(output.latents, vectors)
+
+
+def test_networks_that_llamagen_cannot_express_are_refused(tmp_path: Path) -> None:
+    config = _llamagen_config("euclidean")
+    (tmp_path / "vqgan.yaml").write_text(_YAML)
+    torch.save({"state_dict": to_theirs(_tokenizer(config).state_dict(), config, "taming")}, tmp_path / "vqgan.ckpt")
+    import_taming(tmp_path / "vqgan.ckpt", tmp_path / "vqgan.yaml", tmp_path / "run")
+    with pytest.raises(UserError, match="cannot be exported"):
+        export_llamagen(tmp_path / "run", tmp_path / "x.pt")
+    with pytest.raises(UserError, match=".safetensors"):
+        export_llamagen(tmp_path / "run", tmp_path / "x.bin")
