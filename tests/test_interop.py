@@ -12,6 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vistok.data.config import DataConfig
+from vistok.engine.config import OptimizerConfig
+from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import AutoregressiveConfig, SamplingConfig
@@ -20,10 +23,21 @@ from vistok.interop.autoencoder_names import to_ours, to_theirs
 from vistok.interop.foreign_file import read_foreign
 from vistok.interop.llamagen import export_llamagen, generator_to_theirs, import_llamagen
 from vistok.interop.taming import import_taming
+from vistok.recipes import find_recipe
+from vistok.tasks import train_tokenizer
+from vistok.tasks.init_from import with_network_of
 from vistok.tasks.load import load_generator, load_tokenizer
-from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig, VQConfig
+from vistok.tokenizer.config import (
+    AdversarialConfig,
+    ConvNetConfig,
+    CRTConfig,
+    LossConfig,
+    TokenizerConfig,
+    VQConfig,
+)
 from vistok.tokenizer.model import ConvTokenizer
 from vistok.tokenizer.quantizers.vq import VQ
+from vistok.units import steps
 
 
 class Callback:
@@ -236,3 +250,32 @@ def test_networks_that_llamagen_cannot_express_are_refused(tmp_path: Path) -> No
         export_llamagen(tmp_path / "run", tmp_path / "x.pt")
     with pytest.raises(UserError, match=".safetensors"):
         export_llamagen(tmp_path / "run", tmp_path / "x.bin")
+
+
+def test_fine_tuning_begins_with_the_imported_weights(tmp_path: Path, photo_folder: Path, quiet: Progress) -> None:
+    """A learning rate of next to nothing leaves them where they were; the regularizer and a fresh discriminator train."""
+    import_llamagen(
+        _save_tokenizer(tmp_path / "vq.pt", _tokenizer(_llamagen_config())), tmp_path / "tok", image_size=16
+    )
+    base = find_recipe("debug_vq").replace(
+        data=DataConfig(dataset="folder", root=str(photo_folder), image_size=16, channels=3),
+        tokenizer=TokenizerConfig(image_size=16),
+        losses=LossConfig(perceptual=None, adversarial=AdversarialConfig(start=steps(1), num_layers=1, channels=4)),
+        crt=CRTConfig(width=16, num_heads=2, ffn_multiple=16),
+        length=steps(2),
+        optimizer=OptimizerConfig(lr=1e-12, weight_decay=0.0, warmup=steps(0)),
+    )
+    config = with_network_of(base, str(tmp_path / "tok"))
+    assert config.tokenizer == _llamagen_config()
+    job = train_tokenizer.prepare(config, tmp_path / "runs")
+    run = job.train(quiet)
+    before, after = (load_tokenizer(path).state_dict() for path in (tmp_path / "tok", run.path))
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    # Other weights to begin with are another run; the place where they lie is not.
+    assert train_tokenizer.prepare(config.replace(init_from=""), tmp_path / "runs").run_dir.path != run.path
+    (tmp_path / "tok").rename(tmp_path / "moved")
+    moved = with_network_of(base, str(tmp_path / "moved"))
+    assert train_tokenizer.prepare(moved, tmp_path / "runs").run_dir.path == run.path
+    other = moved.replace(tokenizer=moved.tokenizer.replace(latent_channels=4))
+    with pytest.raises(UserError, match="another than the config's"):
+        train_tokenizer.prepare(other, tmp_path / "other").train(quiet)

@@ -28,14 +28,19 @@ Seed = Annotated[int, typer.Option(help="Seed of the samples.")]
 TokenizerPath = Annotated[str | None, typer.Option("--tokenizer", help="Tokenizer run, where it moved.")]
 
 
-def recipe_config(recipe: str, kind: str, settings: list[str], data: str | None) -> Any:
-    """Return a recipe of this kind with changed values."""
+def recipe_config(recipe: str, kind: str, settings: list[str], data: str | None, init_from: str | None = None) -> Any:
+    """Return a recipe of this kind with changed values; with `init_from` a tokenizer's, on the network of that file."""
     from vistok.config import override
     from vistok.recipes import find_recipe
 
     if data is not None:
         settings = [f"data.root={json.dumps(data)}", *settings]
-    return override(find_recipe(recipe, kind), settings)
+    config = find_recipe(recipe, kind)
+    if init_from is not None:
+        from vistok.tasks.init_from import with_network_of
+
+        config = with_network_of(config, init_from)
+    return override(config, settings)
 
 
 def progress_bars() -> Any:

@@ -18,12 +18,19 @@ train_app = typer.Typer(
 
 @train_app.command("tokenizer")
 def train_tokenizer(
-    recipe: Recipe, settings: Set = [], data: Data = None, runs: Runs = Path("runs"), dry_run: DryRun = False
+    recipe: Recipe,
+    settings: Set = [],
+    data: Data = None,
+    runs: Runs = Path("runs"),
+    dry_run: DryRun = False,
+    init_from: Annotated[
+        str | None, typer.Option(help="Fine-tune this tokenizer (run directory or file), on its own network.")
+    ] = None,
 ) -> None:
     """Train a tokenizer: vistok train tokenizer fashion_crt."""
     from vistok.tasks.train_tokenizer import prepare
 
-    config = recipe_config(recipe, "tokenizer", settings, data)
+    config = recipe_config(recipe, "tokenizer", settings, data, init_from)
     _train(lambda: prepare(config, runs), dry_run)
 
 

@@ -42,6 +42,7 @@ class TokenizerRun(RunConfig):
     tokenizer: TokenizerConfig = TokenizerConfig()
     losses: LossConfig = LossConfig()
     crt: CRTConfig | None = None
+    init_from: str = execution("", "tokenizer whose weights training begins with; their digest is fingerprinted")
 
     @model_validator(mode="after")
     def _sizes(self) -> "TokenizerRun":

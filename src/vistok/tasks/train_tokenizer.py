@@ -26,6 +26,7 @@ from vistok.nn.flops import count_params
 from vistok.rng import seeded_init, stable_choice
 from vistok.tasks.alarms import tokenizer_alarms
 from vistok.tasks.config import TokenizerRun
+from vistok.tasks.init_from import initial_weights, load_initial
 from vistok.tasks.perceptual import build_perceptual
 from vistok.tasks.pictures import display_scale, save_png, sheet
 from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, sizes_fit, state_bytes, step_flops
@@ -209,11 +210,14 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     _whole_batches(config, join_world())
     source = open_split(config.data, "train")
     planned = plan(config, len(source))
-    run_dir = run_directory(config, runs, data=source.digest)
+    initial = initial_weights(config)
+    run_dir = run_directory(config, runs, data=source.digest, **({"init_from": initial[1]} if initial else {}))
 
     def build(world: World) -> Training:
         device = setup_device(config.execution)
         networks = build_networks(config, device, world)
+        if initial:
+            load_initial(networks.tokenizer, initial[0], config.init_from)
         scale = planned.scale(config, len(source))
         ema = EMA(networks.tokenizer, config.ema_decay)
         return Training(
