@@ -15,6 +15,10 @@ def _crt(crt: CRTConfig) -> str:
     return f"crt={json.dumps(crt.model_dump(mode='json'))}"
 
 
+_NONE = Choice(name="none")
+_LENGTHS = tuple(steps(count) for count in (250, 500, 1000, 2000))
+
+
 def debug_study() -> StudyConfig:
     """Run a toy study in a minute: two tokenizers, two generators, three lengths. The numbers mean nothing.
 
@@ -54,9 +58,6 @@ def fashion_study() -> StudyConfig:
         Choice(name=name, set=(f"generator.width={width}", f"generator.depth={depth}", f"generator.num_heads={heads}"))
         for name, width, depth, heads in (("s", 64, 3, 2), ("m", 96, 3, 3), ("l", 128, 4, 4))
     )
-    none = Choice(name="none")
-    medium = sizes[1:2]
-    lengths = tuple(steps(count) for count in (250, 500, 1000, 2000))
     return StudyConfig(
         tokenizer=fashion_vq().replace(
             length=Duration(value=1.68e13, unit="flops"), execution=ExecutionConfig(evaluate_every=2000)
@@ -65,50 +66,59 @@ def fashion_study() -> StudyConfig:
             optimizer=OptimizerConfig(lr=3e-3, schedule="wsd", warmup=steps(100)),
             execution=ExecutionConfig(evaluate_every=1000),
         ),
-        grids=(
-            Grid(
-                name="weights",
-                purpose="C6: how much regularization, for the paper's loss and for the normalised one; seeds of its own.",
-                tokenizers=(
-                    none,
-                    *(_fashion_crt("l2_pre", weight) for weight in (0.25, 1.0, 4.0, 16.0)),
-                    *(_fashion_crt("l2_pre_normalized", weight) for weight in (0.1, 0.4, 1.6, 6.4)),
-                ),
-                generators=medium,
-                lengths=(steps(250), steps(1000)),
-                seeds=(10,),
+        grids=(*_fashion_regularizer_grids(sizes), *_fashion_sweeps(sizes)),
+    )
+
+
+def _fashion_regularizer_grids(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
+    return (
+        Grid(
+            name="weights",
+            purpose="C6: how much regularization, for the paper's loss and for the normalised one; seeds of its own.",
+            tokenizers=(
+                _NONE,
+                *(_fashion_crt("l2_pre", weight) for weight in (0.25, 1.0, 4.0, 16.0)),
+                *(_fashion_crt("l2_pre_normalized", weight) for weight in (0.1, 0.4, 1.6, 6.4)),
             ),
-            Grid(
-                name="main",
-                purpose="C1, C2, C7: without, with the paper's loss and with the normalised one, each at the weight that "
-                "the grid `weights` chose on held-out train images.",
-                tokenizers=(none, _fashion_crt("l2_pre", 1.0), _fashion_crt("l2_pre_normalized", 0.4)),
-                generators=sizes,
-                lengths=lengths,
-                seeds=(0, 1, 2),
+            generators=sizes[1:2],
+            lengths=(steps(250), steps(1000)),
+            seeds=(10,),
+        ),
+        Grid(
+            name="main",
+            purpose="C1, C2, C7: without, with the paper's loss and with the normalised one, each at the weight that "
+            "the grid `weights` chose on held-out train images.",
+            tokenizers=(_NONE, _fashion_crt("l2_pre", 1.0), _fashion_crt("l2_pre_normalized", 0.4)),
+            generators=sizes,
+            lengths=_LENGTHS,
+            seeds=(0, 1, 2),
+        ),
+    )
+
+
+def _fashion_sweeps(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
+    return (
+        Grid(
+            name="codebooks",
+            purpose="C3: how many codes.",
+            tokenizers=(
+                Choice(name="codes-64", set=("tokenizer.quantizer.codebook_size=64",)),
+                _NONE,
+                Choice(name="codes-4096", set=("tokenizer.quantizer.codebook_size=4096",)),
             ),
-            Grid(
-                name="codebooks",
-                purpose="C3: how many codes.",
-                tokenizers=(
-                    Choice(name="codes-64", set=("tokenizer.quantizer.codebook_size=64",)),
-                    none,
-                    Choice(name="codes-4096", set=("tokenizer.quantizer.codebook_size=4096",)),
-                ),
-                generators=(sizes[0], sizes[2]),
-                lengths=lengths,
+            generators=(sizes[0], sizes[2]),
+            lengths=_LENGTHS,
+        ),
+        Grid(
+            name="tokens",
+            purpose="C4: how many tokens; 4x4 (of images padded to 32 pixels), 7x7 and 14x14.",
+            tokenizers=(
+                _levels("tokens-16", (1, 1, 2, 2)),
+                _NONE,
+                _levels("tokens-196", (1, 2)),
             ),
-            Grid(
-                name="tokens",
-                purpose="C4: how many tokens; 4x4 (of images padded to 32 pixels), 7x7 and 14x14.",
-                tokenizers=(
-                    _levels("tokens-16", (1, 1, 2, 2)),
-                    none,
-                    _levels("tokens-196", (1, 2)),
-                ),
-                generators=sizes[:2],
-                lengths=lengths,
-            ),
+            generators=sizes[:2],
+            lengths=_LENGTHS,
         ),
     )
 
