@@ -68,3 +68,8 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's contents."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def user_cache() -> Path:
+    """Return the folder for what can be made again: `$XDG_CACHE_HOME/vistok`, else `~/.cache/vistok`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vistok"

@@ -35,18 +35,31 @@ app.command()(advise)
 def cache(
     tokenizer: Annotated[Path, typer.Argument(help="Run directory (or exported file) of a tokenizer.")],
     split: Annotated[list[str], typer.Option(help="train, val, test; may be repeated.")] = ["train", "val", "test"],
-    view: Annotated[list[str], typer.Option(help="center, flip; may be repeated.")] = ["center"],
+    view: Annotated[
+        list[str], typer.Option(help="center, flip (may be repeated), or ten-crop, of images a tenth larger.")
+    ] = ["center"],
+    image_size: options.ImageSize = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the cache; default: inside the run.")] = None,
     data: Data = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that decode images; default 8 where a GPU encodes, else none.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print bytes, and hours at a measured rate, and stop.")
+    ] = False,
 ) -> None:
     """Encode images to tokens, once."""
-    from vistok.tasks.cache_tokens import cache_tokens
+    from vistok.tasks.cache_tokens import cache_tokens, plan_cache
 
     if out is not None and len(split) > 1:
         raise UserError("--out takes one split: add --split train (or val, or test)")
+    if dry_run:
+        plans = [plan_cache(tokenizer, name, data, tuple(view), image_size, workers) for name in split]
+        say(json.dumps(plans, indent=2))
+        return
     with progress_bars() as progress:
         for name in split:
-            found = cache_tokens(tokenizer, name, progress, out, data, tuple(view))
+            found = cache_tokens(tokenizer, name, progress, out, data, tuple(view), image_size, workers)
             say(f"{name}: {found.num_images} images, {found.tokens.nbytes / 1e6:.1f} MB in {found.folder}")
 
 

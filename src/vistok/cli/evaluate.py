@@ -20,6 +20,7 @@ def evaluate_tokenizer(
     evaluator: options.Evaluator = None,
     inception: options.Inception = None,
     data: Data = None,
+    image_size: options.ImageSize = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Score reconstructions: PSNR, SSIM, Frechet distance, codebook usage and entropies."""
@@ -28,7 +29,7 @@ def evaluate_tokenizer(
 
     extractor, why = _extractor_of_tokenizer(run, evaluator, inception, data)
     with progress_bars() as progress:
-        scores = evaluate(run, extractor, progress, split, checked_weights(weights), data)
+        scores = evaluate(run, extractor, progress, split, checked_weights(weights), data, image_size=image_size)
     if why:
         typer.echo(f"no Frechet distance: {why}", err=True)
     show_scores(scores, as_json, tokenizer_lines)
@@ -54,12 +55,17 @@ def evaluate_generator(
         str | None,
         typer.Option("--choose-guidance", help="Scales to choose from on held-out train images, as in 1,1.5,2."),
     ] = None,
+    search_count: Annotated[int, typer.Option(min=2, help="Samples for each scale of that choice.")] = 2_000,
+    reference: Annotated[
+        Path | None, typer.Option(help="Images to compare with, in place of the split's: ADM's .npz, or a folder.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Score samples: Frechet distance, precision and recall, memorisation; and the likelihood of held-out tokens."""
     from vistok.tasks import evaluate_generator as task
     from vistok.tasks.evaluate_likelihood import caches_of, evaluate_likelihood
     from vistok.tasks.evaluators import choose_evaluator
+    from vistok.tasks.image_batch import open_batch
     from vistok.tasks.show import generator_lines
 
     stage2 = task.load_stage2(run, checked_weights(weights), tokenizer, data)
@@ -68,15 +74,37 @@ def evaluate_generator(
     where: dict[str, Any] = {"weights": weights, "tokenizer": tokenizer, "root": data}
     with progress_bars() as progress:
         if choose is not None:
-            search = (run, extractor, progress, _scales(choose), min(count, 2000), sampling)
+            search = (run, extractor, progress, _scales(choose), min(count, search_count), sampling)
             sampling = sampling.replace(guidance_scale=task.choose_guidance(*search, **where)["guidance_scale"])
-        scores = task.evaluate_generator(run, extractor, progress, sampling, count, split, **where)
+        against = open_batch(reference) if reference else None
+        scores = task.evaluate_generator(run, extractor, progress, sampling, count, split, reference=against, **where)
         caches = caches_of(run, split, tokenizer)
         if caches is not None:
             scores["likelihood"] = evaluate_likelihood(run, *caches, progress)
     if caches is None:
         typer.echo(f"no likelihood: no token caches of train and {split} (vistok cache TOKENIZER makes them)", err=True)
     show_scores(scores, as_json, generator_lines)
+
+
+@evaluate_app.command("samples")
+def evaluate_samples(
+    samples: Annotated[Path, typer.Argument(help="Images of any generator: .npz in ADM's layout, or a folder.")],
+    reference: Annotated[Path, typer.Option(help="Real images: ADM's reference .npz, or a folder.")],
+    inception: options.Inception = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Score a file of images by Inception: FID, sFID, Inception score, precision and recall."""
+    from vistok.engine.device import best_device
+    from vistok.metrics.features import InceptionFeatures, require_inception
+    from vistok.tasks.evaluate_samples import evaluate_samples as evaluate
+    from vistok.tasks.image_batch import open_batch
+    from vistok.tasks.show import samples_lines
+
+    found, real = open_batch(samples), open_batch(reference)
+    extractor = InceptionFeatures(require_inception(inception), best_device())
+    with progress_bars() as progress:
+        scores = evaluate(found, real, extractor, progress)
+    show_scores(scores, as_json, samples_lines)
 
 
 def _extractor_of_tokenizer(run: Path, evaluator: str | None, inception: str | None, data: str | None) -> Any:

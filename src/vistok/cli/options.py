@@ -25,6 +25,12 @@ Temperature = Annotated[float, typer.Option(help="Softmax temperature; 0 takes t
 TopK = Annotated[int | None, typer.Option(help="Keep the k most likely tokens.")]
 TopP = Annotated[float | None, typer.Option(help="Keep the most likely tokens up to this probability.")]
 Seed = Annotated[int, typer.Option(help="Seed of the samples.")]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Side of the images to encode, where it is not the tokenizer's own: more or fewer tokens."
+    ),
+]
 TokenizerPath = Annotated[str | None, typer.Option("--tokenizer", help="Tokenizer run, where it moved.")]
 
 

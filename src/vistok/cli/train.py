@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vistok.cli import options
 from vistok.cli.options import Data, DryRun, Recipe, Runs, Set, progress_bars, recipe_config, say
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def train_generator(
     tokenizer: Annotated[Path, typer.Option("--tokenizer", help="Run directory of a trained tokenizer.")],
     settings: Set = [],
     data: Data = None,
+    image_size: options.ImageSize = None,
     runs: Runs = Path("runs"),
     dry_run: DryRun = False,
 ) -> None:
@@ -49,10 +51,12 @@ def train_generator(
 
     config = recipe_config(recipe, "generator", settings, None)
     if dry_run:
-        say(json.dumps(dry_plan(config, tokenizer, data), indent=2))
+        say(json.dumps(dry_plan(config, tokenizer, data, image_size), indent=2))
         return
     with progress_bars() as progress:
-        train, validation = (cache_tokens(tokenizer, split, progress, root=data) for split in ("train", "val"))
+        train, validation = (
+            cache_tokens(tokenizer, split, progress, root=data, image_size=image_size) for split in ("train", "val")
+        )
     _train(lambda: prepare(config, train, validation, tokenizer, runs), False)
 
 

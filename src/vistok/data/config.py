@@ -16,7 +16,9 @@ class DataConfig(Config):
     It does not enter the fingerprint (the images' digest does).
     """
 
-    dataset: Literal["fashion_mnist", "cifar10", "openmoji", "folder"] = "fashion_mnist"
+    dataset: Literal["fashion_mnist", "cifar10", "openmoji", "folder", "imagenet", "webdataset", "parquet"] = (
+        "fashion_mnist"
+    )
     root: str = execution("data", "folder of images, or where downloads are kept")
     image_size: int = Field(default=28, ge=4, le=2**14)
     channels: Literal[1, 3] = 1

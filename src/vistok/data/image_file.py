@@ -1,5 +1,6 @@
 """One image file: decoded to uint8, with what is unusual about it."""
 
+import io
 import os
 import stat
 import warnings
@@ -34,14 +35,14 @@ def read_image(path: Path, channels: int, size: int) -> np.ndarray:
             raise UserError(f"image {path}: cannot be read ({error}); remove or replace the file") from None
 
 
-def decode(path: Path, channels: int, size: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the pixels as `read_image` does, and what is unusual about the file; raises BadImage.
+def decode(path: Path | io.BytesIO, channels: int, size: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the pixels as `read_image` does, and what is unusual about the file or its bytes; raises BadImage.
 
     Unusual: "1-channel", "colour" (where grey is wanted), "CMYK", "16-bit", "float", "palette",
     "transparent", "animated", "rotated".
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        if isinstance(path, Path) and not stat.S_ISREG(os.stat(path).st_mode):
             raise BadImage("it is no regular file")
         with Image.open(path) as opened:
             if opened.width * opened.height > MAX_PIXELS:

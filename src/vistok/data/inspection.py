@@ -18,7 +18,7 @@ from typing import Any
 
 from vistok.data.image_file import BadImage, decode
 from vistok.errors import UserError
-from vistok.files import write_atomic
+from vistok.files import user_cache, write_atomic
 
 SCHEMA = 1
 SHOWN = 5
@@ -157,7 +157,7 @@ def _bar(total: int) -> Iterator[Any]:
 def _index(root: Path, channels: int, size: int) -> Iterator[dict[str, Any]]:
     """Open what is known of a folder, alone; write it back. Without a place to write it is made every time."""
     key = hashlib.sha256(f"{SCHEMA} {root.resolve()} {channels} {size}".encode()).hexdigest()[:16]
-    place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vistok" / f"images-{key}.json"
+    place = user_cache() / f"images-{key}.json"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(place.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vistok.data import fashion_mnist, openmoji
+from vistok.data import fashion_mnist, imagenet, openmoji, parquet, webdataset
 from vistok.data.config import DataConfig
 from vistok.data.folder import load_folder
 from vistok.data.sources import ArraySource, ImageSource
@@ -31,6 +31,12 @@ def _open(config: DataConfig, split: str) -> ImageSource:
         return openmoji.load(root, split, config.image_size)
     if config.dataset == "cifar10":
         return _cifar10(root, split)
+    if config.dataset == "imagenet":
+        return imagenet.load(config, split)
+    if config.dataset == "webdataset":
+        return webdataset.load(config, split)
+    if config.dataset == "parquet":
+        return parquet.load(config, split)
     return load_folder(config, split)
 
 

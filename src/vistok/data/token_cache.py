@@ -38,6 +38,8 @@ class TokenManifest(Config):
     num_images: int = Field(ge=1)
     views: tuple[str, ...] = Field(default=("center",), min_length=1)
     class_names: tuple[str, ...] = Field(min_length=1)
+    # Side of the encoded images, where it is not the tokenizer's own.
+    image_size: int | None = Field(default=None, ge=1)
 
     @property
     def num_tokens(self) -> int:
@@ -144,6 +146,7 @@ class TokenCache:
                 )
 
     def identity(self) -> str:
-        """Return what decides the tokens: tokenizer, data, split and views."""
+        """Return what decides the tokens: tokenizer, data, split, views, and the images' size where it is another."""
         m = self.manifest
-        return "/".join((m.tokenizer_digest, m.data_digest, m.split, *m.views))
+        size = (f"{m.image_size} pixels",) if m.image_size else ()
+        return "/".join((m.tokenizer_digest, m.data_digest, m.split, *m.views, *size))

@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from vistok.data.config import DataConfig
 
@@ -17,6 +18,16 @@ def to_float(images: UInt8[Tensor, "*batch channels height width"]) -> Float[Ten
 def to_uint8(images: Float[Tensor, "*batch channels height width"]) -> UInt8[Tensor, "*batch channels height width"]:
     """Map [-1, 1] to 0...255, rounding to nearest after clipping: the rounding of every score."""
     return ((images.float().clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8)
+
+
+def resize_uint8(
+    images: UInt8[Tensor, "batch channels height width"], size: int
+) -> UInt8[Tensor, "batch channels size size"]:
+    """Return square images at another size: bicubic with antialiasing, rounded and clipped to uint8."""
+    if tuple(images.shape[2:]) == (size, size):
+        return images
+    resized = F.interpolate(images.float(), (size, size), mode="bicubic", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)
 
 
 def prepare(image: np.ndarray, config: DataConfig, generator: np.random.Generator | None) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Device, threads and precision of a run."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -19,11 +20,14 @@ def setup_device(execution: ExecutionConfig) -> torch.device:
             raise UserError(
                 f"execution.device {execution.device!r} cannot be used: {str(error).splitlines()[0]}"
             ) from None
+    return best_device()
+
+
+def best_device() -> torch.device:
+    """Return CUDA (this process's own card), else Apple's, else the CPU."""
     if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:

@@ -64,8 +64,14 @@ class AutoregressiveGenerator(Generator):
         self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch positions"]:
         """Return nats per image and position."""
-        logits = self(tokens, labels).float()
-        return F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)
+        return _nats(self(tokens, labels), tokens)
+
+    def loss_and_normalizer(
+        self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
+    ) -> tuple[Float[Tensor, "batch positions"], Float[Tensor, "batch positions"]]:
+        """Return nats, and the squared log-normaliser of the logits (the z-loss), per image and position."""
+        logits = self(tokens, labels)
+        return _nats(logits, tokens), logits.float().logsumexp(-1).square()
 
     def sampler(self, sampling: SamplingConfig) -> Sampler:
         """Return a function of labels and ids that draws tokens by these weights, as they are now."""
@@ -74,3 +80,7 @@ class AutoregressiveGenerator(Generator):
         check_guidance(self, sampling.guidance_scale)
         decoder = Decoder(self, int8=sampling.int8)
         return lambda labels, image_ids: sample_tokens(decoder, labels, image_ids, sampling)
+
+
+def _nats(logits: Tensor, tokens: Tensor) -> Tensor:
+    return F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)

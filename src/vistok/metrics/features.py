@@ -3,17 +3,28 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
 
+SPATIAL_CHANNELS = 7
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an extractor gives of a batch; `spatial` and `logits` are Inception's alone."""
+
+    pooled: Tensor
+    spatial: Tensor | None = None
+    logits: Tensor | None = None
 
 
 class FeatureExtractor(ABC):
@@ -27,6 +38,10 @@ class FeatureExtractor(ABC):
     @abstractmethod
     def __call__(self, images: UInt8[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
         """Return features, in evaluation mode and float32."""
+
+    def everything(self, images: UInt8[Tensor, "batch channels height width"]) -> Features:
+        """Return all that scores of these images need, from one pass."""
+        return Features(self(images))
 
 
 class ClassifierFeatures(FeatureExtractor):
@@ -55,21 +70,39 @@ class ClassifierFeatures(FeatureExtractor):
 
 
 class InceptionFeatures(FeatureExtractor):
-    """The 2,048 pool features of the FID Inception, by torch-fidelity; grey images are repeated to RGB."""
+    """The FID Inception, by torch-fidelity: 2,048 pooled features; grey images are repeated to RGB.
+
+    Beside them the logits without bias (for the Inception score) and, as in ADM's evaluator, the first seven channels of
+    the 1x1 branch of mixed_6 at 17x17 places (for sFID).
+    """
 
     distance_name = "FID"
     name = "inception-v3-compat (torch-fidelity)"
     resize = "299x299 bilinear, TensorFlow 1 compatible"
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, device: torch.device | None = None) -> None:
         self.digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        self.network = _inception(file)
+        self.network = _inception(file).to(device or torch.device("cpu"))
+        self._branch: Tensor | None = None
+        self.network.Mixed_6d.branch1x1.register_forward_hook(self._keep)
 
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
-        """Return pool features of uint8 images of any size."""
-        (features,) = self.network(images.expand(-1, 3, -1, -1))
-        return features.float().cpu()
+        """Return pooled features of uint8 images of any size."""
+        return self.everything(images).pooled
+
+    @torch.inference_mode()
+    def everything(self, images: UInt8[Tensor, "batch channels height width"]) -> Features:
+        """Return pooled and spatial features and logits of uint8 images of any size."""
+        device = next(self.network.parameters()).device
+        pooled, logits = self.network(images.to(device).expand(-1, 3, -1, -1))
+        assert self._branch is not None
+        spatial = self._branch[:, :SPATIAL_CHANNELS].flatten(1)
+        self._branch = None
+        return Features(pooled.float().cpu(), spatial.float().cpu(), logits.float().cpu())
+
+    def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._branch = output
 
 
 def find_inception(file: str | None = None) -> Path | None:
@@ -82,6 +115,17 @@ def find_inception(file: str | None = None) -> Path | None:
     return None
 
 
+def require_inception(file: str | None = None) -> Path:
+    """Return torch-fidelity's Inception weights; raises UserError where they are not on this machine."""
+    found = find_inception(file)
+    if found is None:
+        raise UserError(
+            f"torch-fidelity's Inception weights ({INCEPTION_FILE}) are not on this machine: put the file into "
+            f"{torch.hub.get_dir()}/checkpoints, or name it with --inception FILE"
+        )
+    return found
+
+
 def _inception(file: Path) -> Any:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -89,7 +133,9 @@ def _inception(file: Path) -> Any:
     before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     try:
-        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(file))
+        network = FeatureExtractorInceptionV3(
+            "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(file)
+        )
     except Exception as error:  # unpickling and mismatches raise many kinds; each means: not these weights
         raise UserError(f"Inception weights {file}: cannot be loaded ({str(error).splitlines()[0]})") from None
     finally:

@@ -6,7 +6,7 @@ from typing import Any
 
 from vistok.errors import UserError, nearest
 
-MODULES = ("debug", "fashion", "openmoji", "images", "studies")
+MODULES = ("debug", "fashion", "openmoji", "images", "imagenet", "imagenet_generators", "lsun", "studies")
 
 
 def all_recipes() -> dict[str, Callable[[], Any]]:

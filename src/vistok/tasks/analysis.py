@@ -29,7 +29,7 @@ def latent_statistics(tokenizer_path: Path, root: str) -> dict[str, float]:
     tokenizer = load_tokenizer(tokenizer_path)
     latents, error = [], []
     for images in _held_out(tokenizer, IMAGES, root):
-        output = tokenizer(images["images"])
+        output = tokenizer(images["images"].to(tokenizer.post_quantizer.weight.device))
         latents.append(output.quantized.latents)
         distance = output.quantized.latents - output.quantized.z_q
         error.append(distance.square().sum(dim=-1).flatten())
@@ -52,12 +52,13 @@ def swap_cost(run: Path, extractor: FeatureExtractor, root: str) -> dict[str, fl
     rng = numpy_generator(0, "swap")
     for batch in _held_out(tokenizer, SWAPS, root):
         tokens = tokenizer.encode(batch["images"])
+        labels = batch["labels"].to(tokens.device)
         rows, places = torch.arange(len(tokens)), torch.from_numpy(rng.integers(tokens.shape[1], size=len(tokens)))
-        logits = generator(tokens, batch["labels"])[rows, places]
+        logits = generator(tokens, labels)[rows, places]
         logits[rows, tokens[rows, places]] = -torch.inf
         swapped = tokens.clone()
         swapped[rows, places] = logits.argmax(dim=-1)
-        right, wrong = (to_uint8(tokenizer.decode(grid)) for grid in (tokens, swapped))
+        right, wrong = (to_uint8(tokenizer.decode(grid)).cpu() for grid in (tokens, swapped))
         pixels.append(((right.float() - wrong.float()) / 255).square().mean(dim=(1, 2, 3)).numpy())
         features.append((extractor(right) - extractor(wrong)).square().sum(dim=-1).numpy())
     return {

@@ -2,39 +2,80 @@
 
 import json
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from vistok.config import override
 from vistok.data.config import DataConfig
 from vistok.data.loader import eval_images
 from vistok.data.open import open_split
 from vistok.data.sources import ImageSource
-from vistok.data.token_cache import TokenCache, TokenManifest
+from vistok.data.token_cache import TokenCache, TokenManifest, token_dtype
 from vistok.data.token_writer import TokenCacheWriter
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.errors import UserError
+from vistok.rng import stable_choice
 from vistok.tasks.config import TokenizerRun
 from vistok.tasks.load import load_tokenizer
 from vistok.tokenizer.model import ConvTokenizer
 
 BATCH = 250
-VIEWS = {"center": lambda images: images, "flip": lambda images: images.flip(-1)}
+TRIED = 100  # images that a dry run encodes to measure the rate
+View = Callable[[Tensor], Tensor]
+# Of the centre crop at the tokenizer's size.
+VIEWS: dict[str, View] = {"center": lambda images: images, "flip": lambda images: images.flip(-1)}
+# Corners and centre of an image a tenth larger, and their flips (LlamaGen; CRT paper A.2), as torchvision's TenCrop.
+CROPS = ("top-left", "top-right", "bottom-left", "bottom-right", "middle")
+TEN_CROP = (*CROPS, *(f"{name}-flip" for name in CROPS))
+LARGER = 1.1
 
 
-def data_of(tokenizer: ConvTokenizer, root: str | None = None) -> DataConfig:
+def expand_views(views: Sequence[str]) -> tuple[str, ...]:
+    """Return views with `ten-crop` spelled out; raises UserError for unknown ones and for a mixture of both kinds."""
+    names = tuple(name for view in views for name in (TEN_CROP if view == "ten-crop" else (view,)))
+    unknown = [name for name in names if name not in (*VIEWS, *TEN_CROP)]
+    if unknown or not names:
+        raise UserError(f"views {', '.join(unknown) or 'none'}: allowed are {', '.join(VIEWS)}, ten-crop")
+    if len({name in VIEWS for name in names}) > 1:
+        raise UserError("views: ten-crop is of larger images and cannot be mixed with center or flip; take one kind")
+    return names
+
+
+def _view(name: str, size: int) -> View:
+    """Return the function that takes a view out of images."""
+    if name in VIEWS:
+        return VIEWS[name]
+    crop = CROPS.index(name.removesuffix("-flip"))
+    chosen = crop + (len(CROPS) if name.endswith("-flip") else 0)
+
+    def take(images: Tensor) -> Tensor:
+        from torchvision.transforms.functional import ten_crop
+
+        return ten_crop(images, [size, size])[chosen]
+
+    return take
+
+
+def data_of(tokenizer: ConvTokenizer, root: str | None = None, image_size: int | None = None) -> DataConfig:
     """Return the data a tokenizer was trained on, from its file; `root` where the images lie now."""
     run = TokenizerRun.from_json(json.dumps(tokenizer.info["run_config"]))
-    return override(run.data, [f"root={json.dumps(root)}"]) if root else run.data
+    changes = [f"root={json.dumps(root)}"] if root else []
+    return override(run.data, [*changes, f"image_size={image_size}"] if image_size else changes)
 
 
-def cache_folder(tokenizer_path: Path, split: str, weights: str = "ema") -> Path:
+def cache_folder(tokenizer_path: Path, split: str, weights: str = "ema", image_size: int | None = None) -> Path:
     """Return where a run keeps its cache of a split."""
     if not tokenizer_path.is_dir():
         raise UserError(f"{tokenizer_path} is a file; say where the cache is to lie with --out")
-    return tokenizer_path / ("tokens" if weights == "ema" else f"tokens-{weights}") / split
+    parts = ["tokens", *([weights] if weights != "ema" else []), *([str(image_size)] if image_size else [])]
+    return tokenizer_path / "-".join(parts) / split
 
 
 def cache_tokens(
@@ -44,23 +85,69 @@ def cache_tokens(
     out: Path | None = None,
     root: str | None = None,
     views: tuple[str, ...] | None = None,
-    device: torch.device | None = None,
+    image_size: int | None = None,
+    workers: int | None = None,
 ) -> TokenCache:
     """Encode a split and return the cache; a finished one is opened, a stopped one goes on.
 
-    Without `views` a finished cache keeps those it has, and a new one holds the centre crops.
+    Without `views` a finished cache keeps those it has, and a new one holds the centre crops. `image_size`: of images,
+    where it is not the tokenizer's own. `workers`: processes that decode images; by default eight where a GPU encodes.
 
     Raises UserError where the folder holds the cache of another tokenizer, data set or views.
     """
-    tokenizer = load_tokenizer(tokenizer_path, device=device or torch.device("cpu"))
-    data = data_of(tokenizer, root)
+    job = _prepare(tokenizer_path, split, out, root, views, image_size, workers)
+    folder = job.writer.folder
+    if folder.exists():
+        cache = TokenCache(folder)
+        cache.require(**{name: getattr(job.writer.manifest, name) for name in TokenManifest.model_fields})
+        return cache
+    return _write(job, progress)
+
+
+@dataclass
+class _Caching:
+    """All that encoding a split needs."""
+
+    writer: TokenCacheWriter
+    tokenizer: ConvTokenizer
+    source: ImageSource
+    data: DataConfig
+    workers: int
+
+    def batches(self, numbers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Yield (number, tokens of all views of all images) of these batches."""
+        size = self.tokenizer.config.image_size
+        views = [_view(name, size) for name in self.writer.manifest.views]
+        batches = eval_images(self.source, self.data, BATCH, self.workers, batches=numbers)
+        for number, batch in zip(numbers, batches, strict=True):
+            images = batch["images"]
+            yield number, torch.stack([self.tokenizer.encode(view(images)) for view in views], dim=1).flatten(0, 1)
+
+
+def _prepare(
+    tokenizer_path: Path,
+    split: str,
+    out: Path | None,
+    root: str | None,
+    views: tuple[str, ...] | None,
+    image_size: int | None,
+    workers: int | None,
+) -> _Caching:
+    tokenizer = load_tokenizer(tokenizer_path)
+    if image_size == tokenizer.config.image_size:
+        image_size = None
+    if image_size:
+        tokenizer = tokenizer.resized(image_size)
+    data = data_of(tokenizer, root, image_size)
     source = open_split(data, split)
-    folder = out or cache_folder(tokenizer_path, split)
+    folder = out or cache_folder(tokenizer_path, split, image_size=image_size)
     if views is None:
         views = TokenCache(folder).manifest.views if folder.exists() else ("center",)
-    unknown = [view for view in views if view not in VIEWS]
-    if unknown or not views:
-        raise UserError(f"views {unknown or views}: allowed are {', '.join(VIEWS)}")
+    views = expand_views(views)
+    if views[0] in TEN_CROP:
+        data = _larger(data)
+    if workers is None:
+        workers = 8 if tokenizer.post_quantizer.weight.is_cuda else 0
     manifest = TokenManifest(
         tokenizer_digest=tokenizer.info["digest"],
         grid=(tokenizer.token_grid.height, tokenizer.token_grid.width),
@@ -71,20 +158,56 @@ def cache_tokens(
         num_images=len(source),
         views=views,
         class_names=source.class_names,
+        image_size=image_size,
     )
-    if folder.exists():
-        cache = TokenCache(folder)
-        cache.require(**{name: getattr(manifest, name) for name in TokenManifest.model_fields})
-        return cache
-    return _write(TokenCacheWriter(folder, manifest, BATCH * len(views)), tokenizer, source, data, progress)
+    return _Caching(TokenCacheWriter(folder, manifest, BATCH * len(views)), tokenizer, source, data, workers)
 
 
-def _write(
-    writer: TokenCacheWriter, tokenizer: ConvTokenizer, source: ImageSource, data: DataConfig, progress: Progress
-) -> TokenCache:
+def _larger(data: DataConfig) -> DataConfig:
+    try:
+        return data.replace(image_size=int(data.image_size * LARGER))
+    except ValueError:
+        raise UserError(
+            f"ten-crop takes crops of images a tenth larger, and {data.dataset} has them at {data.image_size} pixels only; "
+            "use --view center --view flip"
+        ) from None
+
+
+def plan_cache(
+    tokenizer_path: Path,
+    split: str,
+    root: str | None = None,
+    views: tuple[str, ...] | None = None,
+    image_size: int | None = None,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Return what a cache would take: bytes, and hours at the rate measured here on some images; writes nothing."""
+    job = _prepare(tokenizer_path, split, None, root, views, image_size, workers)
+    manifest, world = job.writer.manifest, join_world()
+    rows = manifest.num_images * len(manifest.views)
+    size = np.dtype(token_dtype(manifest.codebook_size)).itemsize
+    tried = job.source.subset(stable_choice(0, "cache plan", len(job.source), TRIED), "tried")
+    trial = replace(job, source=tried)
+    started = time.monotonic()
+    for _ in trial.batches(range(-(-len(tried) // BATCH))):
+        pass
+    rate = len(tried) * world.size / (time.monotonic() - started)
+    return {
+        "split": split,
+        "images": manifest.num_images,
+        "views": list(manifest.views),
+        "tokens_per_view": manifest.num_tokens,
+        "bytes": rows * manifest.num_tokens * size,
+        "bytes_while_joining": 2 * rows * manifest.num_tokens * size,
+        "processes": world.size,
+        "images_per_second": round(rate, 3),
+        "hours": round(manifest.num_images / rate / 3600, 4),
+    }
+
+
+def _write(job: _Caching, progress: Progress) -> TokenCache:
     """Encode what is missing; several processes share the batches, which stay the same."""
-    world, views = join_world(), writer.manifest.views
-    device = next(tokenizer.parameters()).device
+    world, writer, source = join_world(), job.writer, job.source
     try:
         if world.main:
             writer.prepare(source.labels)
@@ -93,13 +216,11 @@ def _write(
         with progress.task(f"tokens of {writer.manifest.split}", len(source)) as bar:
             bar.advance(len(source) - min(BATCH * len(missing), len(source)))
             started = time.monotonic()
-            for number, batch in zip(mine, eval_images(source, data, BATCH, batches=mine), strict=True):
-                images = batch["images"].to(device)
-                tokens = torch.stack([tokenizer.encode(VIEWS[view](images)) for view in views], dim=1)
+            for number, tokens in job.batches(mine):
                 now = time.monotonic()
-                writer.write(number, tokens.flatten(0, 1), now - started)
+                writer.write(number, tokens, now - started)
                 started = now
-                bar.advance(len(images) * world.size)
+                bar.advance(len(tokens) // len(writer.manifest.views) * world.size)
         world.wait()
         if world.main:
             writer.finish()

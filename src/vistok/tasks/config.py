@@ -1,10 +1,10 @@
 """What a run is: everything that decides its result, and how it is executed."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vistok.config import Config, execution
+from vistok.config import Config, execution, later
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.config import AutoregressiveConfig
@@ -76,6 +76,8 @@ class GeneratorRun(RunConfig):
 
     kind: Literal["generator"] = "generator"
     generator: AutoregressiveConfig = AutoregressiveConfig()
+    # Weight of the squared log-normaliser, which keeps logits small (CRT paper A.2: 1e-4 in some runs of 576 tokens).
+    z_loss: Annotated[float, Field(ge=0)] = later(0.0)
 
 
 class ClassifierRun(RunConfig):

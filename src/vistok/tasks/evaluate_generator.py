@@ -13,7 +13,7 @@ from vistok.data.config import DataConfig
 from vistok.data.loader import eval_images
 from vistok.data.open import open_split
 from vistok.data.sources import ImageSource
-from vistok.data.transforms import to_uint8
+from vistok.data.transforms import resize_uint8, to_uint8
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.errors import UserError
@@ -21,30 +21,30 @@ from vistok.files import write_json
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import SamplingConfig
 from vistok.metrics.features import FeatureExtractor
-from vistok.metrics.interval import Replicates, frechet_replicates
+from vistok.metrics.interval import frechet_replicates
 from vistok.metrics.memorization import memorization
-from vistok.metrics.moments import Moments
-from vistok.metrics.precision_recall import precision_recall
-from vistok.metrics.protocol import Protocol, Score, Treatment
+from vistok.metrics.protocol import Score, Treatment
 from vistok.rng import derive_seed, stable_choice
 from vistok.tasks.cache_tokens import data_of
 from vistok.tasks.evaluators import (
     SCHEMA,
-    ReferenceSet,
+    Collected,
     evaluation_file,
     finished_evaluation,
     frechet_score,
+    reference_of_batch,
     reference_set,
     require_unseen,
     score_key,
 )
+from vistok.tasks.image_batch import ImageBatch
+from vistok.tasks.image_scores import inception_scores, precision_recall_scores
 from vistok.tasks.load import load_generator, load_tokenizer_of
 from vistok.tasks.perceptual import perceptual_digest
 from vistok.tasks.sample import balanced_labels, sample_batches
-from vistok.tokenizer.interface import Tokenizer
+from vistok.tokenizer.model import ConvTokenizer
 
 PRECISION_RECALL_IMAGES = 5_000
-NEIGHBOURS = 3
 MEMORIZATION_SAMPLES = 1_000
 MEMORIZATION_TRAIN = 50_000
 BALANCED = "balanced: image i has class i mod the number of classes"
@@ -55,8 +55,14 @@ class Stage2:
     """A generator with the tokenizer that decodes it, and the data both were trained on."""
 
     generator: AutoregressiveGenerator
-    tokenizer: Tokenizer
+    tokenizer: ConvTokenizer
     data: DataConfig
+
+    @property
+    def resize(self) -> str:
+        """What a protocol says of samples that are larger than the data, before the extractor's own resizing."""
+        drawn, wanted = self.tokenizer.config.image_size, self.data.image_size
+        return "" if drawn == wanted else f"{drawn} to {wanted} pixels bicubic, antialiased; "
 
     @property
     def digests(self) -> list[str]:
@@ -84,10 +90,12 @@ def evaluate_generator(
     tokenizer: str | None = None,
     root: str | None = None,
     second: FeatureExtractor | None = None,
+    reference: ImageBatch | None = None,
 ) -> dict[str, Any]:
     """Score samples against a split and return the scores; done before, it only reads them.
 
-    `second` adds a distance in another network's features.
+    `second` adds a distance in another network's features. `reference`: images of a file in place of the split's, such
+    as ADM's reference batch; memorisation is still asked of the split.
     """
     extractors = [extractor] if second is None else [extractor, second]
     stage2 = load_stage2(run, weights, tokenizer, root)
@@ -100,6 +108,7 @@ def evaluate_generator(
         extractors=[found.digest for found in extractors],
         sampling=sampling.model_dump(),
         num_samples=num_samples,
+        **({"reference": reference.digest()} if reference else {}),
     )
     done = finished_evaluation(file)
     if done is not None:
@@ -108,9 +117,12 @@ def evaluate_generator(
         require_unseen(found, perceptual_digest(stage2.tokenizer.info))
     started = time.monotonic()
     name = f"samples, guidance {sampling.guidance_scale:g} ({weights})"
-    features, images = _draw(stage2, sampling, num_samples, extractors, progress, name)
+    collected, images = _draw(stage2, sampling, num_samples, extractors, progress, name)
     treatment = treatment_of(sampling, weights)
-    references = [reference_set(found, source, stage2.data, split) for found in extractors]
+    references = [
+        reference_of_batch(found, reference) if reference else reference_set(found, source, stage2.data, split)
+        for found in extractors
+    ]
     scores: dict[str, Any] = {
         "schema_version": SCHEMA,
         "kind": "generator",
@@ -121,11 +133,16 @@ def evaluate_generator(
         "num_images": num_samples,
         "treatment": treatment.model_dump(),
     }
-    for found, drawn, reference, suffix in zip(extractors, features, references, ("", "_second"), strict=False):
-        distance = frechet_replicates(drawn.numpy(), Moments.of(reference.features))
-        score = frechet_score("g", distance, num_samples, reference, found, treatment, BALANCED)
+    for found, drawn, against, suffix in zip(extractors, collected, references, ("", "_second"), strict=False):
+        distance = frechet_replicates(drawn.features.numpy(), against.moments)
+        score = frechet_score("g", distance, num_samples, against, found, treatment, BALANCED, resize=stage2.resize)
         scores[score_key("g", found) + suffix] = score.model_dump(mode="json")
-    scores |= _precision_recall(features[0], references[0], extractor, treatment)
+    scores |= inception_scores("g", collected[0], references[0], extractor, treatment, BALANCED, stage2.resize)
+    # ADM's evaluator takes all images; 5,000 suffice for a split of one's own.
+    limit = None if reference else PRECISION_RECALL_IMAGES
+    scores |= precision_recall_scores(
+        collected[0].features, references[0], extractor, treatment, BALANCED, limit, stage2.resize
+    )
     scores["memorization"] = _memorization(images, stage2.data, source, train, progress)
     scores["seconds"] = round(time.monotonic() - started, 1)
     if join_world().main:
@@ -140,19 +157,20 @@ def _draw(
     extractors: Sequence[FeatureExtractor],
     progress: Progress,
     name: str,
-) -> tuple[list[Tensor], Tensor]:
+) -> tuple[list[Collected], Tensor]:
     """Draw samples, shared among processes; return their features by each extractor, and the first images."""
     labels = balanced_labels(count, stage2.generator.num_classes)
-    features: list[list[Tensor]] = [[] for _ in extractors]
+    features = [Collected() for _ in extractors]
     images: list[Tensor] = []
     world = join_world()
     sampler = stage2.generator.sampler(sampling)
-    for batch in sample_batches(sampler, stage2.tokenizer, labels, progress, name, world=world):
+    for drawn in sample_batches(sampler, stage2.tokenizer, labels, progress, name, world=world):
+        batch = resize_uint8(drawn, stage2.data.image_size)
         for extractor, kept in zip(extractors, features, strict=True):
-            kept.append(extractor(batch))
+            kept.add(extractor.everything(batch))
         if sum(map(len, images)) < MEMORIZATION_SAMPLES:
             images.append(batch)
-    return [world.join(kept) for kept in features], world.join(images)[:MEMORIZATION_SAMPLES]
+    return [kept.joined(world) for kept in features], world.join(images)[:MEMORIZATION_SAMPLES]
 
 
 def treatment_of(sampling: SamplingConfig, weights: str) -> Treatment:
@@ -232,39 +250,9 @@ def _distance(
 ) -> Score:  # fmt: skip
     reference = reference_set(extractor, open_split(stage2.data, split), stage2.data, split)
     ((drawn,), _) = _draw(stage2, sampling, num_samples, [extractor], progress, name)
-    distance = frechet_replicates(drawn.numpy(), Moments.of(reference.features))
+    distance = frechet_replicates(drawn.features.numpy(), reference.moments)
     treatment = treatment_of(sampling, weights)
-    return frechet_score("g", distance, num_samples, reference, extractor, treatment, BALANCED)
-
-
-def _precision_recall(
-    fake: Tensor, reference: ReferenceSet, extractor: FeatureExtractor, treatment: Treatment
-) -> dict[str, Any]:
-    """Return both as scores, over as many random images of each kind as there are, up to 5,000."""
-    chosen = stable_choice(0, "precision recall", len(reference.features), PRECISION_RECALL_IMAGES)
-    real, fake = torch.from_numpy(reference.features[chosen]), fake[:PRECISION_RECALL_IMAGES]
-    if min(len(real), len(fake)) <= NEIGHBOURS:
-        return {}
-    found = precision_recall(real, fake, NEIGHBOURS)
-    return {
-        name: Score.of(
-            Replicates(value),
-            Protocol(
-                metric=name,
-                extractor=extractor.name,
-                extractor_digest=extractor.digest,
-                reference=reference.name,
-                reference_digest=reference.digest,
-                num_reference=len(real),
-                num_samples=len(fake),
-                resize=extractor.resize,
-                labels=BALANCED,
-                estimator=f"{NEIGHBOURS} nearest neighbours (arXiv 1904.06991)",
-            ),
-            treatment,
-        ).model_dump(mode="json")
-        for name, value in zip(("precision", "recall"), found, strict=True)
-    }
+    return frechet_score("g", distance, num_samples, reference, extractor, treatment, BALANCED, resize=stage2.resize)
 
 
 def _memorization(

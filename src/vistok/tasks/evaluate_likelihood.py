@@ -5,8 +5,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vistok.data.token_cache import TokenCache
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
@@ -54,10 +52,11 @@ def evaluate_likelihood(run: Path, train: TokenCache, held_out: TokenCache, prog
 
 def caches_of(run: Path, split: str, tokenizer: str | None = None) -> tuple[TokenCache, TokenCache] | None:
     """Return a generator's caches of train and of a split, where its tokenizer's run keeps them; else None."""
-    place = Path(tokenizer or load_generator(run).info["tokenizer"]["path"])
+    facts = load_generator(run).info["tokenizer"]
+    place = Path(tokenizer or facts["path"])
     if not place.is_dir():
         return None
-    folders = [cache_folder(place, name) for name in ("train", split)]
+    folders = [cache_folder(place, name, image_size=facts.get("image_size")) for name in ("train", split)]
     if not all((folder / "manifest.json").is_file() for folder in folders):
         return None
     train, held_out = (TokenCache(folder) for folder in folders)
@@ -65,7 +64,7 @@ def caches_of(run: Path, split: str, tokenizer: str | None = None) -> tuple[Toke
 
 
 def _scores(model: Any, cache: TokenCache, weights: str) -> dict[str, Any]:
-    found = validation_likelihood(model, cache, torch.device("cpu"), IMAGES)
+    found = validation_likelihood(model, cache, next(model.parameters()).device, IMAGES)
     manifest, per_image = cache.manifest, mean_replicates(found.per_image)
     bits = len(found.position_nats) / math.log(2)
 

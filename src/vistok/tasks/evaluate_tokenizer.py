@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from vistok.data.config import DataConfig
-from vistok.data.loader import eval_images
+from vistok.data.loader import Batch, eval_images
 from vistok.data.open import open_split
 from vistok.data.sources import ImageSource
-from vistok.data.transforms import to_uint8
+from vistok.data.transforms import resize_uint8, to_uint8
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.files import write_json
@@ -49,13 +49,21 @@ def evaluate_tokenizer(
     weights: str = "ema",
     root: str | None = None,
     second: FeatureExtractor | None = None,
+    image_size: int | None = None,
 ) -> dict[str, Any]:
     """Score reconstructions of a split and return the scores; done before, it only reads them.
 
-    Without an extractor there is no Fréchet distance; `second` adds one in another network's features.
+    Without an extractor there is no Fréchet distance; `second` adds one in another network's features. With
+    `image_size` larger or smaller images are encoded, and reconstructions resized to the usual size before scoring
+    (CRT paper 3.4).
     """
     tokenizer = load_tokenizer(run, weights)
     data = data_of(tokenizer, root)
+    if image_size == tokenizer.config.image_size:
+        image_size = None
+    tokenizer = tokenizer.resized(image_size) if image_size else tokenizer
+    encoded = data_of(tokenizer, root, image_size)
+    resize = f"{image_size} to {data.image_size} pixels bicubic, antialiased; " if image_size else ""
     source = open_split(data, split)
     extractors = [found for found in (extractor, second) if found is not None]
     file = evaluation_file(
@@ -64,6 +72,7 @@ def evaluate_tokenizer(
         tokenizer=tokenizer.info["digest"],
         images=source.digest,
         extractors=[found.digest for found in extractors],
+        **({"image_size": image_size} if image_size else {}),
     )
     done = finished_evaluation(file) if run.is_dir() else None
     if done is not None:
@@ -71,7 +80,7 @@ def evaluate_tokenizer(
     for found in extractors:
         require_unseen(found, perceptual_digest(tokenizer.info))
     started = time.monotonic()
-    made = _reconstruct(tokenizer, source, data, extractors, progress, f"reconstructions ({weights})")
+    made = _reconstruct(tokenizer, source, (data, encoded), extractors, progress, f"reconstructions ({weights})")
     treatment = Treatment(weights=weights)  # type: ignore[arg-type]
 
     codes = codebook_statistics(made.tokens, tokenizer.codebook_size)
@@ -83,14 +92,14 @@ def evaluate_tokenizer(
         "split": split,
         "num_images": len(source),
         "treatment": treatment.model_dump(),
-        **_image_scores(made, codes, f"{data.dataset} {split}", treatment),
+        **_image_scores(made, codes, f"{data.dataset} {split}", treatment, resize),
         "codebook": {**asdict(codes), "position_entropy": codes.position_entropy.tolist()},
         "bits_per_image_upper_bound": float(np.log2(tokenizer.codebook_size) * tokenizer.token_grid.num_tokens),
     }
     for found, features, suffix in zip(extractors, made.features, ("", "_second"), strict=False):
         reference = reference_set(found, source, data, split)
         distance = paired_frechet_replicates(features, reference.features)
-        kept = frechet_score("r", distance, len(source), reference, found, treatment, estimator=PAIRED)
+        kept = frechet_score("r", distance, len(source), reference, found, treatment, estimator=PAIRED, resize=resize)
         scores[score_key("r", found) + suffix] = kept.model_dump(mode="json")
     scores["seconds"] = round(time.monotonic() - started, 1)
     if run.is_dir() and join_world().main:
@@ -109,7 +118,9 @@ class _Made:
     digest: str
 
 
-def _image_scores(made: _Made, codes: CodebookStatistics, reference: str, treatment: Treatment) -> dict[str, Any]:
+def _image_scores(
+    made: _Made, codes: CodebookStatistics, reference: str, treatment: Treatment, resize: str
+) -> dict[str, Any]:
     """Return the scores that no network takes part in."""
 
     def score(metric: str, found: Replicates, estimator: str) -> dict[str, Any]:
@@ -119,6 +130,7 @@ def _image_scores(made: _Made, codes: CodebookStatistics, reference: str, treatm
             reference_digest=made.digest,
             num_reference=len(made.psnr),
             num_samples=len(made.psnr),
+            resize=resize + "none",
             estimator=estimator,
         )
         return Score.of(found, protocol, treatment).model_dump(mode="json")
@@ -136,27 +148,35 @@ def _image_scores(made: _Made, codes: CodebookStatistics, reference: str, treatm
 def _reconstruct(
     tokenizer: ConvTokenizer,
     source: ImageSource,
-    data: DataConfig,
+    data: tuple[DataConfig, DataConfig],
     extractors: Sequence[FeatureExtractor],
     progress: Progress,
     name: str,
 ) -> _Made:
+    """`data`: as images are compared, and as they are encoded."""
+    compared, encoded = data
     psnr, ssim, tokens = [], [], []
     features: list[list[torch.Tensor]] = [[] for _ in extractors]
     digests = []
     world = join_world()
     batches = world.share_of(range(-(-len(source) // BATCH)))
     with progress.task(name, len(source)) as bar:
-        for batch in eval_images(source, data, BATCH, batches=batches):
-            encoded = tokenizer.encode(batch["images"])
-            real, fake = to_uint8(batch["images"]), to_uint8(tokenizer.decode(encoded))
+        pairs: Iterable[tuple[Batch, Batch]]
+        if compared == encoded:
+            pairs = ((batch, batch) for batch in eval_images(source, compared, BATCH, batches=batches))
+        else:
+            pairs = zip(*(eval_images(source, config, BATCH, batches=batches) for config in data), strict=True)
+        for batch, given in pairs:
+            grid = tokenizer.encode(given["images"])
+            real = to_uint8(batch["images"])
+            fake = resize_uint8(to_uint8(tokenizer.decode(grid)).cpu(), compared.image_size)
             digests.append(hashlib.sha256(real.numpy().tobytes()).hexdigest())
             psnr.append(psnr_per_image(fake, real))
             ssim.append(ssim_per_image(fake, real))
-            tokens.append(encoded)
+            tokens.append(grid.cpu())
             for found, kept in zip(extractors, features, strict=True):
                 kept.append(found(fake))
-            bar.advance(len(encoded) * world.size)
+            bar.advance(len(grid) * world.size)
     return _Made(
         world.join(psnr).numpy(),
         world.join(ssim).numpy(),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,21 @@ from vistok.data.config import DataConfig
 from vistok.data.loader import eval_images
 from vistok.data.sources import ImageSource
 from vistok.data.transforms import to_uint8
+from vistok.engine.device import best_device
+from vistok.engine.distributed import World
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
-from vistok.metrics.features import ClassifierFeatures, FeatureExtractor, InceptionFeatures, find_inception
+from vistok.metrics.features import (
+    ClassifierFeatures,
+    FeatureExtractor,
+    Features,
+    InceptionFeatures,
+    find_inception,
+)
 from vistok.metrics.interval import Replicates
+from vistok.metrics.moments import Moments, merge_all
 from vistok.metrics.protocol import FRECHET, Protocol, Score, Treatment
+from vistok.tasks.image_batch import ImageBatch
 from vistok.tasks.load import weights_file
 from vistok.tasks.perceptual import load_classifier_file, shipped_classifier
 
@@ -52,14 +62,14 @@ def choose_evaluator(
     if name is not None and inception is None:
         model, header = shipped_classifier(name)
         _require_size(name, model.config.image_size, data)
-        return ClassifierFeatures(model, name, str(header["digest"]))
+        return ClassifierFeatures(model.to(best_device()), name, str(header["digest"]))
     if evaluator is not None:
         model, header = load_classifier_file(weights_file(evaluator))
         _require_same_classes(evaluator, header, data, class_names)
-        return ClassifierFeatures(model, str(header["recipe"]), str(header["digest"]))
+        return ClassifierFeatures(model.to(best_device()), str(header["recipe"]), str(header["digest"]))
     file = find_inception(inception)
     if file is not None:
-        return InceptionFeatures(file)
+        return InceptionFeatures(file, best_device())
     raise UserError(
         "no evaluator for these images: torch-fidelity's Inception weights are not on this machine. Give their file "
         "with --inception FILE, or train a classifier on your classes and name it: "
@@ -99,13 +109,55 @@ def require_unseen(extractor: FeatureExtractor, perceptual_digest: str | None) -
         )
 
 
+@dataclass
+class Collected:
+    """What an extractor gave of many images: pooled features, and for Inception logits and the spatial moments."""
+
+    pooled: list[torch.Tensor] = field(default_factory=list)
+    logits: list[torch.Tensor] = field(default_factory=list)
+    spatial: Moments | None = None
+
+    def add(self, found: Features) -> None:
+        """Take in a batch."""
+        self.pooled.append(found.pooled)
+        if found.logits is not None and found.spatial is not None:
+            self.logits.append(found.logits)
+            part = Moments.of(found.spatial.numpy())
+            self.spatial = part if self.spatial is None else self.spatial.merge(part)
+
+    def joined(self, world: World) -> "Collected":
+        """Return what all processes collected, in order."""
+        spatial = [part for part in world.collect(self.spatial) if part is not None]
+        logits = any(world.collect(bool(self.logits)))
+        return Collected(
+            [world.join(self.pooled)],
+            [world.join(self.logits)] if logits else [],
+            merge_all(spatial) if spatial else None,
+        )
+
+    @property
+    def features(self) -> torch.Tensor:
+        """All pooled features, (images, features)."""
+        return torch.cat(self.pooled)
+
+
 @dataclass(frozen=True)
 class ReferenceSet:
-    """Features of real images, with what a protocol says of them."""
+    """Features of real images, with what a protocol says of them.
+
+    `pooled` and `spatial`: mean and covariance, an ADM file's own where it has them.
+    """
 
     name: str
     digest: str
     features: np.ndarray
+    pooled: Moments | None = None
+    spatial: Moments | None = None
+
+    @property
+    def moments(self) -> Moments:
+        """Mean and covariance of the pooled features."""
+        return self.pooled or Moments.of(self.features)
 
 
 _references: dict[tuple[str, str, str], ReferenceSet] = {}
@@ -116,13 +168,36 @@ def reference_set(extractor: FeatureExtractor, source: ImageSource, data: DataCo
     key = (extractor.digest, source.digest, name)
     if key not in _references:
         digest = hashlib.sha256()
-        features = []
+        collected = Collected()
         for batch in eval_images(source, data, BATCH):
             images = to_uint8(batch["images"])
             digest.update(images.numpy().tobytes())
-            features.append(extractor(images))
-        _references[key] = ReferenceSet(f"{data.dataset} {name}", digest.hexdigest(), torch.cat(features).numpy())
+            collected.add(extractor.everything(images))
+        _references[key] = ReferenceSet(
+            f"{data.dataset} {name}", digest.hexdigest(), collected.features.numpy(), None, collected.spatial
+        )
     return _references[key]
+
+
+def reference_of_batch(extractor: FeatureExtractor, batch: ImageBatch) -> ReferenceSet:
+    """Return the features of a file's images; an ADM reference keeps its own mean and covariance."""
+    collected = Collected()
+    for images in batch.batches(BATCH):
+        collected.add(extractor.everything(images))
+    inception = isinstance(extractor, InceptionFeatures)
+    own = batch.pooled if inception else None
+    spatial = batch.spatial if inception and batch.spatial is not None else collected.spatial
+    dim = collected.features.shape[1]
+    if own is not None and len(own.mean) != dim:
+        raise UserError(
+            f"reference {batch.path}: its mean has {len(own.mean)} features, {extractor.name} has {dim}; take an ADM "
+            "reference batch for the 2,048 features of Inception"
+        )
+    name = f"{batch.name}, its own mean and covariance" if own is not None else batch.name
+    # Of moments computed here and those of a file one kind alone is used, so that both distances are of one set.
+    if own is not None and batch.spatial is None:
+        spatial = None
+    return ReferenceSet(name, batch.digest(), collected.features.numpy(), own, spatial)
 
 
 def frechet_score(
@@ -134,6 +209,7 @@ def frechet_score(
     treatment: Treatment,
     labels: str = "not used",
     estimator: str = FRECHET,
+    resize: str = "",
 ) -> Score:
     """Return a Fréchet distance as a score."""
     protocol = Protocol(
@@ -144,7 +220,7 @@ def frechet_score(
         reference_digest=reference.digest,
         num_reference=len(reference.features),
         num_samples=num_samples,
-        resize=extractor.resize,
+        resize=resize + extractor.resize,
         labels=labels,
         estimator=estimator,
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from vistok.engine.device import best_device
 from vistok.engine.run_dir import RunDir
 from vistok.engine.weights import load_weights
 from vistok.errors import UserError
@@ -41,8 +42,8 @@ def read_model(path: str | Path, kind: str, weights: str = "ema") -> tuple[dict[
     return state, header
 
 
-def load_tokenizer(path: str | Path, weights: str = "ema", device: str | torch.device = "cpu") -> ConvTokenizer:
-    """Return a tokenizer in evaluation mode; `weights` is "ema" or "raw".
+def load_tokenizer(path: str | Path, weights: str = "ema", device: str | torch.device | None = None) -> ConvTokenizer:
+    """Return a tokenizer in evaluation mode, on the best device; `weights` is "ema" or "raw".
 
     Its `info` is the file's header: class names, data set, training, digest.
     """
@@ -53,9 +54,9 @@ def load_tokenizer(path: str | Path, weights: str = "ema", device: str | torch.d
 
 
 def load_generator(
-    path: str | Path, weights: str = "ema", device: str | torch.device = "cpu"
+    path: str | Path, weights: str = "ema", device: str | torch.device | None = None
 ) -> AutoregressiveGenerator:
-    """Return a generator in evaluation mode; `weights` is "ema" or "raw".
+    """Return a generator in evaluation mode, on the best device; `weights` is "ema" or "raw".
 
     Its `info` is the file's header: class names, the tokenizer it belongs to, training, digest.
     """
@@ -72,6 +73,8 @@ def load_generator(
 def load_tokenizer_of(generator: AutoregressiveGenerator, path: str | Path | None = None) -> ConvTokenizer:
     """Return the tokenizer whose tokens a generator writes, from `path` or from where it was in training.
 
+    It decodes the generator's grid: where that is larger than its own, larger images.
+
     Raises UserError where it is gone, or is another.
     """
     wanted = generator.info["tokenizer"]
@@ -87,14 +90,18 @@ def load_tokenizer_of(generator: AutoregressiveGenerator, path: str | Path | Non
             f"tokenizer {place} (digest {tokenizer.info['digest'][:12]}) is not the one whose tokens this generator "
             f"learned (digest {wanted['digest'][:12]}); name the right one with --tokenizer"
         )
-    device = next(generator.parameters()).device
-    return tokenizer.to(device)
+    tokenizer = tokenizer.to(next(generator.parameters()).device)
+    if tuple(tokenizer.token_grid) == tuple(generator.grid):
+        return tokenizer
+    return tokenizer.resized(generator.grid[0] * tokenizer.config.decoder.downsample)
 
 
-def _ready(model: Any, state: dict[str, torch.Tensor], header: dict[str, Any], device: str | torch.device) -> Any:
+def _ready(
+    model: Any, state: dict[str, torch.Tensor], header: dict[str, Any], device: str | torch.device | None
+) -> Any:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"weights do not fit their own config: {str(error).splitlines()[-1].strip()}") from None
     model.info = header
-    return model.to(device).eval()
+    return model.to(device or best_device()).eval()

@@ -42,8 +42,7 @@ def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> n
     if config.network != "lpips":
         return ClassifierPerceptual(shipped_classifier(f"{config.network}_perceptual")[0]).to(device)
     if device.type == "meta":
-        with device:
-            return LPIPS(None)
+        return LPIPS(None).to(device)
     return LPIPS(load_vgg(config.vgg_file)).to(device)
 
 

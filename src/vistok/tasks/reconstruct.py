@@ -21,6 +21,6 @@ def reconstruct_files(paths: list[Path], tokenizer_path: Path, out: Path, weight
     data = data_of(tokenizer)
     pixels = [torch.from_numpy(prepare(read_image(path, data.channels, data.image_size), data, None)) for path in paths]
     real = torch.stack(pixels).permute(0, 3, 1, 2).contiguous()
-    fake = to_uint8(tokenizer.decode(tokenizer.encode(to_float(real))))
+    fake = to_uint8(tokenizer.decode(tokenizer.encode(to_float(real)))).cpu()
     save_png(out, sheet(torch.cat([real, fake]), len(paths), display_scale(data.image_size)))
     return psnr_per_image(fake, real).tolist()

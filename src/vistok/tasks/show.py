@@ -49,12 +49,7 @@ def generator_lines(scores: dict[str, Any]) -> list[str]:
     key = "gfmd" if "gfmd" in scores else "gfid"
     treatment, memory = Treatment.from_json(json.dumps(scores["treatment"])), scores["memorization"]
     lines = [f"{scores['run']}: {treatment}", score_line({"gfmd": "gFMD", "gfid": "gFID"}[key], scores[key])]
-    if "precision" in scores:
-        p = scores["precision"]["protocol"]
-        lines.append(
-            f"precision {scores['precision']['value']:.3f}, recall {scores['recall']['value']:.3f} "
-            f"({p['num_samples']} samples, {p['num_reference']} images)"
-        )
+    lines += _inception_lines(scores, "g") + _precision_line(scores)
     lines.append(
         f"copies: {100 * memory['copy_share']:.1f} % of {memory['num_samples']} samples lie nearer to one of "
         f"{memory['num_train']} training images than 99 % of {memory['num_unseen']} unseen images do (1 % is what unseen "
@@ -63,6 +58,32 @@ def generator_lines(scores: dict[str, Any]) -> list[str]:
     if "likelihood" in scores:
         lines.append(_likelihood_line(scores["likelihood"]))
     return lines
+
+
+def samples_lines(scores: dict[str, Any]) -> list[str]:
+    """Return what vistok evaluate samples prints."""
+    lines = [f"{scores['samples']}: {scores['num_images']} images", score_line("FID", scores["fid"])]
+    return lines + _inception_lines(scores, "") + _precision_line(scores)
+
+
+def _inception_lines(scores: dict[str, Any], prefix: str) -> list[str]:
+    lines = []
+    if f"{prefix}sfid" in scores:
+        lines.append(f"{prefix}sFID {scores[f'{prefix}sfid']['value']:.3f}")
+    if "inception_score" in scores:
+        found = scores["inception_score"]
+        lines.append(f"Inception score {found['value']:.2f} ({found['protocol']['estimator']})")
+    return lines
+
+
+def _precision_line(scores: dict[str, Any]) -> list[str]:
+    if "precision" not in scores:
+        return []
+    p = scores["precision"]["protocol"]
+    return [
+        f"precision {scores['precision']['value']:.3f}, recall {scores['recall']['value']:.3f} "
+        f"({p['num_samples']} samples, {p['num_reference']} images)"
+    ]
 
 
 def _likelihood_line(found: dict[str, Any]) -> str:

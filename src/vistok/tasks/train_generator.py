@@ -45,7 +45,10 @@ def build_phases(config: GeneratorRun, manifest: dict[str, Any], device: torch.d
         )
 
     def loss(micro: MicroBatch, step: int) -> PhaseLoss:
-        return PhaseLoss({"nats_per_token": model.loss(micro["tokens"], micro["labels"]).mean()})
+        if not config.z_loss:
+            return PhaseLoss({"nats_per_token": model.loss(micro["tokens"], micro["labels"]).mean()})
+        nats, squared = model.loss_and_normalizer(micro["tokens"], micro["labels"])
+        return PhaseLoss({"nats_per_token": nats.mean(), "z_loss": config.z_loss * squared.mean()})
 
     optimizer = adamw(decay_groups(model, config.optimizer.weight_decay), config.optimizer)
     clip = {"generator": list(model.parameters())}
@@ -74,9 +77,12 @@ def plan(config: GeneratorRun, manifest: dict[str, Any], num_images: int) -> Pla
     return Plan(scale.total_steps, costs, {"generator": count_params(model)}, num_tokens, memory)
 
 
-def dry_plan(config: GeneratorRun, tokenizer_path: Path, root: str | None = None) -> dict[str, Any]:
+def dry_plan(
+    config: GeneratorRun, tokenizer_path: Path, root: str | None = None, image_size: int | None = None
+) -> dict[str, Any]:
     """Return the derived numbers of a run on a tokenizer's tokens, without encoding any image."""
     tokenizer = load_tokenizer(tokenizer_path)
+    tokenizer = tokenizer.resized(image_size) if image_size else tokenizer
     source = open_split(data_of(tokenizer, root), "train")
     manifest = {
         "grid": tuple(tokenizer.token_grid),
@@ -89,8 +95,9 @@ def dry_plan(config: GeneratorRun, tokenizer_path: Path, root: str | None = None
 def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tokenizer_path: Path, runs: Path) -> Job:
     """Check that both caches are of one tokenizer, and return the job."""
     accumulation_check(config)
-    validation.require(tokenizer_digest=cache.manifest.tokenizer_digest, class_names=cache.manifest.class_names)
-    num_classes = len(cache.manifest.class_names)
+    same = ("tokenizer_digest", "class_names", "grid", "image_size")
+    validation.require(**{name: getattr(cache.manifest, name) for name in same})
+    num_classes, image_size = len(cache.manifest.class_names), cache.manifest.image_size
     manifest = {
         "grid": cache.manifest.grid,
         "codebook_size": cache.manifest.codebook_size,
@@ -103,6 +110,7 @@ def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tok
         device = setup_device(config.execution)
         cache.verify(), validation.verify()
         tokenizer = load_tokenizer(tokenizer_path, device=device)
+        tokenizer = tokenizer.resized(image_size) if image_size else tokenizer
         phases = build_phases(config, manifest, device, planned.scale(config, cache.num_images))
         model = phases[0].modules[0]
         ema = EMA(model, config.ema_decay)
@@ -134,7 +142,9 @@ def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tok
             world=world,
         )
 
-    tokenizer_facts = {"digest": cache.manifest.tokenizer_digest, "path": str(tokenizer_path.resolve())}
+    tokenizer_facts: dict[str, Any] = {"digest": cache.manifest.tokenizer_digest, "path": str(tokenizer_path.resolve())}
+    if image_size:
+        tokenizer_facts["image_size"] = image_size
     metadata = {
         "config": config_json(config)["generator"],
         "run_config": config_json(config),

@@ -1,5 +1,6 @@
 """The convolutional tokenizer: encoder, quantizer, decoder. Nothing here is for training only."""
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -69,7 +70,7 @@ class ConvTokenizer(Tokenizer):
 
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "batch channels height width"]) -> Int[Tensor, "batch positions"]:
-        """Map images in [-1, 1] to tokens. Raises UserError for a size, channel count or value that does not fit."""
+        """Map images in [-1, 1], on any device, to tokens. Raises UserError for a size, channels or value that do not fit."""
         f, own, channels = self.config.encoder.downsample, self.config.image_size, self.config.in_channels
         if images.shape[1] != channels or not self._takes(*images.shape[2:]):
             raise UserError(
@@ -77,6 +78,7 @@ class ConvTokenizer(Tokenizer):
                 f"and width {own}, or multiples of {f}" + (f" but {self.config.padded_size}" if own % f else "")
             )
         _check_values(images)
+        images = images.to(self.post_quantizer.weight.device)
         parts = images.split(_images_at_once(*images.shape[2:]))
         return torch.cat([self.quantizer(self.to_latents(part)[0]).indices for part in parts])
 
@@ -91,8 +93,26 @@ class ConvTokenizer(Tokenizer):
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.codebook_size:
             raise UserError(f"tokens must lie in 0...{self.codebook_size - 1}, found {tokens.min()}...{tokens.max()}")
         f = self.config.decoder.downsample
+        tokens = tokens.to(self.post_quantizer.weight.device)
         parts = tokens.split(_images_at_once(grid.height * f, grid.width * f))
         return torch.cat([self.to_images(self.quantizer.indices_to_codes(part), grid) for part in parts])
+
+    def resized(self, image_size: int) -> "ConvTokenizer":
+        """Return this tokenizer, sharing its weights, as one whose own images have another size (CRT paper 3.4).
+
+        So an image gives more tokens or fewer without training again. Raises UserError where the downsampling does not
+        divide the size.
+        """
+        f = self.config.encoder.downsample
+        if image_size % f or image_size <= 0:
+            raise UserError(
+                f"image size {image_size}: this tokenizer runs at multiples of {f} (and at its own "
+                f"{self.config.image_size})"
+            )
+        other = copy.copy(self)
+        other.config = self.config.replace(image_size=image_size)
+        other.token_grid = TokenGrid(*other.config.grid)
+        return other
 
     def to_latents(self, images: Tensor) -> tuple[Tensor, TokenGrid]:
         """Return encoder outputs before quantization, (batch positions code_dim), and their grid."""
