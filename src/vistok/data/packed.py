@@ -79,7 +79,7 @@ def open_packed(names: Sequence[str], read: Callable[[str], Packed], config: Dat
     if not len(labels):
         raise UserError(
             f"data {config.root!r}: no image of split {split!r} in {len(names)} files; a file belongs to the split that its "
-            "name, or its folder's, says (train, val, test; train where it says none)"
+            "name says, or that its folder is named (train, val, test; train where neither does)"
         )
     # Labels of val and test are those of train, where there is train.
     known = files if split == "train" or not by_split["train"] else [read(name) for name in by_split["train"]]
@@ -107,11 +107,9 @@ def _hold_out(source: PackedSource, split: str, held_out: list[str]) -> PackedSo
 
 
 def _split_of(name: str) -> str:
-    for part in reversed(name.split("/")):
-        for word in re.split(r"[^a-z]+", part.lower()):
-            if word in _SPLITS:
-                return _SPLITS[word]
-    return "train"
+    *_, folder, file = ["", *name.lower().split("/")]
+    words = [*re.split(r"[^a-z]+", file), folder]
+    return next((_SPLITS[word] for word in words if word in _SPLITS), "train")
 
 
 def _class_names(files: Sequence[Packed]) -> tuple[str, ...]:

@@ -24,13 +24,27 @@ def covariance_factor(covariance: np.ndarray) -> np.ndarray:
     return vectors[:, kept] * np.sqrt(values[kept])
 
 
-def frechet_distance(a: Moments, b: Moments, factor_b: np.ndarray | None = None) -> float:
+def sample_factor(features: np.ndarray) -> np.ndarray | None:
+    """Return the factor (features, samples) of a covariance of few samples, or None: there are enough of them.
+
+    With no more samples than features it is the centred samples themselves, and no decomposition is needed.
+    """
+    x = np.asarray(features, dtype=np.float64)
+    if not 2 <= len(x) <= x.shape[1]:
+        return None
+    return (x - x.mean(axis=0)).T / np.sqrt(len(x) - 1)
+
+
+def frechet_distance(
+    a: Moments, b: Moments, factor_b: np.ndarray | None = None, factor_a: np.ndarray | None = None
+) -> float:
     """Return |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) (Dowson and Landau 1982; Heusel et al. 2017).
 
     tr (A B)^(1/2) is the sum of the singular values of F_a^T F_b, with A = F_a F_a^T: no matrix root.
-    `factor_b` saves work where b stays the same.
+    Factors that are at hand save work.
     """
-    factor_a = covariance_factor(a.covariance)
+    if factor_a is None:
+        factor_a = covariance_factor(a.covariance)
     if factor_b is None:
         factor_b = covariance_factor(b.covariance)
     cross = np.linalg.svd(factor_a.T @ factor_b, compute_uv=False).sum() if factor_a.size and factor_b.size else 0.0

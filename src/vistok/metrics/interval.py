@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from vistok.metrics.frechet import covariance_factor, frechet_distance
+from vistok.metrics.frechet import covariance_factor, frechet_distance, sample_factor
 from vistok.metrics.moments import Moments, leave_one_out, merge_all
 from vistok.rng import numpy_generator
 
@@ -84,10 +84,12 @@ def frechet_replicates(features: np.ndarray, reference: Moments) -> Replicates:
     """Return the Fréchet distance of samples (samples, features) to a fixed reference."""
     factor = covariance_factor(reference.covariance)
     if len(features) < 2 * BLOCKS:
-        return Replicates(frechet_distance(Moments.of(features), reference, factor))
-    blocks = _block_moments(features)
-    left = tuple(frechet_distance(part, reference, factor) for part in leave_one_out(blocks))
-    return Replicates(frechet_distance(merge_all(blocks), reference, factor), left)
+        return Replicates(frechet_distance(Moments.of(features), reference, factor, sample_factor(features)))
+    blocks, own = _block_moments(features), _left_out_factors(features)
+    left = tuple(
+        frechet_distance(part, reference, factor, mine) for part, mine in zip(leave_one_out(blocks), own, strict=True)
+    )
+    return Replicates(frechet_distance(merge_all(blocks), reference, factor, sample_factor(features)), left)
 
 
 def paired_frechet_replicates(features: np.ndarray, reference: np.ndarray) -> Replicates:
@@ -95,12 +97,19 @@ def paired_frechet_replicates(features: np.ndarray, reference: np.ndarray) -> Re
 
     Row i of one belongs to row i of the other, so a block is left out of both.
     """
+    factors = sample_factor(reference), sample_factor(features)
     if len(features) < 2 * BLOCKS:
-        return Replicates(frechet_distance(Moments.of(features), Moments.of(reference)))
+        return Replicates(frechet_distance(Moments.of(features), Moments.of(reference), *factors))
     own, theirs = _block_moments(features), _block_moments(reference)
-    pairs = zip(leave_one_out(own), leave_one_out(theirs), strict=True)
-    left = tuple(frechet_distance(a, b) for a, b in pairs)
-    return Replicates(frechet_distance(merge_all(own), merge_all(theirs)), left)
+    pairs = zip(
+        leave_one_out(own),
+        leave_one_out(theirs),
+        _left_out_factors(reference),
+        _left_out_factors(features),
+        strict=True,
+    )
+    left = tuple(frechet_distance(*pair) for pair in pairs)
+    return Replicates(frechet_distance(merge_all(own), merge_all(theirs), *factors), left)
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -111,6 +120,11 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
         return Interval(mean, mean, -math.inf, math.inf)
     half = float(stats.t.ppf(0.5 + confidence / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
     return Interval(mean, mean, mean - half, mean + half)
+
+
+def _left_out_factors(features: np.ndarray) -> list[np.ndarray | None]:
+    """Return the factors of all samples but each block, where they are few."""
+    return [sample_factor(np.delete(features, block, axis=0)) for block in blocks_of(len(features))]
 
 
 def _block_moments(features: np.ndarray) -> list[Moments]:

@@ -78,7 +78,7 @@ def imagenet256_crtopt() -> TokenizerRun:
 
     torchrun --nproc-per-node 8 -m vistok train tokenizer imagenet256_crtopt --data IMAGENET
 
-    Hardware: 8 A100 of 80 GB; hours: about 200 (ours, by FLOPs from the paper's 3 days for the baseline). Expect rFID
+    Hardware: 8 A100 of 80 GB; hours: about 250 (ours, by FLOPs from the paper's 3 days for the baseline). Expect rFID
     1.26, and gFID 4.23 at 111M, 2.45 at 343M, 2.18 at 775M (Table 1a).
 
     "Doubled" is not spelled out: decoder channels 192 in place of 128 are our choice (2.2 times the parameters).

@@ -99,6 +99,22 @@ def _fashion_regularizer_grids(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
 def _fashion_sweeps(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
     return (
         Grid(
+            name="layers",
+            purpose="C6: how deep the causal model; without, and with 2, 4 and 8 layers, the chosen weight.",
+            tokenizers=(_NONE, *(_fashion_crt("l2_pre", 1.0, num_layers) for num_layers in (2, 4, 8))),
+            generators=sizes[1:2],
+            lengths=(steps(250), steps(1000)),
+            seeds=(10,),
+        ),
+        Grid(
+            name="variants",
+            purpose="C5: before against after quantization, each at the weight that the design gives it.",
+            tokenizers=(_fashion_crt("l2_pre", 4.0), _fashion_crt("l2_post", 4.0), _fashion_crt("ce_post", 0.03)),
+            generators=sizes[1:2],
+            lengths=(steps(250), steps(1000)),
+            seeds=(10,),
+        ),
+        Grid(
             name="codebooks",
             purpose="C3: how many codes.",
             tokenizers=(

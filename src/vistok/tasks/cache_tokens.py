@@ -139,13 +139,13 @@ def _prepare(
     if image_size:
         tokenizer = tokenizer.resized(image_size)
     data = data_of(tokenizer, root, image_size)
-    source = open_split(data, split)
     folder = out or cache_folder(tokenizer_path, split, image_size=image_size)
     if views is None:
         views = TokenCache(folder).manifest.views if folder.exists() else ("center",)
     views = expand_views(views)
     if views[0] in TEN_CROP:
         data = _larger(data)
+    source = open_split(data, split)
     if workers is None:
         workers = 8 if tokenizer.post_quantizer.weight.is_cuda else 0
     manifest = TokenManifest(

@@ -65,6 +65,7 @@ def evaluate_tokenizer(
     encoded = data_of(tokenizer, root, image_size)
     resize = f"{image_size} to {data.image_size} pixels bicubic, antialiased; " if image_size else ""
     source = open_split(data, split)
+    larger = open_split(encoded, split) if image_size else source
     extractors = [found for found in (extractor, second) if found is not None]
     file = evaluation_file(
         run,
@@ -80,7 +81,9 @@ def evaluate_tokenizer(
     for found in extractors:
         require_unseen(found, perceptual_digest(tokenizer.info))
     started = time.monotonic()
-    made = _reconstruct(tokenizer, source, (data, encoded), extractors, progress, f"reconstructions ({weights})")
+    made = _reconstruct(
+        tokenizer, ((source, data), (larger, encoded)), extractors, progress, f"reconstructions ({weights})"
+    )
     treatment = Treatment(weights=weights)  # type: ignore[arg-type]
 
     codes = codebook_statistics(made.tokens, tokenizer.codebook_size)
@@ -147,14 +150,13 @@ def _image_scores(
 
 def _reconstruct(
     tokenizer: ConvTokenizer,
-    source: ImageSource,
-    data: tuple[DataConfig, DataConfig],
+    given: tuple[tuple[ImageSource, DataConfig], tuple[ImageSource, DataConfig]],
     extractors: Sequence[FeatureExtractor],
     progress: Progress,
     name: str,
 ) -> _Made:
-    """`data`: as images are compared, and as they are encoded."""
-    compared, encoded = data
+    """`given`: images as they are compared, and as they are encoded."""
+    (source, compared), (larger, encoded) = given
     psnr, ssim, tokens = [], [], []
     features: list[list[torch.Tensor]] = [[] for _ in extractors]
     digests = []
@@ -165,9 +167,10 @@ def _reconstruct(
         if compared == encoded:
             pairs = ((batch, batch) for batch in eval_images(source, compared, BATCH, batches=batches))
         else:
-            pairs = zip(*(eval_images(source, config, BATCH, batches=batches) for config in data), strict=True)
-        for batch, given in pairs:
-            grid = tokenizer.encode(given["images"])
+            originals = eval_images(source, compared, BATCH, batches=batches)
+            pairs = zip(originals, eval_images(larger, encoded, BATCH, batches=batches), strict=True)
+        for batch, other in pairs:
+            grid = tokenizer.encode(other["images"])
             real = to_uint8(batch["images"])
             fake = resize_uint8(to_uint8(tokenizer.decode(grid)).cpu(), compared.image_size)
             digests.append(hashlib.sha256(real.numpy().tobytes()).hexdigest())

@@ -42,7 +42,8 @@ def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> n
     if config.network != "lpips":
         return ClassifierPerceptual(shipped_classifier(f"{config.network}_perceptual")[0]).to(device)
     if device.type == "meta":
-        return LPIPS(None).to(device)
+        with device:
+            return LPIPS(None).to(device)
     return LPIPS(load_vgg(config.vgg_file)).to(device)
 
 

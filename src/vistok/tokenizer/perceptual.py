@@ -45,7 +45,7 @@ def _unit(x: Tensor) -> Tensor:
 class LPIPS(nn.Module):
     """LPIPS on VGG-16 (Zhang et al. 2018), with torchmetrics' learned heads.
 
-    `vgg_state` holds torchvision's weights; None leaves the backbone as it is made, for counting.
+    `vgg_state` holds torchvision's weights; None leaves backbone and heads as they are made, for counting.
     """
 
     def __init__(self, vgg_state: dict[str, Tensor] | None) -> None:
@@ -53,7 +53,8 @@ class LPIPS(nn.Module):
         from torchmetrics.functional.image.lpips import _NoTrainLpips
 
         # pnet_rand: an empty backbone, which the state below fills.
-        self.network = _NoTrainLpips(net="vgg", pnet_rand=True).eval().requires_grad_(False)
+        network = _NoTrainLpips(net="vgg", pretrained=vgg_state is not None, pnet_rand=True)
+        self.network = network.eval().requires_grad_(False)
         if vgg_state is None:
             return
         backbone = self.network.net

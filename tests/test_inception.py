@@ -1,0 +1,205 @@
+"""The Inception protocol on files: torch-fidelity's numbers, ADM's layout, statistics of a reference."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from vistok.cli import app
+from vistok.errors import UserError
+from vistok.metrics.features import Features, InceptionFeatures
+from vistok.metrics.inception_score import inception_score
+from vistok.tasks.evaluate_samples import evaluate_samples
+from vistok.tasks.evaluators import Collected
+from vistok.tasks.image_batch import open_batch
+
+COUNT, SIDE = 20, 24
+
+
+@pytest.fixture(scope="module")
+def inception_file(tmp_path_factory) -> Path:
+    """Weights in torch-fidelity's layout; Kaiming's, since its defaults give collapsed features."""
+    from unittest import mock
+
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    file = tmp_path_factory.mktemp("inception") / "weights.pth"
+    torch.save({}, file)
+    with mock.patch("torch.nn.Module.load_state_dict"):
+        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(file))
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.kaiming_normal_(parameter)
+    network.fc.weight.data *= 30  # else every image has the same classes
+    torch.save(network.state_dict(), file)
+    return file
+
+
+def make_images(seed: int, contrast: float) -> np.ndarray:
+    """Smooth colours, so that features differ from image to image: uint8 (count, height, width, 3)."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (COUNT, 4, 4, 3)).repeat(SIDE // 4, 1).repeat(SIDE // 4, 2)
+    return (contrast * (coarse + rng.integers(0, 40, coarse.shape))).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Two files of images in ADM's layout: (samples, reference)."""
+    root = tmp_path_factory.mktemp("files")
+    for name, seed, contrast in (("samples", 1, 1.0), ("reference", 2, 0.75)):
+        np.savez(root / f"{name}.npz", arr_0=make_images(seed, contrast), arr_1=np.zeros(COUNT, dtype=np.int64))
+    return root / "samples.npz", root / "reference.npz"
+
+
+class Remembering(InceptionFeatures):
+    """Looks at an image once: every test scores the same ones."""
+
+    seen: dict[bytes, Features] = {}
+
+    def everything(self, images):
+        new = [image for image in images if image.numpy().tobytes() not in self.seen]
+        if new:
+            found = super().everything(torch.stack(new))
+            parts = zip(found.pooled, found.spatial, found.logits, strict=True)
+            self.seen |= {image.numpy().tobytes(): Features(*part) for image, part in zip(new, parts, strict=True)}
+        kept = [self.seen[image.numpy().tobytes()] for image in images]
+        return Features(
+            *(torch.stack([getattr(part, name) for part in kept]) for name in ("pooled", "spatial", "logits"))
+        )
+
+
+@pytest.fixture(scope="module")
+def extractor(inception_file):
+    return Remembering(inception_file)
+
+
+@pytest.fixture(scope="module")
+def scores(files, extractor, quiet):
+    return evaluate_samples(*(open_batch(file) for file in files), extractor, quiet)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_the_same_scores_as_torch_fidelity(files, scores, inception_file):
+    import torch_fidelity
+
+    class Images(torch.utils.data.Dataset):
+        def __init__(self, file):
+            self.images = torch.from_numpy(np.load(file)["arr_0"]).permute(0, 3, 1, 2).contiguous()
+
+        def __len__(self):
+            return len(self.images)
+
+        def __getitem__(self, index):
+            return self.images[index]
+
+    theirs = torch_fidelity.calculate_metrics(
+        input1=Images(files[0]),
+        input2=Images(files[1]),
+        cuda=False,
+        isc=True,
+        fid=True,
+        prc=True,
+        feature_extractor="inception-v3-compat",
+        feature_layer_prc="2048",
+        feature_extractor_weights_path=str(inception_file),
+        samples_shuffle=False,
+        save_cpu_ram=False,
+        cache=False,
+        verbose=False,
+    )
+    # Of 20 images with 2,048 features covariances are singular. torch-fidelity takes roots of some 2,000 eigenvalues that
+    # are zero but for rounding, and is a few 1e-6 too low in absolute terms; the factors that we take are cut at their rank.
+    assert scores["fid"]["value"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
+    assert scores["inception_score"]["value"] == pytest.approx(theirs["inception_score_mean"], rel=1e-6)
+    assert scores["inception_score"]["deviation_over_splits"] == pytest.approx(theirs["inception_score_std"], rel=1e-6)
+    assert scores["precision"]["value"] == pytest.approx(theirs["precision"], abs=1e-9)
+    assert scores["recall"]["value"] == pytest.approx(theirs["recall"], abs=1e-9)
+    assert theirs["precision"] + theirs["recall"] > 0  # else it would say nothing
+    assert theirs["inception_score_mean"] > 1.01
+
+
+def test_spatial_features_are_the_ones_of_adms_evaluator(files, extractor):
+    images = next(open_batch(files[0]).batches(2))
+    found = extractor.everything(images).spatial
+    assert found.shape == (2, 7 * 17 * 17)
+    kept = []
+    handle = extractor.network.Mixed_6d.branch1x1.register_forward_hook(lambda *call: kept.append(call[2]))
+    InceptionFeatures.everything(extractor, images)
+    handle.remove()
+    torch.testing.assert_close(found, kept[0][:, :7].flatten(1))
+    assert (found >= 0).all() and found.std() > 0
+
+
+def test_sfid_is_zero_for_the_same_images_and_not_for_others(files, extractor, scores, quiet):
+    same = evaluate_samples(open_batch(files[0]), open_batch(files[0]), extractor, quiet)
+    # No score is exactly zero: features of 2,048 dimensions are rounded.
+    assert abs(same["fid"]["value"]) < 1e-6 * scores["fid"]["value"]
+    assert abs(same["sfid"]["value"]) < 1e-6 * scores["sfid"]["value"]
+    assert (same["precision"]["value"], same["recall"]["value"]) == (1, 1)
+
+
+def test_a_references_own_statistics_are_used(tmp_path, files, extractor, scores, quiet):
+    images = np.load(files[1])["arr_0"]
+    collected = Collected()
+    for batch in open_batch(files[1]).batches(16):
+        collected.add(extractor.everything(batch))
+    features = collected.features.double().numpy()
+    statistics = {"mu": features.mean(0), "sigma": np.cov(features, rowvar=False)}
+    statistics |= {"mu_s": collected.spatial.mean, "sigma_s": collected.spatial.covariance}
+    # As ADM's: the images are a part of those that the statistics are of.
+    np.savez(tmp_path / "reference.npz", arr_0=images[:10], **statistics)
+    found = evaluate_samples(open_batch(files[0]), open_batch(tmp_path / "reference.npz"), extractor, quiet)
+    assert found["fid"]["value"] == pytest.approx(scores["fid"]["value"], rel=1e-6)
+    assert found["sfid"]["value"] == pytest.approx(scores["sfid"]["value"], rel=1e-6)
+    assert "its own mean and covariance" in found["fid"]["protocol"]["reference"]
+    assert found["precision"]["protocol"]["num_reference"] == 10
+    # Without spatial statistics there is no sFID: it would be against other images than the FID.
+    np.savez(tmp_path / "pooled.npz", arr_0=images[:10], mu=statistics["mu"], sigma=statistics["sigma"])
+    found = evaluate_samples(open_batch(files[0]), open_batch(tmp_path / "pooled.npz"), extractor, quiet)
+    assert "sfid" not in found and "fid" in found
+
+
+def test_folders_and_files_give_the_same(tmp_path, files, extractor, scores, quiet):
+    for number, image in enumerate(np.load(files[0])["arr_0"]):
+        path = tmp_path / f"{number:03d}.png"
+        Image.fromarray(image).save(path)
+    found = evaluate_samples(open_batch(tmp_path), open_batch(files[1]), extractor, quiet)
+    assert found["fid"]["value"] == scores["fid"]["value"]
+
+
+def test_the_command_prints_all_of_it(files, inception_file, extractor, monkeypatch):
+    monkeypatch.setattr("vistok.metrics.features.InceptionFeatures", lambda file, device: extractor)
+    command = ["evaluate", "samples", str(files[0]), "--reference", str(files[1]), "--inception", str(inception_file)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    for word in ("FID ", "sFID ", "Inception score ", "precision ", "recall ", "20 images against 20 of reference.npz"):
+        assert word in result.output
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: None, "not found"),
+        (lambda path: path.write_bytes(b"no archive"), "cannot be read.*wanted ADM's layout"),
+        (lambda path: np.savez(path, images=np.zeros((2, 4, 4, 3), np.uint8)), "arr_0"),
+        (lambda path: np.savez(path, arr_0=np.zeros((2, 4, 4, 3), np.float32)), "arr_0 is float32"),
+        (lambda path: np.savez(path, arr_0=np.zeros((2, 3, 4, 4), np.uint8)), r"arr_0 is uint8 \(2, 3, 4, 4\)"),
+        (lambda path: np.savez(path, arr_0=np.array([{}], dtype=object)), "arr_0 is object|cannot be read"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, make, words):
+    make(tmp_path / "x.npz")
+    with pytest.raises(UserError, match=words):
+        open_batch(tmp_path / "x.npz")
+
+
+def test_inception_score_of_closed_forms():
+    sure = torch.eye(10).repeat(20, 1) * 50  # every class as often, each image sure
+    assert inception_score(sure, 1)[0] == pytest.approx(10, rel=1e-6)
+    assert inception_score(torch.zeros(40, 10), 4) == pytest.approx((1, 0))
+    with pytest.raises(ValueError, match="at least 10 samples"):
+        inception_score(torch.zeros(9, 10))

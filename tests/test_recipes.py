@@ -1,0 +1,155 @@
+"""The paper's recipes: what they count must be what the paper, or its reference implementation, reports."""
+
+import inspect
+
+import pytest
+import torch
+
+from vistok.nn.flops import count_params
+from vistok.recipes import all_recipes, find_recipe
+from vistok.tasks import train_generator, train_tokenizer
+from vistok.tokenizer.model import ConvTokenizer
+
+IMAGENET = 1_281_167
+PAPER = [name for name in all_recipes() if name.startswith(("imagenet256", "lsun256"))]
+GENERATORS = {"52m": 52.1, "81m": 80.6, "111m": 111, "212m": 212, "343m": 343, "517m": 517, "775m": 775}
+MANIFEST = {"grid": (16, 16), "codebook_size": 16_384, "num_classes": 1_000}
+
+
+@pytest.fixture(scope="module")
+def plans():
+    """Plans of the tokenizers that differ in cost."""
+    names = ("imagenet256_vq", "imagenet256_crt", "imagenet256_crtopt")
+    return {name: train_tokenizer.plan(find_recipe(name), IMAGENET) for name in names}
+
+
+def test_every_setting_of_the_paper_has_a_recipe():
+    codebooks = {f"imagenet256_vq_{n}" for n in ("1k", "2k", "4k", "8k", "32k", "65k", "131k")}
+    tokenizers = {"imagenet256_vq", "imagenet256_crt", "imagenet256_crtopt"} | codebooks
+    generators = {f"imagenet256_ar_{size}" for size in GENERATORS}
+    lsun = {f"lsun256_{name}_{kind}" for name in ("cats", "horses", "bedrooms") for kind in ("vq", "crt")}
+    assert set(PAPER) == tokenizers | generators | lsun
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_docstrings_give_command_hardware_hours_and_expectation(name):
+    doc = inspect.getdoc(all_recipes()[name])
+    for word in (f"vistok train {find_recipe(name).kind} {name}", "Hardware: 8 A100 of 80 GB; hours: about", "xpect"):
+        assert word in doc, word
+
+
+@pytest.mark.parametrize("name", [name for name in PAPER if find_recipe(name).kind == "tokenizer"])
+def test_tokenizers_build_with_the_papers_settings(name):
+    config = find_recipe(name)
+    with torch.device("meta"):
+        model = ConvTokenizer(config.tokenizer)
+    encoder, decoder = count_params(model.encoder) / 1e6, count_params(model.decoder) / 1e6
+    assert encoder == pytest.approx(29.3, abs=0.05)  # taming's f16 network
+    assert decoder == pytest.approx(94.6 if "crtopt" in name else 42.4, abs=0.06)
+    assert (model.token_grid.num_tokens, config.tokenizer.quantizer.code_dim, config.batch_size) == (256, 8, 128)
+    assert config.tokenizer.quantizer.commitment_weight == 0.25
+    losses = config.losses
+    assert (losses.pixel_weight, losses.quantizer_weight, losses.perceptual.weight) == (1, 1, 1)
+    assert losses.perceptual.network == "lpips"
+    adversarial = losses.adversarial
+    assert (adversarial.weight, str(adversarial.start), str(adversarial.ramp)) == (0.5, "20000 steps", "2000 steps")
+    optimizer = config.optimizer
+    assert (optimizer.lr, optimizer.betas, optimizer.schedule) == (1e-4, (0.9, 0.95), "constant")
+    assert (str(optimizer.warmup), optimizer.warmup_start * optimizer.lr) == ("3000 steps", pytest.approx(1e-5))
+
+
+@pytest.mark.parametrize(
+    ("name", "codes", "steps"),
+    [
+        ("imagenet256_vq_1k", 2**10, 400_000),
+        ("imagenet256_vq_2k", 2**11, 400_000),
+        ("imagenet256_vq_4k", 2**12, 400_000),
+        ("imagenet256_vq_8k", 2**13, 400_000),
+        ("imagenet256_vq", 2**14, 400_000),
+        ("imagenet256_vq_32k", 2**15, 400_000),
+        ("imagenet256_vq_65k", 2**16, 400_000),
+        ("imagenet256_vq_131k", 2**17, 400_000),
+        ("imagenet256_crt", 2**14, 380_000),
+        ("imagenet256_crtopt", 2**17, 800_000),
+        ("lsun256_cats_crt", 2**14, 380_000),
+    ],
+)
+def test_codebooks_and_lengths(name, codes, steps):
+    config = find_recipe(name)
+    assert config.tokenizer.quantizer.codebook_size == codes
+    assert str(config.length) == f"{steps} steps"
+    assert (config.crt is not None) == ("crt" in name)
+    if config.crt:
+        assert (config.crt.full_weight, config.crt.num_layers, str(config.crt.ramp)) == (4.0, 2, "1000 steps")
+
+
+def test_the_regularizer_costs_the_papers_five_percent(plans):
+    base, crt, best = (plans[f"imagenet256_{name}"] for name in ("vq", "crt", "crtopt"))
+    for a, b in zip(base.flops_per_step, crt.flops_per_step, strict=True):  # before and after the adversarial start
+        assert 1.045 < b[1] / a[1] < 1.055
+    # 380,000 steps with it cost what 400,000 cost without: that is how the paper chose them.
+    assert crt.train_flops == pytest.approx(base.train_flops, rel=0.01)
+    # A step: encoder 69.2 and decoder 126.4 GMAC an image (reference), VGG 20 twice over, three passes of two FLOPs.
+    assert base.flops_per_step[0][1] / 128 / 6 == pytest.approx(69.2e9 + 126.4e9 + 20e9, rel=0.02)
+    assert best.flops_per_step[0][1] / crt.flops_per_step[0][1] == pytest.approx(1.7, abs=0.05)
+    # Paper's convention: 6 x parameters x steps x tokens.
+    summary = base.summary(find_recipe("imagenet256_vq"))
+    assert summary["train_flops_paper"] == 6 * sum(base.params.values()) * 400_000 * 256
+    assert summary["images_seen"] / IMAGENET == pytest.approx(40.0, abs=0.05)  # epochs
+    for plan in plans.values():  # of a process that computes 16 images at once
+        assert plan.memory_bytes < 80e9
+
+
+@pytest.mark.parametrize("size", GENERATORS)
+def test_generators_have_the_papers_sizes_and_schedule(size):
+    config = find_recipe(f"imagenet256_ar_{size}")
+    plan = train_generator.plan(config, MANIFEST, IMAGENET)
+    params = sum(plan.params.values())
+    assert params / 1e6 == pytest.approx(GENERATORS[size], rel=0.005)
+    optimizer = config.optimizer
+    assert (optimizer.lr, optimizer.betas, optimizer.schedule) == (3e-3, (0.9, 0.95), "cosine")
+    assert (str(optimizer.warmup), optimizer.warmup_start * optimizer.lr) == ("5000 steps", pytest.approx(3e-4))
+    assert (config.batch_size, str(config.length), config.generator.label_dropout) == (256, "375000 steps", 0.1)
+    # Both conventions: the paper's leaves out the batch of 256; the full one adds attention and leaves out embeddings.
+    paper = plan.summary(config)["train_flops_paper"]
+    assert paper == 6 * params * 375_000 * 256
+    assert 0.8 < plan.train_flops / (256 * paper) < 1.15
+    assert plan.memory_bytes < 80e9
+    if size == "775m":
+        assert paper == pytest.approx(4.46e17, rel=0.01)  # on the paper's plotted axis
+
+
+def test_hours_are_in_proportion_to_the_papers():
+    import re
+
+    for size in GENERATORS:
+        doc = inspect.getdoc(all_recipes()[f"imagenet256_ar_{size}"])
+        hours = int(re.search(r"hours: about (\d+)", doc)[1])
+        assert hours == pytest.approx(84 * GENERATORS[size] / 775, abs=0.6)
+
+
+def test_recipes_are_shown_with_both_conventions(capsys):
+    from vistok.tasks.show import recipe_lines
+
+    text = "\n".join(recipe_lines("imagenet256_ar_52m"))
+    for word in ("52,095,488", "full: every phase", "paper: 6 x parameters", "GiB", "1,281,167 images"):
+        assert word in text
+
+
+def test_z_loss_is_added_where_it_is_asked_for():
+    from vistok.config import fingerprint
+    from vistok.units import Scale
+
+    plain = find_recipe("debug_ar")
+    weighted = plain.replace(z_loss=1e-4)
+    assert fingerprint(plain) != fingerprint(weighted)
+    manifest = {"grid": (2, 2), "codebook_size": 8, "num_classes": 2}
+    scale = Scale(4, 10, 4, ((0, 1e6),), 10)
+    micro = {"tokens": torch.zeros(4, 4, dtype=torch.int64), "labels": torch.zeros(4, dtype=torch.int64)}
+    losses = [
+        train_generator.build_phases(config, manifest, torch.device("cpu"), scale)[0].loss(dict(micro), 0)
+        for config in (plain, weighted)
+    ]
+    assert set(losses[0].terms) == {"nats_per_token"}
+    # At the start all logits are zero: the log-normaliser is ln 8.
+    assert losses[1].terms["z_loss"].item() == pytest.approx(1e-4 * torch.tensor(8.0).log().square().item(), rel=1e-5)

@@ -1,0 +1,146 @@
+"""Tokens of other views and sizes: ten crops, and the same tokenizer on larger images."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from vistok.cli import app
+from vistok.config import override
+from vistok.data.loader import eval_images
+from vistok.data.open import open_split
+from vistok.data.transforms import resize_uint8
+from vistok.errors import UserError
+from vistok.recipes import find_recipe
+from vistok.tasks import train_generator, train_tokenizer
+from vistok.tasks.cache_tokens import TEN_CROP, cache_tokens, data_of, expand_views
+from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
+from vistok.tasks.load import load_generator, load_tokenizer, load_tokenizer_of
+
+SIZE, LARGER = 16, 32
+
+
+@pytest.fixture(scope="module")
+def tokenizer_run(tmp_path_factory, photo_folder, quiet):
+    """A tokenizer of photographs at 16 pixels: 4x4 tokens."""
+    network = {
+        "multipliers": [1, 1, 1],
+        "channels": 8,
+        "norm_groups": 4,
+        "num_res_blocks": 1,
+        "attention_resolutions": [],
+    }
+    settings = [
+        f"data.root={json.dumps(str(photo_folder))}",
+        f"data.image_size={SIZE}",
+        f"tokenizer.image_size={SIZE}",
+        f"tokenizer.encoder={json.dumps(network)}",
+        f"tokenizer.decoder={json.dumps(network)}",
+        "batch_size=8",
+        "length=3 steps",
+        "execution.tensorboard=false",
+        "execution.num_workers=0",
+    ]
+    config = override(find_recipe("images64_vq"), settings)
+    return train_tokenizer.prepare(config, tmp_path_factory.mktemp("runs")).train(quiet).path
+
+
+def test_ten_crops_are_torchvisions_of_an_image_a_tenth_larger(tokenizer_run, quiet):
+    from torchvision.transforms import TenCrop
+
+    cache = cache_tokens(tokenizer_run, "val", quiet, out=tokenizer_run / "ten", views=("ten-crop",))
+    assert cache.manifest.views == TEN_CROP and len(set(TEN_CROP)) == 10
+    tokenizer = load_tokenizer(tokenizer_run)
+    data = data_of(tokenizer).replace(image_size=int(1.1 * SIZE))
+    images = next(eval_images(open_split(data, "val"), data, 100))["images"]
+    for number, crop in enumerate(TenCrop(SIZE)(images)):
+        assert np.array_equal(cache.tokens[number::10], tokenizer.encode(crop).numpy())
+    # Without saying views, a finished cache keeps those it has.
+    assert cache_tokens(tokenizer_run, "val", quiet, out=tokenizer_run / "ten").manifest == cache.manifest
+
+
+@pytest.mark.parametrize(
+    ("views", "words"),
+    [
+        (("ten-crop", "flip"), "cannot be mixed"),
+        (("middel",), "allowed are center, flip, ten-crop"),
+        ((), "views none"),
+    ],
+)
+def test_views_that_are_refused(views, words):
+    with pytest.raises(UserError, match=words):
+        expand_views(views)
+
+
+def test_ten_crop_of_images_that_are_not_larger_says_what_to_do(toy_runs, quiet, tmp_path):
+    with pytest.raises(UserError, match="28 pixels only; use --view center --view flip"):
+        cache_tokens(toy_runs[0], "val", quiet, out=tmp_path / "c", views=("ten-crop",))
+
+
+def test_workers_do_not_change_a_cache(tokenizer_run, quiet, tmp_path):
+    caches = [
+        cache_tokens(tokenizer_run, "train", quiet, out=tmp_path / str(workers), workers=workers) for workers in (0, 2)
+    ]
+    assert np.array_equal(caches[0].tokens, caches[1].tokens)
+
+
+def test_a_tokenizer_at_another_size_shares_its_weights(tokenizer_run):
+    tokenizer = load_tokenizer(tokenizer_run)
+    larger = tokenizer.resized(LARGER)
+    images = torch.rand(2, 3, LARGER, LARGER) * 2 - 1
+    assert tuple(larger.token_grid) == (8, 8) and tuple(tokenizer.token_grid) == (4, 4)
+    assert torch.equal(larger.encode(images), tokenizer.encode(images))
+    assert larger.decode(larger.encode(images)).shape == images.shape
+    assert larger.post_quantizer is tokenizer.post_quantizer
+    with pytest.raises(UserError, match="image size 30: this tokenizer runs at multiples of 4"):
+        tokenizer.resized(30)
+
+
+def test_more_tokens_without_training_again(tokenizer_run, quiet, tmp_path):
+    """The paper's way to 400 and 576 tokens, from the cache to samples."""
+    caches = {name: cache_tokens(tokenizer_run, name, quiet, image_size=LARGER) for name in ("train", "val")}
+    assert caches["train"].folder == tokenizer_run / "tokens-32" / "train"
+    assert caches["train"].manifest.grid == (8, 8)
+    own = {name: cache_tokens(tokenizer_run, name, quiet) for name in ("train", "val")}
+    assert own["train"].identity() != caches["train"].identity()
+    config = override(find_recipe("debug_ar"), ["length=2 steps", "execution.tensorboard=false"])
+    with pytest.raises(UserError, match="its grid is"):
+        train_generator.prepare(config, caches["train"], own["val"], tokenizer_run, tmp_path)
+    job = train_generator.prepare(config, caches["train"], caches["val"], tokenizer_run, tmp_path)
+    generator = load_generator(job.train(quiet).path)
+    decoder = load_tokenizer_of(generator)
+    assert decoder.config.image_size == LARGER
+    assert decoder.decode(torch.zeros(1, 64, dtype=torch.int64)).shape == (1, 3, LARGER, LARGER)
+    from vistok.tasks.evaluate_likelihood import caches_of
+
+    assert caches_of(job.run_dir.path, "val")[1].identity() == caches["val"].identity()
+
+
+def test_larger_images_are_scored_at_the_usual_size(tokenizer_run, quiet):
+    scores = evaluate_tokenizer(tokenizer_run, None, quiet, image_size=LARGER)
+    usual = evaluate_tokenizer(tokenizer_run, None, quiet)
+    assert scores["psnr"]["protocol"]["resize"] == "32 to 16 pixels bicubic, antialiased; none"
+    assert scores["psnr"]["protocol"]["reference_digest"] == usual["psnr"]["protocol"]["reference_digest"]
+    assert scores["bits_per_image_upper_bound"] == 4 * usual["bits_per_image_upper_bound"]
+    tokenizer = load_tokenizer(tokenizer_run)
+    by_size = {}
+    for size in (SIZE, LARGER):
+        data = data_of(tokenizer, image_size=size)
+        by_size[size] = next(eval_images(open_split(data, "test"), data, 100))["images"]
+    from vistok.data.transforms import to_uint8
+
+    fake = resize_uint8(to_uint8(tokenizer.resized(LARGER).decode(tokenizer.encode(by_size[LARGER]))), SIZE)
+    error = (fake.float() - to_uint8(by_size[SIZE]).float()).square().mean(dim=(1, 2, 3))
+    assert scores["psnr"]["value"] == pytest.approx(float((-10 * (error / 255**2).log10()).mean()), rel=1e-4)
+
+
+def test_a_dry_run_of_caching_says_bytes_and_hours(tokenizer_run):
+    command = ["cache", str(tokenizer_run), "--split", "train", "--view", "ten-crop", "--dry-run"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    (plan,) = json.loads(result.output)
+    assert plan["bytes"] == plan["images"] * 10 * 16 * 2 == 72 * 10 * 16 * 2
+    assert plan["hours"] > 0 and plan["images_per_second"] > 0
+    assert not (tokenizer_run / "tokens" / "train.partial").exists()
