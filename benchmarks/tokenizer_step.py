@@ -14,7 +14,7 @@ from vistok.nn.flops import count_params
 from vistok.recipes import find_recipe
 from vistok.tasks.config import TokenizerRun
 from vistok.tasks.plan import UNKNOWN_COST, step_flops
-from vistok.tasks.train_tokenizer import build_networks, build_phases
+from vistok.tasks.stage1 import build_networks, build_phases
 from vistok.tokenizer.config import AdversarialConfig, ConvNetConfig, CRTConfig, LossConfig, TokenizerConfig, VQConfig
 from vistok.units import Scale, steps
 

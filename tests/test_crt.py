@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from vistok.config import override
 from vistok.engine.phase import only
 from vistok.recipes import find_recipe
-from vistok.tasks.train_tokenizer import build_networks, build_phases
+from vistok.tasks.stage1 import build_networks, build_phases
 from vistok.tokenizer.config import CRTConfig
 from vistok.tokenizer.crt import CausalModel, CausalRegularizer, batch_variance, scale_gradient
 from vistok.tokenizer.losses import cosine_ramp

@@ -147,7 +147,9 @@ def test_z_loss_is_added_where_it_is_asked_for():
     scale = Scale(4, 10, 4, ((0, 1e6),), 10)
     micro = {"tokens": torch.zeros(4, 4, dtype=torch.int64), "labels": torch.zeros(4, dtype=torch.int64)}
     losses = [
-        train_generator.build_phases(config, manifest, torch.device("cpu"), scale)[0].loss(dict(micro), 0)
+        train_generator.build_phases(config, train_generator.build_model(config, manifest, torch.device("cpu")), scale)[
+            0
+        ].loss(dict(micro), 0)
         for config in (plain, weighted)
     ]
     assert set(losses[0].terms) == {"nats_per_token"}

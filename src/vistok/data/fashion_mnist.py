@@ -3,6 +3,7 @@
 Both give the same four files; their contents are checked against fixed digests.
 """
 
+import fcntl
 import gzip
 import hashlib
 import shutil
@@ -15,6 +16,7 @@ import numpy as np
 
 from vistok.data.sources import ArraySource
 from vistok.errors import UserError
+from vistok.files import write_atomic
 from vistok.rng import numpy_generator
 
 CLASS_NAMES = (
@@ -60,20 +62,32 @@ def prepare(root: Path) -> Path:
     Raises UserError naming both sources where neither can be reached.
     """
     folder = root / "fashion-mnist"
-    if all((folder / name).is_file() for name in DIGESTS):
-        return folder
+    if not _complete(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one fetches, and the others find the files
+            if not _complete(folder):
+                _fetch(folder)
+    return folder
+
+
+def _complete(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in DIGESTS)
+
+
+def _fetch(folder: Path) -> None:
     failures = []
     if all((folder / name).is_file() or (folder / f"{name}.gz").is_file() for name in DIGESTS):  # put there by hand
         try:
             _install(folder, folder)
-            return folder
+            return
         except (OSError, EOFError, zlib.error) as error:
             failures.append(f"  {folder}: {error}")
     for name, fetch in (("torchvision's download", _from_torchvision), ("Debian package", _from_debian)):
         try:
             with tempfile.TemporaryDirectory() as scratch:
                 _install(fetch(Path(scratch)), folder)
-            return folder
+            return
         except (OSError, EOFError, zlib.error, RuntimeError, subprocess.SubprocessError, UserError) as error:
             failures.append(f"  {name}: {str(error).strip().splitlines()[-1] if str(error).strip() else error!r}")
     raise UserError(
@@ -129,15 +143,12 @@ def _run(command: list[str], folder: Path) -> None:
 
 
 def _install(found: Path, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for name, digest in DIGESTS.items():
         plain, packed = found / name, found / f"{name}.gz"
         data = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
         if hashlib.sha256(data).hexdigest() != digest:
             raise OSError(f"{name} differs from the published file")
-        partial = folder / f"{name}.partial"
-        partial.write_bytes(data)
-        partial.rename(folder / name)
+        write_atomic(folder / name, data)
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -1,13 +1,14 @@
-"""Checkpoints: one safetensors file and a small JSON beside it that vouches for it.
+"""Checkpoints: one safetensors file, or a folder of shards, and a small JSON beside it that vouches for it.
 
-The JSON is written last and holds the file's SHA-256: a checkpoint without it, or that differs from
-it, does not count, and the one before is used.
+The JSON is written last and holds a SHA-256 of every file: a checkpoint without it, or that differs from
+it, does not count, and the one before is used. Either form resumes with any number of processes.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +17,64 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from vistok.engine.distributed import ALONE, World
+from vistok.engine.shards import SUFFIX, is_sharded, place, read_shards, write_shards
 from vistok.files import sha256_of, write_atomic, write_json
 
 SCHEMA = 1
 
 
 def save_checkpoint(
-    folder: Path, step: int, state: dict[str, Any], keep: int, milestones: Collection[int] = ()
+    folder: Path, step: int, state: dict[str, Any], keep: int, milestones: Collection[int] = (), world: World = ALONE
 ) -> Path:
-    """Write the state after `step` steps; delete all but the `keep` newest checkpoints and the milestones."""
+    """Write the state after `step` steps; delete all but the `keep` newest checkpoints and the milestones.
+
+    All processes take part; the main one writes, or each its own shards where tensors are sharded.
+    """
+    shards = any(is_sharded(tensor) for _, tensor in _tensors_of(state, ""))
+    path = folder / f"step-{step:08d}{SUFFIX if shards else '.safetensors'}"
     tensors: dict[str, Tensor] = {}
-    plain = _pack(state, "", tensors)
-    path = folder / f"step-{step:08d}.safetensors"
-    for later in folder.glob("step-*.safetensors"):
-        if _step_of(later) > step:  # left by a run that was passed over: it must not push out this one
-            _voucher(later).unlink(missing_ok=True)
-            later.unlink()
-    write_atomic(path, save(tensors, metadata={"state": json.dumps(plain)}))
-    voucher = {"schema_version": SCHEMA, "step": step, "sha256": sha256_of(path), "architecture": architecture(state)}
-    write_json(_voucher(path), voucher)
-    for old in sorted(folder.glob("step-*.safetensors"))[:-keep]:
-        if _step_of(old) not in milestones:
-            _voucher(old).unlink(missing_ok=True)
-            old.unlink()
+    voucher = {"schema_version": SCHEMA, "step": step, "architecture": architecture(state)}
+    if world.main:
+        for later in entries(folder):
+            if _step_of(later) > step:  # left by a run that was passed over: it must not push out this one
+                _remove(later)
+    if shards:
+        voucher["state"] = _pack(state, "", tensors, scalars=True)
+        write_shards(path, tensors, world)
+    elif world.main:
+        plain = _pack(state, "", tensors)
+        write_atomic(path, save(tensors, metadata={"state": json.dumps(plain)}))
+    if world.main:
+        write_json(_voucher(path), {**voucher, "sha256": _checksums(path)})
+        for old in entries(folder)[:-keep]:
+            if _step_of(old) not in milestones:
+                _remove(old)
+    world.wait()
     return path
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, sound or not, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.suffix in (".safetensors", SUFFIX))
+
+
+def newest(folder: Path) -> Path | None:
+    """Return the newest checkpoint, sound or not."""
+    return entries(folder)[-1] if entries(folder) else None
+
+
+def _remove(path: Path) -> None:
+    _voucher(path).unlink(missing_ok=True)
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _checksums(path: Path) -> str | dict[str, str]:
+    """Return the SHA-256 of a file, or of every file of a folder."""
+    return {file.name: sha256_of(file) for file in sorted(path.iterdir())} if path.is_dir() else sha256_of(path)
 
 
 def copy_checkpoint(source: Path, step: int, target: Path) -> bool:
@@ -63,29 +98,54 @@ def architecture(state: dict[str, Any]) -> str:
 
 
 def load_latest(folder: Path, expected: str | None = None) -> tuple[tuple[int, dict[str, Any]] | None, list[str]]:
-    """Return (step, state) of the newest sound checkpoint, or None, and warnings.
+    """Return (step, state) of the newest sound checkpoint, or None, and the warnings of `find_latest`."""
+    path, warnings = find_latest(folder, expected)
+    return (None if path is None else load_checkpoint(path)), warnings
+
+
+def find_latest(folder: Path, expected: str | None = None) -> tuple[Path | None, list[str]]:
+    """Return the newest sound checkpoint, or None, and warnings.
 
     Damaged ones, and those of another architecture than `expected`, are passed over, each with a warning
     that says why.
     """
     warnings: list[str] = []
-    names = {path.stem for path in folder.glob("step-*") if path.suffix in (".safetensors", ".json")}
-    for path in (folder / f"{name}.safetensors" for name in sorted(names, reverse=True)):
+    lone = {_voucher(path).stem for path in folder.glob("step-*.json")} - {path.stem for path in entries(folder)}
+    found = [*entries(folder), *(folder / f"{name}.safetensors" for name in lone)]
+    for path in sorted(found, key=_step_of, reverse=True):
         problem = _problem(path, expected)
-        if problem:
-            warnings.append(f"checkpoint {path.name} {problem} and is passed over")
-            continue
-        with safe_open(str(path), framework="pt") as file:
-            plain = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        return (_step_of(path), _unpack(plain, tensors)), warnings
+        if not problem:
+            return path, warnings
+        warnings.append(f"checkpoint {path.name} {problem} and is passed over")
     if warnings:
         warnings.append("no sound checkpoint is left: the run starts anew")
     return None, warnings
 
 
+def load_checkpoint(path: Path, layout: Mapping[str, Tensor] | None = None) -> tuple[int, dict[str, Any]]:
+    """Return (step, state) of a checkpoint that `find_latest` found.
+
+    `layout` names tensors as `named_tensors` does: each is then sharded as its namesake is. Where shards are read all
+    processes take part.
+    """
+    layout = layout or {}
+    if path.is_dir():
+        plain = json.loads(_voucher(path).read_text())["state"]
+        return _step_of(path), _unpack(plain, read_shards(path, layout))
+    with safe_open(str(path), framework="pt") as file:
+        plain = json.loads(file.metadata()["state"])
+        names = list(file.keys())
+        tensors = {name: place(file.get_tensor(name), layout.get(name)) for name in names}
+    return _step_of(path), _unpack(plain, tensors)
+
+
+def named_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors of a state by the names that they have in a checkpoint."""
+    return dict(_tensors_of(state, ""))
+
+
 def _problem(path: Path, expected: str | None) -> str | None:
-    if not path.is_file():
+    if not path.exists():
         return "is gone (only the JSON beside it is left)"
     try:
         voucher = json.loads(_voucher(path).read_text())
@@ -98,13 +158,21 @@ def _problem(path: Path, expected: str | None) -> str | None:
     if voucher.get("schema_version") != SCHEMA:
         return f"has schema version {voucher.get('schema_version')}, this vistok reads {SCHEMA}"
     try:
-        if voucher.get("sha256") != sha256_of(path):
-            return "is damaged (checksum differs)"
+        if voucher.get("sha256") != _checksums(path):
+            return _difference(path, voucher["sha256"])
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if expected is not None and voucher.get("architecture") != expected:
         return "is of another architecture"
     return None
+
+
+def _difference(path: Path, expected: Any) -> str:
+    if path.is_dir() and isinstance(expected, dict):
+        missing = sorted(expected.keys() - {file.name for file in path.iterdir()})
+        if missing:
+            return f"lacks {len(missing)} of {len(expected)} shards ({missing[0]})"
+    return "is damaged (checksum differs)"
 
 
 def _voucher(path: Path) -> Path:
@@ -128,15 +196,20 @@ def _tensors_of(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
             yield from _tensors_of(item, f"{name}/{i}")
 
 
-def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return JSON values in which tensors are replaced by their names; fills `tensors`."""
+def _pack(value: Any, name: str, tensors: dict[str, Tensor], scalars: bool = False) -> Any:
+    """Return JSON values in which tensors are replaced by their names; fills `tensors`.
+
+    With `scalars` single numbers stay out of it, as shards want it.
+    """
     if isinstance(value, Tensor):
-        tensors[name] = value.detach().cpu().contiguous().clone()
+        if scalars and value.dim() == 0:
+            return {"scalar": value.item(), "dtype": str(value.dtype).removeprefix("torch.")}
+        tensors[name] = value.detach() if scalars else value.detach().cpu().contiguous().clone()
         return {"tensor": name}
     if isinstance(value, dict):
-        return {"items": [[key, _pack(item, f"{name}/{key}", tensors)] for key, item in value.items()]}
+        return {"items": [[key, _pack(item, f"{name}/{key}", tensors, scalars)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
-        return {"list": [_pack(item, f"{name}/{i}", tensors) for i, item in enumerate(value)]}
+        return {"list": [_pack(item, f"{name}/{i}", tensors, scalars) for i, item in enumerate(value)]}
     if value is None or isinstance(value, bool | int | float | str):
         return {"value": value}
     raise TypeError(f"{name}: a checkpoint holds tensors, numbers, texts, lists and dicts, found {type(value)}")
@@ -150,6 +223,8 @@ def _unpack(packed: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
         return {key: _unpack(item, tensors) for key, item in content}
     if kind == "list":
         return [_unpack(item, tensors) for item in content]
+    if kind == "scalar":
+        return torch.tensor(content, dtype=getattr(torch, packed["dtype"]))
     return content
 
 

@@ -30,10 +30,17 @@ class OptimizerConfig(Config):
 
 
 class ExecutionConfig(Config):
-    """What does not change the result: device, threads, micro-batches, logging, checkpoints."""
+    """What does not change the result: devices, threads, micro-batches, logging, checkpoints.
+
+    `parallel`, for several processes: each holds all weights (`replicate`, DistributedDataParallel) or a part of them
+    (`shard`, torch's fully_shard). `recompute` keeps fewer activations and computes them again; `compile` compiles blocks.
+    """
 
     device: str = "auto"
     threads: int | None = Field(default=None, ge=1)
+    parallel: Literal["replicate", "shard"] = "replicate"
+    recompute: bool = False
+    compile: bool = False
     micro_batch_size: int | None = Field(default=None, ge=1)
     num_workers: int = Field(default=0, ge=0)
     log_every: int = Field(default=20, ge=1)

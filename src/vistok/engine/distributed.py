@@ -5,19 +5,17 @@ computes, never what the whole gives.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from vistok.errors import UserError
 
-# Gradients are summed in pieces of this many numbers: 100 MB in float32.
-BUCKET = 25_000_000
 # The others wait while the main process evaluates.
 TIMEOUT = timedelta(hours=6)
 
@@ -128,26 +126,3 @@ def leave_world() -> None:
     """Say goodbye to the other processes, if there are any."""
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def sum_gradients(world: World, modules: Iterable[nn.Module]) -> None:
-    """Replace every gradient by its sum over processes."""
-    if world.size == 1:
-        return
-    gradients = [p.grad for module in modules for p in module.parameters() if p.grad is not None]
-    for bucket in _buckets(gradients):
-        flat = torch.cat([gradient.flatten() for gradient in bucket])
-        dist.all_reduce(flat)
-        for gradient, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
-            gradient.copy_(part.view_as(gradient))
-
-
-def _buckets(gradients: list[Tensor]) -> Iterable[list[Tensor]]:
-    bucket: list[Tensor] = []
-    for gradient in gradients:
-        if bucket and sum(g.numel() for g in bucket) + gradient.numel() > BUCKET:
-            yield bucket
-            bucket = []
-        bucket.append(gradient)
-    if bucket:
-        yield bucket

@@ -21,8 +21,12 @@ class EMA:
     def update(self, step: int) -> None:
         """Take in the weights after step number `step`; buffers are copied."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        averages: list[Tensor] = list(self.module.parameters())
-        weights: list[Tensor] = list(self.source.parameters())
+        averages, weights = ([_own(p) for p in module.parameters()] for module in (self.module, self.source))
         torch._foreach_lerp_(averages, weights, 1 - decay)
         for average, buffer in zip(self.module.buffers(), self.source.buffers(), strict=True):
             average.copy_(buffer)
+
+
+def _own(parameter: Tensor) -> Tensor:
+    """Return this process's part of a sharded parameter, or the parameter."""
+    return parameter.to_local() if hasattr(parameter, "to_local") else parameter

@@ -6,15 +6,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vistok.engine.checkpoint import architecture, load_latest, save_checkpoint, to_device
+from vistok.engine.checkpoint import (
+    architecture,
+    find_latest,
+    load_checkpoint,
+    named_tensors,
+    newest,
+    save_checkpoint,
+    to_device,
+)
 from vistok.engine.config import ExecutionConfig
 from vistok.engine.device import autocast
-from vistok.engine.distributed import ALONE, World, sum_gradients
+from vistok.engine.distributed import ALONE, World
 from vistok.engine.ema import EMA
 from vistok.engine.log import Alarm, MetricsLog, Progress, Row
 from vistok.engine.optim import load_optimizer, set_learning_rate
+from vistok.engine.parallel import Whole, replicate, synced, whole_tensor
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss, only
 from vistok.engine.run_dir import RunDir
 from vistok.engine.stopping import StopRequest
@@ -27,15 +36,16 @@ from vistok.units import total_flops
 class Training:
     """All that the loop needs to know of a run.
 
-    `batches` yields this process's part of every batch; `alarms` looks at the rows so far, of which the
-    last is new.
+    `batches` yields this process's part of every batch; `evaluate` gets the step and the networks of `whole`; `alarms`
+    looks at the rows so far, of which the last is new.
     """
 
     name: str
     phases: Sequence[Phase]
     emas: dict[str, EMA]
+    whole: Whole
     batches: Callable[[range], Iterator[MicroBatch]]
-    evaluate: Callable[[int], dict[str, float]]
+    evaluate: Callable[[int, dict[str, nn.Module]], dict[str, float]]
     total_steps: int
     batch_size: int
     flops_per_step: Sequence[tuple[int, float]]
@@ -54,6 +64,7 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
     Raises Stopped when asked to stop (the state is saved), UserError when a loss is not finite.
     """
     first, seconds_before = _resume(run, run_dir, progress)
+    replicate(run.phases, run.world)
     started = last_saved = time.monotonic()
 
     def seconds() -> float:
@@ -70,29 +81,29 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
         progress.task(run.name, run.total_steps) as bar,
     ):
         bar.advance(first)
-        if first == 0 and run.world.main:
-            log.write("validation", 0, run.evaluate(0), **position(0))
+        if first == 0:
+            _validate(run, log, 0, position(0))
         batches = run.batches(range(first, run.total_steps))
         for step in range(first, run.total_steps):
             phases = [phase for phase in run.phases if phase.active(step)]
             values: dict[str, Tensor] = {}
 
             # Micro-batches outside, phases inside: a phase reuses what an earlier one computed.
-            for number, micro in _micro_batches(next(batches), run):
+            for number, last, micro in _micro_batches(next(batches), run):
                 share = len(micro["labels"]) / run.batch_size
                 reseed_global(run.seed, "step", step, number)
                 for phase in phases:
-                    with only(phase, run.phases), autocast(run.device, run.precision):
-                        loss = phase.loss(micro, step)
-                    with only(phase, run.phases):
-                        (loss.total * share).backward()
+                    with only(phase, run.phases), synced(phase, last):
+                        with autocast(run.device, run.precision):
+                            loss = phase.loss(micro, step)
+                        # Processes average their gradients; each one's loss is a share of the whole batch's.
+                        (loss.total * (share * run.world.size)).backward()
                     _accumulate(values, phase.name, loss, share)
 
             # All optimizers step at the end, so that every loss saw the same weights.
             due = time.monotonic() - last_saved > 60 * run.execution.checkpoint_minutes
             values, stopping, due = _exchange(values, stop.requested, due, run.world)
             for phase in phases:
-                sum_gradients(run.world, phase.modules)
                 values |= _clip(phase)
             _require_finite(values, step, run, run_dir)
             for phase in phases:
@@ -113,39 +124,60 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
                 _raise_alarms(run, log, done, progress)
                 note = f"loss {row[run.phases[0].name + '/loss']:.4f}"
             bar.advance(1, note)
-            if (done % run.execution.evaluate_every == 0 or done == run.total_steps) and run.world.main:
-                log.write("validation", done, run.evaluate(done), **position(done))
+            if done % run.execution.evaluate_every == 0 or done == run.total_steps:
+                _validate(run, log, done, position(done))
                 _raise_alarms(run, log, done, progress)
             stopping = stopping or (stop.requested and run.world.size == 1)
             if due or stopping or done == run.total_steps or done in run.execution.milestones:
-                if run.world.main:
-                    log.sync()
-                    kept = (run.execution.keep_checkpoints, run.execution.milestones)
-                    save_checkpoint(run_dir.checkpoints, done, _state(run, seconds()), *kept)
-                run.world.wait()
+                log.sync()
+                kept = (run.execution.keep_checkpoints, run.execution.milestones)
+                save_checkpoint(run_dir.checkpoints, done, _state(run, seconds()), *kept, run.world)
                 last_saved = time.monotonic()
             if stopping and done < run.total_steps:
                 raise Stopped(f"stopped after step {done} of {run.total_steps}, saved in {run_dir.path}")
     return seconds()
 
 
+def _validate(run: Training, log: MetricsLog, step: int, position: dict[str, float]) -> None:
+    """Write a row of validation; sharded weights are put together by all processes first."""
+    with run.whole() as networks:
+        if run.world.main:
+            log.write("validation", step, run.evaluate(step, networks), **position)
+    run.world.wait()
+
+
 def _resume(run: Training, run_dir: RunDir, progress: Progress) -> tuple[int, float]:
     """Load the newest sound checkpoint into the run; return (steps done, seconds spent)."""
-    found, warnings = load_latest(run_dir.checkpoints, architecture(_state(run, 0.0)))
-    for warning in warnings:
-        progress.say(f"warning: {warning}")
-    step, state = found or (0, {})
-    first = run.world.agree(step)
-    if step != first:
-        raise UserError(
-            f"process {run.world.rank} finds a checkpoint of step {step} in {run_dir.checkpoints}, the first process one "
-            f"of step {first}: all processes must see the same run directory; put it on a shared disk"
-        )
-    if found is None:
+    own, path = _state(run, 0.0), None
+    if run.world.main:
+        path, warnings = find_latest(run_dir.checkpoints, architecture(own))
+        for warning in warnings:
+            progress.say(f"warning: {warning}")
+    path = run.world.agree(path)
+    if path is None:
         return 0, 0.0
+    if not all(run.world.collect(path.exists())):
+        raise UserError(
+            f"not all processes find the checkpoint {path}, of which the first one resumes: all processes must see the "
+            "same run directory; put it on a shared disk"
+        )
+    step, state = load_checkpoint(path, _layout(run, own))
     _load_state(run, state)
     progress.say(f"{run.name}: going on from step {step} of {run.total_steps}")
     return step, float(state["seconds"])
+
+
+def _layout(run: Training, own: dict[str, Any]) -> dict[str, Tensor]:
+    """Return what a checkpoint's tensors are sharded like: the run's own, and an optimizer's moments as their weights."""
+    layout = named_tensors(own)
+    for phase in run.phases:
+        weights = [weight for group in phase.optimizer.param_groups for weight in group["params"]]
+        for number, weight in enumerate(weights):
+            layout |= {
+                f"/phases/{phase.name}/optimizer/state/{number}/{moment}": weight
+                for moment in ("exp_avg", "exp_avg_sq")
+            }
+    return layout
 
 
 def _state(run: Training, seconds: float) -> dict[str, Any]:
@@ -172,14 +204,14 @@ def _load_state(run: Training, state: dict[str, Any]) -> None:
         ema.module.load_state_dict(state["emas"][name])
 
 
-def _micro_batches(batch: MicroBatch, run: Training) -> Iterator[tuple[int, MicroBatch]]:
-    """Yield this process's micro-batches, each with its number among those of all processes."""
+def _micro_batches(batch: MicroBatch, run: Training) -> Iterator[tuple[int, bool, MicroBatch]]:
+    """Yield this process's micro-batches: number among those of all processes, whether it is the last, tensors."""
     mine = run.batch_size // run.world.size
     size = run.execution.micro_batch_size or mine
     first = run.world.rank * (mine // size)
     for number, start in enumerate(range(0, mine, size)):
         part = {name: t[start : start + size].to(run.device, non_blocking=True) for name, t in batch.items()}
-        yield first + number, part
+        yield first + number, start + size >= mine, part
 
 
 def _exchange(values: dict[str, Tensor], stop: bool, due: bool, world: World) -> tuple[dict[str, Tensor], bool, bool]:
@@ -210,7 +242,7 @@ def _accumulate(values: dict[str, Tensor], phase: str, loss: PhaseLoss, share: f
 def _clip(phase: Phase) -> dict[str, Tensor]:
     """Clip each group by its own norm; return the norms before."""
     return {
-        f"{phase.name}/grad_norm_{name}": torch.nn.utils.clip_grad_norm_(parameters, phase.clip_norm)
+        f"{phase.name}/grad_norm_{name}": whole_tensor(nn.utils.clip_grad_norm_(parameters, phase.clip_norm))
         for name, parameters in phase.clip_groups.items()
     }
 
@@ -219,8 +251,7 @@ def _require_finite(values: dict[str, Tensor], step: int, run: Training, run_dir
     if torch.isfinite(torch.stack([value.float() for value in values.values()])).all():
         return
     bad = [name for name, value in values.items() if not torch.isfinite(value)]
-    checkpoints = sorted(run_dir.checkpoints.glob("step-*.safetensors"))
-    last = str(checkpoints[-1]) if checkpoints else "none yet"
+    last = newest(run_dir.checkpoints) or "none yet"
     raise UserError(
         f"step {step}: {', '.join(bad)} is not finite (learning rate {run.lr * run.phases[0].schedule(step):.3g}). "
         f"The run stops before it harms its weights; last good checkpoint: {last}. "

@@ -1,9 +1,9 @@
 """A phase: one optimizer's turn in a step. A generator is one phase, a GAN tokenizer two."""
 
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ class Phase:
 
     `loss` returns named terms; the terms that `loss_terms` names are summed and differentiated, the
     others are only logged. `clip_groups` are clipped each by its own gradient norm. `after_step` runs
-    when the optimizer has stepped.
+    when the optimizer has stepped. Inside `unsynced` gradients stay with their process.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Phase:
     clip_norm: float
     active: Callable[[int], bool] = always
     after_step: Callable[[int], None] | None = None
+    unsynced: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 @dataclass

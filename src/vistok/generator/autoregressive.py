@@ -50,6 +50,10 @@ class AutoregressiveGenerator(Generator):
         init_transformer(self)
         nn.init.zeros_(self.head.weight)
 
+    def spread_units(self) -> list[nn.Module]:
+        """Return the parts that are recomputed, compiled and sharded one by one."""
+        return list(self.blocks)
+
     def forward(
         self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch positions codes"]:

@@ -29,6 +29,7 @@ from vistok.tasks.cache_tokens import data_of
 from vistok.tasks.evaluators import (
     SCHEMA,
     Collected,
+    ReferenceSet,
     evaluation_file,
     finished_evaluation,
     frechet_score,
@@ -133,21 +134,33 @@ def evaluate_generator(
         "num_images": num_samples,
         "treatment": treatment.model_dump(),
     }
-    for found, drawn, against, suffix in zip(extractors, collected, references, ("", "_second"), strict=False):
-        distance = frechet_replicates(drawn.features.numpy(), against.moments)
-        score = frechet_score("g", distance, num_samples, against, found, treatment, BALANCED, resize=stage2.resize)
-        scores[score_key("g", found) + suffix] = score.model_dump(mode="json")
-    scores |= inception_scores("g", collected[0], references[0], extractor, treatment, BALANCED, stage2.resize)
-    # ADM's evaluator takes all images; 5,000 suffice for a split of one's own.
-    limit = None if reference else PRECISION_RECALL_IMAGES
-    scores |= precision_recall_scores(
-        collected[0].features, references[0], extractor, treatment, BALANCED, limit, stage2.resize
-    )
+    scores |= _image_scores(stage2, extractors, collected, references, treatment)
     scores["memorization"] = _memorization(images, stage2.data, source, train, progress)
     scores["seconds"] = round(time.monotonic() - started, 1)
     if join_world().main:
         write_json(file, scores)
     return scores
+
+
+def _image_scores(
+    stage2: Stage2,
+    extractors: Sequence[FeatureExtractor],
+    collected: Sequence[Collected],
+    references: Sequence[ReferenceSet],
+    treatment: Treatment,
+) -> dict[str, Any]:
+    """Return the distance in each extractor's features, and what the first one's features say besides."""
+    scores = {}
+    for found, drawn, against, suffix in zip(extractors, collected, references, ("", "_second"), strict=False):
+        distance = frechet_replicates(drawn.features.numpy(), against.moments)
+        count = len(drawn.features)
+        score = frechet_score("g", distance, count, against, found, treatment, BALANCED, resize=stage2.resize)
+        scores[score_key("g", found) + suffix] = score.model_dump(mode="json")
+    first, drawn, against = extractors[0], collected[0], references[0]
+    scores |= inception_scores("g", drawn, against, first, treatment, BALANCED, stage2.resize)
+    # ADM's evaluator takes all images of its file; 5,000 suffice for a split of one's own.
+    limit = PRECISION_RECALL_IMAGES if against.of_split else None
+    return scores | precision_recall_scores(drawn.features, against, first, treatment, BALANCED, limit, stage2.resize)
 
 
 def _draw(

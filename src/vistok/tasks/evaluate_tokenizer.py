@@ -18,7 +18,7 @@ from vistok.data.transforms import resize_uint8, to_uint8
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.files import write_json
-from vistok.metrics.codebook import CodebookStatistics, codebook_statistics
+from vistok.metrics.codebook import codebook_statistics
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.interval import Replicates, mean_replicates, paired_frechet_replicates
 from vistok.metrics.protocol import FRECHET, Protocol, Score, Treatment
@@ -26,6 +26,7 @@ from vistok.metrics.reconstruction import psnr_per_image, ssim_per_image
 from vistok.tasks.cache_tokens import data_of
 from vistok.tasks.evaluators import (
     SCHEMA,
+    ReferenceSet,
     evaluation_file,
     finished_evaluation,
     frechet_score,
@@ -65,7 +66,7 @@ def evaluate_tokenizer(
     encoded = data_of(tokenizer, root, image_size)
     resize = f"{image_size} to {data.image_size} pixels bicubic, antialiased; " if image_size else ""
     source = open_split(data, split)
-    larger = open_split(encoded, split) if image_size else source
+    given = (source, data), (open_split(encoded, split) if image_size else source, encoded)
     extractors = [found for found in (extractor, second) if found is not None]
     file = evaluation_file(
         run,
@@ -81,12 +82,8 @@ def evaluate_tokenizer(
     for found in extractors:
         require_unseen(found, perceptual_digest(tokenizer.info))
     started = time.monotonic()
-    made = _reconstruct(
-        tokenizer, ((source, data), (larger, encoded)), extractors, progress, f"reconstructions ({weights})"
-    )
+    made = _reconstruct(tokenizer, given, extractors, progress, f"reconstructions ({weights})")
     treatment = Treatment(weights=weights)  # type: ignore[arg-type]
-
-    codes = codebook_statistics(made.tokens, tokenizer.codebook_size)
     scores: dict[str, Any] = {
         "schema_version": SCHEMA,
         "kind": "tokenizer",
@@ -95,15 +92,10 @@ def evaluate_tokenizer(
         "split": split,
         "num_images": len(source),
         "treatment": treatment.model_dump(),
-        **_image_scores(made, codes, f"{data.dataset} {split}", treatment, resize),
-        "codebook": {**asdict(codes), "position_entropy": codes.position_entropy.tolist()},
-        "bits_per_image_upper_bound": float(np.log2(tokenizer.codebook_size) * tokenizer.token_grid.num_tokens),
+        **_code_and_image_scores(tokenizer, made, f"{data.dataset} {split}", treatment, resize),
     }
-    for found, features, suffix in zip(extractors, made.features, ("", "_second"), strict=False):
-        reference = reference_set(found, source, data, split)
-        distance = paired_frechet_replicates(features, reference.features)
-        kept = frechet_score("r", distance, len(source), reference, found, treatment, estimator=PAIRED, resize=resize)
-        scores[score_key("r", found) + suffix] = kept.model_dump(mode="json")
+    references = [reference_set(found, source, data, split) for found in extractors]
+    scores |= _distances(extractors, made.features, references, treatment, resize)
     scores["seconds"] = round(time.monotonic() - started, 1)
     if run.is_dir() and join_world().main:
         write_json(file, scores)
@@ -121,10 +113,11 @@ class _Made:
     digest: str
 
 
-def _image_scores(
-    made: _Made, codes: CodebookStatistics, reference: str, treatment: Treatment, resize: str
+def _code_and_image_scores(
+    tokenizer: ConvTokenizer, made: _Made, reference: str, treatment: Treatment, resize: str
 ) -> dict[str, Any]:
     """Return the scores that no network takes part in."""
+    codes = codebook_statistics(made.tokens, tokenizer.codebook_size)
 
     def score(metric: str, found: Replicates, estimator: str) -> dict[str, Any]:
         protocol = Protocol(
@@ -145,7 +138,25 @@ def _image_scores(
         "codebook_usage": score("codebook usage (share)", Replicates(codes.usage), "codes that occur"),
         "entropy": score("entropy of tokens (bits)", Replicates(codes.entropy), "plug-in"),
         "position_entropy": score("entropy by position (bits)", position_entropy, "plug-in, mean over positions"),
+        "codebook": {**asdict(codes), "position_entropy": codes.position_entropy.tolist()},
+        "bits_per_image_upper_bound": float(np.log2(tokenizer.codebook_size) * tokenizer.token_grid.num_tokens),
     }
+
+
+def _distances(
+    extractors: Sequence[FeatureExtractor],
+    features: Sequence[np.ndarray],
+    references: Sequence[ReferenceSet],
+    treatment: Treatment,
+    resize: str,
+) -> dict[str, Any]:
+    """Return the Fréchet distance in each extractor's features."""
+    scores = {}
+    for found, own, reference, suffix in zip(extractors, features, references, ("", "_second"), strict=False):
+        distance = paired_frechet_replicates(own, reference.features)
+        score = frechet_score("r", distance, len(own), reference, found, treatment, estimator=PAIRED, resize=resize)
+        scores[score_key("r", found) + suffix] = score.model_dump(mode="json")
+    return scores
 
 
 def _reconstruct(

@@ -145,7 +145,8 @@ class Collected:
 class ReferenceSet:
     """Features of real images, with what a protocol says of them.
 
-    `pooled` and `spatial`: mean and covariance, an ADM file's own where it has them.
+    `pooled` and `spatial`: mean and covariance, an ADM file's own where it has them. `of_split`: of a data set's split,
+    not of a file.
     """
 
     name: str
@@ -153,6 +154,7 @@ class ReferenceSet:
     features: np.ndarray
     pooled: Moments | None = None
     spatial: Moments | None = None
+    of_split: bool = False
 
     @property
     def moments(self) -> Moments:
@@ -174,7 +176,7 @@ def reference_set(extractor: FeatureExtractor, source: ImageSource, data: DataCo
             digest.update(images.numpy().tobytes())
             collected.add(extractor.everything(images))
         _references[key] = ReferenceSet(
-            f"{data.dataset} {name}", digest.hexdigest(), collected.features.numpy(), None, collected.spatial
+            f"{data.dataset} {name}", digest.hexdigest(), collected.features.numpy(), None, collected.spatial, True
         )
     return _references[key]
 

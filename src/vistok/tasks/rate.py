@@ -18,7 +18,8 @@ def training_rate(config: GeneratorRun, grid: tuple[int, int], codebook_size: in
     manifest = {"grid": grid, "codebook_size": codebook_size, "num_classes": num_classes}
     flops = train_generator.plan(config, manifest, 1).flops_per_step[0][1]
     device = setup_device(config.execution)
-    (phase,) = train_generator.build_phases(config, manifest, device, Scale(config.batch_size, 1, 1, (), 1000))
+    model = train_generator.build_model(config, manifest, device)
+    (phase,) = train_generator.build_phases(config, model, Scale(config.batch_size, 1, 1, (), 1000))
     micro = {
         "tokens": torch.randint(codebook_size, (config.batch_size, grid[0] * grid[1]), device=device),
         "labels": torch.zeros(config.batch_size, dtype=torch.int64, device=device),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from vistok.config import fingerprint
 from vistok.data.sources import ImageSource
 from vistok.engine.device import setup_device
@@ -14,6 +16,7 @@ from vistok.engine.distributed import World, join_world
 from vistok.engine.ema import EMA
 from vistok.engine.log import Progress
 from vistok.engine.loop import Training, train
+from vistok.engine.parallel import Whole, spread
 from vistok.engine.run_dir import RunDir
 from vistok.engine.weights import save_weights
 from vistok.errors import UserError
@@ -55,20 +58,33 @@ class Job:
                     progress.say(f"warning: {warning}")
             training = self.build(world)
             seconds = train(training, self.run_dir, progress)
-            ((name, ema),) = training.emas.items()
-            if world.main:
-                self._export(name, ema, seconds)
+            (name,) = training.emas
+            with training.whole() as networks:
+                if world.main:
+                    self._export(name, networks, seconds)
             world.wait()
         return self.run_dir
 
-    def _export(self, name: str, ema: EMA, seconds: float) -> None:
+    def _export(self, name: str, networks: dict[str, nn.Module], seconds: float) -> None:
         facts = {"steps": self.plan.total_steps, "seconds": seconds, "train_flops": self.plan.train_flops}
         metadata = {"model": name, "recipe": self.config.name, **self.metadata, "training": facts}
         digests = {
             weights: save_weights(self.run_dir.export(weights), module.state_dict(), {**metadata, "weights": weights})
-            for weights, module in (("ema", ema.module), ("raw", ema.source))
+            for weights, module in networks.items()
         }
         self.run_dir.finish(**facts, digests=digests)
+
+
+def spread_with_average(model: nn.Module, config: RunConfig, world: World) -> tuple[EMA, Whole]:
+    """Return a network's average and the plain forms of both, and spread both over the processes, in place.
+
+    Comes before optimizers are made.
+    """
+    ema = EMA(model, config.ema_decay)
+    whole = Whole(ema, config.execution, world)
+    spread(model, config.execution, world)
+    spread(ema.module, config.execution.replace(recompute=False, compile=False), world)
+    return ema, whole
 
 
 def accumulation_check(config: RunConfig) -> None:

@@ -13,6 +13,7 @@ from vistok.engine.distributed import World
 from vistok.engine.ema import EMA
 from vistok.engine.loop import Training
 from vistok.engine.optim import adamw, decay_groups
+from vistok.engine.parallel import Whole
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.engine.schedule import make_schedule
 from vistok.errors import UserError
@@ -90,6 +91,7 @@ def prepare(config: ClassifierRun, runs: Path) -> Job:
             name=config.name,
             phases=phases,
             emas={"classifier": ema},
+            whole=Whole(ema, config.execution, world),
             batches=lambda steps: train_images(
                 source,
                 config.data,
@@ -99,7 +101,7 @@ def prepare(config: ClassifierRun, runs: Path) -> Job:
                 config.execution.num_workers,
                 (world.rank, world.size),
             ),
-            evaluate=lambda step: accuracy_on(ema.module, validation, config, device),
+            evaluate=lambda step, networks: accuracy_on(networks["ema"], validation, config, device),
             total_steps=planned.total_steps,
             batch_size=config.batch_size,
             flops_per_step=planned.flops_per_step,

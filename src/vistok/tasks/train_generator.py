@@ -1,5 +1,6 @@
 """Train a generator on a token cache: one phase, nats per token."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from vistok.data.token_cache import TokenCache
 from vistok.data.transforms import to_uint8
 from vistok.engine.device import setup_device
 from vistok.engine.distributed import World
-from vistok.engine.ema import EMA
 from vistok.engine.loop import Training
 from vistok.engine.optim import adamw, decay_groups
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
@@ -28,7 +28,7 @@ from vistok.tasks.config import GeneratorRun
 from vistok.tasks.load import load_tokenizer
 from vistok.tasks.pictures import display_scale, save_png, sheet
 from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, sizes_fit, state_bytes, step_flops
-from vistok.tasks.setup import Job, accumulation_check, config_json, run_directory
+from vistok.tasks.setup import Job, accumulation_check, config_json, run_directory, spread_with_average
 from vistok.tokenizer.interface import Tokenizer
 from vistok.units import Scale
 
@@ -37,12 +37,16 @@ EVAL_BATCH = 250
 SHEET_COLUMNS = 10
 
 
-def build_phases(config: GeneratorRun, manifest: dict[str, Any], device: torch.device, scale: Scale) -> list[Phase]:
-    """Return the one phase: cross-entropy of the next token."""
+def build_model(config: GeneratorRun, manifest: dict[str, Any], device: torch.device) -> AutoregressiveGenerator:
+    """Return the network; `manifest` gives grid, codebook_size and num_classes."""
     with seeded_init(config.seed, "init", "generator"), device:
-        model = AutoregressiveGenerator(
+        return AutoregressiveGenerator(
             config.generator, manifest["grid"], manifest["codebook_size"], manifest["num_classes"]
         )
+
+
+def build_phases(config: GeneratorRun, model: AutoregressiveGenerator, scale: Scale) -> list[Phase]:
+    """Return the one phase: cross-entropy of the next token."""
 
     def loss(micro: MicroBatch, step: int) -> PhaseLoss:
         if not config.z_loss:
@@ -64,7 +68,8 @@ def plan(config: GeneratorRun, manifest: dict[str, Any], num_images: int) -> Pla
     """
     meta = torch.device("meta")
     num_tokens = manifest["grid"][0] * manifest["grid"][1]
-    phases = build_phases(config, manifest, meta, Scale(config.batch_size, num_images, num_tokens, UNKNOWN_COST, 100))
+    model = build_model(config, manifest, meta)
+    phases = build_phases(config, model, Scale(config.batch_size, num_images, num_tokens, UNKNOWN_COST, 100))
     micro = {
         "tokens": torch.empty(config.batch_size, num_tokens, dtype=torch.int64, device=meta),
         "labels": torch.empty(config.batch_size, dtype=torch.int64, device=meta),
@@ -72,7 +77,6 @@ def plan(config: GeneratorRun, manifest: dict[str, Any], num_images: int) -> Pla
     costs = ((0, step_flops(phases, micro, 0)),)
     scale = resolve_steps(config, num_images, num_tokens, costs)
     share = (config.execution.micro_batch_size or config.batch_size) / config.batch_size
-    model = phases[0].modules[0]
     memory = state_bytes([model]) + int(share * activation_bytes(phases, micro, 0, config.precision))
     return Plan(scale.total_steps, costs, {"generator": count_params(model)}, num_tokens, memory)
 
@@ -109,28 +113,19 @@ def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tok
     def build(world: World) -> Training:
         device = setup_device(config.execution)
         cache.verify(), validation.verify()
+        model = build_model(config, manifest, device)
+        ema, whole = spread_with_average(model, config, world)
         tokenizer = load_tokenizer(tokenizer_path, device=device)
         tokenizer = tokenizer.resized(image_size) if image_size else tokenizer
-        phases = build_phases(config, manifest, device, planned.scale(config, cache.num_images))
-        model = phases[0].modules[0]
-        ema = EMA(model, config.ema_decay)
-
-        def evaluate(step: int) -> dict[str, float]:
-            save_samples(ema.module, tokenizer, device, run_dir, step)
-            values = {}
-            for suffix, module in (("", ema.module), ("_raw", model)):
-                found = validation_likelihood(module, validation, device, EVAL_IMAGES)
-                values[f"nats_per_token{suffix}"] = found.nats_per_token
-            return values
-
         return Training(
             name=config.name,
-            phases=phases,
+            phases=build_phases(config, model, planned.scale(config, cache.num_images)),
             emas={"generator": ema},
+            whole=whole,
             batches=lambda steps: train_tokens(
                 cache, config.seed, config.batch_size, steps, part=(world.rank, world.size)
             ),
-            evaluate=evaluate,
+            evaluate=_evaluation(validation, tokenizer, device, run_dir),
             total_steps=planned.total_steps,
             batch_size=config.batch_size,
             flops_per_step=planned.flops_per_step,
@@ -155,6 +150,22 @@ def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tok
     }
     facts = {"num_images": cache.num_images, "tokenizer": tokenizer_facts, **manifest}
     return Job(config, planned, run_dir, facts, build, metadata)
+
+
+def _evaluation(
+    validation: TokenCache, tokenizer: Tokenizer, device: torch.device, run_dir: RunDir
+) -> Callable[[int, dict[str, torch.nn.Module]], dict[str, float]]:
+    """Return what a validation does: the likelihood of held-out tokens, and a sheet of samples."""
+
+    def evaluate(step: int, networks: dict[str, torch.nn.Module]) -> dict[str, float]:
+        save_samples(networks["ema"], tokenizer, device, run_dir, step)
+        values = {}
+        for suffix, name in (("", "ema"), ("_raw", "raw")):
+            found = validation_likelihood(networks[name], validation, device, EVAL_IMAGES)
+            values[f"nats_per_token{suffix}"] = found.nats_per_token
+        return values
+
+    return evaluate
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vistok.config import Config, later
-from vistok.units import Duration, percent
+from vistok.units import Duration, percent, steps
 
 
 class ConvNetConfig(Config):
@@ -127,11 +127,17 @@ class PerceptualConfig(Config):
 
 
 class AdversarialConfig(Config):
-    """PatchGAN phase with hinge losses; weight 0 until `start`, then a cosine ramp (CRT paper A.1)."""
+    """PatchGAN phase with hinge losses; weight 0 until `start`, then a cosine ramp (CRT paper A.1).
+
+    `warmup`: the discriminator learns for this long before `start`, while nothing of it reaches the tokenizer.
+    `adaptive` multiplies the weight by the ratio of the gradients' norms at the decoder's last layer (VQGAN, equation 7).
+    """
 
     weight: float = Field(default=0.5, ge=0)
     start: Duration = percent(10)
     ramp: Duration = percent(1)
+    warmup: Duration = later(steps(0))
+    adaptive: bool = later(False)
     channels: int = Field(default=64, ge=1)
     num_layers: int = Field(default=3, ge=1, le=12)
 

@@ -98,6 +98,10 @@ class CausalRegularizer(nn.Module):
             latents = straight_through(latents, quantized.z_q)
         return self.prediction_loss(latents, quantized.indices)
 
+    def spread_units(self) -> list[nn.Module]:
+        """Return the parts that are recomputed, compiled and sharded one by one."""
+        return list(self.model.blocks)
+
     def prediction_loss(
         self, latents: Float[Tensor, "batch positions dim"], indices: Int[Tensor, "batch positions"]
     ) -> Float[Tensor, ""]:

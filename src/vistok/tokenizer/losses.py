@@ -1,7 +1,9 @@
 """The named, weighted sum of stage 1 (CRT paper A.1, equation 1)."""
 
 import math
+from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +21,21 @@ def reconstruction_terms(
     for name, loss in output.quantized.losses.items():
         terms[name] = config.quantizer_weight * loss
     return terms
+
+
+def adaptive_weight(
+    reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor, average: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return the ratio of two losses' gradient norms at the decoder's last layer, at most 10^4, without gradient.
+
+    VQGAN (Esser et al. 2021, arXiv 2012.09841), equation 7; its code adds 10^-4 below. `average` gives the mean over
+    processes: the norms are those of the whole batch's gradients.
+    """
+    norms = [
+        average(torch.autograd.grad(loss, last_layer, retain_graph=True)[0]).norm()
+        for loss in (reconstruction, adversarial)
+    ]
+    return (norms[0] / (norms[1] + 1e-4)).clamp(max=1e4).detach()
 
 
 def cosine_ramp(step: int, start: int, length: int) -> float:

@@ -68,6 +68,11 @@ class ConvTokenizer(Tokenizer):
         quantized = self.quantizer(z_e)
         return TokenizerOutput(self.to_images(quantized.z_q, grid), quantized)
 
+    def spread_units(self) -> list[nn.Module]:
+        """Return the parts that are recomputed, compiled and sharded one by one."""
+        encoder, decoder = self.encoder, self.decoder
+        return [*encoder.levels, encoder.middle, decoder.middle, *decoder.levels]
+
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "batch channels height width"]) -> Int[Tensor, "batch positions"]:
         """Map images in [-1, 1], on any device, to tokens. Raises UserError for a size, channels or value that do not fit."""

@@ -1,0 +1,141 @@
+"""How networks are spread over devices: torch's own parts, applied from outside.
+
+Before optimizers are made, `spread` changes a network in place: blocks that are computed again in the backward pass,
+compiled, sharded (`fully_shard`). Phases that are not sharded run inside DistributedDataParallel (`replicate`). What one
+process does alone (validation, samples, export) sees plain networks (`Whole`).
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vistok.engine.config import ExecutionConfig
+from vistok.engine.distributed import World
+from vistok.engine.ema import EMA
+from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
+from vistok.engine.shards import is_sharded
+
+
+class Spreadable(Protocol):
+    """A network that names the parts of it that are recomputed, compiled and sharded one by one."""
+
+    def spread_units(self) -> Sequence[nn.Module]:
+        """Return these parts, in the order in which they run; together they hold most of the weights."""
+        ...
+
+
+def shards(execution: ExecutionConfig, world: World) -> bool:
+    """Whether a run's weights are sharded: only several processes can."""
+    return execution.parallel == "shard" and world.size > 1
+
+
+def spread(network: nn.Module, execution: ExecutionConfig, world: World) -> None:
+    """Change a network that is trained, in place: recompute, compile, shard. Optimizers are made afterwards."""
+    units = units_of(network)
+    if execution.recompute:
+        for unit in units:
+            _recompute(unit)
+    if execution.compile:
+        for unit in units:
+            unit.compile()
+    if shards(execution, world):
+        _shard(network, world)
+
+
+def units_of(network: nn.Module) -> Sequence[nn.Module]:
+    """Return the parts of a network that are handled one by one."""
+    return network.spread_units()  # type: ignore[operator]
+
+
+def _recompute(unit: nn.Module) -> None:
+    """Keep a part's inputs alone and compute it again in the backward pass (dropout draws the same numbers)."""
+    inner = unit.forward
+
+    def forward(*inputs: Any) -> Any:
+        return checkpoint(inner, *inputs, use_reentrant=False) if torch.is_grad_enabled() else inner(*inputs)
+
+    unit.forward = forward  # type: ignore[method-assign]
+
+
+def _shard(network: nn.Module, world: World) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    device = next(network.parameters()).device
+    mesh = init_device_mesh(device.type, (world.size,))
+    for unit in units_of(network):
+        fully_shard(unit, mesh=mesh)
+    fully_shard(network, mesh=mesh)
+
+
+class Whole:
+    """Plain forms of a trained network, averaged and raw, on the main process.
+
+    Where nothing is sharded they are the networks themselves. Made before sharding: a sharded one cannot be copied.
+    """
+
+    def __init__(self, ema: EMA, execution: ExecutionConfig, world: World) -> None:
+        self._networks = {"ema": ema.module, "raw": ema.source}
+        self._plain: dict[str, nn.Module] | None = None
+        if shards(execution, world):
+            # Only the main process needs them, and on the CPU, where there is room.
+            self._plain = {
+                name: copy.deepcopy(module).cpu() if world.main else nn.Identity()
+                for name, module in self._networks.items()
+            }
+
+    @contextmanager
+    def __call__(self) -> Iterator[dict[str, nn.Module]]:
+        """Give {"ema": ..., "raw": ...}; all processes take part, and the main one alone may use what it gets."""
+        if self._plain is None:
+            yield self._networks
+            return
+        devices = {name: next(module.parameters()).device for name, module in self._networks.items()}
+        for name, module in self._networks.items():
+            state = {key: whole_tensor(value).cpu() for key, value in module.state_dict().items()}
+            if not isinstance(self._plain[name], nn.Identity):
+                self._plain[name].load_state_dict(state)
+                self._plain[name].to(devices[name])
+        yield self._plain
+        for module in self._plain.values():
+            module.cpu()
+
+
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """Return all of a sharded tensor (all processes take part), or the tensor itself."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
+
+
+class _PhaseLossModule(nn.Module):
+    """A phase's loss as a module that owns what the phase trains: what DistributedDataParallel wants."""
+
+    def __init__(self, phase: Phase) -> None:
+        super().__init__()
+        self.trained = nn.ModuleList(phase.modules)
+        self._loss: Callable[[MicroBatch, int], PhaseLoss] = phase.loss
+
+    def forward(self, micro: MicroBatch, step: int) -> PhaseLoss:
+        """Return the phase's loss."""
+        return self._loss(micro, step)
+
+
+def replicate(phases: Sequence[Phase], world: World) -> None:
+    """Let the phases' gradients be averaged over processes: inside DistributedDataParallel where nothing is sharded."""
+    if world.size == 1:
+        return
+    for phase in phases:
+        if any(is_sharded(p) for module in phase.modules for p in module.parameters()):
+            continue  # fully_shard averages
+        wrapped = nn.parallel.DistributedDataParallel(_PhaseLossModule(phase), broadcast_buffers=False)
+        phase.loss, phase.unsynced = wrapped, wrapped.no_sync
+
+
+def synced(phase: Phase, last: bool) -> AbstractContextManager[Any]:
+    """Exchange gradients with the last micro-batch alone."""
+    return nullcontext() if last else phase.unsynced()

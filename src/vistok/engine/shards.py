@@ -1,0 +1,64 @@
+"""Tensors that are sharded over processes, written and read by torch.distributed.checkpoint as safetensors.
+
+Every process writes what it holds; a reader with any number of processes, or none, gets what it needs of it. The
+format is the one of Hugging Face's shards: nothing in it is unpickled.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor
+
+from vistok.engine.distributed import World
+from vistok.files import sync
+
+SUFFIX = ".shards"
+
+
+def is_sharded(tensor: Tensor | None) -> TypeGuard[Any]:
+    """Whether a tensor lies in parts on several processes."""
+    return hasattr(tensor, "full_tensor")  # a DTensor, without a second for importing it
+
+
+def place(tensor: Tensor, like: Any) -> Tensor:
+    """Return a whole tensor, which every process has, sharded as `like` is; or as it is."""
+    if not is_sharded(like):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def write_shards(folder: Path, tensors: dict[str, Tensor], world: World) -> None:
+    """Write a folder that is whole or absent; all processes take part."""
+    import torch.distributed.checkpoint as dcp
+
+    partial = folder.with_name(folder.name + ".partial")
+    if world.main:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.mkdir(parents=True)
+    world.wait()
+    dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(str(partial), save_distributed=True))
+    world.wait()
+    if world.main:
+        partial.rename(folder)
+        sync(folder.parent)
+
+
+def read_shards(folder: Path, layout: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return all tensors of a folder: sharded as those that `layout` names, the others whole, on the CPU."""
+    import torch.distributed.checkpoint as dcp
+
+    tensors = {}
+    described: dict[str, Any] = dcp.HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    for name, found in described.items():
+        like, dtype = layout.get(name), found.properties.dtype
+        tensors[name] = (
+            torch.zeros_like(like, dtype=dtype) if is_sharded(like) else torch.zeros(found.size, dtype=dtype)
+        )  # type: ignore[arg-type]
+    dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(folder)))
+    return tensors
