@@ -23,12 +23,16 @@ HERE = Path(__file__).parent
 LOOPBACK = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1"}
 
 
-def torchrun(*command, processes=2):
+def torchrun(*command, processes=2, launcher=()):
     """Run a Python program as several processes that talk over the loopback interface."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes),
                 "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]  # fmt: skip
     return subprocess.run(
-        [*launcher, *map(str, command)], env={**os.environ, **LOOPBACK}, capture_output=True, text=True, check=False
+        [*start, *launcher, *map(str, command)],
+        env={**os.environ, **LOOPBACK},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

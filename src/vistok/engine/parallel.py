@@ -6,6 +6,7 @@ process does alone (validation, samples, export) sees plain networks (`Whole`).
 """
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
@@ -66,6 +67,8 @@ def _shard(network: nn.Module, world: World) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    # Outputs are views where images are cropped; nothing writes into them.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     device = next(network.parameters()).device
     mesh = init_device_mesh(device.type, (world.size,))
@@ -132,7 +135,9 @@ def replicate(phases: Sequence[Phase], world: World) -> None:
     for phase in phases:
         if any(is_sharded(p) for module in phase.modules for p in module.parameters()):
             continue  # fully_shard averages
-        wrapped = nn.parallel.DistributedDataParallel(_PhaseLossModule(phase), broadcast_buffers=False)
+        with warnings.catch_warnings():  # the name that takes its place is not there in older versions
+            warnings.filterwarnings("ignore", ".*broadcast_buffers.* is deprecated", FutureWarning)
+            wrapped = nn.parallel.DistributedDataParallel(_PhaseLossModule(phase), broadcast_buffers=False)
         phase.loss, phase.unsynced = wrapped, wrapped.no_sync
 
 

@@ -5,6 +5,7 @@ format is the one of Hugging Face's shards: nothing in it is unpickled.
 """
 
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -42,7 +43,8 @@ def write_shards(folder: Path, tensors: dict[str, Tensor], world: World) -> None
         shutil.rmtree(folder, ignore_errors=True)
         partial.mkdir(parents=True)
     world.wait()
-    dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(str(partial), save_distributed=True))
+    packed = {name: tensor if is_sharded(tensor) else tensor.contiguous() for name, tensor in tensors.items()}
+    dcp.save(packed, storage_writer=dcp.HuggingFaceStorageWriter(str(partial), save_distributed=True))
     world.wait()
     if world.main:
         partial.rename(folder)
@@ -60,5 +62,7 @@ def read_shards(folder: Path, layout: Mapping[str, Tensor]) -> dict[str, Tensor]
         tensors[name] = (
             torch.zeros_like(like, dtype=dtype) if is_sharded(like) else torch.zeros(found.size, dtype=dtype)
         )  # type: ignore[arg-type]
-    dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(folder)))
+    with warnings.catch_warnings():  # one process alone may read what many wrote: nothing to be warned of
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(folder)))
     return tensors
