@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vistok.cli.options import Weights, checked_weights, say
+from vistok.cli.options import TokenizerPath, Weights, checked_weights, say
 
 import_app = typer.Typer(
     help="Turn checkpoints of other projects into run directories. No code in them is run.", no_args_is_help=True
@@ -39,6 +39,38 @@ def import_taming(file: Checkpoint, config: Annotated[Path, typer.Option(help="T
     from vistok.interop.taming import import_taming as run
 
     say(f"{run(file, config, out)}, in {out}")
+
+
+@import_app.command("hub")
+def import_hub(
+    name: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub, or a folder laid out like it.")],
+    out: Out,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+) -> None:
+    """Import a tokenizer, or a generator with its tokenizer, from the Hugging Face Hub."""
+    from vistok.interop.hub import import_hub as run
+
+    say(f"{run(name, out, revision)}, in {out}")
+
+
+@export_app.command("hub")
+def export_hub(
+    run: Annotated[Path, typer.Argument(help="Run directory of a tokenizer or generator.")],
+    repo: Annotated[str, typer.Option(help="owner/name on the hub; the card names it.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write the folder here instead of uploading: look at the card first.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
+    tokenizer: TokenizerPath = None,
+) -> None:
+    """Upload a run to the Hugging Face Hub, with a card that holds its scores and their protocols."""
+    from vistok.interop.hub import push_to_hub, write_folder
+
+    place = Path(tokenizer) if tokenizer else None
+    if out is not None:
+        say(f"folder: {write_folder(run, out, repo, place)}")
+    else:
+        say(f"uploaded: {push_to_hub(run, repo, private, tokenizer=place)}")
 
 
 @export_app.command("llamagen")

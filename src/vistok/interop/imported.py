@@ -14,6 +14,8 @@ from vistok.errors import UserError
 from vistok.tasks.config import GeneratorRun, TokenizerRun
 from vistok.tokenizer.config import LossConfig, TokenizerConfig
 
+# Where a run directory keeps the tokenizer that came with a generator.
+TOKENIZER = "tokenizer"
 # The published checkpoints are of ImageNet, whose classes they know by number.
 IMAGENET_CLASSES = tuple(str(number) for number in range(1000))
 
@@ -27,15 +29,7 @@ def tokenizer_run(name: str, config: TokenizerConfig) -> TokenizerRun:
 def write_run(
     out: Path, kind: str, run: TokenizerRun | GeneratorRun, state: dict[str, Tensor], source: Path, **header: Any
 ) -> str:
-    """Write an imported network as the finished run directory `out`; return the digest of its weights.
-
-    The same file can be imported twice; raises UserError where `out` holds anything else.
-    """
-    found = RunDir(out)
-    imported = {"file": source.name, "sha256": file_digest(source)}
-    same = (found.read("resolved.json") or {}).get("imported") == imported
-    if out.exists() and any(out.iterdir()) and not same:
-        raise UserError(f"{out} holds something else already; give an empty or a new folder with --out")
+    """Write a network from another project's file as the finished run directory `out`; return its weights' digest."""
     config = json.loads(run.to_json())
     metadata = {
         "model": kind,
@@ -44,13 +38,32 @@ def write_run(
         "run_config": config,
         "training": {},
         "weights": "ema",
-        "imported": imported,
         **header,
     }
+    imported = {"file": source.name, "sha256": file_digest(source)}
+    return write_finished(out, run, state, imported, metadata)
+
+
+def write_finished(
+    out: Path,
+    run: TokenizerRun | GeneratorRun,
+    state: dict[str, Tensor],
+    imported: dict[str, str],
+    metadata: dict[str, Any],
+) -> str:
+    """Write the finished run directory `out`; return the digest of its weights. `imported` says what they were.
+
+    The same can be imported twice; raises UserError where `out` holds anything else, but for a tokenizer of its own.
+    """
+    found = RunDir(out)
+    same = (found.read("resolved.json") or {}).get("imported") == imported
+    if out.exists() and any(path.name != TOKENIZER for path in out.iterdir()) and not same:
+        raise UserError(f"{out} holds something else already; give an empty or a new folder with --out")
     with found:
         found.start(run, {"imported": imported, "params": sum(value.numel() for value in state.values())})
-        digest = save_weights(found.export(), state, metadata)
-        found.finish(steps=0, seconds=0.0, train_flops=0.0, digests={"ema": digest})
+        digest = save_weights(found.export(), state, {**metadata, "imported": imported})
+        spent = {"steps": 0, "seconds": 0.0, "train_flops": 0.0} | metadata["training"]
+        found.finish(**spent, digests={"ema": digest})
     return digest
 
 

@@ -1,0 +1,141 @@
+"""The model card of a network on the Hugging Face Hub: what it is, its scores with their protocols, how to use it."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+NAMES = {
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "rfid": "rFID",
+    "rfmd": "rFMD",
+    "gfid": "gFID",
+    "gfmd": "gFMD",
+    "gsfid": "gsFID",
+}
+
+
+def read_evaluations(run: Path) -> list[dict[str, Any]]:
+    """Return a run's evaluations, by file name; files of other versions are left out."""
+    found = [json.loads(path.read_text()) for path in sorted((run / "evaluations").glob("*.json"))]
+    return [scores for scores in found if scores.get("kind") in ("tokenizer", "generator")]
+
+
+def scores_of(evaluations: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Yield (name, score, evaluation) of every score that has a protocol."""
+    for evaluation in evaluations:
+        for key, score in evaluation.items():
+            if isinstance(score, dict) and "protocol" in score:
+                yield NAMES.get(key, key.replace("_", " ")), score, evaluation
+
+
+def card(repo_id: str, header: dict[str, Any], params: int, evaluations: Sequence[dict[str, Any]]) -> str:
+    """Return README.md: the hub's metadata, then text."""
+    kind = header["model"]
+    return "\n".join([
+        "---",
+        _metadata(repo_id, header, evaluations).strip(),
+        "---",
+        "",
+        f"# {repo_id.split('/')[-1]}",
+        "",
+        *_description(header, params),
+        "",
+        *_score_table(evaluations),
+        "",
+        "## Use",
+        "",
+        *_usage(repo_id, kind),
+        "",
+        f"Weights digest `{header['digest']}`; the config lies in `config.json` and inside `model.safetensors`.",
+        "",
+    ])  # fmt: skip
+
+
+def _metadata(repo_id: str, header: dict[str, Any], evaluations: Sequence[dict[str, Any]]) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    kind = header["model"]
+    task = "unconditional-image-generation" if kind == "generator" else "image-feature-extraction"
+    results = [
+        EvalResult(
+            task_type=task,
+            dataset_type=header["dataset"],
+            dataset_name=score["protocol"]["reference"],
+            metric_type=name.lower().replace(" ", "_"),
+            metric_name=name,
+            metric_value=round(score["value"], 4),
+            metric_config=str(score["protocol"]["estimator"]),
+        )
+        for name, score, _ in scores_of(evaluations)
+    ]
+    data = ModelCardData(
+        library_name="vistok",
+        pipeline_tag=task,
+        tags=["vistok", "image-tokenizer" if kind == "tokenizer" else "autoregressive-image-generation"],
+        model_name=repo_id.split("/")[-1] if results else None,
+        eval_results=results or None,
+    )
+    return data.to_yaml()
+
+
+def _description(header: dict[str, Any], params: int) -> list[str]:
+    if header["model"] == "generator":
+        what = (
+            f"An autoregressive generator of {params:,} parameters: {header['grid'][0]}x{header['grid'][1]} tokens of "
+            f"{header['codebook_size']:,} codes, {header['num_classes']} classes. Its tokenizer lies in `tokenizer/`."
+        )
+    else:
+        crt = (header["run_config"] or {}).get("crt")
+        how = f"with the causal regularizer (arXiv 2412.16326, {crt['variant']})" if crt else "without a regularizer"
+        what = f"An image tokenizer of {params:,} parameters, trained {how}."
+    facts = {
+        "recipe": header["recipe"],
+        "data": header["dataset"],
+        "weights": header.get("weights", "ema"),
+        **{
+            name: header["training"][name] for name in ("steps", "train_flops", "seconds") if name in header["training"]
+        },
+    }
+    return [what, "", *(f"- {name.replace('_', ' ')}: {value}" for name, value in facts.items())]
+
+
+def _score_table(evaluations: Sequence[dict[str, Any]]) -> list[str]:
+    """Every number with what it was measured against and how it was made: others cannot be compared with it."""
+    rows = []
+    for name, score, evaluation in scores_of(evaluations):
+        p, treatment = score["protocol"], evaluation["treatment"]
+        bounds = "" if score["low"] is None else f" ({score['low']:.4g} to {score['high']:.4g})"
+        made = ", ".join(f"{key} {value}" for key, value in treatment.items() if value not in (None, False))
+        network = "" if p["extractor"] == "none" else f"; features of {p['extractor']} ({p['extractor_digest'][:12]})"
+        rows.append(
+            f"| {name} | {score['value']:.4g}{bounds} | {p['num_samples']:,} images against {p['num_reference']:,} of "
+            f"{p['reference']}{network}; {p['estimator']}; resize {p['resize']}; {p['rounding']} | {made} |"
+        )
+    if not rows:
+        return ["No scores yet: `vistok evaluate` makes them."]
+    return ["## Scores", "", "| score | value (95 %) | protocol | treatment |", "|---|---|---|---|", *rows]
+
+
+def _usage(repo_id: str, kind: str) -> list[str]:
+    verb = "sample RUN --out samples" if kind == "generator" else "reconstruct IMAGE --tokenizer RUN"
+    use = (
+        "tokens = network.sample(labels)  # class numbers"
+        if kind == "generator"
+        else "tokens = network.encode(images)  # images in [-1, 1], (batch, channels, height, width)"
+    )
+    return [
+        "```",
+        "pip install 'vistok[hub]'",
+        f"vistok import hub {repo_id} --out RUN",
+        f"vistok {verb}",
+        "```",
+        "",
+        "```python",
+        "from vistok import from_pretrained",
+        "",
+        f'network = from_pretrained("{repo_id}")',
+        use,
+        "```",
+    ]
