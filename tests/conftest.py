@@ -23,6 +23,9 @@ def _machine(tmp_path_factory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", str(THREADS))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        # Validations of toy runs, by the hundred, on fewer images.
+        patch.setattr("vistok.tasks.train_tokenizer.EVAL_IMAGES", 100)
+        patch.setattr("vistok.tasks.train_generator.EVAL_IMAGES", 200)
         yield
 
 

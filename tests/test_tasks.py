@@ -29,7 +29,8 @@ from vistok.tasks.evaluate_likelihood import caches_of, evaluate_likelihood
 from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
 from vistok.tasks.evaluators import choose_evaluator, require_unseen
 from vistok.tasks.perceptual import shipped_classifier
-from vistok.tasks.sample import balanced_labels, make_sampler, parse_labels, sample_batches, write_samples
+from vistok.tasks.sample import balanced_labels, make_sampler, parse_labels, sample_batches
+from vistok.tasks.sample_files import write_samples
 from vistok.tasks.show import recipe_json
 from vistok.tokenizer import model as tokenizer_model
 
@@ -176,14 +177,18 @@ def test_samples_and_files(toy_runs, tmp_path):
     parts = torch.cat(list(sample_batches(generator.sampler(SamplingConfig(seed=1)), tokenizer, labels, batch_size=7)))
     assert whole.shape == (23, 1, 28, 28) and whole.dtype == torch.uint8
     assert (whole != parts).float().mean() < 1e-3
-    grid = write_samples(whole, labels, tmp_path / "grid", "grid", 10)
+    grid = write_samples([whole], labels, tmp_path / "grid", "grid", 10)
     with Image.open(grid) as picture:
         assert picture.size == (3 * (10 * 30 - 2), 3 * (3 * 30 - 2))
-    folder = write_samples(whole, labels, tmp_path / "single", "png", 10)
-    assert len(list(folder.glob("*.png"))) == 23
-    with np.load(write_samples(whole, labels, tmp_path / "adm", "npz", 10)) as arrays:
+    folder = write_samples([whole[:9], whole[9:]], labels, tmp_path / "single", "png", 10)
+    pictures = sorted(folder.glob("*.png"))
+    assert len(pictures) == 23 and pictures[12].name == "000012-class002.png"
+    with Image.open(pictures[12]) as picture:
+        assert (np.asarray(picture)[..., 0] == whole[12, 0].numpy()).all()
+    with np.load(write_samples([whole[:9], whole[9:]], labels, tmp_path / "adm", "npz", 10)) as arrays:
         assert arrays["arr_0"].shape == (23, 28, 28, 3) and arrays["arr_0"].dtype == np.uint8
         assert (arrays["arr_0"][..., 0] == whole[:, 0].numpy()).all() and (arrays["arr_1"] == labels.numpy()).all()
+    assert not list(tmp_path.glob("adm.npz.*"))  # nothing is left beside it
 
 
 def test_class_names_choose_labels():

@@ -88,8 +88,10 @@ def sample(
     """Draw images from a generator."""
     from vistok.engine.distributed import join_world
     from vistok.tasks.load import load_generator, load_tokenizer_of
-    from vistok.tasks.sample import make_sampler, parse_labels, sample_batches, write_samples
+    from vistok.tasks.sample import make_sampler, parse_labels, sample_batches
+    from vistok.tasks.sample_files import check_kind, write_samples
 
+    check_kind(kind)
     sampling = sampling_config(guidance, temperature, top_k, top_p, seed, int8)
     model = load_generator(generator, checked_weights(weights))
     sampler = make_sampler(
@@ -100,12 +102,12 @@ def sample(
     with progress_bars() as progress:
         world = join_world()
         decoder = load_tokenizer_of(model, tokenizer)
-        images = world.join(list(sample_batches(sampler, decoder, labels, progress, world=world)))
-    columns = min(count, len(names) if classes is None and len(names) > 1 else 10)
-    if world.main:
-        say(f"{len(images)} images in {write_samples(images, labels, out, kind, columns)}")
-        if acceptance := getattr(sampler, "acceptance", None):
-            say(f"{acceptance.rate:.1%} of the draft's guesses right, {acceptance.tokens_per_pass:.2f} tokens a pass")
+        batches = sample_batches(sampler, decoder, labels, progress, world=world)
+        columns = min(count, len(names) if classes is None and len(names) > 1 else 10)
+        place = write_samples(batches, labels, out, kind, columns, world)
+    say(f"{count} images in {place}")
+    if acceptance := getattr(sampler, "acceptance", None):
+        say(f"{acceptance.rate:.1%} of the draft's guesses right, {acceptance.tokens_per_pass:.2f} tokens a pass")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Fréchet distance between two Gaussians, right for singular covariances too."""
 
 import numpy as np
+from scipy.linalg.lapack import dpstrf
 
 from vistok.metrics.moments import Moments
 
@@ -18,10 +19,12 @@ def covariance_factor(covariance: np.ndarray) -> np.ndarray:
             return factor
     except (np.linalg.LinAlgError, ValueError):
         pass
-    values, vectors = np.linalg.eigh(symmetric)
-    # Below this an eigenvalue is rounding of zero; its root would not be small.
-    kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
-    return vectors[:, kept] * np.sqrt(values[kept])
+    # With pivots it stops where what is left is rounding of zero (n eps times the largest variance), whose root would
+    # not be small; and it is the sooner done the lower the rank.
+    lower, order, rank, _ = dpstrf(symmetric, lower=1)
+    factor = np.empty((len(symmetric), rank))
+    factor[order - 1] = np.tril(lower)[:, :rank]
+    return factor
 
 
 def sample_factor(features: np.ndarray) -> np.ndarray | None:

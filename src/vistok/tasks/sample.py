@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
@@ -12,13 +11,12 @@ from vistok.data.transforms import to_uint8
 from vistok.engine.distributed import ALONE, World
 from vistok.engine.log import Progress
 from vistok.errors import UserError
-from vistok.files import write_atomic
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import SamplingConfig
 from vistok.generator.decoder import Decoder
 from vistok.generator.interface import Generator, Sampler
 from vistok.generator.speculative import SpeculativeSampler
-from vistok.tasks.pictures import display_scale, png_bytes, save_png, sheet
+from vistok.tasks.pictures import save_png, sheet
 from vistok.tokenizer.interface import Tokenizer
 
 BATCH = 500
@@ -104,27 +102,3 @@ def parse_labels(text: str | None, class_names: list[str], count: int) -> Int[Te
             numbered = ", ".join(f"{i} {name}" for i, name in enumerate(class_names))
             raise UserError(f"unknown class {part!r}; there are: {numbered}")
     return torch.tensor([chosen[i % len(chosen)] for i in range(count)])
-
-
-def write_samples(images: Tensor, labels: Tensor, out: Path, kind: str, columns: int) -> Path:
-    """Write images as a `grid` (one PNG), `png` (a folder of PNGs) or `npz` (ADM's layout).
-
-    ADM's evaluator reads `arr_0`, uint8 (count, height, width, 3), and `arr_1`, the labels.
-    """
-    if kind == "grid":
-        path = out.with_suffix(".png")
-        save_png(path, sheet(images, columns, display_scale(images.shape[-1])))
-    elif kind == "png":
-        path = out
-        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-            write_atomic(path / f"{i:06d}-class{int(label):03d}.png", png_bytes(sheet(image[None], 1)))
-    elif kind == "npz":
-        path = out.with_suffix(".npz")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npz")
-        pixels = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
-        np.savez(partial, arr_0=pixels, arr_1=labels.numpy())
-        partial.replace(path)
-    else:
-        raise UserError(f"--format {kind!r}: allowed are grid, png, npz")
-    return path

@@ -57,7 +57,10 @@ def plan(config: TokenizerRun, num_images: int) -> Plan:
     scale = Scale(config.batch_size, num_images, num_tokens, UNKNOWN_COST, 100)
     phases = build_phases(_counted(config), networks, scale)
     late = 10**9
-    scale = _settle(config, num_images, [step_flops(phases, micro, step) for step in (0, 7, late)])
+    # The middle stage is seldom there, and a count costs seconds.
+    middle = 7 if config.losses.adversarial and config.losses.adversarial.warmup.value else 0
+    counts = {step: step_flops(phases, micro, step) for step in {0, middle, late}}
+    scale = _settle(config, num_images, [counts[0], counts[middle], counts[late]])
     share = (config.execution.micro_batch_size or config.batch_size) / config.batch_size
     modules = [module for phase in phases for module in phase.modules]
     memory = state_bytes(modules) + int(share * activation_bytes(phases, micro, late, config.precision))

@@ -37,6 +37,8 @@ def nearest_codes(
     if missing:  # a repeated first code ties with itself, and the lower number wins
         codebook = torch.cat([codebook, codebook[:1].expand(missing, -1)])
     rows = min(max(LOOKUP_ROWS, LOOKUP_ELEMENTS // len(codebook)), max(1, len(latents)))
+    if latents.is_meta:  # where FLOPs are counted, once is enough
+        rows = max(1, len(latents))
     # One buffer for all chunks: allocated anew each time, they leave holes in the heap, up to hundreds of MB.
     similarity = latents.new_empty(rows, len(codebook))
     found = torch.empty(len(latents), dtype=torch.int64, device=latents.device)
