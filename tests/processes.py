@@ -15,6 +15,7 @@ from vistok.tasks import evaluate_generator, evaluate_tokenizer, train_generator
 from vistok.tasks.cache_tokens import cache_tokens
 from vistok.tasks.evaluators import choose_evaluator
 
+train_tokenizer.EVAL_IMAGES, train_generator.EVAL_IMAGES = 100, 200
 GAN = ["losses.adversarial.weight=0.5", "losses.adversarial.start=4 steps", "losses.adversarial.ramp=4 steps",
        "losses.adversarial.channels=8", "losses.adversarial.num_layers=2"]  # fmt: skip
 TOKENIZERS = {

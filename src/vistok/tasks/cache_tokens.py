@@ -201,7 +201,7 @@ def plan_cache(
         "bytes_while_joining": 2 * rows * manifest.num_tokens * size,
         "processes": world.size,
         "images_per_second": round(rate, 3),
-        "hours": round(manifest.num_images / rate / 3600, 4),
+        "hours": float(f"{manifest.num_images / rate / 3600:.3g}"),
     }
 
 
