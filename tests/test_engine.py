@@ -335,7 +335,12 @@ def test_a_checkpoint_of_another_architecture_is_passed_over(fashion_root, tmp_p
     said = []
     monkeypatch.setattr(type(quiet), "say", lambda self, text: said.append(text))
     train_tokenizer.prepare(config, tmp_path).train(quiet)
-    assert "warning: checkpoint step-00000009.safetensors is of another architecture and is passed over" in said
+    (warning,) = [line for line in said if "step-00000009" in line]
+    named = "/phases/autoencoder/modules/0/decoder.more is only in it"
+    assert (
+        warning
+        == f"warning: checkpoint step-00000009.safetensors is of another architecture ({named}) and is passed over"
+    )
     assert any("going on from step 3 of 20" in line for line in said)
 
 
@@ -440,6 +445,49 @@ def test_adversarial_phase_starts_when_it_should(fashion_root, tmp_path, quiet):
             assert row["autoencoder/adversarial_loss"] == 0  # the ramp begins at 0
             assert row["discriminator/discriminator_loss"] == pytest.approx(1.0, abs=0.1)
     assert rows[-1]["autoencoder/adversarial_loss"] != 0
+
+
+def test_the_discriminator_may_learn_alone_first(fashion_root, tmp_path, quiet):
+    """Its warm-up changes nothing in the tokenizer before the adversarial loss begins, and costs its FLOPs."""
+    settings = (*GAN, "length=8 steps", "execution.log_every=1")
+    runs = [
+        train_tokenizer.prepare(
+            toy_config(fashion_root, *settings, f"losses.adversarial.warmup={warmup} steps"), tmp_path
+        )
+        for warmup in (0, 3)
+    ]
+    assert [start for start, _ in runs[1].plan.flops_per_step] == [0, 1, 4]
+    before, alone, both = (flops for _, flops in runs[1].plan.flops_per_step)
+    assert before < alone < both
+    plain, warmed = ([r for r in read_rows(job.train(quiet).metrics) if r["kind"] == "train"] for job in runs)
+    for a, b in zip(plain, warmed, strict=True):
+        step = a["step"] - 1
+        assert ("discriminator/discriminator_loss" in b) == (step >= 1)
+        assert ("autoencoder/adversarial_loss" in b) == (step >= 4)
+        if step < 5:  # at step 4 the ramp is still 0
+            assert a["autoencoder/pixel_loss"] == b["autoencoder/pixel_loss"]
+    assert warmed[4]["discriminator/discriminator_loss"] < 0.99 * plain[4]["discriminator/discriminator_loss"]
+
+
+def test_the_adaptive_weight_is_the_ratio_of_gradient_norms():
+    """Losses that are linear in the layer's weights: their gradients are known."""
+    from vistok.tokenizer.losses import adaptive_weight
+
+    layer = torch.nn.Parameter(torch.ones(3, 4))
+    reconstruction, adversarial = (6.0 * layer).sum(), (0.5 * layer).sum()
+    found = adaptive_weight(reconstruction, adversarial, layer, lambda mean: mean)
+    assert float(found) == pytest.approx(6 * 12**0.5 / (0.5 * 12**0.5 + 1e-4), rel=1e-6)
+    assert not found.requires_grad
+    assert float(adaptive_weight(reconstruction, 0.0 * layer.sum(), layer, lambda mean: mean)) == 1e4  # at most
+
+
+def test_an_adaptive_run_logs_its_weight_and_refuses_micro_batches(fashion_root, tmp_path, quiet):
+    settings = (*GAN, "length=7 steps", "execution.log_every=1", "losses.adversarial.adaptive=true")
+    rows = read_rows(train_tokenizer.prepare(toy_config(fashion_root, *settings), tmp_path).train(quiet).metrics)
+    weights = [row["autoencoder/adaptive_weight"] for row in rows if "autoencoder/adaptive_weight" in row]
+    assert len(weights) == 3 and all(0 < weight <= 1e4 for weight in weights)
+    with pytest.raises(UserError, match="adaptive compares gradients of the batch"):
+        train_tokenizer.prepare(toy_config(fashion_root, *settings, "execution.micro_batch_size=4"), tmp_path)
 
 
 def test_full_size_tokenizer_counts_as_the_reference():

@@ -119,6 +119,16 @@ def test_generators_have_the_papers_sizes_and_schedule(size):
         assert paper == pytest.approx(4.46e17, rel=0.01)  # on the paper's plotted axis
 
 
+@pytest.mark.parametrize("size", ["52m"])
+def test_recomputing_saves_memory_and_is_no_training(size):
+    """FLOPs of a run are those of its training; what is computed again comes on top and is not counted."""
+    config = find_recipe(f"imagenet256_ar_{size}")
+    again = config.replace(execution=config.execution.replace(recompute=True))
+    plans = [train_generator.plan(found, MANIFEST, IMAGENET) for found in (config, again)]
+    assert plans[1].memory_bytes < 0.6 * plans[0].memory_bytes
+    assert plans[1].train_flops == plans[0].train_flops
+
+
 def test_hours_are_in_proportion_to_the_papers():
     import re
 

@@ -34,7 +34,7 @@ def save_checkpoint(
     shards = any(is_sharded(tensor) for _, tensor in _tensors_of(state, ""))
     path = folder / f"step-{step:08d}{SUFFIX if shards else '.safetensors'}"
     tensors: dict[str, Tensor] = {}
-    voucher = {"schema_version": SCHEMA, "step": step, "architecture": architecture(state)}
+    voucher = {"schema_version": SCHEMA, "step": step, "architecture": architecture(named_tensors(state))}
     if world.main:
         for later in entries(folder):
             if _step_of(later) > step:  # left by a run that was passed over: it must not push out this one
@@ -87,33 +87,35 @@ def copy_checkpoint(source: Path, step: int, target: Path) -> bool:
     return True
 
 
-def architecture(state: dict[str, Any]) -> str:
-    """Return a digest of the names, shapes and types of all weights in a state (optimizers' moments apart)."""
-    shapes = sorted(
-        f"{name} {tuple(tensor.shape)} {tensor.dtype}"
-        for name, tensor in _tensors_of(state, "")
-        if "/optimizer/" not in name
-    )
+def architecture(tensors: Mapping[str, Tensor]) -> str:
+    """Return a digest of the names, shapes and types of a state's weights (optimizers' moments apart)."""
+    shapes = sorted(f"{name} {tuple(t.shape)} {t.dtype}" for name, t in tensors.items() if _is_weight(name))
     return hashlib.sha256("\n".join(shapes).encode()).hexdigest()
 
 
-def load_latest(folder: Path, expected: str | None = None) -> tuple[tuple[int, dict[str, Any]] | None, list[str]]:
+def _is_weight(name: str) -> bool:
+    return "/optimizer/" not in name
+
+
+def load_latest(
+    folder: Path, own: Mapping[str, Tensor] | None = None
+) -> tuple[tuple[int, dict[str, Any]] | None, list[str]]:
     """Return (step, state) of the newest sound checkpoint, or None, and the warnings of `find_latest`."""
-    path, warnings = find_latest(folder, expected)
+    path, warnings = find_latest(folder, own)
     return (None if path is None else load_checkpoint(path)), warnings
 
 
-def find_latest(folder: Path, expected: str | None = None) -> tuple[Path | None, list[str]]:
+def find_latest(folder: Path, own: Mapping[str, Tensor] | None = None) -> tuple[Path | None, list[str]]:
     """Return the newest sound checkpoint, or None, and warnings.
 
-    Damaged ones, and those of another architecture than `expected`, are passed over, each with a warning
-    that says why.
+    Damaged ones, and those of another architecture than a state's tensors (`named_tensors`), are passed over, each
+    with a warning that says why.
     """
     warnings: list[str] = []
     lone = {_voucher(path).stem for path in folder.glob("step-*.json")} - {path.stem for path in entries(folder)}
     found = [*entries(folder), *(folder / f"{name}.safetensors" for name in lone)]
     for path in sorted(found, key=_step_of, reverse=True):
-        problem = _problem(path, expected)
+        problem = _problem(path, own)
         if not problem:
             return path, warnings
         warnings.append(f"checkpoint {path.name} {problem} and is passed over")
@@ -144,7 +146,7 @@ def named_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
     return dict(_tensors_of(state, ""))
 
 
-def _problem(path: Path, expected: str | None) -> str | None:
+def _problem(path: Path, own: Mapping[str, Tensor] | None) -> str | None:
     if not path.exists():
         return "is gone (only the JSON beside it is left)"
     try:
@@ -162,9 +164,24 @@ def _problem(path: Path, expected: str | None) -> str | None:
             return _difference(path, voucher["sha256"])
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    if expected is not None and voucher.get("architecture") != expected:
-        return "is of another architecture"
+    if own is not None and voucher.get("architecture") != architecture(own):
+        return f"is of another architecture ({_architecture_difference(path, own)})"
     return None
+
+
+def _architecture_difference(path: Path, own: Mapping[str, Tensor]) -> str:
+    """Name a weight that only one side has, or whose shape differs."""
+    saved: dict[str, tuple[int, ...]] = {}
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        with safe_open(str(file), framework="pt") as opened:
+            saved |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+    weights = [{name for name in names if _is_weight(name)} for names in (saved, own)]
+    for name in sorted(weights[0] ^ weights[1]):
+        return f"{name} is only in {'it' if name in saved else 'this run'}"
+    for name in sorted(weights[0]):
+        if not path.is_dir() and saved[name] != tuple(own[name].shape):
+            return f"{name} is {saved[name]} in it and {tuple(own[name].shape)} in this run"
+    return "shapes or number types differ"
 
 
 def _difference(path: Path, expected: Any) -> str:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from vistok.engine.checkpoint import (
-    architecture,
     find_latest,
     load_checkpoint,
     named_tensors,
@@ -150,7 +149,7 @@ def _resume(run: Training, run_dir: RunDir, progress: Progress) -> tuple[int, fl
     """Load the newest sound checkpoint into the run; return (steps done, seconds spent)."""
     own, path = _state(run, 0.0), None
     if run.world.main:
-        path, warnings = find_latest(run_dir.checkpoints, architecture(own))
+        path, warnings = find_latest(run_dir.checkpoints, named_tensors(own))
         for warning in warnings:
             progress.say(f"warning: {warning}")
     path = run.world.agree(path)

@@ -37,12 +37,10 @@ def shards(execution: ExecutionConfig, world: World) -> bool:
 
 def spread(network: nn.Module, execution: ExecutionConfig, world: World) -> None:
     """Change a network that is trained, in place: recompute, compile, shard. Optimizers are made afterwards."""
-    units = units_of(network)
     if execution.recompute:
-        for unit in units:
-            _recompute(unit)
+        recompute(network)
     if execution.compile:
-        for unit in units:
+        for unit in units_of(network):
             unit.compile()
     if shards(execution, world):
         _shard(network, world)
@@ -53,8 +51,14 @@ def units_of(network: nn.Module) -> Sequence[nn.Module]:
     return network.spread_units()  # type: ignore[operator]
 
 
+def recompute(network: nn.Module) -> None:
+    """Keep the inputs of a network's units alone; the rest is computed again in the backward pass."""
+    for unit in units_of(network):
+        _recompute(unit)
+
+
 def _recompute(unit: nn.Module) -> None:
-    """Keep a part's inputs alone and compute it again in the backward pass (dropout draws the same numbers)."""
+    """Dropout draws the same numbers again."""
     inner = unit.forward
 
     def forward(*inputs: Any) -> Any:

@@ -15,6 +15,7 @@ from vistok.engine.device import setup_device
 from vistok.engine.distributed import World
 from vistok.engine.loop import Training
 from vistok.engine.optim import adamw, decay_groups
+from vistok.engine.parallel import recompute
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.engine.run_dir import RunDir
 from vistok.engine.schedule import make_schedule
@@ -77,6 +78,8 @@ def plan(config: GeneratorRun, manifest: dict[str, Any], num_images: int) -> Pla
     costs = ((0, step_flops(phases, micro, 0)),)
     scale = resolve_steps(config, num_images, num_tokens, costs)
     share = (config.execution.micro_batch_size or config.batch_size) / config.batch_size
+    if config.execution.recompute:  # after the FLOPs are counted, which are those of the training itself
+        recompute(model)
     memory = state_bytes([model]) + int(share * activation_bytes(phases, micro, 0, config.precision))
     return Plan(scale.total_steps, costs, {"generator": count_params(model)}, num_tokens, memory)
 

@@ -15,7 +15,7 @@ from vistok.data.transforms import to_uint8
 from vistok.engine.device import setup_device
 from vistok.engine.distributed import World, join_world
 from vistok.engine.loop import Training
-from vistok.engine.parallel import spread
+from vistok.engine.parallel import recompute, spread
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.nn.flops import count_params
@@ -63,6 +63,10 @@ def plan(config: TokenizerRun, num_images: int) -> Plan:
     scale = _settle(config, num_images, [counts[0], counts[middle], counts[late]])
     share = (config.execution.micro_batch_size or config.batch_size) / config.batch_size
     modules = [module for phase in phases for module in phase.modules]
+    if config.execution.recompute:  # after the FLOPs are counted, which are those of the training itself
+        for network in (networks.tokenizer, networks.regularizer):
+            if network is not None:
+                recompute(network)
     memory = state_bytes(modules) + int(share * activation_bytes(phases, micro, late, config.precision))
     parts = {"encoder": networks.tokenizer.encoder, "decoder": networks.tokenizer.decoder}
     params = {name: count_params(part) for name, part in parts.items()}
