@@ -107,6 +107,30 @@ def test_repeating_does_only_what_is_missing(study, finished, quiet):
     assert before == {file: file.stat().st_mtime_ns for file in folder.path.rglob("*") if file.is_file()}
 
 
+def test_the_best_pair_by_held_out_images_becomes_two_files(study, finished, tmp_path):
+    from vistok.study.pair import write_pair
+    from vistok.tasks.load import load_generator, load_tokenizer, load_tokenizer_of
+
+    runs, folder, _ = finished
+    command = "vistok study run debug_study"
+    best = write_pair(study, command, folder, runs, "none", tmp_path, "toy")
+    rows = [record["row"] for record in folder.records() if record["row"]["kind"] == "generator"]
+    assert best == min(rows, key=lambda row: row["gfmd_val"])["run"]
+    generator = load_generator(tmp_path / "toy_generator.safetensors")
+    tokenizer = load_tokenizer_of(generator, tmp_path / "toy_tokenizer.safetensors")
+    (kept,) = [row for row in rows if row["run"] == best]
+    assert generator.info["scores"]["gfmd"] == kept["gfmd"] and tokenizer.info["scores"]["psnr"] > 0
+    assert generator.info["scores"]["protocols"]["gfmd"]["metric"] == "gFMD"
+    assert generator.info["made_by"] == {"command": command, "study": study.name, "run": best}
+    assert torch.equal(
+        *(next(t.parameters()) for t in (tokenizer, load_tokenizer(folder.weights_file(kept["tokenizer_run"]))))
+    )
+    with pytest.raises(UserError, match="no generators of a tokenizer choice 'other'"):
+        write_pair(study, command, folder, runs, "other", tmp_path, "toy")
+    with pytest.raises(UserError, match=f"best generator of none is {best}, and its weights are not in"):
+        write_pair(study, command, folder, tmp_path / "gone", "none", tmp_path, "toy")
+
+
 def test_records_survive_a_lost_disk_and_a_widened_grid_is_added(study, finished, tmp_path, quiet):
     """Without the runs, a further length needs only the tokens again; its tokenizer's weights lie with the records."""
     runs, folder, _ = finished

@@ -65,14 +65,20 @@ def cache(
 
 @app.command()
 def sample(
-    generator: Annotated[Path, typer.Argument(help="Run directory (or exported file) of a generator.")],
+    generator: Annotated[Path | None, typer.Argument(help="Run directory (or exported file) of a generator.")] = None,
+    shipped: Annotated[
+        str | None, typer.Option("--from", help="A pair that comes with vistok: fashion-crt, fashion-baseline.")
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 40,
     out: Annotated[Path, typer.Option(help="File or folder to write.")] = Path("samples"),
     kind: Annotated[str, typer.Option("--format", help="grid (one PNG), png (a folder), npz (ADM's layout).")] = "grid",
     classes: Annotated[
         str | None, typer.Option("--class", help="Names or numbers, comma-separated; default all in turn.")
     ] = None,
-    guidance: options.Guidance = 1.0,
+    guidance: Annotated[
+        float | None,
+        typer.Option("--guidance", help="Classifier-free guidance scale; default 1 (off), of a shipped pair its best."),
+    ] = None,
     temperature: options.Temperature = 1.0,
     top_k: options.TopK = None,
     top_p: options.TopP = None,
@@ -90,10 +96,15 @@ def sample(
     from vistok.tasks.load import load_generator, load_tokenizer_of
     from vistok.tasks.sample import make_sampler, parse_labels, sample_batches
     from vistok.tasks.sample_files import check_kind, write_samples
+    from vistok.tasks.shipped import shipped_generator
 
     check_kind(kind)
+    if (generator is None) == (shipped is None):
+        raise UserError("give a generator's run directory, or --from a pair that comes with vistok (fashion-crt)")
+    model = load_generator(generator, checked_weights(weights)) if generator else shipped_generator(str(shipped))
+    if guidance is None:
+        guidance = float(model.info.get("scores", {}).get("guidance_scale", 1.0))
     sampling = sampling_config(guidance, temperature, top_k, top_p, seed, int8)
-    model = load_generator(generator, checked_weights(weights))
     sampler = make_sampler(
         model, sampling, load_generator(draft, checked_weights(weights)) if draft else None, lookahead
     )

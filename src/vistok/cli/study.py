@@ -71,6 +71,26 @@ def report(study: Study, settings: Set = [], out: Out = None) -> None:
     say(f"page: {page}")
 
 
+@study_app.command("pair")
+def pair(
+    study: Study,
+    choice: Annotated[str, typer.Option(help="The tokenizer choice whose best generator is taken.")],
+    name: Annotated[str, typer.Option(help="First part of the files' names.")],
+    to: Annotated[Path, typer.Option(help="Folder to write to.")],
+    settings: Set = [],
+    runs: Runs = Path("runs"),
+    out: Out = None,
+) -> None:
+    """Write a study's best pair, by held-out train images, as two files with their scores inside."""
+    from vistok.study.pair import write_pair
+    from vistok.study.record import StudyFolder
+
+    config = study_config(study, settings, None, [])
+    command = f"vistok study run {study}"
+    found = write_pair(config, command, StudyFolder(out or results_of(config)), runs, choice, to, name)
+    say(f"{found}: {to / name}_tokenizer.safetensors, {to / name}_generator.safetensors")
+
+
 def results_of(config: Any) -> Path:
     """Return where a study's results lie by default."""
     return Path("results") / str(config.name).removesuffix("-study")
