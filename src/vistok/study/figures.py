@@ -59,7 +59,9 @@ def against_compute(
         axis.set_yscale("log")
         axis.set_xlabel(CONVENTIONS[column], fontsize=8)
     axes[0][0].set_ylabel(label)
-    _plain_numbers([axis for axis in axes[0]])
+    for axis in axes[0]:
+        _plain_numbers(axis.yaxis)
+        _few_powers(axis.xaxis)
     axes[0][-1].legend(frameon=False, fontsize=7)
     return _uri(figure)
 
@@ -154,13 +156,23 @@ def sweep(rows: pd.DataFrame, column: str, label: str, group: str) -> str:
     return _uri(figure)
 
 
-def _plain_numbers(axes: Sequence[Any]) -> None:
+def _plain_numbers(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator
 
-    for axis in axes:
-        axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 3, 5)))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 3, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+
+
+def _few_powers(axis: Any) -> None:
+    """Label a logarithmic axis of FLOPs at 1 and 3 times the powers of ten (closer where it spans less than one)."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(base=10, subs=(1, 3) if high > 10 * low else (1, 2, 3, 4, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e+", "e")))
+    axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    axis.set_tick_params(labelsize=8)
 
 
 def _pyplot() -> Any:

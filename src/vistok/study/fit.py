@@ -14,6 +14,8 @@ from scipy import optimize, stats
 # Relative errors above this count less and less.
 ROBUST_SCALE = 0.1
 CONFIDENCE = 0.95
+# Where an interval of alpha ends at the latest; it is about -8 where a fixed cost dwarfs what varies.
+ALPHAS = (-50.0, 50.0)
 _GRID = 25
 _STEPS = 60
 
@@ -78,7 +80,7 @@ def fit_power_law(compute: Sequence[float], loss: Sequence[float], l_min: float 
     cost, (alpha, b, floor) = best
     degrees = len(x) - free
     limit = cost * (1 + float(stats.f.ppf(CONFIDENCE, 1, degrees)) / degrees)
-    alphas = problem.interval(lambda value: problem.solve(alpha=value, floor=l_min)[0], alpha, limit, 0.05, (-5.0, 5.0))
+    alphas = problem.interval(lambda value: problem.solve(alpha=value, floor=l_min)[0], alpha, limit, 0.05, ALPHAS)
     floors = (floor, floor)
     if l_min is None:
         floors = problem.interval(
