@@ -130,7 +130,8 @@ def test_spatial_features_are_the_ones_of_adms_evaluator(files, extractor):
     handle = extractor.network.Mixed_6d.branch1x1.register_forward_hook(lambda *call: kept.append(call[2]))
     InceptionFeatures.everything(extractor, images)
     handle.remove()
-    torch.testing.assert_close(found, kept[0][:, :7].flatten(1))
+    # ADM's is a TensorFlow graph: (batch, rows, columns, channels), of which it takes the first seven and flattens.
+    torch.testing.assert_close(found, kept[0].permute(0, 2, 3, 1)[..., :7].reshape(2, -1))
     assert (found >= 0).all() and found.std() > 0
 
 

@@ -4,6 +4,9 @@ import functools
 import http.server
 import io
 import json
+import shutil
+import subprocess
+import sys
 import tarfile
 import threading
 
@@ -166,7 +169,7 @@ def test_an_image_that_is_none_is_named(tmp_path):
         pixels(source)
 
 
-def write_parquet(path, numbers, names=("cat", "dog", "fox")):
+def write_parquet(path, numbers, names=("cat", "dog", "fox"), label=None):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -174,7 +177,7 @@ def write_parquet(path, numbers, names=("cat", "dog", "fox")):
     table = pyarrow.table(
         {
             "image": [{"bytes": png(number), "path": f"{number}.png"} for number in numbers],
-            "label": [number % 3 for number in numbers],
+            "label": [number % 3 if label is None else label for number in numbers],
         }
     )
     features = {"image": {"_type": "Image"}, "label": {"names": list(names), "_type": "ClassLabel"}}
@@ -189,10 +192,78 @@ def test_parquet_files_with_the_names_of_their_classes(tmp_path):
     for _ in range(2):  # from the files, and from what was kept of them
         train, val, test = (open_split(config(tmp_path, "parquet"), name) for name in ("train", "val", "test"))
     assert train.class_names == ("cat", "dog", "fox")
-    assert (len(train), len(val), len(test)) == (18, 4, 2)  # no test file: a tenth of train
-    np.testing.assert_array_equal(val.read(3), picture(23))
-    together = sorted(image.tobytes() for source in (train, test) for image in pixels(source))
+    # One kind of held-out files: what others score against. A tenth of train is held out for choices.
+    assert (len(train), len(val), len(test)) == (18, 2, 4)
+    np.testing.assert_array_equal(test.read(3), picture(23))
+    together = sorted(image.tobytes() for source in (train, val) for image in pixels(source))
     assert together == sorted(picture(number).tobytes() for number in range(20))
+
+
+def test_test_files_without_labels_are_not_the_test_set(tmp_path):
+    """As Hugging Face has ImageNet: labels of its test files are -1."""
+    write_parquet(tmp_path / "train-0.parquet", range(20))
+    write_parquet(tmp_path / "validation-0.parquet", range(20, 24))
+    write_parquet(tmp_path / "test-0.parquet", range(24, 30), label=-1)
+    train, val, test = (open_split(config(tmp_path, "parquet"), name) for name in ("train", "val", "test"))
+    assert (len(train), len(val), len(test)) == (18, 2, 4)
+    np.testing.assert_array_equal(test.read(0), picture(20))
+    write_parquet(tmp_path / "test-0.parquet", range(24, 30))
+    assert [len(open_split(config(tmp_path, "parquet"), name)) for name in ("train", "val", "test")] == [20, 4, 6]
+
+
+OPEN = """
+import sys
+from vistok.data.config import DataConfig
+from vistok.data.open import open_split
+source = open_split(DataConfig(dataset=sys.argv[1], root=sys.argv[2], image_size=8, channels=3), "train")
+print(source.digest, source.read(3).sum())
+"""
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "url", "parquet"])
+def test_several_processes_open_new_files_at_once(kind, tmp_path):
+    """As torchrun's do: one lists and downloads, the others wait and find it."""
+    for number in range(3):
+        name = f"train-{number}"
+        if kind == "parquet":
+            write_parquet(tmp_path / "files" / f"{name}.parquet", range(40))
+        else:
+            write_shard(tmp_path / "files" / f"{name}.tar", range(40))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "files"))
+    handler.func.log_message = lambda *arguments: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/train-{{0..2}}.tar"
+        root = url if kind == "url" else str(tmp_path / "files")
+        command = [sys.executable, "-c", OPEN, "webdataset" if kind == "url" else kind, root]
+        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        found = {process.communicate()[0] for process in processes}
+        server.shutdown()
+    assert all(process.returncode == 0 for process in processes) and len(found) == 1
+
+
+def test_an_unpacking_of_imagenet_that_was_killed_begins_anew(tmp_path, monkeypatch):
+    """torchvision makes the folder first and fills it: half of it must not pass for all."""
+    import torchvision.datasets
+
+    calls = []
+
+    def unpack(root, split):
+        calls.append(split)
+        (tmp_path / split).mkdir()
+        if len(calls) == 1:
+            (tmp_path / split / "n01440764").mkdir()
+            raise KeyboardInterrupt
+        shutil.rmtree(tmp_path / split)
+        shutil.copytree(tmp_path / "whole" / split, tmp_path / split)
+
+    write_imagenet(tmp_path / "whole")
+    monkeypatch.setattr(torchvision.datasets, "ImageNet", unpack)
+    with pytest.raises(KeyboardInterrupt):
+        open_split(config(tmp_path, "imagenet"), "train")
+    for _ in range(2):
+        assert open_split(config(tmp_path, "imagenet"), "train").class_names == ("n01440764", "n01443537")
+    assert calls == ["train", "train"]
 
 
 def test_a_parquet_file_without_images_names_its_columns(tmp_path):

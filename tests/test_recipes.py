@@ -146,6 +146,26 @@ def test_recipes_are_shown_with_both_conventions(capsys):
         assert word in text
 
 
+def test_what_is_our_choice_is_shown():
+    """Section by section of what the paper leaves open."""
+    from vistok.tasks.show import recipe_lines
+
+    text = " ".join("\n".join(recipe_lines("imagenet256_crt")).split())
+    for word in ("unit-norm 8-d latents", "mean over batch", "not detached", "no start token", "not normalised", "1280",
+                 "2-D rotary", "no dropout", "cosine ramp", "scales the gradient", "hinge", "EMA", "bfloat16"):  # fmt: skip
+        assert word in text, word
+    text = " ".join("\n".join(recipe_lines("imagenet256_ar_111m")).split())
+    for word in (
+        "weight decay 0.1",
+        "dropout 0.1",
+        "temperature 1",
+        "VIRTUAL",
+        "at saturation",
+        "at 375,000 they give",
+    ):
+        assert word in text, word
+
+
 def test_z_loss_is_added_where_it_is_asked_for():
     from vistok.config import fingerprint
     from vistok.units import Scale

@@ -1,11 +1,13 @@
 """Files that are whole or absent: temporary name, sync, rename; sums of what they hold."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,15 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
         partial.unlink(missing_ok=True)
         raise disk_error(path, error) from None
     replace_synced(partial, path)
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Let one process at a time make a file or folder; the others wait and then look again. The lock lies beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f"{path.name}.lock"), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def disk_error(path: Path, error: OSError) -> UserError | OSError:

@@ -3,7 +3,6 @@
 Both give the same four files; their contents are checked against fixed digests.
 """
 
-import fcntl
 import gzip
 import hashlib
 import shutil
@@ -16,7 +15,7 @@ import numpy as np
 
 from vistok.data.sources import ArraySource
 from vistok.errors import UserError
-from vistok.files import write_atomic
+from vistok.files import only_one, write_atomic
 from vistok.rng import numpy_generator
 
 CLASS_NAMES = (
@@ -64,8 +63,7 @@ def prepare(root: Path) -> Path:
     folder = root / "fashion-mnist"
     if not _complete(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "lock", "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one fetches, and the others find the files
+        with only_one(folder / "files"):  # of several processes one fetches, and the others find the files
             if not _complete(folder):
                 _fetch(folder)
     return folder

@@ -5,6 +5,7 @@ Files are listed, not read: 1.3 million of them are vouched for by the checksums
 """
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from vistok.data.config import DataConfig
 from vistok.data.folder import FolderSource
 from vistok.errors import UserError
+from vistok.files import only_one
 from vistok.rng import stable_choice
 
 HELD_OUT = 10_000
@@ -24,8 +26,15 @@ def load(config: DataConfig, split: str) -> FolderSource:
     Classes are numbered by sorted WordNet ids, as everywhere. Raises UserError where there is nothing.
     """
     root, folder = Path(config.root), "val" if split == "test" else "train"
-    if not (root / folder).is_dir():
-        _unpack(root, folder)
+    begun = root / f".{folder}-unpacking"  # there while archives are being unpacked, and after a kill in between
+    if begun.exists() or not (root / folder).is_dir():
+        if not root.is_dir():
+            raise UserError(f"ImageNet {root}: no such folder; {_WANTED}")
+        with only_one(root / folder):
+            if begun.exists():
+                shutil.rmtree(root / folder, ignore_errors=True)
+            if not (root / folder).is_dir():
+                _unpack(root, folder, begun)
     class_names = _folders(root / folder)
     if not class_names:
         raise UserError(f"ImageNet {root / folder}: no class folders (n01440764 ...) in it; {_WANTED}")
@@ -51,12 +60,16 @@ _WANTED = (
 )
 
 
-def _unpack(root: Path, folder: str) -> None:
+def _unpack(root: Path, folder: str, begun: Path) -> None:
     from torchvision.datasets import ImageNet
 
     try:
+        begun.touch()
         ImageNet(str(root), split=folder)
+        begun.unlink()
     except (OSError, RuntimeError) as error:
+        if not (root / folder).is_dir():
+            begun.unlink(missing_ok=True)
         raise UserError(f"ImageNet is not in {root} ({str(error).splitlines()[0]}); {_WANTED}") from None
 
 

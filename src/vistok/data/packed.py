@@ -16,7 +16,7 @@ from vistok.data.config import DataConfig
 from vistok.data.image_file import BadImage, decode
 from vistok.data.sources import ImageSource
 from vistok.errors import UserError
-from vistok.files import user_cache, write_atomic
+from vistok.files import only_one, user_cache, write_atomic
 from vistok.rng import numpy_generator
 
 SCHEMA = 1
@@ -67,11 +67,15 @@ class PackedSource(ImageSource):
 def open_packed(names: Sequence[str], read: Callable[[str], Packed], config: DataConfig, split: str) -> PackedSource:
     """Return a split of packed files; `read` lists one of them. Splits are told by words in the files' names.
 
-    Without files of val or test, images for them are held out of train. Raises UserError where a split is empty.
+    Files of one held-out kind alone, with labels, are `test`, whatever their name: what others score against (the
+    validation files of ImageNet, whose test files have no labels). What is missing then is held out of train.
+    Raises UserError where a split is empty.
     """
     by_split: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for name in sorted(names):
         by_split[_split_of(name)].append(name)
+    if by_split["val"] and not any(read(name).labels.max(initial=-1) >= 0 for name in by_split["test"]):
+        by_split["test"], by_split["val"] = by_split["val"], []
     given = by_split[split]
     held_out = [missing for missing in ("test", "val") if not by_split[missing]]
     files = [read(name) for name in (given or by_split["train"])]
@@ -134,15 +138,27 @@ def listed(file: Path, make: Callable[[], Packed]) -> Packed:
     stamp = file.stat()
     key = f"{SCHEMA} {file.resolve()} {stamp.st_size} {stamp.st_mtime_ns}"
     place = user_cache() / "packed" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+    found = _listing(place)
+    if found is None:
+        with only_one(place):
+            found = _listing(place)
+            if found is None:
+                found = make()
+                _keep(found, place)
+    return found
+
+
+def _listing(place: Path) -> Packed | None:
     try:
         with np.load(place, allow_pickle=False) as found:
             names = tuple(str(name) for name in found["class_names"])
             packed = Packed(Path(str(found["path"])), found["offsets"], found["sizes"], found["labels"], names)
-        if packed.file.is_file():
-            return packed
     except (OSError, ValueError, KeyError, EOFError):
-        pass
-    packed = make()
+        return None
+    return packed if packed.file.is_file() else None
+
+
+def _keep(packed: Packed, place: Path) -> None:
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -153,4 +169,3 @@ def listed(file: Path, make: Callable[[], Packed]) -> Packed:
         class_names=np.array(packed.class_names, dtype=np.str_),
     )
     write_atomic(place, buffer.getvalue())
-    return packed

@@ -20,7 +20,7 @@ from vistok.data.config import DataConfig
 from vistok.data.image_file import IMAGE_SUFFIXES
 from vistok.data.packed import Packed, PackedSource, listed, open_packed
 from vistok.errors import UserError
-from vistok.files import disk_error, replace_synced, user_cache
+from vistok.files import disk_error, only_one, replace_synced, user_cache
 
 TIMEOUT = 60  # seconds without a byte
 
@@ -68,9 +68,14 @@ def _shard(name: str, root: str) -> Packed:
 
 def _downloaded(url: str) -> Path:
     path = user_cache() / "shards" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{url.rsplit('/', 1)[-1]}"
-    if path.is_file():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        with only_one(path):
+            if not path.is_file():
+                _download(url, path)
+    return path
+
+
+def _download(url: str, path: Path) -> None:
     partial = path.with_name(f"{path.name}.partial")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, partial.open("wb") as file:
@@ -83,7 +88,6 @@ def _downloaded(url: str) -> Path:
     except OSError as error:
         raise disk_error(path, error) from None
     replace_synced(partial, path)
-    return path
 
 
 def _read_tar(path: Path) -> Packed:

@@ -206,7 +206,7 @@ def _load_state(run: Training, state: dict[str, Any]) -> None:
 def _micro_batches(batch: MicroBatch, run: Training) -> Iterator[tuple[int, bool, MicroBatch]]:
     """Yield this process's micro-batches: number among those of all processes, whether it is the last, tensors."""
     mine = run.batch_size // run.world.size
-    size = run.execution.micro_batch_size or mine
+    size = min(run.execution.micro_batch_size or mine, mine)
     first = run.world.rank * (mine // size)
     for number, start in enumerate(range(0, mine, size)):
         part = {name: t[start : start + size].to(run.device, non_blocking=True) for name, t in batch.items()}

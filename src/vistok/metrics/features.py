@@ -97,7 +97,8 @@ class InceptionFeatures(FeatureExtractor):
         device = next(self.network.parameters()).device
         pooled, logits = self.network(images.to(device).expand(-1, 3, -1, -1))
         assert self._branch is not None
-        spatial = self._branch[:, :SPATIAL_CHANNELS].flatten(1)
+        # Rows, columns, channels: the order of ADM's evaluator, and so of the mu_s and sigma_s in its reference files.
+        spatial = self._branch[:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)
         self._branch = None
         return Features(pooled.float().cpu(), spatial.float().cpu(), logits.float().cpu())
 

@@ -3,12 +3,19 @@
 Reported numbers are the paper's. Nobody has measured these recipes yet: they are checked by parameter counts,
 FLOPs and small runs. What the paper leaves open is a choice of ours, or LlamaGen's, whose recipe it follows:
 
-- data: random crops of 0.8 to 1.0 of the shorter side and flips; bfloat16; gradients clipped at norm 1 (LlamaGen);
+- data: random crops of 0.8 to 1.0 of the shorter side and flips; bfloat16; gradients clipped at norm 1, the causal
+  model's by a norm of their own (LlamaGen); 10,000 training images are held out for validation and choices (ours);
+- AdamW with weight decay 0.1, which the paper says performs as its Adam;
 - an average of the weights (EMA) is kept for evaluation only, with and without the regularizer alike (ours);
 - adversarial loss: hinge, as LlamaGen has it and as the plotted losses suggest, though the text says Wasserstein; no
-  adaptive weight; group norm in the discriminator (ours);
-- regularizer: on the unit-norm 8-d latents, mean over batch, positions and dimensions, targets not detached, no start
-  token, no dropout, cosine ramp (ours), width 1280 and 20 heads (the only width that costs 5 %).
+  adaptive weight; group norm in the discriminator, and its loss without LlamaGen's factor 0.5 (ours: it is 1.0, not 0.5,
+  where the discriminator knows nothing, and AdamW does not feel the factor);
+- regularizer, all of it ours where the paper is silent: on the unit-norm 8-d latents; mean over batch, positions and
+  dimensions; targets not detached; shifted by one, no start token; no dropout; a norm and a linear layer at its end, their
+  output not normalised; 2-D rotary positions and QK-norm, as in stage 2; a cosine ramp; the weight scales the gradient that
+  enters the encoder; width 1280 and 20 heads (the only width that costs 5 %);
+- scores: rFID against the validation images. Both FLOP counts are shown; that the paper's plots leave out the batch is
+  inferred from their axis.
 
 `execution.micro_batch_size` is what a process computes at once; with more processes than it divides the batch into,
 each computes its own part.
@@ -67,8 +74,8 @@ def imagenet256_crt() -> TokenizerRun:
     baseline's, pixel and perceptual losses above (Fig. 12), and gFID 2.35 at 775M against 2.55 (Table 1b).
 
     Ablations (Table 4, mean gFID of four generators after 250,000 steps: 5.51): --set crt.variant=l2_post (6.37),
-    --set crt.variant=ce_post (6.10, weight 0.03). Sweeps (Fig. 8): crt.weight 0 to 15, best near 4; crt.num_layers 0
-    to 12, best at 4, with 5 % fewer steps for every two layers.
+    --set crt.variant=ce_post (6.10, weight 0.03). Sweeps (Fig. 8): crt.weight 0 to 15, best near 4; crt.num_layers 2
+    to 12 (crt=null is none), best at 4, with 5 % fewer steps for every two layers.
     """
     return imagenet256_vq().replace(crt=CRTConfig(), length=steps(380_000))
 

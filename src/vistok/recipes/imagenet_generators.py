@@ -7,16 +7,20 @@ a length; by the paper's own fits they are of 750,000 steps or more, so compare 
 
 First the tokens, ten crops of every image (section A.2; LlamaGen: of the image at 281 pixels):
 
-    torchrun --nproc-per-node 8 -m vistok cache TOKENIZER --split train --split val --view ten-crop
-    (add --image-size 320 or 384 for 400 or 576 tokens, and then --set z_loss=1e-4)
+    torchrun --nproc-per-node 8 -m vistok cache TOKENIZER --split train --view ten-crop
+    (its validation images are cached as centre crops when training begins; add --image-size 320 or 384 for 400 or 576 tokens, and then --set z_loss=1e-4)
 
-Then training, and scores, with guidance chosen among four scales on 50,000 held-out images of train:
+Then training, and scores, with guidance chosen among four scales by 50,000 samples against 10,000 images held out of
+train (the paper: 50,000 images of train):
 
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_ar_111m --tokenizer TOKENIZER
     vistok evaluate generator RUN --count 50000 --choose-guidance 1.5,1.75,2,2.25 --search-count 50000
 
 What the paper leaves open is LlamaGen's (dropout 0.1, clipping at norm 1, bfloat16) or ours (weight decay 0.1; an
-average of the weights; parameters counted with embeddings, which gives the paper's seven figures). Nobody has measured
+average of the weights; parameters counted with embeddings, which gives the paper's seven figures; temperature 1 and
+50,000 samples, balanced over classes; validation loss on centre crops with the class given, mean over positions, in
+nats). The paper's text scores gFID against the validation images, its figures look like ADM's reference batch: give both
+(--split test, and --reference VIRTUAL_imagenet256_labeled.npz). Nobody has measured
 these recipes yet.
 """
 
@@ -66,7 +70,8 @@ def imagenet256_ar_111m() -> GeneratorRun:
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_ar_111m --tokenizer RUN
 
     Hardware: 8 A100 of 80 GB; hours: about 12 (the paper's 3.5 days for 775M, in proportion). Expect gFID 4.90
-    with the baseline's tokens, 4.34 with CRT's (Table 1b), 4.23 with CRTopt's (Table 1a).
+    with the baseline's tokens, 4.34 with CRT's (Table 1b), 4.23 with CRTopt's (Table 1a): at saturation, which by
+    the paper's fits is 750,000 steps or more; at 375,000 they give 4.3 and 4.0 (Fig. 7).
     """
     return _generator("111m")
 
@@ -77,7 +82,8 @@ def imagenet256_ar_212m() -> GeneratorRun:
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_ar_212m --tokenizer RUN
 
     Hardware: 8 A100 of 80 GB; hours: about 23 (the paper's 3.5 days for 775M, in proportion). Expect gFID 3.32
-    with the baseline's tokens, 2.94 with CRT's (Table 1b).
+    with the baseline's tokens, 2.94 with CRT's (Table 1b): at saturation, which by
+    the paper's fits is 750,000 steps or more; at 375,000 they give 3.6 and 3.3 (Fig. 7).
     """
     return _generator("212m")
 
@@ -88,7 +94,8 @@ def imagenet256_ar_343m() -> GeneratorRun:
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_ar_343m --tokenizer RUN
 
     Hardware: 8 A100 of 80 GB; hours: about 37 (the paper's 3.5 days for 775M, in proportion). Expect gFID 2.89
-    with the baseline's tokens, 2.75 with CRT's (Table 1b), 2.45 with CRTopt's (Table 1a).
+    with the baseline's tokens, 2.75 with CRT's (Table 1b), 2.45 with CRTopt's (Table 1a): at saturation, which by
+    the paper's fits is 750,000 steps or more; at 375,000 they give 3.2 and 3.0 (Fig. 7).
     """
     return _generator("343m")
 
@@ -99,7 +106,8 @@ def imagenet256_ar_517m() -> GeneratorRun:
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_ar_517m --tokenizer RUN
 
     Hardware: 8 A100 of 80 GB; hours: about 56 (the paper's 3.5 days for 775M, in proportion). Expect gFID 2.77
-    with the baseline's tokens, 2.55 with CRT's (Table 1b, where it is called 550M).
+    with the baseline's tokens, 2.55 with CRT's (Table 1b, where it is called 550M): at saturation, which by
+    the paper's fits is 750,000 steps or more; at 375,000 they give 3.0 and 2.8 (Fig. 7).
     """
     return _generator("517m")
 
@@ -110,6 +118,7 @@ def imagenet256_ar_775m() -> GeneratorRun:
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_ar_775m --tokenizer RUN
 
     Hardware: 8 A100 of 80 GB; hours: about 84 (the paper's 3.5 days for 775M, in proportion). Expect gFID 2.55
-    with the baseline's tokens, 2.35 with CRT's (Table 1b), 2.18 with CRTopt's (Table 1a).
+    with the baseline's tokens, 2.35 with CRT's (Table 1b), 2.18 with CRTopt's (Table 1a): at saturation, which by
+    the paper's fits is 750,000 steps or more; at 375,000 they give 2.8 and 2.7 (Fig. 7).
     """
     return _generator("775m")

@@ -1,6 +1,7 @@
 """The paper's three LSUN sets at 256x256 (CRT, arXiv 2412.16326, section 3.6 and Table 1c): one class each.
 
-The recipes are ImageNet's on other images: a folder of each set's images, as LSUN's own export script writes it.
+The recipes are ImageNet's on other images: a folder of each set's images, as LSUN's own export script writes it
+with --flat (without it sub-folders would count as classes). A tenth each is held out as val and as test.
 Generators: imagenet256_ar_111m, _343m and _775m on these tokenizers' tokens. The paper's main score here is a Frechet
 distance in CLIP's space, which vistok does not have; the second figure of each pair is Inception's. Nobody has measured
 these recipes yet.
@@ -24,7 +25,7 @@ def lsun256_cats_vq() -> TokenizerRun:
 
     Hardware: 8 A100 of 80 GB; hours: about 72. Expect rFID 1.35. Generators, without / with the regularizer:
     CLIP-gFID 8.14 / 7.22 at 111M, 7.37 / 6.77 at 343M, 6.72 / 6.74 at 775M; gFID 5.77 / 5.32, 5.21 / 4.98, 5.31
-    / 5.32 (Table 1c).
+    / 5.32 (Table 1c; a tie at 775M).
     """
     return imagenet256_vq().replace(data=_images("cat"))
 
@@ -36,7 +37,7 @@ def lsun256_cats_crt() -> TokenizerRun:
 
     Hardware: 8 A100 of 80 GB; hours: about 72. Expect rFID 1.48. Generators, without / with the regularizer:
     CLIP-gFID 8.14 / 7.22 at 111M, 7.37 / 6.77 at 343M, 6.72 / 6.74 at 775M; gFID 5.77 / 5.32, 5.21 / 4.98, 5.31
-    / 5.32 (Table 1c).
+    / 5.32 (Table 1c; a tie at 775M).
     """
     return imagenet256_crt().replace(data=_images("cat"))
 

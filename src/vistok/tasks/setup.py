@@ -97,7 +97,7 @@ def accumulation_check(config: RunConfig) -> None:
 def _divide(config: RunConfig, world: World) -> None:
     """Raise UserError where the batch cannot be divided among processes and micro-batches."""
     mine, micro = world.part_of(config.batch_size, "batch_size"), config.execution.micro_batch_size
-    if micro is not None and mine % micro:
+    if micro is not None and mine % min(micro, mine):
         raise UserError(
             f"execution.micro_batch_size {micro} must divide each process's part of the batch: {config.batch_size} images "
             f"among {world.size} processes are {mine}"

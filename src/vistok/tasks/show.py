@@ -105,12 +105,13 @@ def recipe_list() -> list[str]:
 
 
 def recipe_lines(name: str) -> list[str]:
-    """Return a recipe's docstring, config and derived numbers."""
+    """Return a recipe's docstring, config and derived numbers, and what its file says of all recipes in it."""
     found = recipe_json([name])[name]
+    notes = ["", f"Of all recipes in this file: {found['notes']}"]
     summary = found["resolved"]
     if found["kind"] == "study":
         counts = [f"grid {grid}: {what}" for grid, what in summary["grids"].items()]
-        return [found["doc"], "", json.dumps(found["config"], indent=2), "", *counts, found["counted_with"]]
+        return [found["doc"], "", json.dumps(found["config"], indent=2), "", *counts, found["counted_with"], *notes]
     return [
         found["doc"],
         "",
@@ -122,6 +123,7 @@ def recipe_lines(name: str) -> list[str]:
         f"{summary['train_flops_paper']:.3e} (paper: 6 x parameters x steps x tokens per image)",
         f"memory about {summary['memory_gib_estimate']:.2f} GiB (weights, gradients, AdamW, average, activations)",
         found["counted_with"],
+        *notes,
     ]
 
 
@@ -134,6 +136,7 @@ def recipe_json(names: list[str] | None) -> dict[str, Any]:
         result[name] = {
             "kind": config.kind,
             "doc": inspect.getdoc(all_recipes()[name]) or "",
+            "notes": inspect.getdoc(inspect.getmodule(all_recipes()[name])) or "",
             "config": json.loads(config.to_json()),
             "resolved": summary,
             "counted_with": note,

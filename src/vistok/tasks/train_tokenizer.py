@@ -103,7 +103,7 @@ def _settle(config: TokenizerRun, num_images: int, stages: Sequence[float]) -> S
 
 def _whole_batches(config: TokenizerRun, world: World) -> None:
     """Raise UserError where micro-batches would change the result."""
-    if config.execution.micro_batch_size in (None, config.batch_size // world.size):
+    if (config.execution.micro_batch_size or config.batch_size) >= config.batch_size // world.size:
         return
     if config.crt is not None and config.crt.variant == "l2_pre_normalized":
         raise UserError(
