@@ -164,14 +164,32 @@ def test_generator_goes_to_llamagen_and_back(tmp_path: Path, small_llamagen: Aut
     assert set(back) == set(theirs) and all(torch.equal(back[name], theirs[name]) for name in theirs)
 
 
-def test_llamagen_3b_has_its_shapes() -> None:
-    """By shapes alone, on the meta device."""
+@pytest.mark.parametrize(
+    ("name", "depth", "width", "heads", "hidden", "params"),
+    [
+        ("GPT-XL", 36, 1280, 20, 3584, 775e6),
+        ("GPT-XXL", 48, 1536, 24, 4096, 1.4e9),
+        ("GPT-3B", 24, 3200, 32, 8704, 3.1e9),
+    ],
+)
+def test_llamagens_largest_have_their_shapes(name, depth, width, heads, hidden, params) -> None:
+    """By shapes alone, on the meta device: the shapes that LlamaGen's files have."""
+    layer = {
+        "attention.wqkv": (3 * width, width), "attention.wo": (width, width), "attention_norm": (width,),
+        "ffn_norm": (width,), "feed_forward.w1": (hidden, width), "feed_forward.w3": (hidden, width),
+        "feed_forward.w2": (width, hidden),
+    }  # fmt: skip
+    shapes = {f"layers.{i}.{part}.weight": shape for i in range(depth) for part, shape in layer.items()}
+    shapes |= {"tok_embeddings.weight": (16_384, width), "output.weight": (16_384, width), "norm.weight": (width,)}
+    shapes |= {"cls_embedding.embedding_table.weight": (1001, width)}
+    theirs = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+    found_name, config = llamagen_module.generator_config(theirs)
+    assert (found_name, config.num_heads, config.width, config.depth) == (name, heads, width, depth)
     with torch.device("meta"):
-        config = AutoregressiveConfig(width=3200, depth=24, num_heads=32, qk_norm=False, class_token_rotary="zero")
         model = AutoregressiveGenerator(config, (24, 24), 16_384, 1000)
-    name, found = llamagen_module.generator_config(generator_to_theirs(model.state_dict()))
-    assert (name, found.num_heads, found.width) == ("GPT-3B", 32, 3200)
-    assert sum(p.numel() for p in model.parameters()) == pytest.approx(3.1e9, rel=0.02)
+    ours = {key: tuple(value.shape) for key, value in generator_to_theirs(model.state_dict()).items()}
+    assert ours == shapes
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(params, rel=0.03)
 
 
 def test_other_architectures_are_named(tmp_path: Path, small_llamagen: AutoregressiveGenerator) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from vistok.data.config import DataConfig
 from vistok.data.loader import train_images
-from vistok.data.open import open_split
+from vistok.data.open import kind_of, open_split
 from vistok.data.webdataset import brace_expand
 from vistok.errors import UserError
 
@@ -293,6 +293,24 @@ def test_imagenet_in_torchvisions_layout(tmp_path):
     files = {*train.files, *val.files}
     assert len(files) == 40 and all(name.startswith("train/") for name in files)
     assert test.read(0).shape == (SIZE, SIZE, 3)
+
+
+def test_what_lies_at_a_place_is_told_by_its_files(tmp_path):
+    write_imagenet(tmp_path / "imagenet")
+    write_shard(tmp_path / "shards" / "train-0.tar", range(3))
+    write_parquet(tmp_path / "parquet" / "data" / "train-0.parquet", range(3))
+    (tmp_path / "archives").mkdir()
+    (tmp_path / "archives" / "ILSVRC2012_img_val.tar").touch()
+    (tmp_path / "folder" / "cats").mkdir(parents=True)
+    names = {
+        "imagenet": "imagenet",
+        "shards": "webdataset",
+        "parquet": "parquet",
+        "archives": "imagenet",
+        "folder": "folder",
+    }
+    assert {name: kind_of(str(tmp_path / name)) for name in names} == names
+    assert kind_of("https://example.org/train-{000..146}.tar") == "webdataset"
 
 
 def test_imagenet_that_is_not_there_says_what_to_put_where(tmp_path):

@@ -191,6 +191,30 @@ def test_samples_and_files(toy_runs, tmp_path):
     assert not list(tmp_path.glob("adm.npz.*"))  # nothing is left beside it
 
 
+@pytest.mark.parametrize("name", ["fashion-crt", "fashion-baseline"])
+def test_shipped_pairs_draw_at_once_and_say_what_they_are(name, tmp_path, monkeypatch):
+    """By the command, in an empty folder: nothing was trained, and the tokenizer is found beside the generator."""
+    from typer.testing import CliRunner
+
+    from vistok.cli import app
+    from vistok.tasks.shipped import shipped_generator
+
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["sample", "--from", name, "--count", "10", "--out", "drawn", "--format", "npz"])
+    assert result.exit_code == 0, result.output
+    with np.load(tmp_path / "drawn.npz") as drawn:
+        assert drawn["arr_0"].shape == (10, 28, 28, 3) and drawn["arr_0"].std() > 30  # pictures, not grey
+    generator = shipped_generator(name)
+    for info in (generator.info, load_tokenizer_of(generator).info):
+        assert (
+            info["made_by"]["command"] == "vistok study run fashion_study" and info["scores"]["protocols"] is not None
+        )
+    assert 0.5 < generator.info["scores"]["gfmd"] < 1.1 and generator.info["scores"]["guidance_scale"] == 1.5
+    folder = Path(generator.info["tokenizer"]["path"]).parent
+    assert all(file.stat().st_size <= 5e6 for file in folder.glob(f"{name.replace('-', '_')}_*"))
+    assert ("l2_pre" in str(load_tokenizer_of(generator).info["run_config"]["crt"])) == (name == "fashion-crt")
+
+
 def test_class_names_choose_labels():
     names = ["Bag", "Coat", "Shirt"]
     assert parse_labels("coat, 2", names, 5).tolist() == [1, 2, 1, 2, 1]

@@ -1,5 +1,6 @@
 """Open a split of the configured data set."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,29 @@ def open_split(config: DataConfig, split: str) -> ImageSource:
         return source
     spread = np.linspace(0, len(source) - 1, config.max_images).round().astype(np.int64)
     return source.subset(spread, f"{config.max_images} images")
+
+
+def kind_of(root: str) -> str:
+    """Return the kind of data set that lies at a place, by what is there: shards, parquet files, ImageNet, a folder.
+
+    For networks that were imported: their files do not say where their images lie.
+    """
+    place = Path(root)
+    if ".tar" in root or (place.is_dir() and next(place.rglob("*.tar"), None) and not _is_imagenet(place)):
+        return "webdataset"
+    if _is_imagenet(place):
+        return "imagenet"
+    if place.is_dir() and next(place.rglob("*.parquet"), None):
+        return "parquet"
+    return "folder"
+
+
+def _is_imagenet(place: Path) -> bool:
+    """Whether archives of ImageNet lie there, or class folders of WordNet ids (n01440764)."""
+    if any((place / f"ILSVRC2012_img_{name}.tar").is_file() for name in ("train", "val")):
+        return True
+    folders = (path.name for split in ("train", "val") for path in (place / split).glob("n*"))
+    return re.fullmatch(r"n\d{8}", next(folders, "")) is not None
 
 
 def _open(config: DataConfig, split: str) -> ImageSource:

@@ -14,7 +14,7 @@ from torch import Tensor
 from vistok.config import override
 from vistok.data.config import DataConfig
 from vistok.data.loader import eval_images
-from vistok.data.open import open_split
+from vistok.data.open import kind_of, open_split
 from vistok.data.sources import ImageSource
 from vistok.data.token_cache import TokenCache, TokenManifest, token_dtype
 from vistok.data.token_writer import TokenCacheWriter
@@ -67,6 +67,8 @@ def data_of(tokenizer: ConvTokenizer, root: str | None = None, image_size: int |
     """Return the data a tokenizer was trained on, from its file; `root` where the images lie now."""
     run = TokenizerRun.from_json(json.dumps(tokenizer.info["run_config"]))
     changes = [f"root={json.dumps(root)}"] if root else []
+    if root and "file" in tokenizer.info.get("imported", {}):  # another project's: its file does not know of images
+        changes.append(f'dataset="{kind_of(root)}"')
     return override(run.data, [*changes, f"image_size={image_size}"] if image_size else changes)
 
 
