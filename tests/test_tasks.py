@@ -197,6 +197,7 @@ def test_shipped_pairs_draw_at_once_and_say_what_they_are(name, tmp_path, monkey
     from typer.testing import CliRunner
 
     from vistok.cli import app
+    from vistok.tasks.load import load_tokenizer_of
     from vistok.tasks.shipped import shipped_generator
 
     monkeypatch.chdir(tmp_path)
