@@ -24,7 +24,7 @@ demo: $(READY)  ## the main job: two tokenizers, two generators, one page (about
 	$(BIN)/vistok demo
 
 test: $(READY)  ## the tests (under 5 minutes)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 torture: $(READY)  ## kill runs a few dozen times and count how many end equal (some minutes)
 	$(BIN)/python tests/torture.py

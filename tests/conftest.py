@@ -16,6 +16,16 @@ THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+# Files that take longest go first, so that two workers end at about the same time.
+LONGEST = ("test_tasks", "test_study", "test_parallel", "test_engine", "test_distributed", "test_cli", "test_inception")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files; tests stay in order within each."""
+    names = [*LONGEST]
+    items.sort(key=lambda item: names.index(item.path.stem) if item.path.stem in names else len(names))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _machine(tmp_path_factory) -> Iterator[None]:
     """Threads, and a cache folder of the tests' own."""

@@ -220,7 +220,7 @@ print(source.digest, source.read(3).sum())
 """
 
 
-@pytest.mark.parametrize("kind", ["webdataset", "url", "parquet"])
+@pytest.mark.parametrize("kind", ["url", "parquet"])
 def test_several_processes_open_new_files_at_once(kind, tmp_path):
     """As torchrun's do: one lists and downloads, the others wait and find it."""
     for number in range(3):
