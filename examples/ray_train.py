@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
+import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -28,12 +28,13 @@ def work(order: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     workers, *command = sys.argv[1:]
-    gpus = torch.cuda.is_available()
+    ray.init()
+    gpus = ray.cluster_resources().get("GPU", 0) > 0
     TorchTrainer(
         work,
         train_loop_config={"command": command, "folder": str(Path.cwd())},
         # Objects are exchanged on the CPU, gradients on the GPUs.
-        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo"),
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo", timeout_s=6 * 3600),
         scaling_config=ScalingConfig(num_workers=int(workers), use_gpu=gpus),
         run_config=RunConfig(failure_config=FailureConfig(max_failures=3)),
     ).fit()

@@ -344,6 +344,15 @@ def test_a_checkpoint_of_another_architecture_is_passed_over(fashion_root, tmp_p
     assert any("going on from step 3 of 20" in line for line in said)
 
 
+@pytest.mark.parametrize("left", ["step-00000005.shards", "step-00000005.shards.partial"])
+def test_what_a_killed_save_in_the_other_form_left_takes_nothing_along(left, tmp_path):
+    """Both forms share the name of their JSON."""
+    (tmp_path / left).mkdir()
+    save_checkpoint(tmp_path, 5, checkpoint(5), keep=1)
+    (step, _), warnings = load_latest(tmp_path)
+    assert step == 5 and not warnings
+
+
 def test_an_abandoned_later_checkpoint_does_not_push_out_the_new_one(tmp_path):
     for step in (100, 200):
         save_checkpoint(tmp_path, step, checkpoint(step), keep=2)

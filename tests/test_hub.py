@@ -18,7 +18,7 @@ from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.generator.config import SamplingConfig
 from vistok.interop import hub as hub_module
-from vistok.interop.hub import import_hub, write_folder
+from vistok.interop.hub import import_hub, push_to_hub, write_folder
 from vistok.interop.hub_card import read_evaluations
 from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
 from vistok.tasks.evaluators import choose_evaluator
@@ -112,6 +112,14 @@ def test_clear_words(scored, hub, tmp_path, monkeypatch):
     done = vistok(hub, tmp_path / "home", "import", "hub", "someone/nothing", "--out", tmp_path / "x")
     assert done.returncode == 1 and "someone/nothing could not be had from the hub" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "x").exists()
+    hub.url, right = "http://127.0.0.1:9", hub.url  # nobody listens there
+    done = vistok(hub, tmp_path / "home", "export", "hub", scored[0], "--repo", "someone/toy")
+    hub.url = right
+    assert (
+        done.returncode == 1 and "someone/toy could not be uploaded" in done.stderr and "Traceback" not in done.stderr
+    )
+    with pytest.raises(UserError, match="'a/b/c' is no name of a repository"):
+        push_to_hub(str(scored[0]), "a/b/c")
     with pytest.raises(UserError, match="has no model.safetensors"):
         from_pretrained(tmp_path)
     (tmp_path / "full").mkdir()
@@ -121,7 +129,10 @@ def test_clear_words(scored, hub, tmp_path, monkeypatch):
     folder = write_folder(scored[0], tmp_path / "folder", "someone/toy")
     with pytest.raises(UserError, match="holds something else already"):
         import_hub(str(folder), tmp_path / "full")
-    assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
+    ar = write_folder(scored[1], tmp_path / "ar", "someone/toy-ar", tokenizer=scored[0])
+    with pytest.raises(UserError, match="holds something else already"):
+        import_hub(str(ar), tmp_path / "full")
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
     monkeypatch.setattr(hub_module, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'vistok\[hub\]'"):
         from_pretrained("someone/toy")

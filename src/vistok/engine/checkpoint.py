@@ -36,9 +36,10 @@ def save_checkpoint(
     tensors: dict[str, Tensor] = {}
     voucher = {"schema_version": SCHEMA, "step": step, "architecture": architecture(named_tensors(state))}
     if world.main:
-        for later in entries(folder):
-            if _step_of(later) > step:  # left by a run that was passed over: it must not push out this one
-                _remove(later)
+        for other in entries(folder):
+            # Left by a run that was passed over, or in the other form: it must not push out this one.
+            if _step_of(other) > step or (_step_of(other) == step and other != path):
+                _remove(other)
     if shards:
         voucher["state"] = _pack(state, "", tensors, scalars=True)
         write_shards(path, tensors, world)

@@ -120,8 +120,10 @@ def join_world() -> World:
             backend = "cpu:gloo,cuda:nccl"
         store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
         # torchrun's store outlives the processes: when it starts them again they must not find the addresses of the dead.
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        store = dist.PrefixStore(f"attempt {attempt}", store)
+        # Agents of several nodes count their attempts apart; there each round needs a store of its own (docs/scale.md).
+        if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            store = dist.PrefixStore(f"attempt {attempt}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     return World(dist.get_rank(), dist.get_world_size())
 

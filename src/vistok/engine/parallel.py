@@ -105,8 +105,12 @@ class Whole:
             return
         devices = {name: next(module.parameters()).device for name, module in self._networks.items()}
         for name, module in self._networks.items():
-            state = {key: whole_tensor(value).cpu() for key, value in module.state_dict().items()}
-            if not isinstance(self._plain[name], nn.Identity):
+            state, kept = {}, not isinstance(self._plain[name], nn.Identity)
+            for key, value in module.state_dict().items():
+                whole = whole_tensor(value)  # all take part, the main process alone keeps it
+                if kept:
+                    state[key] = whole.cpu()
+            if kept:
                 self._plain[name].load_state_dict(state)
                 self._plain[name].to(devices[name])
         yield self._plain

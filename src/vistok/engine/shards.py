@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vistok.engine.distributed import World
-from vistok.files import sync
+from vistok.files import disk_error, sync
 
 SUFFIX = ".shards"
 
@@ -34,17 +34,26 @@ def place(tensor: Tensor, like: Any) -> Tensor:
 
 
 def write_shards(folder: Path, tensors: dict[str, Tensor], world: World) -> None:
-    """Write a folder that is whole or absent; all processes take part."""
+    """Write a folder that is whole or absent; all processes take part. Raises UserError where the disk is full."""
     import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
 
     partial = folder.with_name(folder.name + ".partial")
     if world.main:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        for left in (folder, *folder.parent.glob(f"*{SUFFIX}.partial")):  # a stopped save's take the room of this one
+            shutil.rmtree(left, ignore_errors=True)
         partial.mkdir(parents=True)
     world.wait()
     packed = {name: tensor if is_sharded(tensor) else tensor.contiguous() for name, tensor in tensors.items()}
-    dcp.save(packed, storage_writer=dcp.HuggingFaceStorageWriter(str(partial), save_distributed=True))
+    try:
+        dcp.save(packed, storage_writer=dcp.HuggingFaceStorageWriter(str(partial), save_distributed=True))
+    except CheckpointException as error:  # of any of the processes, and not an Exception
+        if world.main:
+            shutil.rmtree(partial, ignore_errors=True)
+        first = next((found[0] for found in error.failures.values()), error)
+        if isinstance(first, OSError):
+            raise disk_error(folder, first) from None
+        raise RuntimeError(f"{folder} could not be written: {first}") from None
     world.wait()
     if world.main:
         partial.rename(folder)

@@ -43,5 +43,6 @@ class Generator(nn.Module, ABC):
 
         For many batches make a `sampler` once: it holds the weights in a layout that is fast to read.
         """
-        ids = torch.arange(len(labels), device=labels.device) if image_ids is None else image_ids
-        return self.sampler(sampling or SamplingConfig())(labels, ids)
+        device = next(self.parameters()).device
+        ids = torch.arange(len(labels)) if image_ids is None else image_ids
+        return self.sampler(sampling or SamplingConfig())(labels.to(device), ids.to(device))

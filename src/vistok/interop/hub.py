@@ -16,7 +16,7 @@ from vistok.errors import UserError
 from vistok.files import write_atomic, write_json
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.interop.hub_card import card, read_evaluations
-from vistok.interop.imported import TOKENIZER, write_finished
+from vistok.interop.imported import TOKENIZER, require_free, write_finished
 from vistok.tasks.config import GeneratorRun, TokenizerRun
 from vistok.tasks.load import load_generator, load_tokenizer, read_model, weights_file
 from vistok.tokenizer.model import ConvTokenizer
@@ -50,6 +50,7 @@ def import_hub(name: str, out: Path, revision: str | None = None, token: str | N
     """
     folder = fetch(name, revision, token)
     _, header = load_weights(folder / WEIGHTS)
+    require_free(out, _imported(name, header))
     tokenizer = None
     if header["model"] == "generator":
         tokenizer = out / TOKENIZER
@@ -59,7 +60,11 @@ def import_hub(name: str, out: Path, revision: str | None = None, token: str | N
 
 
 def push_to_hub(
-    run: Path, repo_id: str, private: bool = False, token: str | None = None, tokenizer: Path | None = None
+    run: str | Path,
+    repo_id: str,
+    private: bool = False,
+    token: str | None = None,
+    tokenizer: str | Path | None = None,
 ) -> str:
     """Upload a run with its card, scores and, for a generator, its tokenizer; return the repository's address.
 
@@ -67,15 +72,20 @@ def push_to_hub(
     """
     _require_hub()
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
 
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise UserError(f"{repo_id!r} is no name of a repository ({_first_line(error)}); give owner/name") from None
     api = HfApi(token=token)
     with TemporaryDirectory() as scratch:
-        folder = write_folder(run, Path(scratch) / "repository", repo_id, tokenizer)
+        folder = write_folder(Path(run), Path(scratch) / "repository", repo_id, tokenizer)
         try:
             address = api.create_repo(repo_id, private=private, exist_ok=True)
             api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload by vistok")
-        except (HfHubHTTPError, OSError) as error:
+        except Exception as error:  # those of the hub and of whichever HTTP client it uses
             raise UserError(
                 f"{repo_id} could not be uploaded: {_first_line(error)}. Check the name and your rights to it (hf auth "
                 "login), or write the folder with --out FOLDER and upload it yourself"
@@ -83,7 +93,7 @@ def push_to_hub(
     return str(address)
 
 
-def write_folder(run: Path, out: Path, repo_id: str, tokenizer: Path | None = None) -> Path:
+def write_folder(run: Path, out: Path, repo_id: str, tokenizer: str | Path | None = None) -> Path:
     """Write what a repository holds to a new folder; raises UserError where something lies there."""
     _require_hub()
     if out.exists() and any(out.iterdir()):
@@ -114,12 +124,11 @@ def fetch(name: str, revision: str | None = None, token: str | None = None) -> P
         raise UserError(f"{name} has no {WEIGHTS}; give a folder that vistok export hub wrote, or owner/name")
     _require_hub()
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         patterns = [WEIGHTS, "config.json", "evaluations/*.json", f"{TOKENIZER}/*"]
         folder = Path(snapshot_download(name, revision=revision, token=token, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+    except Exception as error:  # those of the hub and of whichever HTTP client it uses
         raise UserError(
             f"{name} could not be had from the hub: {_first_line(error)}. It is neither in the hub's cache nor a folder "
             "here; check the name and the network, or get the files by other means and give their folder"
@@ -143,9 +152,13 @@ def _write_run(folder: Path, out: Path, name: str, tokenizer: Path | None = None
         kept["tokenizer"] = {**header["tokenizer"], "path": str(tokenizer.resolve()), "weights": "ema"}
     kind = TokenizerRun if header["model"] == "tokenizer" else GeneratorRun
     run = kind.from_json(json.dumps(header["run_config"]))
-    write_finished(out, run, state, {"hub": name, "digest": header["digest"]}, kept)
+    write_finished(out, run, state, _imported(name, header), kept)
     if (folder / "evaluations").is_dir():
         shutil.copytree(folder / "evaluations", out / "evaluations", dirs_exist_ok=True)
+
+
+def _imported(name: str, header: dict[str, Any]) -> dict[str, str]:
+    return {"hub": name, "digest": str(header["digest"])}
 
 
 def _require_hub() -> None:

@@ -53,18 +53,23 @@ def write_finished(
 ) -> str:
     """Write the finished run directory `out`; return the digest of its weights. `imported` says what they were.
 
-    The same can be imported twice; raises UserError where `out` holds anything else, but for a tokenizer of its own.
+    The same can be imported twice; see `require_free`.
     """
+    require_free(out, imported)
     found = RunDir(out)
-    same = (found.read("resolved.json") or {}).get("imported") == imported
-    if out.exists() and any(path.name != TOKENIZER for path in out.iterdir()) and not same:
-        raise UserError(f"{out} holds something else already; give an empty or a new folder with --out")
     with found:
         found.start(run, {"imported": imported, "params": sum(value.numel() for value in state.values())})
         digest = save_weights(found.export(), state, {**metadata, "imported": imported})
         spent = {"steps": 0, "seconds": 0.0, "train_flops": 0.0} | metadata["training"]
         found.finish(**spent, digests={"ema": digest})
     return digest
+
+
+def require_free(out: Path, imported: dict[str, str]) -> None:
+    """Raise UserError where `out` holds anything else than this import, but for a tokenizer of its own."""
+    same = (RunDir(out).read("resolved.json") or {}).get("imported") == imported
+    if out.exists() and any(path.name != TOKENIZER for path in out.iterdir()) and not same:
+        raise UserError(f"{out} holds something else already; give an empty or a new folder with --out")
 
 
 def file_digest(path: Path) -> str:
