@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from inception_weights import inception_with_random_weights
 from vistok.cli import app
 from vistok.errors import UserError
 from vistok.metrics.features import Features, InceptionFeatures
@@ -21,21 +22,9 @@ COUNT, SIDE = 20, 24
 
 @pytest.fixture(scope="module")
 def inception_file(tmp_path_factory) -> Path:
-    """Weights in torch-fidelity's layout; Kaiming's, since its defaults give collapsed features."""
-    from unittest import mock
-
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
+    """Weights in torch-fidelity's layout; every image would have the same classes but for the sharpness."""
     file = tmp_path_factory.mktemp("inception") / "weights.pth"
-    torch.save({}, file)
-    with mock.patch("torch.nn.Module.load_state_dict"):
-        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(file))
-    torch.manual_seed(0)
-    for parameter in network.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.kaiming_normal_(parameter)
-    network.fc.weight.data *= 30  # else every image has the same classes
-    torch.save(network.state_dict(), file)
+    inception_with_random_weights(file, sharpness=30)
     return file
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from inception_weights import inception_with_random_weights
 from vistok.errors import UserError
 from vistok.metrics.codebook import codebook_statistics
 from vistok.metrics.frechet import frechet_distance
@@ -300,23 +301,6 @@ def test_psnr_and_ssim():
     torch.testing.assert_close(psnr_per_image(a, b).double(), 10 * torch.log10(255**2 / error), rtol=1e-5, atol=0)
     assert ssim_per_image(a, a) == pytest.approx(torch.ones(4))
     assert psnr_per_image(a, a).tolist() == [100] * 4  # finite: a score must fit into JSON
-
-
-def inception_with_random_weights(file):
-    """torch-fidelity's network with Kaiming weights (its defaults give collapsed features), and their file."""
-    from unittest import mock
-
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    torch.save({}, file)
-    with mock.patch("torch.nn.Module.load_state_dict"):
-        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(file))
-    torch.manual_seed(0)
-    for parameter in network.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.kaiming_normal_(parameter)
-    torch.save(network.state_dict(), file)
-    return network.eval()
 
 
 def test_inception_loads_a_weights_file_and_matches_torch_fidelity(tmp_path):
