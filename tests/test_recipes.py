@@ -83,6 +83,12 @@ def test_codebooks_and_lengths(name, codes, steps):
         assert (config.crt.full_weight, config.crt.num_layers, str(config.crt.ramp)) == (4.0, 2, "1000 steps")
 
 
+@pytest.mark.parametrize("name", [name for name in PAPER if name.startswith("lsun")])
+def test_lsuns_recipes_are_imagenets_on_other_images(name):
+    found, base = find_recipe(name), find_recipe(f"imagenet256_{name.rsplit('_', 1)[-1]}")
+    assert found.data != base.data and found.replace(data=base.data, name=base.name) == base
+
+
 def test_the_regularizer_costs_the_papers_five_percent(plans):
     base, crt, best = (plans[f"imagenet256_{name}"] for name in ("vq", "crt", "crtopt"))
     for a, b in zip(base.flops_per_step, crt.flops_per_step, strict=True):  # before and after the adversarial start

@@ -370,7 +370,8 @@ def test_own_images_need_an_evaluator_of_their_own():
         choose_evaluator(DataConfig(dataset="folder", image_size=64, channels=3))
 
 
-@pytest.mark.parametrize("name", sorted(all_recipes()))
+# LSUN's are ImageNet's on other images (a test of the recipes holds it): counting them again takes half a minute.
+@pytest.mark.parametrize("name", sorted(name for name in all_recipes() if not name.startswith("lsun")))
 def test_every_recipe_resolves(name):
     found = recipe_json([name])[name]
     if found["kind"] == "study":
