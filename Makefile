@@ -23,7 +23,7 @@ $(READY): pyproject.toml
 demo: $(READY)  ## the main job: two tokenizers, two generators, one page (about 8 minutes)
 	$(BIN)/vistok demo
 
-test: $(READY)  ## the tests (under 5 minutes)
+test: $(READY)  ## the tests (about 5 minutes)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 torture: $(READY)  ## kill runs a few dozen times and count how many end equal (some minutes)
