@@ -30,13 +30,11 @@ def kind_of(root: str) -> str:
     For networks that were imported: their files do not say where their images lie.
     """
     place = Path(root)
-    if ".tar" in root or (place.is_dir() and next(place.rglob("*.tar"), None) and not _is_imagenet(place)):
-        return "webdataset"
-    if _is_imagenet(place):
+    if _is_imagenet(place):  # first: its archives are .tar files too
         return "imagenet"
-    if place.is_dir() and next(place.rglob("*.parquet"), None):
-        return "parquet"
-    return "folder"
+    if ".tar" in root or next(place.rglob("*.tar"), None):
+        return "webdataset"
+    return "parquet" if next(place.rglob("*.parquet"), None) else "folder"
 
 
 def _is_imagenet(place: Path) -> bool:
