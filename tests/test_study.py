@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from vistok.config import override
+from vistok.data import openmoji
 from vistok.engine.weights import load_weights
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
@@ -22,7 +23,7 @@ from vistok.study.record import StudyFolder
 from vistok.study.report import write_report
 from vistok.study.run import missing, run_study
 from vistok.study.table import COLUMNS, collect, read_table
-from vistok.study.worker import make_order
+from vistok.study.worker import make_order, perform
 from vistok.units import steps
 
 
@@ -72,6 +73,73 @@ def test_seeds_config_and_scoring_decide_a_runs_name(study):
     assert all("-tokens" in name or name.startswith("none-s0") for name in shared) and len(shared) == 2
     louder = study.replace(tokenizer=study.tokenizer.replace(name="other"), name="elsewhere")
     assert names(louder) == names(study)
+
+
+@pytest.fixture
+def resolutions(tmp_path, monkeypatch):
+    """A study of OpenMoji's every thirtieth picture: a toy tokenizer at its own size and at 48 pixels."""
+    _, folder = openmoji._package()
+    (tmp_path / "svg").mkdir()
+    for file in sorted(folder.glob("*.svg"))[::30]:
+        shutil.copy(file, tmp_path / "svg")
+    monkeypatch.setattr(openmoji, "_package", lambda: ("0", tmp_path / "svg"))
+    data = {"dataset": "openmoji", "root": str(tmp_path), "image_size": 32, "channels": 3}
+    config = override(
+        find_recipe("debug_study", "study"),
+        [
+            f"tokenizer.data={json.dumps(data)}",
+            "tokenizer.tokenizer.image_size=32",
+            "tokenizer.tokenizer.in_channels=3",
+            'tokenizer.losses.perceptual={"network": "openmoji"}',
+            "tokenizer.length=3 steps",
+        ],
+    )
+    return config.replace(
+        grids=(
+            Grid(
+                name="resolutions",
+                tokenizers=(Choice(name="none"), Choice(name="none-48px", of="none", image_size=48)),
+                generators=(Choice(name="s", set=("generator.width=16",)),),
+                lengths=(steps(6),),
+            ),
+        )
+    )
+
+
+def test_a_tokenizer_is_scored_and_modelled_at_another_size_without_training(resolutions, tmp_path):
+    tasks, folder = expand(resolutions), StudyFolder(tmp_path / "results")
+    for task in tasks:
+        perform(make_order(task, resolutions, tmp_path / "runs", folder.path, 1))
+    assert missing(tasks, folder, tmp_path / "runs" / resolutions.name) == []
+    table = collect(folder).set_index(["kind", "tokenizer_choice"])
+    own, larger = table.loc[("tokenizer", "none")], table.loc[("tokenizer", "none-48px")]
+    assert (own.num_tokens, larger.num_tokens) == (64, 144) and (own.image_size, larger.image_size) == (32, 48)
+    assert larger.train_flops == own.train_flops and larger.psnr != own.psnr and len(larger.by_position.split()) == 144
+    generators = table.loc["generator"]
+    large = generators.loc["none-48px"]
+    assert large.rfmd == larger.rfmd and len(large.by_position.split()) == 144 and large.gfmd > 0
+    assert large.train_flops > 2 * generators.loc["none"].train_flops
+    assert [file.stem for file in (folder.path / "tokenizers").iterdir()] == [own.run]
+    write_report(resolutions, folder)
+    assert "| C4.resolution.low |" in (folder.path / "summary.md").read_text()
+
+
+def test_a_size_without_its_tokenizer_is_refused(resolutions):
+    (grid,) = resolutions.grids
+    lone = [{"name": "none"}, {"name": "big", "of": "other", "image_size": 48}]
+    changed = grid.model_dump(mode="json") | {"tokenizers": lone}
+    with pytest.raises(UserError, match="'big' is to be 'other' at another size; the grid's tokenizers: none"):
+        override(resolutions, [f"grids={json.dumps([changed])}"])
+    with pytest.raises(UserError, match="both, and no `set`"):
+        override(resolutions, ['grids=[{"name": "g", "tokenizers": [{"name": "none", "of": "none"}]}]'])
+
+
+def test_generators_above_the_grids_compute_are_left_out(study):
+    tasks = [task for task in expand(study) if isinstance(task, GeneratorTask) and task.choice == "s"]
+    cap = min(task.flops for task in tasks)
+    capped = study.replace(grids=(study.grids[0].replace(max_flops=cap),))
+    left = [task for task in expand(capped) if isinstance(task, GeneratorTask) and task.choice == "s"]
+    assert [task.flops for task in left] == [cap] and {task.run for task in left} < {task.run for task in tasks}
 
 
 def test_a_warm_up_in_percent_has_no_trunk(study):

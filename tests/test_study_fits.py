@@ -175,7 +175,7 @@ def test_a_regularizer_that_saves_compute_is_found(rng):
     assert found["C1.positions crt"].effect == pytest.approx(0.75)
     assert found["C1.late crt"].effect == pytest.approx(0.125, abs=1e-6)
     assert found["C7.inside"].verdict == "holds" and found["C7.regret"].verdict == "holds"
-    assert found["C3.low"].verdict == "open" and found["C3.low"].n == 0
+    assert not any(name.startswith(("C3", "C4", "C5", "C6")) for name in found)  # grids that the study lacks
 
 
 def test_a_regularizer_that_costs_compute_is_found(rng):
@@ -187,7 +187,8 @@ def test_no_effect_is_not_called_one(rng):
     """Without any effect at most one of 20 tables may be judged, by chance, as one."""
     judged = []
     for _ in range(20):
-        claims = efficiency(StudyData(make_table(rng, speed_up=1.0, noise=0.03), make_study()))
+        data = StudyData(make_table(rng, speed_up=1.0, noise=0.03), make_study())
+        claims = efficiency(data, data.study.grids[0])
         judged += [claim.verdict for claim in claims if claim.claim == "C2.stage2 crt"]
     assert len(judged) == 20 and judged.count("open") >= 16, judged
 

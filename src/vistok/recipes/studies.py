@@ -6,6 +6,7 @@ from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.recipes.debug import debug_ar, debug_vq
 from vistok.recipes.fashion import fashion_ar, fashion_vq
 from vistok.recipes.images import images64_ar, images64_crt, images64_vq
+from vistok.recipes.openmoji import openmoji_ar, openmoji_vq
 from vistok.study.config import Choice, Grid, Scoring, StudyConfig
 from vistok.tokenizer.config import CRTConfig, Variant
 from vistok.units import Duration, percent, steps
@@ -77,8 +78,8 @@ def _fashion_regularizer_grids(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
             purpose="C6: how much regularization, for the paper's loss and for the normalised one; seeds of its own.",
             tokenizers=(
                 _NONE,
-                *(_fashion_crt("l2_pre", weight) for weight in (0.25, 1.0, 4.0, 16.0)),
-                *(_fashion_crt("l2_pre_normalized", weight) for weight in (0.1, 0.4, 1.6, 6.4)),
+                *(_small_crt("l2_pre", weight) for weight in (0.25, 1.0, 4.0, 16.0)),
+                *(_small_crt("l2_pre_normalized", weight) for weight in (0.1, 0.4, 1.6, 6.4)),
             ),
             generators=sizes[1:2],
             lengths=(steps(250), steps(1000)),
@@ -88,7 +89,7 @@ def _fashion_regularizer_grids(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
             name="main",
             purpose="C1, C2, C7: without, with the paper's loss and with the normalised one, each at the weight that "
             "the grid `weights` chose on held-out train images.",
-            tokenizers=(_NONE, _fashion_crt("l2_pre", 1.0), _fashion_crt("l2_pre_normalized", 0.4)),
+            tokenizers=(_NONE, _small_crt("l2_pre", 1.0), _small_crt("l2_pre_normalized", 0.4)),
             generators=sizes,
             lengths=_LENGTHS,
             seeds=(0, 1, 2),
@@ -101,7 +102,7 @@ def _fashion_sweeps(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
         Grid(
             name="layers",
             purpose="C6: how deep the causal model; without, and with 2, 4 and 8 layers, the chosen weight.",
-            tokenizers=(_NONE, *(_fashion_crt("l2_pre", 1.0, num_layers) for num_layers in (2, 4, 8))),
+            tokenizers=(_NONE, *(_small_crt("l2_pre", 1.0, num_layers) for num_layers in (2, 4, 8))),
             generators=sizes[1:2],
             lengths=(steps(250), steps(1000)),
             seeds=(10,),
@@ -109,7 +110,7 @@ def _fashion_sweeps(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
         Grid(
             name="variants",
             purpose="C5: before against after quantization, each at the weight that the design gives it.",
-            tokenizers=(_fashion_crt("l2_pre", 4.0), _fashion_crt("l2_post", 4.0), _fashion_crt("ce_post", 0.03)),
+            tokenizers=(_small_crt("l2_pre", 4.0), _small_crt("l2_post", 4.0), _small_crt("ce_post", 0.03)),
             generators=sizes[1:2],
             lengths=(steps(250), steps(1000)),
             seeds=(10,),
@@ -127,19 +128,21 @@ def _fashion_sweeps(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
         ),
         Grid(
             name="tokens",
-            purpose="C4: how many tokens; 4x4 (of images padded to 32 pixels), 7x7 and 14x14.",
+            purpose="C4: how many tokens; 4x4 (of images padded to 32 pixels), 7x7 and 14x14, each with generators of all "
+            "sizes up to the same compute.",
             tokenizers=(
                 _levels("tokens-16", (1, 1, 2, 2)),
                 _NONE,
                 _levels("tokens-196", (1, 2)),
             ),
-            generators=sizes[:2],
-            lengths=_LENGTHS,
+            generators=sizes,
+            lengths=(steps(125), *_LENGTHS),
+            max_flops=2e13,
         ),
     )
 
 
-def _fashion_crt(variant: Variant, weight: float, num_layers: int = 2, **changes: str) -> Choice:
+def _small_crt(variant: Variant, weight: float, num_layers: int = 2, **changes: str) -> Choice:
     crt = CRTConfig(
         variant=variant, weight=weight, num_layers=num_layers, width=32, num_heads=2, ffn_multiple=32, ramp=percent(10)
     )
@@ -151,6 +154,47 @@ def _fashion_crt(variant: Variant, weight: float, num_layers: int = 2, **changes
 def _levels(name: str, multipliers: tuple[int, ...]) -> Choice:
     return Choice(
         name=name, set=tuple(f"tokenizer.{side}.multipliers={list(multipliers)}" for side in ("encoder", "decoder"))
+    )
+
+
+def openmoji_study() -> StudyConfig:
+    """Measure signature and efficiency on a second, coloured data set, and one tokenizer at three image sizes.
+
+    vistok study run openmoji_study
+
+    The weight is the one that Fashion-MNIST's held-out images chose. Tokenizers have equal training FLOPs, those of 2,500
+    steps without regularizer.
+    """
+    generators, lengths = (Choice(name="m"),), tuple(steps(count) for count in (250, 500, 1000))
+    return StudyConfig(
+        tokenizer=openmoji_vq().replace(
+            length=Duration(value=1.87e13, unit="flops"), execution=ExecutionConfig(evaluate_every=2000)
+        ),
+        generator=openmoji_ar().replace(
+            optimizer=OptimizerConfig(lr=3e-3, schedule="wsd", warmup=steps(100)),
+            execution=ExecutionConfig(evaluate_every=1000),
+        ),
+        grids=(
+            Grid(
+                name="main",
+                purpose="C1, C2: without and with the regularizer, at one size of generator.",
+                tokenizers=(_NONE, _small_crt("l2_pre", 1.0)),
+                generators=generators,
+                lengths=lengths,
+                seeds=(0, 1, 2),
+            ),
+            Grid(
+                name="resolutions",
+                purpose="C4: the tokenizer trained at 32 pixels (64 tokens) run at 24 and 48 pixels (36 and 144 tokens).",
+                tokenizers=(
+                    Choice(name="none-24px", of="none", image_size=24),
+                    _NONE,
+                    Choice(name="none-48px", of="none", image_size=48),
+                ),
+                generators=generators,
+                lengths=lengths,
+            ),
+        ),
     )
 
 

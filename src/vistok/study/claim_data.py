@@ -29,6 +29,8 @@ class StudyData:
         )
         if all(length.unit == "steps" for length in grid.lengths):
             chosen &= rows.steps.isin([int(length.value) for length in grid.lengths])
+        if grid.max_flops is not None:
+            chosen &= rows.train_flops <= grid.max_flops
         return rows[chosen]
 
     def tokenizer_runs(self, grid: Grid) -> pd.DataFrame:

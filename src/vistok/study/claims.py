@@ -1,7 +1,6 @@
 """The paper's claims (CRT, arXiv 2412.16326) as estimators, margins and rules over a study's table.
 
-A claim reads the table of runs and the study's grids by name: `main` (C1, C2, C7), `weights` and `layers` (C6),
-`codebooks` (C3), `tokens` (C4), `variants` (C5). A grid that a study lacks leaves its claims open.
+A claim reads the table's runs of one grid, by the grid's name; a study is judged by the claims whose grids it has.
 """
 
 from collections.abc import Callable
@@ -10,22 +9,25 @@ import pandas as pd
 
 from vistok.study import claims_main, claims_sweeps
 from vistok.study.claim_data import StudyData
-from vistok.study.config import StudyConfig
+from vistok.study.config import Grid, StudyConfig
 from vistok.study.verdict import Claim
 
-CLAIMS: tuple[Callable[[StudyData], list[Claim]], ...] = (
-    claims_main.signature,
-    claims_main.efficiency,
-    claims_sweeps.codebook_size,
-    claims_sweeps.token_count,
-    claims_sweeps.variants,
-    claims_sweeps.weight,
-    claims_sweeps.layers,
-    claims_main.prediction,
+_MAIN = "the study's main grid"
+CLAIMS: tuple[tuple[str, Callable[[StudyData, Grid], list[Claim]]], ...] = (
+    (_MAIN, claims_main.signature),
+    (_MAIN, claims_main.efficiency),
+    ("codebooks", claims_sweeps.codebook_size),
+    ("tokens", claims_sweeps.token_count),
+    ("resolutions", claims_sweeps.resolution),
+    ("variants", claims_sweeps.variants),
+    ("weights", claims_sweeps.weight),
+    ("layers", claims_sweeps.layers),
+    (_MAIN, claims_main.prediction),
 )
 
 
 def judge(table: pd.DataFrame, study: StudyConfig) -> list[Claim]:
-    """Return every claim with its verdict."""
+    """Return the verdict on every claim for which the study has a grid."""
     data = StudyData(table, study)
-    return [claim for judge_one in CLAIMS for claim in judge_one(data)]
+    grids = {name: data.grid(study.main_grid if name == _MAIN else name) for name, _ in CLAIMS}
+    return [claim for name, judge_one in CLAIMS if (grid := grids[name]) for claim in judge_one(data, grid)]

@@ -29,13 +29,8 @@ from vistok.study.verdict import (
 SEEDS = "t-interval over tokenizer seeds, 95 %"
 
 
-def signature(data: StudyData) -> list[Claim]:
+def signature(data: StudyData, grid: Grid) -> list[Claim]:
     """C1, for each regularized choice: reconstruction, unigram entropy, validation loss, and where it falls."""
-    grid = data.grid(data.study.main_grid)
-    if grid is None:
-        return [
-            missing_claim("C1", "signature of the regularizer", "", f"the study has no grid {data.study.main_grid!r}")
-        ]
     found = []
     for name in data.regularized(grid):
         found += [
@@ -124,16 +119,13 @@ def _position_gains(rows: pd.DataFrame, baseline: str, other: str) -> list[np.nd
     gains = []
     for _, pair in last.groupby("seed"):
         sides = [pair[pair.tokenizer_choice == name] for name in (baseline, other)]
-        if all(len(side) == 1 for side in sides):
+        if all(len(side) == 1 for side in sides) and sides[0].num_tokens.iloc[0] == sides[1].num_tokens.iloc[0]:
             gains.append(positions(sides[0])[0] - positions(sides[1])[0])
     return gains
 
 
-def efficiency(data: StudyData) -> list[Claim]:
+def efficiency(data: StudyData, grid: Grid) -> list[Claim]:
     """C2, for each regularized choice: compute for equal gFMD, and the regime in which it gains."""
-    grid = data.grid(data.study.main_grid)
-    if grid is None:
-        return [missing_claim("C2", "efficiency", "", f"the study has no grid {data.study.main_grid!r}")]
     found = []
     for name in data.regularized(grid):
         found += [
@@ -198,7 +190,7 @@ def _regime(data: StudyData, grid: Grid, name: str) -> Claim:
     return make_claim(f"C2.regime {name}", statement, rule, slope, above(slope), note)
 
 
-def prediction(data: StudyData) -> list[Claim]:
+def prediction(data: StudyData, grid: Grid) -> list[Claim]:
     """C7: laws fitted to the cheaper half of the main grid predict the dearer half; and what advice from them costs."""
     inside_rule = (
         "effect: share of the held-out runs (each generator's longest) inside the 95 % prediction interval of the law "
@@ -215,8 +207,7 @@ def prediction(data: StudyData) -> list[Claim]:
         "Laws fitted to small budgets predict larger ones.",
         "Advice from small budgets loses little at larger ones.",
     )
-    grid = data.grid(data.study.main_grid)
-    rows = data.runs(grid) if grid else pd.DataFrame()
+    rows = data.runs(grid)
     if rows.empty:
         return [missing_claim(f"C7.{n}", s, r, "no runs") for n, s, r in zip(("inside", "regret"), statements, (inside_rule, regret_rule), strict=True)]  # fmt: skip
     cheap = rows[rows.steps < rows.groupby("choice").steps.transform("max")]

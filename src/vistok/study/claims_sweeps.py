@@ -58,17 +58,22 @@ def _dearest(rows: pd.DataFrame) -> pd.DataFrame:
     return max((cell for _, cell in rows.groupby(["choice", "steps"])), key=lambda cell: cell.train_flops.mean())
 
 
-def codebook_size(data: StudyData) -> list[Claim]:
+def codebook_size(data: StudyData, grid: Grid) -> list[Claim]:
     """C3: the smallest codebook wins at low compute, the largest at high compute; where their laws cross."""
-    return _small_against_large(data, "C3", "codebooks", "codebook_size", "codebook")
+    return _small_against_large(data.runs(grid), "C3", "codebook_size", "codebook")
 
 
-def token_count(data: StudyData) -> list[Claim]:
-    """C4: fewer tokens win at low compute, more at high compute."""
-    return _small_against_large(data, "C4", "tokens", "num_tokens", "number of tokens")
+def token_count(data: StudyData, grid: Grid) -> list[Claim]:
+    """C4: fewer tokens win at low compute, more at high compute; a tokenizer is trained for each number."""
+    return _small_against_large(data.runs(grid), "C4", "num_tokens", "number of tokens")
 
 
-def _small_against_large(data: StudyData, claim: str, grid_name: str, column: str, what: str) -> list[Claim]:
+def resolution(data: StudyData, grid: Grid) -> list[Claim]:
+    """C4 as in the paper: one tokenizer, run at several image sizes, its output resized before scoring."""
+    return _small_against_large(data.runs(grid), "C4.resolution", "num_tokens", "number of tokens of one tokenizer")
+
+
+def _small_against_large(rows: pd.DataFrame, claim: str, column: str, what: str) -> list[Claim]:
     low_rule = (
         f"effect: log(gFMD of the smallest / of the largest {what}) at the least stage-2 FLOPs that both have, gFMD read off "
         f"each seed's frontier (log-log lines), 95 % {NOISE}; holds below 0, fails above"
@@ -85,10 +90,8 @@ def _small_against_large(data: StudyData, claim: str, grid_name: str, column: st
         f"The laws of the smallest and the largest {what} cross.",
     )
     names, rules = (f"{claim}.low", f"{claim}.high", f"{claim}.crossing"), (low_rule, high_rule, cross_rule)
-    grid = data.grid(grid_name)
-    rows = data.runs(grid) if grid else pd.DataFrame()
     if rows.empty or rows[column].nunique() < 2:
-        why = f"no runs of a grid {grid_name!r}"
+        why = "its grid has no runs of two of them"
         return [missing_claim(*parts, why) for parts in zip(names, statements, rules, strict=True)]
     sizes = rows[column].min(), rows[column].max()
     small, large = (str(rows[rows[column] == size].tokenizer_choice.iloc[0]) for size in sizes)
@@ -145,17 +148,16 @@ def _sign_change(grid: np.ndarray, gap: np.ndarray) -> float | None:
     return float(grid[changes[-1]]) if len(changes) else None
 
 
-def variants(data: StudyData) -> list[Claim]:
+def variants(data: StudyData, grid: Grid) -> list[Claim]:
     """C5: l2 before quantization beats l2 and cross-entropy after it."""
     rule = f"effect: mean over cells of log(gFMD of l2_pre / of the other), by seed, 95 % {NOISE}; holds below 0, fails above"
-    grid = data.grid("variants")
-    rows = data.runs(grid) if grid else pd.DataFrame()
+    rows = data.runs(grid)
     found = []
     for other in ("l2_post", "ce_post"):
         statement = f"l2_pre generates better than {other}."
         pair = rows[rows.crt_variant.isin(["l2_pre", other])] if len(rows) else rows
         if len(pair) == 0 or pair.crt_variant.nunique() < 2:
-            found.append(missing_claim(f"C5.{other}", statement, rule, "no runs of a grid 'variants'"))
+            found.append(missing_claim(f"C5.{other}", statement, rule, "its grid has no runs of both"))
             continue
         cell_means = [difference(cell, "l2_pre", other, "crt_variant") for _, cell in pair.groupby(["choice", "steps"])]
         half = math.sqrt(sum(((e.high - e.low) / 2) ** 2 for e in cell_means)) / len(cell_means)
@@ -165,11 +167,8 @@ def variants(data: StudyData) -> list[Claim]:
     return found
 
 
-def weight(data: StudyData) -> list[Claim]:
+def weight(data: StudyData, grid: Grid) -> list[Claim]:
     """C6: an interior optimum of the weight, and what shrinks as it grows; for each variant of the grid `weights`."""
-    grid = data.grid("weights")
-    if grid is None:
-        return [missing_claim("C6", "the weight has an interior optimum", "", "the study has no grid 'weights'")]
     rows = data.runs(grid)
     found = []
     for variant in sorted(set(rows.crt_variant) - {"none"}) if len(rows) else []:
@@ -222,17 +221,16 @@ def _shrinking(rows: pd.DataFrame, variant: str) -> list[Claim]:
     return found
 
 
-def layers(data: StudyData) -> list[Claim]:
+def layers(data: StudyData, grid: Grid) -> list[Claim]:
     """C6: an interior optimum of the number of layers (the paper: 4 of 0 to 12)."""
     statement = "Some number of layers between the least and the most tried generates best."
     rule = (
         "the layers are chosen by gFMD to held-out train images; effect: log(gFMD to the test set / at the least or the most "
         f"layers), whichever is larger, dearest cell, 95 % {NOISE}; holds below 0, fails above"
     )
-    grid = data.grid("layers")
-    rows = data.runs(grid) if grid else pd.DataFrame()
+    rows = data.runs(grid)
     if rows.empty or rows.crt_layers.nunique() < 3:
-        return [missing_claim("C6.layers", statement, rule, "no runs of a grid 'layers' with 3 numbers of layers")]
+        return [missing_claim("C6.layers", statement, rule, "its grid has no runs of 3 numbers of layers")]
     counts = sorted(set(rows.crt_layers))
     last = _dearest(rows)
     inner = last[last.crt_layers.isin(counts[1:-1])]

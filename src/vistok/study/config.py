@@ -11,16 +11,27 @@ from vistok.units import Duration
 
 
 class Choice(Config):
-    """A variant of a base run: a name, and the values that differ (as in --set)."""
+    """A variant of a base run: a name, and the values that differ (as in --set).
+
+    A tokenizer choice may instead be another one of its grid run at another image size (`of`, `image_size`), without
+    training again: CRT paper 3.4.
+    """
 
     name: str
     set: tuple[str, ...] = ()
+    of: str | None = None
+    image_size: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _file_name(self) -> "Choice":
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.name):
             raise ValueError(
                 f"a choice's name becomes a file name: small letters, digits, '.', '_', '-'; found {self.name!r}"
+            )
+        if (self.of is None) != (self.image_size is None) or (self.of and self.set):
+            raise ValueError(
+                f"choice {self.name!r}: a tokenizer run at another size has `of` (a choice of the same grid) and "
+                "`image_size`, both, and no `set`"
             )
         return self
 
@@ -29,7 +40,8 @@ class Grid(Config):
     """Every tokenizer with every seed; on each, every generator for every length.
 
     `purpose` says what the grid is for. Without generators it trains tokenizers alone. Lengths are the
-    generators'; the tokenizer's is part of its config.
+    generators'; the tokenizer's is part of its config. `max_flops`: generators whose training costs more are left out,
+    so that tokenizers with more tokens are compared at the same compute, not at the same steps.
     """
 
     name: str
@@ -37,7 +49,21 @@ class Grid(Config):
     tokenizers: tuple[Choice, ...] = Field(min_length=1)
     generators: tuple[Choice, ...] = ()
     lengths: tuple[Duration, ...] = ()
+    max_flops: float | None = Field(default=None, gt=0)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+
+    @model_validator(mode="after")
+    def _resized(self) -> "Grid":
+        if sized := [choice.name for choice in self.generators if choice.of]:
+            raise ValueError(f"grid {self.name!r}: `of` and `image_size` are for tokenizers, not for {sized[0]!r}")
+        trained = [choice.name for choice in self.tokenizers if choice.of is None]
+        for choice in self.tokenizers:
+            if choice.of is not None and choice.of not in trained:
+                raise ValueError(
+                    f"grid {self.name!r}: {choice.name!r} is to be {choice.of!r} at another size; the grid's tokenizers: "
+                    f"{', '.join(trained)}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _lengths(self) -> "Grid":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vistok.study.fit import PowerLaw
+from vistok.study.fit import PowerLaw, frontier
 from vistok.study.table import positions
 
 # Okabe and Ito's palette; black last.
@@ -66,6 +66,27 @@ def against_compute(
     return _uri(figure)
 
 
+def frontiers(rows: pd.DataFrame, style: Style) -> str:
+    """Return gFMD and held-out bits per image against the generator's compute, a line along each choice's frontier."""
+    panels = (("gfmd", "gFMD (chosen guidance)"), ("bits_per_image", "bits per image (held out)"))
+    figure, axes = _pyplot().subplots(1, 2, figsize=(9.4, 3.4))
+    for axis, (value, label) in zip(axes, panels, strict=True):
+        for name in style.numbers:
+            own = rows[rows.tokenizer_choice == name]
+            axis.scatter(own.train_flops, own[value], **style[name], s=26, alpha=0.6, lw=0, label=name)
+            for _, runs in own.groupby("seed"):
+                best = runs.iloc[frontier(list(runs.train_flops), list(runs[value]))].sort_values("train_flops")
+                axis.plot(best.train_flops, best[value], color=style[name]["color"], lw=1.2)
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        _plain_numbers(axis.yaxis)
+        _few_powers(axis.xaxis)
+        axis.set_xlabel(CONVENTIONS["train_flops"], fontsize=8)
+        axis.set_ylabel(label, fontsize=9)
+    axes[0].legend(frameon=False, fontsize=7)
+    return _uri(figure)
+
+
 def rate_distortion(rows: pd.DataFrame, style: Style) -> str:
     """Return distortion (PSNR, rFMD) against rate: held-out bits per image of the largest generator's longest run."""
     last = rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
@@ -99,11 +120,12 @@ def position_curves(rows: pd.DataFrame, style: Style) -> str:
 
 
 def position_gains(rows: pd.DataFrame, baseline: str, others: Sequence[str]) -> str:
-    """Return over the token grid how many nats each regularizer saves, mean over seeds."""
-    known = [name for name in others if (rows.tokenizer_choice == name).any()]
+    """Return over the token grid how many nats each choice with as many tokens saves, mean over seeds."""
     base = positions(rows[rows.tokenizer_choice == baseline]).mean(axis=0)
     side = round(len(base) ** 0.5)
-    gains = {name: base - positions(rows[rows.tokenizer_choice == name]).mean(axis=0) for name in known}
+    means = {name: positions(own).mean(axis=0) for name, own in rows.groupby("tokenizer_choice")}
+    known = [name for name in others if name in means and means[name].shape == base.shape]
+    gains = {name: base - means[name] for name in known}
     limit = max((float(np.abs(gain).max()) for gain in gains.values()), default=1.0) or 1.0
     figure, axes = _pyplot().subplots(1, max(1, len(known)), figsize=(4.2 * max(1, len(known)), 3.4), squeeze=False)
     for axis, (name, gain) in zip(axes[0], gains.items(), strict=False):

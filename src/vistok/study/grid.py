@@ -11,6 +11,7 @@ from vistok.errors import UserError
 from vistok.study.config import Choice, Grid, StudyConfig
 from vistok.tasks import train_generator, train_tokenizer
 from vistok.tasks.config import GeneratorRun, TokenizerRun
+from vistok.tokenizer.config import TokenizerConfig
 from vistok.units import Scale
 from vistok.units import steps as in_steps
 
@@ -20,18 +21,34 @@ SCHEMA = "1"
 
 @dataclass(frozen=True)
 class TokenizerTask:
-    """Train a tokenizer and score it. `run` is its name for ever: it depends on science and data alone."""
+    """Train a tokenizer and score it. `run` is its name for ever: it depends on science and data alone.
+
+    `resized`: the run whose weights are scored at `image_size` instead, nothing trained.
+    """
 
     run: str
     choice: str
     config: TokenizerRun
     flops: float
+    resized: str | None = None
+    image_size: int | None = None
     kind: str = "tokenizer"
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Nothing comes before a tokenizer."""
-        return ()
+        """Nothing comes before a tokenizer that is trained."""
+        return (self.resized,) if self.resized else ()
+
+    @property
+    def weights(self) -> str:
+        """The run whose weights it has."""
+        return self.resized or self.run
+
+    @property
+    def network(self) -> TokenizerConfig:
+        """The network at its image size."""
+        network = self.config.tokenizer
+        return network if self.image_size is None else network.replace(image_size=self.image_size)
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,7 @@ def expand(study: StudyConfig) -> list[Task]:
     for grid in study.grids:
         for seed in grid.seeds:
             for choice in grid.tokenizers:
-                tokenizer = _tokenizer_task(study, choice, seed, facts)
+                tokenizer = _tokenizer_task(study, grid, choice, seed, facts)
                 tasks.setdefault(tokenizer.run, tokenizer)
                 if grid.generators:
                     cache = _cache_task(tokenizer, facts)
@@ -118,7 +135,15 @@ def _data_facts(study: StudyConfig) -> _Facts:
     return _Facts(source.digest, len(source), len(source.class_names))
 
 
-def _tokenizer_task(study: StudyConfig, choice: Choice, seed: int, facts: _Facts) -> TokenizerTask:
+def _tokenizer_task(study: StudyConfig, grid: Grid, choice: Choice, seed: int, facts: _Facts) -> TokenizerTask:
+    if choice.of is not None:
+        of = next(other for other in grid.tokenizers if other.name == choice.of)
+        base = _tokenizer_task(study, grid, of, seed, facts)
+        key = fingerprint(base.config, data=facts.digest, record=SCHEMA, image_size=str(choice.image_size))
+        return replace(
+            base, run=f"{choice.name}-s{seed}-{key}", choice=choice.name, flops=0.0, resized=base.run,
+            image_size=choice.image_size,
+        )  # fmt: skip
     config = override(study.tokenizer, list(choice.set)).replace(seed=seed, name=f"{study.name}-{choice.name}")
     if config.data != study.tokenizer.data:
         raise UserError(f"tokenizer choice {choice.name!r} changes data: the runs of a study share their images")
@@ -128,20 +153,24 @@ def _tokenizer_task(study: StudyConfig, choice: Choice, seed: int, facts: _Facts
 
 def _cache_task(tokenizer: TokenizerTask, facts: _Facts) -> CacheTask:
     # An encoder's forward pass is about a sixth of a training step: half the network, a third of the work.
-    per_image = tokenizer.flops / 6 / (_tokenizer_steps(tokenizer.config, facts.images) * tokenizer.config.batch_size)
+    flops, steps = _tokenizer_plan(tokenizer.config.replace(seed=0, name="any"), facts.images)
+    larger = tokenizer.network.num_tokens / tokenizer.config.tokenizer.num_tokens
+    per_image = larger * flops / 6 / (steps * tokenizer.config.batch_size)
     return CacheTask(f"{tokenizer.run}-tokens", tokenizer, per_image * facts.images)
 
 
 def _generator_tasks(
     study: StudyConfig, grid: Grid, tokenizer: TokenizerTask, seed: int, facts: _Facts
 ) -> Iterator[GeneratorTask]:
-    network = tokenizer.config.tokenizer
+    network = tokenizer.network
     manifest = (tuple(network.grid), network.quantizer.codebook_size, facts.classes)
     for choice in grid.generators:
         base = override(study.generator, list(choice.set)).replace(seed=seed, name=f"{study.name}-{choice.name}")
         for length in sorted(grid.lengths, key=lambda length: -length.value):  # the longest is the others' trunk
             config = base.replace(length=length)
             flops, steps = _generator_cost(config.replace(seed=0), manifest, facts.images)
+            if grid.max_flops is not None and flops > grid.max_flops:
+                continue
             scoring = study.scoring.to_json() + json.dumps(study.evaluator)
             key = fingerprint(config, tokenizer=tokenizer.run, scoring=scoring, record=SCHEMA)
             name = f"{choice.name}-{steps}-{tokenizer.choice}-s{seed}-{key}"
@@ -156,10 +185,6 @@ def _tokenizer_plan(config: TokenizerRun, images: int) -> tuple[float, int]:
 
 def _tokenizer_flops(config: TokenizerRun, images: int) -> float:
     return _tokenizer_plan(config, images)[0]
-
-
-def _tokenizer_steps(config: TokenizerRun, images: int) -> int:
-    return _tokenizer_plan(config.replace(seed=0, name="any"), images)[1]
 
 
 @lru_cache(maxsize=512)

@@ -21,12 +21,16 @@ from vistok.study.table import collect, generators, tokenizers, write_table
 from vistok.study.verdict import Claim
 from vistok.tasks.pictures import data_uri
 
-# grid -> (swept column, its label, what makes the lines)
+# grid -> (swept column, its label): the dearest runs against the setting.
 SWEEPS = {
-    "weights": ("crt_weight", "weight of the regularizer", "crt_variant"),
-    "layers": ("crt_layers", "layers of the causal model", "crt_variant"),
-    "codebooks": ("codebook_size", "codes", "crt_variant"),
-    "tokens": ("num_tokens", "tokens per image", "crt_variant"),
+    "weights": ("crt_weight", "weight of the regularizer"),
+    "layers": ("crt_layers", "layers of the causal model"),
+}
+# grid -> (column, its label): all runs against compute, since the setting changes what a step costs or which compute pays.
+FRONTIERS = {
+    "codebooks": ("codebook_size", "codes"),
+    "tokens": ("num_tokens", "tokens per image, a tokenizer trained for each"),
+    "resolutions": ("num_tokens", "tokens per image, one tokenizer at several image sizes"),
 }
 
 
@@ -132,14 +136,21 @@ def _page(
 
 def _sweeps(data: StudyData) -> list[dict[str, str]]:
     found = []
-    for name, (column, label, group) in SWEEPS.items():
+    for name, (column, label) in (SWEEPS | FRONTIERS).items():
         grid = data.grid(name)
         rows = data.runs(grid) if grid else pd.DataFrame()
-        if len(rows) and rows[column].nunique() > 1:
+        if rows.empty or rows[column].nunique() < 2:
+            continue
+        if name in FRONTIERS:
+            order = rows.sort_values(column).tokenizer_choice
+            picture = figures.frontiers(rows, figures.Style(list(dict.fromkeys(order))))
+            shown = "all runs of the grid; lines join the runs that no cheaper one equals"
+        else:
             rows = rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
-            if group == "crt_variant" and column == "crt_weight":
-                rows = _with_zero(rows)
-            found.append({"name": name, "label": label, "picture": figures.sweep(rows, column, label, group)})
+            rows = _with_zero(rows) if column == "crt_weight" else rows
+            picture = figures.sweep(rows, column, label, "crt_variant")
+            shown = "the dearest runs of the grid; points are seeds"
+        found.append({"name": name, "label": label, "shown": shown, "picture": picture})
     return found
 
 

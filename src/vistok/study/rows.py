@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from vistok.engine.run_dir import RunDir
+from vistok.engine.run_dir import RunDir, provenance
 from vistok.tasks.config import GeneratorRun, TokenizerRun
 
 if TYPE_CHECKING:
@@ -15,10 +15,30 @@ def tokenizer_record(
     order: "Order", config: TokenizerRun, run: RunDir, scores: dict[str, Any], latents: dict[str, float]
 ) -> dict[str, Any]:
     """Return the record of a tokenizer."""
-    codebook = scores["codebook"]
+    row = {**_common(order, config, run), **tokenizer_columns(config), **_reconstruction_columns(scores), **latents}
+    return _record(order, config, row, {"scores": scores}, run.path.name, run.read("provenance.json"))
+
+
+def resized_record(
+    order: "Order", trained: dict[str, Any], scores: dict[str, Any], latents: dict[str, float]
+) -> dict[str, Any]:
+    """Return the record of a tokenizer run at another image size; its cost is that of the `trained` record's run."""
+    config = TokenizerRun.from_json(json.dumps(order.config))
     row = {
-        **_common(order, config, run),
-        **tokenizer_columns(config),
+        **trained["row"],
+        "run": order.run,
+        "choice": order.choice,
+        "image_size": order.image_size,
+        **tokenizer_columns(config, order.image_size),
+        **_reconstruction_columns(scores),
+        **latents,
+    }
+    return _record(order, config, row, {"scores": scores}, trained["directory"], provenance())
+
+
+def _reconstruction_columns(scores: dict[str, Any]) -> dict[str, Any]:
+    codebook = scores["codebook"]
+    return {
         "psnr": scores["psnr"]["value"],
         "ssim": scores["ssim"]["value"],
         **_bounds("rfmd", _fidelity(scores, "r")),
@@ -26,10 +46,8 @@ def tokenizer_record(
         "entropy": codebook["entropy"],
         "position_entropy": scores["position_entropy"]["value"],
         "skewness": codebook["skewness"],
-        **latents,
         "by_position": _numbers(codebook["position_entropy"]),
     }
-    return _record(order, config, run, row, {"scores": scores})
 
 
 def generator_record(
@@ -47,7 +65,7 @@ def generator_record(
         **_common(order, config, run),
         "tokenizer_run": order.tokenizer,
         "tokenizer_choice": order.tokenizer_choice,
-        **tokenizer_columns(TokenizerRun.from_json(json.dumps(order.tokenizer_config))),
+        **tokenizer_columns(TokenizerRun.from_json(json.dumps(order.tokenizer_config)), order.image_size),
         "val_nats_per_token": likelihood["ema"]["nats_per_token"]["value"],
         "train_nats_per_token": likelihood["train"]["nats_per_token"]["value"],
         "bits_per_image": likelihood["ema"]["bits_per_image"]["value"],
@@ -59,12 +77,18 @@ def generator_record(
         "by_position": _numbers(likelihood["ema"]["position_nats"]),
     }
     scores = {f"{key:g}": score.model_dump(mode="json") for key, score in distances.items()}
-    return _record(order, config, run, row, {"guidance": guidance, "gfmd": scores})
+    detail = {"guidance": guidance, "gfmd": scores}
+    return _record(order, config, row, detail, run.path.name, run.read("provenance.json"))
 
 
-def tokenizer_columns(config: TokenizerRun) -> dict[str, Any]:
-    """Return what the table says of a tokenizer's config; without a regularizer its weight and layers are 0."""
+def tokenizer_columns(config: TokenizerRun, image_size: int | None = None) -> dict[str, Any]:
+    """Return what the table says of a tokenizer's config; without a regularizer its weight and layers are 0.
+
+    `image_size`: of the images that it encodes, where not its own.
+    """
     crt, network = config.crt, config.tokenizer
+    if image_size is not None:
+        network = network.replace(image_size=image_size)
     return {
         "codebook_size": network.quantizer.codebook_size,
         "num_tokens": network.num_tokens,
@@ -82,7 +106,7 @@ def _common(order: "Order", config: TokenizerRun | GeneratorRun, run: RunDir) ->
         "run": order.run,
         "choice": order.choice,
         "data": data["dataset"],
-        "image_size": data["image_size"],
+        "image_size": order.image_size or data["image_size"],
         "seed": config.seed,
         "params": sum(resolved["params"].values()),
         "steps": finished["steps"],
@@ -107,15 +131,16 @@ def _numbers(values: list[float]) -> str:
 
 
 def _record(
-    order: "Order", config: TokenizerRun | GeneratorRun, run: RunDir, row: dict[str, Any], detail: dict[str, Any]
-) -> dict[str, Any]:
+    order: "Order", config: TokenizerRun | GeneratorRun, row: dict[str, Any], detail: dict[str, Any], directory: str,
+    made: Any,
+) -> dict[str, Any]:  # fmt: skip
     kept = json.loads(config.to_json())
     kept.pop("execution")
     return {
         "run": order.run,
         "row": row,
         "config": kept,
-        "directory": run.path.name,
-        "provenance": run.read("provenance.json"),
+        "directory": directory,
+        "provenance": made,
         "detail": detail,
     }

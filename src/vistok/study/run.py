@@ -39,7 +39,7 @@ def missing(tasks: Sequence[Task], folder: StudyFolder, runs: Path) -> list[Task
 
 def _recorded(task: Task, folder: StudyFolder) -> bool:
     if isinstance(task, TokenizerTask):
-        return folder.finished(task.run) and folder.weights_file(task.run).is_file()
+        return folder.finished(task.run) and folder.weights_file(task.weights).is_file()
     return folder.finished(task.run)
 
 

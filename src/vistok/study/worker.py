@@ -24,6 +24,9 @@ class Order:
     tokenizer: str
     tokenizer_choice: str
     tokenizer_config: dict[str, Any]
+    # The run of the tokenizer's weights, and the size of its images where that is not its own.
+    weights: str
+    image_size: int | None
     trunk: str | None
     branch_step: int
     milestones: tuple[int, ...]
@@ -66,6 +69,8 @@ def make_order(task: Task, study: Any, runs: Path, folder: Path, threads: int | 
         tokenizer=tokenizer.run,
         tokenizer_choice=tokenizer.choice,
         tokenizer_config=tokenizer.config.model_dump(mode="json"),
+        weights=tokenizer.weights,
+        image_size=tokenizer.image_size,
         trunk=generator.trunk if generator else None,
         branch_step=branch_step(generator) if generator else 0,
         milestones=generator.milestones if generator else (),
@@ -80,7 +85,9 @@ def make_order(task: Task, study: Any, runs: Path, folder: Path, threads: int | 
 
 def perform(order: Order) -> None:
     """Do a task; done before, nothing happens. Raises what goes wrong."""
-    if order.kind == "tokenizer":
+    if order.kind == "tokenizer" and order.image_size is not None:
+        _resized_tokenizer(order)
+    elif order.kind == "tokenizer":
         _tokenizer(order)
     elif order.kind == "cache":
         _caches(order)
@@ -92,9 +99,12 @@ def _caches(order: Order) -> dict[str, Any]:
     from vistok.engine.log import Progress
     from vistok.tasks.cache_tokens import cache_tokens
 
-    weights = StudyFolder(Path(order.folder)).weights_file(order.tokenizer)
+    weights = StudyFolder(Path(order.folder)).weights_file(order.weights)
     place = Path(order.runs) / "tokens" / order.tokenizer
-    return {split: cache_tokens(weights, split, Progress(), place / split, order.root) for split in ("train", "val")}
+    return {
+        split: cache_tokens(weights, split, Progress(), place / split, order.root, image_size=order.image_size)
+        for split in ("train", "val")
+    }
 
 
 def _tokenizer(order: Order) -> None:
@@ -115,6 +125,23 @@ def _tokenizer(order: Order) -> None:
     drop_checkpoints(run.path)
 
 
+def _resized_tokenizer(order: Order) -> None:
+    from vistok.engine.log import Progress
+    from vistok.study.rows import resized_record
+    from vistok.tasks.analysis import latent_statistics
+    from vistok.tasks.config import TokenizerRun
+    from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
+    from vistok.tasks.evaluators import choose_evaluator
+
+    folder = StudyFolder(Path(order.folder))
+    weights = folder.weights_file(order.weights)
+    config = TokenizerRun.from_json(json.dumps(order.config))
+    extractor = choose_evaluator(config.data, order.evaluator)
+    scores = evaluate_tokenizer(weights, extractor, Progress(), root=order.root, image_size=order.image_size)
+    trained = folder.read(folder.record_file(order.weights))
+    folder.write(resized_record(order, trained, scores, latent_statistics(weights, order.root, order.image_size)))
+
+
 def _generator(order: Order) -> None:
     from vistok.engine.log import Progress
     from vistok.generator.config import SamplingConfig
@@ -131,7 +158,7 @@ def _generator(order: Order) -> None:
 
     folder, progress, scoring = StudyFolder(Path(order.folder)), Progress(), order.scoring
     config = _executed(GeneratorRun.from_json(json.dumps(order.config)), order)
-    weights, caches = folder.weights_file(order.tokenizer), _caches(order)
+    weights, caches = folder.weights_file(order.weights), _caches(order)
     job = train_generator.prepare(config, caches["train"], caches["val"], weights, Path(order.runs))
     _branch(order, job.run_dir.path)
     run = job.train(progress)

@@ -7,7 +7,7 @@ import torch
 
 from vistok.data.loader import eval_images
 from vistok.data.open import open_split
-from vistok.data.transforms import to_uint8
+from vistok.data.transforms import resize_uint8, to_uint8
 from vistok.metrics.features import FeatureExtractor
 from vistok.rng import numpy_generator, stable_choice
 from vistok.tasks.cache_tokens import data_of
@@ -21,12 +21,15 @@ BATCH = 250
 
 
 @torch.inference_mode()
-def latent_statistics(tokenizer_path: Path, root: str) -> dict[str, float]:
+def latent_statistics(tokenizer_path: Path, root: str, image_size: int | None = None) -> dict[str, float]:
     """Return the variance of latents per dimension about their mean, and their mean squared distance to the codes.
 
-    Over 2,000 random held-out train images; latents as the quantizer sees them.
+    Over 2,000 random held-out train images, of `image_size` where not the tokenizer's own; latents as the quantizer
+    sees them.
     """
     tokenizer = load_tokenizer(tokenizer_path)
+    if image_size is not None:
+        tokenizer = tokenizer.resized(image_size)
     latents, error = [], []
     for images in _held_out(tokenizer, IMAGES, root):
         output = tokenizer(images["images"].to(tokenizer.post_quantizer.weight.device))
@@ -41,13 +44,14 @@ def latent_statistics(tokenizer_path: Path, root: str) -> dict[str, float]:
 
 @torch.inference_mode()
 def swap_cost(run: Path, extractor: FeatureExtractor, root: str) -> dict[str, float]:
-    """Return what one wrong token costs: in pixels (mean squared, 0...1) and features (squared distance).
+    """Return what one wrong token costs: in pixels (mean squared, 0...1) and features (squared distance), at the data's size.
 
     In each of 1,000 held-out train images one random token is replaced by the likeliest other one, as the
     generator has it given the true tokens before; both grids are decoded.
     """
     generator = load_generator(run)
     tokenizer = load_tokenizer_of(generator)
+    size = data_of(tokenizer, root).image_size
     pixels, features = [], []
     rng = numpy_generator(0, "swap")
     for batch in _held_out(tokenizer, SWAPS, root):
@@ -58,7 +62,8 @@ def swap_cost(run: Path, extractor: FeatureExtractor, root: str) -> dict[str, fl
         logits[rows, tokens[rows, places]] = -torch.inf
         swapped = tokens.clone()
         swapped[rows, places] = logits.argmax(dim=-1)
-        right, wrong = (to_uint8(tokenizer.decode(grid)).cpu() for grid in (tokens, swapped))
+        decoded = (to_uint8(tokenizer.decode(grid)).cpu() for grid in (tokens, swapped))
+        right, wrong = (resize_uint8(images, size) for images in decoded)
         pixels.append(((right.float() - wrong.float()) / 255).square().mean(dim=(1, 2, 3)).numpy())
         features.append((extractor(right) - extractor(wrong)).square().sum(dim=-1).numpy())
     return {
@@ -68,7 +73,7 @@ def swap_cost(run: Path, extractor: FeatureExtractor, root: str) -> dict[str, fl
 
 
 def _held_out(tokenizer: ConvTokenizer, count: int, root: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    data = data_of(tokenizer, root)
+    data = data_of(tokenizer, root, tokenizer.config.image_size)
     source = open_split(data, "val")
     chosen = stable_choice(0, "study analysis", len(source), count)
     return eval_images(source.subset(chosen, "analysed"), data, BATCH)
