@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from vistok.metrics.frechet import covariance_factor, frechet_distance, sample_factor
 from vistok.metrics.moments import Moments, leave_one_out, merge_all
@@ -67,7 +67,7 @@ def jackknife(full: float, left_out: Sequence[float], confidence: float = 0.95) 
     groups = len(values)
     corrected = groups * full - (groups - 1) * values.mean()
     error = math.sqrt((groups - 1) / groups * np.square(values - values.mean()).sum())
-    half = float(stats.t.ppf(0.5 + confidence / 2, groups - 1)) * error
+    half = float(special.stdtrit(groups - 1, 0.5 + confidence / 2)) * error
     return Interval(float(full), float(corrected), float(corrected - half), float(corrected + half))
 
 
@@ -118,7 +118,7 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     mean = float(x.mean())
     if len(x) < 2:
         return Interval(mean, mean, -math.inf, math.inf)
-    half = float(stats.t.ppf(0.5 + confidence / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    half = float(special.stdtrit(len(x) - 1, 0.5 + confidence / 2) * x.std(ddof=1) / math.sqrt(len(x)))
     return Interval(mean, mean, mean - half, mean + half)
 
 

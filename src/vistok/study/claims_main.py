@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from vistok.errors import UserError
 from vistok.study.advise import advise, law_of
@@ -228,8 +228,8 @@ def _inside(statement: str, rule: str, cheap: pd.DataFrame, held: pd.DataFrame) 
     if not hits:
         return missing_claim("C7.inside", statement, rule, "too few lengths to hold any out")
     count, total = sum(hits), len(hits)
-    low = float(stats.beta.ppf(0.025, count, total - count + 1)) if count else 0.0
-    high = float(stats.beta.ppf(0.975, count + 1, total - count)) if count < total else 1.0
+    low = float(special.betaincinv(count, total - count + 1, 0.025)) if count else 0.0
+    high = float(special.betaincinv(count + 1, total - count, 0.975)) if count < total else 1.0
     share = count / total
     verdict = HOLDS if high >= 0.95 and share >= 0.8 else FAILS if high < 0.8 else OPEN
     return make_claim("C7.inside", statement, rule, Estimate(share, low, high, total), verdict)

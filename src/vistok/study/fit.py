@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 # Relative errors above this count less and less.
 ROBUST_SCALE = 0.1
@@ -57,7 +57,7 @@ class PowerLaw:
         power = math.exp(self.b + self.alpha * math.log(compute))
         gradient = np.array([power * (math.log(compute) - self.center), power, 1.0]) / value
         variance = float(gradient @ np.array(self.covariance) @ gradient) + self.scale**2
-        factor = math.exp(float(stats.t.ppf(0.5 + confidence / 2, max(1, self.n - 3))) * math.sqrt(variance))
+        factor = math.exp(float(special.stdtrit(max(1, self.n - 3), 0.5 + confidence / 2)) * math.sqrt(variance))
         return value, value / factor, value * factor
 
 
@@ -79,7 +79,7 @@ def fit_power_law(compute: Sequence[float], loss: Sequence[float], l_min: float 
     best = problem.solve(floor=l_min)
     cost, (alpha, b, floor) = best
     degrees = len(x) - free
-    limit = cost * (1 + float(stats.f.ppf(CONFIDENCE, 1, degrees)) / degrees)
+    limit = cost * (1 + float(special.fdtri(1, degrees, CONFIDENCE)) / degrees)
     alphas = problem.interval(lambda value: problem.solve(alpha=value, floor=l_min)[0], alpha, limit, 0.05, ALPHAS)
     floors = (floor, floor)
     if l_min is None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 HOLDS, FAILS, OPEN = "holds", "fails", "open"
 
@@ -51,7 +51,7 @@ def mean_of_seeds(values: Sequence[float], confidence: float = 0.95) -> Estimate
     mean = float(x.mean())
     if len(x) == 1:
         return Estimate(mean, -math.inf, math.inf, 1)
-    half = float(stats.t.ppf(0.5 + confidence / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    half = float(special.stdtrit(len(x) - 1, 0.5 + confidence / 2) * x.std(ddof=1) / math.sqrt(len(x)))
     return Estimate(mean, mean - half, mean + half, len(x))
 
 
