@@ -62,7 +62,7 @@ def main() -> None:
     file, root = Path(sys.argv[1]), Path(sys.argv[2])
     study = override(
         StudyConfig.from_json(file.read_text()),
-        ["tokenizer.length=120 steps", "tokenizer.execution.checkpoint_minutes=0.03"],
+        ["tokenizer.length=60 steps", "tokenizer.execution.checkpoint_minutes=0.01"],
     )
     study = study.replace(grids=(study.grids[0].replace(generators=(), lengths=()),))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})

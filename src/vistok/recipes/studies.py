@@ -88,8 +88,14 @@ def _fashion_regularizer_grids(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
         Grid(
             name="main",
             purpose="C1, C2, C7: without, with the paper's loss and with the normalised one, each at the weight that "
-            "the grid `weights` chose on held-out train images.",
-            tokenizers=(_NONE, _small_crt("l2_pre", 1.0), _small_crt("l2_pre_normalized", 0.4)),
+            "the grid `weights` chose on held-out train images; and with l2_post at the design's weight, the best by held-out "
+            "images of the grid `variants` (another seed).",
+            tokenizers=(
+                _NONE,
+                _small_crt("l2_pre", 1.0),
+                _small_crt("l2_pre_normalized", 0.4),
+                _small_crt("l2_post", 4.0),
+            ),
             generators=sizes,
             lengths=_LENGTHS,
             seeds=(0, 1, 2),
