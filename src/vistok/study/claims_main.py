@@ -155,8 +155,8 @@ def _compute_ratio(data: StudyData, grid: Grid, name: str, column: str, stages: 
     if not known:
         return missing_claim(label, statement, rule, "no seed has frontiers that reach a common gFMD")
     logs = mean_of_seeds(known)
-    value, low, high = (math.exp(min(bound, 700)) for bound in (logs.value, logs.low, logs.high))
-    found = Estimate(value, low, high, logs.n)
+    low, high = (math.exp(min(bound, 700)) for bound in (logs.low, logs.high))
+    found = Estimate(math.exp(logs.value), *((low, high) if logs.n > 1 else (-math.inf, math.inf)), logs.n)
     apart = len(ratios) - len(known)
     verdict = OPEN if apart else above(found, 1.0)
     return make_claim(label, statement, rule, found, verdict, f"{apart} seeds reach nothing in common" if apart else "")

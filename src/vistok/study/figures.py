@@ -168,10 +168,12 @@ def sweep(rows: pd.DataFrame, column: str, label: str, group: str) -> str:
             axis.scatter(own[column], own[value], **style, s=20, alpha=0.6, lw=0)
             means = own.groupby(column)[value].mean()
             axis.plot(means.index, means, color=style["color"], lw=1.2, label=str(key))
-        if rows[column].max() > 50:
-            axis.set_xscale("log", base=2)
-        elif rows[column].max() > 0:
-            axis.set_xscale("symlog", linthresh=max(1e-3, rows[column][rows[column] > 0].min()))
+        values = sorted(set(rows[column]))
+        if all(float(value).is_integer() for value in values):
+            axis.set_xticks(values)
+        else:
+            axis.set_xscale("symlog", linthresh=min(value for value in values if value > 0))
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axis.set_xlabel(label, fontsize=9)
         axis.set_ylabel(name, fontsize=9)
     axes[0].legend(frameon=False, fontsize=7)

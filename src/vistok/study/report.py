@@ -147,15 +147,14 @@ def _sweeps(data: StudyData) -> list[dict[str, str]]:
             shown = "all runs of the grid; lines join the runs that no cheaper one equals"
         else:
             rows = rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
-            rows = _with_zero(rows) if column == "crt_weight" else rows
-            picture = figures.sweep(rows, column, label, "crt_variant")
+            picture = figures.sweep(_with_zero(rows), column, label, "crt_variant")
             shown = "the dearest runs of the grid; points are seeds"
         found.append({"name": name, "label": label, "shown": shown, "picture": picture})
     return found
 
 
 def _with_zero(rows: pd.DataFrame) -> pd.DataFrame:
-    """Let weight 0 stand in every variant's line."""
+    """Let the runs without regularizer stand in every variant's line."""
     none, others = rows[rows.crt_variant == "none"], rows[rows.crt_variant != "none"]
     return pd.concat([others, *(none.assign(crt_variant=variant) for variant in sorted(set(others.crt_variant)))])
 
