@@ -143,7 +143,7 @@ def _fashion_sweeps(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
             ),
             generators=sizes,
             lengths=(steps(125), *_LENGTHS),
-            max_flops=2e13,
+            max_flops=1e13,
         ),
     )
 
