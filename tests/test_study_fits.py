@@ -276,16 +276,23 @@ def test_advice_says_where_runs_do_not_reach(rng):
     table = make_table(rng)
     far = advise(table, 1e18)
     assert not far.supported and "extrapolated" in advice_lines(far)[0]
+    bare = table.assign(rfmd=3.0)  # what the tokenizers alone lose: above every law's floor
+    assert advise(bare, 1e18).best.gfmd == pytest.approx(3.0)
     with pytest.raises(UserError, match="does not pay the cheapest tokenizer"):
         advise(table, 1e9)
     with pytest.raises(UserError, match="nothing to fit"):
         advise(table[table.kind == "tokenizer"], 1e13)
 
 
+def test_one_seed_never_tells_two_tokenizers_apart(rng):
+    found = advise(make_table(rng, noise=0.002, seeds=(0,)), TOKENIZER_FLOPS + 6e3 * SIZES["m"] * 700)
+    assert found.surer_seeds == 1 and "about 1 more seed of each" in advice_lines(found)[-1]
+
+
 def test_alike_tokenizers_are_called_so(rng):
     found = advise(make_table(rng, speed_up=1.0, noise=0.05), TOKENIZER_FLOPS + 6e3 * SIZES["m"] * 700)
     text = "\n".join(advice_lines(found, flops_per_second=1e9))
-    assert "alike" in text or "more seeds" in text
+    assert "alike" in text or "more seed" in text
     assert "min here" in text
 
 

@@ -62,7 +62,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class _Curve:
-    """One generator size on one tokenizer setting: its law, and what its runs cost."""
+    """One generator size on one tokenizer setting: its law, what its runs cost, and the tokenizer's own rFMD."""
 
     setting: dict[str, Any]
     generator: str
@@ -70,6 +70,7 @@ class _Curve:
     tokenizer_flops: float
     flops_per_step: float
     seeds: int
+    rfmd: float
     law: PowerLaw
 
     def option(self, budget: float) -> Option | None:
@@ -78,7 +79,8 @@ class _Curve:
         if steps < 1:
             return None
         compute = steps * self.flops_per_step
-        value, low, high = self.law.predict(compute)
+        # Samples are decoded by the tokenizer: no law, however far it is carried, goes below what that itself loses.
+        value, low, high = (max(bound, self.rfmd) for bound in self.law.predict(compute))
         supported = self.law.low_compute * 0.999 <= compute <= REACH * self.law.high_compute
         return Option(
             self.setting, self.generator, self.params, steps, self.tokenizer_flops + compute, self.tokenizer_flops,
@@ -127,7 +129,7 @@ def fit_curves(table: pd.DataFrame) -> list[_Curve]:
             per_step = float((rows.train_flops / rows.steps).mean())
             curves.append(_Curve(
                 setting, str(first.choice), int(first.params), float(costs[setting["tokenizer_choice"]]), per_step,
-                int(rows.seed.nunique()), law,
+                int(rows.seed.nunique()), float(rows.rfmd.mean()), law,
             ))  # fmt: skip
     return curves
 
@@ -144,12 +146,15 @@ def law_of(rows: pd.DataFrame) -> PowerLaw | None:
 
 
 def _surer(best: Option, other: Option) -> tuple[int | None, float | None]:
-    """Return (further seeds of each, FLOPs) after which the 95 % interval of their ratio would leave out 1."""
+    """Return (further seeds of each, FLOPs) after which the 95 % interval of their ratio would leave out 1.
+
+    Two seeds at least: one says nothing of how tokenizers of the same setting differ.
+    """
     gap = math.log(other.gfmd / best.gfmd)
     variance = best.scatter**2 + other.scatter**2
     if gap <= 0:
         return None, None
-    needed = math.ceil((1.96**2) * variance / gap**2)
+    needed = max(2, math.ceil((1.96**2) * variance / gap**2))
     if needed > MANY_SEEDS:
         return None, None
     further = max(0, needed - min(best.seeds, other.seeds))
@@ -205,8 +210,9 @@ def advice_lines(advice: Advice, flops_per_second: float | None = None) -> list[
     elif advice.surer_seeds == 0:
         lines.append("The seeds at hand tell the two apart.")
     else:
+        more = "1 more seed" if advice.surer_seeds == 1 else f"{advice.surer_seeds} more seeds"
         lines.append(
-            f"To be surer which is better: about {advice.surer_seeds} more seeds of each, {advice.surer_flops:.3g} FLOPs"
+            f"To be surer which is better: about {more} of each, {advice.surer_flops:.3g} FLOPs"
             f"{_time(advice.surer_flops, flops_per_second)}."
         )
     return lines
