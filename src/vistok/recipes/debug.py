@@ -9,7 +9,7 @@ from vistok.tokenizer.config import ConvNetConfig, CRTConfig, LossConfig, Percep
 from vistok.units import percent, steps
 
 _EXECUTION = ExecutionConfig(log_every=5, evaluate_every=20, tensorboard=False)
-_DATA = DataConfig(max_images=2_000)
+_DATA = DataConfig(max_images=1_000)
 _OPTIMIZER = OptimizerConfig(lr=2e-3, schedule="cosine", warmup=percent(10))
 
 
