@@ -19,11 +19,13 @@ from vistok.recipes import find_recipe
 from vistok.study.config import Choice, Grid
 from vistok.study.executor import PoolExecutor
 from vistok.study.grid import CacheTask, GeneratorTask, TokenizerTask, branch_step, expand
+from vistok.study.pair import write_pair
 from vistok.study.record import StudyFolder
 from vistok.study.report import write_report
 from vistok.study.run import missing, run_study
 from vistok.study.table import COLUMNS, collect, read_table
 from vistok.study.worker import make_order, perform
+from vistok.tasks.load import load_generator, load_tokenizer, load_tokenizer_of
 from vistok.units import steps
 
 
@@ -120,6 +122,10 @@ def test_a_tokenizer_is_scored_and_modelled_at_another_size_without_training(res
     assert large.rfmd == larger.rfmd and len(large.by_position.split()) == 144 and large.gfmd > 0
     assert large.train_flops > 2 * generators.loc["none"].train_flops
     assert [file.stem for file in (folder.path / "tokenizers").iterdir()] == [own.run]
+    write_pair(resolutions, "vistok study run", folder, tmp_path / "runs", "none-48px", tmp_path, "large")
+    generator = load_generator(tmp_path / "large_generator.safetensors")
+    tokenizer = load_tokenizer_of(generator, tmp_path / "large_tokenizer.safetensors")
+    assert tokenizer.config.image_size == 48 and tokenizer.info["scores"]["num_tokens"] == 144
     write_report(resolutions, folder)
     assert "| C4.resolution.low |" in (folder.path / "summary.md").read_text()
 
@@ -176,9 +182,6 @@ def test_repeating_does_only_what_is_missing(study, finished, quiet):
 
 
 def test_the_best_pair_by_held_out_images_becomes_two_files(study, finished, tmp_path):
-    from vistok.study.pair import write_pair
-    from vistok.tasks.load import load_generator, load_tokenizer, load_tokenizer_of
-
     runs, folder, _ = finished
     command = "vistok study run debug_study"
     best = write_pair(study, command, folder, runs, "none", tmp_path, "toy")

@@ -34,14 +34,14 @@ def write_pair(
         )
     made = {"command": command, "study": study.name}
     for kind, record, file in (
-        ("tokenizer", tokenizer, folder.weights_file(str(best.tokenizer_run))),
+        ("tokenizer", tokenizer, folder.weights_file(tokenizer.get("weights", str(best.tokenizer_run)))),
         ("generator", generator, export),
     ):
         state, header = load_weights(file)
         kept = {key: value for key, value in header.items() if key not in ("digest", "schema_version")}
         kept |= {"scores": _scores(record), "made_by": {**made, "run": record["run"]}}
         if kind == "generator":
-            kept["tokenizer"] = {"digest": header["tokenizer"]["digest"], "path": f"{name}_tokenizer.safetensors"}
+            kept["tokenizer"] = {**header["tokenizer"], "path": f"{name}_tokenizer.safetensors"}
         save_weights(out / f"{name}_{kind}.safetensors", state, kept)
     return str(best.run)
 

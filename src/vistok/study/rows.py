@@ -33,7 +33,8 @@ def resized_record(
         **_reconstruction_columns(scores),
         **latents,
     }
-    return _record(order, config, row, {"scores": scores}, trained["directory"], provenance())
+    record = _record(order, config, row, {"scores": scores}, trained["directory"], provenance())
+    return {**record, "weights": order.weights}
 
 
 def _reconstruction_columns(scores: dict[str, Any]) -> dict[str, Any]:
