@@ -183,6 +183,15 @@ def test_a_regularizer_that_costs_compute_is_found(rng):
     assert found["C2.stage2 crt"].verdict == "fails" and found["C1.entropy crt"].verdict == "fails"
 
 
+def test_only_cells_of_both_are_compared(rng):
+    """A choice without the small generators is not held against what the baseline gains by them."""
+    table = make_table(rng)
+    part = table[(table.kind == "tokenizer") | (table.tokenizer_choice == "none") | (table.choice == "l")]
+    same = table[(table.kind == "tokenizer") | (table.choice == "l")]
+    name = "C2.stage2 crt"
+    assert verdicts(part)[name].effect == verdicts(same)[name].effect != verdicts(table)[name].effect
+
+
 def test_no_effect_is_not_called_one(rng):
     """Without any effect at most one of 20 tables may be judged, by chance, as one."""
     judged = []

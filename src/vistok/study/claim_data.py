@@ -49,6 +49,13 @@ def by_seed(rows: pd.DataFrame, value: str, choices: Sequence[str], where: str =
     return wide.reindex(columns=list(choices)).dropna()
 
 
+def in_common(rows: pd.DataFrame, baseline: str, other: str) -> pd.DataFrame:
+    """Return the runs of two tokenizer choices in the cells (seed, generator, steps) that both have."""
+    rows = rows[rows.tokenizer_choice.isin([baseline, other])]
+    both = rows.groupby(["seed", "choice", "steps"]).tokenizer_choice.transform("nunique") == 2
+    return rows[both]
+
+
 def cells(rows: pd.DataFrame, value: str, baseline: str, other: str) -> pd.DataFrame:
     """Return (seed x (generator, steps)) of other - baseline, only what both have."""
     keys = ["seed", "choice", "steps"]

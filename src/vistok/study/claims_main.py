@@ -8,7 +8,7 @@ from scipy import special
 
 from vistok.errors import UserError
 from vistok.study.advise import advise, law_of
-from vistok.study.claim_data import StudyData, by_seed, cells
+from vistok.study.claim_data import StudyData, by_seed, cells, in_common
 from vistok.study.config import Grid
 from vistok.study.curves import log_compute_ratio
 from vistok.study.table import positions
@@ -112,7 +112,8 @@ def _where(data: StudyData, grid: Grid, name: str) -> list[Claim]:
 
 
 def _position_gains(rows: pd.DataFrame, baseline: str, other: str) -> list[np.ndarray]:
-    """Return baseline - other by position, an array per seed, at the largest generator's longest run."""
+    """Return baseline - other by position, an array per seed, at the longest run of the largest generator of both."""
+    rows = in_common(rows, baseline, other)
     if rows.empty:
         return []
     last = rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
@@ -140,10 +141,11 @@ def _compute_ratio(data: StudyData, grid: Grid, name: str, column: str, stages: 
     statement = f"Less compute ({stages}) gives equal gFMD (the paper: 1.5 to 3 times less in stage 2)."
     rule = (
         "effect: ratio of the baseline's compute to this one's at equal gFMD: frontiers of each seed joined in log-log, mean "
-        "of the log ratio at nine levels between what both reach; geometric mean over seeds, t-interval of the logs, 95 %; "
+        "of the log ratio at nine levels between what both reach, cells (size, length) that both have; geometric mean over "
+        "seeds, t-interval of the logs, 95 %; "
         "holds above 1, fails below; open where a seed's frontiers reach no level in common"
     )
-    rows = data.runs(grid)
+    rows = in_common(data.runs(grid), data.study.baseline, name)
     ratios: list[float | None] = []
     for _, runs in rows.groupby("seed"):
         sides = [runs[runs.tokenizer_choice == choice] for choice in (data.study.baseline, name)]
