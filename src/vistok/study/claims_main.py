@@ -132,15 +132,18 @@ def efficiency(data: StudyData, grid: Grid) -> list[Claim]:
         found += [
             _compute_ratio(data, grid, name, "total_flops", "both stages"),
             _compute_ratio(data, grid, name, "train_flops", "stage 2 alone"),
+            _compute_ratio(data, grid, name, "train_flops", "stage 2 alone", guided=False),
             _regime(data, grid, name),
         ]
     return found
 
 
-def _compute_ratio(data: StudyData, grid: Grid, name: str, column: str, stages: str) -> Claim:
-    statement = f"Less compute ({stages}) gives equal gFMD (the paper: 1.5 to 3 times less in stage 2)."
+def _compute_ratio(data: StudyData, grid: Grid, name: str, column: str, stages: str, guided: bool = True) -> Claim:
+    value_column, sampled = ("gfmd", "gFMD") if guided else ("gfmd_unguided", "gFMD without guidance")
+    statement = f"Less compute ({stages}) gives equal {sampled} (the paper: 1.5 to 3 times less in stage 2)."
     rule = (
-        "effect: ratio of the baseline's compute to this one's at equal gFMD: frontiers of each seed joined in log-log, mean "
+        ("" if guided else "exploratory, added after the first runs: ")
+        + f"effect: ratio of the baseline's compute to this one's at equal {sampled}: frontiers of each seed joined in log-log, mean "
         "of the log ratio at nine levels between what both reach, cells (size, length) that both have; geometric mean over "
         "seeds, t-interval of the logs, 95 %; "
         "holds above 1, fails below; open where a seed's frontiers reach no level in common"
@@ -150,10 +153,10 @@ def _compute_ratio(data: StudyData, grid: Grid, name: str, column: str, stages: 
     for _, runs in rows.groupby("seed"):
         sides = [runs[runs.tokenizer_choice == choice] for choice in (data.study.baseline, name)]
         if all(len(side) > 1 for side in sides):
-            base, other = ((list(side[column]), list(side.gfmd)) for side in sides)
+            base, other = ((list(side[column]), list(side[value_column])) for side in sides)
             ratios.append(log_compute_ratio(base, other))
     known = [ratio for ratio in ratios if ratio is not None]
-    label = f"C2.{'total' if column == 'total_flops' else 'stage2'} {name}"
+    label = f"C2.{'total' if column == 'total_flops' else 'stage2' if guided else 'unguided'} {name}"
     if not known:
         return missing_claim(label, statement, rule, "no seed has frontiers that reach a common gFMD")
     logs = mean_of_seeds(known)
