@@ -199,6 +199,7 @@ def openmoji_study() -> StudyConfig:
                 ),
                 generators=generators,
                 lengths=lengths,
+                max_flops=1.3e13,
             ),
         ),
     )
