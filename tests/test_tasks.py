@@ -213,7 +213,7 @@ def test_shipped_pairs_draw_at_once_and_say_what_they_are(name, tmp_path, monkey
     assert 0.5 < generator.info["scores"]["gfmd"] < 1.1 and generator.info["scores"]["guidance_scale"] == 1.5
     folder = Path(generator.info["tokenizer"]["path"]).parent
     assert all(file.stat().st_size <= 5e6 for file in folder.glob(f"{name.replace('-', '_')}_*"))
-    assert ("l2_pre" in str(load_tokenizer_of(generator).info["run_config"]["crt"])) == (name == "fashion-crt")
+    assert ("l2_post" in str(load_tokenizer_of(generator).info["run_config"]["crt"])) == (name == "fashion-crt")
 
 
 def test_class_names_choose_labels():

@@ -47,7 +47,7 @@ def identity(size: str) -> str:
     shipped = sorted(
         (file.name, file.read_bytes())
         for file in (files("vistok") / "weights").iterdir()
-        if file.name.startswith("fashion")
+        if file.name.startswith(("fashion_evaluator", "fashion_perceptual"))
     )
     networks = hashlib.sha256(b"".join(name.encode() + content for name, content in shipped)).hexdigest()[:10]
     return "-".join([*(fingerprint(find_recipe(name)) for name in demo.recipes), networks, repr(demo)])
