@@ -75,7 +75,7 @@ def frontiers(rows: pd.DataFrame, style: Style) -> str:
             own = rows[rows.tokenizer_choice == name]
             axis.scatter(own.train_flops, own[value], **style[name], s=26, alpha=0.6, lw=0, label=name)
             for _, runs in own.groupby("seed"):
-                best = runs.iloc[frontier(list(runs.train_flops), list(runs[value]))].sort_values("train_flops")
+                best = runs.iloc[frontier(list(runs.train_flops), list(runs[value]))]  # by compute
                 axis.plot(best.train_flops, best[value], color=style[name]["color"], lw=1.2)
         axis.set_xscale("log")
         axis.set_yscale("log")
