@@ -13,6 +13,7 @@ import torch
 
 from vistok.config import override
 from vistok.data import openmoji
+from vistok.engine.log import Progress
 from vistok.engine.weights import load_weights
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
@@ -160,6 +161,36 @@ def test_bad_studies_are_refused(study):
         override(study, ['grids=[{"name": "main", "tokenizers": [{"name": "a/b"}]}]'])
     with pytest.raises(UserError, match="share their images"):
         expand(override(study, ['grids=[{"name": "g", "tokenizers": [{"name": "n", "set": ["data.max_images=50"]}]}]']))
+
+
+class OneByOne:
+    """An executor of two slots whose tasks end in the order of their submission."""
+
+    slots = 2
+
+    def __init__(self) -> None:
+        self.orders: list[str] = []
+
+    def submit(self, order) -> None:
+        self.orders.append(order.run)
+        assert len(self.orders) <= self.slots
+
+    def wait(self) -> list[tuple[str, None]]:
+        return [(self.orders.pop(0), None)]
+
+    def close(self) -> None:
+        pass
+
+
+def test_progress_counts_the_tasks_that_took_the_free_places(tmp_path, capfd):
+    """Two seeds: two tokenizers at once, then as many generators as there are places, until the last one ends."""
+    outcome = run_study(
+        find_recipe("debug_study", "study"), tmp_path, StudyFolder(tmp_path / "r"), OneByOne(), 1, Progress()
+    )
+    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("done: ")]
+    count = len(outcome.done)
+    assert len(told) == count and f"{count} done, 0 running, 0 failed, 0 waiting" in told[-1]
+    assert "1 done, 2 running" in told[0] and f"{count - 2} done, 2 running, 0 failed, 0 waiting" in told[-3]
 
 
 def test_a_failed_run_is_told_and_stops_nothing(finished):

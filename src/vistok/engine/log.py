@@ -117,11 +117,11 @@ class Task:
 
     def __init__(self, progress: "Progress", name: str, total: int) -> None:
         self.progress, self.name, self.total = progress, name, total
-        self.done = 0
+        self.done: float = 0
         self._started = self._spoken = time.monotonic()
         self._id = progress.bars.add_task(name, total=total, note="") if progress.bars else None
 
-    def advance(self, count: int = 1, note: str = "") -> None:
+    def advance(self, count: float = 1, note: str = "") -> None:
         """Move on; `note` stands beside the bar."""
         self.done += count
         if self.progress.bars is not None and self._id is not None:

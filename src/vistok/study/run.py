@@ -80,11 +80,12 @@ class _Scheduler:
         self.running: dict[str, Task] = {}
         self.outcome = Outcome()
         self.started, self.spent = time.monotonic(), 0.0
+        self.cost = max(1.0, sum(_cost(task) for task in left))
 
     def run(self) -> Outcome:
         """Work until nothing is left that can be done."""
         try:
-            with self.progress.task(f"study {self.study.name}", len(self.waiting)) as bar:
+            with self.progress.task(f"study {self.study.name} (%)", 100) as bar:
                 while self.waiting or self.running:
                     self._submit()
                     if not self.running:
@@ -114,9 +115,11 @@ class _Scheduler:
             self.outcome.failed[name] = error
             self.progress.say(f"failed: {name}: {error}")
             self._free_branches(name)
-        bar.advance(1, self._state())
+        self._submit()
         if error is None:
             self.progress.say(f"done: {name} ({self._state()})")
+        if self.progress.bars is not None:  # elsewhere the line says it
+            bar.advance(100 * _cost(task) / self.cost, self._state())
 
     def _free_branches(self, trunk: str) -> None:
         """Let the shorter runs of a failed trunk begin at step 0 instead."""
