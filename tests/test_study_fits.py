@@ -17,7 +17,7 @@ from vistok.study.curves import log_compute_ratio
 from vistok.study.fit import fit_power_law, frontier
 from vistok.study.table import COLUMNS
 from vistok.study.verdict import Estimate, above, below, mean_of_seeds, within
-from vistok.units import steps
+from vistok.units import Duration, steps
 
 SIZES = {"s": 1e5, "m": 3e5, "l": 1e6}
 LENGTHS = (125, 250, 500, 1000, 2000)
@@ -108,8 +108,11 @@ def test_t_interval_by_hand():
     assert (found.value, found.high) == pytest.approx((7 / 3, 7 / 3 + half))
 
 
-def make_table(rng, speed_up=2.0, seeds=(0, 1, 2), noise=0.01, entropy=1.0):
-    """A study of two tokenizers in which the regularized one needs `speed_up` times less stage-2 compute."""
+def make_table(rng, speed_up=2.0, seeds=(0, 1, 2), noise=0.01, entropy=1.0, budgets=()):
+    """A study of two tokenizers in which the regularized one needs `speed_up` times less stage-2 compute.
+
+    `budgets`: FLOPs of the generators, in place of lengths in steps.
+    """
     rows = []
     for seed in seeds:
         for choice, weight in (("none", 0.0), ("crt", 4.0)):
@@ -125,7 +128,7 @@ def make_table(rng, speed_up=2.0, seeds=(0, 1, 2), noise=0.01, entropy=1.0):
                          "train_flops": TOKENIZER_FLOPS, "total_flops": TOKENIZER_FLOPS, "latent_variance": 0.1,
                          "quantization_error": 0.1, "by_position": "5 5 5 5"})  # fmt: skip
             for size, params in SIZES.items():
-                for length in LENGTHS:
+                for length in [round(budget / (6e3 * params)) for budget in budgets] or LENGTHS:
                     flops = 6e3 * params * length
                     gain = speed_up if weight else 1.0
                     gfmd = float(law(gain * flops, -0.5, 15.0, 1.3) * math.exp(noise * rng.standard_normal()))
@@ -176,6 +179,25 @@ def test_a_regularizer_that_saves_compute_is_found(rng):
     assert found["C1.late crt"].effect == pytest.approx(0.125, abs=1e-6)
     assert found["C7.inside"].verdict == "holds" and found["C7.regret"].verdict == "holds"
     assert not any(name.startswith(("C3", "C4", "C5", "C6")) for name in found)  # grids that the study lacks
+
+
+@pytest.mark.parametrize(
+    ("worse", "expected"),
+    [({}, ("holds", "holds")), ({"none": 3.0, "crt": 3.0}, ("fails", "holds")), ({"crt": 4.0}, ("fails", "fails"))],
+)
+def test_what_advice_says_is_held_against_runs_of_new_seeds(rng, worse, expected):
+    """New seeds like the old ones; all three times worse; only what advice says four times worse."""
+    budgets = (4e11, 8e11, 1.6e12)
+    new = make_table(rng, seeds=(3,), budgets=budgets)
+    new["gfmd"] *= new.tokenizer_choice.map(worse).fillna(1.0)
+    study = make_study()
+    lengths = tuple(Duration(value=budget, unit="flops") for budget in budgets)
+    study = make_study(budgets=study.grids[0].replace(name="budgets", lengths=lengths, seeds=(3,)))
+    found = verdicts(pd.concat([make_table(rng), new]), study)
+    claims = found["C7.budgets"], found["C7.budgets_regret"]
+    assert tuple(claim.verdict for claim in claims) == expected
+    assert [claim.n for claim in claims] == [2 * len(SIZES) * 3, 3]
+    assert found["C2.stage2 crt"].n == 3  # the new seeds have no say in the other claims
 
 
 def test_a_regularizer_that_costs_compute_is_found(rng):

@@ -72,6 +72,7 @@ def fashion_study() -> StudyConfig:
 
 
 def _fashion_regularizer_grids(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
+    chosen = (_NONE, _small_crt("l2_pre", 1.0), _small_crt("l2_pre_normalized", 0.4), _small_crt("l2_post", 4.0))
     return (
         Grid(
             name="weights",
@@ -90,15 +91,18 @@ def _fashion_regularizer_grids(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
             purpose="C1, C2, C7: without, with the paper's loss and with the normalised one, each at the weight that "
             "the grid `weights` chose on held-out train images; and with l2_post at the design's weight, the best by held-out "
             "images of the grid `variants` (another seed).",
-            tokenizers=(
-                _NONE,
-                _small_crt("l2_pre", 1.0),
-                _small_crt("l2_pre_normalized", 0.4),
-                _small_crt("l2_post", 4.0),
-            ),
+            tokenizers=chosen,
             generators=sizes,
             lengths=_LENGTHS,
             seeds=(0, 1, 2),
+        ),
+        Grid(
+            name="budgets",
+            purpose="C7: the tokenizers of the grid `main` of another seed, generators for budgets between its lengths.",
+            tokenizers=chosen,
+            generators=sizes[:2],
+            lengths=tuple(Duration(value=flops, unit="flops") for flops in (2.8e12, 5.6e12, 1.1e13)),
+            seeds=(3,),
         ),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from vistok.study import claims_main, claims_sweeps
+from vistok.study import claims_main, claims_prediction, claims_sweeps
 from vistok.study.claim_data import StudyData
 from vistok.study.config import Grid, StudyConfig
 from vistok.study.verdict import Claim
@@ -22,7 +22,8 @@ CLAIMS: tuple[tuple[str, Callable[[StudyData, Grid], list[Claim]]], ...] = (
     ("variants", claims_sweeps.variants),
     ("weights", claims_sweeps.weight),
     ("layers", claims_sweeps.layers),
-    (_MAIN, claims_main.prediction),
+    (_MAIN, claims_prediction.prediction),
+    ("budgets", claims_prediction.budgets),
 )
 
 

@@ -1,13 +1,10 @@
-"""C1 signature, C2 efficiency and C7 prediction: claims on the main grid, paired over tokenizer seeds."""
+"""C1 signature and C2 efficiency: claims on the main grid, paired over tokenizer seeds."""
 
 import math
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
-from vistok.errors import UserError
-from vistok.study.advise import advise, law_of
 from vistok.study.claim_data import StudyData, by_seed, cells, in_common
 from vistok.study.config import Grid
 from vistok.study.curves import log_compute_ratio
@@ -19,7 +16,6 @@ from vistok.study.verdict import (
     Claim,
     Estimate,
     above,
-    below,
     make_claim,
     mean_of_seeds,
     missing_claim,
@@ -193,70 +189,3 @@ def _regime(data: StudyData, grid: Grid, name: str) -> Claim:
             f"{math.exp(at_high):.2f} times (means over seeds)"
         )
     return make_claim(f"C2.regime {name}", statement, rule, slope, above(slope), note)
-
-
-def prediction(data: StudyData, grid: Grid) -> list[Claim]:
-    """C7: laws fitted to the cheaper half of the main grid predict the dearer half; and what advice from them costs."""
-    inside_rule = (
-        "effect: share of the held-out runs (each generator's longest) inside the 95 % prediction interval of the law "
-        "fitted to the shorter ones of the same tokenizer choice and generator; "
-        "Clopper-Pearson interval, 95 %; holds where the interval's upper end reaches 0.95 and the share is at least 0.8, "
-        "fails where the upper end is below 0.8"
-    )
-    regret_rule = (
-        "effect: mean over the held-out runs' budgets of log(gFMD of what advice from the shorter runs says to train / best mean "
-        "gFMD of a cell trained for no more); what is advised is valued by the law fitted to all its runs; n budgets, "
-        "t-interval, 95 %; holds below 0.1, fails above"
-    )
-    statements = (
-        "Laws fitted to small budgets predict larger ones.",
-        "Advice from small budgets loses little at larger ones.",
-    )
-    rows = data.runs(grid)
-    if rows.empty:
-        return [missing_claim(f"C7.{n}", s, r, "no runs") for n, s, r in zip(("inside", "regret"), statements, (inside_rule, regret_rule), strict=True)]  # fmt: skip
-    cheap = rows[rows.steps < rows.groupby("choice").steps.transform("max")]
-    held = rows.drop(cheap.index)
-    return [_inside(statements[0], inside_rule, cheap, held), _regret(data, statements[1], regret_rule, cheap, held)]
-
-
-def _inside(statement: str, rule: str, cheap: pd.DataFrame, held: pd.DataFrame) -> Claim:
-    hits = []
-    for key, runs in cheap.groupby(["tokenizer_choice", "choice"]):
-        later = held[(held.tokenizer_choice == key[0]) & (held.choice == key[1])]
-        law = law_of(runs)
-        if law is None:
-            continue
-        for _, run in later.iterrows():
-            _, low, high = law.predict(float(run.train_flops))
-            hits.append(low <= run.gfmd <= high)
-    if not hits:
-        return missing_claim("C7.inside", statement, rule, "too few lengths to hold any out")
-    count, total = sum(hits), len(hits)
-    low = float(special.betaincinv(count, total - count + 1, 0.025)) if count else 0.0
-    high = float(special.betaincinv(count + 1, total - count, 0.975)) if count < total else 1.0
-    share = count / total
-    verdict = HOLDS if high >= 0.95 and share >= 0.8 else FAILS if high < 0.8 else OPEN
-    return make_claim("C7.inside", statement, rule, Estimate(share, low, high, total), verdict)
-
-
-def _regret(data: StudyData, statement: str, rule: str, cheap: pd.DataFrame, held: pd.DataFrame) -> Claim:
-    known, rows = pd.concat([data.tokenizers, cheap]), pd.concat([cheap, held])
-    laws = {key: law_of(runs) for key, runs in rows.groupby(["tokenizer_choice", "choice"])}
-    keys = ["tokenizer_choice", "choice", "steps"]
-    trained = rows.groupby(keys).agg({"total_flops": "mean", "gfmd": "mean"})
-    regrets = []
-    for budget in held.groupby(keys).total_flops.mean():
-        try:
-            best = advise(known, float(budget)).best
-        except UserError:
-            continue
-        law = laws[best.tokenizer["tokenizer_choice"], best.generator]
-        affordable = trained[trained.total_flops <= budget * 1.001]
-        if law is not None:
-            value = float(law(best.flops - best.tokenizer_flops))
-            regrets.append(math.log(value / affordable.gfmd.min()))
-    if not regrets:
-        return missing_claim("C7.regret", statement, rule, "no held-out budget for which advice could be given")
-    found = mean_of_seeds(regrets)
-    return make_claim("C7.regret", statement, rule, found, below(found, 0.1))
