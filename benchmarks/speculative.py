@@ -24,7 +24,10 @@ from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
 from vistok.tasks.evaluators import choose_evaluator
 from vistok.tasks.load import load_generator
 
-TOKENIZERS = {"none": ("fashion_short_vq", []), "l2_pre, weight 1": ("fashion_short_crt", ["crt.weight=1.0"])}
+TOKENIZERS = {
+    "none": ("fashion_short_vq", []),
+    "l2_pre, weight 1": ("fashion_short_crt", ["crt.variant=l2_pre", "crt.weight=1.0"]),
+}
 GENERATORS = {
     "target": [],
     "draft": ["generator.width=32", "generator.depth=1", "generator.num_heads=1"],

@@ -55,13 +55,10 @@ def against_compute(
             if law is not None:
                 x = np.geomspace(law.low_compute, law.high_compute, 60)
                 axis.plot(x, law(x), color=style[name]["color"], lw=1.3)
-        axis.set_xscale("log")
-        axis.set_yscale("log")
         axis.set_xlabel(CONVENTIONS[column], fontsize=8)
     axes[0][0].set_ylabel(label)
     for axis in axes[0]:
-        _plain_numbers(axis.yaxis)
-        _few_powers(axis.xaxis)
+        _logarithmic(axis)
     axes[0][-1].legend(frameon=False, fontsize=7)
     return _uri(figure)
 
@@ -77,10 +74,7 @@ def frontiers(rows: pd.DataFrame, style: Style) -> str:
             for _, runs in own.groupby("seed"):
                 best = runs.iloc[frontier(list(runs.train_flops), list(runs[value]))]  # by compute
                 axis.plot(best.train_flops, best[value], color=style[name]["color"], lw=1.2)
-        axis.set_xscale("log")
-        axis.set_yscale("log")
-        _plain_numbers(axis.yaxis)
-        _few_powers(axis.xaxis)
+        _logarithmic(axis)
         axis.set_xlabel(CONVENTIONS["train_flops"], fontsize=8)
         axis.set_ylabel(label, fontsize=9)
     axes[0].legend(frameon=False, fontsize=7)
@@ -178,6 +172,14 @@ def sweep(rows: pd.DataFrame, column: str, label: str, group: str) -> str:
         axis.set_ylabel(name, fontsize=9)
     axes[0].legend(frameon=False, fontsize=7)
     return _uri(figure)
+
+
+def _logarithmic(axis: Any) -> None:
+    """Make both axes of a drawn panel logarithmic, with labels that one can read."""
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    _plain_numbers(axis.yaxis)
+    _few_powers(axis.xaxis)
 
 
 def _plain_numbers(axis: Any) -> None:

@@ -17,8 +17,9 @@ from vistok.tokenizer.quantizers import QuantizerOutput, build_quantizer
 
 # Interpolation overshoots a little; whole numbers up to 255 and standardized images lie far outside.
 FARTHEST = 1.5
-# Encoded or decoded at once, whatever the batch: 16 images of 256x256, whose widest layer then takes 0.5 GB.
-PIXELS = 2**20
+# Encoded or decoded at once, whatever the batch. On a CPU one image of 256x256, or 16 of 64x64: more leave its caches
+# (docs/performance.md). Elsewhere 16 images of 256x256, whose widest layer then takes 0.5 GB.
+CPU_PIXELS, PIXELS = 2**16, 2**20
 
 
 def _check_values(images: Tensor) -> None:
@@ -36,8 +37,8 @@ def _check_values(images: Tensor) -> None:
         )
 
 
-def _images_at_once(height: int, width: int) -> int:
-    return max(1, PIXELS // (height * width))
+def _images_at_once(height: int, width: int, device: torch.device) -> int:
+    return max(1, (CPU_PIXELS if device.type == "cpu" else PIXELS) // (height * width))
 
 
 @dataclass
@@ -84,7 +85,7 @@ class ConvTokenizer(Tokenizer):
             )
         _check_values(images)
         images = images.to(self.post_quantizer.weight.device)
-        parts = images.split(_images_at_once(*images.shape[2:]))
+        parts = images.split(_images_at_once(*images.shape[2:], images.device))
         return torch.cat([self.quantizer(self.to_latents(part)[0]).indices for part in parts])
 
     @torch.no_grad()
@@ -99,7 +100,7 @@ class ConvTokenizer(Tokenizer):
             raise UserError(f"tokens must lie in 0...{self.codebook_size - 1}, found {tokens.min()}...{tokens.max()}")
         f = self.config.decoder.downsample
         tokens = tokens.to(self.post_quantizer.weight.device)
-        parts = tokens.split(_images_at_once(grid.height * f, grid.width * f))
+        parts = tokens.split(_images_at_once(grid.height * f, grid.width * f, tokens.device))
         return torch.cat([self.to_images(self.quantizer.indices_to_codes(part), grid) for part in parts])
 
     def resized(self, image_size: int) -> "ConvTokenizer":
