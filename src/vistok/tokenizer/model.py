@@ -37,7 +37,7 @@ def _check_values(images: Tensor) -> None:
         )
 
 
-def _images_at_once(height: int, width: int, device: torch.device) -> int:
+def _images_at_once(device: torch.device, height: int, width: int) -> int:
     return max(1, (CPU_PIXELS if device.type == "cpu" else PIXELS) // (height * width))
 
 
@@ -85,7 +85,7 @@ class ConvTokenizer(Tokenizer):
             )
         _check_values(images)
         images = images.to(self.post_quantizer.weight.device)
-        parts = images.split(_images_at_once(*images.shape[2:], images.device))
+        parts = images.split(_images_at_once(images.device, *images.shape[2:]))
         return torch.cat([self.quantizer(self.to_latents(part)[0]).indices for part in parts])
 
     @torch.no_grad()
@@ -100,7 +100,7 @@ class ConvTokenizer(Tokenizer):
             raise UserError(f"tokens must lie in 0...{self.codebook_size - 1}, found {tokens.min()}...{tokens.max()}")
         f = self.config.decoder.downsample
         tokens = tokens.to(self.post_quantizer.weight.device)
-        parts = tokens.split(_images_at_once(grid.height * f, grid.width * f, tokens.device))
+        parts = tokens.split(_images_at_once(tokens.device, grid.height * f, grid.width * f))
         return torch.cat([self.to_images(self.quantizer.indices_to_codes(part), grid) for part in parts])
 
     def resized(self, image_size: int) -> "ConvTokenizer":
