@@ -90,7 +90,8 @@ def test_large_batches_are_encoded_in_parts(toy_runs, monkeypatch):
     tokenizer = vistok.load_tokenizer(toy_runs[0])
     images = torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
     whole = tokenizer.encode(images)
-    monkeypatch.setattr(tokenizer_model, "PIXELS", 2 * 28 * 28)
+    for name in ("PIXELS", "CPU_PIXELS"):
+        monkeypatch.setattr(tokenizer_model, name, 2 * 28 * 28)
     seen = []
     tokenizer.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     parts = tokenizer.encode(images)
