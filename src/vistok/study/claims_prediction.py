@@ -14,15 +14,18 @@ from vistok.study.verdict import FAILS, HOLDS, OPEN, Claim, Estimate, below, mak
 
 # A run's FLOPs differ from those asked for by less than a step.
 SAME_BUDGET = 0.01
+# How `_inside` judges.
+INSIDE = (
+    "Clopper-Pearson interval, 95 %; holds where the interval's upper end reaches 0.95 and the share is at least 0.8, "
+    "fails where the upper end is below 0.8"
+)
 
 
 def prediction(data: StudyData, grid: Grid) -> list[Claim]:
     """C7: laws fitted to the cheaper half of the main grid predict the dearer half; and what advice from them costs."""
     inside_rule = (
         "effect: share of the held-out runs (each generator's longest) inside the 95 % prediction interval of the law "
-        "fitted to the shorter ones of the same tokenizer choice and generator; "
-        "Clopper-Pearson interval, 95 %; holds where the interval's upper end reaches 0.95 and the share is at least 0.8, "
-        "fails where the upper end is below 0.8"
+        f"fitted to the shorter ones of the same tokenizer choice and generator; {INSIDE}"
     )
     regret_rule = (
         "effect: mean over the held-out runs' budgets of log(gFMD of what advice from the shorter runs says to train / best mean "
@@ -96,8 +99,7 @@ def budgets(data: StudyData, grid: Grid) -> list[Claim]:
     )
     rules = (
         "effect: share of this grid's runs inside the 95 % prediction interval of the main grid's law of the same tokenizer "
-        "choice and generator; Clopper-Pearson interval, 95 %; holds where the interval's upper end reaches 0.95 and the "
-        "share is at least 0.8, fails where the upper end is below 0.8",
+        f"choice and generator; {INSIDE}",
         "effect: mean over budgets of log(gFMD of what advice says among this grid's tokenizers and generators / best gFMD "
         "trained for that budget); every gFMD is that of a run (mean over seeds), so that the best is chosen with its noise "
         "and the effect is never below 0; n budgets, t-interval, 95 %; holds below 0.1, fails above",
