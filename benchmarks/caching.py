@@ -28,7 +28,7 @@ def photographs(folder: Path, count: int) -> None:
 
 
 def main() -> None:
-    options = arguments(__doc__, images={"type": int, "default": 10})
+    options = arguments(__doc__, images={"type": int, "default": 40})
     llamagen(options.peer_path)
     from dataset.augmentation import center_crop_arr
     from tokenizer.tokenizer_image.vq_model import VQ_models
