@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := all
 PEER_PATH ?= ../LlamaGen
-BENCHMARKS := startup frechet quantizer growth generator_step sampling tokenizer_step step_overheads parts caching \
+BENCHMARKS := startup frechet quantizer growth generator_step sampling tokenizer_step step_overheads products parts caching \
   compiled speculative int8 evaluate_memory
 
 .PHONY: all bench check demo test torture format clean help
@@ -31,7 +31,9 @@ torture: $(READY)  ## kill runs a few dozen times and count how many end equal (
 
 bench: $(READY)  ## every benchmark, beside a checkout of LlamaGen: make bench PEER_PATH=... (about two hours)
 	$(BIN)/pip install --quiet --editable '.[dev,bench]'
-	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --peer-path $(PEER_PATH) || exit 1; done
+	failed=; for name in $(BENCHMARKS); do \
+	  $(BIN)/python benchmarks/$$name.py --peer-path $(PEER_PATH) || failed="$$failed $$name"; done; \
+	  test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 check: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check src tests benchmarks

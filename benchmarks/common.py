@@ -121,10 +121,12 @@ def machine() -> dict[str, Any]:
 
 
 def earlier(question: str, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what an earlier run saved under other names, for a benchmark that can be run in parts."""
-    file = RESULTS / f"{question}.json"
+    """Return what an earlier run on the same machine saved under other names, for a benchmark that can be run in parts."""
+    file, about = RESULTS / f"{question}.json", machine()
     names = {result["name"] for result in results}
-    return [row for row in json.loads(file.read_text()) if row["name"] not in names] if file.is_file() else []
+    same = ("versions", "threads", "hardware")
+    rows = json.loads(file.read_text()) if file.is_file() else []
+    return [row for row in rows if row["name"] not in names and all(row[key] == about[key] for key in same)]
 
 
 def save(question: str, results: list[dict[str, Any]], title: str, note: str = "") -> None:

@@ -49,7 +49,8 @@ def main() -> None:
         rows, place = 2 * batch, torch.tensor([128])
         shape = (rows, model.config.num_heads, 257, model.config.width // model.config.num_heads)
         keys, values = ([torch.zeros(shape) for _ in model.blocks] for _ in range(2))
-        step = torch.compile(MaskedStep(model), options={"freezing": True, "max_autotune": batch == 1})
+        torch._dynamo.reset()  # else the second batch size makes the first dimension a symbol
+        step = torch.compile(MaskedStep(model), dynamic=False, options={"freezing": True, "max_autotune": True})
         x, cache = torch.randn(rows, model.config.width), decoder.new_cache(rows)
 
         def packed(x: Tensor = x, cache=cache) -> Tensor:  # noqa: ANN001

@@ -20,7 +20,8 @@ def source_of(commit: str, place: Path) -> Path:
     archive = subprocess.run(["git", "archive", commit, "src"], cwd=ROOT, capture_output=True, check=False)
     if archive.returncode:
         sys.exit(f"cannot read src of commit {commit}: {archive.stderr.decode().strip()} (a shallow clone lacks it)")
-    tarfile.open(fileobj=io.BytesIO(archive.stdout)).extractall(place, filter="data")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(place, filter="data")
     return place / "src"
 
 
@@ -41,14 +42,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         sources = {"before": source_of(options.before, place), "now": ROOT / "src"}
-        demo(sources["now"], place / "data", "--tiny")  # fetches the images
+        for name, source in sources.items():  # fetches the images, compiles the modules
+            demo(source, place / f"{name}-tiny", "--tiny")
         seconds: dict[str, list[float]] = {name: [] for name in sources}
         for i in range(options.rounds):
-            for name, source in sources.items():
-                seconds[name].append(demo(source, place / f"{name}-{i}"))
+            for name in sorted(sources, reverse=bool(i % 2)):
+                seconds[name].append(demo(sources[name], place / f"{name}-{i}"))
     now, before = (median(seconds[name]) for name in ("now", "before"))
     what = f"vistok demo, against commit {options.before}"
-    note = "The peer is that commit; whole commands, timed from outside, in turn."
+    each = "; ".join(f"{name} {', '.join(f'{value:.0f}' for value in seconds[name])} s" for name in sources)
+    note = f"The peer is that commit; whole commands, timed from outside, in turn: {each}."
     save("demo", [entry(what, now, before, "s", 1.0, all_seconds=seconds)], "The demo before and now", note)
 
 

@@ -1,7 +1,9 @@
 """Fréchet distance at 2,048 dimensions: time against scipy.linalg.sqrtm's formula, and error against closed forms."""
 
+from common import alternate, arguments, entry, median, save  # first: it sets the threads of what is loaded after it
+
+# isort: split
 import numpy as np
-from common import alternate, arguments, entry, median, save
 
 
 def moments(mean: np.ndarray, covariance: np.ndarray):  # noqa: ANN201

@@ -1,8 +1,10 @@
 """What eight-bit weights do to samples: gFMD of the Fashion-MNIST generator of `speculative.py`, full weights and rounded."""
 
+import tempfile
 from pathlib import Path
 
 from common import arguments, entry, save
+from speculative import copy_without_scores, target_of
 
 from vistok.engine.log import Progress
 from vistok.generator.config import SamplingConfig
@@ -17,14 +19,12 @@ def main() -> None:
         __doc__, run={"type": Path, "default": None}, count={"type": int, "default": 10_000},
         runs={"type": Path, "default": Path("runs/speculative")},
     )  # fmt: skip
-    # The largest generator there is: the drafts are smaller files.
-    run = options.run or max(
-        options.runs.glob("fashion-ar-*"), key=lambda p: (p / "export/model.safetensors").stat().st_size
-    )
-    generator = load_generator(run)
+    trained = options.run or target_of(options.runs)
+    generator = load_generator(trained)
     extractor = choose_evaluator(data_of(load_tokenizer_of(generator)), None, None, generator.info["class_names"])
     progress, scores = Progress(), {}
-    with progress.live():
+    with tempfile.TemporaryDirectory() as folder, progress.live():
+        run = copy_without_scores(trained, Path(folder))
         for int8 in (False, True):
             found = evaluate_generator(run, extractor, progress, SamplingConfig(int8=int8), options.count)
             scores[int8] = found["gfmd"]

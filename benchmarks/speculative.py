@@ -4,7 +4,10 @@ costs at full size; and the speed-up that follows from both.
 Trains two tokenizers, two generators and two drafts for every seed (seven minutes each; repeated, it goes on where it stopped).
 """
 
+import json
 import math
+import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -15,7 +18,7 @@ from vistok.engine.log import Progress
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import AutoregressiveConfig, SamplingConfig, paper_size
 from vistok.generator.decoder import Decoder
-from vistok.generator.decoding import Guided
+from vistok.generator.decoding import Guided, choose
 from vistok.generator.speculative import SpeculativeSampler
 from vistok.recipes import find_recipe
 from vistok.tasks import train_generator, train_tokenizer
@@ -33,7 +36,9 @@ GENERATORS = {
     "draft": ["generator.width=32", "generator.depth=1", "generator.num_heads=1"],
 }
 LOOKAHEADS = (1, 2, 4)
-DRAFT_AT_SIZE = AutoregressiveConfig(width=256, depth=2, num_heads=4, qk_norm=False)
+TARGETS = "targets.json"
+DRAFT_AT_SIZE = AutoregressiveConfig(width=256, depth=2, num_heads=4)
+GUIDANCE = (1.0, 1.5)
 
 
 def trained(runs: Path, data: str, seed: int) -> dict:
@@ -63,21 +68,42 @@ def acceptance(pair: dict, scale: float, lookahead: int, count: int) -> tuple[fl
     return sampler.acceptance.tokens_per_pass, sampler.acceptance.rate, same
 
 
-def costs(size: str, repeats: int) -> dict[str, float]:
-    """Return seconds of one guided pass at position 128: the target with 1 and with n + 1 tokens, the draft with 1."""
+def costs(size: str, scale: float, repeats: int) -> dict[str, float]:
+    """Return seconds of a pass at position 128 and the choice of its tokens: the target with 1 and n + 1, the draft with 1."""
     torch.manual_seed(0)
-    models = {}
+    models, sampling = {}, SamplingConfig(guidance_scale=scale)
     for name, config in (("target", paper_size(size)), ("draft", DRAFT_AT_SIZE)):
         model = AutoregressiveGenerator(config, (16, 16), 16_384, 1_000)
-        models[name] = Guided(Decoder(model), 1, 2.0, spare=16)
+        models[name] = Guided(Decoder(model), 1, scale, spare=16)
 
     def step(name: str, new: int) -> None:
         models[name].cache.length = 128
-        models[name].follow(torch.zeros(1, new, dtype=torch.int64))
+        logits = models[name].follow(torch.zeros(1, new, dtype=torch.int64))[0]
+        choose(logits, torch.zeros(new, dtype=torch.int64), 128 + torch.arange(new), sampling)
 
     runs = {f"target {n + 1}": (lambda n=n: step("target", n + 1)) for n in (0, *LOOKAHEADS)}
     seconds = alternate(3 * repeats, **runs, draft=lambda: step("draft", 1))
     return {name: median(values) for name, values in seconds.items()}
+
+
+def remember(runs: Path, seeds: list[int], pairs: list[dict]) -> None:
+    """Write which run is whose: {tokenizer: {seed: the generator's folder}}."""
+    found = {
+        name: {seed: str(pair[name]["target"]) for seed, pair in zip(seeds, pairs, strict=True)} for name in TOKENIZERS
+    }
+    (runs / TARGETS).write_text(json.dumps(found, indent=1))
+
+
+def target_of(runs: Path, tokenizer: str = "none", seed: int = 0) -> Path:
+    """Return the generator that this benchmark trained, for others that need one."""
+    if not (runs / TARGETS).is_file():
+        sys.exit(f"no generator in {runs}: run `python benchmarks/speculative.py` first, or name one by --run")
+    return Path(json.loads((runs / TARGETS).read_text())[tokenizer][str(seed)])
+
+
+def copy_without_scores(run: Path, folder: Path) -> Path:
+    """Copy a generator's run, so that it is scored anew and its own scores stay."""
+    return Path(shutil.copytree(run, folder / run.name, ignore=shutil.ignore_patterns("evaluations", "checkpoints")))
 
 
 def mean(values: list[float]) -> float:
@@ -91,19 +117,21 @@ def main() -> None:
     )  # fmt: skip
     pairs = [trained(options.runs, options.data, seed) for seed in options.seeds]
     results, lines = [], []
-    price = {size: costs(size, options.repeats) for size in ("111m", "343m")}
+    remember(options.runs, options.seeds, pairs)
+    sizes = ("111m", "343m")
+    price = {(size, scale): costs(size, scale, options.repeats) for size in sizes for scale in GUIDANCE}
     for name in TOKENIZERS:
         quality = [[pair[name]["scores"][score]["value"] for pair in pairs] for score in ("psnr", "rfmd")]
         lines.append(
             f"{name}: PSNR {mean(quality[0]):.2f} dB, rFMD {mean(quality[1]):.2f}, means of seeds {options.seeds}."
         )
-        for scale in (1.0, 1.5):
+        for scale in GUIDANCE:
             for lookahead in LOOKAHEADS:
                 found = [acceptance(pair[name], scale, lookahead, options.count) for pair in pairs]
                 per_pass, rate, same = (mean(list(values)) for values in zip(*found, strict=True))
                 follows = {
                     size: per_pass * cost["target 1"] / (lookahead * cost["draft"] + cost[f"target {lookahead + 1}"])
-                    for size, cost in price.items()
+                    for size, cost in ((size, price[size, scale]) for size in sizes)
                 }
                 what = f"{name}; guidance {scale:g}, {lookahead} ahead"
                 by_seed = [rate for _, rate, _ in found]
@@ -115,8 +143,10 @@ def main() -> None:
                     "equal plain decoding's; speed-up that follows with the step costs of "
                     + ", ".join(f"{size}: {value:.2f}" for size, value in follows.items())
                 )
-    for size, cost in price.items():
-        lines.append(f"{size}: " + ", ".join(f"{name} {value * 1e3:.1f} ms" for name, value in cost.items()))
+    for (size, scale), cost in price.items():
+        lines.append(
+            f"{size}, guidance {scale:g}: " + ", ".join(f"{name} {value * 1e3:.1f} ms" for name, value in cost.items())
+        )
     assert all(math.isfinite(r["ours"]) for r in results)
     save("speculative", results, "Speculative decoding with a draft of the same tokens", "  \n".join(lines))
 

@@ -83,9 +83,8 @@ def peer_step(run: TokenizerRun):  # noqa: ANN201
     # A leaf that requires a gradient cannot be written in place, which its training step does.
     model.quantize.codebook_used = torch.zeros(65_536)
     discriminator = NLayerDiscriminator(input_nc=3, n_layers=3, ndf=64)
-    optimizers = [
-        torch.optim.AdamW(m.parameters(), 1e-4, (0.9, 0.95), weight_decay=0.05) for m in (model, discriminator)
-    ]
+    # Its script's optimizer: no decay.
+    optimizers = [torch.optim.Adam(m.parameters(), 1e-4, (0.9, 0.95)) for m in (model, discriminator)]
     import copy
 
     average = copy.deepcopy(model).requires_grad_(False)

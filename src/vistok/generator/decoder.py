@@ -26,7 +26,7 @@ class _Layer:
 
 
 class Decoder:
-    """A snapshot of a generator: later changes of its weights do not reach it. No gradients, no dropout."""
+    """A generator whose weights do not change while this is in use (make a new one after). No gradients, no dropout."""
 
     def __init__(self, model: AutoregressiveGenerator, int8: bool = False) -> None:
         self.model = model

@@ -1,7 +1,7 @@
 """Matrix products of frozen weights with few rows, which is what writing token after token is made of.
 
-On a CPU, oneDNN's blocked layout reads a weight three to four times as fast as the plain row-major one at
-1 to 32 rows (benchmarks/sampling.py). Elsewhere, and where torch comes without oneDNN, the plain product.
+On a CPU, oneDNN's blocked layout reads a weight faster than MKL does the plain row-major one (benchmarks/products.py),
+but for one to three rows on an Intel one. Elsewhere, and where torch comes without oneDNN, the plain product.
 """
 
 import torch
@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 # Any hint from 2 on gives the layout that is fast from 1 to 32 rows; 1 gives one that is slow above.
 _ROWS_HINT = 8
+# Up to here MKL reads at the speed of memory, on the CPUs that it is written for.
+_FEW_ROWS = 3
 
 
 class PlainLinear:
@@ -38,24 +40,37 @@ class PlainLinear:
 class PackedLinear(PlainLinear):
     """The same from a copy of the weight in oneDNN's own layout, which also does what follows in one pass."""
 
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__(torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT))
+    def __init__(self, weight: Tensor, few_rows: int = 0) -> None:
+        super().__init__(weight)
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT)
+        self.few_rows = few_rows
+
+    def _few(self, x: Tensor) -> bool:
+        return x.numel() <= self.few_rows * x.shape[-1]
 
     def __call__(self, x: Tensor) -> Tensor:
         """As PlainLinear's."""
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "none", [], "")
+        if self._few(x):
+            return super().__call__(x)
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, None, "none", [], "")
 
     def silu(self, x: Tensor) -> Tensor:
         """As PlainLinear's."""
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, None, "swish", [], "")
+        if self._few(x):
+            return super().silu(x)
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, None, "swish", [], "")
 
     def times(self, x: Tensor, other: Tensor) -> Tensor:
         """As PlainLinear's."""
-        return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.weight, None, "mul")
+        if self._few(x):
+            return super().times(x, other)
+        return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.packed, None, "mul")
 
     def plus(self, x: Tensor, other: Tensor) -> Tensor:
         """As PlainLinear's."""
-        return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.weight, None, "add")
+        if self._few(x):
+            return super().plus(x, other)
+        return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.packed, None, "add")
 
 
 class Int8Linear(PlainLinear):
@@ -83,9 +98,15 @@ def can_pack(weight: Tensor) -> bool:
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
+def _few_rows() -> int:
+    """Return up to how many rows MKL is the faster one on this CPU."""
+    about = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not say
+    return _FEW_ROWS if "Intel" in str(about.get("cpu_name", "")) and torch.backends.mkl.is_available() else 0
+
+
 def frozen_linear(weight: Tensor, int8: bool = False) -> PlainLinear:
-    """Return the fastest product with a weight that will not change: (outputs, inputs)."""
+    """Return the fastest product with a weight that will not change while it is in use: (outputs, inputs)."""
     weight = weight.detach()
     if int8:
         return Int8Linear(weight)
-    return PackedLinear(weight) if can_pack(weight) else PlainLinear(weight)
+    return PackedLinear(weight, _few_rows()) if can_pack(weight) else PlainLinear(weight)
