@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import alternate, arguments, entry, llamagen, median, save
+from common import alternate_apart, arguments, entry, llamagen, median, save
 from PIL import Image
 from tokenizer_step import config
 
@@ -27,14 +27,39 @@ def photographs(folder: Path, count: int) -> None:
         small.resize((320, 288), Image.Resampling.BICUBIC).save(path)
 
 
-def main() -> None:
-    options = arguments(__doc__, images={"type": int, "default": 40})
-    llamagen(options.peer_path)
+def make_ours(root: Path, trained: Path):  # noqa: ANN201
+    """Return `vistok cache`, each time to another place."""
+    numbers = iter(range(10**6))
+    quiet = Progress(quiet=True)
+    return lambda: cache_tokens(trained, "train", quiet, out=root / f"cache-{next(numbers)}", views=("center", "flip"))
+
+
+def make_peers(root: Path, count: int, peer_path: Path):  # noqa: ANN201
+    """Return LlamaGen's extraction of the first `count` images."""
+    llamagen(peer_path)
     from dataset.augmentation import center_crop_arr
     from tokenizer.tokenizer_image.vq_model import VQ_models
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
+    peer = VQ_models["VQ-16"](codebook_size=16_384, codebook_embed_dim=8).eval()
+    transform = transforms.Compose([
+        transforms.Lambda(lambda image: center_crop_arr(image, 256)), transforms.ToTensor(),
+        transforms.Normalize(mean=[0.5] * 3, std=[0.5] * 3, inplace=True),
+    ])  # fmt: skip
+
+    def extract() -> None:
+        loader = torch.utils.data.DataLoader(ImageFolder(root / "images" / "train", transform), batch_size=1)
+        for i, (x, _) in zip(range(count), loader, strict=False):
+            with torch.no_grad():
+                codes = peer.encode(torch.cat([x, torch.flip(x, dims=[-1])]))[2][2]
+            np.save(root / f"{i}.npy", codes.reshape(1, 2, -1).numpy())
+
+    return extract
+
+
+def main() -> None:
+    options = arguments(__doc__, images={"type": int, "default": 40})
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         photographs(root / "images" / "train", options.images)
@@ -46,30 +71,12 @@ def main() -> None:
         )  # fmt: skip
         quiet = Progress(quiet=True)
         trained = prepare(run, root / "runs").train(quiet).path
-        peer = VQ_models["VQ-16"](codebook_size=16_384, codebook_embed_dim=8).eval()
-        transform = transforms.Compose([
-            transforms.Lambda(lambda image: center_crop_arr(image, 256)), transforms.ToTensor(),
-            transforms.Normalize(mean=[0.5] * 3, std=[0.5] * 3, inplace=True),
-        ])  # fmt: skip
-        numbers = iter(range(10**6))
-        found = []
-
-        def ours() -> None:
-            cache = cache_tokens(trained, "train", quiet, out=root / f"cache-{next(numbers)}", views=("center", "flip"))
-            found.append(cache.num_images)
-
-        def peers() -> None:
-            loader = torch.utils.data.DataLoader(ImageFolder(root / "images" / "train", transform), batch_size=1)
-            for i, (x, _) in enumerate(loader):
-                if i == found[-1]:
-                    break
-                with torch.no_grad():
-                    codes = peer.encode(torch.cat([x, torch.flip(x, dims=[-1])]))[2][2]
-                np.save(root / f"{i}.npy", codes.reshape(1, 2, -1).numpy())
-
-        seconds = alternate(options.repeats, ours=ours, peer=peers)
-        mine, theirs = (found[-1] / median(seconds[key]) for key in ("ours", "peer"))
-        results = [entry("caching, 256x256, two views", mine, theirs, "images/s", 1.0, higher=True, images=found[-1])]
+        count = cache_tokens(trained, "train", quiet, out=root / "first").num_images
+        seconds = alternate_apart(
+            options.repeats, ours=(make_ours, (root, trained)), peer=(make_peers, (root, count, options.peer_path))
+        )
+        mine, theirs = (count / median(seconds[key]) for key in ("ours", "peer"))
+        results = [entry("caching, 256x256, two views", mine, theirs, "images/s", 1.0, higher=True, images=count)]
         save("caching", results, "Caching tokens", "Loading of weights and checks of `vistok cache` are included.")
 
 

@@ -4,16 +4,18 @@ Both eager, both with the fused AdamW that LlamaGen's script asks for, neither w
 """
 
 import torch
-from common import alternate, arguments, entry, llamagen, matrix_rate, median, save
+from common import alternate, alternate_apart, arguments, entry, llamagen, matrix_rate, median, save
 
 BATCH = 4
 
 
-def steps(options):  # noqa: ANN001, ANN201
-    """Return (our step, the peer's): forward, backward, clipping, AdamW."""
+def make_step(whose: str, peer_path):  # noqa: ANN001, ANN201
+    """Return our step or the peer's: forward, backward, clipping, AdamW."""
+    llamagen(peer_path)
     from models import generators
 
-    from vistok.engine.config import OptimizerConfig
+    from vistok.engine.config import ExecutionConfig, OptimizerConfig
+    from vistok.engine.device import setup_device
     from vistok.engine.optim import adamw, decay_groups
 
     ours, peer = generators("111m")
@@ -43,7 +45,10 @@ def steps(options):  # noqa: ANN001, ANN201
         peer_optimizer.step()
         peer_optimizer.zero_grad(set_to_none=True)
 
-    return our_step, peer_step, ours
+    if whose == "peer":
+        return peer_step
+    setup_device(ExecutionConfig())
+    return our_step
 
 
 def loader_share(step_seconds: float) -> float:
@@ -73,18 +78,19 @@ def loader_share(step_seconds: float) -> float:
 
 def main() -> None:
     options = arguments(__doc__)
-    llamagen(options.peer_path)
-    our_step, peer_step, model = steps(options)
-    seconds = alternate(options.repeats, ours=our_step, peer=peer_step)
+    sides = {name: (make_step, (name, options.peer_path)) for name in ("ours", "peer")}
+    seconds = alternate_apart(options.repeats, **sides)
     mine, theirs = median(seconds["ours"]), median(seconds["peer"])
 
+    from vistok.generator.autoregressive import AutoregressiveGenerator
+    from vistok.generator.config import paper_size
     from vistok.nn.flops import count_flops
 
     rate = matrix_rate()
     with torch.device("meta"):
         tokens, labels = torch.empty((BATCH, 256), dtype=torch.int64), torch.empty((BATCH,), dtype=torch.int64)
-        copy = type(model)(model.config, model.grid, model.codebook_size, model.num_classes)
-        flops = count_flops(lambda: copy.loss(tokens, labels).mean().backward())
+        model = AutoregressiveGenerator(paper_size("111m").replace(qk_norm=False), (16, 16), 16_384, 1_000)
+        flops = count_flops(lambda: model.loss(tokens, labels).mean().backward())
     share = flops / rate / mine
     loading = loader_share(mine)
     results = [

@@ -5,11 +5,12 @@ what the regularizer adds to a step of ours, at 256x256 and by the Fashion-MNIST
 """
 
 import torch
-from common import alternate, arguments, entry, llamagen, matrix_rate, median, save
+from common import alternate, alternate_apart, arguments, entry, llamagen, matrix_rate, median, save
 from torch.nn import functional as F
 
 from vistok.data.config import DataConfig
-from vistok.engine.config import OptimizerConfig
+from vistok.engine.config import ExecutionConfig, OptimizerConfig
+from vistok.engine.device import setup_device
 from vistok.nn.flops import count_params
 from vistok.recipes import find_recipe
 from vistok.tasks.config import TokenizerRun
@@ -111,6 +112,15 @@ def peer_step(run: TokenizerRun):  # noqa: ANN201
     return step, count_params(model)
 
 
+def make_step(whose: str, size: int, peer_path):  # noqa: ANN001, ANN201
+    """Return our step or the peer's at this size."""
+    llamagen(peer_path)
+    if whose == "peer":
+        return peer_step(config(size))[0]
+    setup_device(ExecutionConfig())
+    return our_step(config(size))[0]
+
+
 def overhead(results: list, name: str, run: TokenizerRun, repeats: int) -> None:
     """Add what the regularizer costs, in time and in FLOPs."""
     plain, fewer, _ = our_step(run.replace(crt=None))
@@ -124,14 +134,16 @@ def overhead(results: list, name: str, run: TokenizerRun, repeats: int) -> None:
 def main() -> None:
     options = arguments(__doc__)
     llamagen(options.peer_path)
+    setup_device(ExecutionConfig())
     rate = matrix_rate()
     results: list = []
     for size, repeats in ((28, 10 * options.repeats), (256, options.repeats)):
         run = config(size)
-        ours, flops, our_params = our_step(run)
-        peer, peer_params = peer_step(run)
+        _, flops, our_params = our_step(run)
+        _, peer_params = peer_step(run)
         assert our_params == peer_params, (our_params, peer_params)
-        seconds = alternate(repeats, ours=ours, peer=peer)
+        sides = {name: (make_step, (name, size, options.peer_path)) for name in ("ours", "peer")}
+        seconds = alternate_apart(repeats, **sides)
         mine, theirs = median(seconds["ours"]), median(seconds["peer"])
         results.append(entry(f"training step, {size}x{size}, batch {run.batch_size}", mine, theirs, "s", 1.0,
                              params=our_params, flops=flops, share_of_matrix_rate=flops / mine / rate))  # fmt: skip

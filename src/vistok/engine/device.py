@@ -1,10 +1,11 @@
-"""Device, threads and precision of a run."""
+"""Device, threads, memory and precision of a run."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from vistok.engine.allocator import keep_freed_memory
 from vistok.engine.config import ExecutionConfig
 from vistok.errors import UserError
 
@@ -15,7 +16,7 @@ def setup_device(execution: ExecutionConfig) -> torch.device:
         torch.set_num_threads(execution.threads)
     if execution.device != "auto":
         try:
-            return torch.empty(0, device=execution.device).device
+            return _ready(torch.empty(0, device=execution.device).device)
         except (RuntimeError, AssertionError) as error:
             raise UserError(
                 f"execution.device {execution.device!r} cannot be used: {str(error).splitlines()[0]}"
@@ -27,7 +28,13 @@ def best_device() -> torch.device:
     """Return CUDA (this process's own card), else Apple's, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    return _ready(torch.device("mps" if torch.backends.mps.is_available() else "cpu"))
+
+
+def _ready(device: torch.device) -> torch.device:
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:

@@ -1,7 +1,7 @@
 """nn.Linear without bias, whose large float32 products run in oneDNN on a CPU.
 
-torch multiplies float32 by MKL there; oneDNN was 6 to 28 % faster forward and for the inputs' gradient at the sizes
-of a 111M generator (benchmarks/generator_step.py), and not for the weights' gradient, which stays.
+torch multiplies float32 by MKL there; on an AMD CPU oneDNN is faster forward and for the inputs' gradient at the sizes of
+a 111M generator, on an Intel one it is not (benchmarks/products.py). The weights' gradient stays with MKL.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vistok.nn.linear_kernels import can_pack
+from vistok.nn.linear_kernels import can_pack, on_mkls_own_cpu
 
 # Multiply-adds from which the detour through a Python function is worth its microseconds.
 LARGE = 2**27
@@ -50,6 +50,7 @@ class Linear(nn.Linear):
             and x.dtype == self.weight.dtype
             and x.dim() >= 2
             and x.numel() * self.out_features >= LARGE
+            and not on_mkls_own_cpu()
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()
         )

@@ -4,6 +4,8 @@ On a CPU, oneDNN's blocked layout reads a weight faster than MKL does the plain 
 but for one to three rows on an Intel one. Elsewhere, and where torch comes without oneDNN, the plain product.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -98,10 +100,11 @@ def can_pack(weight: Tensor) -> bool:
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
-def _few_rows() -> int:
-    """Return up to how many rows MKL is the faster one on this CPU."""
-    about = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not say
-    return _FEW_ROWS if "Intel" in str(about.get("cpu_name", "")) and torch.backends.mkl.is_available() else 0
+@cache
+def on_mkls_own_cpu() -> bool:
+    """Whether torch multiplies by MKL on an Intel CPU, for which MKL is written (older torch cannot tell)."""
+    about: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return "Intel" in str(about.get("cpu_name", "")) and torch.backends.mkl.is_available()
 
 
 def frozen_linear(weight: Tensor, int8: bool = False) -> PlainLinear:
@@ -109,4 +112,4 @@ def frozen_linear(weight: Tensor, int8: bool = False) -> PlainLinear:
     weight = weight.detach()
     if int8:
         return Int8Linear(weight)
-    return PackedLinear(weight, _few_rows()) if can_pack(weight) else PlainLinear(weight)
+    return PackedLinear(weight, _FEW_ROWS if on_mkls_own_cpu() else 0) if can_pack(weight) else PlainLinear(weight)
