@@ -175,8 +175,8 @@ def save(question: str, results: list[dict[str, Any]], title: str, note: str = "
     rows = [{**about, **result} for result in results]
     text = [f"# {title}", "", "| what | ours | peer | unit | times better | target |", "|---|---|---|---|---|---|"]
     for result in results:
-        cells = [_number(result[key]) for key in ("ours", "peer")]
-        ratio, target = (_number(result[key]) for key in ("ratio", "target"))
+        cells = [number(result[key]) for key in ("ours", "peer")]
+        ratio, target = (number(result[key]) for key in ("ratio", "target"))
         text.append(f"| {result['name']} | {cells[0]} | {cells[1]} | {result['unit']} | {ratio} | {target} |")
     about_text = f"{about['hardware']['cpu']}, {THREADS} threads, torch {about['versions']['torch']}"
     text += ["", *([note, ""] if note else []), f"{about_text}; `python {' '.join(sys.argv)}`"]
@@ -187,5 +187,5 @@ def save(question: str, results: list[dict[str, Any]], title: str, note: str = "
     print("\n".join(text), flush=True)
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -3,6 +3,8 @@
 import torch
 from common import alternate, arguments, entry, median, save
 
+from vistok.engine.config import ExecutionConfig
+from vistok.engine.device import setup_device
 from vistok.tokenizer import model
 from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig, VQConfig
 
@@ -13,6 +15,7 @@ SIZES = {28: (SMALL, 64, 500), 64: (ConvNetConfig(channels=32), 256, 64), 256: (
 
 def main() -> None:
     options = arguments(__doc__)
+    setup_device(ExecutionConfig())
     results = []
     for size, (network, latent, count) in SIZES.items():
         torch.manual_seed(0)
