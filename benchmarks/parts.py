@@ -1,4 +1,4 @@
-"""Images at once on a CPU: encoding and decoding in parts that stay near its caches, against a whole batch in one part."""
+"""Images at once on a CPU: what encoding and decoding in parts, which bounds their memory, costs against a whole batch."""
 
 import torch
 from common import alternate, arguments, entry, median, save
@@ -10,7 +10,7 @@ from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig, VQConfig
 
 SMALL = ConvNetConfig(channels=16, multipliers=(1, 1, 2), num_res_blocks=1, attention_resolutions=(), norm_groups=8)
 # Image size -> the network and how many images are in a batch; `recipes/fashion.py`, and the f16 network.
-SIZES = {28: (SMALL, 64, 500), 64: (ConvNetConfig(channels=32), 256, 64), 256: (ConvNetConfig(), 256, 8)}
+SIZES = {28: (SMALL, 64, 1000), 64: (ConvNetConfig(channels=32), 256, 192), 256: (ConvNetConfig(), 256, 12)}
 
 
 def main() -> None:

@@ -181,6 +181,22 @@ def test_rotary_depends_on_relative_place_only_by_axis():
     assert product(place(1, 2), place(3, 1)) != pytest.approx(product(place(1, 2), place(1, 3)), abs=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_and_eager_rotary_turns_are_equal(dtype, monkeypatch):
+    """The compiler gets another formula; the same weights must give the same model either way."""
+    cos, sin = axial_table(3, 5, 16)
+    joint = torch.randn(2, 15, 3 * 4 * 16, dtype=dtype, requires_grad=True)
+    found = []
+    for compiling in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda compiling=compiling: compiling)
+        x = joint.unflatten(-1, (3, 4, 16))[:, :, 1].transpose(1, 2)
+        turned = apply_rotary(x, cos, sin)
+        found.append((turned, torch.autograd.grad(turned.float().square().sum(), joint)[0]))
+    (eager, eager_gradient), (compiled, compiled_gradient) = found
+    assert eager.dtype == dtype and torch.equal(eager, compiled)
+    torch.testing.assert_close(eager_gradient, compiled_gradient)
+
+
 def test_class_token_rotary_modes():
     table = axial_table(2, 2, 8)
     x = torch.randn(1, 1, 1, 8)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.kv_cache import KVCache
 from vistok.nn.linear_kernels import frozen_linear
+from vistok.nn.rope import turn_pairs
 from vistok.nn.transformer import Block
 
 
@@ -49,8 +50,8 @@ class Decoder:
         turns = self._turns(places)
         for i, layer in enumerate(self.layers):
             query, key, value = layer.qkv(layer.attention_norm(x)).unflatten(-1, layer.heads).unbind(2)
-            query = _turn(layer.query_norm(query), turns).transpose(1, 2)
-            keys, values = cache.write(i, places, _turn(layer.key_norm(key), turns), value)
+            query = turn_pairs(layer.query_norm(query), turns).transpose(1, 2)
+            keys, values = cache.write(i, places, turn_pairs(layer.key_norm(key), turns), value)
             y = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
             x = layer.out.plus(y.transpose(1, 2).flatten(2), x)
             h = layer.feed_forward_norm(x)
@@ -65,12 +66,6 @@ class Decoder:
         if isinstance(places, slice):
             places = torch.arange(places.start, places.stop, device=self.turns.device)
         return self.turns[places.clamp(max=last)]
-
-
-def _turn(x: Float[Tensor, "rows new heads head_dim"], turns: Tensor) -> Tensor:
-    """Apply the rotary positions, as `apply_rotary` does."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
 
 
 def _mask(places: Tensor | slice, new: int, device: torch.device) -> Tensor | None:

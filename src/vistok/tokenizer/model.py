@@ -17,9 +17,9 @@ from vistok.tokenizer.quantizers import QuantizerOutput, build_quantizer
 
 # Interpolation overshoots a little; whole numbers up to 255 and standardized images lie far outside.
 FARTHEST = 1.5
-# Encoded or decoded at once, whatever the batch. On a CPU one image of 256x256, or 16 of 64x64: more leave its caches
-# (docs/performance.md). Elsewhere 16 images of 256x256, whose widest layer then takes 0.5 GB.
-CPU_PIXELS, PIXELS = 2**16, 2**20
+# Encoded or decoded at once, whatever the batch, so that memory does not grow with it: 16 images of 256x256, whose widest
+# layer then takes 0.5 GB. On a CPU a quarter of that, which is as fast (benchmarks/parts.py).
+CPU_PIXELS, PIXELS = 2**18, 2**20
 
 
 def _check_values(images: Tensor) -> None:
