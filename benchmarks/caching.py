@@ -10,6 +10,7 @@ from PIL import Image
 from tokenizer_step import config
 
 from vistok.engine.config import ExecutionConfig
+from vistok.engine.device import setup_device
 from vistok.engine.log import Progress
 from vistok.tasks.cache_tokens import cache_tokens
 from vistok.tasks.train_tokenizer import prepare
@@ -29,6 +30,7 @@ def photographs(folder: Path, count: int) -> None:
 
 def make_ours(root: Path, trained: Path):  # noqa: ANN201
     """Return `vistok cache`, each time to another place."""
+    setup_device(ExecutionConfig())
     numbers = iter(range(10**6))
     quiet = Progress(quiet=True)
     return lambda: cache_tokens(trained, "train", quiet, out=root / f"cache-{next(numbers)}", views=("center", "flip"))

@@ -182,6 +182,9 @@ def save(question: str, results: list[dict[str, Any]], title: str, note: str = "
         ratio, target = (number(result[key]) for key in ("ratio", "target"))
         text.append(f"| {result['name']} | {cells[0]} | {cells[1]} | {result['unit']} | {ratio} | {target} |")
     about_text = f"{about['hardware']['cpu']}, {THREADS} threads, torch {about['versions']['torch']}"
+    commits = {row["commit"] for row in rows}
+    if len(commits) > 1:
+        about_text += f"; rows of commits {', '.join(sorted(map(str, commits)))}"
     text += ["", *([note, ""] if note else []), f"{about_text}; `python {' '.join(sys.argv)}`"]
     for path, content in ((f"{question}.json", json.dumps(rows, indent=1)), (f"{question}.md", "\n".join(text) + "\n")):
         partial = RESULTS / (path + ".partial")

@@ -10,20 +10,20 @@ from common import arguments, entry, median, save
 from speculative import copy_without_scores, target_of
 
 COUNTS = (2_000, 20_000)
-# Freed memory goes back to the system, as vistok otherwise keeps it (engine/allocator.py): what is held shows, not what was.
-GIVEN_BACK = {"MALLOC_TRIM_THRESHOLD_": str(2**17)}
+# vistok's commands keep freed memory (engine/allocator.py), and with it holes; given back, what is held shows alone.
+MODES = {"freed memory kept": {}, "freed memory given back": {"MALLOC_TRIM_THRESHOLD_": str(2**17)}}
 # The least that keeping the further images would take: one byte a pixel.
 IMAGES = (COUNTS[1] - COUNTS[0]) * 28 * 28 / 2**20
 
 
-def peak(run: Path, count: int) -> float:
+def peak(run: Path, count: int, settings: dict[str, str]) -> float:
     """Return the MiB that one fresh evaluation of a copy of the run holds at most, measured from outside."""
     with tempfile.TemporaryDirectory() as folder:
         copy = copy_without_scores(run, Path(folder))
         command = [sys.executable, "-m", "vistok", "evaluate", "generator", str(copy), "--count", str(count)]
         log = Path(folder) / "log"
         with log.open("wb") as errors:
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=os.environ | GIVEN_BACK)
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=os.environ | settings)
             _, status, usage = os.wait4(process.pid, 0)
         if status:
             sys.exit(f"{' '.join(command)} failed:\n{log.read_text()}")
@@ -35,15 +35,19 @@ def main() -> None:
         __doc__, run={"type": Path, "default": None}, runs={"type": Path, "default": Path("runs/speculative")}
     )
     run = options.run or target_of(options.runs)
-    found: dict[int, list[float]] = {count: [] for count in COUNTS}
+    found: dict[tuple[str, int], list[float]] = {(mode, count): [] for mode in MODES for count in COUNTS}
     for _ in range(options.repeats):
-        for count, values in found.items():
-            values.append(peak(run, count))
-    few, many = (median(found[count]) for count in COUNTS)
-    name = f"vistok evaluate, {COUNTS[1]:,} samples against {COUNTS[0]:,}"
-    results = [entry(name, many, few, "MiB", images_would_add=IMAGES, all_runs=found)]
-    note = f"Freed memory given back. All runs: {found}. The further images would take {IMAGES:.0f} MiB as bytes, {4 * IMAGES:.0f} as float32."
-    save("evaluate_memory", results, "Memory of an evaluation", note)
+        for (mode, count), values in found.items():
+            values.append(peak(run, count, MODES[mode]))
+    results, lines = [], []
+    for mode in MODES:
+        few, many = (found[mode, count] for count in COUNTS)
+        name = f"vistok evaluate, {COUNTS[1]:,} samples against {COUNTS[0]:,}, {mode}"
+        results.append(entry(name, median(many), median(few), "MiB", images_would_add=IMAGES, all_runs=[many, few]))
+        runs = " against ".join("/".join(f"{value:.0f}" for value in sorted(values)) for values in (many, few))
+        lines.append(f"All runs, {mode}: {runs} MiB.")
+    lines.append(f"The further images would take {IMAGES:.0f} MiB as bytes, {4 * IMAGES:.0f} as float32.")
+    save("evaluate_memory", results, "Memory of an evaluation", "  \n".join(lines))
 
 
 if __name__ == "__main__":

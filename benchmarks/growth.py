@@ -23,12 +23,15 @@ def measure(series: str, point: int) -> tuple[float, float, float]:
     from common import alternate, peak_mib
     from torch.nn import functional as F
 
+    from vistok.engine.config import ExecutionConfig
+    from vistok.engine.device import setup_device
     from vistok.generator.autoregressive import AutoregressiveGenerator
     from vistok.generator.config import AutoregressiveConfig, paper_size
     from vistok.generator.decoder import Decoder
     from vistok.generator.decoding import Guided
     from vistok.tokenizer.quantizers.vq import nearest_codes
 
+    setup_device(ExecutionConfig())
     torch.manual_seed(0)
     size = float(point)
     if series == "training step against tokens":

@@ -1,6 +1,7 @@
 """Matrix products with frozen weights of the 111M generator: torch's plain one (MKL), oneDNN's packed one, eight bits.
 
-At 1 to 32 rows, over more weights than a cache holds, and what two rows padded to four would give.
+At 1 to 32 rows, over more weights than a cache holds, and what two rows padded to four would give; and the two products of
+training, where oneDNN packs a weight anew each time.
 """
 
 import torch
@@ -11,6 +12,25 @@ from vistok.nn.linear_kernels import Int8Linear, PackedLinear, frozen_linear
 
 SHAPE = (2304, 768)  # outputs, inputs: queries, keys and values
 COPIES = 32
+
+
+def training(repeats: int) -> list[dict]:
+    """Return oneDNN against torch's product at the 1,024 rows of a training step, forward and for the inputs' gradient."""
+    weight = torch.randn(SHAPE)
+    x, gradient = torch.randn(1024, SHAPE[1]), torch.randn(1024, SHAPE[0])
+    results = []
+    for name, rows, matrix in (("forward", x, weight), ("inputs' gradient", gradient, weight.T)):
+        seconds = alternate(
+            8 * repeats,
+            onednn=lambda rows=rows, matrix=matrix: torch.ops.mkldnn._linear_pointwise(
+                rows, matrix, None, "none", [], ""
+            ),
+            plain=lambda rows=rows, matrix=matrix: F.linear(rows, matrix),
+        )
+        rate = {key: 2e-9 * x.shape[0] * weight.numel() / median(values) for key, values in seconds.items()}
+        what = f"1,024 rows in training, {name}, oneDNN against torch's"
+        results.append(entry(what, rate["onednn"], rate["plain"], "GFLOP/s", higher=True))
+    return results
 
 
 @torch.no_grad()
@@ -40,6 +60,7 @@ def main() -> None:
         lines.append(
             f"{rows} rows: " + ", ".join(f"{name} {value:.1f}" for name, value in rate.items()) + " GB/s of float32"
         )
+    results += training(options.repeats)
     save("products", results, "Products with frozen weights", "  \n".join(lines))
 
 

@@ -1,4 +1,11 @@
-"""Class-conditional sampling with guidance, 256 tokens of 16,384 codes: images per second against LlamaGen's generate."""
+"""Class-conditional sampling with guidance, 256 tokens of 16,384 codes: images per second against LlamaGen's generate.
+
+At batch 1 also against it compiled, as its script for many samples does by default.
+"""
+
+import copy
+import math
+import time
 
 import torch
 from common import alternate, arguments, earlier, entry, llamagen, median, save
@@ -34,34 +41,42 @@ def main() -> None:
         read = sum(p.numel() for p in (*ours.blocks.parameters(), *ours.norm.parameters(), *ours.head.parameters())) * 4
         for batch in options.batches:
             labels, ids = torch.arange(batch), torch.arange(batch)
-            full, eight = (ours.sampler(guided.replace(int8=int8)) for int8 in (False, True))
-            # Eight-bit products gain where bytes are the limit: not with many rows.
-            rounded = {"int8": lambda: eight(labels, ids)} if batch == 1 else {}
+            started = time.perf_counter()
+            full = ours.sampler(guided)
+            packing = time.perf_counter() - started
+            eight = ours.sampler(guided.replace(int8=True))
+            more = {}
+            if batch == 1:  # with many rows eight-bit products gain nothing: bytes are not the limit
+                whole = torch.compile(copy.deepcopy(peer), mode="reduce-overhead", fullgraph=True)
+                more = {"int8": lambda: eight(labels, ids),
+                        "compiled": lambda whole=whole: generate(whole, labels, 256, cfg_scale=2.0, temperature=1.0,
+                                                                 top_k=0, top_p=1.0, sample_logits=True)}  # fmt: skip
             with torch.no_grad():
                 seconds = alternate(
                     options.repeats,
                     ours=lambda: full(labels, ids),
                     peer=lambda: generate(peer, labels, 256, cfg_scale=2.0, temperature=1.0, top_k=0, top_p=1.0,
                                           sample_logits=True),
-                    **rounded,
+                    **more,
                 )  # fmt: skip
             mine, theirs = (batch / median(seconds[key]) for key in ("ours", "peer"))
             per_token = median(seconds["ours"]) / 256
             share = read / rate / per_token
             extra = {"ms_per_token": per_token * 1e3, "peer_ms_per_token": median(seconds["peer"]) / 0.256,
                      "bytes_per_token": read, "bandwidth": rate, "share_of_bandwidth_bound": share,
-                     "greedy_tokens_equal": same}  # fmt: skip
+                     "greedy_tokens_equal": same, "packing_seconds": packing}  # fmt: skip
             results.append(entry(f"{size}, batch {batch}", mine, theirs, "images/s", 2.0, higher=True, **extra))
-            if rounded:
-                eight_rate = batch / median(seconds["int8"])
-                results.append(
-                    entry(f"{size}, batch {batch}, int8 weights", eight_rate, theirs, "images/s", higher=True)
-                )
+            if more:
+                eight_rate, compiled = (batch / median(seconds[key]) for key in ("int8", "compiled"))
+                what = f"{size}, batch {batch}"
+                results.append(entry(f"{what}, int8 weights", eight_rate, theirs, "images/s", higher=True))
+                results.append(entry(f"{what}, against it compiled", mine, compiled, "images/s", higher=True))
             everything = earlier("sampling", results) + results
             lines = [
                 f"{r['name']}: {r['ms_per_token']:.1f} ms a token (peer {r['peer_ms_per_token']:.1f}), "
                 f"{r['share_of_bandwidth_bound']:.0%} of what reading {r['bytes_per_token'] / 1e6:.0f} MB at "
-                f"{r['bandwidth'] / 1e9:.0f} GB/s allows; {r['greedy_tokens_equal']:.1%} of greedy tokens equal the peer's."
+                f"{r['bandwidth'] / 1e9:.0f} GB/s allows; {r['greedy_tokens_equal']:.1%} of greedy tokens equal the peer's. "
+                f"Not timed: packing the weights once, {r.get('packing_seconds', math.nan):.1f} s."
                 for r in everything
                 if "ms_per_token" in r
             ]

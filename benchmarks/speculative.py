@@ -68,6 +68,15 @@ def acceptance(pair: dict, scale: float, lookahead: int, count: int) -> tuple[fl
     return sampler.acceptance.tokens_per_pass, sampler.acceptance.rate, same
 
 
+def equal_at_batch_one(pair: dict, scale: float, lookahead: int, count: int) -> float:
+    """Return the share of tokens equal to plain decoding's where images are drawn one by one, as products then differ."""
+    target, draft = (load_generator(pair[role]) for role in ("target", "draft"))
+    sampling = SamplingConfig(guidance_scale=scale)
+    sampler, plain = SpeculativeSampler(Decoder(target), Decoder(draft), sampling, lookahead), target.sampler(sampling)
+    images = [(torch.tensor([i % 10]), torch.tensor([i])) for i in range(count)]
+    return mean([float((sampler(*image) == plain(*image)).float().mean()) for image in images])
+
+
 def costs(size: str, scale: float, repeats: int) -> dict[str, float]:
     """Return seconds of a pass at position 128 and the choice of its tokens: the target with 1 and n + 1, the draft with 1."""
     torch.manual_seed(0)
@@ -143,6 +152,11 @@ def main() -> None:
                     "equal plain decoding's; speed-up that follows with the step costs of "
                     + ", ".join(f"{size}: {value:.2f}" for size, value in follows.items())
                 )
+        for scale in GUIDANCE:
+            one = mean([equal_at_batch_one(pair[name], scale, 2, 100) for pair in pairs])
+            lines.append(
+                f"{name}; guidance {scale:g}, 2 ahead, one image at a time: {one:.3%} of tokens equal plain decoding's."
+            )
     for (size, scale), cost in price.items():
         lines.append(
             f"{size}, guidance {scale:g}: " + ", ".join(f"{name} {value * 1e3:.1f} ms" for name, value in cost.items())

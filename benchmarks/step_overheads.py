@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
+from vistok.engine.config import ExecutionConfig
+from vistok.engine.device import setup_device
 from vistok.nn.rope import apply_rotary
 from vistok.recipes import find_recipe
 from vistok.tokenizer.quantizers import vq
@@ -85,6 +87,7 @@ def operators(step, rounds: int = 10) -> list[tuple[str, float, float]]:  # noqa
 
 def main() -> None:
     options = arguments(__doc__)
+    setup_device(ExecutionConfig())
     steps = {
         "ours": step_without(),
         "all undone": step_without(*UNDONE),

@@ -15,6 +15,7 @@ from vistok.cli.interop import export_app, import_app
 from vistok.cli.options import Data, Runs, checked_weights, progress_bars, sampling_config, say
 from vistok.cli.study import advise, study_app
 from vistok.cli.train import train_app
+from vistok.engine.allocator import keep_freed_memory
 from vistok.errors import UserError
 
 app = typer.Typer(
@@ -196,6 +197,7 @@ def main() -> NoReturn:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    keep_freed_memory()
     rank = os.environ.get("RANK", "0")
     name = "vistok" if rank == "0" else f"vistok (process {rank})"
     try:

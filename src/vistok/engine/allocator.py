@@ -17,10 +17,10 @@ _NEVER = -1
 
 @cache
 def keep_freed_memory() -> bool:
-    """Let blocks up to 1 GiB stay with the process once freed; return whether that is in force.
+    """Let blocks up to 1 GiB (of any size, by an older glibc) stay with the process once freed; return whether glibc agrees.
 
-    The peak stays about what it was, the memory between peaks rises to it. Only where glibc allocates; a user's own
-    MALLOC_* or GLIBC_TUNABLES stand.
+    Commands and training do so: it is for the whole process and for good. Memory between peaks rises to the peak, and the
+    peak by some holes. Only where glibc allocates; a user's own MALLOC_* or GLIBC_TUNABLES stand.
     """
     if platform.libc_ver()[0] != "glibc" or _chosen_by_the_user():
         return False

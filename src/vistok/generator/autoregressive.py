@@ -78,7 +78,7 @@ class AutoregressiveGenerator(Generator):
         return _nats(logits, tokens), logits.float().logsumexp(-1).square()
 
     def sampler(self, sampling: SamplingConfig) -> Sampler:
-        """Return a function of labels and ids that draws tokens by these weights, as they are now."""
+        """Return a function of labels and ids that draws tokens by these weights; make a new one where they change."""
         from vistok.generator.decoder import Decoder
 
         check_guidance(self, sampling.guidance_scale)

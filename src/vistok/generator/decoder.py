@@ -34,7 +34,7 @@ class Decoder:
         self.layers = [_Layer(block, int8) for block in model.blocks if isinstance(block, Block)]
         self.head = frozen_linear(model.head.weight, int8)
         # The turns of all positions as complex numbers: one product instead of six.
-        self.turns = torch.complex(model.cos, model.sin)[:, None]
+        self.turns = torch.complex(model.cos.float(), model.sin.float())[:, None]
 
     def new_cache(self, rows: int, spare: int = 0) -> KVCache:
         """Return an empty cache; what is fed to `spare` positions past the end does no harm."""

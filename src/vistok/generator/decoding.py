@@ -1,7 +1,7 @@
 """Sampling, token by token: small pure functions that compose.
 
 The noise is keyed by (seed, image, position), so a sample depends on its seed and number alone: batch
-size and number of processes do not change it.
+size and number of processes do not change it, but where two codes are so close that the rounding of another batch turns them.
 """
 
 from typing import TYPE_CHECKING

@@ -31,7 +31,7 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def sampler(self, sampling: SamplingConfig) -> Sampler:
-        """Return a function of labels and ids that draws tokens by these weights, as they are now."""
+        """Return a function of labels and ids that draws tokens by these weights; make a new one where they change."""
 
     def sample(
         self,

@@ -50,7 +50,7 @@ class Linear(nn.Linear):
             and x.dtype == self.weight.dtype
             and x.dim() >= 2
             and x.numel() * self.out_features >= LARGE
-            and not on_mkls_own_cpu()
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()
+            and not on_mkls_own_cpu()
         )

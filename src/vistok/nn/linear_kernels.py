@@ -4,7 +4,9 @@ On a CPU, oneDNN's blocked layout reads a weight faster than MKL does the plain 
 but for one to three rows on an Intel one. Elsewhere, and where torch comes without oneDNN, the plain product.
 """
 
+import platform
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -102,9 +104,10 @@ def can_pack(weight: Tensor) -> bool:
 
 @cache
 def on_mkls_own_cpu() -> bool:
-    """Whether torch multiplies by MKL on an Intel CPU, for which MKL is written (older torch cannot tell)."""
-    about: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return "Intel" in str(about.get("cpu_name", "")) and torch.backends.mkl.is_available()
+    """Whether torch multiplies by MKL on an Intel CPU, for which MKL is written."""
+    listing = Path("/proc/cpuinfo")
+    about = listing.read_text() if listing.is_file() else platform.processor()
+    return "GenuineIntel" in about and torch.backends.mkl.is_available()
 
 
 def frozen_linear(weight: Tensor, int8: bool = False) -> PlainLinear:

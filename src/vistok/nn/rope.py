@@ -45,7 +45,7 @@ def apply_rotary(
 ) -> Float[Tensor, "batch heads positions head_dim"]:
     """Turn neighbouring pairs (0,1), (2,3)... of the last axis by the table's angles, in float32."""
     if not torch.compiler.is_compiling():
-        return turn_pairs(x, torch.complex(cos, sin))
+        return turn_pairs(x, torch.complex(cos.float(), sin.float()))
     # The compiler has no complex numbers, and makes one loop of these products.
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
@@ -55,7 +55,7 @@ def apply_rotary(
 def turn_pairs(x: Float[Tensor, "*batch head_dim"], turns: Tensor) -> Float[Tensor, "*batch head_dim"]:
     """Multiply neighbouring pairs, as complex numbers, by `turns` (complex64, broadcast to pairs), in float32.
 
-    A third of the time of products of even and odd places, and equal to the last bit (benchmarks/step_overheads.py).
+    One product in place of six (benchmarks/step_overheads.py), and the same numbers.
     """
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
