@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## the main job: two tokenizers, two generators, one page (about 8 minutes)
+demo: $(READY)  ## the main job: two tokenizers, two generators, one page (4 to 8 minutes)
 	$(BIN)/vistok demo
 
 test: $(READY)  ## the tests (about 5 minutes)
@@ -29,7 +29,7 @@ test: $(READY)  ## the tests (about 5 minutes)
 torture: $(READY)  ## kill runs a few dozen times and count how many end equal (some minutes)
 	$(BIN)/python tests/torture.py
 
-bench: $(READY)  ## every benchmark, beside a checkout of LlamaGen: make bench PEER_PATH=... (about two hours)
+bench: $(READY)  ## speed, beside a checkout of LlamaGen: make bench PEER_PATH=... (about two hours)
 	$(BIN)/pip install --quiet --editable '.[dev,bench]'
 	failed=; for name in $(BENCHMARKS); do \
 	  $(BIN)/python benchmarks/$$name.py --peer-path $(PEER_PATH) || failed="$$failed $$name"; done; \
