@@ -28,11 +28,12 @@ class MaskedStep(nn.Module):
         for layer, key_cache, value_cache in zip(self.model.blocks, keys, values, strict=True):
             attention, feed_forward = layer.attention, layer.feed_forward
             query, key, value = attention.qkv(layer.attention_norm(x)).unflatten(-1, self.heads).unbind(-3)
-            key_cache.index_copy_(2, place, self._turn(key, place)[:, :, None])
-            value_cache.index_copy_(2, place, value[:, :, None])
-            scores = (key_cache * self._turn(query, place)[:, :, None]).sum(-1) * self.heads[2] ** -0.5
-            scores = torch.where(torch.arange(key_cache.shape[2]) <= place, scores, float("-inf"))
-            x = x + attention.out((scores.softmax(-1)[..., None] * value_cache).sum(2).flatten(1))
+            key_cache[:, :, place] = self._turn(key, place)[:, :, None]
+            value_cache[:, :, place] = value[:, :, None]
+            seen = (torch.arange(key_cache.shape[2]) <= place)[None, None, None]
+            query = self._turn(query, place)[:, :, None]
+            y = F.scaled_dot_product_attention(query, key_cache, value_cache, attn_mask=seen)
+            x = x + attention.out(y[:, :, 0].flatten(1))
             h = layer.feed_forward_norm(x)
             x = x + feed_forward.down(F.silu(feed_forward.gate(h)) * feed_forward.up(h))
         return self.model.head(self.model.norm(x))
@@ -50,7 +51,7 @@ def main() -> None:
         shape = (rows, model.config.num_heads, 257, model.config.width // model.config.num_heads)
         keys, values = ([torch.zeros(shape) for _ in model.blocks] for _ in range(2))
         torch._dynamo.reset()  # else the second batch size makes the first dimension a symbol
-        step = torch.compile(MaskedStep(model), dynamic=False, options={"freezing": True, "max_autotune": True})
+        step = torch.compile(MaskedStep(model), dynamic=False, fullgraph=True)
         x, cache = torch.randn(rows, model.config.width), decoder.new_cache(rows)
 
         def packed(x: Tensor = x, cache=cache) -> Tensor:  # noqa: ANN001

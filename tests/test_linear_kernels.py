@@ -1,6 +1,8 @@
 """Products with frozen weights: every kernel gives what the plain one gives."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -88,3 +90,21 @@ def test_one_kernel_adamw_is_torchs_also_for_channels_last_weights():
             optimizer.step()
     for a, b in zip(fast.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+ONE_GRAPH = """
+import torch
+from vistok.nn import linear
+from vistok.nn.rope import axial_table
+from vistok.nn.transformer import Block
+
+linear.LARGE = 1
+block, x, table = Block(32, 2), torch.randn(1, 4, 32), axial_table(2, 2, 16)
+torch.testing.assert_close(torch.compile(block, backend="eager", fullgraph=True)(x, *table), block(x, *table))
+"""
+
+
+def test_a_compiled_block_is_one_graph():
+    """A break at each product made compiled blocks slower. In a process without the tests' checks of shapes."""
+    done = subprocess.run([sys.executable, "-c", ONE_GRAPH], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -46,11 +46,11 @@ class Linear(nn.Linear):
 
     def _large(self, x: Tensor) -> bool:
         return (
-            can_pack(self.weight)
+            not torch.compiler.is_compiling()  # first: what follows would break the graph
+            and can_pack(self.weight)
             and x.dtype == self.weight.dtype
             and x.dim() >= 2
             and x.numel() * self.out_features >= LARGE
             and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
             and not on_mkls_own_cpu()
         )
