@@ -4,17 +4,32 @@ At batch 1 also against it compiled, as its script for many samples does by defa
 """
 
 import copy
-import math
 import time
 
 import torch
 from common import alternate, arguments, earlier, entry, llamagen, median, save
+
+TITLE = "Sampling with guidance, 256 tokens, float32, equal weights"
 
 
 def bandwidth() -> float:
     """Return bytes per second of reading memory, summed over threads."""
     block = torch.ones(64 * 2**20)
     return block.numel() * 4 / min(alternate(7, read=block.sum)["read"])
+
+
+def note(results: list[dict]) -> str:
+    """Return milliseconds a token and the share of the bandwidth bound, a line for each result that has them."""
+    lines = [
+        f"{r['name']}: {r['ms_per_token']:.1f} ms a token (peer {r['peer_ms_per_token']:.1f}), "
+        f"{r['share_of_bandwidth_bound']:.0%} of what reading {r['bytes_per_token'] / 1e6:.0f} MB at "
+        f"{r['bandwidth'] / 1e9:.0f} GB/s allows; {r['greedy_tokens_equal']:.1%} of greedy tokens equal the peer's."
+        for r in results
+        if "ms_per_token" in r
+    ]
+    packing = [r["packing_seconds"] for r in results if "packing_seconds" in r]
+    lines.append(f"Not timed: packing the weights once, up to {max(packing, default=0):.1f} s.")
+    return "  \n".join(lines)
 
 
 def main() -> None:
@@ -72,16 +87,7 @@ def main() -> None:
                 results.append(entry(f"{what}, int8 weights", eight_rate, theirs, "images/s", higher=True))
                 results.append(entry(f"{what}, against it compiled", mine, compiled, "images/s", higher=True))
             everything = earlier("sampling", results) + results
-            lines = [
-                f"{r['name']}: {r['ms_per_token']:.1f} ms a token (peer {r['peer_ms_per_token']:.1f}), "
-                f"{r['share_of_bandwidth_bound']:.0%} of what reading {r['bytes_per_token'] / 1e6:.0f} MB at "
-                f"{r['bandwidth'] / 1e9:.0f} GB/s allows; {r['greedy_tokens_equal']:.1%} of greedy tokens equal the peer's. "
-                f"Not timed: packing the weights once, {r.get('packing_seconds', math.nan):.1f} s."
-                for r in everything
-                if "ms_per_token" in r
-            ]
-            note = "  \n".join(lines)
-            save("sampling", everything, "Sampling with guidance, 256 tokens, float32, equal weights", note)
+            save("sampling", everything, TITLE, note(everything))
 
 
 if __name__ == "__main__":
