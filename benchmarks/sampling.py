@@ -9,7 +9,8 @@ import time
 import torch
 from common import alternate, arguments, earlier, entry, llamagen, median, save
 
-TITLE = "Sampling with guidance, 256 tokens, float32, equal weights"
+# LlamaGen's, for what is `guided` of ours.
+SETTINGS = {"cfg_scale": 2.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 
 
 def bandwidth() -> float:
@@ -50,7 +51,7 @@ def main() -> None:
         ours, peer = generators(size)
         ours.eval(), peer.eval()
         labels = torch.tensor([7])
-        greedy = generate(peer, labels, 256, cfg_scale=2.0, temperature=1.0, top_k=0, top_p=1.0, sample_logits=False)
+        greedy = generate(peer, labels, 256, **SETTINGS, sample_logits=False)
         same = float((ours.sample(labels, sampling=guided.replace(temperature=0.0)) == greedy).float().mean())
         rate = bandwidth()
         read = sum(p.numel() for p in (*ours.blocks.parameters(), *ours.norm.parameters(), *ours.head.parameters())) * 4
@@ -63,17 +64,17 @@ def main() -> None:
             more = {}
             if batch == 1:  # with many rows eight-bit products gain nothing: bytes are not the limit
                 whole = torch.compile(copy.deepcopy(peer), mode="reduce-overhead", fullgraph=True)
-                more = {"int8": lambda: eight(labels, ids),
-                        "compiled": lambda whole=whole: generate(whole, labels, 256, cfg_scale=2.0, temperature=1.0,
-                                                                 top_k=0, top_p=1.0, sample_logits=True)}  # fmt: skip
+                more = {
+                    "int8": lambda: eight(labels, ids),
+                    "compiled": lambda whole=whole: generate(whole, labels, 256, **SETTINGS, sample_logits=True),
+                }
             with torch.no_grad():
                 seconds = alternate(
                     options.repeats,
                     ours=lambda: full(labels, ids),
-                    peer=lambda: generate(peer, labels, 256, cfg_scale=2.0, temperature=1.0, top_k=0, top_p=1.0,
-                                          sample_logits=True),
+                    peer=lambda: generate(peer, labels, 256, **SETTINGS, sample_logits=True),
                     **more,
-                )  # fmt: skip
+                )
             mine, theirs = (batch / median(seconds[key]) for key in ("ours", "peer"))
             per_token = median(seconds["ours"]) / 256
             share = read / rate / per_token
@@ -87,7 +88,7 @@ def main() -> None:
                 results.append(entry(f"{what}, int8 weights", eight_rate, theirs, "images/s", higher=True))
                 results.append(entry(f"{what}, against it compiled", mine, compiled, "images/s", higher=True))
             everything = earlier("sampling", results) + results
-            save("sampling", everything, TITLE, note(everything))
+            save("sampling", everything, "Sampling with guidance, 256 tokens, float32, equal weights", note(everything))
 
 
 if __name__ == "__main__":

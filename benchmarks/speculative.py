@@ -19,6 +19,7 @@ from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import AutoregressiveConfig, SamplingConfig, paper_size
 from vistok.generator.decoder import Decoder
 from vistok.generator.decoding import Guided, choose
+from vistok.generator.interface import Sampler
 from vistok.generator.speculative import SpeculativeSampler
 from vistok.recipes import find_recipe
 from vistok.tasks import train_generator, train_tokenizer
@@ -58,21 +59,24 @@ def trained(runs: Path, data: str, seed: int) -> dict:
     return found
 
 
-def acceptance(pair: dict, scale: float, lookahead: int, count: int) -> tuple[float, float, float]:
-    """Return (tokens per pass of the target, share of guesses right, share of tokens equal to plain decoding's)."""
+def samplers(pair: dict, scale: float, lookahead: int) -> tuple[SpeculativeSampler, Sampler]:
+    """Return the target's sampler with the draft, and without."""
     target, draft = (load_generator(pair[role]) for role in ("target", "draft"))
     sampling = SamplingConfig(guidance_scale=scale)
+    return SpeculativeSampler(Decoder(target), Decoder(draft), sampling, lookahead), target.sampler(sampling)
+
+
+def acceptance(pair: dict, scale: float, lookahead: int, count: int) -> tuple[float, float, float]:
+    """Return (tokens per pass of the target, share of guesses right, share of tokens equal to plain decoding's)."""
+    sampler, plain = samplers(pair, scale, lookahead)
     labels, ids = torch.arange(count) % 10, torch.arange(count)
-    sampler = SpeculativeSampler(Decoder(target), Decoder(draft), sampling, lookahead)
-    same = float((sampler(labels, ids) == target.sample(labels, ids, sampling)).float().mean())
+    same = float((sampler(labels, ids) == plain(labels, ids)).float().mean())
     return sampler.acceptance.tokens_per_pass, sampler.acceptance.rate, same
 
 
 def equal_at_batch_one(pair: dict, scale: float, lookahead: int, count: int) -> float:
     """Return the share of tokens equal to plain decoding's where images are drawn one by one, as products then differ."""
-    target, draft = (load_generator(pair[role]) for role in ("target", "draft"))
-    sampling = SamplingConfig(guidance_scale=scale)
-    sampler, plain = SpeculativeSampler(Decoder(target), Decoder(draft), sampling, lookahead), target.sampler(sampling)
+    sampler, plain = samplers(pair, scale, lookahead)
     images = [(torch.tensor([i % 10]), torch.tensor([i])) for i in range(count)]
     return mean([float((sampler(*image) == plain(*image)).float().mean()) for image in images])
 

@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from vistok.engine.config import ExecutionConfig
 from vistok.engine.device import setup_device
-from vistok.nn.rope import apply_rotary
+from vistok.nn.rope import turn_even_and_odd
 from vistok.recipes import find_recipe
 from vistok.tokenizer.quantizers import vq
 
@@ -27,11 +27,6 @@ def _whole_argmax(z: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
 
 def _torch_rms_norm(norm, x: torch.Tensor) -> torch.Tensor:  # noqa: ANN001
     return F.rms_norm(x, x.shape[-1:], norm.weight, 1e-5)
-
-
-def _even_and_odd(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    with patch("torch.compiler.is_compiling", lambda: True):
-        return apply_rotary(x, cos, sin)
 
 
 @contextmanager
@@ -52,7 +47,7 @@ UNDONE = {
     "channels last": _rows_first,
     "look-up by groups of codes": lambda: patch.object(vq, "nearest_codes", _whole_argmax),
     "RMS norm in four kernels": lambda: patch("vistok.nn.transformer.RMSNorm.forward", _torch_rms_norm),
-    "rotary turn as one product": lambda: patch("vistok.nn.transformer.apply_rotary", _even_and_odd),
+    "rotary turn as one product": lambda: patch("vistok.nn.transformer.apply_rotary", turn_even_and_odd),
 }
 
 

@@ -115,9 +115,8 @@ def peer_step(run: TokenizerRun):  # noqa: ANN201
 def make_step(whose: str, size: int, peer_path):  # noqa: ANN001, ANN201
     """Return our step or the peer's at this size."""
     llamagen(peer_path)
-    if whose == "peer":
-        return peer_step(config(size))[0]
-    setup_device(ExecutionConfig())  # it keeps freed memory
+    if whose != "peer":
+        setup_device(ExecutionConfig())  # it keeps freed memory
     return our_step(config(size))[0] if whose == "ours" else peer_step(config(size))[0]
 
 
@@ -142,14 +141,14 @@ def main() -> None:
         _, flops, our_params = our_step(run)
         _, peer_params = peer_step(run)
         assert our_params == peer_params, (our_params, peer_params)
-        names = ("ours", "peer", "peer with freed memory kept")
+        names = ("ours", "peer", "peer, memory kept")
         sides = {name: (make_step, (name, size, options.peer_path)) for name in names}
         seconds = alternate_apart(repeats, **sides)
-        mine, theirs = median(seconds["ours"]), median(seconds["peer"])
+        mine, theirs, kept = (median(seconds[name]) for name in names)
         results.append(entry(f"training step, {size}x{size}, batch {run.batch_size}", mine, theirs, "s", 1.0,
                              params=our_params, flops=flops, share_of_matrix_rate=flops / mine / rate))  # fmt: skip
         what = f"the same, against the peer with freed memory kept too, {size}x{size}"
-        results.append(entry(what, mine, median(seconds[names[2]]), "s"))
+        results.append(entry(what, mine, kept, "s"))
     overhead(results, "28x28, fashion_crt", find_recipe("fashion_crt", "tokenizer"), 10 * options.repeats)
     overhead(results, "256x256", config(256).replace(crt=CRTConfig()), options.repeats)
     note = "  \n".join(

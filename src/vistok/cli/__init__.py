@@ -32,6 +32,12 @@ app.add_typer(export_app, name="export")
 app.command()(advise)
 
 
+@app.callback()
+def before_a_verb() -> None:
+    """Keep freed memory; what only prints help does without."""
+    keep_freed_memory()
+
+
 @app.command()
 def cache(
     tokenizer: Annotated[Path, typer.Argument(help="Run directory (or exported file) of a tokenizer.")],
@@ -197,7 +203,6 @@ def main() -> NoReturn:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    keep_freed_memory()
     rank = os.environ.get("RANK", "0")
     name = "vistok" if rank == "0" else f"vistok (process {rank})"
     try:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.kv_cache import KVCache
 from vistok.nn.linear_kernels import frozen_linear
-from vistok.nn.rope import turn_pairs
+from vistok.nn.rope import as_turns, turn_pairs
 from vistok.nn.transformer import Block
 
 
@@ -34,7 +34,7 @@ class Decoder:
         self.layers = [_Layer(block, int8) for block in model.blocks if isinstance(block, Block)]
         self.head = frozen_linear(model.head.weight, int8)
         # The turns of all positions as complex numbers: one product instead of six.
-        self.turns = torch.complex(model.cos.float(), model.sin.float())[:, None]
+        self.turns = as_turns(model.cos, model.sin)[:, None]
 
     def new_cache(self, rows: int, spare: int = 0) -> KVCache:
         """Return an empty cache; what is fed to `spare` positions past the end does no harm."""

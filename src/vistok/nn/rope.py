@@ -44,12 +44,21 @@ def apply_rotary(
     sin: Float[Tensor, "positions pairs"],
 ) -> Float[Tensor, "batch heads positions head_dim"]:
     """Turn neighbouring pairs (0,1), (2,3)... of the last axis by the table's angles, in float32."""
-    if not torch.compiler.is_compiling():
-        return turn_pairs(x, torch.complex(cos.float(), sin.float()))
-    # The compiler has no complex numbers, and makes one loop of these products.
+    if torch.compiler.is_compiling():
+        return turn_even_and_odd(x, cos, sin)
+    return turn_pairs(x, as_turns(cos, sin))
+
+
+def turn_even_and_odd(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """As `apply_rotary`, for the compiler: it has no complex numbers, and makes one loop of these products."""
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
     return turned.flatten(-2).to(x.dtype)
+
+
+def as_turns(cos: Tensor, sin: Tensor) -> Tensor:
+    """Return the table as complex numbers, (positions pairs), complex64 also where a cast model's is bfloat16."""
+    return torch.complex(cos.float(), sin.float())
 
 
 def turn_pairs(x: Float[Tensor, "*batch head_dim"], turns: Tensor) -> Float[Tensor, "*batch head_dim"]:
