@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.kv_cache import KVCache
+from vistok.generator.native import MOST, native_step
 from vistok.nn.linear_kernels import frozen_linear
 from vistok.nn.rope import as_turns, turn_pairs
 from vistok.nn.transformer import Block
@@ -31,6 +32,7 @@ class Decoder:
 
     def __init__(self, model: AutoregressiveGenerator, int8: bool = False) -> None:
         self.model = model
+        self.native = None if int8 else native_step(model)
         self.layers = [_Layer(block, int8) for block in model.blocks if isinstance(block, Block)]
         self.head = frozen_linear(model.head.weight, int8)
         # The turns of all positions as complex numbers: one product instead of six.
@@ -46,6 +48,15 @@ class Decoder:
     def logits(self, x: Float[Tensor, "rows new width"], cache: KVCache) -> Float[Tensor, "rows new codes"]:
         """Feed embedded inputs that follow the cached ones; return the logits of the token after each."""
         places = cache.places(x.shape[1])
+        if self.native is not None and x.shape[0] * x.shape[1] <= MOST:
+            logits = self.native(x, cache, _each(places, x.shape[0]))
+        else:
+            logits = self._logits(x, cache, places)
+        if isinstance(places, slice):
+            cache.length = places.stop
+        return logits
+
+    def _logits(self, x: Tensor, cache: KVCache, places: Tensor | slice) -> Tensor:
         mask = _mask(places, x.shape[1], x.device)
         turns = self._turns(places)
         for i, layer in enumerate(self.layers):
@@ -56,8 +67,6 @@ class Decoder:
             x = layer.out.plus(y.transpose(1, 2).flatten(2), x)
             h = layer.feed_forward_norm(x)
             x = layer.down.plus(layer.up.times(h, layer.gate.silu(h)), x)
-        if isinstance(places, slice):
-            cache.length = places.stop
         return self.head(self.model.norm(x))
 
     def _turns(self, places: Tensor | slice) -> Tensor:
@@ -66,6 +75,11 @@ class Decoder:
         if isinstance(places, slice):
             places = torch.arange(places.start, places.stop, device=self.turns.device)
         return self.turns[places.clamp(max=last)]
+
+
+def _each(places: Tensor | slice, rows: int) -> Tensor:
+    """Return the places of each row's new positions."""
+    return torch.arange(places.start, places.stop).repeat(rows, 1) if isinstance(places, slice) else places
 
 
 def _mask(places: Tensor | slice, new: int, device: torch.device) -> Tensor | None:

@@ -1,0 +1,237 @@
+// New positions of a few sequences through a whole transformer, as generator/decoder.py does it with torch.
+//
+// With few rows a decode step is as fast as the weights can be read. So each product reads four rows of a weight at a
+// time, far apart from each other, and asks for what follows in good time: on CPUs whose prefetching stops at the end of
+// a page this is half again as fast as one stream (benchmarks/products.py). Nothing but the products matters much.
+// Every output is summed in the same order whatever the number of rows and threads: so are tokens the same.
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16, TILE = 4;  // TILE: vectors multiplied at once; STREAMS * TILE sums must fit the registers
+#elif defined(__AVX__)
+constexpr int LANES = 8, TILE = 2;
+#elif defined(__aarch64__)
+constexpr int LANES = 4, TILE = 4;
+#else
+constexpr int LANES = 4, TILE = 2;
+#endif
+constexpr int STREAMS = 4, MOST = 32;  // MOST: new positions of all rows, as in native.py
+constexpr int AHEAD = 512;             // floats, 2 KB
+
+typedef float Vector __attribute__((vector_size(4 * LANES)));
+
+Vector load(const float* from) {
+  Vector v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+float sum(Vector v) {
+  float lanes[LANES];
+  std::memcpy(lanes, &v, sizeof v);
+  for (int half = LANES / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
+float dot(const float* a, const float* b, int64_t length) {
+  Vector total = {};
+  int64_t i = 0;
+  for (; i + LANES <= length; i += LANES) total += load(a + i) * load(b + i);
+  float result = sum(total);
+  for (; i < length; i++) result += a[i] * b[i];
+  return result;
+}
+
+// Products of four rows of weights with R vectors, (R, in).
+template <int R, bool FETCH>
+void tile(const float* const* weights, int64_t in, const float* x, float (*y)[MOST]) {
+  Vector totals[STREAMS][R] = {};
+  int64_t i = 0;
+  for (; i + LANES <= in; i += LANES) {
+    Vector v[R];
+    for (int r = 0; r < R; r++) v[r] = load(x + r * in + i);
+    for (int s = 0; s < STREAMS; s++) {
+      if (FETCH) __builtin_prefetch(weights[s] + i + AHEAD);
+      const Vector w = load(weights[s] + i);
+      for (int r = 0; r < R; r++) totals[s][r] += w * v[r];
+    }
+  }
+  for (int s = 0; s < STREAMS; s++)
+    for (int r = 0; r < R; r++) {
+      float total = sum(totals[s][r]);
+      for (int64_t j = i; j < in; j++) total += weights[s][j] * x[r * in + j];
+      y[s][r] = total;
+    }
+}
+
+template <bool FETCH>
+void tile_of(int64_t rows, const float* const* weights, int64_t in, const float* x, float (*y)[MOST]) {
+  switch (rows) {
+    case 1: return tile<1, FETCH>(weights, in, x, y);
+    case 2: return tile<2, FETCH>(weights, in, x, y);
+    case 3: return tile<3, FETCH>(weights, in, x, y);
+    default: return tile<4, FETCH>(weights, in, x, y);
+  }
+}
+
+// The same for any number of vectors; after the first ones the weights come from the cache.
+void products(const float* const* weights, int64_t in, const float* x, int64_t rows, float (*y)[MOST]) {
+  for (int64_t first = 0; first < rows; first += TILE) {
+    const int64_t count = rows - first < TILE ? rows - first : TILE;
+    float(*to)[MOST] = reinterpret_cast<float(*)[MOST]>(&y[0][first]);
+    if (first == 0)
+      tile_of<true>(count, weights, in, x, to);
+    else
+      tile_of<false>(count, weights, in, x + first * in, to);
+  }
+}
+
+// y = x @ weight.T, or y += it. Called by all threads together, as what follows is.
+template <bool ADD>
+void linear(const float* weight, int64_t out, int64_t in, const float* x, int64_t rows, float* y) {
+  const int64_t part = (out + STREAMS - 1) / STREAMS;
+#pragma omp for schedule(static)
+  for (int64_t o = 0; o < part; o++) {
+    const float* weights[STREAMS];
+    float found[STREAMS][MOST];
+    for (int s = 0; s < STREAMS; s++) weights[s] = weight + (s * part + o < out ? s * part + o : out - 1) * in;
+    products(weights, in, x, rows, found);
+    for (int s = 0; s < STREAMS && s * part + o < out; s++)
+      for (int64_t r = 0; r < rows; r++) {
+        float& to = y[r * out + s * part + o];
+        to = ADD ? to + found[s][r] : found[s][r];
+      }
+  }
+}
+
+// y = silu(x @ gate.T) * (x @ up.T)
+void gated(const float* gate, const float* up, int64_t out, int64_t in, const float* x, int64_t rows, float* y) {
+  const int64_t part = (out + 1) / 2;
+#pragma omp for schedule(static)
+  for (int64_t o = 0; o < part; o++) {
+    const int64_t other = part + o < out ? part + o : o;
+    const float* weights[STREAMS] = {gate + o * in, gate + other * in, up + o * in, up + other * in};
+    float found[STREAMS][MOST];
+    products(weights, in, x, rows, found);
+    for (int64_t r = 0; r < rows; r++) {
+      y[r * out + o] = found[0][r] / (1 + std::exp(-found[0][r])) * found[2][r];
+      y[r * out + other] = found[1][r] / (1 + std::exp(-found[1][r])) * found[3][r];
+    }
+  }
+}
+
+void rms_norm(const float* x, const float* weight, int64_t width, int64_t rows, float* y) {
+#pragma omp for schedule(static)
+  for (int64_t r = 0; r < rows; r++) {
+    const float* from = x + r * width;
+    const float scale = 1 / std::sqrt(dot(from, from, width) / width + 1e-5f);
+    for (int64_t i = 0; i < width; i++) y[r * width + i] = from[i] * scale * weight[i];
+  }
+}
+
+// Layer norm without bias, in place; none where there is no weight.
+void layer_norm(float* x, const float* weight, int64_t width) {
+  if (!weight) return;
+  float mean = 0, variance = 0;
+  for (int64_t i = 0; i < width; i++) mean += x[i];
+  mean /= width;
+  for (int64_t i = 0; i < width; i++) variance += (x[i] - mean) * (x[i] - mean);
+  const float scale = 1 / std::sqrt(variance / width + 1e-5f);
+  for (int64_t i = 0; i < width; i++) x[i] = (x[i] - mean) * scale * weight[i];
+}
+
+void turn(const float* x, const float* cosines, const float* sines, int64_t width, float* y) {
+  for (int64_t i = 0; i < width / 2; i++) {
+    const float a = x[2 * i], b = x[2 * i + 1];
+    y[2 * i] = a * cosines[i] - b * sines[i];
+    y[2 * i + 1] = a * sines[i] + b * cosines[i];
+  }
+}
+
+// What one query sees of `count` keys and values, each (count, width).
+void attend(const float* query, const float* keys, const float* values, int64_t count, int64_t width, float* scores,
+            float* y) {
+  const float scale = 1 / std::sqrt(static_cast<float>(width));
+  float highest = -INFINITY, total = 0;
+  for (int64_t j = 0; j < count; j++) {
+    scores[j] = dot(query, keys + j * width, width) * scale;
+    highest = scores[j] > highest ? scores[j] : highest;
+  }
+  for (int64_t j = 0; j < count; j++) total += scores[j] = std::exp(scores[j] - highest);
+  for (int64_t i = 0; i < width; i++) y[i] = 0;
+  for (int64_t j = 0; j < count; j++) {
+    const float share = scores[j] / total;
+    for (int64_t i = 0; i < width; i++) y[i] += share * values[j * width + i];
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+// Sizes of the model, of the cache and of this call: `rows` sequences of `fresh` new positions each.
+struct Sizes {
+  int64_t depth, width, heads, hidden, codes, turns, positions, rows, fresh, threads;
+};
+
+// Pointers to the weights, (outputs, inputs) in a row; the norms of queries and keys may be null.
+struct Layer {
+  const float *attention_norm, *qkv, *query_norm, *key_norm, *out, *feed_forward_norm, *gate, *up, *down;
+};
+
+// x: (rows fresh width), written over. cache: (depth 2 rows heads positions head_dim). places: (rows fresh).
+// scratch: rows * fresh * (4 * width + hidden + heads * positions). logits: (rows fresh codes). rows * fresh <= MOST.
+void vistok_decode_step(const Sizes* sizes, const Layer* layers, const float* norm, const float* head,
+                        const float* cosines, const float* sines, const int64_t* places, float* x, float* cache,
+                        float* scratch, float* logits) {
+  const Sizes n = *sizes;
+  const int64_t count = n.rows * n.fresh, size = n.width / n.heads, plane = n.rows * n.heads * n.positions * size;
+  float* const h = scratch;
+  float* const qkv = h + count * n.width;
+  float* const inner = qkv + count * 3 * n.width;
+  float* const scores = inner + count * n.hidden;
+#pragma omp parallel num_threads(n.threads)
+  for (int64_t number = 0; number < n.depth; number++) {
+    const Layer& layer = layers[number];
+    float* const keys = cache + 2 * number * plane;
+    float* const values = keys + plane;
+    rms_norm(x, layer.attention_norm, n.width, count, h);
+    linear<false>(layer.qkv, 3 * n.width, n.width, h, count, qkv);
+#pragma omp for schedule(static)
+    for (int64_t task = 0; task < count * n.heads; task++) {
+      const int64_t i = task / n.heads, a = task % n.heads, place = places[i];
+      const int64_t at = place < n.turns ? place : n.turns - 1;
+      const float *cosine = cosines + at * (size / 2), *sine = sines + at * (size / 2);
+      const int64_t to = ((i / n.fresh * n.heads + a) * n.positions + place) * size;
+      float* const query = qkv + i * 3 * n.width + a * size;
+      float* const key = query + n.width;
+      layer_norm(query, layer.query_norm, size);
+      layer_norm(key, layer.key_norm, size);
+      turn(query, cosine, sine, size, query);
+      turn(key, cosine, sine, size, keys + to);
+      std::memcpy(values + to, query + 2 * n.width, size * sizeof(float));
+    }
+#pragma omp for schedule(static)
+    for (int64_t task = 0; task < count * n.heads; task++) {
+      const int64_t i = task / n.heads, a = task % n.heads;
+      const int64_t from = (i / n.fresh * n.heads + a) * n.positions * size;
+      attend(qkv + i * 3 * n.width + a * size, keys + from, values + from, places[i] + 1, size,
+             scores + task * n.positions, h + i * n.width + a * size);
+    }
+    linear<true>(layer.out, n.width, n.width, h, count, x);
+    rms_norm(x, layer.feed_forward_norm, n.width, count, h);
+    gated(layer.gate, layer.up, n.hidden, n.width, h, count, inner);
+    linear<true>(layer.down, n.width, n.hidden, inner, count, x);
+  }
+#pragma omp parallel num_threads(n.threads)
+  {
+    rms_norm(x, norm, n.width, count, h);
+    linear<false>(head, n.codes, n.width, h, count, logits);
+  }
+}
+}
