@@ -38,6 +38,10 @@ float sum(Vector v) {
   return lanes[0];
 }
 
+void fetch(const float* from, int64_t length) {
+  for (int64_t i = 0; i < length; i += 16) __builtin_prefetch(from + i);
+}
+
 float dot(const float* a, const float* b, int64_t length) {
   Vector total = {};
   int64_t i = 0;
@@ -153,21 +157,36 @@ void turn(const float* x, const float* cosines, const float* sines, int64_t widt
   }
 }
 
+// y = shares @ values, (count, width): the sums stay in registers.
+void mean(const float* values, const float* shares, int64_t count, int64_t width, float* y) {
+  constexpr int PIECES = 4;
+  int64_t i = 0;
+  for (; i + PIECES * LANES <= width; i += PIECES * LANES) {
+    Vector totals[PIECES] = {};
+    for (int64_t j = 0; j < count; j++)
+      for (int k = 0; k < PIECES; k++) totals[k] += load(values + j * width + i + k * LANES) * shares[j];
+    std::memcpy(y + i, totals, sizeof totals);
+  }
+  for (; i < width; i++) {
+    y[i] = 0;
+    for (int64_t j = 0; j < count; j++) y[i] += shares[j] * values[j * width + i];
+  }
+}
+
 // What one query sees of `count` keys and values, each (count, width).
 void attend(const float* query, const float* keys, const float* values, int64_t count, int64_t width, float* scores,
             float* y) {
   const float scale = 1 / std::sqrt(static_cast<float>(width));
   float highest = -INFINITY, total = 0;
   for (int64_t j = 0; j < count; j++) {
+    fetch(keys + j * width + AHEAD, width);
+    fetch(values + j * width, width);  // read only when all scores are known
     scores[j] = dot(query, keys + j * width, width) * scale;
     highest = scores[j] > highest ? scores[j] : highest;
   }
   for (int64_t j = 0; j < count; j++) total += scores[j] = std::exp(scores[j] - highest);
-  for (int64_t i = 0; i < width; i++) y[i] = 0;
-  for (int64_t j = 0; j < count; j++) {
-    const float share = scores[j] / total;
-    for (int64_t i = 0; i < width; i++) y[i] += share * values[j * width + i];
-  }
+  for (int64_t j = 0; j < count; j++) scores[j] /= total;
+  mean(values, scores, count, width, y);
 }
 
 }  // namespace
@@ -185,7 +204,7 @@ struct Layer {
 };
 
 // x: (rows fresh width), written over. cache: (depth 2 rows heads positions head_dim). places: (rows fresh).
-// scratch: rows * fresh * (4 * width + hidden + heads * positions). logits: (rows fresh codes). rows * fresh <= MOST.
+// scratch: rows * (fresh * (4 * width + hidden) + heads * positions). logits: (rows fresh codes). rows * fresh <= MOST.
 void vistok_decode_step(const Sizes* sizes, const Layer* layers, const float* norm, const float* head,
                         const float* cosines, const float* sines, const int64_t* places, float* x, float* cache,
                         float* scratch, float* logits) {
@@ -203,25 +222,23 @@ void vistok_decode_step(const Sizes* sizes, const Layer* layers, const float* no
     rms_norm(x, layer.attention_norm, n.width, count, h);
     linear<false>(layer.qkv, 3 * n.width, n.width, h, count, qkv);
 #pragma omp for schedule(static)
-    for (int64_t task = 0; task < count * n.heads; task++) {
-      const int64_t i = task / n.heads, a = task % n.heads, place = places[i];
-      const int64_t at = place < n.turns ? place : n.turns - 1;
-      const float *cosine = cosines + at * (size / 2), *sine = sines + at * (size / 2);
-      const int64_t to = ((i / n.fresh * n.heads + a) * n.positions + place) * size;
-      float* const query = qkv + i * 3 * n.width + a * size;
-      float* const key = query + n.width;
-      layer_norm(query, layer.query_norm, size);
-      layer_norm(key, layer.key_norm, size);
-      turn(query, cosine, sine, size, query);
-      turn(key, cosine, sine, size, keys + to);
-      std::memcpy(values + to, query + 2 * n.width, size * sizeof(float));
-    }
-#pragma omp for schedule(static)
-    for (int64_t task = 0; task < count * n.heads; task++) {
-      const int64_t i = task / n.heads, a = task % n.heads;
-      const int64_t from = (i / n.fresh * n.heads + a) * n.positions * size;
-      attend(qkv + i * 3 * n.width + a * size, keys + from, values + from, places[i] + 1, size,
-             scores + task * n.positions, h + i * n.width + a * size);
+    for (int64_t task = 0; task < n.rows * n.heads; task++) {
+      const int64_t row = task / n.heads, head = task % n.heads;
+      float* const own_keys = keys + task * n.positions * size;
+      float* const own_values = values + task * n.positions * size;
+      for (int64_t i = row * n.fresh; i < (row + 1) * n.fresh; i++) {
+        const int64_t place = places[i], at = (place < n.turns ? place : n.turns - 1) * (size / 2);
+        float* const query = qkv + i * 3 * n.width + head * size;
+        float* const key = query + n.width;
+        layer_norm(query, layer.query_norm, size);
+        layer_norm(key, layer.key_norm, size);
+        turn(query, cosines + at, sines + at, size, query);
+        turn(key, cosines + at, sines + at, size, own_keys + place * size);
+        std::memcpy(own_values + place * size, query + 2 * n.width, size * sizeof(float));
+      }
+      for (int64_t i = row * n.fresh; i < (row + 1) * n.fresh; i++)
+        attend(qkv + i * 3 * n.width + head * size, own_keys, own_values, places[i] + 1, size,
+               scores + task * n.positions, h + i * n.width + head * size);
     }
     linear<true>(layer.out, n.width, n.width, h, count, x);
     rms_norm(x, layer.feed_forward_norm, n.width, count, h);

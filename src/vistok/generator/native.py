@@ -66,7 +66,7 @@ class NativeStep:
             torch.get_num_threads(),
         )  # fmt: skip
         x = x.clone(memory_format=torch.contiguous_format)
-        scratch = x.new_empty(rows * new * (4 * width + self.hidden + config.num_heads * positions))
+        scratch = x.new_empty(rows * (new * (4 * width + self.hidden) + config.num_heads * positions))
         logits = x.new_empty(rows, new, model.codebook_size)
         tensors = (model.norm.weight, model.head.weight, model.cos, model.sin, places.contiguous(), x, cache.buffers,
                    scratch, logits)  # fmt: skip
