@@ -4,9 +4,14 @@
 // time, far apart from each other, and asks for what follows in good time: on CPUs whose prefetching stops at the end of
 // a page this is half again as fast as one stream (benchmarks/products.py). Nothing but the products matters much.
 // Every output is summed in the same order whatever the number of rows and threads: so are tokens the same.
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 namespace {
 
@@ -20,7 +25,7 @@ constexpr int LANES = 4, TILE = 4;
 constexpr int LANES = 4, TILE = 2;
 #endif
 constexpr int STREAMS = 4, MOST = 32;  // MOST: new positions of all rows, as in native.py
-constexpr int AHEAD = 512;             // floats, 2 KB
+constexpr int AHEAD = 2048;            // bytes
 
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 
@@ -28,6 +33,19 @@ Vector load(const float* from) {
   Vector v;
   std::memcpy(&v, from, sizeof v);
   return v;
+}
+
+// Compilers make poor code of the plain loop.
+Vector load(const int8_t* from) {
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+#elif defined(__AVX2__)
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+#else
+  Vector v;
+  for (int i = 0; i < LANES; i++) v[i] = from[i];
+  return v;
+#endif
 }
 
 float sum(Vector v) {
@@ -42,6 +60,11 @@ void fetch(const float* from, int64_t length) {
   for (int64_t i = 0; i < length; i += 16) __builtin_prefetch(from + i);
 }
 
+template <class W>
+void fetch_ahead(const W* from) {
+  __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
+}
+
 float dot(const float* a, const float* b, int64_t length) {
   Vector total = {};
   int64_t i = 0;
@@ -51,16 +74,28 @@ float dot(const float* a, const float* b, int64_t length) {
   return result;
 }
 
+// A weight, (outputs, inputs); of eight bits it has a scale for each output.
+template <class W>
+struct Matrix {
+  const W* values;
+  const float* scales;
+};
+
+template <class W>
+float scale_of(const Matrix<W>& weight, int64_t output) {
+  return std::is_same<W, float>::value ? 1 : weight.scales[output];
+}
+
 // Products of four rows of weights with R vectors, (R, in).
-template <int R, bool FETCH>
-void tile(const float* const* weights, int64_t in, const float* x, float (*y)[MOST]) {
+template <int R, bool FETCH, class W>
+void tile(const W* const* weights, int64_t in, const float* x, float (*y)[MOST]) {
   Vector totals[STREAMS][R] = {};
   int64_t i = 0;
   for (; i + LANES <= in; i += LANES) {
     Vector v[R];
     for (int r = 0; r < R; r++) v[r] = load(x + r * in + i);
     for (int s = 0; s < STREAMS; s++) {
-      if (FETCH) __builtin_prefetch(weights[s] + i + AHEAD);
+      if (FETCH) fetch_ahead(weights[s] + i);
       const Vector w = load(weights[s] + i);
       for (int r = 0; r < R; r++) totals[s][r] += w * v[r];
     }
@@ -73,8 +108,8 @@ void tile(const float* const* weights, int64_t in, const float* x, float (*y)[MO
     }
 }
 
-template <bool FETCH>
-void tile_of(int64_t rows, const float* const* weights, int64_t in, const float* x, float (*y)[MOST]) {
+template <bool FETCH, class W>
+void tile_of(int64_t rows, const W* const* weights, int64_t in, const float* x, float (*y)[MOST]) {
   switch (rows) {
     case 1: return tile<1, FETCH>(weights, in, x, y);
     case 2: return tile<2, FETCH>(weights, in, x, y);
@@ -84,7 +119,8 @@ void tile_of(int64_t rows, const float* const* weights, int64_t in, const float*
 }
 
 // The same for any number of vectors; after the first ones the weights come from the cache.
-void products(const float* const* weights, int64_t in, const float* x, int64_t rows, float (*y)[MOST]) {
+template <class W>
+void products(const W* const* weights, int64_t in, const float* x, int64_t rows, float (*y)[MOST]) {
   for (int64_t first = 0; first < rows; first += TILE) {
     const int64_t count = rows - first < TILE ? rows - first : TILE;
     float(*to)[MOST] = reinterpret_cast<float(*)[MOST]>(&y[0][first]);
@@ -96,36 +132,45 @@ void products(const float* const* weights, int64_t in, const float* x, int64_t r
 }
 
 // y = x @ weight.T, or y += it. Called by all threads together, as what follows is.
-template <bool ADD>
-void linear(const float* weight, int64_t out, int64_t in, const float* x, int64_t rows, float* y) {
+template <bool ADD, class W>
+void linear(const Matrix<W>& weight, int64_t out, int64_t in, const float* x, int64_t rows, float* y) {
   const int64_t part = (out + STREAMS - 1) / STREAMS;
 #pragma omp for schedule(static)
   for (int64_t o = 0; o < part; o++) {
-    const float* weights[STREAMS];
+    const W* weights[STREAMS];
     float found[STREAMS][MOST];
-    for (int s = 0; s < STREAMS; s++) weights[s] = weight + (s * part + o < out ? s * part + o : out - 1) * in;
+    for (int s = 0; s < STREAMS; s++) weights[s] = weight.values + (s * part + o < out ? s * part + o : out - 1) * in;
     products(weights, in, x, rows, found);
-    for (int s = 0; s < STREAMS && s * part + o < out; s++)
+    for (int s = 0; s < STREAMS && s * part + o < out; s++) {
+      const float scale = scale_of(weight, s * part + o);
       for (int64_t r = 0; r < rows; r++) {
         float& to = y[r * out + s * part + o];
-        to = ADD ? to + found[s][r] : found[s][r];
+        to = ADD ? to + scale * found[s][r] : scale * found[s][r];
       }
+    }
   }
 }
 
 // y = silu(x @ gate.T) * (x @ up.T)
-void gated(const float* gate, const float* up, int64_t out, int64_t in, const float* x, int64_t rows, float* y) {
+template <class W>
+void gated(const Matrix<W>& gate, const Matrix<W>& up, int64_t out, int64_t in, const float* x, int64_t rows,
+           float* y) {
   const int64_t part = (out + 1) / 2;
 #pragma omp for schedule(static)
   for (int64_t o = 0; o < part; o++) {
-    const int64_t other = part + o < out ? part + o : o;
-    const float* weights[STREAMS] = {gate + o * in, gate + other * in, up + o * in, up + other * in};
+    const int64_t outputs[] = {o, part + o < out ? part + o : o};
+    const W* weights[STREAMS];
     float found[STREAMS][MOST];
-    products(weights, in, x, rows, found);
-    for (int64_t r = 0; r < rows; r++) {
-      y[r * out + o] = found[0][r] / (1 + std::exp(-found[0][r])) * found[2][r];
-      y[r * out + other] = found[1][r] / (1 + std::exp(-found[1][r])) * found[3][r];
+    for (int k = 0; k < 2; k++) {
+      weights[k] = gate.values + outputs[k] * in;
+      weights[2 + k] = up.values + outputs[k] * in;
     }
+    products(weights, in, x, rows, found);
+    for (int k = 0; k < 2; k++)
+      for (int64_t r = 0; r < rows; r++) {
+        const float g = scale_of(gate, outputs[k]) * found[k][r], u = scale_of(up, outputs[k]) * found[2 + k][r];
+        y[r * out + outputs[k]] = g / (1 + std::exp(-g)) * u;
+      }
   }
 }
 
@@ -179,7 +224,7 @@ void attend(const float* query, const float* keys, const float* values, int64_t 
   const float scale = 1 / std::sqrt(static_cast<float>(width));
   float highest = -INFINITY, total = 0;
   for (int64_t j = 0; j < count; j++) {
-    fetch(keys + j * width + AHEAD, width);
+    fetch(keys + j * width + AHEAD / sizeof(float), width);
     fetch(values + j * width, width);  // read only when all scores are known
     scores[j] = dot(query, keys + j * width, width) * scale;
     highest = scores[j] > highest ? scores[j] : highest;
@@ -189,66 +234,85 @@ void attend(const float* query, const float* keys, const float* values, int64_t 
   mean(values, scores, count, width, y);
 }
 
-}  // namespace
-
-extern "C" {
-
 // Sizes of the model, of the cache and of this call: `rows` sequences of `fresh` new positions each.
 struct Sizes {
   int64_t depth, width, heads, hidden, codes, turns, positions, rows, fresh, threads;
 };
 
-// Pointers to the weights, (outputs, inputs) in a row; the norms of queries and keys may be null.
+// Pointers to the weights; the norms of queries and keys may be null.
+template <class W>
 struct Layer {
-  const float *attention_norm, *qkv, *query_norm, *key_norm, *out, *feed_forward_norm, *gate, *up, *down;
+  const float *attention_norm, *query_norm, *key_norm, *feed_forward_norm;
+  Matrix<W> qkv, out, gate, up, down;
 };
+
+// Queries and keys of all heads turned, keys and values written to the cache, and what each new position sees.
+template <class W>
+void attention(const Sizes& n, const Layer<W>& layer, const float* cosines, const float* sines, const int64_t* places,
+               float* qkv, float* keys, float* values, float* scores, float* y) {
+  const int64_t size = n.width / n.heads;
+#pragma omp for schedule(static)
+  for (int64_t task = 0; task < n.rows * n.heads; task++) {
+    const int64_t first = task / n.heads * n.fresh, head = task % n.heads;
+    float* const own_keys = keys + task * n.positions * size;
+    float* const own_values = values + task * n.positions * size;
+    for (int64_t i = first; i < first + n.fresh; i++) {
+      const int64_t place = places[i], at = (place < n.turns ? place : n.turns - 1) * (size / 2);
+      float* const query = qkv + i * 3 * n.width + head * size;
+      float* const key = query + n.width;
+      layer_norm(query, layer.query_norm, size);
+      layer_norm(key, layer.key_norm, size);
+      turn(query, cosines + at, sines + at, size, query);
+      turn(key, cosines + at, sines + at, size, own_keys + place * size);
+      std::memcpy(own_values + place * size, query + 2 * n.width, size * sizeof(float));
+    }
+    for (int64_t i = first; i < first + n.fresh; i++)
+      attend(qkv + i * 3 * n.width + head * size, own_keys, own_values, places[i] + 1, size,
+             scores + task * n.positions, y + i * n.width + head * size);
+  }
+}
 
 // x: (rows fresh width), written over. cache: (depth 2 rows heads positions head_dim). places: (rows fresh).
 // scratch: rows * (fresh * (4 * width + hidden) + heads * positions). logits: (rows fresh codes). rows * fresh <= MOST.
-void vistok_decode_step(const Sizes* sizes, const Layer* layers, const float* norm, const float* head,
-                        const float* cosines, const float* sines, const int64_t* places, float* x, float* cache,
-                        float* scratch, float* logits) {
-  const Sizes n = *sizes;
-  const int64_t count = n.rows * n.fresh, size = n.width / n.heads, plane = n.rows * n.heads * n.positions * size;
+template <class W>
+void decode_step(const Sizes& n, const Layer<W>* layers, const float* norm, const Matrix<W>& head, const float* cosines,
+                 const float* sines, const int64_t* places, float* x, float* cache, float* scratch, float* logits) {
+  const int64_t count = n.rows * n.fresh, plane = n.rows * n.positions * n.width;
   float* const h = scratch;
   float* const qkv = h + count * n.width;
   float* const inner = qkv + count * 3 * n.width;
   float* const scores = inner + count * n.hidden;
 #pragma omp parallel num_threads(n.threads)
-  for (int64_t number = 0; number < n.depth; number++) {
-    const Layer& layer = layers[number];
-    float* const keys = cache + 2 * number * plane;
-    float* const values = keys + plane;
-    rms_norm(x, layer.attention_norm, n.width, count, h);
-    linear<false>(layer.qkv, 3 * n.width, n.width, h, count, qkv);
-#pragma omp for schedule(static)
-    for (int64_t task = 0; task < n.rows * n.heads; task++) {
-      const int64_t row = task / n.heads, head = task % n.heads;
-      float* const own_keys = keys + task * n.positions * size;
-      float* const own_values = values + task * n.positions * size;
-      for (int64_t i = row * n.fresh; i < (row + 1) * n.fresh; i++) {
-        const int64_t place = places[i], at = (place < n.turns ? place : n.turns - 1) * (size / 2);
-        float* const query = qkv + i * 3 * n.width + head * size;
-        float* const key = query + n.width;
-        layer_norm(query, layer.query_norm, size);
-        layer_norm(key, layer.key_norm, size);
-        turn(query, cosines + at, sines + at, size, query);
-        turn(key, cosines + at, sines + at, size, own_keys + place * size);
-        std::memcpy(own_values + place * size, query + 2 * n.width, size * sizeof(float));
-      }
-      for (int64_t i = row * n.fresh; i < (row + 1) * n.fresh; i++)
-        attend(qkv + i * 3 * n.width + head * size, own_keys, own_values, places[i] + 1, size,
-               scores + task * n.positions, h + i * n.width + head * size);
-    }
-    linear<true>(layer.out, n.width, n.width, h, count, x);
-    rms_norm(x, layer.feed_forward_norm, n.width, count, h);
-    gated(layer.gate, layer.up, n.hidden, n.width, h, count, inner);
-    linear<true>(layer.down, n.width, n.hidden, inner, count, x);
-  }
-#pragma omp parallel num_threads(n.threads)
   {
+    for (int64_t i = 0; i < n.depth; i++) {
+      const Layer<W>& layer = layers[i];
+      float* const keys = cache + 2 * i * plane;
+      rms_norm(x, layer.attention_norm, n.width, count, h);
+      linear<false>(layer.qkv, 3 * n.width, n.width, h, count, qkv);
+      attention(n, layer, cosines, sines, places, qkv, keys, keys + plane, scores, h);
+      linear<true>(layer.out, n.width, n.width, h, count, x);
+      rms_norm(x, layer.feed_forward_norm, n.width, count, h);
+      gated(layer.gate, layer.up, n.hidden, n.width, h, count, inner);
+      linear<true>(layer.down, n.width, n.hidden, inner, count, x);
+    }
     rms_norm(x, norm, n.width, count, h);
     linear<false>(head, n.codes, n.width, h, count, logits);
   }
+}
+
+}  // namespace
+
+extern "C" {
+
+void decode_step_float32(const Sizes* sizes, const Layer<float>* layers, const float* norm, const Matrix<float>* head,
+                         const float* cosines, const float* sines, const int64_t* places, float* x, float* cache,
+                         float* scratch, float* logits) {
+  decode_step(*sizes, layers, norm, *head, cosines, sines, places, x, cache, scratch, logits);
+}
+
+void decode_step_int8(const Sizes* sizes, const Layer<int8_t>* layers, const float* norm, const Matrix<int8_t>* head,
+                      const float* cosines, const float* sines, const int64_t* places, float* x, float* cache,
+                      float* scratch, float* logits) {
+  decode_step(*sizes, layers, norm, *head, cosines, sines, places, x, cache, scratch, logits);
 }
 }

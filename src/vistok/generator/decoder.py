@@ -1,5 +1,7 @@
 """A trained transformer made ready for writing tokens: frozen weights in fast layouts, a static cache."""
 
+from functools import cached_property
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -8,7 +10,7 @@ from torch.nn import functional as F
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.kv_cache import KVCache
 from vistok.generator.native import MOST, native_step
-from vistok.nn.linear_kernels import frozen_linear
+from vistok.nn.linear_kernels import PlainLinear, frozen_linear
 from vistok.nn.rope import as_turns, turn_pairs
 from vistok.nn.transformer import Block
 
@@ -31,12 +33,20 @@ class Decoder:
     """A generator whose weights do not change while this is in use (make a new one after). No gradients, no dropout."""
 
     def __init__(self, model: AutoregressiveGenerator, int8: bool = False) -> None:
-        self.model = model
-        self.native = None if int8 else native_step(model)
-        self.layers = [_Layer(block, int8) for block in model.blocks if isinstance(block, Block)]
-        self.head = frozen_linear(model.head.weight, int8)
+        self.model, self.int8 = model, int8
+        self.native = native_step(model, int8)
         # The turns of all positions as complex numbers: one product instead of six.
         self.turns = as_turns(model.cos, model.sin)[:, None]
+
+    @cached_property
+    def layers(self) -> list[_Layer]:
+        """The blocks with weights in layouts for many rows, which are copies: made when first needed."""
+        return [_Layer(block, self.int8) for block in self.model.blocks if isinstance(block, Block)]
+
+    @cached_property
+    def head(self) -> PlainLinear:
+        """The last product, as `layers`."""
+        return frozen_linear(self.model.head.weight, self.int8)
 
     def new_cache(self, rows: int, spare: int = 0) -> KVCache:
         """Return an empty cache; what is fed to `spare` positions past the end does no harm."""

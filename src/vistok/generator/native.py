@@ -12,23 +12,24 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vistok.files import user_cache
+from vistok.files import replace_synced, sync, user_cache
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.kv_cache import KVCache
+from vistok.nn.linear_kernels import to_int8
 from vistok.nn.transformer import Block
 
 SOURCE = Path(__file__).with_name("decode_step.cpp")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
 # New positions, of all rows together, up to which the step is faster than torch's (benchmarks/products.py).
-MOST = 16
+MOST = 32
 
 
 class _Sizes(ctypes.Structure):
@@ -36,24 +37,32 @@ class _Sizes(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in _names]
 
 
+class _Matrix(ctypes.Structure):
+    _fields_ = [("values", ctypes.c_void_p), ("scales", ctypes.c_void_p)]
+
+
 class _Layer(ctypes.Structure):
-    _names = ("attention_norm", "qkv", "query_norm", "key_norm", "out", "feed_forward_norm", "gate", "up", "down")
-    _fields_ = [(name, ctypes.c_void_p) for name in _names]
+    _norms = ("attention_norm", "query_norm", "key_norm", "feed_forward_norm")
+    _matrices = ("qkv", "out", "gate", "up", "down")
+    _fields_ = [(name, ctypes.c_void_p) for name in _norms] + [(name, _Matrix) for name in _matrices]
 
 
 class NativeStep:
-    """The C++ step on a model's own weights: nothing is copied."""
+    """The C++ step on a model's own weights, nothing is copied, or on a copy of eight bits."""
 
-    def __init__(self, model: AutoregressiveGenerator, function: Any) -> None:
-        self.model, self.function = model, function
+    def __init__(self, model: AutoregressiveGenerator, compiled: ctypes.CDLL, int8: bool) -> None:
+        self.model, self.int8 = model, int8
+        self.function = compiled.decode_step_int8 if int8 else compiled.decode_step_float32
+        self.kept: list[Tensor] = []  # what pointers point to
         blocks = [block for block in model.blocks if isinstance(block, Block)]
         self.hidden = blocks[0].feed_forward.gate.out_features
-        self.layers = (_Layer * len(blocks))(*map(_layer, blocks))
+        self.layers = (_Layer * len(blocks))(*map(self._layer, blocks))
+        self.head = self._matrix(model.head)
 
     def __call__(
         self, x: Float[Tensor, "rows new width"], cache: KVCache, places: Int[Tensor, "rows new"]
     ) -> Float[Tensor, "rows new codes"]:
-        """Feed embedded inputs at these places of the cache; return the logits of the token after each.
+        """Feed embedded inputs, `MOST` at most, at these places of the cache; return the logits of the token after each.
 
         Raises IndexError for places outside the cache.
         """
@@ -68,34 +77,64 @@ class NativeStep:
         x = x.clone(memory_format=torch.contiguous_format)
         scratch = x.new_empty(rows * (new * (4 * width + self.hidden) + config.num_heads * positions))
         logits = x.new_empty(rows, new, model.codebook_size)
-        tensors = (model.norm.weight, model.head.weight, model.cos, model.sin, places.contiguous(), x, cache.buffers,
-                   scratch, logits)  # fmt: skip
-        self.function(ctypes.byref(sizes), self.layers, *(ctypes.c_void_p(t.data_ptr()) for t in tensors))
+        tensors = (model.cos, model.sin, places.contiguous(), x, cache.buffers, scratch, logits)
+        self.function(
+            ctypes.byref(sizes),
+            self.layers,
+            _pointer(model.norm.weight),
+            ctypes.byref(self.head),
+            *map(_pointer, tensors),
+        )
         return logits
 
+    def _layer(self, block: Block) -> _Layer:
+        attention, feed_forward = block.attention, block.feed_forward
+        norms = (block.attention_norm, attention.query_norm, attention.key_norm, block.feed_forward_norm)
+        linears = (attention.qkv, attention.out, feed_forward.gate, feed_forward.up, feed_forward.down)
+        return _Layer(*(_pointer(getattr(norm, "weight", None)) for norm in norms), *map(self._matrix, linears))
 
-def native_step(model: AutoregressiveGenerator) -> NativeStep | None:
+    def _matrix(self, linear: nn.Linear) -> _Matrix:
+        if not self.int8:
+            return _Matrix(_pointer(linear.weight), None)
+        values, scales = to_int8(linear.weight.detach())
+        self.kept += [values, scales]
+        return _Matrix(_pointer(values), _pointer(scales))
+
+
+def native_step(model: AutoregressiveGenerator, int8: bool = False) -> NativeStep | None:
     """Return the C++ step of a model, or None where there is none: for float32 weights on a CPU, with a compiler."""
     weights = (*model.parameters(), model.cos, model.sin)
-    plain = all(w.device.type == "cpu" and w.dtype == torch.float32 and w.is_contiguous() for w in weights)
-    function = library() if plain else None
-    return None if function is None else NativeStep(model, function)
+    plain = all(
+        type(w) in (Tensor, nn.Parameter)  # not a part of a weight, as fully_shard's
+        and w.device.type == "cpu"
+        and w.dtype == torch.float32
+        and w.is_contiguous()
+        for w in weights
+    )
+    compiled = library() if plain else None
+    return None if compiled is None else NativeStep(model, compiled, int8)
+
+
+def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
 @cache
-def library() -> Any:
-    """Return the compiled function, compiled in a second where it was not yet, or None where that fails."""
+def library() -> ctypes.CDLL | None:
+    """Return what decode_step.cpp gives, compiled in a second where it was not yet, or None where that fails."""
     command = shlex.split(os.environ.get("CXX", "")) or [shutil.which("c++") or shutil.which("g++") or "clang++"]
     digest = hashlib.sha256("\0".join([*command, *FLAGS, _cpu()]).encode() + SOURCE.read_bytes()).hexdigest()
     file = user_cache() / "native" / f"decode_step-{digest[:16]}.so"
+    with suppress(OSError):
+        return ctypes.CDLL(str(file))
     try:
-        if not file.is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-                made = Path(folder) / file.name
-                subprocess.run([*command, *FLAGS, str(SOURCE), "-o", str(made)], check=True, capture_output=True)
-                made.replace(file)
-        return ctypes.CDLL(str(file)).vistok_decode_step
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+            made = Path(folder) / file.name
+            subprocess.run([*command, *FLAGS, str(SOURCE), "-o", str(made)], check=True, capture_output=True)
+            sync(made)
+            replace_synced(made, file)
+        return ctypes.CDLL(str(file))
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -105,19 +144,5 @@ def _cpu() -> str:
     listing = Path("/proc/cpuinfo")
     if not listing.is_file():
         return platform.processor() + platform.machine()
-    return "".join(sorted({line for line in listing.read_text().splitlines() if line.lower().startswith(("flags", "feat", "model"))}))
-
-
-def _layer(block: Block) -> _Layer:
-    attention, feed_forward = block.attention, block.feed_forward
-    return _Layer(
-        *map(_pointer, (
-            block.attention_norm, attention.qkv, attention.query_norm, attention.key_norm, attention.out,
-            block.feed_forward_norm, feed_forward.gate, feed_forward.up, feed_forward.down,
-        ))
-    )  # fmt: skip
-
-
-def _pointer(module: nn.Module) -> int | None:
-    weight = getattr(module, "weight", None)
-    return None if weight is None else weight.data_ptr()
+    lines = {line for line in listing.read_text().splitlines() if line.startswith(("flags", "Features", "model"))}
+    return "".join(sorted(lines))

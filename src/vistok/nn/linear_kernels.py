@@ -77,24 +77,10 @@ class PackedLinear(PlainLinear):
         return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.packed, None, "add")
 
 
-class Int8Linear(PlainLinear):
-    """Weights rounded to 255 levels per output, inputs to bfloat16: a quarter of the bytes, other numbers."""
-
-    def __init__(self, weight: Tensor) -> None:
-        scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
-        super().__init__((weight / scale[:, None]).round().to(torch.int8))
-        self.scale = scale.to(torch.bfloat16)
-        # torch's kernel reads whole vectors: it crashes on other sizes.
-        self.whole = not (weight.shape[0] % 32 or weight.shape[1] % 32)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """As PlainLinear's, nearly."""
-        rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
-        if self.whole:
-            y = torch.ops.aten._weight_int8pack_mm(rows, self.weight, self.scale)
-        else:
-            y = F.linear(rows, self.weight.to(rows.dtype)) * self.scale
-        return y.to(x.dtype).view(*x.shape[:-1], -1)
+def to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a weight (outputs, inputs) rounded to 255 levels per output, and the size of a level, (outputs,)."""
+    scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+    return (weight / scale[:, None]).round().to(torch.int8), scale
 
 
 def can_pack(weight: Tensor) -> bool:
@@ -111,8 +97,12 @@ def on_mkls_own_cpu() -> bool:
 
 
 def frozen_linear(weight: Tensor, int8: bool = False) -> PlainLinear:
-    """Return the fastest product with a weight that will not change while it is in use: (outputs, inputs)."""
+    """Return the fastest product with a weight that will not change while it is in use: (outputs, inputs).
+
+    With `int8` it multiplies by what `to_int8` makes of the weight.
+    """
     weight = weight.detach()
     if int8:
-        return Int8Linear(weight)
+        values, scale = to_int8(weight)
+        weight = (values * scale[:, None]).to(weight.dtype)
     return PackedLinear(weight, _FEW_ROWS if on_mkls_own_cpu() else 0) if can_pack(weight) else PlainLinear(weight)

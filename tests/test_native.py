@@ -1,0 +1,168 @@
+"""The decode step in C++: the logits and tokens of torch's, on any sizes, and what happens where it cannot be compiled."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from vistok.generator import decoder as decoder_module
+from vistok.generator import native
+from vistok.generator.autoregressive import AutoregressiveGenerator
+from vistok.generator.config import AutoregressiveConfig, SamplingConfig
+from vistok.generator.decoder import Decoder
+from vistok.generator.decoding import sample_tokens
+from vistok.generator.kv_cache import KVCache
+from vistok.generator.speculative import SpeculativeSampler
+from vistok.nn.linear_kernels import PlainLinear
+
+MAKE = "from vistok.generator import native; native.library() or exit(1)"
+needs_compiler = pytest.mark.skipif(
+    subprocess.run([sys.executable, "-c", MAKE]).returncode != 0, reason="no C++ compiler with OpenMP here"
+)
+# Widths, head sizes and codes that no vector of the CPU divides, too.
+SIZES = [
+    {"width": 64, "depth": 2, "num_heads": 4, "ffn_multiple": 32},
+    {"width": 36, "depth": 1, "num_heads": 3, "ffn_multiple": 1},
+    {"width": 20, "depth": 3, "num_heads": 1, "ffn_multiple": 7},
+    {"width": 200, "depth": 1, "num_heads": 2, "ffn_multiple": 256},
+]
+
+
+def make(codes: int = 41, **config) -> AutoregressiveGenerator:
+    torch.manual_seed(0)
+    sizes = {**SIZES[0], **config}
+    model = AutoregressiveGenerator(AutoregressiveConfig(**sizes), (4, 5), codes, 6).eval()
+    for parameter in model.parameters():  # the norms and the head do not start where an error in them would show
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def both(model: AutoregressiveGenerator, int8: bool = False) -> tuple[Decoder, Decoder]:
+    """Return a decoder in C++ and one by torch."""
+    compiled, plain = Decoder(model, int8), Decoder(model, int8)
+    plain.native = None
+    assert compiled.native is not None
+    return compiled, plain
+
+
+def fed(decoder: Decoder, x: Tensor, spare: int = 0) -> tuple[KVCache, Tensor]:
+    """Feed (rows positions width) as one, two, three... at a time; return cache and logits."""
+    cache, found, start = decoder.new_cache(len(x), spare), [], 0
+    while start < x.shape[1]:
+        found.append(decoder.logits(x[:, start : start + len(found) + 1], cache))
+        start += len(found)
+    return cache, torch.cat(found, 1)
+
+
+@needs_compiler
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("options", [{}, {"qk_norm": False}, {"class_token_rotary": "zero"}])
+@pytest.mark.parametrize("int8", [False, True])
+def test_logits_and_cache_are_torchs(sizes, options, int8):
+    model = make(**sizes, **options)
+    x = torch.randn(3, 15, sizes["width"])
+    (cache, logits), (plain_cache, expected) = (fed(decoder, x) for decoder in both(model, int8))
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    torch.testing.assert_close(cache.buffers, plain_cache.buffers, rtol=1e-4, atol=1e-4)
+    assert cache.length == plain_cache.length == 15
+
+
+@needs_compiler
+def test_rows_may_be_at_different_places_also_past_the_end():
+    compiled, plain = both(make())
+    x = torch.randn(3, 15, 64)
+    found = []
+    for decoder in (compiled, plain):
+        cache, _ = fed(decoder, x, spare=4)
+        cache.move(torch.tensor([2, 18, 9]))
+        found.append(decoder.logits(x[:, :4], cache))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-3)
+
+
+@needs_compiler
+def test_logits_are_the_same_bits_whatever_the_rows_and_threads():
+    decoder, threads = Decoder(make(width=128, num_heads=2, codes=1000)), torch.get_num_threads()
+    x = torch.randn(16, 2, 128)
+    together = decoder.logits(x, decoder.new_cache(16))
+    apart = [decoder.logits(x[i : i + size], decoder.new_cache(size)) for i, size in ((0, 1), (1, 2), (3, 5), (8, 8))]
+    torch.set_num_threads(3)
+    try:
+        by_three = decoder.logits(x, decoder.new_cache(16))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(together, torch.cat(apart)) and torch.equal(together, by_three)
+
+
+@needs_compiler
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_same_tokens_compiled_packed_plain_and_by_a_draft(monkeypatch, int8):
+    model, draft = make(), make(depth=1)
+    labels, ids = torch.arange(8) % 6, torch.arange(8)
+    sampling = SamplingConfig(guidance_scale=2.0, int8=int8)
+    compiled, packed = both(model, int8)
+    _, unpacked = both(model, int8)
+    monkeypatch.setattr(
+        decoder_module, "frozen_linear", lambda *a, kind=decoder_module.frozen_linear: PlainLinear(kind(*a).weight)
+    )
+    expected = sample_tokens(compiled, labels, ids, sampling)
+    assert torch.equal(sample_tokens(unpacked, labels, ids, sampling), expected)
+    monkeypatch.undo()
+    assert torch.equal(sample_tokens(packed, labels, ids, sampling), expected)
+    assert torch.equal(SpeculativeSampler(compiled, Decoder(draft), sampling, 2)(labels, ids), expected)
+    full = model.sample(labels, ids, sampling.replace(int8=False))
+    assert torch.equal(full, expected) != int8
+
+
+@needs_compiler
+def test_a_place_outside_the_cache_is_refused():
+    decoder = Decoder(make())
+    cache = decoder.new_cache(1)
+    cache.length = 20
+    with pytest.raises(IndexError, match=r"\[\[20\]\] in a cache of 20"):
+        decoder.logits(torch.zeros(1, 1, 64), cache)
+
+
+def test_weights_that_are_not_float32_are_left_to_torch():
+    model = make().to(torch.bfloat16)
+    assert Decoder(model).native is None
+    assert model.sample(torch.arange(2)).shape == (2, 20)
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """An empty cache folder, and nothing remembered, also after."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native.library.cache_clear()
+    yield tmp_path / "vistok" / "native"
+    native.library.cache_clear()
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false", "true"])
+def test_without_a_compiler_torch_draws(monkeypatch, fresh, compiler):
+    model, labels = make(), torch.arange(3)
+    expected, made = model.sample(labels), list(fresh.rglob("*"))
+    monkeypatch.setenv("CXX", compiler)
+    native.library.cache_clear()
+    assert Decoder(model).native is None
+    assert torch.equal(model.sample(labels), expected)
+    assert list(fresh.rglob("*")) == made
+
+
+@needs_compiler
+def test_a_spoilt_library_is_made_again_and_a_good_one_is_not(fresh):
+    subprocess.run([sys.executable, "-c", MAKE], check=True)  # the process that loaded a library keeps it
+    (file,) = fresh.iterdir()
+    file.write_bytes(b"")
+    assert native.library() is not None and file.stat().st_size > 0
+    made = file.stat().st_mtime_ns
+    native.library.cache_clear()
+    assert native.library() is not None and file.stat().st_mtime_ns == made
+    assert list(fresh.iterdir()) == [file]
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, fresh):
+    fresh.parent.parent.joinpath("vistok").write_text("a file where the folder should be")
+    assert native.library() is None
+    assert make().sample(torch.arange(2)).shape == (2, 20)
