@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := all
 PEER_PATH ?= ../LlamaGen
 BENCHMARKS := startup frechet quantizer growth generator_step sampling tokenizer_step step_overheads products allocator parts caching \
-  compiled speculative int8 evaluate_memory
+  decode_step speculative int8 evaluate_memory
 
 .PHONY: all bench check demo test torture format clean help
 

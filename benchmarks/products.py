@@ -1,4 +1,4 @@
-"""Matrix products with frozen weights of the 111M generator: torch's plain one (MKL), oneDNN's packed one, eight bits.
+"""Matrix products with frozen weights of the 111M generator: torch's plain one (MKL) and oneDNN's packed one.
 
 At 1 to 32 rows, over more weights than a cache holds, and what two rows padded to four would give; and the two products of
 training, where oneDNN packs a weight anew each time.
@@ -8,7 +8,7 @@ import torch
 from common import alternate, arguments, entry, median, save
 from torch.nn import functional as F
 
-from vistok.nn.linear_kernels import Int8Linear, PackedLinear, frozen_linear
+from vistok.nn.linear_kernels import PackedLinear, frozen_linear
 
 SHAPE = (2304, 768)  # outputs, inputs: queries, keys and values
 COPIES = 32
@@ -42,7 +42,6 @@ def main() -> None:
         "ours": [frozen_linear(w) for w in weights],
         "plain": [lambda x, w=w: F.linear(x, w) for w in weights],
         "packed": [PackedLinear(w) for w in weights],
-        "int8": [Int8Linear(w) for w in weights],
     }
     gigabytes = 4 * COPIES * weights[0].numel() / 1e9
     results, lines = [], []

@@ -28,8 +28,8 @@ def note(results: list[dict]) -> str:
         for r in results
         if "ms_per_token" in r
     ]
-    packing = [r["packing_seconds"] for r in results if "packing_seconds" in r]
-    lines.append(f"Not timed: packing the weights once, up to {max(packing, default=0):.1f} s.")
+    making = [r["making_seconds"] for r in results if "making_seconds" in r]
+    lines.append(f"Not timed: making the sampler once, up to {max(making, default=0):.1f} s.")
     return "  \n".join(lines)
 
 
@@ -59,10 +59,10 @@ def main() -> None:
             labels, ids = torch.arange(batch), torch.arange(batch)
             started = time.perf_counter()
             full = ours.sampler(guided)
-            packing = time.perf_counter() - started
+            making = time.perf_counter() - started
             eight = ours.sampler(guided.replace(int8=True))
             more = {}
-            if batch == 1:  # with many rows eight-bit products gain nothing: bytes are not the limit
+            if batch == 1:  # where bytes are the limit
                 whole = torch.compile(copy.deepcopy(peer), mode="reduce-overhead", fullgraph=True)
                 more = {
                     "int8": lambda: eight(labels, ids),
@@ -80,7 +80,7 @@ def main() -> None:
             share = read / rate / per_token
             extra = {"ms_per_token": per_token * 1e3, "peer_ms_per_token": median(seconds["peer"]) / 0.256,
                      "bytes_per_token": read, "bandwidth": rate, "share_of_bandwidth_bound": share,
-                     "greedy_tokens_equal": same, "packing_seconds": packing}  # fmt: skip
+                     "greedy_tokens_equal": same, "making_seconds": making}  # fmt: skip
             results.append(entry(f"{size}, batch {batch}", mine, theirs, "images/s", 2.0, higher=True, **extra))
             if more:
                 eight_rate, compiled = (batch / median(seconds[key]) for key in ("int8", "compiled"))

@@ -1,9 +1,9 @@
 // New positions of a few sequences through a whole transformer, as generator/decoder.py does it with torch.
 //
 // With few rows a decode step is as fast as the weights can be read. So each product reads four rows of a weight at a
-// time, far apart from each other, and asks for what follows in good time: on CPUs whose prefetching stops at the end of
-// a page this is half again as fast as one stream (benchmarks/products.py). Nothing but the products matters much.
-// Every output is summed in the same order whatever the number of rows and threads: so are tokens the same.
+// time, far apart from each other, and asks for what follows in good time, since a CPU's own prefetching stops at the end
+// of a page; and all threads stay in one parallel region (benchmarks/decode_step.py).
+// Every output is summed in the same order whatever the number of rows and threads: the logits are the same bits.
 #if defined(__AVX__)
 #include <immintrin.h>
 #endif

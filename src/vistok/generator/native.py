@@ -28,7 +28,7 @@ from vistok.nn.transformer import Block
 
 SOURCE = Path(__file__).with_name("decode_step.cpp")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
-# New positions, of all rows together, up to which the step is faster than torch's (benchmarks/products.py).
+# New positions, of all rows together, up to which the step is faster than torch's (benchmarks/decode_step.py).
 MOST = 32
 
 
