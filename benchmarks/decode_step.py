@@ -16,6 +16,7 @@ from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import paper_size
 from vistok.generator.decoder import Decoder
 from vistok.generator.kv_cache import KVCache
+from vistok.generator.native import MOST
 
 PLACE = 128
 
@@ -74,11 +75,14 @@ def main() -> None:
         sys.exit("no C++ compiler with OpenMP on this machine: there is nothing to compare")
     decoders = {"ours": compiled, "torch": by_torch(Decoder(model)), "int8": Decoder(model, int8=True)}
     results, lines = [], []
+    if max(options.rows) > MOST:
+        sys.exit(f"--rows: at most {MOST}, above it there is no step in C++")
     for rows in options.rows:
         x = torch.randn(rows, model.config.width)
         runs = {}
         for name, decoder in decoders.items():
             cache = decoder.new_cache(rows)
+            cache.buffers.normal_(generator=torch.Generator().manual_seed(0))
 
             def step(decoder: Decoder = decoder, cache: KVCache = cache, x: Tensor = x) -> Tensor:
                 cache.length = PLACE
@@ -86,6 +90,8 @@ def main() -> None:
 
             runs[name] = step
         difference = float((runs["ours"]() - runs["torch"]()).abs().max())
+        if difference > 1e-3:
+            sys.exit(f"{rows} rows: logits differ from torch's by {difference}")
         if rows in (2, 32):
             started = time.perf_counter()
             runs["torch.compile"] = whole(model, rows, x)

@@ -1,7 +1,9 @@
 """The decode step in C++: the logits and tokens of torch's, on any sizes, and what happens where it cannot be compiled."""
 
+import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import torch
@@ -16,11 +18,23 @@ from vistok.generator.decoding import sample_tokens
 from vistok.generator.kv_cache import KVCache
 from vistok.generator.speculative import SpeculativeSampler
 from vistok.nn.linear_kernels import PlainLinear
+from vistok.rng import gumbel_grid
 
+# The process that loaded a library keeps it.
 MAKE = "from vistok.generator import native; native.library() or exit(1)"
-needs_compiler = pytest.mark.skipif(
-    subprocess.run([sys.executable, "-c", MAKE]).returncode != 0, reason="no C++ compiler with OpenMP here"
-)
+
+
+def has_compiler() -> bool:
+    """Whether the machine compiles OpenMP at all: where it does, a step that does not compile is a failure."""
+    compiler = shutil.which("c++") or shutil.which("g++")
+    if sys.platform != "linux" or compiler is None:
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        command = [compiler, "-fopenmp", "-shared", "-fPIC", "-x", "c++", "-", "-o", f"{folder}/a.so"]
+        return subprocess.run(command, input=b"#include <omp.h>\n", capture_output=True).returncode == 0
+
+
+needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler with OpenMP here")
 # Widths, head sizes and codes that no vector of the CPU divides, too.
 SIZES = [
     {"width": 64, "depth": 2, "num_heads": 4, "ffn_multiple": 32},
@@ -82,24 +96,56 @@ def test_rows_may_be_at_different_places_also_past_the_end():
 
 
 @needs_compiler
-def test_logits_are_the_same_bits_whatever_the_rows_and_threads():
-    decoder, threads = Decoder(make(width=128, num_heads=2, codes=1000)), torch.get_num_threads()
-    x = torch.randn(16, 2, 128)
-    together = decoder.logits(x, decoder.new_cache(16))
-    apart = [decoder.logits(x[i : i + size], decoder.new_cache(size)) for i, size in ((0, 1), (1, 2), (3, 5), (8, 8))]
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("int8", [False, True])
+def test_logits_are_the_same_bits_whatever_the_rows_and_threads(sizes, int8):
+    decoder, threads = Decoder(make(**sizes), int8), torch.get_num_threads()
+    x = torch.randn(10, 6, sizes["width"])
+    _, together = fed(decoder, x)
+    apart = [fed(decoder, x[first : first + size])[1] for first, size in ((0, 1), (1, 2), (3, 3), (6, 4))]
     torch.set_num_threads(3)
     try:
-        by_three = decoder.logits(x, decoder.new_cache(16))
+        _, by_three = fed(decoder, x)
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(together, torch.cat(apart)) and torch.equal(together, by_three)
 
 
 @needs_compiler
+def test_small_inputs_show_the_epsilon_of_the_norms():
+    model = make()
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attention.qkv.weight.mul_(1e-2)
+    x = torch.randn(3, 6, 64) * 1e-3
+    (_, logits), (_, expected) = (fed(decoder, x) for decoder in both(model))
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@needs_compiler
+def test_one_cache_serves_few_rows_and_many():
+    """More positions than C++ takes are torch's, and the next ones C++'s again."""
+    model = make()
+    x = torch.randn(native.MOST // 2, 4, 64)
+    found = []
+    for decoder in both(model):
+        cache = decoder.new_cache(len(x))
+        found.append(
+            torch.cat([decoder.logits(x[:, start:stop], cache) for start, stop in ((0, 1), (1, 3), (3, 4))], 1)
+        )
+        assert ("layers" in vars(decoder)) == (decoder.native is None)
+        many = decoder.new_cache(len(x))
+        found.append(torch.cat([decoder.logits(x[:, start:stop], many) for start, stop in ((0, 3), (3, 4))], 1))
+        assert "layers" in vars(decoder)
+    for logits in found[1:]:
+        torch.testing.assert_close(logits, found[0], rtol=1e-4, atol=1e-3)
+
+
+@needs_compiler
 @pytest.mark.parametrize("int8", [False, True])
 def test_the_same_tokens_compiled_packed_plain_and_by_a_draft(monkeypatch, int8):
     model, draft = make(), make(depth=1)
-    labels, ids = torch.arange(8) % 6, torch.arange(8)
+    labels, ids = torch.arange(4) + 1, torch.arange(4)
     sampling = SamplingConfig(guidance_scale=2.0, int8=int8)
     compiled, packed = both(model, int8)
     _, unpacked = both(model, int8)
@@ -116,18 +162,57 @@ def test_the_same_tokens_compiled_packed_plain_and_by_a_draft(monkeypatch, int8)
 
 
 @needs_compiler
-def test_a_place_outside_the_cache_is_refused():
+def test_what_does_not_fit_is_refused_before_anything_is_written():
     decoder = Decoder(make())
-    cache = decoder.new_cache(1)
+    cache, x = decoder.new_cache(1), torch.zeros(1, 1, 64)
     cache.length = 20
     with pytest.raises(IndexError, match=r"\[\[20\]\] in a cache of 20"):
-        decoder.logits(torch.zeros(1, 1, 64), cache)
+        decoder.logits(x, cache)
+    cache.length = 0
+    for inputs, other in (
+        (x, Decoder(make(depth=1)).new_cache(1)),
+        (x.double(), cache),
+        (torch.zeros(2, 1, 64), cache),
+        (torch.zeros(1, 1, 32), cache),
+    ):
+        with pytest.raises(ValueError, match=r"the cache must be \(2, 2, \d, 4, 20, 16\), all float32"):
+            decoder.logits(inputs, other)
+    assert not cache.buffers.any()
 
 
-def test_weights_that_are_not_float32_are_left_to_torch():
+@needs_compiler
+def test_weights_live_as_long_as_what_points_to_them():
+    model = make()
+    decoder, x = Decoder(model), torch.randn(2, 1, 64)
+    expected = decoder.logits(x, decoder.new_cache(2))
+    for parameter in model.parameters():
+        parameter.data = torch.full_like(parameter, torch.nan)
+    again = torch.randn(10_000, 64)  # where freed memory would be used anew
+    assert torch.equal(decoder.logits(x, decoder.new_cache(2)), expected) and again.isfinite().all()
+
+
+def test_weights_that_are_not_plain_float32_are_left_to_torch():
     model = make().to(torch.bfloat16)
     assert Decoder(model).native is None
     assert model.sample(torch.arange(2)).shape == (2, 20)
+    model = make()
+    model.head.weight.data = model.head.weight.data.t().contiguous().t()
+    assert Decoder(model).native is None
+
+
+def test_no_images_are_no_error():
+    none = torch.arange(0)
+    assert make().sample(none, none).shape == (0, 20)
+
+
+@pytest.mark.parametrize("count", [7, 1000])
+def test_noise_is_the_same_bits_by_either_way(count):
+    for images in (1, 5, 40):
+        ids = torch.arange(images) * 7919 - 3
+        for position in (0, 255, torch.arange(images) * 3):
+            for seed in (0, 2**40):
+                expected = gumbel_grid(seed, ids, position, count)
+                assert torch.equal(native.gumbel_noise(seed, ids, position, count), expected)
 
 
 @pytest.fixture
@@ -139,7 +224,7 @@ def fresh(monkeypatch, tmp_path):
     native.library.cache_clear()
 
 
-@pytest.mark.parametrize("compiler", ["no-such-compiler", "false", "true"])
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false", "true", "c++ 'unbalanced"])
 def test_without_a_compiler_torch_draws(monkeypatch, fresh, compiler):
     model, labels = make(), torch.arange(3)
     expected, made = model.sample(labels), list(fresh.rglob("*"))
@@ -152,7 +237,7 @@ def test_without_a_compiler_torch_draws(monkeypatch, fresh, compiler):
 
 @needs_compiler
 def test_a_spoilt_library_is_made_again_and_a_good_one_is_not(fresh):
-    subprocess.run([sys.executable, "-c", MAKE], check=True)  # the process that loaded a library keeps it
+    subprocess.run([sys.executable, "-c", MAKE], check=True)
     (file,) = fresh.iterdir()
     file.write_bytes(b"")
     assert native.library() is not None and file.stat().st_size > 0

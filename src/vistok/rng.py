@@ -67,11 +67,16 @@ def uniform_grid(seed: int, image_ids: "torch.Tensor", position: "int | torch.Te
     """
     import torch
 
-    key = _mix(image_ids.to(torch.int64) * _GAMMA + _signed(derive_seed(seed, "gumbel")))
+    key = _mix(image_ids.to(torch.int64) * _GAMMA + stream_of(seed))
     step = _signed((position + 1) * _MIX1) if isinstance(position, int) else (position + 1) * _MIX1
     key = _mix(key + step)
     columns = torch.arange(1, count + 1, device=image_ids.device, dtype=torch.int64) * _GAMMA
     return _to_uniform(_mix_(key[:, None] + columns[None, :]))
+
+
+def stream_of(seed: int) -> int:
+    """Return what keys `uniform_grid`, a signed 64-bit integer."""
+    return _signed(derive_seed(seed, "gumbel"))
 
 
 def _to_uniform(bits: "torch.Tensor") -> "torch.Tensor":
@@ -86,7 +91,11 @@ def _to_uniform(bits: "torch.Tensor") -> "torch.Tensor":
 
 def gumbel_grid(seed: int, image_ids: "torch.Tensor", position: "int | torch.Tensor", count: int) -> "torch.Tensor":
     """Return standard Gumbel noise, shape (images, count), keyed like `uniform_grid`."""
-    uniform = uniform_grid(seed, image_ids, position, count)
+    return to_gumbel(uniform_grid(seed, image_ids, position, count))
+
+
+def to_gumbel(uniform: "torch.Tensor") -> "torch.Tensor":
+    """Turn uniforms into Gumbel noise, in place."""
     return uniform.log_().neg_().log_().neg_()
 
 

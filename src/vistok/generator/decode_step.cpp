@@ -3,6 +3,7 @@
 // With few rows a decode step is as fast as the weights can be read. So each product reads four rows of a weight at a
 // time, far apart from each other, and asks for what follows in good time, since a CPU's own prefetching stops at the end
 // of a page; and all threads stay in one parallel region (benchmarks/decode_step.py).
+// MOST, the new positions of all rows that one call takes, is defined by native.py.
 // Every output is summed in the same order whatever the number of rows and threads: the logits are the same bits.
 #if defined(__AVX__)
 #include <immintrin.h>
@@ -24,8 +25,8 @@ constexpr int LANES = 4, TILE = 4;
 #else
 constexpr int LANES = 4, TILE = 2;
 #endif
-constexpr int STREAMS = 4, MOST = 32;  // MOST: new positions of all rows, as in native.py
-constexpr int AHEAD = 2048;            // bytes
+constexpr int STREAMS = 4;
+constexpr int AHEAD = 2048;  // bytes
 
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 
@@ -46,6 +47,14 @@ Vector load(const int8_t* from) {
   for (int i = 0; i < LANES; i++) v[i] = from[i];
   return v;
 #endif
+}
+
+// The last values of a row, and zeros.
+template <class W>
+Vector load_some(const W* from, int64_t count) {
+  W some[LANES] = {};
+  std::memcpy(some, from, count * sizeof(W));
+  return load(some);
 }
 
 float sum(Vector v) {
@@ -69,9 +78,8 @@ float dot(const float* a, const float* b, int64_t length) {
   Vector total = {};
   int64_t i = 0;
   for (; i + LANES <= length; i += LANES) total += load(a + i) * load(b + i);
-  float result = sum(total);
-  for (; i < length; i++) result += a[i] * b[i];
-  return result;
+  if (i < length) total += load_some(a + i, length - i) * load_some(b + i, length - i);
+  return sum(total);
 }
 
 // A weight, (outputs, inputs); of eight bits it has a scale for each output.
@@ -100,12 +108,12 @@ void tile(const W* const* weights, int64_t in, const float* x, float (*y)[MOST])
       for (int r = 0; r < R; r++) totals[s][r] += w * v[r];
     }
   }
+  if (i < in)
+    for (int s = 0; s < STREAMS; s++)
+      for (int r = 0; r < R; r++)
+        totals[s][r] += load_some(weights[s] + i, in - i) * load_some(x + r * in + i, in - i);
   for (int s = 0; s < STREAMS; s++)
-    for (int r = 0; r < R; r++) {
-      float total = sum(totals[s][r]);
-      for (int64_t j = i; j < in; j++) total += weights[s][j] * x[r * in + j];
-      y[s][r] = total;
-    }
+    for (int r = 0; r < R; r++) y[s][r] = sum(totals[s][r]);
 }
 
 template <bool FETCH, class W>
@@ -234,6 +242,15 @@ void attend(const float* query, const float* keys, const float* values, int64_t 
   mean(values, scores, count, width, y);
 }
 
+constexpr uint64_t GAMMA = 0x9E3779B97F4A7C15, MIX1 = 0xBF58476D1CE4E5B9, MIX2 = 0x94D049BB133111EB;
+constexpr int64_t PIECES = 4;  // of a row of noise: few rows have many codes
+
+uint64_t mixed(uint64_t x) {
+  x = (x ^ (x >> 30)) * MIX1;
+  x = (x ^ (x >> 27)) * MIX2;
+  return x ^ (x >> 31);
+}
+
 // Sizes of the model, of the cache and of this call: `rows` sequences of `fresh` new positions each.
 struct Sizes {
   int64_t depth, width, heads, hidden, codes, turns, positions, rows, fresh, threads;
@@ -303,6 +320,33 @@ void decode_step(const Sizes& n, const Layer<W>* layers, const float* norm, cons
 }  // namespace
 
 extern "C" {
+
+// Uniforms in (0, 1) as rng.uniform_grid's, bit for bit, (images, count): SplitMix64 keyed by seed, image, place, column.
+void uniform_grid(int64_t seed, const int64_t* images, const int64_t* places, int64_t rows, int64_t count,
+                  int64_t threads, float* y) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t i = 0; i < rows * PIECES; i++) {
+    const int64_t row = i / PIECES, piece = i % PIECES;
+    const uint64_t key = mixed(mixed(images[row] * GAMMA + static_cast<uint64_t>(seed)) + (places[row] + 1) * MIX1);
+    for (int64_t j = count * piece / PIECES; j < count * (piece + 1) / PIECES; j++)
+      y[row * count + j] = (static_cast<float>(mixed(key + (j + 1) * GAMMA) >> 41) + 0.5f) * 0x1p-23f;
+  }
+}
+
+// Whether what this was compiled to runs on this machine, beside what else is loaded: 0 where it is right.
+int wrong() {
+  const int64_t out = 9, in = 70, rows = 5;
+  float weight[out * in], x[rows * in], y[rows * out] = {};
+  for (int64_t i = 0; i < out * in; i++) weight[i] = i % 7;
+  for (int64_t i = 0; i < rows * in; i++) x[i] = i % 5;
+#pragma omp parallel num_threads(2)
+  linear<true>(Matrix<float>{weight, nullptr}, out, in, x, rows, y);
+  for (int64_t i = 0; i < rows * out; i++) {
+    for (int64_t j = 0; j < in; j++) y[i] -= weight[i % out * in + j] * x[i / out * in + j];
+    if (y[i] != 0) return 1;
+  }
+  return 0;
+}
 
 void decode_step_float32(const Sizes* sizes, const Layer<float>* layers, const float* norm, const Matrix<float>* head,
                          const float* cosines, const float* sines, const int64_t* places, float* x, float* cache,

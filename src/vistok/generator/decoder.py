@@ -58,7 +58,7 @@ class Decoder:
     def logits(self, x: Float[Tensor, "rows new width"], cache: KVCache) -> Float[Tensor, "rows new codes"]:
         """Feed embedded inputs that follow the cached ones; return the logits of the token after each."""
         places = cache.places(x.shape[1])
-        if self.native is not None and x.shape[0] * x.shape[1] <= MOST:
+        if self.native is not None and 0 < x.shape[0] * x.shape[1] <= MOST:
             logits = self.native(x, cache, _each(places, x.shape[0]))
         else:
             logits = self._logits(x, cache, places)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vistok.errors import UserError
 from vistok.generator.config import SamplingConfig
-from vistok.rng import gumbel_grid
+from vistok.generator.native import gumbel_noise
 
 if TYPE_CHECKING:
     from vistok.generator.autoregressive import AutoregressiveGenerator
@@ -63,7 +63,7 @@ def choose(
     """
     logits = filter_logits(logits.float(), sampling)
     if sampling.temperature > 0:
-        logits = logits + gumbel_grid(sampling.seed, image_ids, position, logits.shape[-1])
+        logits = logits + gumbel_noise(sampling.seed, image_ids, position, logits.shape[-1])
     return logits.argmax(dim=-1)
 
 
