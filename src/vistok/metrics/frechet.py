@@ -1,6 +1,7 @@
 """Fréchet distance between two Gaussians, right for singular covariances too."""
 
 import numpy as np
+import torch
 from scipy.linalg.lapack import dpstrf
 
 from vistok.metrics.moments import Moments
@@ -12,18 +13,16 @@ WELL_CONDITIONED = 1e-8
 def covariance_factor(covariance: np.ndarray) -> np.ndarray:
     """Return A with A A^T = covariance, (features, rank): directions without variance are cut."""
     symmetric = (covariance + covariance.T) / 2
-    try:  # a tenth of the time of an eigendecomposition
-        factor = np.linalg.cholesky(symmetric)
-        pivots = np.diag(factor) ** 2
-        if pivots.min() > WELL_CONDITIONED * pivots.max():
-            return factor
-    except (np.linalg.LinAlgError, ValueError):
-        pass
+    # A tenth of the time of an eigendecomposition; torch's linear algebra is faster than numpy's (benchmarks/frechet.py).
+    lower, failed = torch.linalg.cholesky_ex(torch.from_numpy(symmetric))
+    pivots = lower.diagonal() ** 2
+    if not failed and len(pivots) and pivots.min() > WELL_CONDITIONED * pivots.max():
+        return lower.numpy()
     # With pivots it stops where what is left is rounding of zero (n eps times the largest variance), whose root would
     # not be small; and it is the sooner done the lower the rank.
-    lower, order, rank, _ = dpstrf(symmetric, lower=1)
+    pivoted, order, rank, _ = dpstrf(symmetric, lower=1)
     factor = np.empty((len(symmetric), rank))
-    factor[order - 1] = np.tril(lower)[:, :rank]
+    factor[order - 1] = np.tril(pivoted)[:, :rank]
     return factor
 
 
@@ -50,6 +49,7 @@ def frechet_distance(
         factor_a = covariance_factor(a.covariance)
     if factor_b is None:
         factor_b = covariance_factor(b.covariance)
-    cross = np.linalg.svd(factor_a.T @ factor_b, compute_uv=False).sum() if factor_a.size and factor_b.size else 0.0
+    product = torch.from_numpy(factor_a).T @ torch.from_numpy(factor_b)
+    cross = float(torch.linalg.svdvals(product).sum()) if product.numel() else 0.0
     difference = a.mean - b.mean
     return float(difference @ difference + np.trace(a.covariance) + np.trace(b.covariance) - 2 * cross)
