@@ -9,6 +9,9 @@ import torch
 
 from vistok.engine.config import OptimizerConfig
 from vistok.engine.optim import adamw
+from vistok.generator import decoder as decoder_module
+from vistok.generator.autoregressive import AutoregressiveGenerator
+from vistok.generator.config import AutoregressiveConfig, SamplingConfig
 from vistok.nn import linear as linear_module
 from vistok.nn.linear import Linear
 from vistok.nn.linear_kernels import PackedLinear, PlainLinear, can_pack, frozen_linear, to_int8
@@ -41,6 +44,21 @@ def test_eight_bits_are_near(size):
     found, expected = frozen_linear(weight, int8=True)(x), x @ weight.T
     assert 0 < float((found - expected).norm() / expected.norm()) < 0.02
     assert not frozen_linear(torch.zeros(size), int8=True)(x).any()
+
+
+def test_without_onednn_the_same_tokens_are_drawn(monkeypatch):
+    torch.manual_seed(0)
+    model = AutoregressiveGenerator(
+        AutoregressiveConfig(width=32, depth=2, num_heads=2, ffn_multiple=16), (4, 5), 40, 6
+    )
+    torch.nn.init.normal_(model.head.weight, std=0.5)
+    labels, sampling = torch.arange(48) % 6, SamplingConfig(guidance_scale=2.0)
+    packed = model.sample(labels, sampling=sampling)
+    monkeypatch.setattr(decoder_module, "frozen_linear", lambda weight, int8: PlainLinear(weight))
+    assert torch.equal(model.sample(labels, sampling=sampling), packed)
+    monkeypatch.undo()
+    rounded = model.sample(labels, sampling=sampling.replace(int8=True))
+    assert 0 < float((rounded != packed).float().mean()) < 0.9
 
 
 @pytest.mark.parametrize("shape", [(7, 32), (2, 5, 32), (2, 3, 4, 32)])
