@@ -17,6 +17,7 @@ from vistok.generator.config import paper_size
 from vistok.generator.decoder import Decoder
 from vistok.generator.kv_cache import KVCache
 from vistok.generator.native import MOST
+from vistok.nn.rope import turn_even_and_odd
 
 PLACE = 128
 
@@ -28,19 +29,15 @@ class MaskedStep(nn.Module):
         super().__init__()
         self.model, self.heads = model, (3, model.config.num_heads, model.config.width // model.config.num_heads)
 
-    def _turn(self, x: Tensor, place: Tensor) -> Tensor:
-        a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
-        cos, sin = self.model.cos[place], self.model.sin[place]
-        return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
-
     def forward(self, x: Tensor, keys: list[Tensor], values: list[Tensor], place: Tensor) -> Tensor:
+        turns = self.model.cos[place], self.model.sin[place]
         for layer, key_cache, value_cache in zip(self.model.blocks, keys, values, strict=True):
             attention, feed_forward = layer.attention, layer.feed_forward
             query, key, value = attention.qkv(layer.attention_norm(x)).unflatten(-1, self.heads).unbind(-3)
-            key_cache[:, :, place] = self._turn(key, place)[:, :, None]
+            key_cache[:, :, place] = turn_even_and_odd(key, *turns)[:, :, None]
             value_cache[:, :, place] = value[:, :, None]
             seen = (torch.arange(key_cache.shape[2]) <= place)[None, None, None]
-            query = self._turn(query, place)[:, :, None]
+            query = turn_even_and_odd(query, *turns)[:, :, None]
             y = F.scaled_dot_product_attention(query, key_cache, value_cache, attn_mask=seen)
             x = x + attention.out(y[:, :, 0].flatten(1))
             h = layer.feed_forward_norm(x)
@@ -48,16 +45,10 @@ class MaskedStep(nn.Module):
         return self.model.head(self.model.norm(x))
 
 
-def by_torch(decoder: Decoder) -> Decoder:
-    """Return it as where there is no C++ compiler."""
-    decoder.native = None
-    return decoder
-
-
-def whole(model: AutoregressiveGenerator, rows: int, x: Tensor) -> Callable[[], Tensor]:
+def whole(model: AutoregressiveGenerator, x: Tensor) -> Callable[[], Tensor]:
     """Return the step compiled by torch for this number of rows."""
     place = torch.tensor([PLACE])
-    shape = (rows, model.config.num_heads, model.num_tokens, model.config.width // model.config.num_heads)
+    shape = (len(x), model.config.num_heads, model.num_tokens, model.config.width // model.config.num_heads)
     keys, values = ([torch.zeros(shape) for _ in model.blocks] for _ in range(2))
     torch._dynamo.reset()  # else the second number of rows makes the first dimension a symbol
     step = torch.compile(MaskedStep(model), dynamic=False, fullgraph=True)
@@ -67,16 +58,17 @@ def whole(model: AutoregressiveGenerator, rows: int, x: Tensor) -> Callable[[], 
 @torch.no_grad()
 def main() -> None:
     options = arguments(__doc__, rows={"nargs": "+", "type": int, "default": [1, 2, 4, 8, 16, 32]})
+    if max(options.rows) > MOST:
+        sys.exit(f"--rows: at most {MOST}, above it there is no step in C++")
     torch.manual_seed(0)
     model = AutoregressiveGenerator(paper_size("111m").replace(qk_norm=False), (16, 16), 16_384, 1_000).eval()
     nn.init.normal_(model.head.weight, std=0.02)
-    compiled = Decoder(model)
+    compiled, plain = Decoder(model), Decoder(model)
+    plain.native = None  # as where there is no compiler
     if compiled.native is None:
         sys.exit("no C++ compiler with OpenMP on this machine: there is nothing to compare")
-    decoders = {"ours": compiled, "torch": by_torch(Decoder(model)), "int8": Decoder(model, int8=True)}
+    decoders = {"ours": compiled, "torch": plain, "int8": Decoder(model, int8=True)}
     results, lines = [], []
-    if max(options.rows) > MOST:
-        sys.exit(f"--rows: at most {MOST}, above it there is no step in C++")
     for rows in options.rows:
         x = torch.randn(rows, model.config.width)
         runs = {}
@@ -94,7 +86,7 @@ def main() -> None:
             sys.exit(f"{rows} rows: logits differ from torch's by {difference}")
         if rows in (2, 32):
             started = time.perf_counter()
-            runs["torch.compile"] = whole(model, rows, x)
+            runs["torch.compile"] = whole(model, x)
             runs["torch.compile"]()
             lines.append(f"torch.compile took {time.perf_counter() - started:.0f} s for {rows} rows.")
         times = {name: median(values) * 1e3 for name, values in alternate(10 * options.repeats, **runs).items()}

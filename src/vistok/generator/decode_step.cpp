@@ -12,7 +12,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 
 namespace {
 
@@ -69,11 +68,6 @@ void fetch(const float* from, int64_t length) {
   for (int64_t i = 0; i < length; i += 16) __builtin_prefetch(from + i);
 }
 
-template <class W>
-void fetch_ahead(const W* from) {
-  __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
-}
-
 float dot(const float* a, const float* b, int64_t length) {
   Vector total = {};
   int64_t i = 0;
@@ -82,7 +76,7 @@ float dot(const float* a, const float* b, int64_t length) {
   return sum(total);
 }
 
-// A weight, (outputs, inputs); of eight bits it has a scale for each output.
+// A weight, (outputs, inputs); of eight bits it has a scale for each output, else null.
 template <class W>
 struct Matrix {
   const W* values;
@@ -91,7 +85,7 @@ struct Matrix {
 
 template <class W>
 float scale_of(const Matrix<W>& weight, int64_t output) {
-  return std::is_same<W, float>::value ? 1 : weight.scales[output];
+  return weight.scales ? weight.scales[output] : 1;
 }
 
 // Products of four rows of weights with R vectors, (R, in).
@@ -103,7 +97,7 @@ void tile(const W* const* weights, int64_t in, const float* x, float (*y)[MOST])
     Vector v[R];
     for (int r = 0; r < R; r++) v[r] = load(x + r * in + i);
     for (int s = 0; s < STREAMS; s++) {
-      if (FETCH) fetch_ahead(weights[s] + i);
+      if (FETCH) __builtin_prefetch(reinterpret_cast<const char*>(weights[s] + i) + AHEAD);
       const Vector w = load(weights[s] + i);
       for (int r = 0; r < R; r++) totals[s][r] += w * v[r];
     }
@@ -243,7 +237,6 @@ void attend(const float* query, const float* keys, const float* values, int64_t 
 }
 
 constexpr uint64_t GAMMA = 0x9E3779B97F4A7C15, MIX1 = 0xBF58476D1CE4E5B9, MIX2 = 0x94D049BB133111EB;
-constexpr int64_t PIECES = 4;  // of a row of noise: few rows have many codes
 
 uint64_t mixed(uint64_t x) {
   x = (x ^ (x >> 30)) * MIX1;
@@ -324,13 +317,14 @@ extern "C" {
 // Uniforms in (0, 1) as rng.uniform_grid's, bit for bit, (images, count): SplitMix64 keyed by seed, image, place, column.
 void uniform_grid(int64_t seed, const int64_t* images, const int64_t* places, int64_t rows, int64_t count,
                   int64_t threads, float* y) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t i = 0; i < rows * PIECES; i++) {
-    const int64_t row = i / PIECES, piece = i % PIECES;
-    const uint64_t key = mixed(mixed(images[row] * GAMMA + static_cast<uint64_t>(seed)) + (places[row] + 1) * MIX1);
-    for (int64_t j = count * piece / PIECES; j < count * (piece + 1) / PIECES; j++)
-      y[row * count + j] = (static_cast<float>(mixed(key + (j + 1) * GAMMA) >> 41) + 0.5f) * 0x1p-23f;
-  }
+  constexpr int64_t PARTS = 4;  // of a row: there may be one row of many codes
+#pragma omp parallel for collapse(2) num_threads(threads) schedule(static)
+  for (int64_t row = 0; row < rows; row++)
+    for (int64_t part = 0; part < PARTS; part++) {
+      const uint64_t key = mixed(mixed(images[row] * GAMMA + static_cast<uint64_t>(seed)) + (places[row] + 1) * MIX1);
+      for (int64_t j = count * part / PARTS; j < count * (part + 1) / PARTS; j++)
+        y[row * count + j] = (static_cast<float>(mixed(key + (j + 1) * GAMMA) >> 41) + 0.5f) * 0x1p-23f;
+    }
 }
 
 // Whether what this was compiled to runs on this machine, beside what else is loaded: 0 where it is right.
