@@ -123,6 +123,37 @@ def test_sampling_alone_and_together(runs, tmp_path):
         assert (one["arr_0"] == two["arr_0"]).all() and (one["arr_1"] == two["arr_1"]).all()
 
 
+ENDING = """
+import atexit, os, sys
+import torch.distributed as dist
+from vistok.cli import main
+
+class TornDown:
+    def __del__(self, write=os.write):
+        write(1, b"torn down")
+
+kept = TornDown()
+atexit.register(print, "at exit")
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+sys.argv = ["vistok", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(("command", "code", "says"), [("recipes", 0, "fashion_crt"), ("recipe", 2, "recipe")])
+def test_a_process_of_several_ends_without_the_teardown_in_which_gloo_aborts(command, code, says):
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING, command],
+        env={**os.environ, **LOOPBACK, "WORLD_SIZE": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr[-2000:]
+    assert says in done.stdout + done.stderr
+    assert "at exit" in done.stdout and "torn down" not in done.stdout
+
+
 def test_shares():
     ranges = [World(rank, 3).share_of(range(8)) for rank in range(3)]
     assert [i for part in ranges for i in part] == list(range(8)) and {len(part) for part in ranges} == {2, 3}

@@ -199,28 +199,37 @@ def demo(
 
 def main() -> NoReturn:
     """Run the command line; what goes wrong is printed as a sentence, with exit code 1 (130 where stopped)."""
-    from vistok.errors import Stopped
-
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    code = _run()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from vistok.engine.distributed import leave_world
+
+        leave_world(code)
+    sys.exit(code)
+
+
+def _run() -> int:
+    from vistok.errors import Stopped
+
     rank = os.environ.get("RANK", "0")
     name = "vistok" if rank == "0" else f"vistok (process {rank})"
     try:
         app(standalone_mode=True)
+        return 0
+    except SystemExit as done:  # how typer ends
+        return int(done.code or 0)
     except UserError as error:
         typer.echo(f"{name}: {error}", err=True)
-        sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output is gone
-        sys.exit(1)
     except OSError as error:
         typer.echo(f"{name}: {error.filename or 'a file'}: {error.strerror or error}", err=True)
-        sys.exit(1)
     except Stopped as stopped:
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
         typer.echo(f"{name}: {stopped}. Repeat the command to go on: {command}", err=True)
-        sys.exit(130)
-    sys.exit(0)
+        return 130
+    return 1
 
 
 def _stop(number: int, frame: object) -> None:

@@ -4,7 +4,9 @@ torchrun starts them and says so in the environment. A process's rank decides wh
 computes, never what the whole gives.
 """
 
+import atexit
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -128,7 +130,18 @@ def join_world() -> World:
     return World(dist.get_rank(), dist.get_world_size())
 
 
-def leave_world() -> None:
-    """Say goodbye to the other processes, if there are any."""
-    if dist.is_initialized():
+def leave_world(code: int = 0) -> None:
+    """Say goodbye to the other processes and end this one with an exit code; alone, return.
+
+    The interpreter is not torn down: a thread of gloo may still have to give a tensor back (DistributedDataParallel and
+    fully_shard keep the group alive, destroyed or not), Python before 3.14 would abort the process for it, and torchrun
+    take that for a death.
+    """
+    if not dist.is_initialized():
+        return
+    if code == 0:  # else others may be waiting for this one, and would be waited for
         dist.destroy_process_group()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
