@@ -131,7 +131,7 @@ def test_packed_weights_are_read_as_the_same_values(monkeypatch, values):
     packed, plain = Decoder(model), Decoder(model)
     if not packed.native.packing.rows:
         pytest.skip("this CPU's vectors are too narrow for unpacking to be worth it")
-    monkeypatch.setattr(native._Packing, "place", lambda packing, weight: ())
+    monkeypatch.setattr(native, "_room", lambda size: None)
     x = torch.randn(native.MOST, 1, 128)
     assert torch.equal(packed.logits(x, packed.new_cache(len(x))), plain.logits(x, plain.new_cache(len(x))))
     assert packed.native.packing.waiting  # nothing is copied before few rows come

@@ -55,17 +55,30 @@ class _Layer(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in _norms] + [(name, _Matrix) for name in _matrices]
 
 
+def _room(size: int) -> mmap.mmap | None:
+    """Return memory for so many bytes, which takes none before it is written, or None where twice as much is not free."""
+    meminfo = Path("/proc/meminfo").read_text().splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in meminfo if line.startswith("MemAvailable:"))
+    if not 0 < 2 * size < free:
+        return None
+    try:
+        room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError:  # a kernel may be told not to promise more than it has
+        return None
+    with suppress(OSError):  # large pages are read 4 % faster; not every kernel has them
+        room.madvise(mmap.MADV_HUGEPAGE)
+    return room
+
+
 class _Packing:
-    """Room for packed weights (packed.h); it takes no memory before they are written, when few rows need them."""
+    """Packed copies of weights (packed.h), written when few rows need them; none where memory is short."""
 
     def __init__(self, compiled: ctypes.CDLL, weights: list[Tensor]) -> None:
-        self.compiled, self.rows = compiled, int(compiled.packed_rows())
-        count = sum(weight.numel() for weight in weights) // BLOCK if self.rows else 0
+        count = sum(weight.numel() for weight in weights) // BLOCK if compiled.packed_rows() else 0
+        room = _room(count * BLOCK_BYTES)
+        self.compiled, self.rows = compiled, compiled.packed_rows() if room else 0
+        self.blocks = torch.frombuffer(room, dtype=torch.uint8) if room else torch.empty(0)
         self.exponents = torch.empty(count, 2, dtype=torch.uint8)
-        room = mmap.mmap(-1, max(count * BLOCK_BYTES, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        with suppress(OSError):  # large pages are read 4 % faster; not every kernel has them
-            room.madvise(mmap.MADV_HUGEPAGE)
-        self.blocks = torch.frombuffer(room, dtype=torch.uint8)
         self.used = 0
         self.waiting: list[tuple[Tensor, ctypes.c_void_p, ctypes.c_void_p]] = []
 
