@@ -1,19 +1,17 @@
-"""One decode step of the 111M generator at position 128: in C++, by torch (oneDNN), compiled whole by torch.compile.
+"""One decode step of the 111M generator at position 128: in C++, by torch with packed weights, compiled whole by torch.compile.
 
-In C++ also with weights as they are, where packed ones are read. At the numbers of rows between which the sampler chooses; guidance has two for each image.
+At the numbers of rows between which the sampler chooses; guidance has two for each image.
 """
 
 import sys
 import time
 from collections.abc import Callable
-from unittest import mock
 
 import torch
 from common import alternate, arguments, entry, median, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vistok.generator import native
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import paper_size
 from vistok.generator.decoder import Decoder
@@ -65,19 +63,16 @@ def main() -> None:
     torch.manual_seed(0)
     model = AutoregressiveGenerator(paper_size("111m").replace(qk_norm=False), (16, 16), 16_384, 1_000).eval()
     nn.init.normal_(model.head.weight, std=0.02)
-    compiled, by_torch, unpacked = Decoder(model), Decoder(model), Decoder(model)
-    by_torch.native = None  # as where there is no compiler
+    compiled, plain = Decoder(model), Decoder(model)
+    plain.native = None  # as where there is no compiler
     if compiled.native is None:
         sys.exit("no C++ compiler with OpenMP on this machine: there is nothing to compare")
-    with mock.patch.object(native, "_room", return_value=None):  # as where memory is short
-        assert unpacked.native is not None
-    decoders = {"ours": compiled, "torch": by_torch, "int8": Decoder(model, int8=True)}
+    decoders = {"ours": compiled, "torch": plain, "int8": Decoder(model, int8=True)}
     results, lines = [], []
     for rows in options.rows:
         x = torch.randn(rows, model.config.width)
         runs = {}
-        few = rows <= compiled.native.packing.rows
-        for name, decoder in (decoders | ({"unpacked weights": unpacked} if few else {})).items():
+        for name, decoder in decoders.items():
             cache = decoder.new_cache(rows)
             cache.buffers.normal_(generator=torch.Generator().manual_seed(0))
 

@@ -126,7 +126,8 @@ def test_sampling_alone_and_together(runs, tmp_path):
 ENDING = """
 import atexit, os, sys
 import torch.distributed as dist
-from vistok.cli import main
+import vistok.engine.distributed
+from vistok import cli
 
 class TornDown:
     def __del__(self, write=os.write):
@@ -136,15 +137,20 @@ kept = TornDown()
 atexit.register(print, "at exit")
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
 sys.argv = ["vistok", *sys.argv[1:]]
-main()
+if sys.argv[1] == "broken":
+    cli.app = lambda **options: 1 / 0
+cli.main()
 """
 
 
-@pytest.mark.parametrize(("command", "code", "says"), [("recipes", 0, "fashion_crt"), ("recipe", 2, "recipe")])
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [("recipes", 0, "fashion_crt"), ("recipe", 2, "recipe"), ("broken", 1, "ZeroDivisionError")],
+)
 def test_a_process_of_several_ends_without_the_teardown_in_which_gloo_aborts(command, code, says):
     done = subprocess.run(
         [sys.executable, "-c", ENDING, command],
-        env={**os.environ, **LOOPBACK, "WORLD_SIZE": "2"},
+        env={**os.environ, **LOOPBACK},
         capture_output=True,
         text=True,
         check=False,

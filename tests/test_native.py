@@ -41,7 +41,6 @@ SIZES = [
     {"width": 36, "depth": 1, "num_heads": 3, "ffn_multiple": 1},
     {"width": 20, "depth": 3, "num_heads": 1, "ffn_multiple": 7},
     {"width": 200, "depth": 1, "num_heads": 2, "ffn_multiple": 256},
-    {"width": 128, "depth": 2, "num_heads": 2, "ffn_multiple": 128},  # these may be packed
 ]
 
 
@@ -110,35 +109,6 @@ def test_logits_are_the_same_bits_whatever_the_rows_and_threads(sizes, int8):
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(together, torch.cat(apart)) and torch.equal(together, by_three)
-
-
-def scattered(weight: Tensor, values: list[float]) -> None:
-    """Put each value at every some place of a weight, so that blocks hold none, one and many of them."""
-    with torch.no_grad():
-        for i, value in enumerate(values):
-            weight.view(-1)[i * 31 :: 997 + 40 * i] = value
-
-
-@needs_compiler
-@pytest.mark.parametrize(
-    "values", [[], [0.0], [-0.0, 0.0], [1e-9], [1e-9, 0.0, -1e-12], [1e-42], [1e-42, 3e4], [0.0, 2.0**-13, 2.0**-14]]
-)
-def test_packed_weights_are_read_as_the_same_values(monkeypatch, values):
-    """Also zeros, and exponents that lie too far apart for a block's four bits."""
-    model = make(**SIZES[-1])
-    for weight in (layer.weight for layer in model.modules() if isinstance(layer, torch.nn.Linear)):
-        scattered(weight, values)
-    packed, plain = Decoder(model), Decoder(model)
-    if not packed.native.packing.rows:
-        pytest.skip("this CPU's vectors are too narrow for unpacking to be worth it")
-    monkeypatch.setattr(native, "_room", lambda size: None)
-    x = torch.randn(native.MOST, 1, 128)
-    assert torch.equal(packed.logits(x, packed.new_cache(len(x))), plain.logits(x, plain.new_cache(len(x))))
-    assert packed.native.packing.waiting  # nothing is copied before few rows come
-    for rows in range(1, packed.native.packing.rows + 1):
-        found, expected = (decoder.logits(x[:rows], decoder.new_cache(rows)) for decoder in (packed, plain))
-        assert torch.equal(found, expected) and expected.isfinite().all()
-    assert not packed.native.packing.waiting and not plain.native.packing.waiting
 
 
 @needs_compiler

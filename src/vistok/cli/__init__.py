@@ -16,7 +16,7 @@ from vistok.cli.options import Data, Runs, checked_weights, progress_bars, sampl
 from vistok.cli.study import advise, study_app
 from vistok.cli.train import train_app
 from vistok.engine.allocator import keep_freed_memory
-from vistok.errors import UserError
+from vistok.errors import Stopped, UserError
 
 app = typer.Typer(
     help="Train image tokenizers and the generators that model their tokens, and see what one costs the other.",
@@ -201,8 +201,12 @@ def main() -> NoReturn:
     """Run the command line; what goes wrong is printed as a sentence, with exit code 1 (130 where stopped)."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    code = _run()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    try:
+        code = _run()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    if "vistok.engine.distributed" in sys.modules:
         from vistok.engine.distributed import leave_world
 
         leave_world(code)
@@ -210,8 +214,6 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
-    from vistok.errors import Stopped
-
     rank = os.environ.get("RANK", "0")
     name = "vistok" if rank == "0" else f"vistok (process {rank})"
     try:
@@ -233,6 +235,4 @@ def _run() -> int:
 
 
 def _stop(number: int, frame: object) -> None:
-    from vistok.errors import Stopped
-
     raise Stopped("stopped")

@@ -7,6 +7,7 @@ computes, never what the whole gives.
 import atexit
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -137,11 +138,16 @@ def leave_world(code: int = 0) -> None:
     fully_shard keep the group alive, destroyed or not), Python before 3.14 would abort the process for it, and torchrun
     take that for a death.
     """
-    if not dist.is_initialized():
+    if not (dist.is_available() and dist.is_initialized()):
         return
-    if code == 0:  # else others may be waiting for this one, and would be waited for
-        dist.destroy_process_group()
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    try:
+        if code == 0:  # else others may be waiting for this one, and would be waited for
+            dist.destroy_process_group()
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            print(end="", file=stream, flush=True)
+    except BaseException:  # torchrun's SIGTERM, too
+        code = code or 1
+        traceback.print_exc()
+    finally:
+        os._exit(code)

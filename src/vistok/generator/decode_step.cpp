@@ -3,144 +3,131 @@
 // With few rows a decode step is as fast as the weights can be read. So each product reads four rows of a weight at a
 // time, far apart from each other, and asks for what follows in good time, since a CPU's own prefetching stops at the end
 // of a page; and all threads stay in one parallel region (benchmarks/decode_step.py).
-// For the fewest rows they are packed besides (packed.h).
 // MOST, the new positions of all rows that one call takes, is defined by native.py.
 // Every output is summed in the same order whatever the number of rows and threads: the logits are the same bits.
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
-
-#include "packed.h"
-#include "vectors.h"
 
 namespace {
 
-constexpr int STREAMS = 4;
 #if defined(__AVX512F__)
-constexpr int TILE = 6;  // vectors multiplied at once; STREAMS * TILE sums must fit the registers
+constexpr int LANES = 16, TILE = 6;  // TILE: vectors multiplied at once; STREAMS * TILE sums must fit the registers
+#elif defined(__AVX__)
+constexpr int LANES = 8, TILE = 2;
 #elif defined(__aarch64__)
-constexpr int TILE = 4;
+constexpr int LANES = 4, TILE = 4;
 #else
-constexpr int TILE = 2;
+constexpr int LANES = 4, TILE = 2;
 #endif
+constexpr int STREAMS = 4;
 constexpr int AHEAD = 2048;  // bytes
+
+typedef float Vector __attribute__((vector_size(4 * LANES)));
+
+Vector load(const float* from) {
+  Vector v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+// Compilers make poor code of the plain loop.
+Vector load(const int8_t* from) {
+#if defined(__AVX512F__)
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+#elif defined(__AVX2__)
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+#else
+  Vector v;
+  for (int i = 0; i < LANES; i++) v[i] = from[i];
+  return v;
+#endif
+}
+
+// The last values of a row, and zeros.
+template <class W>
+Vector load_some(const W* from, int64_t count) {
+  W some[LANES] = {};
+  std::memcpy(some, from, count * sizeof(W));
+  return load(some);
+}
+
+float sum(Vector v) {
+  float lanes[LANES];
+  std::memcpy(lanes, &v, sizeof v);
+  for (int half = LANES / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
 
 void fetch(const float* from, int64_t length) {
   for (int64_t i = 0; i < length; i += 16) __builtin_prefetch(from + i);
 }
 
-// A weight, (outputs, inputs). Null are the scales of its outputs but for eight bits, and the rest where it is not packed.
+float dot(const float* a, const float* b, int64_t length) {
+  Vector total = {};
+  int64_t i = 0;
+  for (; i + LANES <= length; i += LANES) total += load(a + i) * load(b + i);
+  if (i < length) total += load_some(a + i, length - i) * load_some(b + i, length - i);
+  return sum(total);
+}
+
+// A weight, (outputs, inputs); of eight bits it has a scale for each output, else null.
 template <class W>
 struct Matrix {
   const W* values;
   const float* scales;
-  const Exponents* exponents;
-  const Block* blocks;
-};
-
-// One output's weights.
-template <class W>
-struct Row {
-  const W* values;
-  float scale;
-  const Exponents* exponents;
-  const Block* blocks;
 };
 
 template <class W>
-Row<W> row_of(const Matrix<W>& weight, int64_t output, int64_t in) {
-  const int64_t block = weight.blocks ? output * (in / BLOCK) : 0;
-  const float scale = weight.scales ? weight.scales[output] : 1;
-  return {weight.values + output * in, scale, weight.exponents + block, weight.blocks + block};
+float scale_of(const Matrix<W>& weight, int64_t output) {
+  return weight.scales ? weight.scales[output] : 1;
 }
 
-template <int R>
-using Totals = Vector[STREAMS][R];
-
-// totals += four rows of weights times R vectors, (R, in), over `count` inputs; weight(s, i) reads LANES values.
-template <int R, class Weight>
-__attribute__((always_inline)) inline void multiply(Totals<R>& totals, const float* x, int64_t in, int64_t count,
-                                                    Weight weight) {
-#pragma GCC unroll 8
-  for (int64_t i = 0; i < count; i += LANES) {
+// Products of four rows of weights with R vectors, (R, in).
+template <int R, bool FETCH, class W>
+void tile(const W* const* weights, int64_t in, const float* x, float (*y)[MOST]) {
+  Vector totals[STREAMS][R] = {};
+  int64_t i = 0;
+  for (; i + LANES <= in; i += LANES) {
     Vector v[R];
     for (int r = 0; r < R; r++) v[r] = load(x + r * in + i);
     for (int s = 0; s < STREAMS; s++) {
-      const Vector w = weight(s, i);
+      if (FETCH) __builtin_prefetch(reinterpret_cast<const char*>(weights[s] + i) + AHEAD);
+      const Vector w = load(weights[s] + i);
       for (int r = 0; r < R; r++) totals[s][r] += w * v[r];
     }
   }
-}
-
-// The same over all inputs, with values read from where they are.
-template <int R, bool FETCH, class W>
-void multiply_plain(Totals<R>& totals, const Row<W>* weights, int64_t in, const float* x) {
-  const int64_t whole = in / LANES * LANES, rest = in - whole;
-  multiply<R>(totals, x, in, whole, [&](int s, int64_t i) {
-    if (FETCH) __builtin_prefetch(reinterpret_cast<const char*>(weights[s].values + i) + AHEAD);
-    return load(weights[s].values + i);
-  });
-  if (rest)
+  if (i < in)
     for (int s = 0; s < STREAMS; s++)
       for (int r = 0; r < R; r++)
-        totals[s][r] += load_some(weights[s].values + whole, rest) * load_some(x + r * in + whole, rest);
-}
-
-template <int R>
-void multiply_packed(Totals<R>& totals, const Row<float>* weights, int64_t in, const float* x) {
-  for (int64_t b = 0; b < in / BLOCK; b++) {
-    bool usual = true;
-    for (int s = 0; s < STREAMS; s++) usual = usual && weights[s].exponents[b].smaller == NONE;
-    const auto fetch = [&](int s, int64_t i) {
-      __builtin_prefetch(reinterpret_cast<const char*>(weights[s].blocks + b) + i * 7 / 2 + AHEAD);
-    };
-    if (__builtin_expect(usual, 1))
-      multiply<R>(totals, x + b * BLOCK, in, BLOCK, [&](int s, int64_t i) {
-        fetch(s, i);
-        return unpack<false>(weights[s].blocks[b], weights[s].exponents[b], i);
-      });
-    else
-      multiply<R>(totals, x + b * BLOCK, in, BLOCK, [&](int s, int64_t i) {
-        fetch(s, i);
-        if (weights[s].exponents[b].base == NONE) return load(weights[s].values + b * BLOCK + i);
-        return unpack<true>(weights[s].blocks[b], weights[s].exponents[b], i);
-      });
-  }
-}
-
-// Where a row's values are read from: memory, a cache after the first tile, or memory packed.
-enum class From { MEMORY, CACHE, PACKED };
-
-// Products of four rows of weights with R vectors.
-template <From FROM, int R, class W>
-void tile(const Row<W>* weights, int64_t in, const float* x, float (*y)[MOST]) {
-  Totals<R> totals = {};
-  if constexpr (FROM == From::PACKED)
-    multiply_packed<R>(totals, weights, in, x);
-  else
-    multiply_plain<R, FROM == From::MEMORY>(totals, weights, in, x);
+        totals[s][r] += load_some(weights[s] + i, in - i) * load_some(x + r * in + i, in - i);
   for (int s = 0; s < STREAMS; s++)
-    for (int r = 0; r < R; r++) y[s][r] = weights[s].scale * sum(totals[s][r]);
+    for (int r = 0; r < R; r++) y[s][r] = sum(totals[s][r]);
 }
 
 // The same for up to R vectors.
-template <From FROM, int R = TILE, class W>
-void tile_of(int64_t rows, const Row<W>* weights, int64_t in, const float* x, float (*y)[MOST]) {
+template <bool FETCH, int R = TILE, class W>
+void tile_of(int64_t rows, const W* const* weights, int64_t in, const float* x, float (*y)[MOST]) {
   if constexpr (R > 1)
-    if (rows < R) return tile_of<FROM, R - 1>(rows, weights, in, x, y);
-  tile<FROM, R>(weights, in, x, y);
+    if (rows < R) return tile_of<FETCH, R - 1>(rows, weights, in, x, y);
+  tile<R, FETCH>(weights, in, x, y);
 }
 
-// The same for any number of vectors.
+// The same for any number of vectors; after the first ones the weights come from the cache.
 template <class W>
-void products(const Row<W>* weights, int64_t in, const float* x, int64_t rows, float (*y)[MOST]) {
-  if constexpr (FEW > 0 && std::is_same_v<W, float>)
-    if (weights->blocks && rows <= FEW) return tile_of<From::PACKED, FEW>(rows, weights, in, x, y);
-  tile_of<From::MEMORY>(rows < TILE ? rows : TILE, weights, in, x, y);
-  for (int64_t first = TILE; first < rows; first += TILE) {
+void products(const W* const* weights, int64_t in, const float* x, int64_t rows, float (*y)[MOST]) {
+  for (int64_t first = 0; first < rows; first += TILE) {
     const int64_t count = rows - first < TILE ? rows - first : TILE;
-    tile_of<From::CACHE>(count, weights, in, x + first * in, reinterpret_cast<float(*)[MOST]>(&y[0][first]));
+    float(*to)[MOST] = reinterpret_cast<float(*)[MOST]>(&y[0][first]);
+    if (first == 0)
+      tile_of<true>(count, weights, in, x, to);
+    else
+      tile_of<false>(count, weights, in, x + first * in, to);
   }
 }
 
@@ -150,15 +137,17 @@ void linear(const Matrix<W>& weight, int64_t out, int64_t in, const float* x, in
   const int64_t part = (out + STREAMS - 1) / STREAMS;
 #pragma omp for schedule(static)
   for (int64_t o = 0; o < part; o++) {
-    Row<W> weights[STREAMS];
+    const W* weights[STREAMS];
     float found[STREAMS][MOST];
-    for (int s = 0; s < STREAMS; s++) weights[s] = row_of(weight, s * part + o < out ? s * part + o : out - 1, in);
+    for (int s = 0; s < STREAMS; s++) weights[s] = weight.values + (s * part + o < out ? s * part + o : out - 1) * in;
     products(weights, in, x, rows, found);
-    for (int s = 0; s < STREAMS && s * part + o < out; s++)
+    for (int s = 0; s < STREAMS && s * part + o < out; s++) {
+      const float scale = scale_of(weight, s * part + o);
       for (int64_t r = 0; r < rows; r++) {
         float& to = y[r * out + s * part + o];
-        to = ADD ? to + found[s][r] : found[s][r];
+        to = ADD ? to + scale * found[s][r] : scale * found[s][r];
       }
+    }
   }
 }
 
@@ -170,17 +159,17 @@ void gated(const Matrix<W>& gate, const Matrix<W>& up, int64_t out, int64_t in, 
 #pragma omp for schedule(static)
   for (int64_t o = 0; o < part; o++) {
     const int64_t outputs[] = {o, part + o < out ? part + o : o};
-    Row<W> weights[STREAMS];
+    const W* weights[STREAMS];
     float found[STREAMS][MOST];
     for (int k = 0; k < 2; k++) {
-      weights[k] = row_of(gate, outputs[k], in);
-      weights[2 + k] = row_of(up, outputs[k], in);
+      weights[k] = gate.values + outputs[k] * in;
+      weights[2 + k] = up.values + outputs[k] * in;
     }
     products(weights, in, x, rows, found);
     for (int k = 0; k < 2; k++)
       for (int64_t r = 0; r < rows; r++) {
-        const float g = found[k][r];
-        y[r * out + outputs[k]] = g / (1 + std::exp(-g)) * found[2 + k][r];
+        const float g = scale_of(gate, outputs[k]) * found[k][r], u = scale_of(up, outputs[k]) * found[2 + k][r];
+        y[r * out + outputs[k]] = g / (1 + std::exp(-g)) * u;
       }
   }
 }
@@ -336,22 +325,14 @@ void uniform_grid(int64_t seed, const int64_t* images, const int64_t* places, in
     }
 }
 
-// The rows up to which packed weights are read.
-int64_t packed_rows() { return FEW; }
-
-void pack(const float* values, int64_t count, int64_t threads, Exponents* exponents, Block* blocks) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t b = 0; b < count; b++) exponents[b] = pack(values + b * BLOCK, blocks[b]);
-}
-
 // Whether what this was compiled to runs on this machine, beside what else is loaded: 0 where it is right.
 int wrong() {
-  const int64_t out = 9, in = 70, rows = 5;
+  const int64_t out = 9, in = 70, rows = TILE + 1;
   float weight[out * in], x[rows * in], y[rows * out] = {};
   for (int64_t i = 0; i < out * in; i++) weight[i] = i % 7;
   for (int64_t i = 0; i < rows * in; i++) x[i] = i % 5;
 #pragma omp parallel num_threads(2)
-  linear<true>(Matrix<float>{weight, nullptr, nullptr, nullptr}, out, in, x, rows, y);
+  linear<true>(Matrix<float>{weight, nullptr}, out, in, x, rows, y);
   for (int64_t i = 0; i < rows * out; i++) {
     for (int64_t j = 0; j < in; j++) y[i] -= weight[i % out * in + j] * x[i / out * in + j];
     if (y[i] != 0) return 1;

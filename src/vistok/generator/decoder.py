@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.kv_cache import KVCache
-from vistok.generator.native import MOST, NativeStep, native_step
+from vistok.generator.native import MOST, native_step
 from vistok.nn.linear_kernels import PlainLinear, frozen_linear
 from vistok.nn.rope import as_turns, turn_pairs
 from vistok.nn.transformer import Block
@@ -34,13 +34,9 @@ class Decoder:
 
     def __init__(self, model: AutoregressiveGenerator, int8: bool = False) -> None:
         self.model, self.int8 = model, int8
+        self.native = native_step(model, int8)
         # The turns of all positions as complex numbers: one product instead of six.
         self.turns = as_turns(model.cos, model.sin)[:, None]
-
-    @cached_property
-    def native(self) -> NativeStep | None:
-        """The step in C++, made when first needed: some weights are copied for it."""
-        return native_step(self.model, self.int8)
 
     @cached_property
     def layers(self) -> list[_Layer]:
@@ -62,7 +58,7 @@ class Decoder:
     def logits(self, x: Float[Tensor, "rows new width"], cache: KVCache) -> Float[Tensor, "rows new codes"]:
         """Feed embedded inputs that follow the cached ones; return the logits of the token after each."""
         places = cache.places(x.shape[1])
-        if 0 < x.shape[0] * x.shape[1] <= MOST and self.native is not None:
+        if self.native is not None and 0 < x.shape[0] * x.shape[1] <= MOST:
             logits = self.native(x, cache, _each(places, x.shape[0]))
         else:
             logits = self._logits(x, cache, places)

@@ -6,7 +6,6 @@ library lies in the user's cache, under a name that tells source, compiler and C
 
 import ctypes
 import hashlib
-import mmap
 import os
 import shlex
 import shutil
@@ -31,11 +30,10 @@ from vistok.rng import gumbel_grid, stream_of, to_gumbel
 if TYPE_CHECKING:
     from vistok.generator.autoregressive import AutoregressiveGenerator
 
-SOURCES = [Path(__file__).with_name(name) for name in ("decode_step.cpp", "packed.h", "vectors.h")]
+SOURCE = Path(__file__).with_name("decode_step.cpp")
 # New positions, of all rows together, up to which the step is faster than torch's (benchmarks/decode_step.py).
 MOST = 32
-BLOCK, BLOCK_BYTES = 128, 448  # weights that are packed together
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", f"-DMOST={MOST}", f"-DBLOCK={BLOCK}")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", f"-DMOST={MOST}")
 # In a process of its own: a library that the CPU or torch's OpenMP does not bear would take the program along.
 TRIAL = "import ctypes, sys, torch; sys.exit(ctypes.CDLL(sys.argv[1]).wrong())"
 
@@ -46,7 +44,7 @@ class _Sizes(ctypes.Structure):
 
 
 class _Matrix(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_void_p) for name in ("values", "scales", "exponents", "blocks")]
+    _fields_ = [("values", ctypes.c_void_p), ("scales", ctypes.c_void_p)]
 
 
 class _Layer(ctypes.Structure):
@@ -55,61 +53,14 @@ class _Layer(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in _norms] + [(name, _Matrix) for name in _matrices]
 
 
-def _room(size: int) -> mmap.mmap | None:
-    """Return memory for so many bytes, which takes none before it is written, or None where twice as much is not free."""
-    meminfo = Path("/proc/meminfo").read_text().splitlines()
-    free = next(int(line.split()[1]) * 1024 for line in meminfo if line.startswith("MemAvailable:"))
-    if not 0 < 2 * size < free:
-        return None
-    try:
-        room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError:  # a kernel may be told not to promise more than it has
-        return None
-    with suppress(OSError):  # large pages are read 4 % faster; not every kernel has them
-        room.madvise(mmap.MADV_HUGEPAGE)
-    return room
-
-
-class _Packing:
-    """Packed copies of weights (packed.h), written when few rows need them; none where memory is short."""
-
-    def __init__(self, compiled: ctypes.CDLL, weights: list[Tensor]) -> None:
-        count = sum(weight.numel() for weight in weights) // BLOCK if compiled.packed_rows() else 0
-        room = _room(count * BLOCK_BYTES)
-        self.compiled, self.rows = compiled, compiled.packed_rows() if room else 0
-        self.blocks = torch.frombuffer(room, dtype=torch.uint8) if room else torch.empty(0)
-        self.exponents = torch.empty(count, 2, dtype=torch.uint8)
-        self.used = 0
-        self.waiting: list[tuple[Tensor, ctypes.c_void_p, ctypes.c_void_p]] = []
-
-    def place(self, weight: Tensor) -> tuple[ctypes.c_void_p, ...]:
-        """Return where a weight's exponents and blocks will be; nowhere if it is not packed."""
-        if not self.rows or weight.shape[1] % BLOCK:
-            return ()
-        exponents = ctypes.c_void_p(self.exponents.data_ptr() + self.used * 2)
-        blocks = ctypes.c_void_p(self.blocks.data_ptr() + self.used * BLOCK_BYTES)
-        self.used += weight.numel() // BLOCK
-        self.waiting.append((weight, exponents, blocks))
-        return exponents, blocks
-
-    def ready_for(self, rows: int) -> None:
-        """Write the weights if so few rows read them."""
-        while self.waiting and rows <= self.rows:
-            weight, *places = self.waiting.pop()
-            sizes = (ctypes.c_int64(weight.numel() // BLOCK), ctypes.c_int64(torch.get_num_threads()))
-            self.compiled.pack(ctypes.c_void_p(weight.data_ptr()), *sizes, *places)
-
-
 class NativeStep:
-    """The C++ step on a model's own weights, of which the fewest rows read a packed copy, or on a copy of eight bits."""
+    """The C++ step on a model's own weights, nothing is copied, or on a copy of eight bits."""
 
     def __init__(self, model: "AutoregressiveGenerator", compiled: ctypes.CDLL, int8: bool) -> None:
         self.config, self.codes, self.int8 = model.config, model.codebook_size, int8
         self.function = compiled.decode_step_int8 if int8 else compiled.decode_step_float32
         self.kept: list[Tensor] = []  # what is pointed to lives as long as this
         blocks = [block for block in model.blocks if isinstance(block, Block)]
-        linears = [module for module in (*model.blocks.modules(), model.head) if isinstance(module, nn.Linear)]
-        self.packing = _Packing(compiled, [] if int8 else [linear.weight for linear in linears])
         self.hidden = blocks[0].feed_forward.gate.out_features
         self.layers = (_Layer * len(blocks))(*map(self._layer, blocks))
         self.norm, self.head = self._pointer(model.norm.weight), self._matrix(model.head)
@@ -127,7 +78,6 @@ class NativeStep:
         config = self.config
         (rows, new, width), positions = x.shape, cache.buffers.shape[4]
         self._check(x, cache.buffers, places)
-        self.packing.ready_for(rows * new)
         sizes = _Sizes(
             config.depth, width, config.num_heads, self.hidden, self.codes, self.turns, positions, rows, new,
             torch.get_num_threads(),
@@ -168,7 +118,7 @@ class NativeStep:
 
     def _matrix(self, linear: nn.Linear) -> _Matrix:
         if not self.int8:
-            return _Matrix(self._pointer(linear.weight), None, *self.packing.place(linear.weight))
+            return _Matrix(self._pointer(linear.weight), None)
         return _Matrix(*map(self._pointer, to_int8(linear.weight.detach())))
 
     def _pointer(self, tensor: Tensor | None) -> ctypes.c_void_p:
@@ -224,17 +174,14 @@ def library() -> ctypes.CDLL | None:
 def _load(compiler: list[str]) -> ctypes.CDLL:
     program = Path(shutil.which(compiler[0]) or compiler[0]).stat()
     parts = [*compiler, *FLAGS, str(program.st_size), str(program.st_mtime_ns), _cpu()]
-    digest = hashlib.sha256("\0".join(parts).encode() + b"".join(source.read_bytes() for source in SOURCES)).hexdigest()
+    digest = hashlib.sha256("\0".join(parts).encode() + SOURCE.read_bytes()).hexdigest()
     file = user_cache() / "native" / f"decode_step-{digest[:16]}.so"
     with suppress(OSError):
         return ctypes.CDLL(str(file))
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         made = Path(folder) / file.name
-        for command in (
-            [*compiler, *FLAGS, str(SOURCES[0]), "-o", str(made)],
-            [sys.executable, "-c", TRIAL, str(made)],
-        ):
+        for command in ([*compiler, *FLAGS, str(SOURCE), "-o", str(made)], [sys.executable, "-c", TRIAL, str(made)]):
             subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
         sync(made)
         replace_synced(made, file)
