@@ -203,7 +203,7 @@ def main() -> NoReturn:
         signal.signal(number, _stop)
     try:
         code = _run()
-    except BaseException:
+    except BaseException:  # a mistake of ours; a process of several still has to end as below
         sys.excepthook(*sys.exc_info())
         code = 1
     if "vistok.engine.distributed" in sys.modules:
