@@ -206,7 +206,7 @@ def main() -> NoReturn:
     except BaseException:  # a mistake of ours; a process of several still has to end as below
         sys.excepthook(*sys.exc_info())
         code = 1
-    if "vistok.engine.distributed" in sys.modules:
+    if "vistok.engine.distributed" in sys.modules:  # else there is no group, and help would wait for torch
         from vistok.engine.distributed import leave_world
 
         leave_world(code)
