@@ -1,19 +1,21 @@
-"""Files that are whole or absent: temporary name, sync, rename; sums of what they hold."""
+"""Files that are whole or absent: temporary name, sync, rename; one writer at a time; sums of what they hold."""
 
 import errno
 import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from vistok.errors import UserError
+from vistok.errors import UserError, damage_is_a_mistake
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PARTIAL = ".partial"
 
 
 def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
@@ -21,18 +23,87 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
 
     Raises UserError where the disk is full; what was there before stays, and nothing half is left.
     """
+    with replacing(path) as file:
+        for piece in (data,) if isinstance(data, bytes) else data:
+            file.write(piece)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file that takes the place of `path` when the block ends, whole; on an error it is gone.
+
+    Its temporary name is its own: two writers of one path never share a file, the later one stays. While it is written
+    it is locked, so that `sweep` tells it from one that a kill left. Raises UserError where the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    partial = _partial_of(path)
     try:
-        with open(partial, "wb") as file:
-            for piece in (data,) if isinstance(data, bytes) else data:
-                file.write(piece)
+        # Never through a link or into a file that someone else laid there.
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with open(handle, "wb") as file:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield file
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(handle)
+            replace_synced(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise disk_error(path, error) from None
-    replace_synced(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder that takes the place of `path` when the block ends, whole; on an error it is gone.
+
+    `path` may be absent or an empty folder, which is the caller's to see to; anything else stays as it is and an
+    OSError is raised. Raises UserError where the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial_of(path)
+    try:
+        partial.mkdir()
+        handle = os.open(partial, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield partial
+            sync(partial)
+            replace_synced(partial, path)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise disk_error(path, error) from None
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _partial_of(path: Path) -> Path:
+    return path.with_name(f"{path.name[:200]}.{secrets.token_hex(6)}{PARTIAL}")
+
+
+def sweep(folder: Path, of: str = "") -> None:
+    """Remove the temporary files and folders that killed writers left in a folder; those in use are locked and stay.
+
+    `of`: only those of this name.
+    """
+    with suppress(OSError):
+        for left in folder.glob(f"*{PARTIAL}"):
+            if left.name.startswith(f"{of}." if of else ""):
+                _remove_unlocked(left)
+
+
+def _remove_unlocked(left: Path) -> None:
+    with suppress(OSError):
+        handle = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        finally:
+            os.close(handle)
 
 
 @contextmanager
@@ -44,15 +115,49 @@ def only_one(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def owned(path: Path) -> Iterator[None]:
+    """Own an output of a verb while the block runs; raises UserError where another process writes it.
+
+    The lock lies in the user's cache folder, so that nothing is left beside the output; where that cannot be written
+    there is none.
+    """
+    name = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()[:24]
+    place = user_cache() / "locks" / f"{name}.lock"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{path}: another process is writing it; wait for it or stop it, then repeat, or name another place"
+            ) from None
+        yield
+    finally:
+        os.close(lock)
+
+
 def disk_error(path: Path, error: OSError) -> UserError | OSError:
-    """Return a UserError where an error means a full disk, else the error itself."""
+    """Return a UserError where an error means a full disk, else the error, which then names the file."""
     if error.errno not in FULL:
-        return error
+        return named_error(path, error)
     free = shutil.disk_usage(path.parent).free
     return UserError(
         f"{path}: cannot be written, the disk is full or its quota is used up ({free / 2**20:.1f} MiB free). What was "
         "there before is whole; make room and repeat the command"
     )
+
+
+def named_error(path: Path, error: OSError) -> OSError:
+    """Return an error of the machine that names its file: reads and writes of open files raise ones that do not."""
+    if error.filename is not None or error.errno is None:
+        return error
+    return OSError(error.errno, error.strerror, str(path))
 
 
 def replace_synced(partial: Path, path: Path) -> None:
@@ -75,10 +180,34 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
+def read_bytes(path: Path) -> bytes:
+    """Return a file's contents; an error of the machine names the file."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise named_error(path, error) from None
+
+
+def read_json(path: Path, what: str, advice: str) -> dict[str, Any]:
+    """Return the JSON object in a file; raises UserError, "`what`: damaged ...; `advice`", for anything else.
+
+    A missing file, and what the machine does not let us read, is an OSError that names the file.
+    """
+    data = read_bytes(path)
+    with damage_is_a_mistake(what, advice):
+        found = json.loads(data)
+        if not isinstance(found, dict):
+            raise ValueError(f"a JSON object was wanted, found {type(found).__name__}")
+        return found
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's contents."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise named_error(path, error) from None
 
 
 def user_cache() -> Path:

@@ -13,12 +13,15 @@ class ImageSource(ABC):
     """Labelled images, read by index. `labels` is int64; without classes every label is 0.
 
     `report` is what a look at the files found, for the record of a run; None where there are no files.
+    `former_digests`: what earlier versions of vistok called the same images, by a digest that did not cover all of
+    them. Runs and caches under such a name are still found, and the change is told.
     """
 
     labels: np.ndarray
     class_names: tuple[str, ...]
     digest: str
     report: FolderReport | None = None
+    former_digests: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
