@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ from vistok.files import user_cache, write_atomic
 SCHEMA = 1
 SHOWN = 5
 QUIET = 2_000  # files that are looked at without a bar of progress
+_SAID = {
+    "damaged EXIF": "have damaged EXIF data and count as upright",
+    "unreadable metadata": "have metadata that cannot be read and are used without them",
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,11 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What a folder holds, for the record of a run."""
+    """What a folder holds, for the record of a run.
+
+    found: all images. used: those that are in a split and can be used. ignored: how many files are no images, by
+    suffix. hidden: how many files and folders are hidden, or were left by a system.
+    """
 
     found: int
     used: int
@@ -44,6 +52,8 @@ class FolderReport:
     unusual: dict[str, list[str]]
     duplicates: int
     leaked: list[str]
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    hidden: int = 0
 
     def record(self) -> dict[str, Any]:
         """Return counts, and names of what was skipped or converted, as JSON values."""
@@ -56,7 +66,8 @@ class FolderReport:
         if self.skipped:
             lines.append(f"{len(self.skipped)} of {self.found} images are skipped: {_first(self.skipped)}")
         for kind, names in self.unusual.items():
-            lines.append(f"{len(names)} of {self.found} images are {kind} and are converted, such as {names[0]}")
+            said = _SAID.get(kind, f"are {kind} and are converted")
+            lines.append(f"{len(names)} of {self.found} images {said}, such as {names[0]}")
         if self.duplicates:
             lines.append(f"{self.duplicates} images are copies of another one, byte for byte")
         if self.leaked:
@@ -64,7 +75,18 @@ class FolderReport:
                 f"{len(self.leaked)} images of val or test lie in train too, byte for byte, such as {self.leaked[0]}: "
                 "scores on them are too good"
             )
+        if self.ignored:
+            lines.append(said_of_ignored(self.ignored))
         return lines
+
+
+def said_of_ignored(ignored: Mapping[str, int]) -> str:
+    """Return "ignored 3 files: 2 .txt, 1 .csv", the most frequent suffixes first."""
+    counts = Counter(ignored).most_common()
+    shown = ", ".join(f"{count:,} {suffix}" for suffix, count in counts[:SHOWN])
+    more = f" and {len(counts) - SHOWN} more suffixes" if len(counts) > SHOWN else ""
+    total = sum(ignored.values())
+    return f"ignored {total:,} {'file' if total == 1 else 'files'}: {shown}{more}"
 
 
 def inspect(root: Path, names: Sequence[str], channels: int, size: int) -> dict[str, FileFacts]:
