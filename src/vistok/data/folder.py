@@ -68,7 +68,7 @@ def load_folder(config: DataConfig, split: str) -> FolderSource:
     folders = _split_folders(root)
     splits = _split(files, folders)
     facts = inspect(root, files, config.channels, config.image_size) | problems
-    used, skipped = usable(root, facts, config.unreadable_images, config.unusual_images)
+    used, skipped = usable(f"folder of images {str(root)!r}", facts, config.unreadable_images, config.unusual_images)
     class_names = _class_names(root / folders.get("train", ""), files, folders, used)
     chosen = [name for name in splits[split] if name in used]
     if not chosen:

@@ -79,23 +79,21 @@ def inspect(root: Path, names: Sequence[str], channels: int, size: int) -> dict[
         return {name: _facts(known[name]) for name in names}
 
 
-def usable(
-    root: Path, facts: Mapping[str, FileFacts], unreadable: str, unusual: str
-) -> tuple[set[str], dict[str, str]]:
-    """Return the files to use, and those to skip with their reasons; raises UserError where the config refuses.
+def usable(what: str, facts: Mapping[str, FileFacts], unreadable: str, unusual: str) -> tuple[set[str], dict[str, str]]:
+    """Return the names to use, and those to skip with their reasons; raises UserError where the config refuses.
 
-    unreadable: "refuse" or "skip". unusual: "convert", "skip" or "refuse".
+    what: the data set in a message, as in "folder of images 'photos'". unreadable: "refuse" or "skip". unusual: "convert", "skip" or "refuse".
     """
     bad = {name: found.problem for name, found in facts.items() if found.problem is not None}
     odd = {name: ", ".join(found.unusual) for name, found in facts.items() if found.unusual}
     if bad and unreadable == "refuse":
         raise UserError(
-            f"folder of images {str(root)!r}: {len(bad)} of {len(facts)} images cannot be read: {_first(bad)}. Remove or "
+            f"{what}: {len(bad)} of {len(facts)} images cannot be read: {_first(bad)}. Remove or "
             "replace them, or leave them out with --set data.unreadable_images=skip"
         )
     if odd and unusual == "refuse":
         raise UserError(
-            f"folder of images {str(root)!r}: {len(odd)} of {len(facts)} images are unusual: {_first(odd)}. Convert them "
+            f"{what}: {len(odd)} of {len(facts)} images are unusual: {_first(odd)}. Convert them "
             "yourself, or let vistok do it with --set data.unusual_images=convert"
         )
     skipped = bad | (odd if unusual == "skip" else {})
