@@ -9,7 +9,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -79,21 +79,25 @@ def inspect(root: Path, names: Sequence[str], channels: int, size: int) -> dict[
         return {name: _facts(known[name]) for name in names}
 
 
-def usable(what: str, facts: Mapping[str, FileFacts], unreadable: str, unusual: str) -> tuple[set[str], dict[str, str]]:
+def usable(
+    what: str, facts: Mapping[str, FileFacts], unreadable: str, unusual: str, found: int | None = None
+) -> tuple[set[str], dict[str, str]]:
     """Return the names to use, and those to skip with their reasons; raises UserError where the config refuses.
 
-    what: the data set in a message, as in "folder of images 'photos'". unreadable: "refuse" or "skip". unusual: "convert", "skip" or "refuse".
+    what: the data set in a message, as in "folder of images 'photos'". unreadable: "refuse" or "skip". unusual:
+    "convert", "skip" or "refuse". found: how many images there are, where `facts` has only those that are not plain.
     """
+    total = len(facts) if found is None else found
     bad = {name: found.problem for name, found in facts.items() if found.problem is not None}
     odd = {name: ", ".join(found.unusual) for name, found in facts.items() if found.unusual}
     if bad and unreadable == "refuse":
         raise UserError(
-            f"{what}: {len(bad)} of {len(facts)} images cannot be read: {_first(bad)}. Remove or "
+            f"{what}: {len(bad)} of {total} images cannot be read: {_first(bad)}. Remove or "
             "replace them, or leave them out with --set data.unreadable_images=skip"
         )
     if odd and unusual == "refuse":
         raise UserError(
-            f"{what}: {len(odd)} of {len(facts)} images are unusual: {_first(odd)}. Convert them "
+            f"{what}: {len(odd)} of {total} images are unusual: {_first(odd)}. Convert them "
             "yourself, or let vistok do it with --set data.unusual_images=convert"
         )
     skipped = bad | (odd if unusual == "skip" else {})
@@ -132,14 +136,15 @@ def _looked_at(root: Path, names: Sequence[str], channels: int, size: int) -> It
         except OSError as error:
             return FileFacts("", (), error.strerror or str(error))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool, _bar(len(names)) as advance:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, bar(len(names)) as advance:
         for name, facts in zip(names, pool.map(look, names), strict=True):
             advance()
             yield name, facts
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Any]:
+def bar(total: int) -> Iterator[Callable[[], None]]:
+    """Show how many of `total` images were looked at, where they are many; gives what to call after each."""
     if total <= QUIET:
         yield lambda: None
         return
