@@ -122,6 +122,13 @@ def test_nothing_is_unpickled():
                 assert "allow_pickle=True" not in ast.unparse(node)
 
 
+def test_images_are_opened_in_one_place():
+    """Where it is said which formats are read: some others start programs."""
+    opening = re.compile(r"\bImage\.open\(|\bdecode_image\(|\bread_image as\b|\bimread\(|\.io\.read_image\(")
+    found = [path.name for path in FILES if opening.search(path.read_text())]
+    assert found == ["image_file.py"]
+
+
 def test_project_stands_alone():
     for path in FILES:
         assert "../shared" not in path.read_text()

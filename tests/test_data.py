@@ -70,6 +70,9 @@ def test_fashion_mnist_refuses_altered_files(tmp_path, fashion_root):
     file.write_bytes(file.read_bytes()[:-1] + bytes([file.read_bytes()[-1] ^ 1]))
     with pytest.raises(OSError, match="t10k-labels-idx1-ubyte differs"):
         fashion_mnist._install(copy, tmp_path / "out")
+    shutil.move(copy, tmp_path / "fashion-mnist")
+    with pytest.raises(UserError, match="t10k-labels-idx1-ubyte differs from the published file; delete it"):
+        fashion_mnist.load(tmp_path, "test")
 
 
 def photos(root, **changes):

@@ -1,7 +1,9 @@
 """OpenMoji: families stay in one split, drawn once, clear words without its packages."""
 
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,26 @@ def test_a_drawn_set_is_used_again_and_a_broken_one_drawn_anew(few: Path, monkey
     file.write_bytes(whole[: len(whole) // 2])
     assert open_split(config, "train").digest == digest
     assert open_split(_config(few, image_size=16), "train").digest != digest
+
+
+def test_of_two_processes_one_draws(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw: Callable[..., np.ndarray] = openmoji._draw
+    drawn: list[Path] = []
+    together = threading.Barrier(2)
+
+    def counted(file: Path, size: int) -> np.ndarray:
+        drawn.append(file)
+        return draw(file, size)
+
+    def open_it() -> str:
+        together.wait(10)
+        return open_split(_config(few), "train").digest
+
+    monkeypatch.setattr(openmoji, "_draw", counted)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (pool.submit(open_it) for _ in range(2))
+    assert first.result() == second.result()
+    assert len(drawn) == len(set(drawn))
 
 
 def test_without_its_packages_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

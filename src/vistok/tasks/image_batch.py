@@ -11,7 +11,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from vistok.data.image_file import IMAGE_SUFFIXES, read_image
+from vistok.data.image_file import read_image
+from vistok.data.names import image_suffixes, is_hidden_below
 from vistok.errors import UserError
 from vistok.metrics.moments import Moments
 
@@ -110,13 +111,14 @@ def _npz_pieces(path: Path, size: int) -> Iterator[np.ndarray]:
 def _open_folder(path: Path) -> ImageBatch:
     files = _image_files(path)
     if not files:
-        raise UserError(f"images {path}: no image found; files end in {', '.join(IMAGE_SUFFIXES)}")
+        raise UserError(f"images {path}: no image found; files end in {', '.join(image_suffixes())}")
     height, width, channels = read_image(files[0], 3, ANY_SIZE).shape
     return ImageBatch(path, len(files), (height, width, channels))
 
 
 def _image_files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    images = (file for file in path.rglob("*") if file.suffix.lower() in image_suffixes())
+    return sorted(file for file in images if not is_hidden_below(file.relative_to(path).as_posix()))
 
 
 def _folder_pieces(path: Path, size: int) -> Iterator[np.ndarray]:
