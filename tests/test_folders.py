@@ -183,14 +183,30 @@ def test_a_failing_disk_is_not_a_damaged_image(tmp_path, monkeypatch):
     monkeypatch.setattr(inspection, "file_bytes", failing)
     monkeypatch.setattr("vistok.data.image_file.file_bytes", failing)
     for choice in ("refuse", "skip"):
-        with pytest.raises(UserError, match="image .*cats/3.png: cannot be read .Input/output error.*may be good"):
+        with pytest.raises(
+            UserError, match="image .*cats/3.png: cannot be read .Input/output error.. This says nothing"
+        ):
             load_folder(config(tmp_path, unreadable_images=choice), "train")
     monkeypatch.undo()
     source = load_folder(config(tmp_path), "train")
     assert source.report.found == 10
     monkeypatch.setattr("vistok.data.image_file.file_bytes", failing)
-    with pytest.raises(UserError, match="image .*cats/3.png: cannot be read .Input/output error.*may be good"):
+    with pytest.raises(UserError, match="image .*cats/3.png: cannot be read .Input/output error.. This says nothing"):
         [part.read(i) for part in parts(tmp_path).values() for i in range(len(part))]
+
+
+def test_a_failing_disk_is_not_an_empty_folder(tmp_path, monkeypatch):
+    fill(tmp_path, cats=10, dogs=10)
+    scan = os.scandir
+
+    def failing(path):
+        if str(path).endswith("dogs"):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    with pytest.raises(UserError, match="^folder .*/dogs: cannot be read .Input/output error.. This says nothing"):
+        load_folder(config(tmp_path, unreadable_images="skip"), "train")
 
 
 def test_what_could_not_be_read_is_tried_again(tmp_path, monkeypatch):

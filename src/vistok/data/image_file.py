@@ -55,11 +55,11 @@ def read_image(path: Path, channels: int, size: int) -> np.ndarray:
             raise not_read(path, error) from None
 
 
-def not_read(path: Path, error: OSError) -> UserError:
-    """Return the sentence for a file that the machine did not read, which says nothing about what is in it."""
+def not_read(path: Path, error: OSError, what: str = "image") -> UserError:
+    """Return the sentence for an image or a folder (`what`) that the machine does not read."""
     return UserError(
-        f"image {path}: cannot be read ({error.strerror or reason(error)}). The image itself may be good: see that the file "
-        "is there, that you may read it and that its disk works, then repeat the command"
+        f"{what} {path}: cannot be read ({error.strerror or reason(error)}). This says nothing about what is in it: see that "
+        "it is there, that you may read it and that its disk works, then repeat the command"
     )
 
 

@@ -176,10 +176,10 @@ def _looked_at(root: Path, names: Sequence[str], channels: int, size: int) -> It
                 yield facts
 
 
-def problem_of(path: Path, error: OSError) -> str:
-    """Return why a file or folder cannot be read; raises UserError where the machine failed and the folder may be good."""
+def problem_of(path: Path, error: OSError, what: str = "image") -> str:
+    """Return why a file or folder cannot be read; raises UserError where the machine failed: it may well be good."""
     if error.errno not in OF_THE_FOLDER:
-        raise not_read(path, error) from None
+        raise not_read(path, error, what) from None
     return error.strerror or reason(error)
 
 

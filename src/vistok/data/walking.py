@@ -46,7 +46,7 @@ def _walk(root: str, found: Listing) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder that is not hidden, with the names of its files."""
 
     def refused(error: OSError) -> None:
-        found.problems[os.path.relpath(error.filename, root)] = problem_of(Path(error.filename), error)
+        found.problems[os.path.relpath(error.filename, root)] = problem_of(Path(error.filename), error, "folder")
 
     way: dict[str, tuple[str, ...]] = {root: (os.path.realpath(root),)}  # of each folder to come: the real places that led there
     for folder, below, names in os.walk(root, followlinks=True, onerror=refused):
