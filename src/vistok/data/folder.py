@@ -90,13 +90,13 @@ def load_folder(config: DataConfig, split: str) -> FolderSource:
     used, skipped = usable(what, facts, config.unreadable_images, config.unusual_images)
     class_names = _class_names(root / folders.get("train", ""), files, folders, used)
     chosen = {name: [file for file in files if file in used] for name, files in splits.items()}
+    for name in chosen:
+        _check_split(name, chosen, folders, class_names, what)
     if not chosen[split]:
         raise UserError(
             f"{what}: split {split!r} is empty; at least 3 images are needed in all, found "
             f"{len(files)}, of which {len(used)} can be used"
         )
-    for name in chosen:
-        _check_split(name, chosen, folders, class_names, what)
     numbers = {name: number for number, name in enumerate(class_names)}
     labels = np.array([numbers[_class_of(file, _base(split, folders))] for file in chosen[split]])
     found = report(facts, splits, used, skipped, listing.ignored, listing.hidden)
@@ -120,11 +120,14 @@ def _listing(root: Path, what: str) -> Listing:
 def _check_split(
     split: str, chosen: Mapping[str, Sequence[str]], folders: Mapping[str, str], class_names: Sequence[str], what: str
 ) -> None:
-    """Raise UserError for a split that its own folder leaves empty, or whose classes are not those of train."""
+    """Raise UserError for a split without images that can be used, or whose classes are not those of train."""
     files, base = chosen[split], _base(split, folders)
-    if not files and (split in folders or chosen["train"]):
-        place = f"no image in {folders[split]!r} can be used" if split in folders else "too few images can be used"
-        raise UserError(f"{what}: split {split!r} is empty, as {place}; add images, or remove the folder")
+    if not files and split in folders:
+        raise UserError(
+            f"{what}: split {split!r} is empty, as no image in {base!r} can be used; put images there, or remove the folder"
+        )
+    if not files and chosen["train"]:
+        raise UserError(f"{what}: none of the images that are held out as split {split!r} can be used; add images")
     loose = [name for name in files if not top(_below(name, base))]
     if loose and list(class_names) != ["all"]:
         raise UserError(

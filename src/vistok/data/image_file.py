@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vistok.data.names import FORMATS, formats, image_suffixes
+from vistok.data.names import FORMATS, formats
 from vistok.errors import UserError, reason
 from vistok.files import read_bytes
 
-IMAGE_SUFFIXES = image_suffixes()
 # Above this a file is taken for a decompression bomb; the largest cameras stay below.
 MAX_PIXELS = 200_000_000
 

@@ -78,5 +78,7 @@ def _unnamed(names: Sequence[str]) -> bool:
 
 def _limited(names: tuple[str, ...], what: str) -> tuple[str, ...]:
     if len(names) > MOST_CLASSES:
-        raise UserError(f"{what}: labels have {len(names):,} different names, at most {MOST_CLASSES:,} classes are allowed")
+        raise UserError(
+            f"{what}: labels have {len(names):,} different names, at most {MOST_CLASSES:,} classes are allowed"
+        )
     return names

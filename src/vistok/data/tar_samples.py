@@ -93,7 +93,9 @@ class Samples:
             return []
         has = next(iter(self._without.values()))
         wanted = ", ".join(repr(key) for key in JSON_LABELS)
-        return [f"the .json members hold no label, so that all images are of one class; wanted is one of {wanted}, they have {has}"]
+        return [
+            f"the .json members hold no label, so that all images are of one class; wanted is one of {wanted}, they have {has}"
+        ]
 
     def _once(self, name: str) -> None:
         if name in self._names:
@@ -114,7 +116,9 @@ class Samples:
     def _content(self, kind: str, name: str, place: tuple[int, int], file: IO[bytes]) -> bytes:
         offset, size = place
         if size > MOST_BYTES[kind]:
-            raise UserError(f"{self.what}: {name!r} has {size:,} bytes, too many for a label; allowed are {MOST_BYTES[kind]:,}")
+            raise UserError(
+                f"{self.what}: {name!r} has {size:,} bytes, too many for a label; allowed are {MOST_BYTES[kind]:,}"
+            )
         return os.pread(file.fileno(), size, offset)
 
     def _label(self, sample: str, kind: str, name: str, data: bytes) -> None:
@@ -132,9 +136,13 @@ class Samples:
             label = next((number for number in map(_whole, given.values()) if number is not None), None)
             shown = f"{given!r:.80}"
         if label is None:
-            raise UserError(f"{self.what}: the label in {name!r} is {shown}, wanted a number of a class, 0 to {MOST_LABEL - 1}")
+            raise UserError(
+                f"{self.what}: the label in {name!r} is {shown}, wanted a number of a class, 0 to {MOST_LABEL - 1}"
+            )
         if sample in self._labels and self._labels[sample][0] != label:
-            raise UserError(f"{self.what}: the labels in {self._labels[sample][1]!r} and {name!r} differ; correct one of them")
+            raise UserError(
+                f"{self.what}: the labels in {self._labels[sample][1]!r} and {name!r} differ; correct one of them"
+            )
         self._labels[sample] = (label, name)
 
 

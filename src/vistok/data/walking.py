@@ -48,7 +48,9 @@ def _walk(root: str, found: Listing) -> Iterator[tuple[str, list[str]]]:
     def refused(error: OSError) -> None:
         found.problems[os.path.relpath(error.filename, root)] = problem_of(Path(error.filename), error, "folder")
 
-    way: dict[str, tuple[str, ...]] = {root: (os.path.realpath(root),)}  # of each folder to come: the real places that led there
+    way: dict[str, tuple[str, ...]] = {
+        root: (os.path.realpath(root),)
+    }  # of each folder to come: the real places that led there
     for folder, below, names in os.walk(root, followlinks=True, onerror=refused):
         been = way.pop(folder)
         found.hidden += sum(map(is_hidden, below))

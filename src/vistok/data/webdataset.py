@@ -93,7 +93,9 @@ def _pieces(url: str) -> Iterator[bytes]:
                 came += len(piece)
                 yield piece
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise UserError(f"shard {url}: cannot be downloaded ({reason(error)}); check the address, then repeat") from None
+        raise UserError(
+            f"shard {url}: cannot be downloaded ({reason(error)}); check the address, then repeat"
+        ) from None
     if expected is not None and expected.isdecimal() and came != int(expected):
         raise UserError(f"shard {url}: {came} of {expected} bytes came; repeat the command")
 
