@@ -1,5 +1,6 @@
 """Files that others saved, told by their first bytes and their list of parts; nothing in them is read or run."""
 
+import errno
 import zipfile
 from pathlib import Path
 
@@ -35,8 +36,10 @@ def refuse_program(path: Path, what: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
-        return  # damaged: whoever reads it will say so
+    except Exception as error:  # a damaged list of parts raises many kinds; whoever reads the file will say so
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        return
     if any(_is_program(name) for name in names):
         raise UserError(
             f"{what} {path}: a TorchScript archive, which holds a program, and loading it would run that. Load it with "

@@ -4,11 +4,13 @@ import json
 import re
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from vistok.errors import UserError
+from vistok.errors import UserError, damage_is_a_mistake
 from vistok.interop.foreign_file import as_float
 from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig
+from vistok.tokenizer.model import ConvTokenizer
 
 CODEBOOK = "quantizer.codebook"
 _RES = {"nin_shortcut": "skip", "conv_shortcut": "skip"}
@@ -95,6 +97,12 @@ def network_of(what: str, quantizer: dict[str, Any], **values: Any) -> Tokenizer
         return TokenizerConfig.from_json(json.dumps({"quantizer": {"kind": "vq", **quantizer}, **values}))
     except UserError as error:
         raise UserError(f"{what}: describes no network that can be built here. {error}") from None
+
+
+def shapes_of(what: str, config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all weights of a network; raises UserError where a stranger's numbers are absurd."""
+    with damage_is_a_mistake(what, "its network is too large to be built"), torch.device("meta"):
+        return {name: tuple(value.shape) for name, value in ConvTokenizer(config).state_dict().items()}
 
 
 def to_theirs(state: dict[str, Tensor], config: TokenizerConfig, family: str) -> dict[str, Tensor]:

@@ -3,17 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from vistok.errors import UserError
+from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import read_json
-from vistok.interop.autoencoder_names import CODEBOOK, network_of, renamed
+from vistok.interop.autoencoder_names import CODEBOOK, network_of, renamed, shapes_of
 from vistok.interop.families import require_family
 from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
 from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig
-from vistok.tokenizer.model import ConvTokenizer
 
 CONFIG = "config.json"
 WEIGHTS = tuple(f"diffusion_pytorch_model{kind}" for kind in (".safetensors", ".bin", ".fp16.safetensors", ".fp16.bin"))
@@ -44,19 +42,19 @@ def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> 
     without a codebook (AutoencoderKL) and for what our network has not.
     """
     file, settings = _find(folder)
-    config = _network(file.parent / CONFIG, settings, image_size)
+    with damage_is_a_mistake(f"config {file.parent / CONFIG}", "give the config.json that diffusers wrote"):
+        config = _network(file.parent / CONFIG, settings, image_size)
     state = weights_of(file, read_foreign(file), ("state_dict", "model"))
     require_family(file, state, "diffusers")
     name = f"diffusers-vq-f{config.encoder.downsample}"
-    with torch.device("meta"):
-        expected = {key: tuple(value.shape) for key, value in ConvTokenizer(config).state_dict().items()}
+    expected = shapes_of(f"config {file.parent / CONFIG}", config)
     ours = renamed(state, _layers(config), "the VQModel that config.json describes")
     # Attention's projections are linear layers there and convolutions of one pixel here.
     ours = {key: _as_convolution(value) if len(expected.get(key, ())) == 4 else value for key, value in ours.items()}
     check_fits(ours, expected, f"the VQModel of {file.parent / CONFIG}")
     header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
     write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **header)
-    said = "" if image_size else ", as its config says (--image-size gives another)"
+    said = "" if image_size is not None else ", as its config says (--image-size gives another)"
     return f"{name}: tokenizer, {config.num_tokens} tokens of {config.quantizer.codebook_size} codes at {config.image_size} pixels{said}"
 
 
@@ -89,6 +87,8 @@ def _network(path: Path, settings: dict[str, Any], image_size: int | None) -> To
         if key not in _DEFAULTS | dict.fromkeys(_HARMLESS) and not key.startswith("_")
     ]
     values = _DEFAULTS | {key: value for key, value in settings.items() if key in _DEFAULTS}
+    if image_size is not None:
+        values["sample_size"] = image_size
     for key, only in (
         ("act_fn", ("silu", "swish")),
         ("norm_type", ("group",)),
@@ -99,10 +99,10 @@ def _network(path: Path, settings: dict[str, Any], image_size: int | None) -> To
     if unknown:
         raise UserError(f"{what}: {', '.join(unknown[:3])} is not supported")
     return network_of(
-        what, image_size=image_size or values["sample_size"], in_channels=values["in_channels"],
+        what, image_size=values["sample_size"], in_channels=values["in_channels"],
         latent_channels=values["latent_channels"],
-        encoder=_side(what, values, "down_block_types", _DOWN, image_size),
-        decoder=_side(what, values, "up_block_types", _UP, image_size),
+        encoder=_side(what, values, "down_block_types", _DOWN),
+        decoder=_side(what, values, "up_block_types", _UP),
         quantizer={
             "codebook_size": values["num_vq_embeddings"], "code_dim": values["vq_embed_dim"] or values["latent_channels"],
             "lookup": "euclidean",
@@ -110,11 +110,9 @@ def _network(path: Path, settings: dict[str, Any], image_size: int | None) -> To
     )  # fmt: skip
 
 
-def _side(
-    what: str, values: dict[str, Any], field: str, kinds: dict[str, bool], image_size: int | None
-) -> dict[str, Any]:
+def _side(what: str, values: dict[str, Any], field: str, kinds: dict[str, bool]) -> dict[str, Any]:
     """Return the config of an encoder or a decoder; raises UserError naming what cannot be expressed."""
-    widths, types, size = values["block_out_channels"], values[field], image_size or values["sample_size"]
+    widths, types, size = values["block_out_channels"], values[field], values["sample_size"]
     if not isinstance(widths, list) or not all(isinstance(width, int) and width > 0 for width in widths) or not widths:
         raise UserError(f"{what}: block_out_channels must be a list of widths, found {widths}")
     if any(width % widths[0] for width in widths):

@@ -17,7 +17,7 @@ from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import sweep, write_atomic
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import AutoregressiveConfig
-from vistok.interop.autoencoder_names import multipliers_of, network_of, to_ours, to_theirs
+from vistok.interop.autoencoder_names import multipliers_of, network_of, shapes_of, to_ours, to_theirs
 from vistok.interop.families import require_family
 from vistok.interop.foreign_file import as_float, read_foreign, weights_of
 from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
@@ -102,10 +102,8 @@ def _import_tokenizer(file: Path, out: Path, state: dict[str, Tensor], found: di
     state.pop(_COUNTS, None)
     config = tokenizer_config(state, image_size, cosine=_argument(found, "codebook_l2_norm") in (None, True))
     ours = to_ours(state, config, "llamagen")
-    with torch.device("meta"):
-        expected = {name: tuple(value.shape) for name, value in ConvTokenizer(config).state_dict().items()}
     name = f"llamagen-vq{config.encoder.downsample}"
-    check_fits(ours, expected, name)
+    check_fits(ours, shapes_of(f"checkpoint {file}", config), name)
     write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **_imagenet())
     return f"{name}: tokenizer, {config.num_tokens} tokens of {config.quantizer.codebook_size} codes at {image_size} pixels"
 

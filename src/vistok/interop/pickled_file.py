@@ -9,6 +9,7 @@ and one with a call to os.system does nothing.
 
 import argparse
 import collections
+import errno
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -126,9 +127,14 @@ def read_pickled(path: Path) -> Any:
     Raises ValueError, pickle.UnpicklingError or nearly any other exception for a damaged file.
     """
     with open(path, "rb") as file:
-        if first_bytes(path, 4) == ZIP:
+        if first_bytes(path, 4) != ZIP:
+            return _read_stream(file, path.stat().st_size)
+        try:
             return _read_archive(file)
-        return _read_stream(file, path.stat().st_size)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # the list of parts points outside of the file
+                raise ValueError("its list of parts is damaged") from None
+            raise
 
 
 def _read_archive(file: IO[bytes]) -> Any:

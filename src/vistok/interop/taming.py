@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vistok.errors import UserError
-from vistok.interop.autoencoder_names import to_ours
+from vistok.interop.autoencoder_names import shapes_of, to_ours
 from vistok.interop.families import require_family
 from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
 from vistok.interop.vqgan_yaml import read_config
-from vistok.tokenizer.model import ConvTokenizer
 
 # Inside a transformer's or a diffusion model's checkpoint.
 _INSIDE = "first_stage_model."
@@ -38,9 +36,7 @@ def import_taming(file: Path, config: Path, out: Path) -> str:
     if inside:
         said += "; the larger model around it is left out"
     ours = to_ours(own, vqgan.network, "taming")
-    with torch.device("meta"):
-        expected = {name: tuple(value.shape) for name, value in ConvTokenizer(vqgan.network).state_dict().items()}
-    check_fits(ours, expected, f"the network of {config.name}")
+    check_fits(ours, shapes_of(f"config {config}", vqgan.network), f"the network of {config.name}")
     header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
     write_run(out, "tokenizer", tokenizer_run(vqgan.name, vqgan.network), ours, file, **header)
     network = vqgan.network

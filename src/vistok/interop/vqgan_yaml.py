@@ -56,9 +56,12 @@ def read_config(path: Path) -> VQGAN:
     with damage_is_a_mistake(what, "give the .yaml that came with the checkpoint"):
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"larger than {MOST_BYTES >> 20} MiB")
-        model, inside = _model(path)
+        return _described(what, *_model(path))
+
+
+def _described(what: str, model: dict[str, Any], inside: bool) -> VQGAN:
     params = _mapping(what, "params", model.get("params"))
-    target = model.get("target", "taming.models.vqgan.VQModel")
+    target = str(model.get("target", "taming.models.vqgan.VQModel"))
     if target not in _TARGETS:
         raise UserError(
             f"{what}: describes a {target}; these can be imported: {', '.join(_TARGETS)}. Where yours is a copy of one of "
