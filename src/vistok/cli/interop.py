@@ -14,6 +14,9 @@ export_app = typer.Typer(help="Write networks for other projects.", no_args_is_h
 
 Checkpoint = Annotated[Path, typer.Argument(help="The checkpoint: .pt, .ckpt or .safetensors.")]
 Out = Annotated[Path, typer.Option(help="Run directory to write.")]
+ImageSize = Annotated[
+    int | None, typer.Option(help="Pixels a side; default: what the file or its name says, else 256.")
+]
 
 
 @import_app.command("llamagen")
@@ -23,9 +26,7 @@ def import_llamagen(
     tokenizer: Annotated[
         Path | None, typer.Option(help="For a generator: its tokenizer, imported or trained before.")
     ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Pixels a side; default: what the file says, else 256.")
-    ] = None,
+    image_size: ImageSize = None,
 ) -> None:
     """Import VQ-16, VQ-8, or a class-conditional GPT-B ... GPT-3B of LlamaGen."""
     from vistok.interop.llamagen import import_llamagen as run
@@ -35,10 +36,22 @@ def import_llamagen(
 
 @import_app.command("taming")
 def import_taming(file: Checkpoint, config: Annotated[Path, typer.Option(help="The VQGAN's .yaml.")], out: Out) -> None:
-    """Import a VQGAN of taming-transformers."""
+    """Import a VQGAN of taming-transformers or latent-diffusion, also out of a larger model's checkpoint."""
     from vistok.interop.taming import import_taming as run
 
     say(f"{run(file, config, out)}, in {out}")
+
+
+@import_app.command("diffusers")
+def import_diffusers(
+    folder: Annotated[Path, typer.Argument(help="Folder of a VQModel, or of a pipeline that has one.")],
+    out: Out,
+    image_size: Annotated[int | None, typer.Option(help="Pixels a side; default: the config's sample_size.")] = None,
+) -> None:
+    """Import a VQModel of diffusers."""
+    from vistok.interop.diffusers import import_diffusers as run
+
+    say(f"{run(folder, out, image_size)}, in {out}")
 
 
 @import_app.command("hub")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vistok.errors import UserError
 from vistok.files import write_atomic
+from vistok.torch_files import IMPORT, is_pickled
 
 SCHEMA = 1
 
@@ -39,6 +40,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read weights and metadata. Raises UserError for a file that is missing, damaged or not vistok's."""
     if not path.is_file():
         raise UserError(f"weights {path}: not found")
+    if is_pickled(path):
+        raise UserError(f"weights {path}: a pickled checkpoint, and vistok's weights are safetensors; {IMPORT}")
     try:
         with safe_open(str(path), framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("vistok", "null"))
@@ -46,7 +49,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"weights {path}: cannot be read as safetensors ({error}); export or copy it again") from None
     if header is None:
-        raise UserError(f"weights {path}: not written by vistok (no vistok metadata)")
+        raise UserError(f"weights {path}: not written by vistok (no vistok metadata); {IMPORT}")
     if header.get("schema_version") != SCHEMA:
         raise UserError(
             f"weights {path}: schema version {header.get('schema_version')}, this vistok reads {SCHEMA}; "

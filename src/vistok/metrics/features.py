@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
+from vistok.torch_files import refuse_program
 
 SPATIAL_CHANNELS = 7
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -130,6 +131,7 @@ def require_inception(file: str | None = None) -> Path:
 def _inception(file: Path) -> Any:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+    refuse_program(file, "Inception weights")
     # torch-fidelity loads with weights_only=False; this makes torch refuse anything but tensors.
     before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"

@@ -21,6 +21,8 @@ class ConvNetConfig(Config):
     num_res_blocks: int = Field(default=2, ge=1, le=100)
     attention_resolutions: tuple[int, ...] = (16,)
     norm_groups: int = Field(default=32, ge=1)
+    # Attention between the two residual blocks at the lowest resolution, which latent-diffusion's "noattn" is without.
+    middle_attention: bool = later(True)
 
     @model_validator(mode="after")
     def _divisible(self) -> "ConvNetConfig":

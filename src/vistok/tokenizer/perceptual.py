@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
+from vistok.torch_files import refuse_program
 
 VGG_FILE = "vgg16-397923af.pth"
 VGG_URL = f"https://download.pytorch.org/models/{VGG_FILE}"
@@ -80,6 +81,8 @@ def load_vgg(file: str | None) -> dict[str, Tensor]:
 
     Raises UserError where they cannot be had, with what to do.
     """
+    if file is not None:
+        refuse_program(Path(file), "VGG-16 weights")
     try:
         if file is not None:
             return torch.load(Path(file), map_location="cpu", weights_only=True)
