@@ -1,14 +1,13 @@
 """Begin a tokenizer's training from trained weights: fine-tune one that was imported or trained before."""
 
-import json
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from vistok.errors import UserError
 from vistok.tasks.config import TokenizerRun
-from vistok.tasks.load import read_model
-from vistok.tokenizer.config import TokenizerConfig
+from vistok.tasks.headers import TokenizerHeader, check_header
+from vistok.tasks.load import check_network, read_model
 
 # What the restart of dead codes keeps; it may be switched on for the first time.
 _COUNTS = {"quantizer.used", "quantizer.steps_unused"}
@@ -16,8 +15,11 @@ _COUNTS = {"quantizer.used", "quantizer.steps_unused"}
 
 def with_network_of(config: TokenizerRun, path: str) -> TokenizerRun:
     """Return a run that trains on the network of a run directory or exported file, at its image size."""
-    _, header = read_model(path, "tokenizer")
-    network = TokenizerConfig.from_json(json.dumps(header["config"]))
+    state, header = read_model(path, "tokenizer")
+    check_network((state, header), path)
+    found = check_header(header, Path(path))
+    assert isinstance(found, TokenizerHeader)
+    network = found.config
     data = config.data.replace(image_size=network.image_size, channels=network.in_channels)
     return config.replace(init_from=str(Path(path).resolve()), tokenizer=network, data=data)
 
