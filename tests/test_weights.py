@@ -142,8 +142,9 @@ def test_raw_weights_are_those_that_are_used(pair):
     tokenizer, generator = pair
     raw = tokenizer / "export" / "raw.safetensors"
     assert load_tokenizer(raw, "raw").info["weights"] == load_tokenizer(tokenizer, "raw").info["weights"] == "raw"
+    assert load_tokenizer(raw).info["weights"] == "raw"  # a file holds what it holds
     with pytest.raises(UserError, match="holds raw weights, and ema ones were asked for"):
-        load_tokenizer(raw)
+        load_tokenizer(raw, "ema")
     with pytest.raises(UserError, match=r"model\.safetensors holds ema weights, and raw ones were asked for"):
         load_tokenizer(tokenizer / "export" / "model.safetensors", "raw")
     # Imports have averaged weights alone.
@@ -177,3 +178,12 @@ def test_another_file_is_named_and_pointed_to_the_verb_that_takes_it(pair, tmp_p
     (tmp_path / "noise.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(UserError, match=r"noise\.safetensors: damaged, or not what its name says"):
         load_tokenizer(tmp_path / "noise.safetensors")
+
+
+def test_raw_weights_go_to_the_hub_and_back_as_raw(pair, tmp_path):
+    write_folder(pair[0] / "export" / "raw.safetensors", tmp_path / "folder", "a/b")
+    import_hub(str(tmp_path / "folder"), tmp_path / "run")
+    raw, back = (load_tokenizer(run, "raw") for run in (pair[0], tmp_path / "run"))
+    assert all(torch.equal(a, b) for a, b in zip(raw.parameters(), back.parameters(), strict=True))
+    with pytest.raises(UserError, match="has no ema weights .*it has raw weights"):
+        load_tokenizer(tmp_path / "run")

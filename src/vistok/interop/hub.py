@@ -64,14 +64,14 @@ def import_hub(name: str, out: Path, revision: str | None = None, token: str | N
     if header["model"] == "generator":
         inner = _checked(folder / TOKENIZER / WEIGHTS, "tokenizer")
         _require_digest(folder / TOKENIZER, inner[1], header)
-        header["tokenizer"] |= {"path": str((out / TOKENIZER).resolve()), "weights": "ema"}
+        header["tokenizer"] |= {"path": str((out / TOKENIZER).resolve()), "weights": inner[1].get("weights", "ema")}
         require_free(out / TOKENIZER, _imported(name, inner[1]))
     left_out: list[str] = []
     with run_written_aside(out, _imported(name, header)) as new:
         if header["model"] == "generator":
             left_out += _write_run(folder / TOKENIZER, new / TOKENIZER, name, *inner)
         left_out += _write_run(folder, new, name, *network)
-    missing = f" ({len(left_out)} evaluations left out: damaged, or of another version)" if left_out else ""
+    missing = f" (evaluations left out, damaged or of another version: {', '.join(left_out)})" if left_out else ""
     return f"{header['recipe']}: {header['model']} of {name}{missing}"
 
 
@@ -121,8 +121,8 @@ def write_folder(run: Path, out: Path, repo_id: str, tokenizer: str | Path | Non
     inner = None
     if header["model"] == "generator":
         wanted = header["tokenizer"]
-        place = weights_file(tokenizer or wanted["path"], wanted.get("weights", "ema"))
-        inner = place, _checked(place, "tokenizer", wanted.get("weights", "ema"))[1]
+        place = weights_file(tokenizer or wanted["path"], wanted.get("weights"))
+        inner = place, _checked(place, "tokenizer")[1]
         _require_digest(place, inner[1], header)
     evaluations = evaluations_in(run)
     scores = [scores for _, scores in evaluations if of_network(scores, header)]
@@ -155,6 +155,8 @@ def fetch(name: str, revision: str | None = None, token: str | None = None) -> P
     """Return the folder of a repository, from the hub's cache or the network, or the folder `name` itself."""
     if (Path(name) / WEIGHTS).is_file():
         return Path(name)
+    if (Path(name) / "finished.json").is_file():
+        raise UserError(f"{name} is a run directory already, and every verb takes it as it is")
     if Path(name).exists():
         raise UserError(f"{name} has no {WEIGHTS}; give a folder that vistok export hub wrote, or owner/name")
     _require_hub()
@@ -165,7 +167,7 @@ def fetch(name: str, revision: str | None = None, token: str | None = None) -> P
         folder = Path(snapshot_download(name, revision=revision, token=token, allow_patterns=patterns))
     except Exception as error:  # those of the hub and of whichever HTTP client it uses
         raise UserError(
-            f"{name} could not be had from the hub: {_first_line(error)}. It is neither in the hub's cache nor a folder "
+            f"{name} could not be fetched from the hub: {_first_line(error)}. It is neither in the hub's cache nor a folder "
             "here; check the name and the network, or get the files by other means and give their folder"
         ) from None
     if not (folder / WEIGHTS).is_file():
@@ -173,16 +175,16 @@ def fetch(name: str, revision: str | None = None, token: str | None = None) -> P
     return folder
 
 
-def _read(file: Path, kind: str | None = None, weights: str = "ema") -> Stored:
-    stored = read_model(file, kind, weights)
+def _read(file: Path, kind: str | None = None) -> Stored:
+    stored = read_model(file, kind)
     if stored[1]["model"] not in RUNS:
         raise UserError(f"{file} holds a {stored[1]['model']}; the hub is for tokenizers and generators")
     return stored
 
 
-def _checked(file: Path, kind: str | None = None, weights: str = "ema") -> Stored:
+def _checked(file: Path, kind: str | None = None) -> Stored:
     """Return weights and header that are known to fit each other."""
-    stored = _read(file, kind, weights)
+    stored = _read(file, kind)
     check_network(stored, file)
     return stored
 

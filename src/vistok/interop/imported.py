@@ -67,10 +67,11 @@ def write_finished(
     facts = {name: metadata[name] for name in _FACTS if name in metadata}
     with found:
         found.start(run, {"imported": imported, "params": sum(value.numel() for value in state.values()), **facts})
-        digest = save_weights(found.export(), state, {**metadata, "imported": imported})
+        weights = metadata.get("weights", "ema")
+        digest = save_weights(found.export(weights), state, {**metadata, "imported": imported})
         training = metadata["training"]
         spent = {name: training.get(name, 0) for name in ("steps", "seconds", "train_flops")}
-        found.finish(**spent, digests={"ema": digest})
+        found.finish(**spent, digests={weights: digest})
     (folder / "lock").unlink()
     return digest
 

@@ -20,7 +20,7 @@ from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
 from vistok.nn.transformer import feed_forward_width
 from vistok.tasks.config import GeneratorRun
-from vistok.tasks.load import load_tokenizer, read_model
+from vistok.tasks.load import check_network, load_tokenizer, read_model
 from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig, VQConfig
 from vistok.tokenizer.model import ConvTokenizer
 
@@ -196,6 +196,7 @@ def export_llamagen(source: Path, out: Path, weights: str = "ema") -> str:
     if out.suffix not in (".pt", ".safetensors"):
         raise UserError(f"--out {out}: LlamaGen reads .pt, and .safetensors is the safe way; give one of them")
     state, header = read_model(source, weights=weights)
+    check_network((state, header), source)
     kind = str(header["model"])
     if kind == "tokenizer":
         config = TokenizerConfig.from_json(json.dumps(header["config"]))

@@ -61,7 +61,7 @@ class _TokenizerOf(_Part):
 
     digest: str
     path: str
-    weights: Weights = "ema"
+    weights: Weights | None = None
     image_size: int | None = Field(default=None, ge=1, le=2**14)
 
 

@@ -25,8 +25,8 @@ from vistok.tokenizer.model import ConvTokenizer
 Stored = tuple[dict[str, Tensor], dict[str, Any]]
 
 
-def weights_file(path: str | Path, weights: str = "ema") -> Path:
-    """Return the weights file of a run directory, or the file itself.
+def weights_file(path: str | Path, weights: str | None = None) -> Path:
+    """Return the weights file of a run directory (None: the averaged weights), or the file itself.
 
     Raises UserError where there is nothing, or a run that is not finished or has no such weights.
     """
@@ -40,6 +40,7 @@ def weights_file(path: str | Path, weights: str = "ema") -> Path:
     run.read_config()
     if not run.finished:
         raise UserError(f"run {path} is not finished; repeat its vistok train command, which goes on where it stopped")
+    weights = weights or "ema"
     file = run.export(weights)
     if not file.is_file():
         other = "raw" if weights == "ema" else "ema"
@@ -48,8 +49,10 @@ def weights_file(path: str | Path, weights: str = "ema") -> Path:
     return file
 
 
-def read_model(path: str | Path, kind: str | None = None, weights: str = "ema") -> Stored:
+def read_model(path: str | Path, kind: str | None = None, weights: str | None = None) -> Stored:
     """Return weights and header of a model, of this kind where one is named.
+
+    `weights`: "ema" or "raw"; None takes a run's averaged weights, and what a file holds.
 
     Raises UserError for another kind, other weights than those asked for, another program's file (naming the verb that
     imports it), and for a header that is damaged.
@@ -63,16 +66,18 @@ def read_model(path: str | Path, kind: str | None = None, weights: str = "ema") 
     own = header["model"]
     if kind is not None and own != kind:
         raise UserError(f"{path} holds a {own}, not a {kind}; {TAKEN_BY[own]}")
-    if found.weights != weights:
+    if weights is not None and found.weights != weights:
         raise UserError(
             f"{file} holds {found.weights} weights, and {weights} ones were asked for: name the file that holds those, or "
-            f"ask for {found.weights}"
+            f"ask for {found.weights} ones (--weights {found.weights})"
         )
     return state, header
 
 
-def load_tokenizer(path: str | Path, weights: str = "ema", device: str | torch.device | None = None) -> ConvTokenizer:
-    """Return a tokenizer in evaluation mode, on the best device; `weights` is "ema" or "raw".
+def load_tokenizer(
+    path: str | Path, weights: str | None = None, device: str | torch.device | None = None
+) -> ConvTokenizer:
+    """Return a tokenizer in evaluation mode, on the best device; `weights`: "ema" or "raw", see `read_model`.
 
     Its `info` is the file's header: class names, data set, training, digest.
     """
@@ -82,9 +87,9 @@ def load_tokenizer(path: str | Path, weights: str = "ema", device: str | torch.d
 
 
 def load_generator(
-    path: str | Path, weights: str = "ema", device: str | torch.device | None = None
+    path: str | Path, weights: str | None = None, device: str | torch.device | None = None
 ) -> AutoregressiveGenerator:
-    """Return a generator in evaluation mode, on the best device; `weights` is "ema" or "raw".
+    """Return a generator in evaluation mode, on the best device; `weights`: "ema" or "raw", see `read_model`.
 
     Its `info` is the file's header: class names, the tokenizer it belongs to, training, digest.
     """
@@ -107,7 +112,7 @@ def load_tokenizer_of(generator: AutoregressiveGenerator, path: str | Path | Non
             f"the generator's tokenizer is not at {place} any more; name its run directory or exported file "
             "with --tokenizer"
         )
-    tokenizer = load_tokenizer(place, wanted.get("weights", "ema"))
+    tokenizer = load_tokenizer(place, wanted.get("weights"))
     if tokenizer.info["digest"] != wanted["digest"]:
         raise UserError(
             f"tokenizer {place} (digest {tokenizer.info['digest'][:12]}) is not the one whose tokens this generator "

@@ -91,7 +91,7 @@ def _require_like(vgg_state: dict[str, Tensor], name: str, own: Tensor) -> None:
 def load_vgg(file: str | None) -> dict[str, Tensor]:
     """Return torchvision's VGG-16 weights from a file, its cache, or its download (tensors only).
 
-    Raises UserError where they cannot be had, with what to do.
+    Raises UserError where there are none, with what to do.
     """
     try:
         if file is not None:
