@@ -17,7 +17,7 @@ from vistok.interop.hub import import_hub, write_folder
 from vistok.interop.llamagen import export_llamagen
 from vistok.recipes import find_recipe
 from vistok.tasks.evaluators import choose_evaluator
-from vistok.tasks.init_from import with_network_of
+from vistok.tasks.init_from import load_initial, with_network_of
 from vistok.tasks.load import load_generator, load_tokenizer, load_tokenizer_of
 from vistok.tasks.perceptual import load_classifier_file
 
@@ -187,3 +187,10 @@ def test_raw_weights_go_to_the_hub_and_back_as_raw(pair, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(raw.parameters(), back.parameters(), strict=True))
     with pytest.raises(UserError, match="has no ema weights .*it has raw weights"):
         load_tokenizer(tmp_path / "run")
+
+
+def test_training_does_not_begin_with_integers():
+    network = torch.nn.Linear(2, 2)
+    whole = {name: value.to(torch.int64) for name, value in network.state_dict().items()}
+    with pytest.raises(UserError, match="weight torch.int64 instead of torch.float32"):
+        load_initial(network, whole, "start.safetensors")

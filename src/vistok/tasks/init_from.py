@@ -1,13 +1,14 @@
 """Begin a tokenizer's training from trained weights: fine-tune one that was imported or trained before."""
 
+import json
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from vistok.errors import UserError
 from vistok.tasks.config import TokenizerRun
-from vistok.tasks.headers import TokenizerHeader, check_header
-from vistok.tasks.load import check_network, read_model
+from vistok.tasks.load import read_model
+from vistok.tokenizer.config import TokenizerConfig
 
 # What the restart of dead codes keeps; it may be switched on for the first time.
 _COUNTS = {"quantizer.used", "quantizer.steps_unused"}
@@ -15,11 +16,8 @@ _COUNTS = {"quantizer.used", "quantizer.steps_unused"}
 
 def with_network_of(config: TokenizerRun, path: str) -> TokenizerRun:
     """Return a run that trains on the network of a run directory or exported file, at its image size."""
-    state, header = read_model(path, "tokenizer")
-    check_network((state, header), path)
-    found = check_header(header, Path(path))
-    assert isinstance(found, TokenizerHeader)
-    network = found.config
+    _, header = read_model(path, "tokenizer")
+    network = TokenizerConfig.from_json(json.dumps(header["config"]))
     data = config.data.replace(image_size=network.image_size, channels=network.in_channels)
     return config.replace(init_from=str(Path(path).resolve()), tokenizer=network, data=data)
 
@@ -39,7 +37,13 @@ def load_initial(tokenizer: nn.Module, state: dict[str, Tensor], path: str) -> N
         f"{name} {tuple(state[name].shape) if name in state else 'missing'} instead of {tuple(value.shape)}"
         for name, value in own.items()
         if name not in _COUNTS and (name not in state or state[name].shape != value.shape)
-    ] + [f"{name} has no place" for name in state if name not in own and name not in _COUNTS]
+    ]
+    wrong += [
+        f"{name} {value.dtype} instead of {own[name].dtype}"
+        for name, value in state.items()
+        if name in own and value.is_floating_point() != own[name].is_floating_point()
+    ]
+    wrong += [f"{name} has no place" for name in state if name not in own and name not in _COUNTS]
     if wrong:
         raise UserError(
             f"init_from {path}: its network is another than the config's ({'; '.join(wrong[:3])}); leave tokenizer.* as it "
