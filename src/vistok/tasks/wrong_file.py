@@ -15,7 +15,7 @@ TAKEN_BY = {
 _FAMILIES = (
     ("encoder.conv_blocks.", "a tokenizer of LlamaGen", "llamagen FILE"),
     ("tok_embeddings.", "a generator of LlamaGen", "llamagen FILE --tokenizer RUN"),
-    ("encoder.down_blocks.", "an autoencoder of diffusers", "diffusers FILE"),
+    ("encoder.down_blocks.", "an autoencoder of diffusers", "diffusers FOLDER"),
     ("encoder.down.", "a VQGAN of taming-transformers", "taming FILE --config YAML"),
 )
 
@@ -30,14 +30,14 @@ def what_to_do(file: Path, kind: str | None) -> str:
     return (
         "make a run directory of it first, with the verb of the project that wrote it: "
         + "; ".join(
-            _command(command, file) for command in ("llamagen FILE", "diffusers FILE", "taming FILE --config YAML")
+            _command(command, file) for command in ("llamagen FILE", "diffusers FOLDER", "taming FILE --config YAML")
         )
         + "; then give RUN"
     )
 
 
 def _command(words: str, file: Path) -> str:
-    return f"vistok import {words.replace('FILE', str(file))} --out RUN"
+    return f"vistok import {words.replace('FILE', str(file)).replace('FOLDER', str(file.parent))} --out RUN"
 
 
 def _names(file: Path) -> list[str]:
