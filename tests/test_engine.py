@@ -371,7 +371,7 @@ def test_weights_are_checked(tmp_path):
     with pytest.raises(UserError, match="damaged"):
         load_weights(file)
     damage("truncated", file)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="damaged, or not what its name says"):
         load_weights(file)
     with pytest.raises(UserError, match="not found"):
         load_weights(tmp_path / "none.safetensors")

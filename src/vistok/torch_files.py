@@ -7,11 +7,6 @@ from pathlib import Path
 from vistok.errors import UserError
 
 ZIP = b"PK\x03\x04"
-# Where a verb wanted a run of vistok and was given something else.
-IMPORT = (
-    "where it is a checkpoint of another project, make a run of it first with vistok import llamagen, taming or "
-    "diffusers, and name that run"
-)
 
 
 def first_bytes(path: Path, count: int = 16) -> bytes:

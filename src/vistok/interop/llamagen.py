@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from vistok.engine.weights import load_weights
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import sweep, write_atomic
 from vistok.generator.autoregressive import AutoregressiveGenerator
@@ -23,7 +22,7 @@ from vistok.interop.foreign_file import as_float, read_foreign, weights_of
 from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
 from vistok.nn.transformer import feed_forward_width
 from vistok.tasks.config import GeneratorRun
-from vistok.tasks.load import load_tokenizer, weights_file
+from vistok.tasks.load import check_network, load_tokenizer, read_model
 from vistok.tokenizer.config import TokenizerConfig, VQConfig
 from vistok.tokenizer.model import ConvTokenizer
 
@@ -262,7 +261,8 @@ def export_llamagen(source: Path, out: Path, weights: str = "ema") -> str:
     """
     if out.suffix not in (".pt", ".safetensors"):
         raise UserError(f"--out {out}: LlamaGen reads .pt, and .safetensors is the safe way; give one of them")
-    state, header = load_weights(weights_file(source, weights))
+    state, header = read_model(source, weights=weights)
+    check_network((state, header), source)
     kind = str(header["model"])
     said = ""
     if kind == "tokenizer":

@@ -29,7 +29,6 @@ from vistok.metrics.interval import Replicates
 from vistok.metrics.moments import Moments, merge_all
 from vistok.metrics.protocol import FRECHET, Protocol, Score, Treatment
 from vistok.tasks.image_batch import ImageBatch
-from vistok.tasks.load import weights_file
 from vistok.tasks.perceptual import load_classifier_file, shipped_classifier
 
 BATCH = 500
@@ -64,7 +63,7 @@ def choose_evaluator(
         _require_size(name, model.config.image_size, data)
         return ClassifierFeatures(model.to(best_device()), name, str(header["digest"]))
     if evaluator is not None:
-        model, header = load_classifier_file(weights_file(evaluator))
+        model, header = load_classifier_file(Path(evaluator))
         _require_same_classes(evaluator, header, data, class_names)
         return ClassifierFeatures(model.to(best_device()), str(header["recipe"]), str(header["digest"]))
     file = find_inception(inception)

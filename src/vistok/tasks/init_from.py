@@ -37,7 +37,13 @@ def load_initial(tokenizer: nn.Module, state: dict[str, Tensor], path: str) -> N
         f"{name} {tuple(state[name].shape) if name in state else 'missing'} instead of {tuple(value.shape)}"
         for name, value in own.items()
         if name not in _COUNTS and (name not in state or state[name].shape != value.shape)
-    ] + [f"{name} has no place" for name in state if name not in own and name not in _COUNTS]
+    ]
+    wrong += [
+        f"{name} {value.dtype} instead of {own[name].dtype}"
+        for name, value in state.items()
+        if name in own and value.is_floating_point() != own[name].is_floating_point()
+    ]
+    wrong += [f"{name} has no place" for name in state if name not in own and name not in _COUNTS]
     if wrong:
         raise UserError(
             f"init_from {path}: its network is another than the config's ({'; '.join(wrong[:3])}); leave tokenizer.* as it "

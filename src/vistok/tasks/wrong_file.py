@@ -1,0 +1,62 @@
+"""What to do with a file or folder that is not what a verb takes: other projects' weights, other kinds of network."""
+
+from pathlib import Path
+
+from safetensors import safe_open
+
+from vistok.errors import UserError, damage_is_a_mistake
+
+TAKEN_BY = {
+    "tokenizer": "vistok cache, vistok reconstruct and vistok evaluate tokenizer take it",
+    "generator": "vistok sample and vistok evaluate generator take it",
+    "classifier": "it is an evaluator: give it with --evaluator",
+}
+# A name that each project's weights have, and how they are imported.
+_FAMILIES = (
+    ("encoder.conv_blocks.", "a tokenizer of LlamaGen", "llamagen FILE"),
+    ("tok_embeddings.", "a generator of LlamaGen", "llamagen FILE --tokenizer RUN"),
+    ("encoder.down_blocks.", "an autoencoder of diffusers", "diffusers FOLDER"),
+    ("encoder.down.", "a VQGAN of taming-transformers", "taming FILE --config YAML"),
+)
+
+
+def what_to_do(file: Path, kind: str | None) -> str:
+    """Return what another program's weights are, as far as their names tell, and which verb makes a run of them."""
+    for prefix, words, command in _FAMILIES:
+        if any(name.removeprefix("module.").startswith(prefix) for name in _names(file)):
+            return f"it looks like {words}. Make a run directory of it first: {_command(command, file)}, then give RUN"
+    if kind == "classifier":
+        return "an evaluator is a run of vistok train classifier; Inception's weights are given with --inception FILE"
+    return (
+        "make a run directory of it first, with the verb of the project that wrote it: "
+        + "; ".join(
+            _command(command, file) for command in ("llamagen FILE", "diffusers FOLDER", "taming FILE --config YAML")
+        )
+        + "; then give RUN"
+    )
+
+
+def _command(words: str, file: Path) -> str:
+    return f"vistok import {words.replace('FILE', str(file)).replace('FOLDER', str(file.parent))} --out RUN"
+
+
+def _names(file: Path) -> list[str]:
+    """Return the names of a safetensors file's tensors; of another file none: those are read by vistok import alone."""
+    try:
+        with damage_is_a_mistake("", ""), safe_open(str(file), framework="pt") as found:
+            return list(found.keys())
+    except UserError:
+        return []
+
+
+def require_run(path: Path) -> None:
+    """Raise UserError for a folder that is something else than a run directory, where it can be told what."""
+    for marks, words in (
+        (("manifest.json", "tokens.npy"), "a token cache; give the run directory of a network"),
+        (
+            ("model.safetensors",),
+            f"a folder for the hub; make a run directory of it: vistok import hub {path} --out RUN",
+        ),
+    ):
+        if all((path / mark).is_file() for mark in marks) and not (path / "finished.json").is_file():
+            raise UserError(f"{path} is {words}")
