@@ -343,5 +343,5 @@ def test_cache_of_another_tokenizer_or_damaged_is_refused(tmp_path):
     with pytest.raises(UserError, match="schema version 9"):
         TokenCache(tmp_path / "c")
     (tmp_path / "c" / "manifest.json").write_text('{"schema')
-    with pytest.raises(UserError, match="manifest.json is damaged"):
+    with pytest.raises(UserError, match="manifest.json.* damaged"):
         TokenCache(tmp_path / "c")

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from vistok.errors import UserError, damage_is_a_mistake
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PARTIAL = ".partial"
+_TEMPORARY = re.compile(rf"\.[0-9a-f]{{12}}{re.escape(PARTIAL)}$")
 
 
 def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
@@ -99,7 +101,8 @@ def sweep(folder: Path, of: str = "") -> None:
     """
     with suppress(OSError):
         for left in folder.glob(f"*{PARTIAL}"):
-            if left.name.startswith(f"{of}." if of else ""):
+            # Their own names only: `tokens.partial` is a cache's, which goes on after a stop.
+            if left.name.startswith(f"{of}." if of else "") and _TEMPORARY.search(left.name):
                 _remove_unlocked(left)
 
 

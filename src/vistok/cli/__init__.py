@@ -43,8 +43,12 @@ def cache(
     tokenizer: Annotated[Path, typer.Argument(help="Run directory (or exported file) of a tokenizer.")],
     split: Annotated[list[str], typer.Option(help="train, val, test; may be repeated.")] = ["train", "val", "test"],
     view: Annotated[
-        list[str], typer.Option(help="center, flip (may be repeated), or ten-crop, of images a tenth larger.")
-    ] = ["center"],
+        list[str] | None,
+        typer.Option(
+            help="center, flip (may be repeated), or ten-crop, of images a tenth larger; default those of a cache that is "
+            "there, else center."
+        ),
+    ] = None,
     image_size: options.ImageSize = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the cache; default: inside the run.")] = None,
     data: Data = None,
@@ -58,15 +62,16 @@ def cache(
     """Encode images to tokens, once."""
     from vistok.tasks.cache_tokens import cache_tokens, plan_cache
 
+    views = tuple(view) if view else None
     if out is not None and len(split) > 1:
         raise UserError("--out takes one split: add --split train (or val, or test)")
     if dry_run:
-        plans = [plan_cache(tokenizer, name, data, tuple(view), image_size, workers) for name in split]
+        plans = [plan_cache(tokenizer, name, data, views, image_size, workers) for name in split]
         say(json.dumps(plans, indent=2))
         return
     with progress_bars() as progress:
         for name in split:
-            found = cache_tokens(tokenizer, name, progress, out, data, tuple(view), image_size, workers)
+            found = cache_tokens(tokenizer, name, progress, out, data, views, image_size, workers)
             say(f"{name}: {found.num_images} images, {found.tokens.nbytes / 1e6:.1f} MB in {found.folder}")
 
 

@@ -72,13 +72,15 @@ def evaluate_generator(
     extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info["class_names"])
     sampling = sampling_config(guidance, temperature, top_k, top_p, seed, int8)
     where: dict[str, Any] = {"weights": weights, "tokenizer": tokenizer, "root": data}
+    # Whatever can be found out before the sampling, is.
+    against = open_batch(reference) if reference else None
+    task.check_scoring(stage2, [extractor], count, split, against)
+    caches = caches_of(run, split, tokenizer)
     with progress_bars() as progress:
         if choose is not None:
             search = (run, extractor, progress, _scales(choose), min(count, search_count), sampling)
             sampling = sampling.replace(guidance_scale=task.choose_guidance(*search, **where)["guidance_scale"])
-        against = open_batch(reference) if reference else None
         scores = task.evaluate_generator(run, extractor, progress, sampling, count, split, reference=against, **where)
-        caches = caches_of(run, split, tokenizer)
         if caches is not None:
             scores["likelihood"] = evaluate_likelihood(run, *caches, progress)
     if caches is None:

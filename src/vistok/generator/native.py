@@ -60,7 +60,7 @@ class NativeStep:
         self.config, self.codes, self.int8 = model.config, model.codebook_size, int8
         self.function = compiled.decode_step_int8 if int8 else compiled.decode_step_float32
         self.kept: list[Tensor] = []  # what is pointed to lives as long as this
-        blocks = [block for block in model.blocks if isinstance(block, Block)]
+        blocks = model.plain_blocks()
         self.hidden = blocks[0].feed_forward.gate.out_features
         self.layers = (_Layer * len(blocks))(*map(self._layer, blocks))
         self.norm, self.head = self._pointer(model.norm.weight), self._matrix(model.head)

@@ -175,7 +175,7 @@ def _evaluation(
 def validation_likelihood(
     model: torch.nn.Module, cache: TokenCache, device: torch.device, limit: int | None = None
 ) -> Likelihood:
-    """Return the likelihood of a cache's images (their first view), or of `limit` random ones of them.
+    """Return the likelihood of a cache's images (their central view), or of `limit` random ones of them.
 
     In evaluation mode. The same images are drawn every time; the first ones may be of one class.
     """
@@ -185,7 +185,7 @@ def validation_likelihood(
     chosen = stable_choice(0, "likelihood", cache.num_images, limit or cache.num_images)
     nats = []
     for start in range(0, len(chosen), EVAL_BATCH):
-        batch = cache.batch(chosen[start : start + EVAL_BATCH] * cache.num_views)
+        batch = cache.batch(chosen[start : start + EVAL_BATCH] * cache.num_views + cache.central_view)
         nats.append(model.loss(batch["tokens"].to(device), batch["labels"].to(device)).cpu().numpy())
     model.train(training)
     return likelihood(np.concatenate(nats))
