@@ -22,6 +22,7 @@ from vistok.nn.flops import count_params
 from vistok.rng import stable_choice
 from vistok.tasks.alarms import tokenizer_alarms
 from vistok.tasks.config import TokenizerRun
+from vistok.tasks.identity import by_contents, content_digests, former_names
 from vistok.tasks.init_from import initial_weights, load_initial
 from vistok.tasks.pictures import display_scale, save_png, sheet
 from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, sizes_fit, state_bytes, step_flops
@@ -142,7 +143,10 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     source = open_split(config.data, "train")
     planned = plan(config, len(source))
     initial = initial_weights(config)
-    run_dir = run_directory(config, runs, data=source.digest, **({"init_from": initial[1]} if initial else {}))
+    begun = initial[1] if initial else None
+    digests = content_digests(config, begun)
+    former = former_names(config, source, begun)
+    run_dir, naming = run_directory(by_contents(config), runs, former, data=source.digest, **digests)
 
     def build(world: World) -> Training:
         device = setup_device(config.execution)
@@ -192,8 +196,9 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
         "num_images": len(source),
         "class_names": list(source.class_names),
         "data_digest": source.digest,
+        **digests,
     }
-    return Job(config, planned, run_dir, facts, build, metadata, folder_warnings(source))
+    return Job(config, planned, run_dir, facts, build, metadata, folder_warnings(source), naming)
 
 
 def _evaluation(
