@@ -1,15 +1,15 @@
 """Which records a study asks for: runs of its choices as they are now, not of a choice that was edited since."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vistok.config import override, science
-from vistok.errors import UserError
+from vistok.errors import UserError, damage_is_a_mistake
 from vistok.study.config import Choice, Grid, StudyConfig
-from vistok.study.record import extractors
+from vistok.study.record import AGAIN, extractors
 from vistok.tasks.config import GeneratorRun, TokenizerRun
 from vistok.tasks.identity import by_contents, evaluator_digest
 
@@ -37,18 +37,22 @@ def asked_for(study: StudyConfig, records: Sequence[Record], folder: Path) -> Se
 
     Raises UserError where two of them are of one cell, or were scored by different networks: a table would mix them.
     """
-    wanted = _Wanted(study, records)
+    wanted = _Wanted(study, records, folder)
     kept = [record for record in records if wanted.asks_for(record)]
     _require_alike(kept, folder)
     names = {record["run"] for record in kept}
     return Selection(kept, [record["run"] for record in records if record["run"] not in names])
 
 
+class _Unread(UserError):
+    """A record's config has fields or values that this version does not know; the guard names the record."""
+
+
 class _Wanted:
     """A study's choices by name, and the tokenizer records that are of them."""
 
-    def __init__(self, study: StudyConfig, records: Sequence[Record]) -> None:
-        self.study = study
+    def __init__(self, study: StudyConfig, records: Sequence[Record], folder: Path) -> None:
+        self.study, self.folder = study, folder
         self.evaluator = evaluator_digest(study.tokenizer.data, study.evaluator)
         self.tokenizers = {choice.name: choice for grid in study.grids for choice in grid.tokenizers}
         self.generators = {choice.name: choice for grid in study.grids for choice in grid.generators}
@@ -58,11 +62,24 @@ class _Wanted:
         own = [record for record in records if record["row"]["kind"] == "tokenizer"]
         # Those at another size come after the runs whose weights they have.
         for record in sorted(own, key=lambda record: "weights" in record):
-            if self._is_tokenizer(record):
+            if self._guarded(self._is_tokenizer, record):
                 self.accepted[record["run"]] = record
 
+    def _guarded(self, asked: Callable[[Record], bool], record: Record) -> bool:
+        what = f"record {self.folder / 'records' / record['run']}.json"
+        try:
+            with damage_is_a_mistake(what, AGAIN):
+                return asked(record)
+        except _Unread as error:
+            raise UserError(
+                f"{what}: its config cannot be read ({error}); use the version of vistok that wrote it, or {AGAIN}"
+            ) from None
+
     def asks_for(self, record: Record) -> bool:
-        """Whether a grid asks for a record."""
+        """Whether a grid asks for a record; raises UserError where it is damaged."""
+        return self._guarded(self._asks_for, record)
+
+    def _asks_for(self, record: Record) -> bool:
         row = record["row"]
         if row["kind"] == "tokenizer":
             return record["run"] in self.accepted
@@ -127,10 +144,7 @@ def _config(record: Record, kind: Any) -> Any:
     try:
         return kind.from_json(json.dumps(record["config"]))
     except UserError as error:
-        raise UserError(
-            f"record {record['run']}: its config cannot be read ({error}); use the version of vistok that wrote it, or "
-            "delete the record, and vistok study run makes it anew"
-        ) from None
+        raise _Unread(str(error)) from None
 
 
 def _science(config: Any) -> Any:
