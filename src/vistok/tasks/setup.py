@@ -21,12 +21,29 @@ from vistok.engine.run_dir import RunDir
 from vistok.engine.weights import save_weights
 from vistok.errors import UserError
 from vistok.tasks.config import RunConfig
+from vistok.tasks.identity import Former
 from vistok.tasks.plan import Plan
 
 
-def run_directory(config: RunConfig, runs: Path, **inputs: str) -> RunDir:
-    """Return `runs/<name>-<fingerprint>`; the fingerprint covers the config's science and its inputs' digests."""
-    return RunDir(runs / f"{config.name}-{fingerprint(config, **inputs)}")
+def run_directory(
+    config: RunConfig, runs: Path, former: Sequence[Former] = (), **inputs: str
+) -> tuple[RunDir, list[str]]:
+    """Return `runs/<name>-<fingerprint>`, and what is to be told of its name.
+
+    The fingerprint covers the config's science and its inputs' digests. Where there is no such run and one under a
+    former name, that one is returned and the change told.
+    """
+    own = RunDir(runs / f"{config.name}-{fingerprint(config, **inputs)}")
+    if own.path.exists():
+        return own, []
+    for name in former:
+        old = RunDir(runs / f"{config.name}-{name.key}")
+        if old.path.exists():
+            return old, [
+                f"run {old.path} keeps its old name, which did not cover {name.lacked}; a run begun today is named "
+                f"{own.path.name}. If those changed since, move the old run away and repeat the command"
+            ]
+    return own, []
 
 
 @dataclass
@@ -40,9 +57,13 @@ class Job:
     build: Callable[[World], Training]
     metadata: dict[str, Any]
     warnings: Sequence[str] = ()
+    # Of a run under a former name; told whether it is finished or not.
+    naming: Sequence[str] = ()
 
     def train(self, progress: Progress) -> RunDir:
         """Train or resume; a finished run is left as it is. Export raw and averaged weights at the end."""
+        for line in self.naming if join_world().main else ():
+            progress.say(f"warning: {line}")
         if self.run_dir.finished:
             return self.run_dir
         world = join_world()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from vistok.nn.flops import count_params
 from vistok.rng import stable_choice
 from vistok.tasks.alarms import tokenizer_alarms
 from vistok.tasks.config import TokenizerRun
+from vistok.tasks.identity import by_contents, content_digests, former_names
 from vistok.tasks.init_from import initial_weights, load_initial
 from vistok.tasks.pictures import display_scale, save_png, sheet
 from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, sizes_fit, state_bytes, step_flops
@@ -142,7 +144,9 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     source = open_split(config.data, "train")
     planned = plan(config, len(source))
     initial = initial_weights(config)
-    run_dir = run_directory(config, runs, data=source.digest, **({"init_from": initial[1]} if initial else {}))
+    digests = content_digests(config, initial[1] if initial else None)
+    former = former_names(config, source, digests.get("init_from"))
+    run_dir, naming = run_directory(by_contents(config), runs, former, data=source.digest, **digests)
 
     def build(world: World) -> Training:
         device = setup_device(config.execution)
@@ -180,20 +184,15 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
             alarms=tokenizer_alarms,
         )
 
-    metadata = {
-        "config": config_json(config)["tokenizer"],
-        "run_config": config_json(config),
-        "class_names": list(source.class_names),
-        "dataset": config.data.dataset,
-        "data_digest": source.digest,
-    }
-    facts = {
-        **folder_facts(source),
-        "num_images": len(source),
-        "class_names": list(source.class_names),
-        "data_digest": source.digest,
-    }
-    return Job(config, planned, run_dir, facts, build, metadata, folder_warnings(source))
+    images = {"class_names": list(source.class_names), "data_digest": source.digest}
+    facts = {**folder_facts(source), "num_images": len(source), **images, **digests}
+    return Job(config, planned, run_dir, facts, build, _metadata(config, images), folder_warnings(source), naming)
+
+
+def _metadata(config: TokenizerRun, images: dict[str, Any]) -> dict[str, Any]:
+    """Return what the header of the weights says."""
+    plain = config_json(config)
+    return {"config": plain["tokenizer"], "run_config": plain, **images, "dataset": config.data.dataset}
 
 
 def _evaluation(
