@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from vistok.data import openmoji
 from vistok.data.config import DataConfig
@@ -118,7 +117,7 @@ def test_without_its_packages_the_extra_is_named(tmp_path: Path, monkeypatch: py
 
 
 def test_grey_openmoji_is_refused() -> None:
-    with pytest.raises(ValidationError, match="channels must be 3"):
+    with pytest.raises(UserError, match="channels must be 3"):
         DataConfig(dataset="openmoji", image_size=32, channels=1)
 
 

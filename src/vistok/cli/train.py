@@ -77,7 +77,7 @@ def _train(prepare: Any, dry_run: bool) -> None:
     if dry_run:
         say(json.dumps({"run": str(job.run_dir.path), **summary, **job.facts}, indent=2))
         return
-    finished = job.run_dir.finished
+    finished = job.finished
     with progress_bars() as progress:
         job.train(progress)
     say(f"{'was finished already' if finished else 'finished'}: {job.run_dir.path}")

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from vistok.files import disk_error, write_atomic
+from vistok.files import disk_error, read_bytes, write_atomic
 
 Row = dict[str, Any]
 
@@ -72,9 +72,12 @@ class MetricsLog:
             raise disk_error(self.path, error) from None
 
     def sync(self) -> None:
-        """Bring all rows to the disk."""
-        if self.active:
-            os.fsync(self._file.fileno())
+        """Bring all rows to the disk; an error of the machine names the file."""
+        try:
+            if self.active:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise disk_error(self.path, error) from None
 
     def __enter__(self) -> Self:
         return self
@@ -92,16 +95,21 @@ class MetricsLog:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a metrics file; lines that are cut or damaged are left out."""
-    if not path.is_file():
+    """Return the rows of a metrics file; lines that are cut or damaged are left out.
+
+    Raises OSError, which names the file, where it is there and cannot be read: a resumed run would drop its rows.
+    """
+    try:
+        content = read_bytes(path)
+    except FileNotFoundError:
         return []
     rows = []
-    for line in path.read_text(errors="replace").splitlines():
+    for line in content.decode(errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int) and "kind" in row:
+        if isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("kind"), str):
             rows.append(row)
     return rows
 

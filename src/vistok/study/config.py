@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from vistok.config import Config
+from vistok.config import Config, FileName
 from vistok.tasks.config import GeneratorRun, TokenizerRun
 from vistok.units import Duration
 
@@ -44,7 +44,7 @@ class Grid(Config):
     so that tokenizers with more tokens are compared at the same compute, not at the same steps.
     """
 
-    name: str
+    name: FileName
     purpose: str = ""
     tokenizers: tuple[Choice, ...] = Field(min_length=1)
     generators: tuple[Choice, ...] = ()
@@ -84,7 +84,7 @@ class StudyConfig(Config):
     """A study. Grids come in the order in which they are run; runs that several of them want are made once."""
 
     kind: Literal["study"] = "study"
-    name: str = "study"
+    name: FileName = "study"
     tokenizer: TokenizerRun
     generator: GeneratorRun
     scoring: Scoring = Scoring()

@@ -198,18 +198,19 @@ def _link(order: Order, run: str | None = None) -> Path:
 
 def _branch(order: Order, run: Path) -> None:
     """Begin from the trunk's checkpoint where there is one: the state is the same to the last bit."""
-    from vistok.engine.checkpoint import copy_checkpoint
+    from vistok.engine.checkpoint import copy_checkpoint, finished
+    from vistok.files import read_bytes, write_atomic
 
     link = _link(order, order.trunk)
-    if order.trunk is None or (run / "checkpoints").exists() or not link.is_file():
+    if order.trunk is None or finished(run / "checkpoints") or not link.is_file():
         return
     again = "delete it, and repeat vistok study run"
     trunk = Path(str(read_json(link, f"link {link}", again).get("path", "")))
-    if copy_checkpoint(trunk / "checkpoints", order.branch_step, run / "checkpoints"):
-        rows = (trunk / "metrics.jsonl").read_bytes()
-        from vistok.files import write_atomic
-
-        write_atomic(run / "metrics.jsonl", rows)  # the loop drops the rows after the checkpoint's step
+    rows = trunk / "metrics.jsonl"
+    if rows.is_file():
+        # Before the checkpoint: killed in between, the run starts anew and drops them. The loop drops those after its step.
+        write_atomic(run / "metrics.jsonl", read_bytes(rows))
+        copy_checkpoint(trunk / "checkpoints", order.branch_step, run / "checkpoints")
 
 
 def _executed(config: Any, order: Order) -> Any:
@@ -234,6 +235,8 @@ def main() -> None:
     except Stopped as stopped:
         sys.stderr.write(f"vistok: {stopped}\n")
         sys.exit(130)
+    except OSError as error:
+        sys.exit(f"vistok: {error.filename or 'a file'}: {error.strerror or error}")
 
 
 def _end_with_parent() -> None:

@@ -21,7 +21,7 @@ from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.nn.flops import count_params
 from vistok.rng import stable_choice
-from vistok.tasks.alarms import tokenizer_alarms
+from vistok.tasks.alarms import TokenizerAlarms
 from vistok.tasks.config import TokenizerRun
 from vistok.tasks.identity import by_contents, content_digests, former_names
 from vistok.tasks.init_from import initial_weights, load_initial
@@ -181,7 +181,8 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
             device=device,
             execution=config.execution,
             world=world,
-            alarms=tokenizer_alarms,
+            alarms=TokenizerAlarms(),
+            init_option="--init-from",
         )
 
     images = {"class_names": list(source.class_names), "data_digest": source.digest}
@@ -247,4 +248,5 @@ def save_reconstructions(
     images = batch["images"].to(device)
     pair = torch.cat([to_uint8(images), to_uint8(model(images).reconstruction)]).cpu()
     scale = display_scale(config.data.image_size)
-    save_png(run_dir.samples / f"reconstructions-{step:08d}.png", sheet(pair, len(images), scale))
+    with run_dir.writing():
+        save_png(run_dir.samples / f"reconstructions-{step:08d}.png", sheet(pair, len(images), scale))
