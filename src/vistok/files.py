@@ -61,24 +61,31 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     `path` may be absent or an empty folder, which is the caller's to see to; anything else stays as it is and an
     OSError is raised. Raises UserError where the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(path) as partial:
+        yield partial
+        sync(partial)
+        replace_synced(partial, path)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder beside `path`, for pieces of it; when the block ends it is gone.
+
+    It is locked like the files of `replacing`. Raises UserError where the disk is full.
+    """
     partial = _partial_of(path)
     try:
-        partial.mkdir()
+        partial.mkdir(parents=True)
         handle = os.open(partial, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield partial
-            sync(partial)
-            replace_synced(partial, path)
         finally:
             os.close(handle)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise disk_error(path, error) from None
-    except BaseException:
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _partial_of(path: Path) -> Path:
