@@ -64,5 +64,7 @@ def finished_answer(size: str, runs: Path) -> str | None:
         done = json.loads((runs / f"demo-{size}" / "finished.json").read_text())
     except (OSError, ValueError):
         return None
+    if not isinstance(done, dict) or not isinstance(done.get("answer"), str):
+        return None
     same = done.get("identity") == identity(size) and demo_page(size, runs).is_file()
-    return str(done["answer"]) if same else None
+    return done["answer"] if same else None
