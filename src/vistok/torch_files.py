@@ -16,8 +16,12 @@ def first_bytes(path: Path, count: int = 16) -> bytes:
 
 
 def is_pickled(path: Path) -> bool:
-    """Return whether a file begins like those of torch.save: a zip archive, or a pickle of protocol 2 and up."""
-    return first_bytes(path, 4).startswith((ZIP, b"\x80"))
+    """Return whether a file begins like those of torch.save: a zip archive, or a pickle of protocol 2 and up.
+
+    A safetensors file begins with the length of its header, whose first byte may be the same, and the header with a brace.
+    """
+    start = first_bytes(path)
+    return start.startswith((ZIP, b"\x80")) and start[8:9] != b"{"
 
 
 def refuse_program(path: Path, what: str) -> None:

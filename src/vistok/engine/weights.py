@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import write_atomic
-from vistok.torch_files import first_bytes, is_pickled
+from vistok.torch_files import is_pickled
 
 SCHEMA = 1
 AGAIN = "copy it again, or export it again"
@@ -59,7 +59,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     if not path.is_file():
         raise UserError(f"weights {path}: not found")
-    _require_safetensors(path)
+    if is_pickled(path):
+        raise NotVistoks(f"weights {path}: a file of torch.save, not vistok's safetensors")
     what = f"weights {path}"
     with damage_is_a_mistake(what, AGAIN), safe_open(str(path), framework="pt") as file:
         text = (file.metadata() or {}).get("vistok")
@@ -71,13 +72,6 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise UserError(f"{what}: digest differs from the stored one, the file is damaged; {AGAIN}")
     _require_finite(state, what)
     return state, header
-
-
-def _require_safetensors(path: Path) -> None:
-    """Raise NotVistoks for what torch.save writes. Errors of the machine name the file, as safetensors' do not."""
-    # A safetensors file begins with the length of its header, and the header with a brace.
-    if is_pickled(path) and not first_bytes(path, 9).endswith(b"{"):
-        raise NotVistoks(f"weights {path}: a file of torch.save, not vistok's safetensors")
 
 
 def _read_header(text: str, path: Path) -> dict[str, Any]:
