@@ -422,3 +422,35 @@ def test_features_that_are_not_finite_make_no_score():
     next(model.parameters()).data.fill_(math.nan)
     with pytest.raises(UserError, match="evaluator e gives features that are not finite"):
         ClassifierFeatures(model, "e", "")(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda text: text[:-3], "damaged"),
+        (lambda text: "[" * 100_000, "nested too deeply"),
+        (lambda text: "[1]", "JSON object was wanted"),
+        (lambda text: text.replace('"copy_share"', '"other"'), "no 'copy_share'"),
+        (lambda text: text.replace('"memorization": {', '"memorization": [{').replace("}}", "}]}"), "damaged"),
+        (lambda text: text.replace('"value": 0.5', '"value": 0.25'), "edited or damaged.*value and replicates give"),
+        (lambda text: text.replace('"value": 0.5', '"value": NaN'), "edited or damaged.*finite"),
+        (lambda text: text.replace('"estimator"', '"estimate"'), "edited or damaged.*estimat"),
+    ],
+)
+def test_an_evaluation_that_was_edited_or_damaged_is_not_shown(tmp_path, damage, words):
+    from vistok.tasks.evaluators import SCHEMA, finished_evaluation
+
+    file = tmp_path / "evaluations" / "generator.json"
+    values = np.random.default_rng(19).normal(size=400)
+    score = Score.of(mean_replicates(values - values.mean() + 0.5), protocol(), Treatment())
+    score = score.model_dump(mode="json") | {"value": 0.5}
+    content = {"schema_version": SCHEMA, "kind": "generator", "run": "r", "treatment": {}, "gfmd": score,
+               "memorization": {"copy_share": 0.0, "num_samples": 1, "num_train": 1, "num_unseen": 1}}  # fmt: skip
+    file.parent.mkdir()
+    assert finished_evaluation(file) is None
+    file.write_text(json.dumps(content))
+    assert finished_evaluation(file) == content
+    file.write_text(damage(json.dumps(content)))
+    with pytest.raises(UserError, match=f"(?s){words}") as found:
+        finished_evaluation(file)
+    assert "delete the file and evaluate again" in str(found.value)

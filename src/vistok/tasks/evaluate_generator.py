@@ -120,8 +120,6 @@ def evaluate_generator(
     if done is not None:
         return done
     started = time.monotonic()
-    if reference and reference.ignored:
-        progress.say(f"{reference.name}: files that are no images are left out ({reference.ignored})")
     references = [
         reference_of_batch(found, reference) if reference else reference_set(found, source, stage2.data, split)
         for found in extractors
@@ -160,10 +158,12 @@ def check_scoring(
     require_images(num_samples, "the sample")
     source = open_split(stage2.data, split)
     require_images(len(source), f"split {split!r} of {stage2.data.dataset}", 1 if reference else 2)
-    for found in extractors if reference else ():
-        require_reference(found, reference)
     size = stage2.data.image_size
-    if reference and reference.count and reference.shape[:2] != (size, size):
+    if reference is None:
+        return source
+    for found in extractors:
+        require_reference(found, reference)
+    if reference.count and reference.shape[:2] != (size, size):
         raise UserError(
             f"{reference.name} has images of {reference.shape[:2]} (height, width), samples are scored at {(size, size)}: "
             "resize them yourself, the way counts"
