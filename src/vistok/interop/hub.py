@@ -18,11 +18,11 @@ from vistok.interop.aside import Marks, built_aside, copy_synced, entries
 from vistok.interop.hub_card import (
     EVALUATIONS,
     card,
+    current_evaluation,
     evaluation_files,
     evaluations_in,
     of_network,
     parsed,
-    read_evaluation,
 )
 from vistok.interop.imported import RUNS, TOKENIZER, require_free, run_written_aside, write_finished
 from vistok.nn.classifier import Classifier
@@ -217,7 +217,7 @@ def _write_run(folder: Path, out: Path, name: str, state: dict[str, Tensor], hea
 
 def _is_whole(evaluation: Path) -> bool:
     try:
-        return read_evaluation(evaluation) is not None
+        return current_evaluation(evaluation) is not None
     except UserError:
         return False
 

@@ -1,16 +1,13 @@
 """The model card of a network on the Hugging Face Hub: what it is, its scores with their protocols, how to use it."""
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from vistok.config import C
-from vistok.errors import UserError, damage_is_a_mistake
-from vistok.files import read_json
-from vistok.metrics.protocol import Score
-from vistok.tasks.evaluators import SCHEMA
+from vistok.errors import UserError
+from vistok.tasks.evaluators import SCHEMA, read_evaluation
 
 EVALUATIONS = "evaluations"
 
@@ -22,6 +19,10 @@ NAMES = {
     "gfid": "gFID",
     "gfmd": "gFMD",
     "gsfid": "gsFID",
+    "rkid": "rKID",
+    "rkmd": "rKMD",
+    "gkid": "gKID",
+    "gkmd": "gKMD",
 }
 
 
@@ -30,17 +31,10 @@ def evaluation_files(run: Path) -> list[Path]:
     return sorted(path for path in (run / EVALUATIONS).glob("*.json") if path.is_file())
 
 
-def read_evaluation(file: Path) -> dict[str, Any] | None:
-    """Return an evaluation, None where it is of another version; raises UserError where it is damaged."""
-    what, advice = f"evaluation {file}", "delete it; vistok evaluate makes it anew"
-    found = read_json(file, what, advice)
-    if found.get("schema_version") != SCHEMA:
-        return None
-    for name, score in found.items():
-        if isinstance(score, dict) and "protocol" in score:
-            with damage_is_a_mistake(f"{what}: {name}", advice):
-                found[name] = _whole(parsed(Score, score)).model_dump(mode="json")
-    return found
+def current_evaluation(file: Path) -> dict[str, Any] | None:
+    """Return an evaluation, None where it is of another version; raises UserError where it is damaged or edited."""
+    found = read_evaluation(file)
+    return found if found.get("schema_version") == SCHEMA else None
 
 
 def parsed(kind: type[C], value: Any) -> C:
@@ -51,16 +45,9 @@ def parsed(kind: type[C], value: Any) -> C:
         raise ValueError(str(error).splitlines()[0]) from None
 
 
-def _whole(score: Score) -> Score:
-    numbers = [value for value in (score.value, score.low, score.high) if value is not None]
-    if not all(map(math.isfinite, numbers)) or (score.low is None) != (score.high is None):
-        raise ValueError("a score without a value, or with half an interval")
-    return score
-
-
 def evaluations_in(run: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Return a run's evaluations of this version with their files; raises UserError where one is damaged."""
-    found = ((file, read_evaluation(file)) for file in evaluation_files(run))
+    found = ((file, current_evaluation(file)) for file in evaluation_files(run))
     return [(file, evaluation) for file, evaluation in found if evaluation is not None]
 
 

@@ -5,39 +5,33 @@ from pathlib import Path
 from safetensors import safe_open
 
 from vistok.errors import UserError, damage_is_a_mistake
+from vistok.tasks.families import COMMANDS, family_of
 
 TAKEN_BY = {
     "tokenizer": "vistok cache, vistok reconstruct and vistok evaluate tokenizer take it",
     "generator": "vistok sample and vistok evaluate generator take it",
     "classifier": "it is an evaluator: give it with --evaluator",
 }
-# A name that each project's weights have, and how they are imported.
-_FAMILIES = (
-    ("encoder.conv_blocks.", "a tokenizer of LlamaGen", "llamagen FILE"),
-    ("tok_embeddings.", "a generator of LlamaGen", "llamagen FILE --tokenizer RUN"),
-    ("encoder.down_blocks.", "an autoencoder of diffusers", "diffusers FOLDER"),
-    ("encoder.down.", "a VQGAN of taming-transformers", "taming FILE --config YAML"),
-)
 
 
 def what_to_do(file: Path, kind: str | None) -> str:
     """Return what another program's weights are, as far as their names tell, and which verb makes a run of them."""
-    for prefix, words, command in _FAMILIES:
-        if any(name.removeprefix("module.").startswith(prefix) for name in _names(file)):
-            return f"it looks like {words}. Make a run directory of it first: {_command(command, file)}, then give RUN"
+    found = family_of(name.removeprefix("module.") for name in _names(file))
+    if found is not None and found[1] not in COMMANDS:
+        return f"it looks like {found[0]}: {found[1]}"
+    if found is not None:
+        return f"it looks like {found[0]}. Make a run directory of it first: {_command(found[1], file)}, then give RUN"
     if kind == "classifier":
         return "an evaluator is a run of vistok train classifier; Inception's weights are given with --inception FILE"
     return (
         "make a run directory of it first, with the verb of the project that wrote it: "
-        + "; ".join(
-            _command(command, file) for command in ("llamagen FILE", "diffusers FOLDER", "taming FILE --config YAML")
-        )
+        + "; ".join(_command(key, file) for key in ("llamagen", "diffusers", "taming"))
         + "; then give RUN"
     )
 
 
-def _command(words: str, file: Path) -> str:
-    return f"vistok import {words.replace('FILE', str(file)).replace('FOLDER', str(file.parent))} --out RUN"
+def _command(key: str, file: Path) -> str:
+    return COMMANDS[key].replace("FILE.yaml", "YAML").replace("FILE", str(file)).replace("FOLDER", str(file.parent))
 
 
 def _names(file: Path) -> list[str]:
