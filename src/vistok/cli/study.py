@@ -1,6 +1,7 @@
 """vistok study run | report."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,7 +89,9 @@ def pair(
     from vistok.study.record import StudyFolder
 
     config = study_config(study, settings, None, [])
-    command = f"vistok study run {study}"
+    command = shlex.join(
+        ["vistok", "study", "run", study, *(part for setting in settings for part in ("--set", setting))]
+    )
     found = write_pair(config, command, StudyFolder(out or results_of(config)), runs, choice, to, name)
     say(f"{found}: {to / name}_tokenizer.safetensors, {to / name}_generator.safetensors")
 

@@ -33,6 +33,7 @@ from vistok.tasks.image_batch import ImageBatch
 from vistok.tasks.perceptual import load_classifier_file, shipped_classifier
 
 BATCH = 500
+SHOWN = 20  # class names in a message
 # By data set and --evaluator.
 SHIPPED = {
     ("fashion_mnist", None): "fashion_evaluator",
@@ -96,9 +97,13 @@ def _require_same_classes(
         )
     if class_names is not None and list(header["class_names"]) != list(class_names):
         raise UserError(
-            f"evaluator {evaluator} knows the classes {', '.join(header['class_names'])}; these images have "
-            f"{', '.join(class_names)}. Train one on these classes, or use --inception"
+            f"evaluator {evaluator} knows the classes {_some(header['class_names'])}; these images have "
+            f"{_some(class_names)}. Train one on these classes, or use --inception"
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= SHOWN else f"{', '.join(names[:SHOWN])} and {len(names) - SHOWN} more"
 
 
 def _require_size(name: str, image_size: int, data: DataConfig) -> None:
