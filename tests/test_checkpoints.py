@@ -178,6 +178,20 @@ def test_a_run_directory_that_goes_away_stops_the_run(away, when, tmp_path):
         assert names(tmp_path / "elsewhere" / "checkpoints") == pair(1)
 
 
+def test_a_run_that_goes_away_in_the_middle_of_a_save_is_not_made_anew(tmp_path, monkeypatch):
+    plain = checkpoints.write_atomic
+
+    def late(path, *rest, **options):
+        run.path.rename(tmp_path / "elsewhere")
+        plain(path, *rest, **options)
+
+    monkeypatch.setattr(checkpoints, "write_atomic", late)
+    with RunDir(tmp_path / "run") as run:
+        with pytest.raises(UserError, match="was moved or removed"), run.writing():
+            save(run.checkpoints, 1)
+        assert not run.path.exists()
+
+
 class Toy(Config):
     """A config."""
 

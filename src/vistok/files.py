@@ -20,24 +20,27 @@ PARTIAL = ".partial"
 _TEMPORARY = re.compile(rf"\.[0-9a-f]{{12}}{re.escape(PARTIAL)}$")
 
 
-def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
+def write_atomic(path: Path, data: bytes | Iterable[bytes], make_folder: bool = True) -> None:
     """Write bytes, or pieces of them one by one, to a temporary name, sync, rename.
 
-    Raises UserError where the disk is full; what was there before stays, and nothing half is left.
+    Raises UserError where the disk is full; what was there before stays, and nothing half is left. `make_folder` as for
+    `replacing`.
     """
-    with replacing(path) as file:
+    with replacing(path, make_folder) as file:
         for piece in (data,) if isinstance(data, bytes) else data:
             file.write(piece)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, make_folder: bool = True) -> Iterator[IO[bytes]]:
     """Open a new file that takes the place of `path` when the block ends, whole; on an error it is gone.
 
     Its temporary name is its own: two writers of one path never share a file, the later one stays. While it is written
-    it is locked, so that `sweep` tells it from one that a kill left. Raises UserError where the disk is full.
+    it is locked, so that `sweep` tells it from one that a kill left. A missing folder is made, or with `make_folder` off
+    an OSError. Raises UserError where the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial_of(path)
     try:
         # Never through a link or into a file that someone else laid there.
@@ -185,9 +188,9 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON atomically; NaN is refused."""
-    write_atomic(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+def write_json(path: Path, value: Any, make_folder: bool = True) -> None:
+    """Write indented JSON atomically; NaN is refused. `make_folder` as for `replacing`."""
+    write_atomic(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode(), make_folder)
 
 
 def read_bytes(path: Path) -> bytes:

@@ -56,9 +56,9 @@ def save_checkpoint(
     if shards:
         write_shards(path, tensors, world)
     elif world.main:
-        write_atomic(path, content)
+        write_atomic(path, content, make_folder=False)
     if world.main:
-        write_json(_voucher(path), _sealed({**voucher, "sha256": _checksums(path)}))
+        write_json(_voucher(path), _sealed({**voucher, "sha256": _checksums(path)}), make_folder=False)
         _prune(folder, step, keep, milestones)
     world.wait()
     return path

@@ -124,11 +124,11 @@ class RunDir:
         record = self.read("provenance.json")
         if record is not None and record.get("sittings"):
             record["sittings"][-1]["from_step"] = step
-            write_json(self.path / "provenance.json", record)
+            write_json(self.path / "provenance.json", record, make_folder=False)
 
     def finish(self, **facts: Any) -> None:
         """Mark the run as finished, with its last numbers."""
-        write_json(self.path / "finished.json", {"schema_version": SCHEMA, **facts})
+        write_json(self.path / "finished.json", {"schema_version": SCHEMA, **facts}, make_folder=False)
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Return a JSON file of the run, or None where there is none; raises UserError where it is damaged."""

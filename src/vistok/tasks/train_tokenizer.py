@@ -153,13 +153,12 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
         networks = build_networks(config, device, world)
         if initial:
             load_initial(networks.tokenizer, initial[0], config.init_from)
-        scale = planned.scale(config, len(source))
         ema, whole = spread_with_average(networks.tokenizer, config, world)
         if networks.regularizer is not None:
             spread(networks.regularizer, config.execution, world)
         return Training(
             name=config.name,
-            phases=build_phases(config, networks, scale, world),
+            phases=build_phases(config, networks, planned.scale(config, len(source)), world),
             emas={"tokenizer": ema},
             whole=whole,
             batches=lambda steps: train_images(
