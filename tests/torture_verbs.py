@@ -42,7 +42,7 @@ GRID = {
     "lengths": ["2 steps", "4 steps"],
 }
 # What differs between two equal results: times, and how they were made.
-VOLATILE = {"seconds", "command", "provenance", "sittings", "stages", "made", "created", "directory"}
+VOLATILE = {"seconds", "header_sha256", "command", "provenance", "sittings", "stages", "made", "created", "directory"}
 
 
 @dataclass(frozen=True)
