@@ -26,8 +26,9 @@ demo: $(READY)  ## the main job: two tokenizers, two generators, one page (4 to 
 test: $(READY)  ## the tests (about 5 minutes)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-torture: $(READY)  ## kill runs a few dozen times and count how many end equal (some minutes)
+torture: $(READY)  ## kill runs, fail the disk under every verb, and count how many end equal (about ten minutes)
 	$(BIN)/python tests/torture.py
+	$(BIN)/python tests/torture_verbs.py
 
 bench: $(READY)  ## speed, beside a checkout of LlamaGen: make bench PEER_PATH=... (about two hours)
 	$(BIN)/pip install --quiet --editable '.[dev,bench]'

@@ -1,14 +1,21 @@
 """The command line as a stranger meets it."""
 
+import errno
 import json
+import shlex
+import sys
 from pathlib import Path
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
 from vistok import cli
-from vistok.errors import UserError
+from vistok.cli import options
+from vistok.cli.ending import exit_code_of, typed_command
+from vistok.errors import Stopped, UserError
 
 TINY = ["--set", "length=4 steps", "--set", "batch_size=8", "--set", "execution.tensorboard=false"]
 SMALL_NETWORK = [
@@ -61,6 +68,138 @@ def test_mistakes_are_one_sentence_and_exit_code_1(monkeypatch, capsys):
     printed = capsys.readouterr().err
     assert printed.startswith("vistok: unknown recipe 'fashion_ctr'. Did you mean 'fashion_crt'?")
     assert "Traceback" not in printed
+
+
+EVIL = "cat\x1b[31m\x07\u202egpj.png"  # red, a bell, and from here on right to left
+SHOWN = r"cat\x1b[31m\x07\u202egpj.png"
+
+
+def ended(monkeypatch, capsys, error, *arguments):
+    """Return exit code and what is printed where a verb ends in an error."""
+
+    def verb():
+        raise error
+
+    monkeypatch.setattr("sys.argv", ["vistok", *arguments])
+    code = exit_code_of(verb)
+    return code, capsys.readouterr().err
+
+
+def verbs(app):
+    for command in app.registered_commands:
+        yield command.callback
+    for group in app.registered_groups:
+        yield from verbs(group.typer_instance)
+
+
+def test_every_path_is_expanded(monkeypatch, tmp_path):
+    """`--runs=~/x` comes here as it is: no shell expands it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    strings = {"data", "tokenizer", "init_from", "evaluator", "inception"}
+    for verb in verbs(cli.app):
+        for name, hint in get_type_hints(verb, include_extras=True).items():
+            kind, *_, how = get_args(hint) if get_origin(hint) is Annotated else (hint, None)
+            if "Path" in str(kind):
+                assert how.parser is options.path, f"{verb.__name__} {name}: read it with parser=path of cli/options.py"
+            elif name in strings and (verb.__name__, name) != ("advise", "data"):
+                assert how.parser is options.place, f"{verb.__name__} {name}: read it with parser=place"
+    assert options.path("~/x") == tmp_path / "x" and options.path("./~") == Path("./~")
+    assert options.place("https://a//b-{0..3}.tar") == "https://a//b-{0..3}.tar"
+    assert options.setting("data.root=~/x") == f"data.root={tmp_path}/x"
+    assert options.setting('data.root="~/x"') == f'data.root="{tmp_path}/x"'
+    assert options.setting("seed=1") == "seed=1"
+    with pytest.raises(UserError, match=f"{tmp_path}/no: neither a run directory"):
+        run("evaluate", "tokenizer", "~/no")
+
+
+def test_the_command_to_repeat_can_be_pasted(monkeypatch, capsys):
+    arguments = ["train", "tokenizer", "x", "--set", "length=4 steps", "--runs=my runs", "--data", "it's $HOME"]
+    code, said = ended(monkeypatch, capsys, Stopped("stopped"), *arguments)
+    assert code == 130 and said.startswith("vistok: stopped. Repeat the command to go on: vistok train ")
+    assert shlex.split(said.split("go on: ")[1]) == ["vistok", *arguments]
+    monkeypatch.setattr("sys.argv", ["/x/vistok/__main__.py", "demo"])
+    monkeypatch.setattr("sys.orig_argv", ["python", "-m", "vistok", "demo"])
+    assert typed_command() == "python -m vistok demo"
+    monkeypatch.setattr("sys.argv", [".venv/bin/vistok", "demo"])
+    assert typed_command() == ".venv/bin/vistok demo"
+    monkeypatch.setenv("RANK", "1")
+    assert (
+        "vistok (process 1): stopped. Repeat the torchrun command" in ended(monkeypatch, capsys, Stopped("stopped"))[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EIO, "Input/output error", "photos/1.png"), "vistok: photos/1.png: Input/output error\n"),
+        (OSError(errno.EIO, "Input/output error"), "does not say on which file. It happened in: vistok sample 'a b'. "),
+        (OSError(errno.EACCES, "Permission denied", "s.png.0123456789ab.partial", None, "s.png"), "vistok: s.png: "),
+        (OSError(errno.EACCES, "Permission denied", "/a/s.png.0123456789ab.partial"), "vistok: /a/s.png: Permission"),
+        (OSError(errno.ENOENT, "No such file", EVIL), f"vistok: {SHOWN}: No such file"),
+        (UserError(f"image {EVIL}"), f"vistok: image {SHOWN}\n"),
+        (MemoryError("Unable to allocate 8 GiB"), "vistok: not enough memory (Unable to allocate 8 GiB). Ask for less"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes"), "vistok: not enough memory (Default"),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_outside_is_a_sentence(error, words, monkeypatch, capsys):
+    code, said = ended(monkeypatch, capsys, error, "sample", "a b")
+    assert code == 1 and words in said and "Traceback" not in said and "\x1b" not in said
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch, capsys):
+    code, said = ended(monkeypatch, capsys, KeyError(EVIL))
+    assert code == 1 and said.startswith("vistok: this is a fault in vistok itself") and "in verb" in said
+    assert "\x1b" not in said and "\u202e" not in said
+
+
+def test_names_are_shown_and_never_obeyed_by_the_terminal(capsys, monkeypatch):
+    from rich.console import Console
+
+    from vistok.engine.log import Progress
+
+    for err in (False, True):
+        options.say(f"image {EVIL}", err)
+    printed = capsys.readouterr()
+    assert printed.out == printed.err == f"image {SHOWN}\n"
+    Progress().say(f"warning: {EVIL} [red]:cat:")
+    assert capsys.readouterr().err == f"warning: {SHOWN} [red]:cat:\n"
+    progress = Progress()
+    monkeypatch.setattr(progress, "bars", None)
+    with progress.task(f"features of {EVIL}", 1):
+        pass
+    assert SHOWN in capsys.readouterr().err
+    with monkeypatch.context() as patch:  # a terminal: bars, whose names are no markup
+        patch.setattr("vistok.engine.log.Console", lambda **_: Console(force_terminal=True, file=sys.stderr, width=200))
+        on_a_terminal = Progress()
+    with on_a_terminal.live(), on_a_terminal.task(f"features of [/x]{EVIL}", 1) as bar:
+        bar.advance(1, note=f"[/y]{EVIL}")
+    said = capsys.readouterr().err
+    assert f"[/x]{SHOWN}" in said and "\u202e" not in said and "\x07" not in said and "cat\x1b[31m" not in said
+
+
+def test_classes_with_escapes_are_listed_readably(capsys):
+    from vistok.tasks.class_choice import chosen_labels
+
+    assert exit_code_of(lambda: chosen_labels(["hat"], [EVIL], 1)) == 1
+    said = capsys.readouterr().err
+    assert f"unknown class 'hat'; there are: 0 {SHOWN}" in said and "\x1b" not in said
+
+
+def test_output_that_nobody_takes_is_named(monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(typer, "echo", full)
+    with pytest.raises(OSError, match="standard output"):
+        options.say("text")
+
+
+@pytest.mark.parametrize("scales", ["1,nan", "inf", "1,,2", "", "-1"])
+def test_scales_to_choose_from_are_numbers(scales):
+    from vistok.cli.evaluate import _scales
+
+    with pytest.raises(UserError, match="--choose-guidance"):
+        _scales(scales)
 
 
 def test_recipes():

@@ -1,12 +1,15 @@
 import json
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vistok.config import fingerprint, override
 from vistok.errors import UserError
 from vistok.recipes import all_recipes, find_recipe
+from vistok.tokenizer.config import AdversarialConfig, TokenizerConfig
+from vistok.tokenizer.discriminator import PatchDiscriminator
 from vistok.units import Duration, Scale, steps_for_flops, total_flops
 
 
@@ -57,6 +60,11 @@ def test_override_switches_the_quantizer():
         ("length=50 percent", ["length", "not in percent"]),
         ("length=0 steps", ["length", "above 0"]),
         ("losses.adversarial.channels=10", ["channels", "multiple of 4"]),
+        ("losses.adversarial.channels=3", ["channels", "multiple of 4", "found 3"]),
+        ("name=../../x", ["name", "becomes a file name", "'../../x'"]),
+        ("name=.x", ["name", "begins with a letter or digit"]),
+        ('name=""', ["name", "begins with a letter or digit"]),
+        ("name=a\tb", ["name", "'a\\tb'"]),
         ("seed.x=1", ["seed", "has no fields"]),
         ('tokenizer.quantizer={"kind": "vqq"}', ["quantizer", "vq"]),
     ],
@@ -66,6 +74,31 @@ def test_errors_name_the_field_and_what_to_do(assignment, words):
         override(find_recipe("debug_vq"), [assignment])
     for word in words:
         assert word in str(error.value)
+
+
+def test_configs_built_from_values_raise_the_same_sentences():
+    tokenizer = find_recipe("debug_vq").tokenizer
+    with pytest.raises(UserError, match=r"config field image_size: .* greater than or equal to 4 \(found 2\)\."):
+        tokenizer.replace(image_size=2)
+    with pytest.raises(UserError, match="config field image_sise: .*Did you mean 'image_size'"):
+        TokenizerConfig(image_sise=32)
+    with pytest.raises(
+        ValueError, match="TokenizerConfig: downsampling 8 is more than"
+    ):  # as other mistakes in a config
+        TokenizerConfig(image_size=4, encoder=tokenizer.encoder.replace(multipliers=(1,) * 4),
+                        decoder=tokenizer.decoder.replace(multipliers=(1,) * 4))  # fmt: skip
+
+
+@pytest.mark.parametrize("channels", range(1, 13))
+@pytest.mark.parametrize("num_layers", [1, 2, 4])
+def test_a_discriminator_that_is_allowed_can_be_built(channels, num_layers):
+    try:
+        config = AdversarialConfig(channels=channels, num_layers=num_layers)
+    except UserError:
+        assert channels % 4 and channels > 2
+        return
+    with torch.device("meta"):
+        PatchDiscriminator(config, 1)
 
 
 def test_unknown_recipe_suggests_the_nearest():

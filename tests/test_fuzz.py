@@ -3,19 +3,26 @@
 import json
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save
 
+import tiny_networks
 from vistok.config import override
 from vistok.data.token_cache import TokenCache, TokenManifest
 from vistok.data.token_writer import TokenCacheWriter
+from vistok.engine.weights import load_weights, save_weights, weights_digest
 from vistok.errors import UserError
+from vistok.interop.hub import import_hub
 from vistok.recipes import find_recipe
 from vistok.tasks import train_classifier, train_generator, train_tokenizer
+from vistok.tasks.evaluators import choose_evaluator
+from vistok.tasks.load import load_generator, load_tokenizer, load_tokenizer_of
 
 MANIFEST = {"grid": (7, 7), "codebook_size": 64, "class_names": ["a", "b"], "num_classes": 2}
 PLANS = {
@@ -189,3 +196,91 @@ def test_a_cache_is_the_one_that_was_written_or_refused(whole, name, rng: random
         assert cache.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
         assert cache.manifest == TokenCache(whole).verify().manifest
     assert (folder / name).read_bytes() == after, "looking changes nothing"
+
+
+def network(parts):
+    """(weights, header) of a tiny network, without the sum of the header, which would find every change."""
+    _, state, metadata = parts
+    return state, {"schema_version": 1, "digest": weights_digest(state), **metadata}
+
+
+TINY = {
+    "tokenizer": network(tiny_networks.tokenizer_parts()),
+    "generator": network(tiny_networks.generator_parts(Path("nowhere"), "0" * 64)),
+    "classifier": network(tiny_networks.classifier_parts()),
+}
+ODD = st.sampled_from(
+    [None, [], {}, "", "x", -1, 0, 0.5, True, 7, 10**9, 2**40, 10**30, float("nan"), float("inf"), [1, -1], [10**9] * 2, [None],
+     {"a": []}, "NEST"]
+)  # fmt: skip
+
+
+@st.composite
+def damaged_headers(draw):
+    """Return a kind of network and changes of its header: keys dropped, or replaced by what nobody wrote."""
+    name = draw(st.sampled_from(sorted(TINY)))
+    header, found = TINY[name][1], []
+    for _ in range(draw(st.integers(1, 2))):
+        path, inner = [], header
+        while isinstance(inner, dict) and inner and (not path or draw(st.integers(0, 2))):
+            path.append(draw(st.sampled_from(sorted(inner))))
+            inner = inner[path[-1]]
+        found.append((path, draw(st.just("DROP") | ODD)))
+    return name, found
+
+
+def damaged(header, changes):
+    """Return a header's JSON with changes; both copies of the network's config are changed alike, where one is."""
+    header = json.loads(json.dumps(header))
+    kind = header["model"]
+    for path, value in changes:
+        twins = [path, ["run_config", kind, *path[1:]]] if path[0] == "config" and len(path) > 1 else [path]
+        for *outer, last in twins:
+            place = header
+            for part in outer:
+                place = place.get(part) if isinstance(place, dict) else None
+            if isinstance(place, dict):
+                place[last] = value
+                if value == "DROP":
+                    del place[last]
+    return json.dumps(header).replace('"NEST"', "[" * 500 + "]" * 500)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(damaged_headers())
+def test_a_damaged_header_is_read_or_named(tmp_path_factory, found):
+    """By every verb that reads one; what is refused leaves nothing behind."""
+    name, changes = found
+    folder = tmp_path_factory.mktemp("header")
+    file = folder / "model.safetensors"
+    state, header = TINY[name]
+    file.write_bytes(save(state, metadata={"vistok": damaged(header, changes)}))
+    readers = {
+        "tokenizer": [lambda: import_hub(str(folder), folder / "run"), lambda: load_tokenizer(file)],
+        "generator": [lambda: load_generator(file), lambda: load_tokenizer_of(load_generator(file))],
+        "classifier": [lambda: choose_evaluator(tiny_networks.DATA, str(file), class_names=["cats", "dogs"])],
+    }
+    for read in readers[name]:
+        try:
+            read()
+        except UserError as error:
+            assert len(str(error)) < 900 and not (folder / "run").exists()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.randoms(use_true_random=False))
+def test_damaged_weights_are_named(tmp_path_factory, rng: random.Random):
+    """Bits flipped, pieces cut off or put in, anywhere: never other pictures, never a traceback."""
+    file = tmp_path_factory.mktemp("bits") / "w.safetensors"
+    save_weights(file, {"a": torch.arange(4.0), "b": torch.ones(2, 2)}, {"model": "x", "grid": "7x7"})
+    before = file.read_bytes()
+    wanted = load_weights(file)
+    file.write_bytes(mangle(before, rng))
+    try:
+        state, header = load_weights(file)
+    except UserError as error:
+        assert str(file) in str(error)
+    else:
+        # Where the bit is in the name of the sum, all else is as it was.
+        assert wanted[1].items() - header.items() <= {("header_sha256", wanted[1]["header_sha256"])}
+        assert all(torch.equal(state[name], wanted[0][name]) for name in wanted[0])

@@ -1,5 +1,6 @@
 """Stage 2: sizes, loss, sampling."""
 
+import json
 import math
 
 import pytest
@@ -264,3 +265,20 @@ def test_a_draft_does_not_get_round_the_checks():
     sampler = SpeculativeSampler(Decoder(target), Decoder(target), SamplingConfig(), 2)
     with pytest.raises(UserError, match=r"0\.\.\.5, found 6\.\.\.6"):
         sampler(torch.full((1,), 6), torch.arange(1))
+
+
+@pytest.mark.parametrize("neutral", [{"top_p": 1.0}, {"top_k": CODES}, {"top_k": 10**6}, {"temperature": 1.0}])
+def test_filters_at_their_neutral_value_change_nothing(neutral):
+    """Probabilities of float32 sum to 1 before the last, unlikely codes: those were cut, and at top_p 1 must not be."""
+    logits = torch.linspace(0, 60, CODES).repeat(3, 1)
+    assert torch.equal(filter_logits(logits, SamplingConfig(**neutral)), logits)
+    model, ids = make(), torch.arange(12)
+    torch.nn.init.normal_(model.head.weight, std=5)
+    expected = model.sample(ids % CLASSES, ids, SamplingConfig())
+    assert torch.equal(model.sample(ids % CLASSES, ids, SamplingConfig(**neutral)), expected)
+
+
+@pytest.mark.parametrize("change", [{"guidance_scale": math.inf}, {"temperature": math.inf}, {"temperature": math.nan}])
+def test_sampling_takes_finite_numbers(change):
+    with pytest.raises(UserError, match=f"{next(iter(change))}.*finite|greater"):
+        SamplingConfig.from_json(json.dumps(change))

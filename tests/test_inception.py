@@ -1,5 +1,8 @@
 """The Inception protocol on files: torch-fidelity's numbers, ADM's layout, statistics of a reference."""
 
+import io
+import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +16,13 @@ from vistok.cli import app
 from vistok.errors import UserError
 from vistok.metrics.features import Features, InceptionFeatures
 from vistok.metrics.inception_score import inception_score
+from vistok.metrics.kernel_distance import kernel_distance
+from vistok.metrics.protocol import Treatment
 from vistok.tasks.evaluate_samples import evaluate_samples
-from vistok.tasks.evaluators import Collected
+from vistok.tasks.evaluators import Collected, ReferenceSet
 from vistok.tasks.image_batch import open_batch
+from vistok.tasks.image_scores import inception_scores
+from vistok.tasks.show import samples_lines
 
 COUNT, SIDE = 20, 24
 
@@ -166,19 +173,53 @@ def test_the_command_prints_all_of_it(files, inception_file, extractor, monkeypa
     command = ["evaluate", "samples", str(files[0]), "--reference", str(files[1]), "--inception", str(inception_file)]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    for word in ("FID ", "sFID ", "Inception score ", "precision ", "recall ", "20 images against 20 of reference.npz"):
+    for word in (
+        "FID ",
+        "sFID ",
+        "KID ",
+        "Inception score ",
+        "precision ",
+        "recall ",
+        "20 images against 20 of reference.npz",
+    ):
         assert word in result.output
+
+
+def header(shape):
+    """The bytes of an array file that says this shape and holds nothing."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def write_npz(path, **members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(f"{name}.npy", data)
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda path: None, "not found"),
-        (lambda path: path.write_bytes(b"no archive"), "cannot be read.*wanted ADM's layout"),
+        (lambda path: path.write_bytes(b"no archive"), "damaged, or not.*wanted ADM's layout"),
         (lambda path: np.savez(path, images=np.zeros((2, 4, 4, 3), np.uint8)), "arr_0"),
         (lambda path: np.savez(path, arr_0=np.zeros((2, 4, 4, 3), np.float32)), "arr_0 is float32"),
         (lambda path: np.savez(path, arr_0=np.zeros((2, 3, 4, 4), np.uint8)), r"arr_0 is uint8 \(2, 3, 4, 4\)"),
-        (lambda path: np.savez(path, arr_0=np.array([{}], dtype=object)), "arr_0 is object|cannot be read"),
+        (lambda path: np.savez(path, arr_0=np.array([{}], dtype=object)), "arr_0 holds Python objects"),
+        (
+            lambda path: write_npz(path, arr_0=header((10**12, 64, 64, 3))),
+            "arr_0 is uint8 .* by its header, and 0 bytes",
+        ),
+        (lambda path: write_npz(path, arr_0=header((-1, 4, 4, 3))), "by its header"),
+        (lambda path: write_npz(path, mu=header((10**9,)), sigma=header((10**9, 10**9))), "mu is .* by its header"),
+        (lambda path: np.savez(path, mu=np.full(4, np.nan), sigma=np.eye(4)), "not finite"),
+        (lambda path: np.savez(path, mu=np.zeros(4), sigma=np.full((4, 4), np.inf)), "not finite"),
+        (lambda path: np.savez(path, mu=np.zeros(4), sigma=np.eye(3)), "no mean and covariance"),
+        (lambda path: np.savez(path, mu=np.zeros(4), sigma=-np.eye(4)), "variance below zero"),
+        (lambda path: np.savez(path, mu=np.zeros(4), sigma=np.triu(np.ones((4, 4)))), "not symmetric"),
+        (lambda path: np.savez(path, mu=np.zeros(4)), "mu without sigma"),
+        (lambda path: np.savez(path, mu=np.array(["a"]), sigma=np.array([["b"]])), "numbers are wanted"),
     ],
 )
 def test_other_files_are_refused(tmp_path, make, words):
@@ -193,3 +234,72 @@ def test_inception_score_of_closed_forms():
     assert inception_score(torch.zeros(40, 10), 4) == pytest.approx((1, 0))
     with pytest.raises(ValueError, match="at least 10 samples"):
         inception_score(torch.zeros(9, 10))
+
+
+def test_a_reference_of_statistics_alone_gives_an_fid(tmp_path, files, extractor, scores, quiet):
+    """The files that others publish hold mu and sigma and no images."""
+    features = np.concatenate([extractor(images).double().numpy() for images in open_batch(files[1]).batches(16)])
+    np.savez(tmp_path / "stats.npz", mu=features.mean(0), sigma=np.cov(features, rowvar=False))
+    found = evaluate_samples(open_batch(files[0]), open_batch(tmp_path / "stats.npz"), extractor, quiet)
+    assert found["fid"]["value"] == pytest.approx(scores["fid"]["value"], rel=1e-6)
+    assert not {"kid", "precision", "sfid"} & set(found) and "inception_score" in found
+    text = "\n".join(samples_lines(found))
+    assert "against the statistics in stats.npz" in text
+    assert "left out, kernel distance, precision and recall: stats.npz holds a mean and a covariance, no images" in text
+    with pytest.raises(UserError, match="give the images"):
+        evaluate_samples(open_batch(tmp_path / "stats.npz"), open_batch(files[1]), extractor, quiet)
+    np.savez(tmp_path / "other.npz", mu=np.zeros(7), sigma=np.eye(7))
+    with pytest.raises(UserError, match="its mean has 7 features"):
+        evaluate_samples(open_batch(files[0]), open_batch(tmp_path / "other.npz"), extractor, quiet)
+
+
+def test_one_image_is_refused_before_any_is_looked_at(tmp_path, files, quiet):
+    np.savez(tmp_path / "one.npz", arr_0=make_images(1, 1.0)[:1])
+    one, many = open_batch(tmp_path / "one.npz"), open_batch(files[0])
+    blind = object.__new__(InceptionFeatures)
+    for pair in ((one, many), (many, one)):
+        with pytest.raises(UserError, match="one.npz has 1 image; a Fréchet distance needs at least 2"):
+            evaluate_samples(*pair, blind, quiet)
+
+
+def test_no_distance_is_minus_zero(files, extractor, quiet):
+    same = evaluate_samples(open_batch(files[0]), open_batch(files[0]), extractor, quiet)
+    same["fid"]["value"] = same["sfid"]["value"] = -1e-9
+    text = "\n".join(samples_lines(same))
+    assert "FID 0.000 " in text and "sFID 0.000" in text and not re.search(r"-0\.0+(?!\d)", text)
+
+
+def test_the_inception_score_of_a_folder_does_not_depend_on_names_that_sort_by_class(extractor):
+    """Sorted by class every split is of one class, whose score is 1; an .npz keeps the order that ADM's evaluator has."""
+    sure = torch.eye(10).repeat_interleave(40, dim=0) * 50
+    collected = Collected([torch.zeros(400, 2048)], [sure])
+    found = {
+        mixed: inception_scores(
+            "", collected, ReferenceSet("r", "", np.empty((0, 2048))), extractor, Treatment(), "", "", mixed
+        )
+        for mixed in (False, True)
+    }
+    values = {mixed: scores["inception_score"]["value"] for mixed, scores in found.items()}
+    assert values[False] == pytest.approx(1) and values[True] > 8
+    assert "10 consecutive splits" in found[False]["inception_score"]["protocol"]["estimator"]
+    assert "10 splits of images shuffled by a fixed key" in found[True]["inception_score"]["protocol"]["estimator"]
+
+
+def test_hidden_files_are_no_samples_and_others_are_counted(tmp_path):
+    for name in ("a.png", "b.JPG", ".hidden.png", ".thumbnails/c.png", "__MACOSX/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(make_images(1, 1.0)[0]).save(tmp_path / name, format="PNG")
+    (tmp_path / "notes.txt").write_text("x")
+    found = open_batch(tmp_path)
+    assert found.count == 2 and found.ignored == "1 .txt"
+    assert sum(len(images) for images in found.batches(1)) == 2
+
+
+def test_the_kernel_distance_is_torch_fidelitys(scores, files, extractor):
+    from torch_fidelity.metric_kid import mmd2
+
+    a, b = (np.concatenate([extractor(x).double().numpy() for x in open_batch(file).batches(50)]) for file in files)
+    k = lambda x, y: (x @ y.T / x.shape[1] + 1) ** 3  # noqa: E731
+    assert scores["kid"]["value"] == pytest.approx(mmd2(k(a, a), k(a, b), k(b, b)), rel=1e-5)
+    assert kernel_distance(a, b).value == pytest.approx(mmd2(k(a, a), k(a, b), k(b, b)), rel=1e-9)
+    assert scores["kid"]["protocol"]["estimator"].startswith("kernel (x.y/d + 1)^3, unbiased, mean over all 20 images")

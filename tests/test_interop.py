@@ -1,8 +1,11 @@
 """Checkpoints of other projects: read without running them, round trips, clear refusals."""
 
 import argparse
+import json
 import os
 import pickle
+import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,14 +15,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vistok.config import science
 from vistok.data.config import DataConfig
 from vistok.engine.config import OptimizerConfig
 from vistok.engine.log import Progress
+from vistok.engine.weights import save_weights
 from vistok.errors import UserError
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import AutoregressiveConfig, SamplingConfig
+from vistok.interop import diffusers as diffusers_module
 from vistok.interop import llamagen as llamagen_module
 from vistok.interop.autoencoder_names import to_ours, to_theirs
+from vistok.interop.diffusers import import_diffusers
 from vistok.interop.foreign_file import read_foreign
 from vistok.interop.llamagen import export_llamagen, generator_to_theirs, import_llamagen
 from vistok.interop.taming import import_taming
@@ -136,6 +143,8 @@ def test_tokenizer_goes_to_llamagen_and_back(tmp_path: Path, suffix: str) -> Non
     back = read_foreign(tmp_path / f"back{suffix}")
     theirs = to_theirs(model.state_dict(), model.config, "llamagen")
     found: dict[str, Tensor] = back["model"] if suffix == ".pt" else back
+    # LlamaGen loads strictly, and its module has this buffer.
+    assert found.pop("quantize.codebook_used").shape == (65_536,)
     assert set(found) == set(theirs) and all(torch.equal(found[name], theirs[name]) for name in theirs)
 
 
@@ -297,3 +306,244 @@ def test_fine_tuning_begins_with_the_imported_weights(tmp_path: Path, photo_fold
     other = moved.replace(tokenizer=moved.tokenizer.replace(latent_channels=4))
     with pytest.raises(UserError, match="another than the config's"):
         train_tokenizer.prepare(other, tmp_path / "other").train(quiet)
+
+
+IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3)) * 2 - 1
+
+
+def _taming(tmp_path: Path, state: dict[str, Tensor], text: str = _YAML) -> tuple[Tensor, str]:
+    """Import a VQGAN; return its tokens of two images, and what the import said."""
+    torch.save({"state_dict": state}, tmp_path / "v.ckpt")
+    (tmp_path / "v.yaml").write_text(text)
+    shutil.rmtree(tmp_path / "v", ignore_errors=True)
+    said = import_taming(tmp_path / "v.ckpt", tmp_path / "v.yaml", tmp_path / "v")
+    return load_tokenizer(tmp_path / "v").encode(IMAGES), said
+
+
+def test_the_weights_of_a_vqgan_are_those_that_the_original_decodes_with(tmp_path: Path) -> None:
+    config = _llamagen_config("euclidean")
+    model = _tokenizer(config)
+    state = to_theirs(model.state_dict(), config, "taming")
+    expected, said = _taming(tmp_path, state)
+    assert torch.equal(expected, model.encode(IMAGES))
+    assert said.endswith("16 pixels")
+    # A codebook that is an average carries what it is made from, in either order.
+    statistics = {"quantize.embedding.embed_avg": torch.randn(32, 8), "quantize.embedding.cluster_size": torch.ones(32)}
+    for averaged in (state | statistics, statistics | state):
+        assert torch.equal(_taming(tmp_path, averaged)[0], expected)
+    # Averages lie under names without dots; the yaml tells whether they are used.
+    other = {name: value + 0.1 * torch.randn_like(value) for name, value in state.items()}
+    both = other | {f"model_ema.{name.replace('.', '')}": value for name, value in state.items()}
+    both |= {"model_ema.decay": torch.tensor(0.9), "model_ema.num_updates": torch.tensor(3)}
+    with_ema = _YAML.replace("    n_embed", "    use_ema: True\n    n_embed")
+    tokens, said = _taming(tmp_path, both, with_ema)
+    assert torch.equal(tokens, expected) and "averaged weights (use_ema)" in said
+    tokens, said = _taming(tmp_path, both)
+    assert torch.equal(tokens, _taming(tmp_path, other)[0]) and "left out" in said
+    assert "has none" in _taming(tmp_path, state, with_ema)[1]
+    del both["model_ema.encoderconv_inweight"]
+    with pytest.raises(UserError, match="encoder.conv_in.weight"):
+        _taming(tmp_path, both, with_ema)
+
+
+def test_a_vqgan_inside_a_larger_models_checkpoint(tmp_path: Path) -> None:
+    config = _llamagen_config("euclidean")
+    state = to_theirs(_tokenizer(config).state_dict(), config, "taming")
+    expected, _ = _taming(tmp_path, state)
+    inside = {f"first_stage_model.{name}": value for name, value in state.items()}
+    inside |= {"transformer.tok_emb.weight": torch.ones(2), "cond_stage_model.x": torch.ones(1)}
+    nested = _YAML.replace("\n", "\n      ").replace(
+        "model:", "first_stage_config:\n        target: taming.models.vqgan.VQModel"
+    )
+    outer = "model:\n  target: taming.models.cond_transformer.Net2NetTransformer\n  params:\n" + nested.replace(
+        "\n      first_", "\n    first_"
+    )
+    tokens, said = _taming(tmp_path, inside, outer.replace("params:\n\n      first", "params:\n    first"))
+    assert torch.equal(tokens, expected) and "larger model around it is left out" in said
+
+
+def test_latent_diffusions_network_without_attention(tmp_path: Path) -> None:
+    side = ConvNetConfig(channels=32, multipliers=(1, 2), attention_resolutions=(), middle_attention=False)
+    quantizer = VQConfig(codebook_size=32, lookup="euclidean")
+    config = TokenizerConfig(image_size=16, latent_channels=8, encoder=side, decoder=side, quantizer=quantizer)
+    state = to_theirs(_tokenizer(config).state_dict(), config, "taming")
+    assert "encoder.mid.block_2.conv1.weight" in state and not [name for name in state if "attn" in name]
+    text = _YAML.replace("  params:", "  target: ldm.models.autoencoder.VQModelInterface\n  params:", 1)
+    text = text.replace("attn_resolutions: [8]", "attn_resolutions: [], attn_type: none")
+    tokens, said = _taming(tmp_path, state, text)
+    assert torch.equal(tokens, _tokenizer(config).encode(IMAGES)) and "ldm-vq-f2" in said
+    # Configs of before the option keep their fingerprints.
+    assert "middle_attention" not in science(ConvNetConfig()) and "middle_attention" in science(side)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("  params:", "  target: src.IBQ.models.ibqgan.IBQ\n  params:", "ibqgan.IBQ; these can be imported"),
+        ("  params:", "  target: taming.models.vqgan.GumbelVQ\n  params:", "GumbelVQ"),
+        ("    n_embed", "    l2_normalize: True\n    n_embed", "l2_normalize: True is not supported"),
+        ("    n_embed", "    remap: x.npy\n    n_embed", "remap: x.npy"),
+        ("    n_embed", "    use_l2_norm: 1\n    n_embed", "use_l2_norm"),
+        ("dropout: 0.0", "resamp_with_conv: False", "resamp_with_conv: False"),
+        ("dropout: 0.0", "tanh_out: True", "tanh_out"),
+        ("ch: 32", "ch: 33", "norm_groups"),
+        ("ch: 32", "ch: wide", "encoder.channels"),
+        ("resolution: 16", "resolution: 99999999", "image_size"),
+        (_YAML, "[" * 20_000, "nested too deeply"),
+        (_YAML, "{a: " * 20_000, "nested too deeply"),
+        (_YAML, "- 1\n- 2", "it has no model"),
+        (_YAML, "\x00\x01", "damaged"),
+    ],
+)  # fmt: skip
+def test_what_a_yaml_says_is_read_or_refused_by_name(tmp_path: Path, old: str, new: str, words: str) -> None:
+    (tmp_path / "v.yaml").write_text(_YAML.replace(old, new, 1))
+    torch.save({"state_dict": {"encoder.down.0.block.0": torch.ones(1)}}, tmp_path / "v.ckpt")
+    with pytest.raises(UserError, match=words):
+        import_taming(tmp_path / "v.ckpt", tmp_path / "v.yaml", tmp_path / "out")
+
+
+def test_a_file_of_another_family_is_named_with_its_verb(tmp_path: Path) -> None:
+    vqgan = {"encoder.down.0.block.0.conv1.weight": torch.ones(1)}
+    quantized = vqgan | {"quantize.embedding.weight": torch.ones(1)}
+    (tmp_path / "v.yaml").write_text(_YAML)
+    for content, words in (
+        (quantized, "VQGAN of taming.*vistok import taming"),
+        (vqgan, "without a codebook.*continuous"),
+        (
+            {"encoder.down_blocks.0.x": torch.ones(1), "quantize.embedding.weight": torch.ones(1)},
+            "vistok import diffusers",
+        ),
+        ({"encoder.down_blocks.0.x": torch.ones(1)}, "AutoencoderKL"),
+        ({"first_stage_model.quantize.embedding.weight": torch.ones(1)}, "vistok import taming"),
+        ({"quantize.embed.weight": torch.ones(1)}, "Gumbel"),
+        ({"fc.weight": torch.ones(1)}, "its weights are fc.weight"),
+    ):
+        torch.save({"model": content}, tmp_path / "x.pt")
+        with pytest.raises(UserError, match=words):
+            import_llamagen(tmp_path / "x.pt", tmp_path / "out")
+    torch.save({"model": {"encoder.conv_blocks.0.res.0": torch.ones(1)}}, tmp_path / "x.pt")
+    with pytest.raises(UserError, match="vistok import llamagen"):
+        import_taming(tmp_path / "x.pt", tmp_path / "v.yaml", tmp_path / "out")
+
+
+def test_weights_that_are_quantized_or_not_finite_are_refused(tmp_path: Path) -> None:
+    for wrong, words in ((torch.ones(3).to(torch.int8), "holds int8"), (torch.full((3,), float("nan")), "not finite")):
+        state = to_theirs(_tokenizer(_llamagen_config()).state_dict(), _llamagen_config(), "llamagen")
+        torch.save({"model": state | {"decoder.conv_out.bias": wrong}}, tmp_path / "x.pt")
+        with pytest.raises(UserError, match=f"decoder.conv_out.bias.*{words}"):
+            import_llamagen(tmp_path / "x.pt", tmp_path / "out", image_size=16)
+
+
+def test_llamagens_stored_arguments_are_read(tmp_path: Path, small_llamagen: AutoregressiveGenerator) -> None:
+    euclidean = _tokenizer(_llamagen_config("euclidean"))
+    _save_tokenizer(tmp_path / "vq.pt", euclidean, args=argparse.Namespace(image_size=16, codebook_l2_norm=False))
+    import_llamagen(tmp_path / "vq.pt", tmp_path / "tok")
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    assert torch.equal(load_tokenizer(tmp_path / "tok").encode(images), euclidean.encode(images))
+    theirs = generator_to_theirs(small_llamagen.state_dict())
+    table = "cls_embedding.embedding_table.weight"
+    classless = theirs | {table: theirs[table][:-1]}
+    for number, (state, arguments, words) in enumerate((
+        (theirs, {}, "256 pixels assumed"),
+        (theirs, {"image_size": 32}, "16x16 tokens of 32 codes, 10 classes$"),
+        (classless, {"class_dropout_prob": 0.0}, "10 classes and none for 'no class'"),
+        (classless, {"num_classes": 10}, "10 classes and none for 'no class'"),
+        (theirs, {"num_classes": 10}, "10 classes; 256"),
+        (theirs, {"num_classes": 12}, "num_classes 12"),
+        (theirs, {"cls_token_num": 120}, "cls_token_num 120"),
+        (theirs, {"downsample_size": 16}, "tokens of 16x16 pixels, those of tokenizer"),
+        (theirs, {"image_size": "wide"}, "image size 'wide'"),
+    )):  # fmt: skip
+        torch.save({"model": state, "args": argparse.Namespace(**arguments)}, tmp_path / "gpt.pt")
+        try:
+            said = import_llamagen(tmp_path / "gpt.pt", tmp_path / f"gpt{number}", tokenizer=tmp_path / "tok")
+        except UserError as error:
+            said = str(error)
+        assert re.search(words, said), said
+    # Without a row for no class: the same logits, no guidance, and the same table when it goes back.
+    imported = load_generator(tmp_path / "gpt2")
+    with pytest.raises(UserError, match="label dropout"):
+        imported.sampler(SamplingConfig(guidance_scale=2.0))
+    assert "class_dropout_prob=0" in export_llamagen(tmp_path / "gpt2", tmp_path / "back.pt")
+    assert torch.equal(read_foreign(tmp_path / "back.pt")["model"][table], classless[table])
+    # Published files tell their size by their names.
+    torch.save({"model": theirs}, tmp_path / "c2i_B_384.pt")
+    said = import_llamagen(tmp_path / "c2i_B_384.pt", tmp_path / "gpt-b", tokenizer=tmp_path / "tok")
+    assert "192x192 tokens" in said and "384 pixels by the file's name" in said
+
+
+def test_an_export_can_be_repeated_and_overwrites_nothing_else(tmp_path: Path) -> None:
+    config = _llamagen_config()
+    restarting = config.replace(quantizer=config.quantizer.replace(restart_after=5))
+    state = {name: value for name, value in _tokenizer(config).state_dict().items()}
+    state |= {"quantizer.used": torch.zeros(32, dtype=torch.bool), "quantizer.steps_unused": torch.zeros(32).long()}
+    save_weights(
+        tmp_path / "run.safetensors", state, {"model": "tokenizer", "config": json.loads(restarting.to_json())}
+    )
+    (tmp_path / "out.pt.0123456789ab.partial").write_bytes(b"of a killed export")
+    for _ in range(2):
+        assert export_llamagen(tmp_path / "run.safetensors", tmp_path / "out.pt") == "tokenizer"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.pt", "run.safetensors"]
+    (tmp_path / "mine.pt").write_bytes(b"precious")
+    with pytest.raises(UserError, match="holds something else"):
+        export_llamagen(tmp_path / "run.safetensors", tmp_path / "mine.pt")
+    assert (tmp_path / "mine.pt").read_bytes() == b"precious"
+
+
+_DIFFUSERS = {
+    "_class_name": "VQModel", "_diffusers_version": "0.1", "act_fn": "silu", "block_out_channels": [32, 64],
+    "down_block_types": ["DownEncoderBlock2D", "AttnDownEncoderBlock2D"], "in_channels": 3, "latent_channels": 8,
+    "layers_per_block": 2, "norm_num_groups": 32, "num_vq_embeddings": 32, "out_channels": 3, "sample_size": 16,
+    "up_block_types": ["AttnUpDecoderBlock2D", "UpDecoderBlock2D"], "vq_embed_dim": None, "scaling_factor": 0.18215,
+}  # fmt: skip
+
+
+def _to_diffusers(model: ConvTokenizer) -> dict[str, Tensor]:
+    """Return a tokenizer's weights under the names of diffusers of today, attention as linear layers."""
+    layers = {ours: theirs for theirs, ours in diffusers_module._layers(model.config).items() if not re.search(r"\.(query|key|value|proj_attn)$", theirs)}  # fmt: skip
+    found = {}
+    for name, value in model.state_dict().items():
+        layer, _, kind = name.rpartition(".")
+        theirs = "quantize.embedding.weight" if name == "quantizer.codebook" else f"{layers[layer]}.{kind}"
+        found[theirs] = value[:, :, 0, 0] if ".to_" in theirs and value.ndim == 4 else value
+    return found
+
+
+def test_a_vqmodel_of_diffusers(tmp_path: Path) -> None:
+    model = _tokenizer(_llamagen_config("euclidean"))
+    theirs = _to_diffusers(model)
+    assert {
+        "encoder.down_blocks.0.downsamplers.0.conv.weight", "encoder.down_blocks.1.resnets.0.conv_shortcut.weight",
+        "encoder.down_blocks.1.attentions.1.to_out.0.weight", "encoder.mid_block.attentions.0.group_norm.bias",
+        "decoder.up_blocks.0.resnets.2.conv2.weight", "decoder.up_blocks.0.upsamplers.0.conv.bias",
+        "decoder.mid_block.resnets.1.norm1.weight", "decoder.conv_norm_out.weight", "quantize.embedding.weight",
+    } <= set(theirs)  # fmt: skip
+    folder = tmp_path / "pipeline" / "vqvae"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(_DIFFUSERS))
+    save_file(
+        {name: value.contiguous() for name, value in theirs.items()}, folder / "diffusion_pytorch_model.safetensors"
+    )
+    images = torch.rand(2, 3, 16, 16) * 2 - 1
+    for place in (tmp_path / "pipeline", folder, folder / "diffusion_pytorch_model.safetensors"):
+        said = import_diffusers(place, tmp_path / "run")
+        assert "diffusers-vq-f2: tokenizer, 64 tokens of 32 codes at 16 pixels" in said
+        assert torch.equal(load_tokenizer(tmp_path / "run").encode(images), model.encode(images))
+    assert "256 tokens" in import_diffusers(folder, tmp_path / "larger", image_size=32)
+    for change, words in (
+        ({"_class_name": "AutoencoderKL"}, "AutoencoderKL.*continuous"),
+        ({"norm_type": "spatial"}, "norm_type: spatial"),
+        ({"twist": 1}, "twist: 1"),
+        ({"block_out_channels": [32, 48]}, "not multiples"),
+        ({"block_out_channels": "x"}, "block_out_channels"),
+        ({"up_block_types": ["Strange", "UpDecoderBlock2D"]}, "Strange"),
+        ({"layers_per_block": 3}, "missing"),
+    ):
+        (folder / "config.json").write_text(json.dumps(_DIFFUSERS | change))
+        with pytest.raises(UserError, match=words):
+            import_diffusers(folder, tmp_path / "other")
+    (folder / "config.json").write_text("[" * 20_000)
+    with pytest.raises(UserError, match="nested too deeply"):
+        import_diffusers(folder, tmp_path / "other")
+    with pytest.raises(UserError, match="no config.json"):
+        import_diffusers(tmp_path / "other", tmp_path / "another")

@@ -1,5 +1,6 @@
 """Scores against closed forms and against the field's libraries, on the same features."""
 
+import json
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
+from conftest import REPOSITORY
 from inception_weights import inception_with_random_weights
 from vistok.errors import UserError
 from vistok.metrics.codebook import codebook_statistics
@@ -19,6 +21,7 @@ from vistok.metrics.interval import (
     paired_frechet_replicates,
     t_interval,
 )
+from vistok.metrics.kernel_distance import kernel_distance, kernel_estimator
 from vistok.metrics.likelihood import likelihood
 from vistok.metrics.memorization import memorization
 from vistok.metrics.moments import Moments, leave_one_out, merge_all
@@ -328,3 +331,126 @@ def test_inception_refuses_a_file_that_runs_code(tmp_path):
     with pytest.raises(UserError, match="cannot be loaded"):
         InceptionFeatures(tmp_path / "bad.pth")
     assert not (tmp_path / "harmed").exists()
+
+
+def test_precision_and_recall_far_from_zero():
+    """A common shift of all features changes no distance: in float32 it left none of their digits."""
+    generator = torch.Generator().manual_seed(0)
+    real, fake = torch.randn(300, 64, generator=generator), 0.8 * torch.randn(300, 64, generator=generator) + 0.05
+    expected = precision_recall(real.double(), fake.double())
+    shift = 1000 * torch.rand(64, generator=generator).round()  # added without rounding of more than the last digits
+    assert precision_recall((real + shift).double(), (fake + shift).double()) == pytest.approx(expected, abs=0.02)
+    assert precision_recall(real + shift, fake + shift) == pytest.approx(expected, abs=0.02)
+
+
+def test_kernel_distance_by_a_double_loop():
+    """One subset of all, and what it gives without each block."""
+    rng = np.random.default_rng(16)
+    a, b = rng.normal(size=(41, 3)), rng.normal(size=(41, 3)) + 0.5
+
+    def kernel(x, y):
+        return (x @ y / 3 + 1) ** 3
+
+    def distance(x, y, paired):
+        pairs = [(i, j) for i in range(len(x)) for j in range(len(x)) if i != j]
+        own = np.mean([kernel(x[i], x[j]) for i, j in pairs])
+        if paired:
+            return own + np.mean([kernel(y[i], y[j]) - kernel(x[i], y[j]) - kernel(x[j], y[i]) for i, j in pairs])
+        theirs = np.mean([kernel(y[i], y[j]) for i in range(len(y)) for j in range(len(y)) if i != j])
+        return own + theirs - 2 * np.mean([kernel(s, t) for s in x for t in y])
+
+    for paired in (False, True):
+        found = kernel_distance(a, b, paired)
+        assert found.value == pytest.approx(distance(a, b, paired), rel=1e-9) and len(found.left_out) == 20
+        rest = np.delete(a, blocks_of(41)[3], axis=0)
+        other = np.delete(b, blocks_of(41)[3], axis=0) if paired else b
+        assert found.left_out[3] == pytest.approx(distance(rest, other, paired), rel=1e-9)
+    assert kernel_distance(a, a.copy(), paired=True).value == 0
+
+
+def test_kernel_distance_of_subsets_has_no_bias_and_an_interval(monkeypatch):
+    """Of equal distributions it is zero on average, below zero as often; few samples have a value alone."""
+    monkeypatch.setattr("vistok.metrics.kernel_distance.SUBSETS", 4)
+    rng = np.random.default_rng(17)
+    found = [kernel_distance(*rng.normal(size=(2, 60, 2))) for _ in range(60)]
+    values = np.array([one.value for one in found])
+    assert abs(values.mean()) < 3 * values.std() / math.sqrt(60) and (values < 0).mean() > 0.3
+    a, b = rng.normal(size=(1500, 2)).astype(np.float32), rng.normal(size=(1200, 2)).astype(np.float32) + 0.3
+    subsets = kernel_distance(a, b)
+    assert subsets == kernel_distance(a, b) and subsets.interval.low > 0
+    assert "4 subsets of 1000" in kernel_estimator(len(a), len(b))
+    assert subsets.value == pytest.approx(kernel_distance(a.astype(float), b.astype(float)).value, rel=1e-4)
+    assert kernel_distance(a[:30], b[:20]).interval is None
+    with pytest.raises(ValueError, match="at least 2"):
+        kernel_distance(a[:1], b)
+
+
+def test_a_score_agrees_with_its_own_replicates():
+    x = np.random.default_rng(18).normal(size=400)
+    stored = Score.of(mean_replicates(x), protocol(), Treatment()).model_dump(mode="json")
+    assert Score.read(stored | {"deviation_over_splits": 1.0}).value == stored["value"]
+    for change in (
+        {"value": stored["value"] - 1},
+        {"low": -9.0},
+        {"high": None},
+        {"value": math.nan},
+        {"low": math.inf},
+    ):
+        with pytest.raises(UserError, match="low|high|corrected|value|finite"):
+            Score.read(stored | change)
+    for bad in (math.nan, math.inf):
+        with pytest.raises(UserError, match="gFMD is (nan|inf), which is no score"):
+            Score.of(mean_replicates(np.full(3, bad)), protocol(), Treatment())
+
+
+def test_all_committed_scores_agree_with_their_replicates():
+    from vistok.tasks.evaluators import scores_in
+
+    found = [
+        score
+        for file in sorted((REPOSITORY / "results").rglob("records/*.json"))[::10]
+        for score in scores_in(json.loads(file.read_text())["detail"])
+    ]
+    assert len(found) > 100 and all(score.replicates for score in found if "F" in score.protocol.metric)
+
+
+def test_features_that_are_not_finite_make_no_score():
+    from vistok.metrics.features import ClassifierFeatures
+    from vistok.tasks.perceptual import shipped_classifier
+
+    model = shipped_classifier("fashion_evaluator")[0]
+    next(model.parameters()).data.fill_(math.nan)
+    with pytest.raises(UserError, match="evaluator e gives features that are not finite"):
+        ClassifierFeatures(model, "e", "")(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda text: text[:-3], "damaged"),
+        (lambda text: "[" * 100_000, "nested too deeply"),
+        (lambda text: "[1]", "JSON object was wanted"),
+        (lambda text: text.replace('"copy_share"', '"other"'), "no 'copy_share'"),
+        (lambda text: text.replace('"memorization": {', '"memorization": [{').replace("}}", "}]}"), "damaged"),
+        (lambda text: text.replace('"value": 0.5', '"value": 0.25'), "edited or damaged.*value and replicates give"),
+        (lambda text: text.replace('"value": 0.5', '"value": NaN'), "edited or damaged.*finite"),
+        (lambda text: text.replace('"estimator"', '"estimate"'), "edited or damaged.*estimat"),
+    ],
+)
+def test_an_evaluation_that_was_edited_or_damaged_is_not_shown(tmp_path, damage, words):
+    from vistok.tasks.evaluators import SCHEMA, finished_evaluation
+
+    file = tmp_path / "evaluations" / "generator.json"
+    values = np.random.default_rng(19).normal(size=400)
+    score = Score.of(mean_replicates(values - values.mean() + 0.5), protocol(), Treatment())
+    score = score.model_dump(mode="json") | {"value": 0.5}
+    content = {"schema_version": SCHEMA, "kind": "generator", "run": "r", "treatment": {}, "gfmd": score,
+               "memorization": {"copy_share": 0.0, "num_samples": 1, "num_train": 1, "num_unseen": 1}}  # fmt: skip
+    file.parent.mkdir()
+    assert finished_evaluation(file) is None
+    file.write_text(json.dumps(content))
+    assert finished_evaluation(file) == content
+    file.write_text(damage(json.dumps(content)))
+    with pytest.raises(UserError, match=f"(?s){words}") as found:
+        finished_evaluation(file)
+    assert "delete the file and evaluate again" in str(found.value)

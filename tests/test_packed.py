@@ -134,15 +134,15 @@ def test_batches_from_shards_do_not_depend_on_workers(tmp_path):
         assert torch.equal(a["images"], torch.cat([first["images"], second["images"]]))
 
 
-def damaged(path):
-    path.write_bytes(path.read_bytes()[:700])
+def damaged(path, left=700):
+    path.write_bytes(path.read_bytes()[:left])
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda root: None, "no .tar file in this folder"),
-        (lambda root: damaged(root / "train-0.tar"), "cannot be read as a tar file"),
+        (lambda root: damaged(root / "train-0.tar"), "train-0.tar: damaged, or not what its name says"),
         (lambda root: write_shard(root / "train-0.tar", range(5), lambda n: "cat"), "wanted a number"),
         (lambda root: write_shard(root / "train-0.tar", range(5), lambda n: 1 if n else None), "1 of 5 images have no"),
         (lambda root: write_shard(root / "val-0.tar", range(5)), "no image of split 'train'"),
@@ -164,9 +164,18 @@ def test_an_image_that_is_none_is_named(tmp_path):
     data = bytearray(path.read_bytes())
     data[512:600] = bytes(88)
     path.write_bytes(data)
-    source = open_split(config(path), "train")
-    with pytest.raises(UserError, match="image .* of .*train-0.tar: cannot be read"):
-        pixels(source)
+    with pytest.raises(UserError, match=r"1 of 30 images cannot be read: .*train-0.tar: 00000.png \("):
+        open_split(config(path), "train")
+    train = open_split(config(path, unreadable_images="skip"), "train")
+    report = train.report.record()
+    assert (report["found"], report["used"], report["num_skipped"]) == (30, 29, 1)
+    # Who is held out does not depend on what is skipped; here it was an image of train.
+    assert len(train) == 23 and len(open_split(config(path, unreadable_images="skip"), "val")) == 3
+    data[512:520] = b"\x89PNG\r\n\x1a\n"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="image .*train-0.tar: 00001.png: cannot be read .*write the file again"):
+        damaged(path, 1024)
+        pixels(train)
 
 
 def write_parquet(path, numbers, names=("cat", "dog", "fox"), label=None):

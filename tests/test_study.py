@@ -114,7 +114,7 @@ def test_a_tokenizer_is_scored_and_modelled_at_another_size_without_training(res
     for task in tasks:
         perform(make_order(task, resolutions, tmp_path / "runs", folder.path, 1))
     assert missing(tasks, folder, tmp_path / "runs" / resolutions.name) == []
-    table = collect(folder).set_index(["kind", "tokenizer_choice"])
+    table = collect(folder, resolutions)[0].set_index(["kind", "tokenizer_choice"])
     own, larger = table.loc[("tokenizer", "none")], table.loc[("tokenizer", "none-48px")]
     assert (own.num_tokens, larger.num_tokens) == (64, 144) and (own.image_size, larger.image_size) == (32, 48)
     assert larger.train_flops == own.train_flops and larger.psnr != own.psnr and len(larger.by_position.split()) == 144
@@ -244,7 +244,7 @@ def test_records_survive_a_lost_disk_and_a_widened_grid_is_added(study, finished
     assert [task.kind for task in left] == ["cache", "generator"]
     outcome = run_study(wider, tmp_path / "runs", copy, PoolExecutor(1), 1, quiet)
     assert len(outcome.done) == 2 and not outcome.failed
-    assert len(collect(copy)) == 4
+    assert len(collect(copy, wider)[0]) == 4
 
 
 def test_a_branch_equals_the_run_from_step_zero(study, finished, tmp_path):
@@ -296,16 +296,16 @@ def test_table_page_and_summary(study, finished, tmp_path):
     assert all(claim["verdict"] in ("holds", "fails", "open") for claim in claims)
 
 
-def test_a_damaged_record_is_named(finished, tmp_path):
+def test_a_damaged_record_is_named(study, finished, tmp_path):
     _, folder, _ = finished
     copy = StudyFolder(tmp_path / "results")
     shutil.copytree(folder.path, copy.path)
     file = next((copy.path / "records").glob("*.json"))
     file.write_text(file.read_text()[:50])
     with pytest.raises(UserError, match=file.name):
-        collect(copy)
+        collect(copy, study)
     with pytest.raises(UserError, match="no records"):
-        collect(StudyFolder(tmp_path / "nothing"))
+        collect(StudyFolder(tmp_path / "nothing"), study)
 
 
 def test_orders_are_plain_values(study, tmp_path):

@@ -24,14 +24,15 @@ from vistok.metrics.moments import Moments
 from vistok.nn.classifier import share_of_dead_features
 from vistok.recipes import all_recipes, find_recipe
 from vistok.tasks.cache_tokens import cache_tokens
+from vistok.tasks.class_choice import chosen_labels
 from vistok.tasks.compare import compare_runs
 from vistok.tasks.evaluate_generator import choose_guidance, evaluate_generator
 from vistok.tasks.evaluate_likelihood import caches_of, evaluate_likelihood
 from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
 from vistok.tasks.evaluators import choose_evaluator, require_unseen
 from vistok.tasks.perceptual import shipped_classifier
-from vistok.tasks.sample import balanced_labels, make_sampler, parse_labels, sample_batches
-from vistok.tasks.sample_files import write_samples
+from vistok.tasks.sample import balanced_labels, make_sampler, sample_batches
+from vistok.tasks.sample_files import samples_place, write_samples
 from vistok.tasks.show import recipe_json
 from vistok.tokenizer import model as tokenizer_model
 
@@ -179,7 +180,7 @@ def test_samples_and_files(toy_runs, tmp_path):
     parts = torch.cat(list(sample_batches(generator.sampler(SamplingConfig(seed=1)), tokenizer, labels, batch_size=7)))
     assert whole.shape == (23, 1, 28, 28) and whole.dtype == torch.uint8
     assert (whole != parts).float().mean() < 1e-3
-    grid = write_samples([whole], labels, tmp_path / "grid", "grid", 10)
+    grid = write_samples([whole], labels, tmp_path / "grid.png", "grid", 10)
     with Image.open(grid) as picture:
         assert picture.size == (3 * (10 * 30 - 2), 3 * (3 * 30 - 2))
     folder = write_samples([whole[:9], whole[9:]], labels, tmp_path / "single", "png", 10)
@@ -187,7 +188,7 @@ def test_samples_and_files(toy_runs, tmp_path):
     assert len(pictures) == 23 and pictures[12].name == "000012-class002.png"
     with Image.open(pictures[12]) as picture:
         assert (np.asarray(picture)[..., 0] == whole[12, 0].numpy()).all()
-    with np.load(write_samples([whole[:9], whole[9:]], labels, tmp_path / "adm", "npz", 10)) as arrays:
+    with np.load(write_samples([whole[:9], whole[9:]], labels, tmp_path / "adm.npz", "npz", 10)) as arrays:
         assert arrays["arr_0"].shape == (23, 28, 28, 3) and arrays["arr_0"].dtype == np.uint8
         assert (arrays["arr_0"][..., 0] == whole[:, 0].numpy()).all() and (arrays["arr_1"] == labels.numpy()).all()
     assert not list(tmp_path.glob("adm.npz.*"))  # nothing is left beside it
@@ -220,10 +221,147 @@ def test_shipped_pairs_draw_at_once_and_say_what_they_are(name, tmp_path, monkey
 
 def test_class_names_choose_labels():
     names = ["Bag", "Coat", "Shirt"]
-    assert parse_labels("coat, 2", names, 5).tolist() == [1, 2, 1, 2, 1]
-    assert parse_labels(None, names, 4).tolist() == [0, 1, 2, 0]
+    assert chosen_labels(["coat, 2"], names, 5).tolist() == [1, 2, 1, 2, 1]
+    assert chosen_labels(["2", "0"], names, 3).tolist() == [2, 0, 2]
+    assert chosen_labels([], names, 4).tolist() == [0, 1, 2, 0]
     with pytest.raises(UserError, match="unknown class 'hat'; there are: 0 Bag, 1 Coat, 2 Shirt"):
-        parse_labels("hat", names, 1)
+        chosen_labels(["hat"], names, 1)
+    with pytest.raises(UserError, match="unknown class '1003'.*and so on to 999 c999"):
+        chosen_labels(["1003"], [f"c{i}" for i in range(1000)], 1)
+
+
+@pytest.mark.parametrize("text", ["²", "3", "-1", "9" * 5000, "", "0,", "a\nb", '"'])
+def test_what_is_no_class_is_a_sentence(text):
+    with pytest.raises(UserError, match="unknown class|--class"):
+        chosen_labels([text], ["Bag", "Coat", "Shirt"], 1)
+
+
+def test_classes_of_any_name_can_be_chosen():
+    names = ["Ankle boot", "salt, pepper", 'a "b"', "x,y", " z ", "A", "a", "crane", "bag", "crane"]
+    for number, name in enumerate(names[:7]):
+        assert chosen_labels([name], names, 1).tolist() == [number]
+    assert chosen_labels(['"salt, pepper",ankle BOOT,5'], names, 3).tolist() == [1, 0, 5]
+    with pytest.raises(UserError, match="'crane' may be any of 7 crane, 9 crane; choose by number"):
+        chosen_labels(["bag,crane"], names, 1)
+    assert chosen_labels(["9"], names, 1).tolist() == [9]
+
+
+@pytest.mark.parametrize(
+    ("out", "kind", "place"),
+    [
+        ("cfg1.5", "grid", "cfg1.5.png"),
+        ("cfg1.75", "npz", "cfg1.75.npz"),
+        ("s.PNG", "grid", "s.PNG"),
+        ("s.webp", "grid", "s.webp"),
+        ("folder", "grid", "folder/samples.png"),
+        ("folder", "npz", "folder/samples.npz"),
+        (".", "grid", "samples.png"),
+        (None, "npz", "samples.npz"),
+        (None, "png", "samples"),
+        ("v1.5", "png", "v1.5"),
+    ],
+)
+def test_the_place_of_samples_is_what_was_named(out, kind, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert samples_place(out and Path(out), kind) == Path(place)
+
+
+@pytest.mark.parametrize(
+    ("out", "kind", "words"),
+    [
+        ("s.gif", "grid", r"cannot be written as .gif; end the name in .png"),
+        ("s.png", "npz", r"cannot be written as .png; end the name in .npz"),
+        ("file", "png", "is a file"),
+        ("file/s", "grid", "is a file, not a folder"),
+        ("photos", "png", "photos holds cat.png, which is not a sample"),
+        ("s", "gif", "allowed are grid, png, npz"),
+    ],
+)
+def test_a_place_that_cannot_be_taken_is_told_before_sampling(out, kind, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").touch()
+    with pytest.raises(UserError, match=words):
+        samples_place(Path(out), kind)
+
+
+def _grey(*values):
+    return torch.tensor(values, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+
+
+def _of_folder(folder):
+    return {file.name: int(np.asarray(Image.open(file)).max()) for file in folder.iterdir()}
+
+
+def test_a_folder_of_samples_is_never_a_mixture(tmp_path):
+    labels, place = torch.tensor([0, 1, 2]), samples_place(tmp_path / "s", "png")
+    write_samples([_grey(1, 2), _grey(3)], labels, place, "png", 3)
+
+    def stopped():
+        yield _grey(9, 9)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_samples(stopped(), labels, place, "png", 3)
+    assert _of_folder(place) == {"000000-class000.png": 1, "000001-class001.png": 2, "000002-class002.png": 3}
+    (place / ".samples.0123456789ab.partial").mkdir()  # what a kill leaves
+    write_samples([_grey(7, 8)], labels[:2] + 5, samples_place(place, "png"), "png", 3)
+    assert _of_folder(place) == {"000000-class005.png": 7, "000001-class006.png": 8}
+
+
+@pytest.mark.parametrize(("kind", "out"), [("npz", "s.npz"), ("grid", "s.png"), ("png", "s")])
+def test_two_commands_never_share_an_output(kind, out, tmp_path):
+    labels, place = torch.tensor([0, 1]), tmp_path / out
+
+    def while_another_tries():
+        yield _grey(1)
+        with pytest.raises(UserError, match="another process is writing it"):
+            write_samples([_grey(5, 6)], labels, place, kind, 2)
+        yield _grey(2)
+
+    write_samples(while_another_tries(), labels, place, kind, 2)
+    assert [file.name for file in tmp_path.iterdir()] == [out]
+    if kind == "npz":
+        with np.load(place) as found:
+            assert found["arr_0"].max(axis=(1, 2, 3)).tolist() == [1, 2]
+    if kind == "png":
+        assert sorted(_of_folder(place).values()) == [1, 2]
+
+
+def test_pictures_are_what_their_names_say_and_fit_in_them(tmp_path):
+    labels = torch.tensor([0, 1])
+    for suffix, name in ((".png", "PNG"), (".jpg", "JPEG"), (".webp", "WEBP")):
+        with Image.open(write_samples([_grey(0, 200)], labels, tmp_path / f"s{suffix}", "grid", 2)) as picture:
+            assert picture.format == name and abs(int(np.asarray(picture)[-1, -1, 0]) - 200) < 3
+    wide = torch.zeros(1, 1, 1, 400, dtype=torch.uint8)
+    with pytest.raises(UserError, match=r"16480 pixels a side, WEBP holds 16383; write a .png"):
+        write_samples([wide.expand(41, -1, -1, -1)], torch.zeros(41), tmp_path / "wide.webp", "grid", 41)
+    assert not (tmp_path / "wide.webp").exists()
+
+
+def test_a_reconstruction_never_takes_the_place_of_its_image(tmp_path, monkeypatch):
+    from vistok.tasks.reconstruct import reconstruct_files
+
+    tokenizer = Path(vistok.__file__).parent / "weights" / "fashion_crt_tokenizer.safetensors"
+    photo = tmp_path / "photo.png"
+    Image.new("L", (28, 28), 90).save(photo)
+    before = photo.read_bytes()
+    with pytest.raises(UserError, match="is one of the images to reconstruct"):
+        reconstruct_files([photo], tokenizer, photo)
+    assert photo.read_bytes() == before
+    quality, place = reconstruct_files([photo], tokenizer, tmp_path)
+    assert len(quality) == 1 and place == tmp_path / "reconstruction.png" and place.is_file()
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"answer": 3}', "{"])
+def test_a_damaged_note_of_a_finished_demo_is_none(text, tmp_path):
+    from vistok.tasks.demo_sizes import finished_answer
+
+    (tmp_path / "demo-tiny").mkdir()
+    (tmp_path / "demo-tiny" / "finished.json").write_text(text)
+    assert finished_answer("tiny", tmp_path) is None
 
 
 def test_tokenizer_scores_by_hand(toy_runs, fashion_root, quiet):

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch.nn import functional as F
 
 from vistok.errors import UserError
@@ -60,5 +59,5 @@ def test_sizes_that_could_not_come_back_are_refused(padding: ConvTokenizer, size
 
 
 def test_an_image_of_less_than_a_token_is_refused() -> None:
-    with pytest.raises(ValidationError, match="less than one token"):
+    with pytest.raises(UserError, match="less than one token"):
         _config(4)

@@ -1,22 +1,31 @@
 """Tokens of other views and sizes: ten crops, and the same tokenizer on larger images."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
+import vistok
 from vistok.cli import app
 from vistok.config import override
 from vistok.data.loader import eval_images
 from vistok.data.open import open_split
+from vistok.data.token_cache import TokenCache, TokenManifest
+from vistok.data.token_writer import TokenCacheWriter
 from vistok.data.transforms import resize_uint8
+from vistok.engine.run_dir import RunDir
+from vistok.engine.weights import save_weights
 from vistok.errors import UserError
+from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.recipes import find_recipe
 from vistok.tasks import train_generator, train_tokenizer
 from vistok.tasks.cache_tokens import TEN_CROP, cache_tokens, data_of, expand_views
+from vistok.tasks.evaluate_likelihood import caches_of, evaluate_likelihood
 from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
+from vistok.tasks.evaluators import evaluation_file
 from vistok.tasks.load import load_generator, load_tokenizer, load_tokenizer_of
 
 SIZE, LARGER = 16, 32
@@ -113,8 +122,6 @@ def test_more_tokens_without_training_again(tokenizer_run, quiet, tmp_path):
     decoder = load_tokenizer_of(generator)
     assert decoder.config.image_size == LARGER
     assert decoder.decode(torch.zeros(1, 64, dtype=torch.int64)).shape == (1, 3, LARGER, LARGER)
-    from vistok.tasks.evaluate_likelihood import caches_of
-
     assert caches_of(job.run_dir.path, "val")[1].identity() == caches["val"].identity()
 
 
@@ -144,3 +151,67 @@ def test_a_dry_run_of_caching_says_bytes_and_hours(tokenizer_run):
     assert plan["bytes"] == plan["images"] * 10 * 16 * 2 == 72 * 10 * 16 * 2
     assert plan["hours"] > 0 and plan["images_per_second"] > 0
     assert not (tokenizer_run / "tokens" / "train.partial").exists()
+
+
+def test_without_views_a_finished_or_stopped_ten_crop_cache_goes_on(tokenizer_run, quiet, tmp_path, monkeypatch):
+    """The command line asked for the centre crop where nobody asked: the finished one was refused, the stopped one lost."""
+    command = ["cache", str(tokenizer_run), "--split", "val", "--out", str(tmp_path / "c")]
+
+    def die(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenCacheWriter, "finish", die)
+        with pytest.raises(KeyboardInterrupt):
+            cache_tokens(tokenizer_run, "val", quiet, out=tmp_path / "c", views=("ten-crop",))
+        monkeypatch.setattr("vistok.tasks.cache_tokens._Caching.batches", lambda job, numbers: iter(()))  # none is left
+    for _ in range(2):
+        assert CliRunner().invoke(app, command).exit_code == 0
+    assert TokenCache(tmp_path / "c").manifest.views == TEN_CROP
+    refused = CliRunner().invoke(app, [*command, "--view", "center"])
+    assert isinstance(refused.exception, UserError) and "its views is" in str(refused.exception)
+
+
+def test_ten_crop_likelihoods_are_of_the_middle_in_training_and_validation(tokenizer_run, quiet, tmp_path):
+    """The corner view of train was set against the centre of validation."""
+    facts = {"tokenizer_digest": "t", "grid": (4, 4), "codebook_size": 64, "dataset": "d", "data_digest": "x",
+             "split": "val", "num_images": 6, "class_names": ("a", "b")}  # fmt: skip
+    ten, centre = (TokenManifest(**facts, views=views) for views in (TEN_CROP, ("center",)))
+    grids = torch.randint(64, (6, 10, 16), generator=torch.Generator().manual_seed(0))
+    caches = []
+    for name, manifest, tokens in (("ten", ten, grids.flatten(0, 1)), ("middle", centre, grids[:, 4])):
+        writer = TokenCacheWriter(tmp_path / name, manifest, 100)
+        writer.prepare(np.arange(6) % 2)
+        writer.write(0, tokens, 0.1)
+        caches.append(writer.finish())
+    run = _generator_without_raw_weights(tmp_path / "run")
+    found = evaluate_likelihood(run, *caches, quiet)
+    assert found["train"]["nats_per_token"]["value"] == found["ema"]["nats_per_token"]["value"]
+    assert found["train"]["nats_per_token"]["protocol"]["reference"] == "d val, middle"
+    assert "raw" not in found  # this run has no raw weights, as an imported one
+    # Only what was wrong is named anew.
+    (ten_crop,) = (run / "evaluations").glob("likelihood-*")
+    evaluate_likelihood(run, caches[1], caches[1], quiet)
+    models, identity = [vistok.load_generator(run).info["digest"]], caches[1].identity()
+    old = evaluation_file(run, "likelihood-val", models=models, caches=[identity, identity], images=5_000)
+    assert old.is_file() and old != ten_crop
+    with open(caches[0].folder / "tokens.npy", "r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x07")
+    shutil.rmtree(run / "evaluations")
+    with pytest.raises(UserError, match="tokens.npy is damaged"):
+        evaluate_likelihood(run, TokenCache(tmp_path / "ten"), caches[1], quiet)
+
+
+def _generator_without_raw_weights(place):
+    """A finished run as imports write it, of 4x4 tokens, 64 codes and 2 classes."""
+    config = override(find_recipe("debug_ar"), [])
+    model = AutoregressiveGenerator(config.generator, (4, 4), 64, 2)
+    torch.nn.init.normal_(model.head.weight, std=0.5)
+    run = RunDir(place)
+    run.start(config, {})
+    header = {"model": "generator", "config": config.generator.model_dump(mode="json"), "grid": [4, 4],
+              "codebook_size": 64, "num_classes": 2, "class_names": ["a", "b"], "tokenizer": {"digest": "t", "path": "t"}}  # fmt: skip
+    save_weights(run.export(), model.state_dict(), header)
+    run.finish()
+    return place

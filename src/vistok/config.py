@@ -8,15 +8,37 @@ Fields that are added to a config are made with `later()`, so that earlier runs 
 import hashlib
 import json
 import types
-from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from vistok.errors import UserError, nearest
+from vistok.errors import UserError, nearest, printable, reason
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
 
 
-class Config(BaseModel):
-    """Base of every config: frozen, strict about types, and closed to unknown fields."""
+class ConfigError(UserError, ValueError):
+    """A config's values are wrong or do not fit together. A ValueError, too, so that a config around it tells where."""
+
+
+class _Explained(ModelMetaclass):
+    """Building a config from values raises the same errors as reading one from a file."""
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, cls)) from None
+
+
+class Config(BaseModel, metaclass=_Explained):
+    """Base of every config: frozen, strict about types, and closed to unknown fields.
+
+    Raises ConfigError naming the field, what was found and what is allowed.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=True)
 
@@ -26,16 +48,29 @@ class Config(BaseModel):
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read a config; raises UserError naming the field, what was found and what is allowed."""
+        """Read a config; raises ConfigError as building one does."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise UserError(_explain(error, cls)) from None
+            raise ConfigError(_explain(error, cls)) from None
 
     def replace(self, **changes: Any) -> Self:
         """Return a validated copy with some fields changed."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**(fields | changes))
+
+
+def _file_name(text: str) -> str:
+    if not text or not (text[0].isalnum() or text[0] == "_") or not text.isprintable() or set(text) & set("/\\"):
+        raise ValueError(
+            f"a name becomes a file name: it begins with a letter or digit and has no '/', found {printable(text)!r}"
+        )
+    if len(text.encode()) > 200:
+        raise ValueError(f"a name becomes a file name: at most 200 bytes, found {len(text.encode())}")
+    return text
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
 
 
 def execution(default: Any, description: str = "") -> Any:
@@ -128,7 +163,7 @@ def _defaults(cls: type[Config], name: str, path: str) -> dict[str, Any]:
     for choice in config_choices(field.annotation if field else None):
         try:
             return choice().model_dump(mode="json")
-        except ValidationError:
+        except ConfigError:
             continue
     raise UserError(f"config field {path!r}: {name!r} is off (null); set it to a whole JSON object first")
 
@@ -142,17 +177,17 @@ def config_choices(annotation: Any) -> list[type[Config]]:
     return []
 
 
-def _explain(error: ValidationError, cls: type[BaseModel]) -> str:
+def _explain(error: ValidationError, cls: Any) -> str:
     lines = []
     for item in error.errors():
         path = ".".join(str(part) for part in item["loc"])
-        hint = ""
+        message = item["msg"].removeprefix("Value error, ").rstrip(".")
+        if item["type"] not in ("missing", "value_error", "extra_forbidden"):
+            message += f" (found {reason(ValueError(repr(item['input'])))})"
+        message += "."
         if item["type"] == "extra_forbidden":
-            hint = nearest(str(item["loc"][-1]), _fields_at(cls, item["loc"][:-1]))
-        elif item["type"] not in ("missing", "value_error"):
-            hint = f" (found {item['input']!r})"
-        message = item["msg"].removeprefix("Value error, ")
-        lines.append(f"config field {path or cls.__name__}: {message}.{hint}".replace("..", "."))
+            message += nearest(str(item["loc"][-1]), _fields_at(cls, item["loc"][:-1]))
+        lines.append(f"config field {path}: {message}" if path else f"{cls.__name__}: {message}")
     return "\n".join(lines)
 
 

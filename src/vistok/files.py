@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -16,26 +17,30 @@ from vistok.errors import UserError, damage_is_a_mistake
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PARTIAL = ".partial"
+_TEMPORARY = re.compile(rf"\.[0-9a-f]{{12}}{re.escape(PARTIAL)}$")
 
 
-def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
+def write_atomic(path: Path, data: bytes | Iterable[bytes], make_folder: bool = True) -> None:
     """Write bytes, or pieces of them one by one, to a temporary name, sync, rename.
 
-    Raises UserError where the disk is full; what was there before stays, and nothing half is left.
+    Raises UserError where the disk is full; what was there before stays, and nothing half is left. `make_folder` as for
+    `replacing`.
     """
-    with replacing(path) as file:
+    with replacing(path, make_folder) as file:
         for piece in (data,) if isinstance(data, bytes) else data:
             file.write(piece)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, make_folder: bool = True) -> Iterator[IO[bytes]]:
     """Open a new file that takes the place of `path` when the block ends, whole; on an error it is gone.
 
     Its temporary name is its own: two writers of one path never share a file, the later one stays. While it is written
-    it is locked, so that `sweep` tells it from one that a kill left. Raises UserError where the disk is full.
+    it is locked, so that `sweep` tells it from one that a kill left. A missing folder is made, or with `make_folder` off
+    an OSError. Raises UserError where the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial_of(path)
     try:
         # Never through a link or into a file that someone else laid there.
@@ -61,24 +66,31 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     `path` may be absent or an empty folder, which is the caller's to see to; anything else stays as it is and an
     OSError is raised. Raises UserError where the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(path) as partial:
+        yield partial
+        sync(partial)
+        replace_synced(partial, path)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder beside `path`, for pieces of it; when the block ends it is gone.
+
+    It is locked like the files of `replacing`. Raises UserError where the disk is full.
+    """
     partial = _partial_of(path)
     try:
-        partial.mkdir()
+        partial.mkdir(parents=True)
         handle = os.open(partial, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield partial
-            sync(partial)
-            replace_synced(partial, path)
         finally:
             os.close(handle)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise disk_error(path, error) from None
-    except BaseException:
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _partial_of(path: Path) -> Path:
@@ -92,7 +104,8 @@ def sweep(folder: Path, of: str = "") -> None:
     """
     with suppress(OSError):
         for left in folder.glob(f"*{PARTIAL}"):
-            if left.name.startswith(f"{of}." if of else ""):
+            # Their own names only: `tokens.partial` is a cache's, which goes on after a stop.
+            if left.name.startswith(f"{of}." if of else "") and _TEMPORARY.search(left.name):
                 _remove_unlocked(left)
 
 
@@ -175,9 +188,9 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON atomically; NaN is refused."""
-    write_atomic(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+def write_json(path: Path, value: Any, make_folder: bool = True) -> None:
+    """Write indented JSON atomically; NaN is refused. `make_folder` as for `replacing`."""
+    write_atomic(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode(), make_folder)
 
 
 def read_bytes(path: Path) -> bytes:

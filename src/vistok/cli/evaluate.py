@@ -1,12 +1,13 @@
 """vistok evaluate: scores of a tokenizer, of a generator."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from vistok.cli import options
-from vistok.cli.options import Data, Weights, checked_weights, progress_bars, sampling_config, show_scores
+from vistok.cli.options import Data, Weights, checked_weights, path, progress_bars, sampling_config, say, show_scores
 from vistok.errors import UserError
 
 evaluate_app = typer.Typer(help="Score a trained tokenizer or generator.", no_args_is_help=True)
@@ -14,7 +15,7 @@ evaluate_app = typer.Typer(help="Score a trained tokenizer or generator.", no_ar
 
 @evaluate_app.command("tokenizer")
 def evaluate_tokenizer(
-    run: Annotated[Path, typer.Argument(help="Run directory or exported file of a tokenizer.")],
+    run: Annotated[Path, typer.Argument(parser=path, help="Run directory or exported file of a tokenizer.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     weights: Weights = "ema",
     evaluator: options.Evaluator = None,
@@ -31,13 +32,13 @@ def evaluate_tokenizer(
     with progress_bars() as progress:
         scores = evaluate(run, extractor, progress, split, checked_weights(weights), data, image_size=image_size)
     if why:
-        typer.echo(f"no Frechet distance: {why}", err=True)
+        say(f"no Frechet distance: {why}", err=True)
     show_scores(scores, as_json, tokenizer_lines)
 
 
 @evaluate_app.command("generator")
 def evaluate_generator(
-    run: Annotated[Path, typer.Argument(help="Run directory of a generator.")],
+    run: Annotated[Path, typer.Argument(parser=path, help="Run directory of a generator.")],
     count: Annotated[int, typer.Option(min=2, help="Number of samples.")] = 10_000,
     split: Annotated[str, typer.Option(help="Reference images: train, val or test.")] = "test",
     guidance: options.Guidance = 1.0,
@@ -57,7 +58,8 @@ def evaluate_generator(
     ] = None,
     search_count: Annotated[int, typer.Option(min=2, help="Samples for each scale of that choice.")] = 2_000,
     reference: Annotated[
-        Path | None, typer.Option(help="Images to compare with, in place of the split's: ADM's .npz, or a folder.")
+        Path | None,
+        typer.Option(parser=path, help="Images to compare with, in place of the split's: ADM's .npz, or a folder."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
@@ -72,24 +74,28 @@ def evaluate_generator(
     extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info["class_names"])
     sampling = sampling_config(guidance, temperature, top_k, top_p, seed, int8)
     where: dict[str, Any] = {"weights": weights, "tokenizer": tokenizer, "root": data}
+    # Whatever can be found out before the sampling, is.
+    against = open_batch(reference) if reference else None
+    task.check_scoring(stage2, [extractor], count, split, against)
+    caches = caches_of(run, split, tokenizer)
     with progress_bars() as progress:
         if choose is not None:
             search = (run, extractor, progress, _scales(choose), min(count, search_count), sampling)
             sampling = sampling.replace(guidance_scale=task.choose_guidance(*search, **where)["guidance_scale"])
-        against = open_batch(reference) if reference else None
         scores = task.evaluate_generator(run, extractor, progress, sampling, count, split, reference=against, **where)
-        caches = caches_of(run, split, tokenizer)
         if caches is not None:
             scores["likelihood"] = evaluate_likelihood(run, *caches, progress)
     if caches is None:
-        typer.echo(f"no likelihood: no token caches of train and {split} (vistok cache TOKENIZER makes them)", err=True)
+        say(f"no likelihood: no token caches of train and {split} (vistok cache TOKENIZER makes them)", err=True)
     show_scores(scores, as_json, generator_lines)
 
 
 @evaluate_app.command("samples")
 def evaluate_samples(
-    samples: Annotated[Path, typer.Argument(help="Images of any generator: .npz in ADM's layout, or a folder.")],
-    reference: Annotated[Path, typer.Option(help="Real images: ADM's reference .npz, or a folder.")],
+    samples: Annotated[
+        Path, typer.Argument(parser=path, help="Images of any generator: .npz in ADM's layout, or a folder.")
+    ],
+    reference: Annotated[Path, typer.Option(parser=path, help="Real images: ADM's reference .npz, or a folder.")],
     inception: options.Inception = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
@@ -124,6 +130,9 @@ def _extractor_of_tokenizer(run: Path, evaluator: str | None, inception: str | N
 
 def _scales(text: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        scales = [float(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"--choose-guidance {text!r}: give numbers, as in 1,1.5,2") from None
+        scales = []
+    if not scales or not all(math.isfinite(scale) and scale >= 0 for scale in scales):
+        raise UserError(f"--choose-guidance {text!r}: give numbers of at least 0, as in 1,1.5,2")
+    return scales

@@ -5,15 +5,18 @@ from typing import Annotated
 
 import typer
 
-from vistok.cli.options import TokenizerPath, Weights, checked_weights, say
+from vistok.cli.options import TokenizerPath, Weights, checked_weights, path, place, say
 
 import_app = typer.Typer(
     help="Turn checkpoints of other projects into run directories. No code in them is run.", no_args_is_help=True
 )
 export_app = typer.Typer(help="Write networks for other projects.", no_args_is_help=True)
 
-Checkpoint = Annotated[Path, typer.Argument(help="The checkpoint: .pt, .ckpt or .safetensors.")]
-Out = Annotated[Path, typer.Option(help="Run directory to write.")]
+Checkpoint = Annotated[Path, typer.Argument(parser=path, help="The checkpoint: .pt, .ckpt or .safetensors.")]
+Out = Annotated[Path, typer.Option(parser=path, help="Run directory to write.")]
+ImageSize = Annotated[
+    int | None, typer.Option(help="Pixels a side; default: what the file or its name says, else 256.")
+]
 
 
 @import_app.command("llamagen")
@@ -21,11 +24,9 @@ def import_llamagen(
     file: Checkpoint,
     out: Out,
     tokenizer: Annotated[
-        Path | None, typer.Option(help="For a generator: its tokenizer, imported or trained before.")
+        Path | None, typer.Option(parser=path, help="For a generator: its tokenizer, imported or trained before.")
     ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Pixels a side; default: what the file says, else 256.")
-    ] = None,
+    image_size: ImageSize = None,
 ) -> None:
     """Import VQ-16, VQ-8, or a class-conditional GPT-B ... GPT-3B of LlamaGen."""
     from vistok.interop.llamagen import import_llamagen as run
@@ -34,16 +35,32 @@ def import_llamagen(
 
 
 @import_app.command("taming")
-def import_taming(file: Checkpoint, config: Annotated[Path, typer.Option(help="The VQGAN's .yaml.")], out: Out) -> None:
-    """Import a VQGAN of taming-transformers."""
+def import_taming(
+    file: Checkpoint, config: Annotated[Path, typer.Option(parser=path, help="The VQGAN's .yaml.")], out: Out
+) -> None:
+    """Import a VQGAN of taming-transformers or latent-diffusion, also out of a larger model's checkpoint."""
     from vistok.interop.taming import import_taming as run
 
     say(f"{run(file, config, out)}, in {out}")
 
 
+@import_app.command("diffusers")
+def import_diffusers(
+    folder: Annotated[Path, typer.Argument(parser=path, help="Folder of a VQModel, or of a pipeline that has one.")],
+    out: Out,
+    image_size: Annotated[int | None, typer.Option(help="Pixels a side; default: the config's sample_size.")] = None,
+) -> None:
+    """Import a VQModel of diffusers."""
+    from vistok.interop.diffusers import import_diffusers as run
+
+    say(f"{run(folder, out, image_size)}, in {out}")
+
+
 @import_app.command("hub")
 def import_hub(
-    name: Annotated[str, typer.Argument(help="owner/name on the Hugging Face Hub, or a folder laid out like it.")],
+    name: Annotated[
+        str, typer.Argument(parser=place, help="owner/name on the Hugging Face Hub, or a folder laid out like it.")
+    ],
     out: Out,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
 ) -> None:
@@ -55,10 +72,11 @@ def import_hub(
 
 @export_app.command("hub")
 def export_hub(
-    run: Annotated[Path, typer.Argument(help="Run directory of a tokenizer or generator.")],
+    run: Annotated[Path, typer.Argument(parser=path, help="Run directory of a tokenizer or generator.")],
     repo: Annotated[str, typer.Option(help="owner/name on the hub; the card names it.")],
     out: Annotated[
-        Path | None, typer.Option(help="Write the folder here instead of uploading: look at the card first.")
+        Path | None,
+        typer.Option(parser=path, help="Write the folder here instead of uploading: look at the card first."),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
     tokenizer: TokenizerPath = None,
@@ -75,8 +93,10 @@ def export_hub(
 
 @export_app.command("llamagen")
 def export_llamagen(
-    network: Annotated[Path, typer.Argument(help="Run directory (or exported file) of a tokenizer or generator.")],
-    out: Annotated[Path, typer.Option(help="File to write: .pt or .safetensors.")],
+    network: Annotated[
+        Path, typer.Argument(parser=path, help="Run directory (or exported file) of a tokenizer or generator.")
+    ],
+    out: Annotated[Path, typer.Option(parser=path, help="File to write: .pt or .safetensors.")],
     weights: Weights = "ema",
 ) -> None:
     """Write a tokenizer or a generator for LlamaGen's code."""

@@ -7,19 +7,46 @@ from typing import Annotated, Any
 
 import typer
 
-from vistok.errors import UserError
+from vistok.errors import UserError, printable
+from vistok.files import named_error
 
-Runs = Annotated[Path, typer.Option("--runs", help="Folder of run directories.")]
+
+def place(text: str) -> str:
+    """Return a path, or what else may stand in its stead, with the `~` at its beginning expanded.
+
+    Shells leave it in `--runs=~/x`. Every option and argument that takes a path is read by this or by `path`; the
+    library takes paths as they are.
+    """
+    return os.path.expanduser(text)
+
+
+def path(text: str) -> Path:
+    """Return a path, with the `~` at its beginning expanded."""
+    return Path(place(text))
+
+
+def setting(text: str) -> str:
+    """Return an assignment, `data.root=~/photos`, with the `~` at the beginning of its value expanded."""
+    name, equals, value = text.partition("=")
+    quote = '"' if value.startswith('"') else ""
+    return f"{name}{equals}{quote}{place(value.removeprefix(quote))}"
+
+
+Runs = Annotated[Path, typer.Option("--runs", parser=path, help="Folder of run directories.")]
 Recipe = Annotated[str, typer.Argument(help="A recipe; vistok recipes lists them.")]
-Set = Annotated[list[str], typer.Option("--set", help="Change a config value, as in --set seed=1; may be repeated.")]
-Data = Annotated[str | None, typer.Option("--data", help="Folder of images (or where downloads are kept).")]
+Set = Annotated[
+    list[str], typer.Option("--set", parser=setting, help="Change a config value, as in --set seed=1; may be repeated.")
+]
+Data = Annotated[
+    str | None, typer.Option("--data", parser=place, help="Folder of images (or where downloads are kept).")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print steps, parameters, FLOPs and memory, and stop.")]
 Int8 = Annotated[bool, typer.Option("--int8", help="Round weights to 8 bits: faster, other samples.")]
 Weights = Annotated[str, typer.Option(help="ema (averaged) or raw.")]
 Evaluator = Annotated[
-    str | None, typer.Option(help="Classifier run or file whose features score; default by data set.")
+    str | None, typer.Option(parser=place, help="Classifier run or file whose features score; default by data set.")
 ]
-Inception = Annotated[str | None, typer.Option(help="File of torch-fidelity's Inception weights.")]
+Inception = Annotated[str | None, typer.Option(parser=place, help="File of torch-fidelity's Inception weights.")]
 Guidance = Annotated[float, typer.Option("--guidance", help="Classifier-free guidance scale; 1 is off.")]
 Temperature = Annotated[float, typer.Option(help="Softmax temperature; 0 takes the most likely token.")]
 TopK = Annotated[int | None, typer.Option(help="Keep the k most likely tokens.")]
@@ -31,7 +58,7 @@ ImageSize = Annotated[
         min=1, help="Side of the images to encode, where it is not the tokenizer's own: more or fewer tokens."
     ),
 ]
-TokenizerPath = Annotated[str | None, typer.Option("--tokenizer", help="Tokenizer run, where it moved.")]
+TokenizerPath = Annotated[str | None, typer.Option("--tokenizer", parser=place, help="Tokenizer run, where it moved.")]
 
 
 def recipe_config(recipe: str, kind: str, settings: list[str], data: str | None, init_from: str | None = None) -> Any:
@@ -82,10 +109,14 @@ def show_scores(scores: dict[str, Any], as_json: bool, lines: Any) -> None:
             say(line)
 
 
-def say(text: str) -> None:
-    """Print, in the main process."""
-    if main_process():
-        typer.echo(text)
+def say(text: str, err: bool = False) -> None:
+    """Print, in the main process; names of files and classes are shown and never obeyed by the terminal."""
+    if not main_process():
+        return
+    try:
+        typer.echo(printable(text), err=err)
+    except OSError as error:
+        raise named_error(Path("standard output"), error) from None
 
 
 def main_process() -> bool:

@@ -1,19 +1,22 @@
 """vistok study run | report."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from vistok.cli.options import Data, Runs, Set, progress_bars, say
+from vistok.cli.options import Data, Runs, Set, path, progress_bars, say
 from vistok.errors import UserError
 
 study_app = typer.Typer(
     help="Grids of runs: train what is missing, make the table, figures and page.", no_args_is_help=True
 )
 Study = Annotated[str, typer.Argument(help="A study's recipe; vistok recipes lists them.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Folder of records and results; default: results/<study>.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", parser=path, help="Folder of records and results; default: results/<study>.")
+]
 
 
 @study_app.command("run")
@@ -76,7 +79,7 @@ def pair(
     study: Study,
     choice: Annotated[str, typer.Option(help="The tokenizer choice whose best generator is taken.")],
     name: Annotated[str, typer.Option(help="First part of the files' names.")],
-    to: Annotated[Path, typer.Option(help="Folder to write to.")],
+    to: Annotated[Path, typer.Option(parser=path, help="Folder to write to.")],
     settings: Set = [],
     runs: Runs = Path("runs"),
     out: Out = None,
@@ -86,7 +89,9 @@ def pair(
     from vistok.study.record import StudyFolder
 
     config = study_config(study, settings, None, [])
-    command = f"vistok study run {study}"
+    command = shlex.join(
+        ["vistok", "study", "run", study, *(part for setting in settings for part in ("--set", setting))]
+    )
     found = write_pair(config, command, StudyFolder(out or results_of(config)), runs, choice, to, name)
     say(f"{found}: {to / name}_tokenizer.safetensors, {to / name}_generator.safetensors")
 
@@ -117,7 +122,7 @@ def advise(
         str, typer.Option(help='What can be spent on both stages: "2e14 flops", "3 hours", "20 minutes".')
     ],
     data: Annotated[str, typer.Option(help="The data set that it is for.")] = "fashion_mnist",
-    study: Annotated[Path, typer.Option(help="Folder of a study's results.")] = Path("results/fashion"),
+    study: Annotated[Path, typer.Option(parser=path, help="Folder of a study's results.")] = Path("results/fashion"),
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Say which tokenizer and which generator to train for a budget, from a study's runs."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vistok.cli import options
-from vistok.cli.options import Data, DryRun, Recipe, Runs, Set, progress_bars, recipe_config, say
+from vistok.cli.options import Data, DryRun, Recipe, Runs, Set, path, place, progress_bars, recipe_config, say
 
 if TYPE_CHECKING:
     from vistok.tasks.setup import Job
@@ -25,7 +25,8 @@ def train_tokenizer(
     runs: Runs = Path("runs"),
     dry_run: DryRun = False,
     init_from: Annotated[
-        str | None, typer.Option(help="Fine-tune this tokenizer (run directory or file), on its own network.")
+        str | None,
+        typer.Option(parser=place, help="Fine-tune this tokenizer (run directory or file), on its own network."),
     ] = None,
 ) -> None:
     """Train a tokenizer: vistok train tokenizer fashion_crt."""
@@ -38,7 +39,7 @@ def train_tokenizer(
 @train_app.command("generator")
 def train_generator(
     recipe: Recipe,
-    tokenizer: Annotated[Path, typer.Option("--tokenizer", help="Run directory of a trained tokenizer.")],
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", parser=path, help="Run directory of a trained tokenizer.")],
     settings: Set = [],
     data: Data = None,
     image_size: options.ImageSize = None,
@@ -77,7 +78,7 @@ def _train(prepare: Any, dry_run: bool) -> None:
     if dry_run:
         say(json.dumps({"run": str(job.run_dir.path), **summary, **job.facts}, indent=2))
         return
-    finished = job.run_dir.finished
+    finished = job.finished
     with progress_bars() as progress:
         job.train(progress)
     say(f"{'was finished already' if finished else 'finished'}: {job.run_dir.path}")

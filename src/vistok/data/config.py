@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from vistok.config import Config, execution
+from vistok.config import Config, execution, later
 
 Split = Literal["train", "val", "test"]
 
@@ -27,6 +27,8 @@ class DataConfig(Config):
     horizontal_flip: bool = False
     # Use only so many images of each split, evenly spread (None: all).
     max_images: int | None = Field(default=None, ge=1)
+    # Which members of a shard are its images where a sample has several: "jpg" leaves out `0001.seg.png`.
+    image_key: str | None = later(None)
     # What happens to files that cannot be read, and to those that need converting (CMYK, 16-bit, animated, ...).
     # Which images are used enters the fingerprint through their digest.
     unreadable_images: Literal["refuse", "skip"] = execution("refuse")
@@ -42,4 +44,6 @@ class DataConfig(Config):
             )
         if self.dataset == "openmoji" and self.channels != 3:
             raise ValueError(f"openmoji has coloured pictures: channels must be 3, found {self.channels}")
+        if self.image_key is not None and self.dataset != "webdataset":
+            raise ValueError(f"image_key chooses among the members of webdataset shards, found dataset {self.dataset}")
         return self

@@ -15,7 +15,7 @@ import numpy as np
 
 from vistok.data.sources import ArraySource
 from vistok.errors import UserError
-from vistok.files import only_one, write_atomic
+from vistok.files import only_one, read_bytes, write_atomic
 from vistok.rng import numpy_generator
 
 CLASS_NAMES = (
@@ -89,7 +89,7 @@ def _fetch(folder: Path) -> None:
         except (OSError, EOFError, zlib.error, RuntimeError, subprocess.SubprocessError, UserError) as error:
             failures.append(f"  {name}: {str(error).strip().splitlines()[-1] if str(error).strip() else error!r}")
     raise UserError(
-        "Fashion-MNIST cannot be had: tried torchvision's download and the Debian package "
+        "Fashion-MNIST was not found: tried torchvision's download and the Debian package "
         f"{DEBIAN_PACKAGE!r}.\n" + "\n".join(failures) + f"\nPut the four files {', '.join(DIGESTS)} "
         f"(plain or .gz) into {DEBIAN_FOLDER} or {folder}, or connect to a network, and repeat the command."
     )
@@ -150,13 +150,14 @@ def _install(found: Path, folder: Path) -> None:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Read an IDX file of unsigned bytes (LeCun's MNIST format: magic, sizes, values)."""
-    data = path.read_bytes()
+    """Read one of the files (LeCun's IDX format: magic, sizes, unsigned bytes).
+
+    Raises UserError where it is not the published one: the data set's digest would name other images than are used.
+    """
+    data = read_bytes(path)
+    if hashlib.sha256(data).hexdigest() != DIGESTS[path.name]:
+        raise UserError(f"{path} differs from the published file; delete it, and it is fetched again")
     ndim = data[3]
-    if data[:3] != b"\0\0\x08" or len(data) < 4 + 4 * ndim:
-        raise UserError(f"{path} is not an IDX file of unsigned bytes; delete it, and it is fetched again")
     shape = np.frombuffer(data, dtype=">u4", count=ndim, offset=4)
     values = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * ndim)
-    if values.size != int(np.prod(shape)):
-        raise UserError(f"{path} is cut short; delete it, and it is fetched again")
     return values.reshape(tuple(int(n) for n in shape))

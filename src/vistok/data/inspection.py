@@ -3,40 +3,43 @@
 Each file is decoded once; what was found is kept in the user's cache folder, by size and time of change.
 """
 
-import fcntl
+import errno
 import hashlib
-import json
+import io
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vistok.data.image_file import BadImage, decode
-from vistok.errors import UserError
-from vistok.files import user_cache, write_atomic
+import numpy as np
 
-SCHEMA = 1
+from vistok.data.image_file import BadImage, decode, file_bytes, not_read
+from vistok.data.inspection_index import FileFacts, open_index
+from vistok.errors import UserError, reason
+
 SHOWN = 5
 QUIET = 2_000  # files that are looked at without a bar of progress
-
-
-@dataclass(frozen=True)
-class FileFacts:
-    """What a file is: digest of its bytes, what is unusual, or why it cannot be read (then "" and none)."""
-
-    digest: str
-    unusual: tuple[str, ...] = ()
-    problem: str | None = None
+_AT_ONCE = 1_000  # files that wait for a thread at a time
+# What a folder holds, and not what its disk or network does just now: links to nowhere or in a circle, closed files.
+OF_THE_FOLDER = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
+_SAID = {
+    "damaged EXIF": "have damaged EXIF data and count as upright",
+    "unreadable metadata": "have metadata that cannot be read and are used without them",
+}
 
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What a folder holds, for the record of a run."""
+    """What a folder holds, for the record of a run.
+
+    found: all images. used: those that are in a split and can be used. ignored: how many files are no images, by
+    suffix. hidden: how many files and folders are hidden, or were left by a system.
+    """
 
     found: int
     used: int
@@ -44,6 +47,8 @@ class FolderReport:
     unusual: dict[str, list[str]]
     duplicates: int
     leaked: list[str]
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    hidden: int = 0
 
     def record(self) -> dict[str, Any]:
         """Return counts, and names of what was skipped or converted, as JSON values."""
@@ -56,7 +61,8 @@ class FolderReport:
         if self.skipped:
             lines.append(f"{len(self.skipped)} of {self.found} images are skipped: {_first(self.skipped)}")
         for kind, names in self.unusual.items():
-            lines.append(f"{len(names)} of {self.found} images are {kind} and are converted, such as {names[0]}")
+            said = _SAID.get(kind, f"are {kind} and are converted")
+            lines.append(f"{len(names)} of {self.found} images {said}, such as {names[0]}")
         if self.duplicates:
             lines.append(f"{self.duplicates} images are copies of another one, byte for byte")
         if self.leaked:
@@ -64,38 +70,58 @@ class FolderReport:
                 f"{len(self.leaked)} images of val or test lie in train too, byte for byte, such as {self.leaked[0]}: "
                 "scores on them are too good"
             )
+        if self.ignored:
+            lines.append(said_of_ignored(self.ignored))
         return lines
 
 
+def said_of_ignored(ignored: Mapping[str, int]) -> str:
+    """Return "ignored 3 files: 2 .txt, 1 .csv"; the most frequent suffixes first."""
+    counts = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{count:,} {suffix}" for suffix, count in counts[:SHOWN])
+    more = f" and {len(counts) - SHOWN} more suffixes" if len(counts) > SHOWN else ""
+    total = sum(ignored.values())
+    return f"ignored {total:,} {'file' if total == 1 else 'files'}: {shown}{more}"
+
+
 def inspect(root: Path, names: Sequence[str], channels: int, size: int) -> dict[str, FileFacts]:
-    """Return the facts of every named file below `root`; files that did not change are not read again."""
-    with _index(root, channels, size) as known:
-        stamps = {name: _stamp(root / name) for name in names}
-        new = [name for name in names if known.get(name, {}).get("stamp") != stamps[name] or stamps[name] is None]
+    """Return the facts of every named file below `root`; files that did not change are not read again.
+
+    What could not be read is tried again every time: it costs little, and what stood in the way may be gone. Raises
+    UserError naming the file where the machine fails: that says nothing about the image.
+    """
+    stamps = _stamps(root, names)
+    with open_index(root, channels, size) as index:
+        found = index.known(names, stamps)
+        new = [i for i, name in enumerate(names) if name not in found]
         with warnings.catch_warnings():  # once, around all threads
             warnings.simplefilter("ignore")
-            for name, facts in _looked_at(root, new, channels, size):
-                known[name] = {"stamp": stamps[name], **asdict(facts)}
-        return {name: _facts(known[name]) for name in names}
+            for i, facts in zip(new, _looked_at(root, [names[i] for i in new], channels, size), strict=True):
+                found[names[i]] = facts
+                if facts.problem is None and stamps[i, 0] >= 0:
+                    index.add(names[i], stamps[i].tolist(), facts)
+    return {name: found[name] for name in names}
 
 
 def usable(
-    root: Path, facts: Mapping[str, FileFacts], unreadable: str, unusual: str
+    what: str, facts: Mapping[str, FileFacts], unreadable: str, unusual: str, found: int | None = None
 ) -> tuple[set[str], dict[str, str]]:
-    """Return the files to use, and those to skip with their reasons; raises UserError where the config refuses.
+    """Return the names to use, and those to skip with their reasons; raises UserError where the config refuses.
 
-    unreadable: "refuse" or "skip". unusual: "convert", "skip" or "refuse".
+    what: the data set in a message, as in "folder of images 'photos'". unreadable: "refuse" or "skip". unusual:
+    "convert", "skip" or "refuse". found: how many images there are, where `facts` has only those that are not plain.
     """
+    total = len(facts) if found is None else found
     bad = {name: found.problem for name, found in facts.items() if found.problem is not None}
     odd = {name: ", ".join(found.unusual) for name, found in facts.items() if found.unusual}
     if bad and unreadable == "refuse":
         raise UserError(
-            f"folder of images {str(root)!r}: {len(bad)} of {len(facts)} images cannot be read: {_first(bad)}. Remove or "
+            f"{what}: {len(bad)} of {total} images cannot be read: {_first(bad)}. Remove or "
             "replace them, or leave them out with --set data.unreadable_images=skip"
         )
     if odd and unusual == "refuse":
         raise UserError(
-            f"folder of images {str(root)!r}: {len(odd)} of {len(facts)} images are unusual: {_first(odd)}. Convert them "
+            f"{what}: {len(odd)} of {total} images are unusual: {_first(odd)}. Convert them "
             "yourself, or let vistok do it with --set data.unusual_images=convert"
         )
     skipped = bad | (odd if unusual == "skip" else {})
@@ -103,9 +129,15 @@ def usable(
 
 
 def report(
-    facts: Mapping[str, FileFacts], splits: Mapping[str, Sequence[str]], used: set[str], skipped: dict[str, str]
+    facts: Mapping[str, FileFacts],
+    splits: Mapping[str, Sequence[str]],
+    used: set[str],
+    skipped: dict[str, str],
+    ignored: Mapping[str, int] | None = None,
+    hidden: int = 0,
 ) -> FolderReport:
     """Sum up a folder; `splits` says which files are train, val and test."""
+    used = used & {name for files in splits.values() for name in files}
     unusual: dict[str, list[str]] = {}
     for name in sorted(used):
         for kind in facts[name].unusual:
@@ -120,28 +152,40 @@ def report(
         unusual=unusual,
         duplicates=sum(count - 1 for count in copies.values()),
         leaked=[name for name in held_out if facts[name].digest in train],
+        ignored=dict(ignored or {}),
+        hidden=hidden,
     )
 
 
-def _looked_at(root: Path, names: Sequence[str], channels: int, size: int) -> Iterator[tuple[str, FileFacts]]:
+def _looked_at(root: Path, names: Sequence[str], channels: int, size: int) -> Iterator[FileFacts]:
     def look(name: str) -> FileFacts:
         path = root / name
         try:
-            _, unusual = decode(path, channels, size)
-            return FileFacts(hashlib.sha256(path.read_bytes()).hexdigest(), unusual)
+            data = file_bytes(path)
+            _, unusual = decode(io.BytesIO(data), channels, size)
+            return FileFacts(hashlib.sha256(data).hexdigest(), unusual, None, len(data))
         except BadImage as error:
             return FileFacts("", (), str(error))
         except OSError as error:
-            return FileFacts("", (), error.strerror or str(error))
+            return FileFacts("", (), problem_of(path, error))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool, _bar(len(names)) as advance:
-        for name, facts in zip(names, pool.map(look, names), strict=True):
-            advance()
-            yield name, facts
+    with ThreadPoolExecutor(os.cpu_count()) as pool, bar(len(names)) as advance:
+        for start in range(0, len(names), _AT_ONCE):
+            for facts in pool.map(look, names[start : start + _AT_ONCE]):
+                advance()
+                yield facts
+
+
+def problem_of(path: Path, error: OSError, what: str = "image") -> str:
+    """Return why a file or folder cannot be read; raises UserError where the machine failed: it may well be good."""
+    if error.errno not in OF_THE_FOLDER:
+        raise not_read(path, error, what) from None
+    return error.strerror or reason(error)
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Any]:
+def bar(total: int) -> Iterator[Callable[[], None]]:
+    """Show how many of `total` images were looked at, where they are many; gives what to call after each."""
     if total <= QUIET:
         yield lambda: None
         return
@@ -153,50 +197,16 @@ def _bar(total: int) -> Iterator[Any]:
         yield lambda: bars.advance(task)
 
 
-@contextmanager
-def _index(root: Path, channels: int, size: int) -> Iterator[dict[str, Any]]:
-    """Open what is known of a folder, alone; write it back. Without a place to write it is made every time."""
-    key = hashlib.sha256(f"{SCHEMA} {root.resolve()} {channels} {size}".encode()).hexdigest()[:16]
-    place = user_cache() / f"images-{key}.json"
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(place.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
-    except OSError:
-        yield {}
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # other processes of the same run wait, and then read
-        known = _read(place)
-        before = json.dumps(known)
-        yield known
-        after = json.dumps(known)
-        if after != before:
-            with suppress(OSError, UserError):  # on a full disk the next run looks again
-                write_atomic(place, after.encode())
-    finally:
-        os.close(lock)
-
-
-def _read(place: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(place.read_text())
-        for entry in found.values():
-            _facts(entry)
-        return dict(found)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}
-
-
-def _facts(entry: Mapping[str, Any]) -> FileFacts:
-    return FileFacts(entry["digest"], tuple(entry["unusual"]), entry["problem"])
-
-
-def _stamp(path: Path) -> list[int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns]
+def _stamps(root: Path, names: Sequence[str]) -> np.ndarray:
+    """Return size and time of change (ns) of each file, (count, 2); -1 where there is none."""
+    stamps = np.full((len(names), 2), -1, dtype=np.int64)
+    for i, name in enumerate(names):
+        try:
+            status = os.stat(f"{root}{os.sep}{name}")
+        except OSError:  # what it is comes out at the look
+            continue
+        stamps[i] = status.st_size, status.st_mtime_ns
+    return stamps
 
 
 def _first(reasons: Mapping[str, str | None]) -> str:

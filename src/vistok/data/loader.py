@@ -147,7 +147,7 @@ def _leave_signals_to_the_parent(worker: int) -> None:
 
 
 class _Errors(Dataset[Any]):
-    """Hands a UserError over as its text: a worker process would wrap it in a traceback."""
+    """Hands a user's mistake, or the machine's failure, over as its text: a worker process would wrap it in a traceback."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -157,6 +157,8 @@ class _Errors(Dataset[Any]):
             return self.dataset.__getitems__(positions)
         except UserError as error:
             return str(error)
+        except OSError as error:
+            return f"{error.filename or 'an image'}: {error.strerror or error}"
 
 
 def _as_is(batch: Any) -> Any:

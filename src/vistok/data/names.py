@@ -12,7 +12,10 @@ SPLITS: dict[str, Split] = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 # What systems leave beside pictures, under names that do not begin with a point.
-_LEFT_BY_SYSTEMS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"}
+_LEFT_BY_SYSTEMS = {
+    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information",
+    "@eadir", "#recycle", "lost+found",
+}  # fmt: skip
 # What Pillow may open. Not its other formats: some start a program (EPS runs Ghostscript), and a file is what its first
 # bytes say, whatever its suffix.
 FORMATS = (
@@ -40,14 +43,25 @@ def split_of_words(name: str) -> Split | None:
     return next((SPLITS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in SPLITS), None)
 
 
+def split_names() -> str:
+    """Return which folder names mean which split, for a message."""
+    named = [f"{split} ({', '.join(n for n, s in SPLITS.items() if s == split)})" for split in ("train", "val", "test")]
+    return ", ".join(named[:-1]) + f" and {named[-1]}, in any capitals"
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Return those of `FORMATS` that the installed Pillow opens by that name (it opens MPO as JPEG)."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(kind for kind in FORMATS if kind in Image.OPEN)
+
+
 @cache
 def image_suffixes() -> tuple[str, ...]:
     """Return the suffixes, with their points, of what the installed Pillow can open of `FORMATS`."""
     from PIL import Image
 
-    Image.init()
-    return tuple(
-        sorted(
-            suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS and kind in Image.OPEN
-        )
-    )
+    allowed = formats()
+    return tuple(sorted(suffix for suffix, kind in Image.registered_extensions().items() if kind in allowed))

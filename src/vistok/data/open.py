@@ -8,6 +8,7 @@ import numpy as np
 from vistok.data import fashion_mnist, imagenet, openmoji, parquet, webdataset
 from vistok.data.config import DataConfig
 from vistok.data.folder import load_folder
+from vistok.data.names import is_hidden_below
 from vistok.data.sources import ArraySource, ImageSource
 from vistok.errors import UserError
 from vistok.rng import stable_choice
@@ -32,9 +33,14 @@ def kind_of(root: str) -> str:
     place = Path(root)
     if _is_imagenet(place):  # first: its archives are .tar files too
         return "imagenet"
-    if ".tar" in root or next(place.rglob("*.tar"), None):
+    if ".tar" in root or _holds(place, ".tar"):
         return "webdataset"
-    return "parquet" if next(place.rglob("*.parquet"), None) else "folder"
+    return "parquet" if _holds(place, ".parquet") else "folder"
+
+
+def _holds(place: Path, suffix: str) -> bool:
+    """Whether a file with this suffix lies anywhere below, hidden ones apart."""
+    return any(not is_hidden_below(path.relative_to(place).as_posix()) for path in place.rglob(f"*{suffix}"))
 
 
 def _is_imagenet(place: Path) -> bool:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vistok.data.image_file import open_image
 from vistok.data.sources import ArraySource
 from vistok.errors import UserError
-from vistok.files import write_atomic
+from vistok.files import only_one, write_atomic
 
 CLASS_NAMES = ("faces", "people", "nature", "food", "flags", "extras", "things")
 EXTRA = "vistok[openmoji]"
@@ -103,12 +104,22 @@ def _class_of(name: str, toned: set[str]) -> str:
 def _drawn(root: Path, image_size: int) -> tuple[list[str], list[str], np.ndarray]:
     version, folder = _package()
     path = root / "openmoji" / f"openmoji-{version}-{image_size}.npz"
-    if path.is_file():
-        try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                return [str(name) for name in file["names"]], [str(name) for name in file["families"]], file["images"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            pass  # drawn anew below
+    kept = _kept(path)
+    if kept is None:
+        with only_one(path):  # of several processes one draws, and the others find the file
+            kept = _kept(path) or _draw_all(folder, image_size, path)
+    return kept
+
+
+def _kept(path: Path) -> tuple[list[str], list[str], np.ndarray] | None:
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return [str(name) for name in file["names"]], [str(name) for name in file["families"]], file["images"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None  # it is drawn anew
+
+
+def _draw_all(folder: Path, image_size: int, path: Path) -> tuple[list[str], list[str], np.ndarray]:
     files = sorted(folder.glob("*.svg"))
     names = [file.stem for file in files]
     small = np.stack([_draw(file, FAMILY_SIZE) for file in files])
@@ -139,7 +150,6 @@ def _package() -> tuple[str, Path]:
 
 def _draw(file: Path, image_size: int) -> np.ndarray:
     import resvg_py
-    from PIL import Image
 
     png = resvg_py.svg_to_bytes(svg_path=str(file), width=image_size, height=image_size, background="white")
-    return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB"))
+    return np.asarray(open_image(io.BytesIO(bytes(png))).convert("RGB"))

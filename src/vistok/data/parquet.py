@@ -13,78 +13,121 @@ from typing import Any
 import numpy as np
 
 from vistok.data.config import DataConfig
-from vistok.data.packed import Packed, PackedSource, listed, open_packed
-from vistok.errors import UserError
-from vistok.files import user_cache, write_atomic
+from vistok.data.names import is_hidden_below
+from vistok.data.packed import PackedSource, open_packed
+from vistok.data.packed_files import Packed, listed
+from vistok.data.parquet_labels import Labels, label_column
+from vistok.errors import UserError, damage_is_a_mistake
+from vistok.files import named_error, sweep, user_cache, write_atomic
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png")
-LABEL_COLUMNS = ("label", "labels", "fine_label", "cls")
 ROWS = 256
 
 
 def load(config: DataConfig, split: str) -> PackedSource:
     """Return one split of the parquet files below the folder `config.root`, such as `train-00000-of-00041.parquet`.
 
-    Class names come from the files' Hugging Face metadata. Raises UserError naming a file that has no images.
+    Class names come from the files' Hugging Face metadata, or are the labels where these are strings. Raises UserError
+    naming a file that has no images, and the row of a label that is none.
     """
     root = Path(config.root)
-    names = sorted(str(path) for path in root.rglob("*.parquet")) if root.is_dir() else []
+    below = sorted(root.rglob("*.parquet")) if root.is_dir() else []
+    names = [str(path) for path in below if not is_hidden_below(path.relative_to(root).as_posix())]
     if not names:
         raise UserError(f"folder of parquet files {config.root!r}: no .parquet file found; name it with --data")
-    return open_packed(names, lambda name: listed(Path(name), lambda: _unpacked(Path(name))), config, split)
+    return open_packed(names, _listed, config, split)
+
+
+def _listed(name: str) -> Packed:
+    return listed(Path(name), name, "", lambda: _unpacked(Path(name)))
 
 
 def _unpacked(path: Path) -> Packed:
-    reader = _open(path)
-    image, label = (_column(reader, names) for names in (IMAGE_COLUMNS, LABEL_COLUMNS))
-    if image is None:
-        raise UserError(
-            f"parquet file {path}: no column of images; looked for {', '.join(IMAGE_COLUMNS)}, it has "
-            f"{', '.join(reader.schema_arrow.names)}"
-        )
-    stamp = path.stat()
-    key = hashlib.sha256(f"{path.resolve()} {stamp.st_size} {stamp.st_mtime_ns}".encode()).hexdigest()[:24]
-    flat = user_cache() / "packed" / f"{key}.images"
-    sizes: list[int] = []
-    labels: list[int] = []
-
-    def pieces() -> Iterator[bytes]:
-        for batch in reader.iter_batches(ROWS, columns=[name for name in (image, label) if name]):
-            columns = batch.to_pydict()
-            labels.extend(columns[label] if label else [0] * batch.num_rows)
-            for number, cell in enumerate(columns[image]):
-                data = cell.get("bytes") if isinstance(cell, dict) else cell
-                if not isinstance(data, bytes):
-                    raise UserError(f"parquet file {path}: row {len(sizes) + number} has no image bytes")
-                yield data
-            sizes.extend(len(cell["bytes"] if isinstance(cell, dict) else cell) for cell in columns[image])
-
-    write_atomic(flat, pieces())
+    with damage_is_a_mistake(f"parquet file {path}", "copy it again"):
+        reader = _open(path)
+        image, label, note = _image_column(reader, path), *label_column(reader.schema_arrow)
+        labels = Labels(path, label, _class_names(reader, label))
+        stamp = path.stat()
+        text = f"{path.resolve()} {stamp.st_size} {stamp.st_mtime_ns}"
+        key = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:24]
+        flat = user_cache() / "packed" / f"{key}.images"
+        sweep(flat.parent, of=flat.name)
+        sizes: list[int] = []
+        write_atomic(flat, _images(reader, path, image, labels, sizes))
+        numbers, names = labels.finished()
     lengths = np.array(sizes, dtype=np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64) if len(lengths) else lengths
-    return Packed(flat, offsets, lengths, np.array(labels, dtype=np.int64), _class_names(reader, label))
+    return Packed(
+        file=flat,
+        offsets=offsets,
+        sizes=lengths,
+        labels=numbers,
+        class_names=names,
+        by_name=labels.by_name,
+        labelled_by=f"column {label!r}" if label else "",
+        notes=(note,) if note else (),
+    )
 
 
 def _open(path: Path) -> Any:
     try:
-        from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError:
         raise UserError("parquet files need pyarrow; install vistok[parquet]") from None
+    return ParquetFile(path, page_checksum_verification=True)
+
+
+def _images(reader: Any, path: Path, image: str, labels: Labels, sizes: list[int]) -> Iterator[bytes]:
+    """Give the bytes of every image; their sizes are added to `sizes`, the labels of their rows to `labels`."""
+    columns = [image] if labels.column is None else [image, labels.column]
+    for batch in _batches(reader, path, columns):
+        if labels.column is not None:
+            labels.add(batch.column(labels.column))
+        for cell in batch.column(image).to_pylist():
+            data = cell.get("bytes") if isinstance(cell, dict) else cell
+            if not isinstance(data, bytes):
+                raise UserError(f"parquet file {path}: row {len(sizes)} has no image bytes in column {image!r}")
+            sizes.append(len(data))
+            yield data
+    labels.rows = len(sizes)
+
+
+def _batches(reader: Any, path: Path, columns: list[str]) -> Iterator[Any]:
+    """Give rows, some at a time; an error of the machine names the user's file, not the one that is written."""
     try:
-        return ParquetFile(path)
-    except (OSError, ArrowException) as error:
-        raise UserError(f"parquet file {path}: cannot be read ({error}); copy it again") from None
+        yield from reader.iter_batches(ROWS, columns=columns)
+    except OSError as error:
+        raise named_error(path, error) from None
 
 
-def _column(reader: Any, names: tuple[str, ...]) -> str | None:
-    return next((name for name in names if name in reader.schema_arrow.names), None)
+def _image_column(reader: Any, path: Path) -> str:
+    """Return the first column of IMAGE_COLUMNS, in any capitals, that holds bytes."""
+    from pyarrow import types
+
+    found = {field.name.lower(): field for field in reader.schema_arrow}
+    named = [found[name] for name in IMAGE_COLUMNS if name in found]
+    for field in named:
+        kinds = [field.type]
+        if types.is_struct(field.type):
+            kinds = [part.type for part in field.type if part.name == "bytes"]
+        if any(types.is_binary(kind) or types.is_large_binary(kind) for kind in kinds):
+            return str(field.name)
+    if named:
+        raise UserError(
+            f"parquet file {path}: column {named[0].name!r} holds {named[0].type}, not the bytes of images; wanted is what "
+            "Hugging Face writes, a binary column or a struct with 'bytes'"
+        )
+    raise UserError(
+        f"parquet file {path}: no column of images; looked for {', '.join(IMAGE_COLUMNS)}, it has "
+        f"{', '.join(reader.schema_arrow.names)}"
+    )
 
 
 def _class_names(reader: Any, label: str | None) -> tuple[str, ...]:
     """Return the names that Hugging Face's metadata gives to the labels; none where there is no metadata."""
     try:
         found = json.loads((reader.schema_arrow.metadata or {})[b"huggingface"])
-        return tuple(found["info"]["features"][label]["names"])
-    except (KeyError, TypeError, ValueError):
+        names = found["info"]["features"][label]["names"]
+    except (KeyError, TypeError, ValueError, RecursionError):
         return ()
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()

@@ -16,13 +16,15 @@ from pydantic import Field
 from torch import Tensor
 
 from vistok.config import Config
-from vistok.errors import UserError
-from vistok.files import sha256_of
+from vistok.errors import UserError, damage_is_a_mistake
+from vistok.files import read_json, sha256_of
 
 SCHEMA = 3
 AGAIN = "delete the folder and repeat vistok cache"
 WRITTEN = "written.json"
 CHECKED = ("tokens.npy", "labels.npy", "manifest.json")
+# The centre crop, and ten-crop's middle one.
+CENTRAL = ("center", "middle")
 
 
 class TokenManifest(Config):
@@ -47,6 +49,13 @@ class TokenManifest(Config):
         return self.grid[0] * self.grid[1]
 
 
+def _present(file: Path) -> Path:
+    """Return the file; raises UserError where it is missing, which is a damage of the cache."""
+    if not file.exists():
+        raise UserError(f"token cache {file.parent}: {file.name} is missing; {AGAIN}")
+    return file
+
+
 def token_dtype(codebook_size: int) -> type[np.generic]:
     """Return uint16, or uint32 above 65,536 codes."""
     return np.uint16 if codebook_size <= 2**16 else np.uint32
@@ -55,12 +64,9 @@ def token_dtype(codebook_size: int) -> type[np.generic]:
 def _read_manifest(folder: Path) -> TokenManifest:
     file = folder / "manifest.json"
     if not file.is_file():
-        raise UserError(f"token cache {folder}: no manifest.json; make it with vistok cache")
-    try:
-        found = json.loads(file.read_text())
-        version = found.get("schema_version")
-    except (ValueError, AttributeError, RecursionError):
-        raise UserError(f"token cache {folder}: its manifest.json is damaged; {AGAIN}") from None
+        raise UserError(f"token cache {folder}: no manifest.json; make it with vistok cache, into a place of its own")
+    found = read_json(file, f"token cache {folder}: its manifest.json", AGAIN)
+    version = found.get("schema_version")
     if version != SCHEMA:
         raise UserError(f"token cache {folder}: schema version {version}, this vistok reads {SCHEMA}; {AGAIN}")
     try:
@@ -75,11 +81,9 @@ class TokenCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest = _read_manifest(folder)
-        try:
-            self.tokens = np.load(folder / "tokens.npy", mmap_mode="r", allow_pickle=False)
-            self.labels = np.load(folder / "labels.npy", allow_pickle=False)
-        except Exception as error:  # numpy reads a damaged header with a parser that raises errors of many kinds
-            raise UserError(f"token cache {folder}: damaged ({error}); {AGAIN}") from None
+        with damage_is_a_mistake(f"token cache {folder}", AGAIN):
+            self.tokens = np.load(_present(folder / "tokens.npy"), mmap_mode="r", allow_pickle=False)
+            self.labels = np.load(_present(folder / "labels.npy"), allow_pickle=False)
         shape = (self.manifest.num_images * self.num_views, self.manifest.num_tokens)
         dtype = token_dtype(self.manifest.codebook_size)
         if self.tokens.shape != shape or self.tokens.dtype != dtype:
@@ -107,6 +111,12 @@ class TokenCache:
         return len(self.manifest.views)
 
     @property
+    def central_view(self) -> int:
+        """Number of the view that likelihoods are of: the centre's, so that caches of any views can be compared."""
+        views = self.manifest.views
+        return next((views.index(name) for name in CENTRAL if name in views), 0)
+
+    @property
     def seconds(self) -> float:
         """What encoding took, in seconds of one process."""
         return float(self._written()["seconds"])
@@ -119,13 +129,12 @@ class TokenCache:
         return self
 
     def _written(self) -> dict[str, Any]:
-        try:
-            found = json.loads((self.folder / WRITTEN).read_text())
-            if 0 <= found["seconds"] < math.inf and set(found["sha256"]) == set(CHECKED):
-                return dict(found)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            pass
-        raise UserError(f"token cache {self.folder}: its {WRITTEN} is missing or damaged; {AGAIN}")
+        what = f"token cache {self.folder}: its {WRITTEN}"
+        with damage_is_a_mistake(what, AGAIN):
+            found = read_json(_present(self.folder / WRITTEN), what, AGAIN)
+            if not 0 <= found["seconds"] < math.inf or set(found["sha256"]) != set(CHECKED):
+                raise ValueError("seconds or sums of other files")
+            return found
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """Return "tokens" (rows positions) and "labels" (rows), int64."""

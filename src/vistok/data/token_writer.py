@@ -1,7 +1,7 @@
 """How a token cache is written: in pieces, by one process or many, and stopped and resumed at any instant.
 
-Every piece is a file of its own, whole or absent. When all are there they are joined, and the folder
-gets its name.
+Every piece is a file of its own, whole or absent, in the folder `NAME.partial`. When all are there they are joined, and
+the folder gets its name. `NAME.lock` keeps a second writer out.
 """
 
 import fcntl
@@ -10,7 +10,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,38 @@ from torch import Tensor
 
 from vistok.data.token_cache import CHECKED, WRITTEN, TokenCache, TokenManifest, token_dtype
 from vistok.errors import UserError
-from vistok.files import sha256_of, sync, write_atomic, write_json
+from vistok.files import replace_synced, sha256_of, sweep, write_atomic, write_json
+
+LAYOUT, PIECES = "layout.json", "pieces"
+
+
+def views_at(folder: Path) -> tuple[str, ...] | None:
+    """Return the views of the cache in a folder, finished or stopped; None where there is none.
+
+    Raises UserError for a finished one that is damaged.
+    """
+    if is_there(folder):
+        return TokenCache(folder).manifest.views
+    manifest = _begun(_partial(folder))
+    return None if manifest is None else manifest.views
+
+
+def is_there(folder: Path) -> bool:
+    """Whether something lies at a cache's place; an empty folder is nothing."""
+    return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".partial")
+
+
+def _begun(partial: Path) -> TokenManifest | None:
+    """Return the manifest of a stopped cache, or None where there is none that can go on."""
+    try:
+        manifest, _ = json.loads((partial / LAYOUT).read_text())
+        return TokenManifest.from_json(json.dumps(manifest))
+    except (OSError, ValueError, TypeError, RecursionError, UserError):
+        return None
 
 
 class TokenCacheWriter:
@@ -30,55 +61,87 @@ class TokenCacheWriter:
 
     def __init__(self, folder: Path, manifest: TokenManifest, piece_rows: int) -> None:
         self.folder, self.manifest, self.piece_rows = folder, manifest, piece_rows
-        self.partial = folder.with_name(folder.name + ".partial")
+        self.partial = _partial(folder)
         self.num_rows = manifest.num_images * len(manifest.views)
         self.num_pieces = -(-self.num_rows // piece_rows)
         self._dtype = token_dtype(manifest.codebook_size)
         self._lock: int | None = None
 
-    def prepare(self, labels: np.ndarray) -> None:
-        """Make the folder, or take over what is there; raises UserError where another process writes it."""
+    def prepare(self, labels: np.ndarray, tell: Callable[[str], None] = lambda text: None) -> bool:
+        """Make the folder, or take over what is there; return False where the cache was finished in the meantime.
+
+        Pieces of other tokens are removed, which is told. Raises UserError where another process writes the cache.
+        """
         self._take_lock()
+        if is_there(self.folder):
+            return False
         layout = json.dumps([json.loads(self.manifest.to_json()), self.piece_rows])
         try:
-            same = (self.partial / "layout.json").read_text() == layout
+            same = (self.partial / LAYOUT).read_text() == layout
         except (OSError, ValueError):
             same = False
-        if not same:
-            shutil.rmtree(self.partial, ignore_errors=True)
-            self.partial.mkdir(parents=True)
-            write_atomic(self.partial / "labels.npy", _npy(labels.astype(np.int64)))
-            write_atomic(self.partial / "manifest.json", self.manifest.to_json().encode())
-            write_atomic(self.partial / "layout.json", layout.encode())
+        if same:
+            sweep(self.partial)
+            sweep(self.partial / PIECES)
+            return True
+        if self.partial.exists():
+            tell(f"{self.partial}: {self._difference()}; its tokens are made anew")
+        shutil.rmtree(self.partial, ignore_errors=True)
+        self.partial.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.partial / "labels.npy", _npy(labels.astype(np.int64)))
+        write_atomic(self.partial / "manifest.json", self.manifest.to_json().encode())
+        write_atomic(self.partial / LAYOUT, layout.encode())
+        return True
+
+    def _difference(self) -> str:
+        """Return why the pieces that a stopped writer left are of no use."""
+        begun = _begun(self.partial)
+        if begun is None:
+            return "a stopped cache that is damaged"
+        old, new = begun.model_dump(), self.manifest.model_dump()
+        names = [name.replace("_", " ") for name in new if old[name] != new[name]]
+        return f"a stopped cache of other tokens (another {', another '.join(names) or 'size of pieces'})"
 
     def missing(self) -> list[int]:
         """Return the numbers of the pieces that are not written yet."""
         return [number for number in range(self.num_pieces) if not self._is_whole(number)]
 
     def write(self, number: int, tokens: Tensor, seconds: float) -> None:
-        """Write a piece (rows positions), and how long it took to make."""
+        """Write a piece (rows positions), and how long it took to make; raises UserError where the folder is gone."""
+        self._require_folder()
         if tuple(tokens.shape) != self._shape(number):
             raise ValueError(f"piece {number} has shape {self._shape(number)}, found {tuple(tokens.shape)}")
         write_atomic(self._piece(number), _npy(tokens.cpu().numpy().astype(self._dtype)))
         write_atomic(self._piece(number).with_suffix(".seconds"), f"{seconds:.4f}".encode())
 
     def finish(self) -> TokenCache:
-        """Join the pieces, move the cache to its place and open it."""
-        if self.missing():
-            raise RuntimeError(f"pieces {self.missing()} are not written")
+        """Join the pieces, move the cache to its place and open it; raises UserError where some are gone."""
+        self._require_folder()
+        if missing := len(self.missing()):
+            raise UserError(
+                f"token cache {self.folder}: {missing} of {self.num_pieces} pieces are missing in {self.partial / PIECES}; "
+                "repeat the command, which makes them"
+            )
         digest = hashlib.sha256()
         write_atomic(self.partial / "tokens.npy", self._joined(digest))
         seconds = sum(self._seconds(number) for number in range(self.num_pieces))
         sums = {name: sha256_of(self.partial / name) for name in CHECKED if name != "tokens.npy"}
         sums["tokens.npy"] = digest.hexdigest()
         write_json(self.partial / WRITTEN, {"seconds": round(seconds, 3), "sha256": sums})
-        shutil.rmtree(self.folder, ignore_errors=True)
-        os.replace(self.partial, self.folder)
-        sync(self.folder.parent)
-        (self.folder / "layout.json").unlink()
-        shutil.rmtree(self.folder / "pieces")
+        if is_there(self.folder):
+            raise UserError(
+                f"{self.folder}: something came to lie here while the tokens were made, which stays as it is. They are in "
+                f"{self.partial}: move it away and repeat the command"
+            )
+        replace_synced(self.partial, self.folder)
+        self.clear()
         self.close()
         return TokenCache(self.folder)
+
+    def clear(self) -> None:
+        """Remove what a finished cache needs no longer; a kill may have left it."""
+        (self.folder / LAYOUT).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / PIECES, ignore_errors=True)
 
     def close(self) -> None:
         """Give the lock back."""
@@ -88,7 +151,8 @@ class TokenCacheWriter:
 
     def _take_lock(self) -> None:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.folder.with_name(self.folder.name + ".lock"), os.O_RDWR | os.O_CREAT)
+        place = self.folder.with_name(self.folder.name + ".lock")
+        self._lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -97,8 +161,15 @@ class TokenCacheWriter:
                 f"token cache {self.folder}: another process is writing it; wait for it or stop it, then repeat"
             ) from None
 
+    def _require_folder(self) -> None:
+        if not (self.partial / LAYOUT).is_file():
+            raise UserError(
+                f"token cache {self.folder}: {self.partial} was moved or removed while it was written; put it back, or repeat "
+                "the command to begin anew"
+            )
+
     def _piece(self, number: int) -> Path:
-        return self.partial / "pieces" / f"{number:08d}.npy"
+        return self.partial / PIECES / f"{number:08d}.npy"
 
     def _shape(self, number: int) -> tuple[int, int]:
         rows = min(self.piece_rows, self.num_rows - number * self.piece_rows)

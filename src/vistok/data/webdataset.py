@@ -5,39 +5,43 @@ A URL's shards are downloaded once, into the user's cache folder.
 """
 
 import hashlib
+import http.client
 import itertools
-import json
 import re
-import shutil
 import tarfile
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from vistok.data.config import DataConfig
-from vistok.data.image_file import IMAGE_SUFFIXES
-from vistok.data.packed import Packed, PackedSource, listed, open_packed
-from vistok.errors import UserError
-from vistok.files import disk_error, only_one, replace_synced, user_cache
+from vistok.data.names import image_suffixes, is_hidden_below
+from vistok.data.packed import PackedSource, open_packed
+from vistok.data.packed_files import Packed, listed
+from vistok.data.tar_samples import Samples
+from vistok.errors import UserError, damage_is_a_mistake, reason
+from vistok.files import only_one, sweep, user_cache, write_atomic
 
 TIMEOUT = 60  # seconds without a byte
+BLOCK = 512
+TAIL = 64 * 2**10  # bytes behind the end of an archive where another may begin; padding is 10 KiB
 
 
 def load(config: DataConfig, split: str) -> PackedSource:
     """Return one split of the shards that `config.root` names.
 
     It is a folder, a file or URL with ranges as in `train-{0000..0146}.tar`, or several of these joined by `::`.
-    Labels come from `.cls` (a number) or `.json` (its "label"); without them all images are of one class.
+    What is an image, a label and a sample in them: `tar_samples.py`.
     """
     names = [name for part in config.root.split("::") for name in _expanded(part)]
-    return open_packed(names, lambda name: _shard(name, config.root), config, split)
+    return open_packed(names, lambda name: _shard(name, config), config, split)
 
 
 def _expanded(part: str) -> list[str]:
-    if Path(part).is_dir():
-        found = sorted(str(path) for path in Path(part).rglob("*.tar"))
+    root = Path(part)
+    if root.is_dir():
+        below = sorted(root.rglob("*.tar"))
+        found = [str(path) for path in below if not is_hidden_below(path.relative_to(root).as_posix())]
         if not found:
             raise UserError(f"shards {part!r}: no .tar file in this folder")
         return found
@@ -59,71 +63,61 @@ def _choices(text: str) -> list[str]:
     return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
 
 
-def _shard(name: str, root: str) -> Packed:
-    path = _downloaded(name) if re.match(r"https?://", name) else Path(name)
+def _shard(name: str, config: DataConfig) -> Packed:
+    remote = re.match(r"https?://", name) is not None
+    path = _downloaded(name) if remote else Path(name)
     if not path.is_file():
-        raise UserError(f"shard {path}: not found (data {root!r}); copy it there, or narrow the range")
-    return listed(path, lambda: _read_tar(path))
+        raise UserError(f"shard {name}: not found (data {config.root!r}); copy it there, or narrow the range")
+    advice = f"remove {path}, then repeat the command to download it again" if remote else "copy it again"
+    options = f"{config.image_key} {image_suffixes()}"
+    return listed(path, name, options, lambda: _read_tar(path, name, config.image_key, advice))
 
 
 def _downloaded(url: str) -> Path:
-    path = user_cache() / "shards" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{url.rsplit('/', 1)[-1]}"
+    path = user_cache() / "shards" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{url.rsplit('/', 1)[-1][-100:]}"
     if not path.is_file():
         with only_one(path):
             if not path.is_file():
-                _download(url, path)
+                sweep(path.parent, of=path.name)
+                write_atomic(path, _pieces(url))
     return path
 
 
-def _download(url: str, path: Path) -> None:
-    partial = path.with_name(f"{path.name}.partial")
+def _pieces(url: str) -> Iterator[bytes]:
+    """Give what lies at a URL, piece by piece; raises UserError unless all of it comes."""
+    came = 0
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, partial.open("wb") as file:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             expected = answer.headers.get("Content-Length")
-            shutil.copyfileobj(answer, file, 2**20)
-            if expected is not None and file.tell() != int(expected):
-                raise UserError(f"shard {url}: {file.tell()} of {expected} bytes came; repeat the command")
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise UserError(f"shard {url}: cannot be downloaded ({error}); check the address, then repeat") from None
-    except OSError as error:
-        raise disk_error(path, error) from None
-    replace_synced(partial, path)
-
-
-def _read_tar(path: Path) -> Packed:
-    """List a shard: members are grouped by their name up to the first dot, in order."""
-    images: dict[str, tuple[int, int]] = {}
-    labels: dict[str, int] = {}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                folder, _, base = member.name.rpartition("/")
-                stem, _, extension = base.partition(".")
-                key, suffix = f"{folder}/{stem}", f".{extension.lower()}"
-                if not member.isfile():
-                    continue
-                if suffix.endswith(IMAGE_SUFFIXES):
-                    images[key] = (member.offset_data, member.size)
-                elif suffix in (".cls", ".json"):
-                    found = tar.extractfile(member)
-                    assert found is not None
-                    labels |= _label(found.read(), suffix, key, path)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise UserError(f"shard {path}: cannot be read as a tar file ({error}); copy it again") from None
-    unlabelled = [key for key in images if key not in labels]
-    if unlabelled and len(unlabelled) < len(images):
+            while piece := answer.read(2**20):
+                came += len(piece)
+                yield piece
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise UserError(
-            f"shard {path}: {len(unlabelled)} of {len(images)} images have no label, such as {unlabelled[0]!r}"
-        )
-    places = np.array(list(images.values()), dtype=np.int64).reshape(-1, 2)
-    return Packed(path, places[:, 0], places[:, 1], np.array([labels.get(key, 0) for key in images], dtype=np.int64))
+            f"shard {url}: cannot be downloaded ({reason(error)}); check the address, then repeat"
+        ) from None
+    if expected is not None and expected.isdecimal() and came != int(expected):
+        raise UserError(f"shard {url}: {came} of {expected} bytes came; repeat the command")
 
 
-def _label(data: bytes, suffix: str, key: str, path: Path) -> dict[str, int]:
-    try:
-        if suffix == ".cls":
-            return {key: int(data)}
-        found = json.loads(data)
-        return {key: int(found["label"])} if isinstance(found, dict) and "label" in found else {}
-    except (ValueError, TypeError):
-        raise UserError(f"shard {path}: the label of {key!r} is {data[:40]!r}, wanted a number") from None
+def _read_tar(path: Path, name: str, image_key: str | None, advice: str) -> Packed:
+    """List a shard."""
+    samples = Samples(f"shard {name}", image_key)
+    with damage_is_a_mistake(f"shard {name}", advice), path.open("rb") as file:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # it keeps all that it read: a gigabyte for a million
+                samples.add(member, file)
+        file.seek(tar.offset)
+        _at_its_end(file.read(TAIL))
+    return samples.listed(path)
+
+
+def _at_its_end(tail: bytes) -> None:
+    """Raise ValueError where an archive goes on behind the last member that was found: tarfile stops in silence."""
+    if tail[:BLOCK].strip(b"\0"):
+        raise ValueError("a damaged header; images may follow it")
+    if tail.strip(b"\0"):
+        start = len(tail) - len(tail.lstrip(b"\0"))
+        if tail[start // BLOCK * BLOCK :][257:262] == b"ustar":
+            raise ValueError("several archives, one behind the other; join them with tar --concatenate")

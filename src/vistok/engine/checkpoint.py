@@ -2,10 +2,14 @@
 
 The JSON is written last and holds a SHA-256 of every file: a checkpoint without it, or that differs from
 it, does not count, and the one before is used. Either form resumes with any number of processes.
+
+Only what a file holds counts as damage. What the machine could not read says nothing about the file and stops the run;
+and what is passed over is moved aside, not deleted.
 """
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -19,50 +23,100 @@ from torch import Tensor
 
 from vistok.engine.distributed import ALONE, World
 from vistok.engine.shards import SUFFIX, is_sharded, place, read_shards, write_shards
-from vistok.files import sha256_of, write_atomic, write_json
+from vistok.errors import UserError
+from vistok.files import replace_synced, sha256_of, write_atomic, write_json
 
 SCHEMA = 1
+SET_ASIDE = "set-aside"
 
 
 def save_checkpoint(
     folder: Path, step: int, state: dict[str, Any], keep: int, milestones: Collection[int] = (), world: World = ALONE
 ) -> Path:
-    """Write the state after `step` steps; delete all but the `keep` newest checkpoints and the milestones.
+    """Write the state after `step` steps; delete all but the `keep` newest finished checkpoints and the milestones.
 
-    All processes take part; the main one writes, or each its own shards where tensors are sharded.
+    All processes take part; the main one writes, or each its own shards where tensors are sharded. Checkpoints of later
+    steps, which a run that goes on from an earlier one passed over, are set aside. `folder` is made, its parent is not:
+    a run directory that was moved away is not made anew.
     """
     shards = any(is_sharded(tensor) for _, tensor in _tensors_of(state, ""))
     path = folder / f"step-{step:08d}{SUFFIX if shards else '.safetensors'}"
     tensors: dict[str, Tensor] = {}
     voucher = {"schema_version": SCHEMA, "step": step, "architecture": architecture(named_tensors(state))}
-    if world.main:
-        for other in entries(folder):
-            # Left by a run that was passed over, or in the other form: it must not push out this one.
-            if _step_of(other) > step or (_step_of(other) == step and other != path):
-                _remove(other)
     if shards:
         voucher["state"] = _pack(state, "", tensors, scalars=True)
+    elif world.main:
+        content = save(tensors, metadata={"state": json.dumps(_pack(state, "", tensors))})
+    if world.main:
+        folder.mkdir(exist_ok=True)
+        for other in entries(folder):
+            # In the other form: both share a JSON, which must vouch for this one alone.
+            if step_of(other) > step or (step_of(other) == step and other != path):
+                set_aside(other)
+    if shards:
         write_shards(path, tensors, world)
     elif world.main:
-        plain = _pack(state, "", tensors)
-        write_atomic(path, save(tensors, metadata={"state": json.dumps(plain)}))
+        write_atomic(path, content, make_folder=False)
     if world.main:
-        write_json(_voucher(path), {**voucher, "sha256": _checksums(path)})
-        for old in entries(folder)[:-keep]:
-            if _step_of(old) not in milestones:
-                _remove(old)
+        write_json(_voucher(path), _sealed({**voucher, "sha256": _checksums(path)}), make_folder=False)
+        _prune(folder, step, keep, milestones)
     world.wait()
     return path
 
 
+def _prune(folder: Path, step: int, keep: int, milestones: Collection[int]) -> None:
+    """Delete what the checkpoint of `step` makes needless; one without its JSON does not count as kept."""
+    older = [path for path in entries(folder) if step_of(path) <= step]
+    kept = [path for path in older if _exists(_voucher(path))][-keep:]
+    for path in older:
+        if path not in kept and step_of(path) not in milestones:
+            _remove(path)
+
+
 def entries(folder: Path) -> list[Path]:
-    """Return the checkpoints of a folder, sound or not, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.suffix in (".safetensors", SUFFIX))
+    """Return the checkpoints of a folder, sound or not, oldest first.
+
+    Raises OSError where the folder is there and cannot be read.
+    """
+    return [path for path in _listed(folder) if path.suffix in (".safetensors", SUFFIX)]
 
 
-def newest(folder: Path) -> Path | None:
-    """Return the newest checkpoint, sound or not."""
-    return entries(folder)[-1] if entries(folder) else None
+def _listed(folder: Path) -> list[Path]:
+    """Return all files of checkpoints. Path.glob would take a folder that cannot be read for an empty one."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return [folder / name for name in sorted(names) if re.fullmatch(r"step-\d+\.(json|safetensors|shards)", name)]
+
+
+def finished(folder: Path) -> list[Path]:
+    """Return the checkpoints that were written to their end, oldest first; whether they are sound is not looked at."""
+    return [path for path in entries(folder) if _exists(_voucher(path))]
+
+
+def set_aside(path: Path, name: str = "") -> Path:
+    """Move a checkpoint and its JSON out of the run's way; return the folder that they are in now.
+
+    The folder is `set-aside-1`, or the next one where that holds its namesake already. Where a `name` is given it is
+    that one, and a namesake is replaced.
+    """
+    number = 1
+    files = [file for file in (path, _voucher(path)) if _exists(file)]
+    while not name and any(_exists(_aside(path, number) / file.name) for file in files):
+        number += 1
+    place = path.parent / name if name else _aside(path, number)
+    place.mkdir(exist_ok=True)
+    # The JSON last: without it the checkpoint would count as unfinished, and be deleted in time.
+    for file in files:
+        if (place / file.name).is_dir():
+            shutil.rmtree(place / file.name)
+        replace_synced(file, place / file.name)
+    return place
+
+
+def _aside(path: Path, number: int) -> Path:
+    return path.parent / f"{SET_ASIDE}-{number}"
 
 
 def _remove(path: Path) -> None:
@@ -78,10 +132,20 @@ def _checksums(path: Path) -> str | dict[str, str]:
     return {file.name: sha256_of(file) for file in sorted(path.iterdir())} if path.is_dir() else sha256_of(path)
 
 
+def _sealed(voucher: dict[str, Any]) -> dict[str, Any]:
+    """Return a voucher with a checksum of its own: it holds a part of the state of shards."""
+    return {**voucher, "checksum": _seal(voucher)}
+
+
+def _seal(voucher: dict[str, Any]) -> str:
+    content = {name: value for name, value in voucher.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def copy_checkpoint(source: Path, step: int, target: Path) -> bool:
     """Copy one checkpoint to another run's folder, its voucher last; False where there is none that is sound."""
     path = source / f"step-{step:08d}.safetensors"
-    if _problem(path, None) is not None:
+    if problem_of(path) is not None:
         return False
     for file in (path, _voucher(path)):
         write_atomic(target / file.name, file.read_bytes())
@@ -90,39 +154,54 @@ def copy_checkpoint(source: Path, step: int, target: Path) -> bool:
 
 def architecture(tensors: Mapping[str, Tensor]) -> str:
     """Return a digest of the names, shapes and types of a state's weights (optimizers' moments apart)."""
-    shapes = sorted(f"{name} {tuple(t.shape)} {t.dtype}" for name, t in tensors.items() if _is_weight(name))
+    shapes = sorted(f"{name} {tuple(t.shape)} {t.dtype}" for name, t in tensors.items() if is_weight(name))
     return hashlib.sha256("\n".join(shapes).encode()).hexdigest()
 
 
-def _is_weight(name: str) -> bool:
+def is_weight(name: str) -> bool:
+    """Whether a tensor of a state is a weight or an average, and not an optimizer's."""
     return "/optimizer/" not in name
 
 
 def load_latest(
     folder: Path, own: Mapping[str, Tensor] | None = None
 ) -> tuple[tuple[int, dict[str, Any]] | None, list[str]]:
-    """Return (step, state) of the newest sound checkpoint, or None, and the warnings of `find_latest`."""
-    path, warnings = find_latest(folder, own)
-    return (None if path is None else load_checkpoint(path)), warnings
+    """Return (step, state) of the newest sound checkpoint, or None, and what is wrong with those after it."""
+    path, passed = find_latest(folder, own)
+    return (None if path is None else load_checkpoint(path)), [f"{other.name} {why}" for other, why in passed]
 
 
-def find_latest(folder: Path, own: Mapping[str, Tensor] | None = None) -> tuple[Path | None, list[str]]:
-    """Return the newest sound checkpoint, or None, and warnings.
+def find_latest(folder: Path, own: Mapping[str, Tensor] | None = None) -> tuple[Path | None, list[tuple[Path, str]]]:
+    """Return the newest sound checkpoint, or None, and those that are passed over, each with what is wrong with it.
 
-    Damaged ones, and those of another architecture than a state's tensors (`named_tensors`), are passed over, each
-    with a warning that says why.
+    These are damaged, not finished, or of another architecture than a state's tensors (`named_tensors`). Raises UserError
+    where the machine cannot read one: that says nothing about the file.
     """
-    warnings: list[str] = []
-    lone = {_voucher(path).stem for path in folder.glob("step-*.json")} - {path.stem for path in entries(folder)}
-    found = [*entries(folder), *(folder / f"{name}.safetensors" for name in lone)]
-    for path in sorted(found, key=_step_of, reverse=True):
-        problem = _problem(path, own)
-        if not problem:
-            return path, warnings
-        warnings.append(f"checkpoint {path.name} {problem} and is passed over")
-    if warnings:
+    passed: list[tuple[Path, str]] = []
+    listed = _listed(folder)
+    found = {path for path in listed if path.suffix != ".json"}
+    lone = {path.stem for path in listed} - {path.stem for path in found}
+    for path in sorted(found | {folder / f"{name}.safetensors" for name in lone}, key=step_of, reverse=True):
+        problem = problem_of(path, own)
+        if problem is None:
+            return path, passed
+        passed.append((path, problem))
+    return None, passed
+
+
+def find_and_set_aside(folder: Path, own: Mapping[str, Tensor]) -> tuple[Path | None, list[str]]:
+    """Return the newest sound checkpoint, or None, and warnings; set aside what is passed over.
+
+    What a killed save left stays until the run has come past its step.
+    """
+    path, passed = find_latest(folder, own)
+    warnings = []
+    for other, problem in passed:
+        where = "" if problem == UNFINISHED else f"; it is kept in {set_aside(other)}"
+        warnings.append(f"checkpoint {other.name} {problem} and is passed over{where}")
+    if path is None and passed:
         warnings.append("no sound checkpoint is left: the run starts anew")
-    return None, warnings
+    return path, warnings
 
 
 def load_checkpoint(path: Path, layout: Mapping[str, Tensor] | None = None) -> tuple[int, dict[str, Any]]:
@@ -134,12 +213,12 @@ def load_checkpoint(path: Path, layout: Mapping[str, Tensor] | None = None) -> t
     layout = layout or {}
     if path.is_dir():
         plain = json.loads(_voucher(path).read_text())["state"]
-        return _step_of(path), _unpack(plain, read_shards(path, layout))
+        return step_of(path), _unpack(plain, read_shards(path, layout))
     with safe_open(str(path), framework="pt") as file:
         plain = json.loads(file.metadata()["state"])
         names = list(file.keys())
         tensors = {name: place(file.get_tensor(name), layout.get(name)) for name in names}
-    return _step_of(path), _unpack(plain, tensors)
+    return step_of(path), _unpack(plain, tensors)
 
 
 def named_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
@@ -147,27 +226,51 @@ def named_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
     return dict(_tensors_of(state, ""))
 
 
+UNFINISHED = "was not finished"
+
+
+def problem_of(path: Path, own: Mapping[str, Tensor] | None = None) -> str | None:
+    """Return what is wrong with a checkpoint, or None; raises UserError where the machine cannot read it."""
+    try:
+        return _problem(path, own)
+    except OSError as error:
+        raise UserError(
+            f"checkpoint {path}: the machine could not read it ({error.strerror or error}), which says nothing about the "
+            "file. Mend that (the disk, the mount, the permissions) and repeat the command; nothing was changed"
+        ) from None
+
+
 def _problem(path: Path, own: Mapping[str, Tensor] | None) -> str | None:
-    if not path.exists():
+    if not _exists(path):
         return "is gone (only the JSON beside it is left)"
     try:
-        voucher = json.loads(_voucher(path).read_text())
+        content = _voucher(path).read_bytes()
     except FileNotFoundError:
-        return "was not finished"
-    except (OSError, ValueError):
+        return UNFINISHED
+    try:
+        voucher = json.loads(content)
+    except (ValueError, RecursionError):
         voucher = None
     if not isinstance(voucher, dict):
         return "has an unreadable JSON beside it"
     if voucher.get("schema_version") != SCHEMA:
         return f"has schema version {voucher.get('schema_version')}, this vistok reads {SCHEMA}"
-    try:
-        if voucher.get("sha256") != _checksums(path):
-            return _difference(path, voucher["sha256"])
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
+    if voucher.get("checksum", _seal(voucher)) != _seal(voucher):  # older ones have none
+        return "has a damaged JSON beside it (checksum differs)"
+    if voucher.get("sha256") != _checksums(path):
+        return _difference(path, voucher.get("sha256"))
     if own is not None and voucher.get("architecture") != architecture(own):
         return f"is of another architecture ({_architecture_difference(path, own)})"
     return None
+
+
+def _exists(path: Path) -> bool:
+    """Whether a path is there; Path.exists may take one that cannot be looked at for absent."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _architecture_difference(path: Path, own: Mapping[str, Tensor]) -> str:
@@ -176,7 +279,7 @@ def _architecture_difference(path: Path, own: Mapping[str, Tensor]) -> str:
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         with safe_open(str(file), framework="pt") as opened:
             saved |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-    weights = [{name for name in names if _is_weight(name)} for names in (saved, own)]
+    weights = [{name for name in names if is_weight(name)} for names in (saved, own)]
     for name in sorted(weights[0] ^ weights[1]):
         return f"{name} is only in {'it' if name in saved else 'this run'}"
     for name in sorted(weights[0]):
@@ -197,7 +300,8 @@ def _voucher(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _step_of(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """Return the number of steps after which a checkpoint was saved."""
     match = re.fullmatch(r"step-(\d+)", path.stem)
     assert match is not None
     return int(match[1])

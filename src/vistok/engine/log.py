@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from vistok.files import disk_error, write_atomic
+from vistok.errors import printable
+from vistok.files import disk_error, read_bytes, write_atomic
 
 Row = dict[str, Any]
 
@@ -72,9 +73,12 @@ class MetricsLog:
             raise disk_error(self.path, error) from None
 
     def sync(self) -> None:
-        """Bring all rows to the disk."""
-        if self.active:
-            os.fsync(self._file.fileno())
+        """Bring all rows to the disk; an error of the machine names the file."""
+        try:
+            if self.active:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise disk_error(self.path, error) from None
 
     def __enter__(self) -> Self:
         return self
@@ -92,16 +96,21 @@ class MetricsLog:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a metrics file; lines that are cut or damaged are left out."""
-    if not path.is_file():
+    """Return the rows of a metrics file; lines that are cut or damaged are left out.
+
+    Raises OSError, which names the file, where it is there and cannot be read: a resumed run would drop its rows.
+    """
+    try:
+        content = read_bytes(path)
+    except FileNotFoundError:
         return []
     rows = []
-    for line in path.read_text(errors="replace").splitlines():
+    for line in content.decode(errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int) and "kind" in row:
+        if isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("kind"), str):
             rows.append(row)
     return rows
 
@@ -119,15 +128,15 @@ class Task:
         self.progress, self.name, self.total = progress, name, total
         self.done: float = 0
         self._started = self._spoken = time.monotonic()
-        self._id = progress.bars.add_task(name, total=total, note="") if progress.bars else None
+        self._id = progress.bars.add_task(printable(name), total=total, note="") if progress.bars else None
 
     def advance(self, count: float = 1, note: str = "") -> None:
         """Move on; `note` stands beside the bar."""
-        self.done += count
+        self.done = min(self.done + count, self.total)  # several processes count each other's part roughly
         if self.progress.bars is not None and self._id is not None:
             self.progress.bars.update(self._id, advance=count)
             if note:
-                self.progress.bars.update(self._id, note=note)
+                self.progress.bars.update(self._id, note=printable(note))
         elif time.monotonic() - self._spoken > 15:
             self._spoken = time.monotonic()
             left = (self._spoken - self._started) / max(self.done, 1) * (self.total - self.done)
@@ -147,18 +156,18 @@ class Progress:
         self.bars: RichProgress | None = None
         if self.console.is_terminal and not quiet:
             self.bars = RichProgress(
-                TextColumn("{task.description:<34}"),
+                TextColumn("{task.description:<34}", markup=False),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=self.console,
             )
 
     def say(self, text: str) -> None:
-        """Print a line."""
-        self.console.print(text, markup=False)
+        """Print a line; names of files and classes are shown and never obeyed by the terminal."""
+        self.console.print(printable(text), markup=False, emoji=False)
 
     @contextmanager
     def live(self) -> Iterator["Progress"]:

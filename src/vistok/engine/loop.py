@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from vistok.engine.checkpoint import (
-    find_latest,
+    find_and_set_aside,
     load_checkpoint,
     named_tensors,
-    newest,
     save_checkpoint,
     to_device,
 )
 from vistok.engine.config import ExecutionConfig
 from vistok.engine.device import autocast
 from vistok.engine.distributed import ALONE, World
+from vistok.engine.divergence import exploded, how_to_go_on, last_good
 from vistok.engine.ema import EMA
 from vistok.engine.log import Alarm, MetricsLog, Progress, Row
 from vistok.engine.optim import load_optimizer, set_learning_rate
@@ -36,7 +36,8 @@ class Training:
     """All that the loop needs to know of a run.
 
     `batches` yields this process's part of every batch; `evaluate` gets the step and the networks of `whole`; `alarms`
-    looks at the rows so far, of which the last is new.
+    looks at the rows so far, of which the last is new. `init_option` is the command's option that begins a run from a
+    checkpoint's weights, where there is one.
     """
 
     name: str
@@ -55,14 +56,18 @@ class Training:
     execution: ExecutionConfig
     world: World = ALONE
     alarms: Callable[[Sequence[Row]], list[Alarm]] = lambda rows: []
+    init_option: str = ""
 
 
 def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
     """Train to the end, resuming from the newest sound checkpoint; return the seconds it took in all.
 
-    Raises Stopped when asked to stop (the state is saved), UserError when a loss is not finite.
+    Raises Stopped when asked to stop (the state is saved), UserError when a loss is not finite, the weights exploded, or
+    the run directory was moved away.
     """
     first, seconds_before = _resume(run, run_dir, progress)
+    if run.world.main:
+        run_dir.goes_on_from(first)
     replicate(run.phases, run.world)
     started = last_saved = time.monotonic()
 
@@ -129,12 +134,25 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
             stopping = stopping or (stop.requested and run.world.size == 1)
             if due or stopping or done == run.total_steps or done in run.execution.milestones:
                 log.sync()
-                kept = (run.execution.keep_checkpoints, run.execution.milestones)
-                save_checkpoint(run_dir.checkpoints, done, _state(run, seconds()), *kept, run.world)
+                _save(run, run_dir, done, seconds())
                 last_saved = time.monotonic()
             if stopping and done < run.total_steps:
                 raise Stopped(f"stopped after step {done} of {run.total_steps}, saved in {run_dir.path}")
     return seconds()
+
+
+def _save(run: Training, run_dir: RunDir, step: int, seconds: float) -> None:
+    """Write a checkpoint, unless the weights exploded: a run must not go on from those, or end with them."""
+    state = _state(run, seconds)
+    if found := exploded(state, run.world):
+        raise UserError(
+            f"step {step}: the training diverged, {', '.join(found[:3])} (learning rate "
+            f"{run.lr * run.phases[0].schedule(step - 1):.3g}). These weights are not saved. "
+            + how_to_go_on(last_good(run_dir.checkpoints, step, run.world), run.lr, run.init_option)
+        )
+    kept = (run.execution.keep_checkpoints, run.execution.milestones)
+    with run_dir.writing():
+        save_checkpoint(run_dir.checkpoints, step, state, *kept, run.world)
 
 
 def _validate(run: Training, log: MetricsLog, step: int, position: dict[str, float]) -> None:
@@ -149,7 +167,7 @@ def _resume(run: Training, run_dir: RunDir, progress: Progress) -> tuple[int, fl
     """Load the newest sound checkpoint into the run; return (steps done, seconds spent)."""
     own, path = _state(run, 0.0), None
     if run.world.main:
-        path, warnings = find_latest(run_dir.checkpoints, named_tensors(own))
+        path, warnings = find_and_set_aside(run_dir.checkpoints, named_tensors(own))
         for warning in warnings:
             progress.say(f"warning: {warning}")
     path = run.world.agree(path)
@@ -250,9 +268,8 @@ def _require_finite(values: dict[str, Tensor], step: int, run: Training, run_dir
     if torch.isfinite(torch.stack([value.float() for value in values.values()])).all():
         return
     bad = [name for name, value in values.items() if not torch.isfinite(value)]
-    last = newest(run_dir.checkpoints) or "none yet"
     raise UserError(
         f"step {step}: {', '.join(bad)} is not finite (learning rate {run.lr * run.phases[0].schedule(step):.3g}). "
-        f"The run stops before it harms its weights; last good checkpoint: {last}. "
-        "Try a lower learning rate (--set optimizer.lr=...), a longer warm-up, or float32 precision"
+        "The run stops before it harms its weights. "
+        + how_to_go_on(last_good(run_dir.checkpoints, step, run.world), run.lr, run.init_option)
     )

@@ -3,17 +3,16 @@
 import fcntl
 import json
 import os
-import platform
-import subprocess
-import sys
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from vistok.config import Config
+from vistok.engine.provenance import differences, provenance
 from vistok.errors import UserError
-from vistok.files import write_json
+from vistok.files import read_json, write_json
 
 SCHEMA = 1
 
@@ -23,6 +22,7 @@ class RunDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._folder: int | None = None
         self._lock: int | None = None
 
     @property
@@ -51,12 +51,12 @@ class RunDir:
 
     def __enter__(self) -> Self:
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT)
+        self._folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        self._lock = os.open("lock", os.O_RDWR | os.O_CREAT, 0o666, dir_fd=self._folder)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(self._lock)
-            self._lock = None
+            self._close()
             raise UserError(
                 f"run directory {self.path}: another process is writing it; wait for it or stop it, then repeat"
             ) from None
@@ -65,41 +65,78 @@ class RunDir:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._close()
+
+    def _close(self) -> None:
+        for handle in (self._lock, self._folder):
+            if handle is not None:
+                os.close(handle)
+        self._lock = self._folder = None
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write below the run directory; raises UserError where it is no longer the one that was locked, before or after.
+
+        A directory that was moved away is never made anew by what is written: that would be half a run.
+        """
+        self._require_here()
+        try:
+            yield
+        except OSError:
+            self._require_here()
+            raise
+        self._require_here()
+
+    def _require_here(self) -> None:
+        if self._folder is None:
+            return
+        own, found = os.fstat(self._folder), None
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found = os.stat(self.path)
+        if found is None or (own.st_dev, own.st_ino) != (found.st_dev, found.st_ino):
+            raise UserError(
+                f"run directory {self.path} was moved or removed while it was being written; the run stops. What it saved "
+                "is where the directory is now: move it back and repeat the command to go on, or repeat it to begin anew"
+            )
 
     def start(self, config: Config, resolved: dict[str, Any], processes: int = 1) -> list[str]:
-        """Write config, resolved numbers and provenance; return warnings where a resume is elsewhere."""
-        now = {**provenance(), "processes": processes}
+        """Write config, resolved numbers and provenance; return warnings where the run began elsewhere or with other code.
+
+        The fields at the top of provenance.json are those of the first sitting, `sittings` has them all.
+        """
         write_json(self.path / "config.json", {"schema_version": SCHEMA, **json.loads(config.to_json())})
         write_json(self.path / "resolved.json", {"schema_version": SCHEMA, **resolved})
+        now = {**provenance(), "processes": processes}
         before = self.read("provenance.json")
         if before is None:
-            write_json(self.path / "provenance.json", {"schema_version": SCHEMA, **now})
+            write_json(
+                self.path / "provenance.json", {"schema_version": SCHEMA, **now, "sittings": [{"from_step": 0, **now}]}
+            )
             return []
-        differing = [
-            name for name in ("torch", "numpy", "cpu", "threads", "processes") if before.get(name) != now[name]
-        ]
-        return [
-            f"{name} was {before.get(name)!r} when the run began and is {now[name]!r} now: the result may differ in "
-            "the last digits"
-            for name in differing
-        ]
+        first = {name: value for name, value in before.items() if name not in ("schema_version", "sittings")}
+        # Runs of earlier versions kept the first sitting alone.
+        sittings = before.get("sittings", [{"from_step": 0, **first}])
+        write_json(self.path / "provenance.json", {**before, "sittings": [*sittings, {"from_step": None, **now}]})
+        return differences(before, now)
+
+    def goes_on_from(self, step: int) -> None:
+        """Record the step that this sitting goes on from, once it is known."""
+        record = self.read("provenance.json")
+        if record is not None and record.get("sittings"):
+            record["sittings"][-1]["from_step"] = step
+            write_json(self.path / "provenance.json", record, make_folder=False)
 
     def finish(self, **facts: Any) -> None:
         """Mark the run as finished, with its last numbers."""
-        write_json(self.path / "finished.json", {"schema_version": SCHEMA, **facts})
+        write_json(self.path / "finished.json", {"schema_version": SCHEMA, **facts}, make_folder=False)
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Return a JSON file of the run, or None where there is none; raises UserError where it is damaged."""
         path = self.path / name
         try:
-            return json.loads(path.read_text())
+            return read_json(path, str(path), "delete the file and repeat the command")
         except FileNotFoundError:
             return None
-        except ValueError:
-            raise UserError(f"{path} is not readable JSON; delete the file and repeat the command") from None
 
     def read_config(self) -> dict[str, Any]:
         """Return the run's config as JSON values; raises UserError where the directory is no run."""
@@ -110,48 +147,3 @@ class RunDir:
         if found != SCHEMA:
             raise UserError(f"{self.path}/config.json: schema version {found}, this vistok reads {SCHEMA}")
         return config
-
-
-def provenance() -> dict[str, Any]:
-    """Return code, versions and hardware, as far as they can be told."""
-    import torch
-
-    packages = ("vistok", "torch", "torchvision", "torchmetrics", "numpy", "scipy", "safetensors")
-    return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "python": platform.python_version(),
-        **{name: _version(name) for name in packages},
-        "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _git(*arguments: str) -> str | None:
-    """Ask git about the checkout that this code lies in; None for an installed package."""
-    here = Path(__file__).resolve().parent
-    try:
-        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

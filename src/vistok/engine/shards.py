@@ -42,7 +42,7 @@ def write_shards(folder: Path, tensors: dict[str, Tensor], world: World) -> None
     if world.main:
         for left in (folder, *folder.parent.glob(f"*{SUFFIX}.partial")):  # a stopped save's take the room of this one
             shutil.rmtree(left, ignore_errors=True)
-        partial.mkdir(parents=True)
+        partial.mkdir()
     world.wait()
     packed = {name: tensor if is_sharded(tensor) else tensor.contiguous() for name, tensor in tensors.items()}
     try:
@@ -50,19 +50,28 @@ def write_shards(folder: Path, tensors: dict[str, Tensor], world: World) -> None
     except CheckpointException as error:  # of any of the processes, and not an Exception
         if world.main:
             shutil.rmtree(partial, ignore_errors=True)
-        first = next((found[0] for found in error.failures.values()), error)
-        if isinstance(first, OSError):
-            raise disk_error(folder, first) from None
-        raise RuntimeError(f"{folder} could not be written: {first}") from None
+        raise _failure(error, folder, "written") from None
     world.wait()
     if world.main:
         partial.rename(folder)
         sync(folder.parent)
 
 
+def _failure(error: Any, folder: Path, verb: str) -> Exception:
+    """Return what went wrong on the first of the processes where something did."""
+    first = next((found[0] for found in error.failures.values()), error)
+    if isinstance(first, OSError):
+        return disk_error(folder, first)
+    return RuntimeError(f"{folder} could not be {verb}: {first}")
+
+
 def read_shards(folder: Path, layout: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return all tensors of a folder: sharded as those that `layout` names, the others whole, on the CPU."""
+    """Return all tensors of a folder: sharded as those that `layout` names, the others whole, on the CPU.
+
+    Raises OSError, which names the folder, where the machine cannot read them.
+    """
     import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
 
     tensors = {}
     described: dict[str, Any] = dcp.HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
@@ -73,5 +82,8 @@ def read_shards(folder: Path, layout: Mapping[str, Tensor]) -> dict[str, Tensor]
         )  # type: ignore[arg-type]
     with warnings.catch_warnings():  # one process alone may read what many wrote: nothing to be warned of
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-        dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(folder)))
+        try:
+            dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(folder)))
+        except CheckpointException as error:  # not an Exception
+            raise _failure(error, folder, "read") from None
     return tensors

@@ -6,14 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from vistok.errors import UserError
+from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import write_atomic
+from vistok.torch_files import is_pickled
 
 SCHEMA = 1
+AGAIN = "copy it again, or export it again"
+# What a file says of itself; whoever copies a header to another file leaves these to `save_weights`.
+_OWN = ("schema_version", "digest", "header_sha256")
+
+
+class NotVistoks(UserError):
+    """A file that is not damaged, but another program's."""
 
 
 def weights_digest(state: dict[str, Tensor]) -> str:
@@ -27,31 +35,78 @@ def weights_digest(state: dict[str, Tensor]) -> str:
 
 
 def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, Any]) -> str:
-    """Write weights and JSON metadata atomically; return their digest, which is stored too."""
+    """Write weights and JSON metadata atomically; return the digest of the weights, which is stored too.
+
+    So is the SHA-256 of the metadata: a flipped bit there changes what the weights mean. Raises UserError for weights
+    that hold NaN or infinity.
+    """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    _require_finite(state, f"weights {path} are not written")
     digest = weights_digest(state)
-    header = {"schema_version": SCHEMA, "digest": digest, **metadata}
+    kept = {name: value for name, value in metadata.items() if name not in _OWN}
+    # As it will be read: text for keys, lists for tuples.
+    header = json.loads(json.dumps({"schema_version": SCHEMA, "digest": digest, **kept}))
+    header["header_sha256"] = _header_sum(header)
     write_atomic(path, save(state, metadata={"vistok": json.dumps(header, sort_keys=True)}))
     return digest
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read weights and metadata. Raises UserError for a file that is missing, damaged or not vistok's."""
+    """Read weights and metadata.
+
+    Raises UserError for a file that is missing or damaged, or whose weights hold NaN or infinity; NotVistoks for
+    another program's.
+    """
     if not path.is_file():
         raise UserError(f"weights {path}: not found")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("vistok", "null"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"weights {path}: cannot be read as safetensors ({error}); export or copy it again") from None
-    if header is None:
-        raise UserError(f"weights {path}: not written by vistok (no vistok metadata)")
+    if is_pickled(path):
+        raise NotVistoks(f"weights {path}: a file of torch.save, not vistok's safetensors")
+    what = f"weights {path}"
+    with damage_is_a_mistake(what, AGAIN), safe_open(str(path), framework="pt") as file:
+        text = (file.metadata() or {}).get("vistok")
+        if text is None:
+            raise NotVistoks(f"weights {path}: not written by vistok (no vistok metadata)")
+        header = _read_header(text, path)
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        if weights_digest(state) != header["digest"]:
+            raise UserError(f"{what}: digest differs from the stored one, the file is damaged; {AGAIN}")
+    _require_finite(state, what)
+    return state, header
+
+
+def _read_header(text: str, path: Path) -> dict[str, Any]:
+    header = json.loads(text)
+    if not isinstance(header, dict):
+        raise ValueError("its header is not a JSON object")
+    stored = header.get("header_sha256")
+    # Files of earlier versions have none.
+    if stored is not None and stored != _header_sum(header):
+        raise UserError(f"weights {path}: the header differs from its stored sum, the file is damaged; {AGAIN}")
     if header.get("schema_version") != SCHEMA:
         raise UserError(
-            f"weights {path}: schema version {header.get('schema_version')}, this vistok reads {SCHEMA}; "
+            f"weights {path}: schema version {header.get('schema_version')!s:.20}, this vistok reads {SCHEMA}; "
             "use the version of vistok that wrote it, or export it again"
         )
-    if weights_digest(state) != header["digest"]:
-        raise UserError(f"weights {path}: digest differs from the stored one, the file is damaged; copy it again")
-    return state, header
+    return header
+
+
+def _header_sum(header: dict[str, Any]) -> str:
+    kept = {name: value for name, value in header.items() if name != "header_sha256"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def _require_finite(state: dict[str, Tensor], what: str) -> None:
+    """Raise UserError where a tensor of floats holds NaN or infinity."""
+    bad = [name for name, value in state.items() if not _finite(value)]
+    if bad:
+        raise UserError(
+            f"{what}: {len(bad)} of {len(state)} tensors hold NaN or infinity (first: {bad[0]}): the training that made "
+            "them broke down. Take weights from before that"
+        )
+
+
+def _finite(value: Tensor) -> bool:
+    if not (value.is_floating_point() or value.is_complex()):
+        return True
+    # Floats of eight bits have no isfinite of their own.
+    return bool(torch.isfinite(value.float() if value.element_size() == 1 else value).all())

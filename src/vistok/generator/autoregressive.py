@@ -54,6 +54,21 @@ class AutoregressiveGenerator(Generator):
         """Return the parts that are recomputed, compiled and sharded one by one."""
         return list(self.blocks)
 
+    def plain_blocks(self) -> list[Block]:
+        """Return the blocks, for code that computes `Block.forward` from their weights.
+
+        Raises TypeError for a block of another kind, which would be left out or computed as what it is not.
+        """
+        found: list[Block] = []
+        for number, block in enumerate(self.blocks):
+            if not isinstance(block, Block) or type(block).forward is not Block.forward:
+                raise TypeError(
+                    f"block {number} is a {type(block).__name__}: sampling takes the weights of {Block.__name__} and "
+                    "computes its forward itself, so it cannot run another kind"
+                )
+            found.append(block)
+        return found
+
     def forward(
         self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch positions codes"]:

@@ -55,8 +55,8 @@ class SamplingConfig(Config):
     `int8` rounds the weights to eight bits: faster, and other samples.
     """
 
-    guidance_scale: float = Field(default=1.0, ge=0)
-    temperature: float = Field(default=1.0, ge=0)
+    guidance_scale: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    temperature: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     top_k: int | None = Field(default=None, ge=1)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int = 0

@@ -30,10 +30,13 @@ class _Layer:
 
 
 class Decoder:
-    """A generator whose weights do not change while this is in use (make a new one after). No gradients, no dropout."""
+    """A generator whose weights do not change while this is in use (make a new one after). No gradients, no dropout.
+
+    Raises TypeError for a model with blocks of another kind than `Block`.
+    """
 
     def __init__(self, model: AutoregressiveGenerator, int8: bool = False) -> None:
-        self.model, self.int8 = model, int8
+        self.model, self.int8, self.blocks = model, int8, model.plain_blocks()
         self.native = native_step(model, int8)
         # The turns of all positions as complex numbers: one product instead of six.
         self.turns = as_turns(model.cos, model.sin)[:, None]
@@ -41,7 +44,7 @@ class Decoder:
     @cached_property
     def layers(self) -> list[_Layer]:
         """The blocks with weights in layouts for many rows, which are copies: made when first needed."""
-        return [_Layer(block, self.int8) for block in self.model.blocks if isinstance(block, Block)]
+        return [_Layer(block, self.int8) for block in self.blocks]
 
     @cached_property
     def head(self) -> PlainLinear:

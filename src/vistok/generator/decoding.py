@@ -33,7 +33,9 @@ def keep_top_k(logits: Float[Tensor, "batch codes"], k: int) -> Float[Tensor, "b
 
 
 def keep_top_p(logits: Float[Tensor, "batch codes"], p: float) -> Float[Tensor, "batch codes"]:
-    """Keep the smallest set of most probable codes whose probability reaches p."""
+    """Keep the smallest set of most probable codes whose probability reaches p; 1 keeps all."""
+    if p >= 1:  # a sum of roundings may reach 1 before the last code
+        return logits
     ordered, order = logits.sort(dim=-1, descending=True)
     probability = ordered.softmax(dim=-1)
     beyond = probability.cumsum(dim=-1) - probability >= p

@@ -2,6 +2,8 @@
 
 Where that cannot be (no compiler, no OpenMP, no Linux, not a CPU) torch makes the step, slower and with the same tokens. The
 library lies in the user's cache, under a name that tells source, compiler and CPU, and shares torch's OpenMP threads.
+Loading a library runs it: one that another user could have written, or that is not as it was when it was tried, is not
+loaded but made again.
 """
 
 import ctypes
@@ -9,10 +11,10 @@ import hashlib
 import os
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +23,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vistok.files import replace_synced, sync, user_cache
+from vistok.errors import UserError
+from vistok.files import replace_synced, sha256_of, sync, user_cache, write_atomic
 from vistok.generator.kv_cache import KVCache
 from vistok.nn.linear_kernels import to_int8
 from vistok.nn.transformer import Block
@@ -60,7 +63,7 @@ class NativeStep:
         self.config, self.codes, self.int8 = model.config, model.codebook_size, int8
         self.function = compiled.decode_step_int8 if int8 else compiled.decode_step_float32
         self.kept: list[Tensor] = []  # what is pointed to lives as long as this
-        blocks = [block for block in model.blocks if isinstance(block, Block)]
+        blocks = model.plain_blocks()
         self.hidden = blocks[0].feed_forward.gate.out_features
         self.layers = (_Layer * len(blocks))(*map(self._layer, blocks))
         self.norm, self.head = self._pointer(model.norm.weight), self._matrix(model.head)
@@ -167,25 +170,61 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         return _load(shlex.split(os.environ.get("CXX", "")) or [shutil.which("c++") or "g++"])
-    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError):
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError, UserError):
         return None
 
 
 def _load(compiler: list[str]) -> ctypes.CDLL:
+    """Return the library from the user's cache, made where it is not there or not as it was written.
+
+    A folder that others may write is not used: the library is then made anew by every process.
+    """
     program = Path(shutil.which(compiler[0]) or compiler[0]).stat()
     parts = [*compiler, *FLAGS, str(program.st_size), str(program.st_mtime_ns), _cpu()]
     digest = hashlib.sha256("\0".join(parts).encode() + SOURCE.read_bytes()).hexdigest()
-    file = user_cache() / "native" / f"decode_step-{digest[:16]}.so"
-    with suppress(OSError):
-        return ctypes.CDLL(str(file))
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        made = Path(folder) / file.name
-        for command in ([*compiler, *FLAGS, str(SOURCE), "-o", str(made)], [sys.executable, "-c", TRIAL, str(made)]):
-            subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
-        sync(made)
-        replace_synced(made, file)
+    folder = user_cache() / "native"
+    file = folder / f"decode_step-{digest[:16]}.so"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _only_ours(folder):
+        with tempfile.TemporaryDirectory() as private:
+            return ctypes.CDLL(str(_make(compiler, Path(private) / file.name)))
+    if not _as_written(file):
+        with tempfile.TemporaryDirectory(dir=folder) as private:
+            made = _make(compiler, Path(private) / file.name)
+            checksum = sha256_of(made)
+            sync(made)
+            replace_synced(made, file)
+        write_atomic(_checksum_of(file), checksum.encode())
+        _checksum_of(file).chmod(0o600)
     return ctypes.CDLL(str(file))
+
+
+def _make(compiler: list[str], made: Path) -> Path:
+    """Compile to a path, and try what came out in a process of its own."""
+    for command in ([*compiler, *FLAGS, str(SOURCE), "-o", str(made)], [sys.executable, "-c", TRIAL, str(made)]):
+        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+    made.chmod(0o700)  # whatever the umask: what a group may write is not loaded
+    return made
+
+
+def _as_written(file: Path) -> bool:
+    """Whether a library is ours alone and, byte for byte, the one that was tried: loading it runs it."""
+    checksum = _checksum_of(file)
+    try:
+        return _only_ours(file) and _only_ours(checksum) and checksum.read_text() == sha256_of(file)
+    except (OSError, ValueError):
+        return False
+
+
+def _checksum_of(file: Path) -> Path:
+    return file.with_suffix(".so.sha256")
+
+
+def _only_ours(path: Path) -> bool:
+    """Whether a file or folder is no link, and nobody else could have written it."""
+    found = path.lstat()
+    writable_by_others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return found.st_uid == os.getuid() and not writable_by_others and not stat.S_ISLNK(found.st_mode)
 
 
 def _cpu() -> str:

@@ -1,12 +1,18 @@
 """Names of the taming / LlamaGen autoencoder's weights <-> ours: the same network, written down differently."""
 
+import json
 import re
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from vistok.errors import UserError
+from vistok.errors import UserError, damage_is_a_mistake
+from vistok.interop.foreign_file import as_float
 from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig
+from vistok.tokenizer.model import ConvTokenizer
 
+CODEBOOK = "quantizer.codebook"
 _RES = {"nin_shortcut": "skip", "conv_shortcut": "skip"}
 _ATTENTION = {"q": "query", "k": "key", "v": "value", "proj_out": "out"}
 
@@ -16,13 +22,14 @@ def layer_names(config: TokenizerConfig, family: str) -> dict[str, str]:
     pairs = {
         "quant_conv": "pre_quantizer",
         "post_quant_conv": "post_quantizer",
-        "quantize.embedding": "quantizer.codebook",
+        "quantize.embedding": CODEBOOK,
     }
     for side, network in (("encoder", config.encoder), ("decoder", config.decoder)):
         pairs |= {f"{side}.{layer}": f"{side}.{layer}" for layer in ("conv_in", "norm_out", "conv_out")}
-        for number, name in enumerate(("block_1", "attn_1", "block_2")):
+        middle = ("block_1", "attn_1", "block_2") if network.middle_attention else ("block_1", "block_2")
+        for number, name in enumerate(middle):
             theirs = f"{side}.mid.{number}" if family == "llamagen" else f"{side}.mid.{name}"
-            pairs |= _inside(theirs, f"{side}.middle.{number}", attention=number == 1)
+            pairs |= _inside(theirs, f"{side}.middle.{number}", attention=name == "attn_1")
         pairs |= _levels(config, network, side, family)
     return pairs
 
@@ -63,19 +70,39 @@ def _inside(theirs: str, ours: str, attention: bool) -> dict[str, str]:
 
 
 def to_ours(state: dict[str, Tensor], config: TokenizerConfig, family: str) -> dict[str, Tensor]:
-    """Return weights under our names. Raises UserError for a name that this network has not."""
-    layers = layer_names(config, family)
+    """Return weights under our names, in float32. Raises UserError for a name that this network has not."""
+    what = f"a {family} autoencoder with multipliers {list(config.encoder.multipliers)}"
+    return renamed(state, layer_names(config, family), what)
+
+
+def renamed(state: dict[str, Tensor], layers: dict[str, str], what: str) -> dict[str, Tensor]:
+    """Return weights and biases under our names, in float32; `layers`: their layer -> ours.
+
+    Raises UserError for a name that `what` has not: nothing is left out, and no two become one.
+    """
     found: dict[str, Tensor] = {}
     for name, value in state.items():
         layer, _, kind = name.rpartition(".")
-        if layer not in layers:
-            raise UserError(
-                f"weight {name!r} is not part of a {family} autoencoder with multipliers "
-                f"{list(config.encoder.multipliers)}: this is a checkpoint of another architecture"
-            )
-        ours = layers[layer]
-        found["quantizer.codebook" if ours == "quantizer.codebook" else f"{ours}.{kind}"] = value.float()
+        place = layers.get(layer)
+        ours = place if place == CODEBOOK and kind == "weight" else f"{place}.{kind}"
+        if place is None or kind not in ("weight", "bias") or ours == f"{CODEBOOK}.{kind}" or ours in found:
+            raise UserError(f"weight {name!r} is not part of {what}: this is a checkpoint of another architecture")
+        found[ours] = as_float(name, value)
     return found
+
+
+def network_of(what: str, quantizer: dict[str, Any], **values: Any) -> TokenizerConfig:
+    """Return a checked network with a codebook from a stranger's values; raises UserError beginning with `what`."""
+    try:
+        return TokenizerConfig.from_json(json.dumps({"quantizer": {"kind": "vq", **quantizer}, **values}))
+    except UserError as error:
+        raise UserError(f"{what}: describes no network that can be built here. {error}") from None
+
+
+def shapes_of(what: str, config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all weights of a network; raises UserError where a stranger's numbers are absurd."""
+    with damage_is_a_mistake(what, "its network is too large to be built"), torch.device("meta"):
+        return {name: tuple(value.shape) for name, value in ConvTokenizer(config).state_dict().items()}
 
 
 def to_theirs(state: dict[str, Tensor], config: TokenizerConfig, family: str) -> dict[str, Tensor]:
@@ -84,7 +111,7 @@ def to_theirs(state: dict[str, Tensor], config: TokenizerConfig, family: str) ->
     found: dict[str, Tensor] = {}
     for name, value in state.items():
         layer, _, kind = name.rpartition(".")
-        if name == "quantizer.codebook":
+        if name == CODEBOOK:
             found["quantize.embedding.weight"] = value
         else:
             found[f"{layers[layer]}.{kind}"] = value

@@ -1,124 +1,114 @@
-"""Read weights that others saved: safetensors, or torch's pickled files without running what they name.
+"""Read weights that others saved: safetensors, or torch's pickled files without running what they name."""
 
-A pickled file may name any function to be called while it is read. Here only what builds tensors is what it says;
-every other name becomes an inert container that swallows its arguments. So a file with a pickled
-argparse.Namespace or with Lightning's callbacks can be read, and one with a call to os.system does nothing.
-"""
-
-import argparse
-import collections
-import pickle
-import types
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
-from vistok.errors import UserError
+from vistok.errors import UserError, damage_is_a_mistake
+from vistok.interop.pickled_file import Inert, read_pickled
+from vistok.torch_files import first_bytes, is_pickled, refuse_program
 
-_STORAGES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
-# All that a file may call or build: none of these does more than to hold numbers and names.
-ALLOWED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("argparse", "Namespace"): argparse.Namespace,
-    ("torch", "Size"): torch.Size,
-    ("torch", "device"): torch.device,
-    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,  # type: ignore[attr-defined]
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
-    **{("torch", f"{name}Storage"): getattr(torch, f"{name}Storage") for name in _STORAGES},
-    **{("torch", name): getattr(torch, name) for name in ("float32", "float64", "float16", "bfloat16", "int64")},
+# Under these, weights lie deeper than where they were looked for.
+_DEEPER = ("model", "module", "state_dict")
+# Wrappers for many devices, for the compiler and for recomputation put these words anywhere in a name.
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
+_NO_CHECKPOINTS = {
+    b"version https://": "a pointer of Git LFS and not the file itself: fetch it with git lfs pull",
+    b"<": "a web page: the download failed, or asked for a login",
 }
 
 
-class Inert(dict):  # type: ignore[type-arg]
-    """Stands for whatever a file names: takes any argument, holds any item, does nothing."""
-
-    def __new__(cls, *_: Any, **__: Any) -> "Inert":
-        """Take anything."""
-        return super().__new__(cls)
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        super().__init__()
-
-    def __call__(self, *_: Any, **__: Any) -> "Inert":
-        """Do nothing."""
-        return self
-
-    def __setstate__(self, _: Any) -> None:
-        pass
-
-    def append(self, _: Any) -> None:
-        """Swallow an item of a list."""
-
-    def extend(self, _: Any) -> None:
-        """Swallow items of a list."""
-
-    add = append
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return id(self)
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        return ALLOWED.get((module, name), Inert)
-
-
-def _load(file: Any, **options: Any) -> Any:
-    return _Unpickler(file, **options).load()
-
-
-# What torch.load takes for Python's pickle.
-_INERT_PICKLE = types.ModuleType("inert_pickle")
-_INERT_PICKLE.__dict__.update(Unpickler=_Unpickler, load=_load, UnpicklingError=pickle.UnpicklingError)
-
-
 def read_foreign(path: Path) -> dict[str, Any]:
-    """Return what a .safetensors, .pt, .pth or .ckpt file holds, on the CPU.
+    """Return what a .safetensors, .pt, .pth, .bin or .ckpt file holds, on the CPU; its contents tell which it is.
 
-    Raises UserError for a file that is missing, or that is none of these.
+    Raises UserError for a file that is missing, damaged or none of these, and for one that holds a program.
     """
+    if path.is_dir():
+        raise UserError(f"checkpoint {path}: a folder; name the file in it (vistok import diffusers takes a folder)")
     if not path.is_file():
         raise UserError(f"checkpoint {path}: not found")
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(str(path), framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        found = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_INERT_PICKLE)
-    except (SafetensorError, OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    refuse_program(path, "checkpoint")
+    what, advice = f"checkpoint {path}", "download it again, or save its weights as safetensors and give that file"
+    with damage_is_a_mistake(what, advice):
+        found = _read(path)
+    if isinstance(found, Inert):
         raise UserError(
-            f"checkpoint {path}: cannot be read as safetensors or as a file of torch.save ({reason}); download it again"
-        ) from None
-    except (TypeError, AttributeError, KeyError, IndexError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"checkpoint {path}: its pickled part is damaged, or builds its tensors by something other than torch's own "
-            f"functions ({type(error).__name__}: {error}); save its weights as safetensors and import that"
-        ) from None
-    if not isinstance(found, dict) or isinstance(found, Inert):
-        raise UserError(
-            f"checkpoint {path}: holds a {type(found).__name__}, not a dictionary of weights; save model.state_dict()"
+            f"{what}: a whole pickled model ({found.named}), whose class cannot be built without running code; load it "
+            "where you trust it, save model.state_dict() with torch.save, and give that file"
         )
+    if not isinstance(found, dict):
+        raise UserError(f"{what}: holds a {type(found).__name__}, not a dictionary of weights; save model.state_dict()")
     return found
 
 
-def weights_of(path: Path, found: dict[str, Any], parts: tuple[str, ...]) -> dict[str, Tensor]:
-    """Return the weights among what a file holds: under the first of `parts` that is there, else at its top.
+def _read(path: Path) -> Any:
+    head = first_bytes(path)
+    for beginning, words in _NO_CHECKPOINTS.items():
+        if head.lstrip().startswith(beginning):
+            raise UserError(f"checkpoint {path}: {words}")
+    if is_pickled(path):
+        return read_pickled(path)
+    if head[8:9] != b"{":
+        raise ValueError("it begins neither like a file of torch.save nor like safetensors")
+    with safe_open(str(path), framework="pt") as file:
+        if "vistok" in (file.metadata() or {}):
+            raise UserError(f"checkpoint {path}: a file of vistok's own, which needs no import; give it as it is")
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
 
-    Raises UserError naming what the file has instead.
+
+def weights_of(path: Path, found: dict[str, Any], parts: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return the weights among what a file holds: under the first of `parts` that has some, else at its top.
+
+    What wrappers added to the names is taken off. Raises UserError naming what the file has instead.
     """
-    chosen = next((found[part] for part in parts if isinstance(found.get(part), dict)), found)
-    state = {str(name): value.detach() for name, value in chosen.items() if isinstance(value, Tensor)}
-    if not state:
+    states = (_state(found.get(part)) for part in parts)
+    state = next((state for state in states if state), None) or _state(found)
+    if state:
+        return _unwrapped(path, state)
+    models = [str(part) for part, value in found.items() if isinstance(value, Inert) and part in (*parts, *_DEEPER)]
+    if models:
         raise UserError(
-            f"checkpoint {path}: no weights found under {', '.join(parts)} or at its top; it holds: "
-            f"{', '.join(map(str, list(found)[:8])) or 'nothing'}"
+            f"checkpoint {path}: its part {models[0]!r} is a whole pickled model, whose class cannot be built without "
+            "running code; load it where you trust it, save model.state_dict() with torch.save, and give that file"
         )
-    # Wrappers for many devices and compilers put a word in front of every name.
-    for prefix in ("_orig_mod.", "module."):
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
+    raise UserError(
+        f"checkpoint {path}: no weights found under {', '.join(parts)} or at its top; it holds: "
+        f"{', '.join(map(str, list(found)[:8])) or 'nothing'}"
+    )
+
+
+def _state(value: Any, depth: int = 0) -> dict[str, Tensor]:
+    """Return the tensors of a dictionary, or of the one inside it; empty where there are none but single numbers."""
+    if not isinstance(value, dict) or isinstance(value, Inert) or depth > 3:
+        return {}
+    tensors = {str(name): tensor.detach() for name, tensor in value.items() if isinstance(tensor, Tensor)}
+    if any(tensor.ndim for tensor in tensors.values()):
+        return tensors
+    return next((state for part in _DEEPER if (state := _state(value.get(part), depth + 1))), {})
+
+
+def _unwrapped(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        plain = ".".join(word for word in name.split(".") if word not in _WRAPPERS)
+        if plain in found:
+            raise UserError(f"checkpoint {path}: weight {plain!r} is there twice, with and without a wrapper's words")
+        found[plain] = value
+    return found
+
+
+def as_float(name: str, value: Tensor) -> Tensor:
+    """Return a weight in float32; raises UserError for one that is quantized, or holds a NaN or an infinity."""
+    if not value.is_floating_point():
+        raise UserError(
+            f"weight {name!r} holds {str(value.dtype).removeprefix('torch.')}: give weights that are not quantized"
+        )
+    value = value.float()
+    if not value.is_meta and not bool(torch.isfinite(value).all()):
+        raise UserError(
+            f"weight {name!r} holds values that are not finite (NaN or infinity): the checkpoint is of no use"
+        )
+    return value

@@ -4,26 +4,35 @@ A repository holds `model.safetensors` (weights, their config inside), `config.j
 evaluations, and for a generator its tokenizer in `tokenizer/`. Nothing in it is run.
 """
 
-import json
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from vistok.engine.weights import load_weights
-from vistok.errors import UserError
-from vistok.files import write_atomic, write_json
+from torch import Tensor
+
+from vistok.errors import UserError, damage_is_a_mistake
+from vistok.files import read_json, write_atomic, write_json
 from vistok.generator.autoregressive import AutoregressiveGenerator
-from vistok.interop.hub_card import card, read_evaluations
-from vistok.interop.imported import TOKENIZER, require_free, write_finished
-from vistok.tasks.config import GeneratorRun, TokenizerRun
-from vistok.tasks.load import load_generator, load_tokenizer, read_model, weights_file
+from vistok.interop.aside import Marks, built_aside, copy_synced, entries
+from vistok.interop.hub_card import (
+    EVALUATIONS,
+    card,
+    current_evaluation,
+    evaluation_files,
+    evaluations_in,
+    of_network,
+    parsed,
+)
+from vistok.interop.imported import RUNS, TOKENIZER, require_free, run_written_aside, write_finished
+from vistok.nn.classifier import Classifier
+from vistok.tasks.load import Stored, check_network, network_of, read_model, weights_file
 from vistok.tokenizer.model import ConvTokenizer
 
 WEIGHTS = "model.safetensors"
 EXTRA = "vistok[hub]"
 SCHEMA = 1
+_MARKS = Marks(first="config.json", last=WEIGHTS)
 
 
 def from_pretrained(
@@ -35,28 +44,35 @@ def from_pretrained(
     where there is none, or no way to it.
     """
     folder = fetch(str(name), revision, token)
-    _, header = load_weights(folder / WEIGHTS)
-    if header["model"] == "tokenizer":
-        return load_tokenizer(folder / WEIGHTS)
-    generator = load_generator(folder / WEIGHTS)
-    generator.info["tokenizer"]["path"] = str((folder / TOKENIZER / WEIGHTS).resolve())
-    return generator
+    stored = _read(folder / WEIGHTS)
+    if stored[1]["model"] == "generator":
+        stored[1]["tokenizer"]["path"] = str((folder / TOKENIZER / WEIGHTS).resolve())
+    network = network_of(stored, folder / WEIGHTS)
+    assert not isinstance(network, Classifier)
+    return network
 
 
 def import_hub(name: str, out: Path, revision: str | None = None, token: str | None = None) -> str:
     """Write the finished run directory `out` from a repository or folder; return a line that says what it is.
 
-    A generator's tokenizer comes into `out`/tokenizer. Raises UserError where `out` holds something else.
+    A generator's tokenizer comes into `out`/tokenizer. Raises UserError where `out` holds something else, or where the
+    repository is damaged: then `out` is as it was.
     """
     folder = fetch(name, revision, token)
-    _, header = load_weights(folder / WEIGHTS)
-    require_free(out, _imported(name, header))
-    tokenizer = None
+    network = _checked(folder / WEIGHTS)
+    header = network[1]
     if header["model"] == "generator":
-        tokenizer = out / TOKENIZER
-        _write_run(folder / TOKENIZER, tokenizer, name)
-    _write_run(folder, out, name, tokenizer)
-    return f"{header['recipe']}: {header['model']} of {name}"
+        inner = _checked(folder / TOKENIZER / WEIGHTS, "tokenizer")
+        _require_digest(folder / TOKENIZER, inner[1], header)
+        header["tokenizer"] |= {"path": str((out / TOKENIZER).resolve()), "weights": inner[1].get("weights", "ema")}
+        require_free(out / TOKENIZER, _imported(name, inner[1]))
+    left_out: list[str] = []
+    with run_written_aside(out, _imported(name, header)) as new:
+        if header["model"] == "generator":
+            left_out += _write_run(folder / TOKENIZER, new / TOKENIZER, name, *inner)
+        left_out += _write_run(folder, new, name, *network)
+    missing = f" (evaluations left out, damaged or of another version: {', '.join(left_out)})" if left_out else ""
+    return f"{header['recipe']}: {header['model']} of {name}{missing}"
 
 
 def push_to_hub(
@@ -94,32 +110,53 @@ def push_to_hub(
 
 
 def write_folder(run: Path, out: Path, repo_id: str, tokenizer: str | Path | None = None) -> Path:
-    """Write what a repository holds to a new folder; raises UserError where something lies there."""
+    """Write what a repository holds to a folder: a new one, an empty one, or that of an earlier export of this network.
+
+    Raises UserError where something else lies there, or where the run is damaged.
+    """
     _require_hub()
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} holds something already; give an empty or a new folder with --out")
-    state, header = load_weights(weights_file(run))
+    file = weights_file(run)
+    state, header = _checked(file)
+    _require_export(out, header)
+    inner = None
     if header["model"] == "generator":
         wanted = header["tokenizer"]
-        place = weights_file(tokenizer or wanted["path"], wanted.get("weights", "ema"))
-        _, own = read_model(place, "tokenizer")
-        if own["digest"] != wanted["digest"]:
-            raise UserError(f"tokenizer {place} is not the one whose tokens this generator learned; name the right one")
-        _copy(place, own, out / TOKENIZER)
-    _copy(weights_file(run), header, out)
-    evaluations = run / "evaluations"
-    if run.is_dir() and evaluations.is_dir():
-        shutil.copytree(evaluations, out / "evaluations")
-    scores = read_evaluations(run) if run.is_dir() else []
+        place = weights_file(tokenizer or wanted["path"], wanted.get("weights"))
+        inner = place, _checked(place, "tokenizer")[1]
+        _require_digest(place, inner[1], header)
+    evaluations = evaluations_in(run)
+    scores = [scores for _, scores in evaluations if of_network(scores, header)]
     params = sum(value.numel() for value in state.values())
-    write_atomic(out / "README.md", card(repo_id, header, params, scores).encode())
+    readme = card(repo_id, header, params, scores).encode()
+    with built_aside(out, _MARKS) as folder:
+        _require_export(out, header)  # now that nobody else writes it
+        if inner is not None:
+            _copy(*inner, folder / TOKENIZER)
+        _copy(file, header, folder)
+        for source, _ in evaluations:
+            copy_synced(source, folder / EVALUATIONS / source.name)
+        write_atomic(folder / "README.md", readme)
     return out
+
+
+def _require_export(out: Path, header: dict[str, Any]) -> None:
+    """Raise UserError where a folder holds anything else than an earlier export of this network."""
+    if not entries(out):
+        return
+    try:
+        there = read_json(out / _MARKS.first, "", "")
+    except (OSError, UserError):
+        there = {}
+    if there.get("digest") != header["digest"]:
+        raise UserError(f"{out} holds something already; give an empty or a new folder with --out")
 
 
 def fetch(name: str, revision: str | None = None, token: str | None = None) -> Path:
     """Return the folder of a repository, from the hub's cache or the network, or the folder `name` itself."""
     if (Path(name) / WEIGHTS).is_file():
         return Path(name)
+    if (Path(name) / "finished.json").is_file():
+        raise UserError(f"{name} is a run directory already, and every verb takes it as it is")
     if Path(name).exists():
         raise UserError(f"{name} has no {WEIGHTS}; give a folder that vistok export hub wrote, or owner/name")
     _require_hub()
@@ -130,7 +167,7 @@ def fetch(name: str, revision: str | None = None, token: str | None = None) -> P
         folder = Path(snapshot_download(name, revision=revision, token=token, allow_patterns=patterns))
     except Exception as error:  # those of the hub and of whichever HTTP client it uses
         raise UserError(
-            f"{name} could not be had from the hub: {_first_line(error)}. It is neither in the hub's cache nor a folder "
+            f"{name} could not be fetched from the hub: {_first_line(error)}. It is neither in the hub's cache nor a folder "
             "here; check the name and the network, or get the files by other means and give their folder"
         ) from None
     if not (folder / WEIGHTS).is_file():
@@ -138,27 +175,56 @@ def fetch(name: str, revision: str | None = None, token: str | None = None) -> P
     return folder
 
 
+def _read(file: Path, kind: str | None = None) -> Stored:
+    stored = read_model(file, kind)
+    if stored[1]["model"] not in RUNS:
+        raise UserError(f"{file} holds a {stored[1]['model']}; the hub is for tokenizers and generators")
+    return stored
+
+
+def _checked(file: Path, kind: str | None = None) -> Stored:
+    """Return weights and header that are known to fit each other."""
+    stored = _read(file, kind)
+    check_network(stored, file)
+    return stored
+
+
+def _require_digest(place: Path, tokenizer: dict[str, Any], generator: dict[str, Any]) -> None:
+    if tokenizer["digest"] != generator["tokenizer"]["digest"]:
+        raise UserError(f"tokenizer {place} is not the one whose tokens this generator learned; name the right one")
+
+
 def _copy(file: Path, header: dict[str, Any], out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(file, out / WEIGHTS)
-    write_json(out / "config.json", {"schema_version": SCHEMA, **header})
+    copy_synced(file, out / WEIGHTS)
+    write_json(out / _MARKS.first, {**header, "schema_version": SCHEMA})
 
 
-def _write_run(folder: Path, out: Path, name: str, tokenizer: Path | None = None) -> None:
-    """Write a run directory; the tokenizer's place in a generator's file becomes the one here."""
-    state, header = load_weights(folder / WEIGHTS)
-    kept = {key: value for key, value in header.items() if key not in ("digest", "schema_version")}
-    if tokenizer is not None:
-        kept["tokenizer"] = {**header["tokenizer"], "path": str(tokenizer.resolve()), "weights": "ema"}
-    kind = TokenizerRun if header["model"] == "tokenizer" else GeneratorRun
-    run = kind.from_json(json.dumps(header["run_config"]))
-    write_finished(out, run, state, _imported(name, header), kept)
-    if (folder / "evaluations").is_dir():
-        shutil.copytree(folder / "evaluations", out / "evaluations", dirs_exist_ok=True)
+def _write_run(folder: Path, out: Path, name: str, state: dict[str, Tensor], header: dict[str, Any]) -> list[str]:
+    """Write a run directory; return the names of evaluations that are left out."""
+    with damage_is_a_mistake(
+        f"weights {folder / WEIGHTS}: run_config in its header", "copy it again, or export it again"
+    ):
+        run = parsed(RUNS[header["model"]], header["run_config"])
+    write_finished(out, run, state, _imported(name, header), header)
+    left_out = []
+    for file in evaluation_files(folder):
+        if _is_whole(file):
+            copy_synced(file, out / EVALUATIONS / file.name)
+        else:
+            left_out.append(file.name)
+    return left_out
+
+
+def _is_whole(evaluation: Path) -> bool:
+    try:
+        return current_evaluation(evaluation) is not None
+    except UserError:
+        return False
 
 
 def _imported(name: str, header: dict[str, Any]) -> dict[str, str]:
-    return {"hub": name, "digest": str(header["digest"])}
+    """Return where a network comes from, and before that: of another project's stays known what file it was."""
+    return {**header.get("imported", {}), "hub": name, "digest": str(header["digest"])}
 
 
 def _require_hub() -> None:

@@ -5,6 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from vistok.config import C
+from vistok.errors import UserError
+from vistok.tasks.evaluators import SCHEMA, read_evaluation
+
+EVALUATIONS = "evaluations"
+
 NAMES = {
     "psnr": "PSNR",
     "ssim": "SSIM",
@@ -13,21 +19,50 @@ NAMES = {
     "gfid": "gFID",
     "gfmd": "gFMD",
     "gsfid": "gsFID",
+    "rkid": "rKID",
+    "rkmd": "rKMD",
+    "gkid": "gKID",
+    "gkmd": "gKMD",
 }
 
 
-def read_evaluations(run: Path) -> list[dict[str, Any]]:
-    """Return a run's evaluations, by file name; files of other versions are left out."""
-    found = [json.loads(path.read_text()) for path in sorted((run / "evaluations").glob("*.json"))]
-    return [scores for scores in found if scores.get("kind") in ("tokenizer", "generator")]
+def evaluation_files(run: Path) -> list[Path]:
+    """Return the files of a run's evaluations; of a weights file, which has none, nothing."""
+    return sorted(path for path in (run / EVALUATIONS).glob("*.json") if path.is_file())
 
 
-def scores_of(evaluations: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Yield (name, score, evaluation) of every score that has a protocol."""
+def current_evaluation(file: Path) -> dict[str, Any] | None:
+    """Return an evaluation, None where it is of another version; raises UserError where it is damaged or edited."""
+    found = read_evaluation(file)
+    return found if found.get("schema_version") == SCHEMA else None
+
+
+def parsed(kind: type[C], value: Any) -> C:
+    """Return a config from what a file holds; raises ValueError with the first thing that is wrong."""
+    try:
+        return kind.from_json(json.dumps(value))
+    except UserError as error:
+        raise ValueError(str(error).splitlines()[0]) from None
+
+
+def evaluations_in(run: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return a run's evaluations of this version with their files; raises UserError where one is damaged."""
+    found = ((file, current_evaluation(file)) for file in evaluation_files(run))
+    return [(file, evaluation) for file, evaluation in found if evaluation is not None]
+
+
+def of_network(evaluation: dict[str, Any], header: dict[str, Any]) -> bool:
+    """Whether an evaluation scored these very weights, and not the raw ones of the same run."""
+    kind = header["model"]
+    return evaluation.get("kind") == kind and evaluation.get(f"{kind}_digest") == header["digest"]
+
+
+def scores_of(evaluations: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (name, score) of every score that has a protocol."""
     for evaluation in evaluations:
         for key, score in evaluation.items():
             if isinstance(score, dict) and "protocol" in score:
-                yield NAMES.get(key, key.replace("_", " ")), score, evaluation
+                yield NAMES.get(key, key.replace("_", " ")), score
 
 
 def card(repo_id: str, header: dict[str, Any], params: int, evaluations: Sequence[dict[str, Any]]) -> str:
@@ -68,7 +103,7 @@ def _metadata(repo_id: str, header: dict[str, Any], evaluations: Sequence[dict[s
             metric_value=round(score["value"], 4),
             metric_config=str(score["protocol"]["estimator"]),
         )
-        for name, score, _ in scores_of(evaluations)
+        for name, score in scores_of(evaluations)
     ]
     data = ModelCardData(
         library_name="vistok",
@@ -104,8 +139,8 @@ def _description(header: dict[str, Any], params: int) -> list[str]:
 def _score_table(evaluations: Sequence[dict[str, Any]]) -> list[str]:
     """Every number with what it was measured against and how it was made: others cannot be compared with it."""
     rows = []
-    for name, score, evaluation in scores_of(evaluations):
-        p, treatment = score["protocol"], evaluation["treatment"]
+    for name, score in scores_of(evaluations):
+        p, treatment = score["protocol"], score["treatment"]
         bounds = "" if score["low"] is None else f" ({score['low']:.4g} to {score['high']:.4g})"
         made = ", ".join(f"{key} {value}" for key, value in treatment.items() if value not in (None, False))
         network = "" if p["extractor"] == "none" else f"; features of {p['extractor']} ({p['extractor_digest'][:12]})"

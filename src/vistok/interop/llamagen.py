@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,18 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from vistok.engine.weights import load_weights
-from vistok.errors import UserError
-from vistok.files import write_atomic
+from vistok.errors import UserError, damage_is_a_mistake
+from vistok.files import sweep, write_atomic
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import AutoregressiveConfig
-from vistok.interop.autoencoder_names import multipliers_of, to_ours, to_theirs
-from vistok.interop.foreign_file import read_foreign, weights_of
+from vistok.interop.autoencoder_names import multipliers_of, network_of, shapes_of, to_ours, to_theirs
+from vistok.interop.foreign_file import as_float, read_foreign, weights_of
 from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
 from vistok.nn.transformer import feed_forward_width
 from vistok.tasks.config import GeneratorRun
-from vistok.tasks.load import load_tokenizer, weights_file
-from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig, VQConfig
+from vistok.tasks.families import require_family
+from vistok.tasks.load import check_network, load_tokenizer, read_model
+from vistok.tokenizer.config import TokenizerConfig, VQConfig
 from vistok.tokenizer.model import ConvTokenizer
 
 # Heads by (layers, width): no tensor tells them.
@@ -47,33 +48,61 @@ _INNER = {
 }
 
 
+# Ours while dead codes are restarted.
+RESTART_COUNTS = {"quantizer.used", "quantizer.steps_unused"}
+# What each of LlamaGen's tokenizer files holds for a log, at the size that its code expects.
+_COUNTS, _NUM_COUNTS = "quantize.codebook_used", 65_536
+# Of the files that LlamaGen published, told by their names alone.
+_PUBLISHED_SIZES = re.compile(r"(?<!\d)(256|384|448|512)(?!\d)")
+
+
 def import_llamagen(file: Path, out: Path, tokenizer: Path | None = None, image_size: int | None = None) -> str:
     """Write a run directory from a tokenizer's or a generator's file; return a line that says what it was.
 
     A generator needs the `tokenizer` (imported before) whose tokens it writes. `image_size` None: what the file
-    says, else 256. Raises UserError for a checkpoint of another architecture.
+    says, else a number in its name, else 256; no weight tells it. Raises UserError for a checkpoint of another
+    architecture.
     """
     found = read_foreign(file)
-    size = image_size or int(_argument(found, "image_size") or 256)
+    size, said = _image_size(file, found, image_size)
     state = weights_of(file, found, ("ema", "model", "state_dict"))
-    if "encoder.conv_in.weight" in state:
-        return _import_tokenizer(file, out, state, size)
-    return _import_generator(file, out, weights_of(file, found, ("model", "module", "state_dict")), tokenizer, size)
+    require_family(file, state, "llamagen")
+    with damage_is_a_mistake(f"checkpoint {file}", "it is a checkpoint of another architecture"):
+        if "encoder.conv_in.weight" in state:
+            return _import_tokenizer(file, out, state, found, size) + said
+        # LlamaGen samples with a generator's own weights, not with their averages.
+        state = weights_of(file, found, ("model", "module", "state_dict"))
+        return _import_generator(file, out, state, found, tokenizer, size) + said
 
 
 def _argument(found: dict[str, Any], name: str) -> Any:
+    """Return what the file's stored command line says, or None."""
     arguments = found.get("args")
-    return getattr(arguments, name, None) if isinstance(arguments, argparse.Namespace) else None
+    if isinstance(arguments, argparse.Namespace):
+        return vars(arguments).get(name)
+    return arguments.get(name) if isinstance(arguments, dict) else None
 
 
-def _import_tokenizer(file: Path, out: Path, state: dict[str, Tensor], image_size: int) -> str:
-    state.pop("quantize.codebook_used", None)  # counts for a log
-    config = tokenizer_config(state, image_size)
+def _image_size(file: Path, found: dict[str, Any], given: int | None) -> tuple[int, str]:
+    """Return pixels a side, and what to say where they are not certain."""
+    stored = _argument(found, "image_size")
+    size = stored if given is None else given
+    if size is not None:
+        if type(size) is not int or not 16 <= size <= 2**14:
+            raise UserError(f"{file}: image size {size!r}; give 16 to {2**14} pixels with --image-size")
+        return size, ""
+    named = _PUBLISHED_SIZES.search(file.stem)
+    if named:
+        return int(named[1]), f"; {named[1]} pixels by the file's name, which alone tells (--image-size gives another)"
+    return 256, "; 256 pixels assumed, which nothing in the file tells (--image-size gives another)"
+
+
+def _import_tokenizer(file: Path, out: Path, state: dict[str, Tensor], found: dict[str, Any], image_size: int) -> str:
+    state.pop(_COUNTS, None)
+    config = tokenizer_config(state, image_size, cosine=_argument(found, "codebook_l2_norm") in (None, True))
     ours = to_ours(state, config, "llamagen")
-    with torch.device("meta"):
-        expected = {name: tuple(value.shape) for name, value in ConvTokenizer(config).state_dict().items()}
     name = f"llamagen-vq{config.encoder.downsample}"
-    check_fits(ours, expected, name)
+    check_fits(ours, shapes_of(f"checkpoint {file}", config), name)
     write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **_imagenet())
     return f"{name}: tokenizer, {config.num_tokens} tokens of {config.quantizer.codebook_size} codes at {image_size} pixels"
 
@@ -82,43 +111,47 @@ def _imagenet() -> dict[str, Any]:
     return {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
 
 
-def tokenizer_config(state: dict[str, Tensor], image_size: int) -> TokenizerConfig:
-    """Return the network that the shapes of LlamaGen's tokenizer describe."""
+def tokenizer_config(state: dict[str, Tensor], image_size: int, cosine: bool = True) -> TokenizerConfig:
+    """Return the network that the shapes of LlamaGen's tokenizer describe; no shape tells its look-up."""
     channels, multipliers = multipliers_of(state, r"encoder\.conv_blocks\.(\d+)\.", "conv_blocks.{}.res.0")
     codes = state.get("quantize.embedding.weight")
     if codes is None:
         raise UserError("the checkpoint has an encoder and no codebook (quantize.embedding.weight)")
-    side = ConvNetConfig(
-        channels=channels,
-        multipliers=multipliers,
+    side = {
+        "channels": channels,
+        "multipliers": multipliers,
         # Attention is at the lowest resolution, whatever the image.
-        attention_resolutions=(math.ceil(image_size / 2 ** (len(multipliers) - 1)),),
-        norm_groups=math.gcd(32, channels),
-    )
-    return TokenizerConfig(
-        image_size=image_size,
-        in_channels=state["encoder.conv_in.weight"].shape[1],  # type: ignore[arg-type]
-        latent_channels=state["quant_conv.weight"].shape[1],
-        encoder=side,
-        decoder=side,
-        quantizer=VQConfig(codebook_size=codes.shape[0], code_dim=codes.shape[1]),
-    )
+        "attention_resolutions": [math.ceil(image_size / 2 ** (len(multipliers) - 1))],
+        "norm_groups": math.gcd(32, channels),
+    }
+    return network_of(
+        "the checkpoint", image_size=image_size, in_channels=state["encoder.conv_in.weight"].shape[1],
+        latent_channels=state["quant_conv.weight"].shape[1], encoder=side, decoder=side,
+        quantizer={
+            "codebook_size": codes.shape[0], "code_dim": codes.shape[1], "lookup": "cosine" if cosine else "euclidean",
+        },
+    )  # fmt: skip
 
 
-def _import_generator(file: Path, out: Path, state: dict[str, Tensor], tokenizer: Path | None, image_size: int) -> str:
-    if any(name.startswith("cls_embedding.cap_proj") for name in state):
-        raise UserError(f"{file}: a text-to-image generator; class-conditional ones (c2i) can be imported")
+def _import_generator(
+    file: Path, out: Path, state: dict[str, Tensor], found: dict[str, Any], tokenizer: Path | None, image_size: int
+) -> str:
     name, config = generator_config(state)
     ours = generator_to_ours(state)
-    codes, classes = len(ours["token_embedding.weight"]), len(ours["classes.table.weight"]) - 1
+    codes = len(ours["token_embedding.weight"])
+    classes, has_null = _classes(file, len(ours["classes.table.weight"]), found)
     if tokenizer is None:
         raise UserError(
             f"{file} is a generator ({name}); name the tokenizer whose tokens it writes: import that first, then give "
             "its folder with --tokenizer"
         )
-    of = load_tokenizer(tokenizer)
-    if of.codebook_size != codes:
-        raise UserError(f"{file} writes tokens of {codes} codes, tokenizer {tokenizer} has {of.codebook_size}")
+    of = load_tokenizer(tokenizer, device="cpu")
+    _require_its_tokenizer(file, found, codes, tokenizer, of)
+    if not has_null:
+        # Ours has a row for "no class", which without label dropout nothing ever reads.
+        config = config.replace(label_dropout=0.0)
+        table = ours["classes.table.weight"]
+        ours["classes.table.weight"] = torch.cat([table, torch.zeros_like(table[:1])])
     side = math.ceil(image_size / of.config.encoder.downsample)
     with torch.device("meta"):
         model = AutoregressiveGenerator(config, (side, side), codes, classes)
@@ -134,7 +167,38 @@ def _import_generator(file: Path, out: Path, state: dict[str, Tensor], tokenizer
     params = sum(value.numel() for value in ours.values())
     return (
         f"{name}: generator, {params / 1e6:.1f}M parameters, {side}x{side} tokens of {codes} codes, {classes} classes"
+        + ("" if has_null else " and none for 'no class' (trained without label dropout), so that it cannot be guided")
     )
+
+
+def _classes(file: Path, rows: int, found: dict[str, Any]) -> tuple[int, bool]:
+    """Return the number of classes, and whether the table of `rows` has one row more for no class.
+
+    The file's arguments tell; without them 1,000 rows are ImageNet's classes alone.
+    """
+    classes, dropout = _argument(found, "num_classes"), _argument(found, "class_dropout_prob")
+    if dropout is not None:
+        has_null = dropout != 0
+    else:
+        has_null = rows != (1000 if classes is None else classes)
+    if classes not in (None, rows - has_null):
+        raise UserError(
+            f"{file}: a table of {rows} classes, where its arguments say num_classes {classes} and class_dropout_prob "
+            f"{dropout}: they are not of these weights"
+        )
+    return rows - has_null, has_null
+
+
+def _require_its_tokenizer(file: Path, found: dict[str, Any], codes: int, path: Path, tokenizer: ConvTokenizer) -> None:
+    """Raise UserError where the file's arguments, or its codes, ask for another tokenizer or another generator."""
+    for name, only in (("gpt_type", "c2i"), ("cls_token_num", 1)):
+        if _argument(found, name) not in (None, only):
+            raise UserError(f"{file}: {name} {_argument(found, name)} is not supported, only {only} is")
+    if tokenizer.codebook_size != codes:
+        raise UserError(f"{file} writes tokens of {codes} codes, tokenizer {path} has {tokenizer.codebook_size}")
+    wanted, has = _argument(found, "downsample_size"), tokenizer.config.encoder.downsample
+    if wanted not in (None, has):
+        raise UserError(f"{file} writes tokens of {wanted}x{wanted} pixels, those of tokenizer {path} are {has}x{has}")
 
 
 def generator_config(state: dict[str, Tensor]) -> tuple[str, AutoregressiveConfig]:
@@ -163,7 +227,7 @@ def generator_to_ours(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if layer == "freqs_cis" or "kv_cache" in layer or layer == "causal_mask":
             continue  # made anew
         if layer in _OUTER:
-            found[f"{_OUTER[layer]}.weight"] = value.float()
+            found[f"{_OUTER[layer]}.weight"] = as_float(name, value)
             continue
         word, _, rest = layer.partition(".")
         number, _, inner = rest.partition(".")
@@ -171,7 +235,7 @@ def generator_to_ours(state: dict[str, Tensor]) -> dict[str, Tensor]:
             raise UserError(
                 f"weight {name!r} is not part of LlamaGen's generators: a checkpoint of another architecture"
             )
-        found[f"blocks.{number}.{_INNER[inner]}.weight"] = value.float()
+        found[f"blocks.{number}.{_INNER[inner]}.weight"] = as_float(name, value)
     return found
 
 
@@ -192,16 +256,17 @@ def generator_to_theirs(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def export_llamagen(source: Path, out: Path, weights: str = "ema") -> str:
     """Write a tokenizer or a generator for LlamaGen's code: .pt (under "model") or .safetensors; return its kind.
 
-    Raises UserError for a network that LlamaGen cannot express.
+    The same can be exported twice. Raises UserError for a network that LlamaGen cannot express, and where `out` holds
+    something else.
     """
     if out.suffix not in (".pt", ".safetensors"):
         raise UserError(f"--out {out}: LlamaGen reads .pt, and .safetensors is the safe way; give one of them")
-    state, header = load_weights(weights_file(source, weights))
+    state, header = read_model(source, weights=weights)
+    check_network((state, header), source)
     kind = str(header["model"])
+    said = ""
     if kind == "tokenizer":
-        config = TokenizerConfig.from_json(json.dumps(header["config"]))
-        _require_llamagen_tokenizer(config)
-        theirs = to_theirs(state, config, "llamagen")
+        theirs = _tokenizer_to_theirs(state, TokenizerConfig.from_json(json.dumps(header["config"])))
     elif kind == "generator":
         generator = AutoregressiveConfig.from_json(json.dumps(header["config"]))
         if generator.qk_norm or generator.class_token_rotary != "zero":
@@ -210,14 +275,31 @@ def export_llamagen(source: Path, out: Path, weights: str = "ema") -> str:
                 "trained with --set generator.qk_norm=false --set generator.class_token_rotary=zero"
             )
         theirs = generator_to_theirs(state)
+        if generator.label_dropout == 0:
+            theirs["cls_embedding.embedding_table.weight"] = theirs["cls_embedding.embedding_table.weight"][:-1]
+            said = " (trained without label dropout: build LlamaGen's with class_dropout_prob=0)"
     else:
         raise UserError(f"{source} holds a {kind}; LlamaGen has tokenizers and generators")
     theirs = {name: value.contiguous() for name, value in theirs.items()}
-    if out.suffix == ".safetensors":
-        write_atomic(out, save(theirs))
-    else:
-        write_atomic(out, _pickled({"model": theirs}))
-    return kind
+    _write_once(out, save(theirs) if out.suffix == ".safetensors" else _pickled({"model": theirs}))
+    return kind + said
+
+
+def _write_once(out: Path, data: bytes) -> None:
+    """Write a file where nothing or the same lies, and sweep away what a killed export left beside it."""
+    sweep(out.parent, of=out.name)
+    if out.exists():
+        if out.is_file() and out.stat().st_size == len(data) and out.read_bytes() == data:
+            return
+        raise UserError(f"{out} holds something else already; name another file with --out, or delete it first")
+    write_atomic(out, data)
+
+
+def _tokenizer_to_theirs(state: dict[str, Tensor], config: TokenizerConfig) -> dict[str, Tensor]:
+    _require_llamagen_tokenizer(config)
+    own = {name: value for name, value in state.items() if name not in RESTART_COUNTS}
+    # LlamaGen loads strictly, and its log's counts are among what it wants.
+    return to_theirs(own, config, "llamagen") | {_COUNTS: torch.zeros(_NUM_COUNTS)}
 
 
 def _require_llamagen_tokenizer(config: TokenizerConfig) -> None:
@@ -228,6 +310,7 @@ def _require_llamagen_tokenizer(config: TokenizerConfig) -> None:
         or quantizer.lookup != "cosine"
         or any(side.attention_resolutions != expected for side in (config.encoder, config.decoder))
         or any(side.num_res_blocks != 2 or side.norm_groups != 32 for side in (config.encoder, config.decoder))
+        or not (config.encoder.middle_attention and config.decoder.middle_attention)
     ):
         raise UserError(
             "LlamaGen's tokenizer has a cosine look-up, two residual blocks a level, 32 norm groups and attention at the "

@@ -1,79 +1,71 @@
-"""VQGAN checkpoints of taming-transformers (CompVis, MIT): .ckpt with its .yaml."""
+"""VQGAN checkpoints of taming-transformers and latent-diffusion (CompVis, MIT): .ckpt with its .yaml."""
 
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from vistok.errors import UserError
-from vistok.interop.autoencoder_names import to_ours
+from vistok.interop.autoencoder_names import shapes_of, to_ours
 from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
-from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig, VQConfig
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.interop.vqgan_yaml import read_config
+from vistok.tasks.families import require_family
 
-# Losses (discriminator, LPIPS) lie beside the autoencoder, and averages of some forks.
-_NOT_OURS = ("loss.", "model_ema.")
+# Inside a transformer's or a diffusion model's checkpoint.
+_INSIDE = "first_stage_model."
+_AVERAGES = "model_ema."
+# Losses (discriminator, LPIPS) and a projection for pictures of logs lie beside the autoencoder.
+_NOT_OURS = ("loss.", "colorize")
+# What an averaged codebook is made from; the codebook itself is `quantize.embedding.weight` there too.
+_STATISTICS = {"quantize.embedding.cluster_size", "quantize.embedding.embed_avg"}
 
 
 def import_taming(file: Path, config: Path, out: Path) -> str:
     """Write a run directory from a VQGAN; `config` is its yaml. Returns a line that says what it was.
 
-    The Euclidean look-up is VQGAN's. The discriminator is not taken: it is another network than ours.
-    Raises UserError for a Gumbel quantizer, and for weights that do not fit the yaml.
+    The checkpoint may be that of a transformer or a diffusion model with the VQGAN inside, which alone is taken. The
+    Euclidean look-up is VQGAN's. The discriminator is not taken: it is another network than ours.
+    Raises UserError for other quantizers, and for weights that do not fit the yaml.
     """
-    network = read_config(config)
+    vqgan = read_config(config)
     state = weights_of(file, read_foreign(file), ("state_dict", "model"))
-    if any(name.startswith("quantize.embed.") or name.startswith("quantize.proj.") for name in state):
-        raise UserError(f"{file}: a VQGAN with a Gumbel quantizer; those with a codebook (VQModel) can be imported")
+    require_family(file, state, "taming")
+    inside = {name.removeprefix(_INSIDE): value for name, value in state.items() if name.startswith(_INSIDE)}
+    own, said = _used_weights(file, inside or state, vqgan.use_ema)
+    if inside:
+        said += "; the larger model around it is left out"
+    ours = to_ours(own, vqgan.network, "taming")
+    check_fits(ours, shapes_of(f"config {config}", vqgan.network), f"the network of {config.name}")
+    header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
+    write_run(out, "tokenizer", tokenizer_run(vqgan.name, vqgan.network), ours, file, **header)
+    network = vqgan.network
+    return (
+        f"{vqgan.name}: tokenizer, {network.num_tokens} tokens of {network.quantizer.codebook_size} codes at "
+        f"{network.image_size} pixels{said}"
+    )
+
+
+def _used_weights(file: Path, state: dict[str, Tensor], use_ema: bool) -> tuple[dict[str, Tensor], str]:
+    """Return the weights that the original decodes with, and what to say of the choice.
+
+    With `use_ema` the averages: they lie under the weights' names without their dots, for each that is trained.
+    """
+    averages = {name.removeprefix(_AVERAGES): value for name, value in state.items() if name.startswith(_AVERAGES)}
     own = {
         name: value
         for name, value in state.items()
-        if not name.startswith(_NOT_OURS) and name.split(".")[0] in ("encoder", "decoder", "quantize", "quant_conv", "post_quant_conv")
-    }  # fmt: skip
-    ours = to_ours(own, network, "taming")
-    with torch.device("meta"):
-        expected = {name: tuple(value.shape) for name, value in ConvTokenizer(network).state_dict().items()}
-    check_fits(ours, expected, f"the network of {config.name}")
-    name = f"taming-vqgan-f{network.encoder.downsample}"
-    header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
-    write_run(out, "tokenizer", tokenizer_run(name, network), ours, file, **header)
-    return f"{name}: tokenizer, {network.num_tokens} tokens of {network.quantizer.codebook_size} codes at {network.image_size} pixels"
-
-
-def read_config(path: Path) -> TokenizerConfig:
-    """Return the network that a VQGAN's yaml describes; raises UserError naming what is missing or not supported."""
-    import yaml
-
-    try:
-        model = yaml.safe_load(path.read_text())["model"]
-        params = model["params"]
-        network = params["ddconfig"]
-        side = ConvNetConfig(
-            channels=network["ch"],
-            multipliers=tuple(network["ch_mult"]),
-            num_res_blocks=network["num_res_blocks"],
-            attention_resolutions=tuple(network["attn_resolutions"]),
-        )
-        found = TokenizerConfig(
-            image_size=network["resolution"],
-            in_channels=network["in_channels"],
-            latent_channels=network["z_channels"],
-            encoder=side,
-            decoder=side,
-            quantizer=VQConfig(codebook_size=params["n_embed"], code_dim=params["embed_dim"], lookup="euclidean"),
-        )
-    except FileNotFoundError:
-        raise UserError(
-            f"config {path}: not found; a VQGAN's .ckpt comes with a .yaml, give it with --config"
-        ) from None
-    except (KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise UserError(
-            f"config {path}: not the yaml of a VQGAN ({reason}); it needs model.params with n_embed, embed_dim and ddconfig"
-        ) from None
-    if network.get("double_z", False) or params.get("remap"):
-        raise UserError(f"config {path}: double_z and remap are not supported, only plain VQGANs")
-    if network.get("out_ch", network["in_channels"]) != network["in_channels"]:
-        raise UserError(f"config {path}: out_ch {network['out_ch']} differs from in_channels {network['in_channels']}")
-    return found
+        if not name.startswith((*_NOT_OURS, _AVERAGES)) and name not in _STATISTICS
+    }
+    if not averages:
+        return own, "; the yaml asks for averaged weights, the file has none" if use_ema else ""
+    if not use_ema:
+        return own, "; the file's averaged weights are left out, since the yaml does not use them (use_ema)"
+    chosen = {name: averages.get(name.replace(".", "")) for name in own}
+    # A codebook that is an average itself is not trained, and has no second one.
+    missing = [name for name, value in chosen.items() if value is None and not name.startswith("quantize.")]
+    if missing:
+        raise UserError(f"{file}: its yaml asks for averaged weights, and {missing[0]!r} has none under {_AVERAGES}")
+    return {
+        name: own[name] if value is None else value for name, value in chosen.items()
+    }, "; averaged weights (use_ema)"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
+from vistok.torch_files import refuse_program
 
 SPATIAL_CHANNELS = 7
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -28,11 +29,12 @@ class Features:
 
 
 class FeatureExtractor(ABC):
-    """Images to features. `distance_name` is what a Fréchet distance in its space is called."""
+    """Images to features. A Fréchet distance in its space is called `distance_name`, a kernel distance `kernel_name`."""
 
     name: str
     digest: str
     distance_name: str
+    kernel_name: str
     resize: str
 
     @abstractmethod
@@ -45,9 +47,9 @@ class FeatureExtractor(ABC):
 
 
 class ClassifierFeatures(FeatureExtractor):
-    """Features of a small classifier, before its last ReLU. Distances are called FMD, never FID."""
+    """Features of a small classifier, before its last ReLU. Distances are called FMD and KMD, never FID and KID."""
 
-    distance_name = "FMD"
+    distance_name, kernel_name = "FMD", "KMD"
 
     def __init__(self, classifier: Classifier, name: str, digest: str) -> None:
         self.classifier = classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -66,7 +68,7 @@ class ClassifierFeatures(FeatureExtractor):
                 f"{tuple(images.shape[1:])}; use an evaluator that was trained at this size"
             )
         device = next(self.classifier.parameters()).device
-        return self.classifier.features(images.to(device).float() / 127.5 - 1.0).cpu()
+        return _finite(self.classifier.features(images.to(device).float() / 127.5 - 1.0).cpu(), self.name)
 
 
 class InceptionFeatures(FeatureExtractor):
@@ -76,7 +78,8 @@ class InceptionFeatures(FeatureExtractor):
     the 1x1 branch of mixed_6 at 17x17 places (for sFID).
     """
 
-    distance_name = "FID"
+    distance_name, kernel_name = "FID", "KID"
+    num_features, num_spatial = 2048, SPATIAL_CHANNELS * 17 * 17
     name = "inception-v3-compat (torch-fidelity)"
     resize = "299x299 bilinear, TensorFlow 1 compatible"
 
@@ -100,10 +103,20 @@ class InceptionFeatures(FeatureExtractor):
         # Rows, columns, channels: the order of ADM's evaluator, and so of the mu_s and sigma_s in its reference files.
         spatial = self._branch[:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)
         self._branch = None
-        return Features(pooled.float().cpu(), spatial.float().cpu(), logits.float().cpu())
+        return Features(*(_finite(part.float().cpu(), self.name) for part in (pooled, spatial, logits)))
 
     def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self._branch = output
+
+
+def _finite(features: Tensor, name: str) -> Tensor:
+    """Return features; raises UserError where some are not finite, from which no score can be made."""
+    if not bool(features.isfinite().all()):
+        raise UserError(
+            f"evaluator {name} gives features that are not finite numbers: its weights are damaged. Copy or train it again, "
+            "or use another evaluator"
+        )
+    return features
 
 
 def find_inception(file: str | None = None) -> Path | None:
@@ -130,6 +143,7 @@ def require_inception(file: str | None = None) -> Path:
 def _inception(file: Path) -> Any:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+    refuse_program(file, "Inception weights")
     # torch-fidelity loads with weights_only=False; this makes torch refuse anything but tensors.
     before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"

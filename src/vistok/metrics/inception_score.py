@@ -4,7 +4,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vistok.rng import numpy_generator
+
 SPLITS = 10
+
+
+def shuffled(logits: Float[Tensor, "samples classes"]) -> Float[Tensor, "samples classes"]:
+    """Return logits in an order that is fixed and mixed: images whose names sort by class would fill a split each."""
+    return logits[torch.from_numpy(numpy_generator(0, "inception score").permutation(len(logits)))]
 
 
 def inception_score(logits: Float[Tensor, "samples classes"], splits: int = SPLITS) -> tuple[float, float]:

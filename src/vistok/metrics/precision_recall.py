@@ -15,7 +15,9 @@ def precision_recall(
     Near: within the other's distance to its k-th neighbour of its own kind. The paper uses k = 3.
     Raises ValueError where either kind has k images or fewer.
     """
-    real, fake = real.float(), fake.float()
+    # Squared lengths are subtracted in the distances: a mean that is large against the spread would leave no digits.
+    mean = real.mean(dim=0, dtype=torch.float64).to(real.dtype)
+    real, fake = (real - mean).float(), (fake - mean).float()
     precision = _inside_any(fake, real, _radii(real, k)).float().mean()
     recall = _inside_any(real, fake, _radii(fake, k)).float().mean()
     return float(precision), float(recall)

@@ -4,11 +4,19 @@ Scores of different protocols must not be compared: `require_same` names the dif
 is recorded, and free to differ.
 """
 
-from typing import Any, Literal
+import json
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from vistok.config import Config
 from vistok.errors import UserError
 from vistok.metrics.interval import Replicates
+
+# A stored interval may differ from its replicates' by so much of the largest of them.
+ROUNDING = 1e-9
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 FRECHET = "Frechet distance, float64, unbiased covariances; jackknife over 20 blocks"
 
@@ -65,17 +73,22 @@ class Score(Config):
     and replicates are missing where the samples were too few, or the score has none.
     """
 
-    value: float
-    corrected: float | None = None
-    low: float | None = None
-    high: float | None = None
-    replicates: tuple[float, ...] = ()
+    value: Finite
+    corrected: Finite | None = None
+    low: Finite | None = None
+    high: Finite | None = None
+    replicates: tuple[Finite, ...] = ()
     protocol: Protocol
     treatment: Treatment
 
     @classmethod
     def of(cls, found: Replicates, protocol: Protocol, treatment: Treatment) -> "Score":
-        """Return a score with its interval."""
+        """Return a score with its interval; raises UserError for numbers that are not finite."""
+        if not all(map(math.isfinite, (found.value, *found.left_out))):
+            raise UserError(
+                f"{protocol.metric} is {found.value}, which is no score: the images' features or the statistics of "
+                f"{protocol.reference} are too large or not finite"
+            )
         bounds = found.interval
         return cls(
             value=found.value,
@@ -86,6 +99,23 @@ class Score(Config):
             protocol=protocol,
             treatment=treatment,
         )
+
+    @classmethod
+    def read(cls, stored: dict[str, Any]) -> "Score":
+        """Return a score from its values in a file; what lies beside its own fields is left out.
+
+        Raises UserError where it is no score, or its interval is not the one that its value and replicates give.
+        """
+        score = cls.from_json(json.dumps({name: stored[name] for name in cls.model_fields if name in stored}))
+        again = cls.of(Replicates(score.value, score.replicates), score.protocol, score.treatment)
+        most = ROUNDING * max(map(abs, (score.value, *score.replicates)))
+        for name in ("corrected", "low", "high"):
+            found, expected = getattr(score, name), getattr(again, name)
+            if found != expected and (found is None or expected is None or abs(found - expected) > most):
+                raise UserError(
+                    f"{score.protocol.metric} {score.value:g}: its {name} is {found}, value and replicates give {expected}"
+                )
+        return score
 
     def minus(self, other: "Score") -> Replicates:
         """Return self - other, paired; raises UserError for another protocol."""

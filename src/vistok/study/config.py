@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from vistok.config import Config
+from vistok.config import Config, FileName
 from vistok.tasks.config import GeneratorRun, TokenizerRun
 from vistok.units import Duration
 
@@ -44,7 +44,7 @@ class Grid(Config):
     so that tokenizers with more tokens are compared at the same compute, not at the same steps.
     """
 
-    name: str
+    name: FileName
     purpose: str = ""
     tokenizers: tuple[Choice, ...] = Field(min_length=1)
     generators: tuple[Choice, ...] = ()
@@ -84,7 +84,7 @@ class StudyConfig(Config):
     """A study. Grids come in the order in which they are run; runs that several of them want are made once."""
 
     kind: Literal["study"] = "study"
-    name: str = "study"
+    name: FileName = "study"
     tokenizer: TokenizerRun
     generator: GeneratorRun
     scoring: Scoring = Scoring()
@@ -100,3 +100,20 @@ class StudyConfig(Config):
         if len(set(names)) < len(names):
             raise ValueError(f"every grid needs a name of its own, found {', '.join(names)}")
         return self
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> "StudyConfig":
+        """A choice's name stands for its settings in tables and claims."""
+        for kind in ("tokenizers", "generators"):
+            known: dict[str, Choice] = {}
+            for choice in (choice for grid in self.grids for choice in getattr(grid, kind)):
+                if known.setdefault(choice.name, choice) != choice:
+                    raise ValueError(
+                        f"two {kind} are named {choice.name!r} and have different settings ({_said(known[choice.name])}; "
+                        f"{_said(choice)}): a table would average them. Give one of them another name"
+                    )
+        return self
+
+
+def _said(choice: Choice) -> str:
+    return f"{choice.of} at {choice.image_size} pixels" if choice.of else ", ".join(choice.set) or "the base as it is"

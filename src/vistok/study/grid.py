@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from vistok.config import fingerprint, override
@@ -11,6 +11,7 @@ from vistok.errors import UserError
 from vistok.study.config import Choice, Grid, StudyConfig
 from vistok.tasks import train_generator, train_tokenizer
 from vistok.tasks.config import GeneratorRun, TokenizerRun
+from vistok.tasks.identity import by_contents, content_digests, evaluator_digest, init_digest
 from vistok.tokenizer.config import TokenizerConfig
 from vistok.units import Scale
 from vistok.units import steps as in_steps
@@ -23,7 +24,9 @@ SCHEMA = "1"
 class TokenizerTask:
     """Train a tokenizer and score it. `run` is its name for ever: it depends on science and data alone.
 
-    `resized`: the run whose weights are scored at `image_size` instead, nothing trained.
+    `resized`: the run whose weights are scored at `image_size` instead, nothing trained. `former`: its names in earlier
+    versions, which did not cover `evaluator` (a digest) and other files that the study names. `directories`: fingerprints
+    of its run directory, where training begins with the weights of such a file.
     """
 
     run: str
@@ -33,6 +36,9 @@ class TokenizerTask:
     resized: str | None = None
     image_size: int | None = None
     kind: str = "tokenizer"
+    former: tuple[str, ...] = ()
+    evaluator: str | None = None
+    directories: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -71,7 +77,7 @@ class GeneratorTask:
     """Train a generator on a tokenizer's tokens and score it.
 
     `trunk` is a longer run with the same constant part, from whose checkpoint this one begins; `milestones`
-    are the steps at which shorter runs begin from this one.
+    are the steps at which shorter runs begin from this one. `former` and `evaluator` as a tokenizer's.
     """
 
     run: str
@@ -83,6 +89,8 @@ class GeneratorTask:
     trunk: str | None = None
     milestones: tuple[int, ...] = ()
     kind: str = "generator"
+    former: tuple[str, ...] = ()
+    evaluator: str | None = None
 
     @property
     def cache(self) -> str:
@@ -123,32 +131,62 @@ def branch_step(task: GeneratorTask) -> int:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What the data say: digest, number of training images, number of classes."""
+    """What the files of a study say.
+
+    Its images: digest, the digests that earlier versions gave them, number for training, number of classes. The digest
+    of its evaluator, where it names one. `begun`: digests of the weights that runs begin with, by path.
+    """
 
     digest: str
+    former: tuple[str, ...]
     images: int
     classes: int
+    evaluator: str | None
+    begun: dict[str, str | None] = field(default_factory=dict)
+
+    def contents(self, config: TokenizerRun) -> dict[str, str]:
+        """Return the digests of the files that a tokenizer run reads."""
+        if config.init_from not in self.begun:
+            self.begun[config.init_from] = init_digest(config)
+        return content_digests(config, self.begun[config.init_from])
 
 
 def _data_facts(study: StudyConfig) -> _Facts:
     source = open_split(study.tokenizer.data, "train")
-    return _Facts(source.digest, len(source), len(source.class_names))
+    evaluator = evaluator_digest(study.tokenizer.data, study.evaluator)
+    return _Facts(source.digest, source.former_digests, len(source), len(source.class_names), evaluator)
 
 
 def _tokenizer_task(study: StudyConfig, grid: Grid, choice: Choice, seed: int, facts: _Facts) -> TokenizerTask:
     if choice.of is not None:
         of = next(other for other in grid.tokenizers if other.name == choice.of)
         base = _tokenizer_task(study, grid, of, seed, facts)
-        key = fingerprint(base.config, data=facts.digest, record=SCHEMA, image_size=str(choice.image_size))
+        run, former = _tokenizer_names(choice.name, base.config, facts, image_size=str(choice.image_size))
         return replace(
-            base, run=f"{choice.name}-s{seed}-{key}", choice=choice.name, flops=0.0, resized=base.run,
-            image_size=choice.image_size,
-        )  # fmt: skip
+            base, run=run, choice=choice.name, flops=0.0, resized=base.run, image_size=choice.image_size, former=former
+        )
     config = override(study.tokenizer, list(choice.set)).replace(seed=seed, name=f"{study.name}-{choice.name}")
     if config.data != study.tokenizer.data:
         raise UserError(f"tokenizer choice {choice.name!r} changes data: the runs of a study share their images")
-    run = f"{choice.name}-s{seed}-{fingerprint(config, data=facts.digest, record=SCHEMA)}"
-    return TokenizerTask(run, choice.name, config, _tokenizer_flops(config.replace(seed=0, name="any"), facts.images))
+    run, former = _tokenizer_names(choice.name, config, facts)
+    flops = _tokenizer_flops(config.replace(seed=0, name="any"), facts.images)
+    directories: tuple[str, ...] = ()
+    if begun := facts.contents(config).get("init_from"):
+        directories = tuple(
+            fingerprint(config, data=digest, init_from=begun) for digest in (facts.digest, *facts.former)
+        )
+    return TokenizerTask(
+        run, choice.name, config, flops, former=former, evaluator=facts.evaluator, directories=directories
+    )
+
+
+def _tokenizer_names(choice: str, config: TokenizerRun, facts: _Facts, **size: str) -> tuple[str, tuple[str, ...]]:
+    """Return a run's name and its former ones: it covers the contents of all files that the study names."""
+    named = by_contents(config)
+    evaluator = {} if facts.evaluator is None else {"evaluator": facts.evaluator}
+    key = fingerprint(named, data=facts.digest, record=SCHEMA, **size, **facts.contents(config), **evaluator)
+    former = [fingerprint(config, data=digest, record=SCHEMA, **size) for digest in (facts.digest, *facts.former)]
+    return f"{choice}-s{config.seed}-{key}", tuple(f"{choice}-s{config.seed}-{old}" for old in former if old != key)
 
 
 def _cache_task(tokenizer: TokenizerTask, facts: _Facts) -> CacheTask:
@@ -171,10 +209,22 @@ def _generator_tasks(
             flops, steps = _generator_cost(config.replace(seed=0), manifest, facts.images)
             if grid.max_flops is not None and flops > grid.max_flops:
                 continue
-            scoring = study.scoring.to_json() + json.dumps(study.evaluator)
-            key = fingerprint(config, tokenizer=tokenizer.run, scoring=scoring, record=SCHEMA)
-            name = f"{choice.name}-{steps}-{tokenizer.choice}-s{seed}-{key}"
-            yield GeneratorTask(name, choice.name, config, tokenizer, flops, steps)
+            # The evaluator's path in former names, its contents now.
+            names = [
+                f"{choice.name}-{steps}-{tokenizer.choice}-s{seed}-{key}"
+                for evaluator in (facts.evaluator, study.evaluator)
+                for key in _generator_keys(config, tokenizer, study.scoring.to_json() + json.dumps(evaluator))
+            ]
+            former = tuple(name for name in dict.fromkeys(names) if name != names[0])
+            yield GeneratorTask(
+                names[0], choice.name, config, tokenizer, flops, steps, former=former, evaluator=facts.evaluator
+            )
+
+
+def _generator_keys(config: GeneratorRun, tokenizer: TokenizerTask, scoring: str) -> list[str]:
+    """Return the fingerprints of a generator under each name of its tokenizer, the present one first."""
+    names = (tokenizer.run, *tokenizer.former)
+    return [fingerprint(config, tokenizer=name, scoring=scoring, record=SCHEMA) for name in names]
 
 
 @lru_cache(maxsize=512)

@@ -20,7 +20,7 @@ def write_pair(
     """
     from vistok.engine.weights import load_weights, save_weights
 
-    rows = generators(collect(folder))
+    rows = generators(collect(folder, study)[0])
     rows = rows[rows.tokenizer_choice == choice]
     if not len(rows):
         raise UserError(f"{folder.path} has no generators of a tokenizer choice {choice!r}")

@@ -1,14 +1,22 @@
 """Records: what remains of a finished run. A record is enough for its run never to be made again."""
 
-import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
-from vistok.errors import UserError
-from vistok.files import write_atomic, write_json
+import numpy as np
+
+from vistok.errors import UserError, damage_is_a_mistake
+from vistok.files import read_json, write_atomic, write_json
 
 SCHEMA = 1
+AGAIN = "delete it, and vistok study run makes it anew"
+# Of a row: the numbers that every table, fit and claim reads, and what is text.
+NEEDED = ("seed", "codebook_size", "num_tokens", "params", "steps", "train_flops", "seconds")
+OF_TOKENIZERS = ("psnr", "rfmd", "position_entropy")
+OF_GENERATORS = ("gfmd", "gfmd_val", "val_nats_per_token")
+TEXTS = ("kind", "run", "tokenizer_run", "data", "choice", "tokenizer_choice", "crt_variant", "by_position")
 
 
 class StudyFolder:
@@ -52,16 +60,55 @@ class StudyFolder:
 
     def read(self, file: Path) -> dict[str, Any]:
         """Return one record."""
-        try:
-            record = json.loads(file.read_text())
-            found = record["schema_version"]
-        except (ValueError, TypeError, KeyError):
-            raise UserError(
-                f"{file} is not readable as a record; delete it, and `vistok study run` makes it anew"
-            ) from None
+        record = read_json(file, f"record {file}", AGAIN)
+        found = record.get("schema_version")
         if found != SCHEMA:
-            raise UserError(f"{file}: schema version {found}, this vistok reads {SCHEMA}")
+            raise UserError(f"record {file}: schema version {found!s:.20}, this vistok reads {SCHEMA}; {AGAIN}")
+        with damage_is_a_mistake(f"record {file}", AGAIN):
+            _check(record)
+        if record["run"] != file.stem:
+            raise UserError(
+                f"record {file} is of the run {record['run']}, whose record is {record['run']}.json: a copy would count "
+                "twice; delete it, or give it its name back"
+            )
         return record
+
+
+def _check(record: dict[str, Any]) -> None:
+    """Raise ValueError or KeyError where a record lacks what is read of it."""
+    row, detail = record["row"], record["detail"]
+    if not all(isinstance(part, dict) for part in (row, detail, record["config"])):
+        raise ValueError("row, detail and config must be objects")
+    generator = {"generator": True, "tokenizer": False}[row["kind"]]
+    texts = ["run", "choice", "data", "by_position", *(["tokenizer_run", "tokenizer_choice"] if generator else [])]
+    values = {"run": record["run"], "directory": record["directory"], **{name: row[name] for name in texts}}
+    if wrong := [name for name, value in values.items() if not isinstance(value, str)]:
+        raise ValueError(f"{wrong[0]} is not text")
+    if row["run"] != record["run"]:
+        raise ValueError("its row is of another run")
+    if wrong := [name for name, value in row.items() if name not in TEXTS and not _is_number(value)]:
+        raise ValueError(f"{wrong[0]} is not a number")
+    needed = (*NEEDED, *(OF_GENERATORS if generator else OF_TOKENIZERS))
+    if lacking := [name for name in needed if row.get(name) is None]:
+        raise ValueError(f"no {lacking[0]}")
+    positions = [float(value) for value in row["by_position"].split()]
+    if type(row["seed"]) is not int or len(positions) != row["num_tokens"] or not np.isfinite(positions).all():
+        raise ValueError("seed is not an integer, or by_position not a number for each token")
+    if not extractors(record):
+        raise ValueError("no score with its protocol")
+
+
+def _is_number(value: Any) -> bool:
+    """None stands for what a run has not."""
+    return value is None or (isinstance(value, int | float) and math.isfinite(value))
+
+
+def extractors(record: dict[str, Any]) -> set[str]:
+    """Return the digests of the networks by whose features a record is scored."""
+    detail = record["detail"]
+    scores = detail["gfmd"].values() if "gfmd" in detail else detail["scores"].values()
+    found = [score["protocol"] for score in scores if isinstance(score, dict) and "protocol" in score]
+    return {protocol["extractor_digest"] for protocol in found if protocol["extractor_digest"]}
 
 
 def drop_checkpoints(run: Path) -> None:

@@ -1,5 +1,6 @@
 """A study's report: table, fits, claims, figures; one self-contained HTML page and a Markdown summary."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -47,7 +48,7 @@ class Fit:
 
 def write_report(study: StudyConfig, folder: StudyFolder) -> Path:
     """Write runs.csv, claims.json, fits.json, summary.md and index.html; return the page."""
-    table = collect(folder)
+    table, left_out = collect(folder, study)
     write_table(table, folder.table)
     claims = judge(table, study)
     write_json(folder.path / "claims.json", [claim.as_json() for claim in claims])
@@ -55,8 +56,8 @@ def write_report(study: StudyConfig, folder: StudyFolder) -> Path:
     fits = all_fits(data)
     write_json(folder.path / "fits.json", [{**asdict(fit), "law": asdict(fit.law)} for fit in fits])
     page = folder.path / "index.html"
-    write_atomic(page, _page(study, folder, data, claims, fits).encode())
-    write_atomic(folder.path / "summary.md", summary(study, table, claims).encode())
+    write_atomic(page, _page(study, folder, data, claims, fits, left_out).encode())
+    write_atomic(folder.path / "summary.md", summary(study, table, claims, left_out).encode())
     return page
 
 
@@ -92,8 +93,9 @@ def _frontier_runs(rows: pd.DataFrame, compute: str, value: str) -> tuple[list[f
 
 
 def _page(
-    study: StudyConfig, folder: StudyFolder, data: StudyData, claims: Sequence[Claim], fits: Sequence[Fit]
-) -> str:
+    study: StudyConfig, folder: StudyFolder, data: StudyData, claims: Sequence[Claim], fits: Sequence[Fit],
+    left_out: str,
+) -> str:  # fmt: skip
     template = jinja2.Template(
         (files("vistok") / "study" / "study.html.j2").read_text(), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -131,6 +133,7 @@ def _page(
         runs=len(data.table),
         hours=float(data.table.seconds.sum()) / 3600,
         provenance=provenance(),
+        left_out=left_out,
     )
 
 
@@ -199,8 +202,8 @@ def cell_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return sorted(found, key=lambda cell: (cell["params"], cell["steps"], cell["tokenizer"]))
 
 
-def summary(study: StudyConfig, table: pd.DataFrame, claims: Sequence[Claim]) -> str:
-    """Return the Markdown summary."""
+def summary(study: StudyConfig, table: pd.DataFrame, claims: Sequence[Claim], left_out: str = "") -> str:
+    """Return the Markdown summary; `left_out`: a sentence on records that are not in the table."""
     lines = [
         f"# Study {study.name}",
         "",
@@ -208,6 +211,7 @@ def summary(study: StudyConfig, table: pd.DataFrame, claims: Sequence[Claim]) ->
         f"seeds {', '.join(map(str, sorted(set(table.seed))))}; {table.seconds.sum() / 3600:.1f} hours of training, summed "
         "over processes.",
         "",
+        *([f"warning: {left_out}", ""] if left_out else []),
         "| claim | verdict | effect | 95 % (or as the rule says) | n | statement |",
         "|---|---|---|---|---|---|",
     ]
@@ -221,8 +225,7 @@ def summary(study: StudyConfig, table: pd.DataFrame, claims: Sequence[Claim]) ->
         "Rules: `claims.json`. All runs: `runs.csv`. Laws: `fits.json`. Page: `index.html`. Again:",
         "",
         "```",
-        f"vistok study run {study.name.replace('-', '_')}",
-        f"vistok study report {study.name.replace('-', '_')}",
+        *(shlex.join(["vistok", "study", verb, study.name.replace("-", "_")]) for verb in ("run", "report")),
         "```",
     ]
     return "\n".join(lines) + "\n"

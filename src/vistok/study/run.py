@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from vistok.data.token_cache import TokenCache
 from vistok.engine.log import Progress
 from vistok.engine.log import Task as Bar
 from vistok.errors import UserError
+from vistok.files import owned
 from vistok.study.config import StudyConfig
 from vistok.study.executor import Executor
+from vistok.study.former import as_recorded
 from vistok.study.grid import CacheTask, GeneratorTask, Task, TokenizerTask, expand
 from vistok.study.record import StudyFolder
 from vistok.study.worker import make_order
@@ -54,8 +57,19 @@ def _cached(task: CacheTask, runs: Path) -> bool:
 def run_study(
     study: StudyConfig, runs: Path, folder: StudyFolder, executor: Executor, threads: int | None, progress: Progress
 ) -> Outcome:
-    """Do what is missing of a study."""
-    tasks = expand(study)
+    """Do what is missing of a study. Raises UserError where another call works on its runs or its records."""
+    with ExitStack() as owning:
+        for place in {path.resolve() for path in (folder.path, runs / study.name)}:
+            owning.enter_context(owned(place))
+        return _run_missing(study, runs, folder, executor, threads, progress)
+
+
+def _run_missing(
+    study: StudyConfig, runs: Path, folder: StudyFolder, executor: Executor, threads: int | None, progress: Progress
+) -> Outcome:
+    tasks, told = as_recorded(expand(study), folder)
+    for line in told:
+        progress.say(f"warning: {line}")
     left = missing(tasks, folder, runs / study.name)
     finished = sum(1 for task in tasks if not isinstance(task, CacheTask) and folder.finished(task.run))
     total = sum(1 for task in tasks if not isinstance(task, CacheTask))
@@ -151,7 +165,8 @@ def describe(study: StudyConfig, runs: Path, folder: StudyFolder) -> list[str]:
     """Return what a study would do: runs and FLOPs by grid, recorded and missing."""
     lines = []
     for grid in study.grids:
-        tasks = [task for task in expand(study.replace(grids=(grid,))) if not isinstance(task, CacheTask)]
+        found, told = as_recorded(expand(study.replace(grids=(grid,))), folder)
+        tasks = [task for task in found if not isinstance(task, CacheTask)]
         left = [task for task in missing(tasks, folder, runs / study.name) if not isinstance(task, CacheTask)]
         kinds = [sum(task.kind == kind for task in tasks) for kind in ("tokenizer", "generator")]
         flops = sum(task.flops for task in left)
@@ -159,6 +174,5 @@ def describe(study: StudyConfig, runs: Path, folder: StudyFolder) -> list[str]:
             f"{grid.name}: {kinds[0]} tokenizers, {kinds[1]} generators, {len(tasks) - len(left)} recorded; "
             f"left: {flops:.3g} training FLOPs (shared trunks counted anew)"
         )
-        if grid.purpose:
-            lines.append(f"  {grid.purpose}")
+        lines += [f"  {line}" for line in (grid.purpose, *told) if line]
     return lines

@@ -1,13 +1,17 @@
 """Records -> one tidy table, runs.csv: a row for every finished run."""
 
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vistok.errors import UserError
+from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import write_atomic
-from vistok.study.record import StudyFolder
+from vistok.study.config import StudyConfig
+from vistok.study.record import TEXTS, StudyFolder
+from vistok.study.wanted import asked_for
 
 COLUMNS = (
     "kind", "run", "tokenizer_run", "data", "image_size", "choice", "tokenizer_choice", "seed",
@@ -19,22 +23,30 @@ COLUMNS = (
     "gfmd", "gfmd_low", "gfmd_high", "gfmd_unguided", "gfmd_val", "guidance_scale", "swap_pixels", "swap_features",
     "by_position",
 )  # fmt: skip
+AGAIN = "make it anew with vistok study report"
 # Of a generator's row: what it takes over from its tokenizer's.
 INHERITED = ("psnr", "ssim", "rfmd", "rfmd_low", "rfmd_high", "position_entropy")
 
 
-def collect(folder: StudyFolder) -> pd.DataFrame:
-    """Return the table of a study's records; raises UserError where there are none.
+def collect(folder: StudyFolder, study: StudyConfig) -> tuple[pd.DataFrame, str]:
+    """Return the table of the records that a study asks for, and a sentence on those that are left out.
 
     Kinds: tokenizer, generator. `total_flops` is of both stages. `by_position` holds numbers in raster order:
-    entropies in bits of a tokenizer's tokens, held-out nats of a generator.
+    entropies in bits of a tokenizer's tokens, held-out nats of a generator. Raises UserError where there are no records.
     """
-    rows = [record["row"] for record in folder.records()]
-    if not rows:
+    found = asked_for(study, folder.records(), folder.path)
+    place = shlex.quote(str(folder.path))
+    if not found.records and not found.left_out:
+        raise UserError(f"{folder.path} holds no records; run the study first: vistok study run STUDY --out {place}")
+    if not found.records:
         raise UserError(
-            f"{folder.path} holds no records; run the study first: vistok study run STUDY --out {folder.path}"
+            f"{folder.path}: {found.told()}; none is left. Give the same --set and grids as vistok study run was given"
         )
-    table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    return _tabulate(found.records, folder), found.told()
+
+
+def _tabulate(records: list[dict[str, Any]], folder: StudyFolder) -> pd.DataFrame:
+    table = pd.DataFrame([record["row"] for record in records]).reindex(columns=list(COLUMNS))
     names = ["tokenizer_run", "tokenizer_choice"]
     table[names] = table[names].astype(object)  # empty columns are of numbers
     is_tokenizer = table.kind == "tokenizer"
@@ -64,10 +76,13 @@ def read_table(file: Path) -> pd.DataFrame:
     """Read a table; raises UserError where it is missing or lacks columns."""
     if not file.is_file():
         raise UserError(f"{file} is missing; make it with vistok study report")
-    table = pd.read_csv(file)
+    with damage_is_a_mistake(f"table {file}", AGAIN):
+        table = pd.read_csv(file)
     lacking = [name for name in COLUMNS if name not in table]
     if lacking:
-        raise UserError(f"{file} lacks the columns {', '.join(lacking)}; make it anew with vistok study report")
+        raise UserError(f"{file} lacks the columns {', '.join(lacking)}; {AGAIN}")
+    if wrong := [name for name in COLUMNS if name not in TEXTS and not pd.api.types.is_numeric_dtype(table[name])]:
+        raise UserError(f"{file}: the column {wrong[0]} holds something that is not a number; {AGAIN}")
     return table
 
 

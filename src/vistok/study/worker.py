@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vistok.errors import Stopped, UserError
-from vistok.files import write_json
+from vistok.errors import Stopped, UserError, damage_is_a_mistake
+from vistok.files import read_json, write_json
 from vistok.study.grid import CacheTask, GeneratorTask, Task, TokenizerTask
 from vistok.study.record import StudyFolder, drop_checkpoints
 
@@ -46,6 +46,14 @@ class Order:
     def root(self) -> str:
         """Where the images lie."""
         return str(self.tokenizer_config["data"]["root"])
+
+    @classmethod
+    def read(cls, path: Path) -> "Order":
+        """Read an order; raises UserError where the file is damaged."""
+        what, again = f"order {path}", "vistok study run writes it anew"
+        found = read_json(path, what, again)
+        with damage_is_a_mistake(what, again):
+            return cls(**found)
 
     def write(self) -> Path:
         """Write the order beside its log; return the file."""
@@ -190,17 +198,19 @@ def _link(order: Order, run: str | None = None) -> Path:
 
 def _branch(order: Order, run: Path) -> None:
     """Begin from the trunk's checkpoint where there is one: the state is the same to the last bit."""
-    from vistok.engine.checkpoint import copy_checkpoint
+    from vistok.engine.checkpoint import copy_checkpoint, finished
+    from vistok.files import read_bytes, write_atomic
 
     link = _link(order, order.trunk)
-    if order.trunk is None or (run / "checkpoints").exists() or not link.is_file():
+    if order.trunk is None or finished(run / "checkpoints") or not link.is_file():
         return
-    trunk = Path(json.loads(link.read_text())["path"])
-    if copy_checkpoint(trunk / "checkpoints", order.branch_step, run / "checkpoints"):
-        rows = (trunk / "metrics.jsonl").read_bytes()
-        from vistok.files import write_atomic
-
-        write_atomic(run / "metrics.jsonl", rows)  # the loop drops the rows after the checkpoint's step
+    again = "delete it, and repeat vistok study run"
+    trunk = Path(str(read_json(link, f"link {link}", again).get("path", "")))
+    rows = trunk / "metrics.jsonl"
+    if rows.is_file():
+        # Before the checkpoint: killed in between, the run starts anew and drops them. The loop drops those after its step.
+        write_atomic(run / "metrics.jsonl", read_bytes(rows))
+        copy_checkpoint(trunk / "checkpoints", order.branch_step, run / "checkpoints")
 
 
 def _executed(config: Any, order: Order) -> Any:
@@ -218,14 +228,15 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     _end_with_parent()
-    order = Order(**json.loads(Path(sys.argv[1]).read_text()))
     try:
-        perform(order)
+        perform(Order.read(Path(sys.argv[1])))
     except UserError as error:
         sys.exit(f"vistok: {error}")
     except Stopped as stopped:
         sys.stderr.write(f"vistok: {stopped}\n")
         sys.exit(130)
+    except OSError as error:
+        sys.exit(f"vistok: {error.filename or 'a file'}: {error.strerror or error}")
 
 
 def _end_with_parent() -> None:

@@ -1,9 +1,11 @@
 """What the rows of a tokenizer's training show to be going wrong, and what to do about it.
 
-Each alarm is a function of the rows alone, so that a resumed run raises the same ones.
+Each alarm is a function of the rows alone, so that a resumed run raises the same ones. Rows are looked at once, as they
+are written.
 """
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 
 from vistok.engine.log import Alarm, Row
 
@@ -27,37 +29,52 @@ UNUSED = (
 )
 
 
-def tokenizer_alarms(rows: Sequence[Row]) -> list[Alarm]:
-    """Return the alarms that the newest row sets off; one that goes on is not raised again."""
-    if not rows:
-        return []
-    alike = [row for row in rows if row["kind"] == rows[-1]["kind"]]
-    before = {alarm.name for alarm in _standing(alike[:-1])}
-    return [alarm for alarm in _standing(alike) if alarm.name not in before]
+class TokenizerAlarms:
+    """Watches the rows of one run: a function of all rows so far that returns the alarms of the newest one."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.kinds: dict[str, _Watch] = {}
+
+    def __call__(self, rows: Sequence[Row]) -> list[Alarm]:
+        """Return the alarms that the newest row sets off; one that goes on is not raised again.
+
+        `rows` are those of the call before and newer ones.
+        """
+        raised: list[Alarm] = []
+        for number in range(self.seen, len(rows)):
+            raised = self.kinds.setdefault(rows[number]["kind"], _Watch()).take(rows[number])
+        self.seen = len(rows)
+        return raised
 
 
-def _standing(rows: Sequence[Row]) -> list[Alarm]:
-    checks: tuple[Callable[[Sequence[Row]], Alarm | None], ...] = (_discriminator, _falling, _unused)
-    return [alarm for check in checks if (alarm := check(rows)) is not None]
+class _Watch:
+    """What the rows of one kind have shown so far."""
 
+    def __init__(self) -> None:
+        # Of the last rows; None where the discriminator did not train.
+        self.losses: deque[float | None] = deque(maxlen=LOGGED)
+        self.usages = 0
+        self.usage = self.best = 0.0
+        self.standing: set[str] = set()
 
-def _discriminator(rows: Sequence[Row]) -> Alarm | None:
-    losses = [row["discriminator/discriminator_loss"] for row in rows[-LOGGED:] if "discriminator/loss" in row]
-    if len(losses) < LOGGED or max(losses) > WON:
-        return None
-    return Alarm("discriminator_wins", losses[-1], DISCRIMINATOR.format(value=losses[-1], rows=LOGGED))
+    def take(self, row: Row) -> list[Alarm]:
+        self.losses.append(row.get("discriminator/discriminator_loss") if "discriminator/loss" in row else None)
+        if "codebook_usage" in row:
+            self.usage = row["codebook_usage"]
+            # Before training most codes are in use by chance: that is nothing to fall from.
+            self.best = max(self.best, self.usage) if self.usages else 0.0
+            self.usages += 1
+        standing = list(self._standing())
+        raised = [alarm for alarm in standing if alarm.name not in self.standing]
+        self.standing = {alarm.name for alarm in standing}
+        return raised
 
-
-def _falling(rows: Sequence[Row]) -> Alarm | None:
-    usage = [row["codebook_usage"] for row in rows if "codebook_usage" in row]
-    # Before training most codes are in use by chance: that is nothing to fall from.
-    if len(usage) < 3 or usage[-1] > FALLEN * max(usage[1:]):
-        return None
-    return Alarm("usage_falls", usage[-1], FALLING.format(value=usage[-1], best=max(usage[1:])))
-
-
-def _unused(rows: Sequence[Row]) -> Alarm | None:
-    usage = [row["codebook_usage"] for row in rows if "codebook_usage" in row]
-    if len(usage) < 2 or usage[-1] > COLLAPSED:
-        return None
-    return Alarm("codes_unused", usage[-1], UNUSED.format(value=usage[-1]))
+    def _standing(self) -> Iterator[Alarm]:
+        losses = [loss for loss in self.losses if loss is not None]
+        if len(losses) == LOGGED and max(losses) <= WON:
+            yield Alarm("discriminator_wins", losses[-1], DISCRIMINATOR.format(value=losses[-1], rows=LOGGED))
+        if self.usages >= 3 and self.usage <= FALLEN * self.best:
+            yield Alarm("usage_falls", self.usage, FALLING.format(value=self.usage, best=self.best))
+        if self.usages >= 2 and self.usage <= COLLAPSED:
+            yield Alarm("codes_unused", self.usage, UNUSED.format(value=self.usage))

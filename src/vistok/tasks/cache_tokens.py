@@ -17,7 +17,7 @@ from vistok.data.loader import eval_images
 from vistok.data.open import kind_of, open_split
 from vistok.data.sources import ImageSource
 from vistok.data.token_cache import TokenCache, TokenManifest, token_dtype
-from vistok.data.token_writer import TokenCacheWriter
+from vistok.data.token_writer import TokenCacheWriter, is_there, views_at
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.errors import UserError
@@ -52,13 +52,20 @@ def _view(name: str, size: int) -> View:
     """Return the function that takes a view out of images."""
     if name in VIEWS:
         return VIEWS[name]
-    crop = CROPS.index(name.removesuffix("-flip"))
-    chosen = crop + (len(CROPS) if name.endswith("-flip") else 0)
+    crop = name.removesuffix("-flip")
 
     def take(images: Tensor) -> Tensor:
-        from torchvision.transforms.functional import ten_crop
-
-        return ten_crop(images, [size, size])[chosen]
+        # As torchvision's: the flipped crops are crops of the flipped image.
+        images = images.flip(-1) if name.endswith("-flip") else images
+        height, width = images.shape[-2:]
+        top, left = height - size, width - size
+        if crop == "middle":
+            top, left = round(top / 2), round(left / 2)
+        elif "top" in crop:
+            top = 0
+        if "left" in crop:
+            left = 0
+        return images[..., top : top + size, left : left + size]
 
     return take
 
@@ -92,18 +99,14 @@ def cache_tokens(
 ) -> TokenCache:
     """Encode a split and return the cache; a finished one is opened, a stopped one goes on.
 
-    Without `views` a finished cache keeps those it has, and a new one holds the centre crops. `image_size`: of images,
-    where it is not the tokenizer's own. `workers`: processes that decode images; by default eight where a GPU encodes.
+    Without `views` a finished or stopped cache keeps those it has, and a new one holds the centre crops. `image_size`: of
+    images, where it is not the tokenizer's own. `workers`: processes that decode images; by default eight where a GPU
+    encodes. A cache under an earlier digest of the same images is taken as it is, and the change is told.
 
     Raises UserError where the folder holds the cache of another tokenizer, data set or views.
     """
     job = _prepare(tokenizer_path, split, out, root, views, image_size, workers)
-    folder = job.writer.folder
-    if folder.exists():
-        cache = TokenCache(folder)
-        cache.require(**{name: getattr(job.writer.manifest, name) for name in TokenManifest.model_fields})
-        return cache
-    return _write(job, progress)
+    return _open(job, progress) if is_there(job.writer.folder) else _write(job, progress)
 
 
 @dataclass
@@ -126,6 +129,21 @@ class _Caching:
             yield number, torch.stack([self.tokenizer.encode(view(images)) for view in views], dim=1).flatten(0, 1)
 
 
+def _open(job: _Caching, progress: Progress) -> TokenCache:
+    """Return the finished cache; raises UserError where it is of another tokenizer, data set or views."""
+    cache = TokenCache(job.writer.folder)
+    expected = {name: getattr(job.writer.manifest, name) for name in TokenManifest.model_fields}
+    if cache.manifest.data_digest in job.source.former_digests:
+        progress.say(
+            f"token cache {cache.folder} was made by an earlier vistok, whose digest of these images did not cover all of "
+            "them: it is used as it is. If images changed since, delete the folder and repeat vistok cache"
+        )
+        expected["data_digest"] = cache.manifest.data_digest
+    cache.require(**expected)
+    job.writer.clear()
+    return cache
+
+
 def _prepare(
     tokenizer_path: Path,
     split: str,
@@ -143,7 +161,7 @@ def _prepare(
     data = data_of(tokenizer, root, image_size)
     folder = out or cache_folder(tokenizer_path, split, image_size=image_size)
     if views is None:
-        views = TokenCache(folder).manifest.views if folder.exists() else ("center",)
+        views = views_at(folder) or ("center",)
     views = expand_views(views)
     if views[0] in TEN_CROP:
         data = _larger(data)
@@ -211,8 +229,8 @@ def _write(job: _Caching, progress: Progress) -> TokenCache:
     """Encode what is missing; several processes share the batches, which stay the same."""
     world, writer, source = join_world(), job.writer, job.source
     try:
-        if world.main:
-            writer.prepare(source.labels)
+        if not world.agree(writer.prepare(source.labels, progress.say) if world.main else None):
+            return _open(job, progress)
         missing = world.agree(writer.missing() if world.main else None)
         mine = missing[world.rank :: world.size]
         with progress.task(f"tokens of {writer.manifest.split}", len(source)) as bar:

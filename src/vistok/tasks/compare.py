@@ -1,14 +1,11 @@
 """Two runs' scores side by side, where their protocols allow it."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.metrics.protocol import Score, differences
-from vistok.tasks.evaluators import SCHEMA
+from vistok.tasks.evaluators import SCHEMA, read_evaluation, scores_in
 
 WIDTH = 46
 
@@ -18,24 +15,12 @@ def scores_of(run: Path) -> list[Score]:
     RunDir(run).read_config()
     found: list[Score] = []
     for file in sorted((run / "evaluations").glob("*.json")):
-        try:
-            content = json.loads(file.read_text())
-        except ValueError:
-            raise UserError(f"{file} is not readable JSON; delete the file and evaluate again") from None
+        content = read_evaluation(file)
         if content.get("schema_version") == SCHEMA and content.get("kind") != "guidance":
-            found += _walk(content)
+            found += scores_in(content)
     if not found:
         raise UserError(f"run {run} has no scores yet; make them with vistok evaluate")
     return found
-
-
-def _walk(content: Any) -> Iterator[Score]:
-    if isinstance(content, dict):
-        if "protocol" in content:
-            yield Score.from_json(json.dumps(content))
-        else:
-            for value in content.values():
-                yield from _walk(value)
 
 
 def compare_runs(first: Path, second: Path) -> list[str]:
@@ -77,12 +62,12 @@ def _line(a: Score, b: Score) -> str:
     how = str(a.treatment) if a.treatment == b.treatment else f"{a.treatment} | {b.treatment}"
     difference = b.minus(a)
     bounds = difference.interval
-    interval = f" ({bounds.low:+.4f} to {bounds.high:+.4f})" if bounds else ""
+    interval = f" ({bounds.low:+z.4f} to {bounds.high:+z.4f})" if bounds else ""
     name = f"{a.protocol.metric} ({how})"
-    return f"{name:<{WIDTH}}{_cell(a):>28}{_cell(b):>28}  {difference.value:+.4f}{interval}"
+    return f"{name:<{WIDTH}}{_cell(a):>28}{_cell(b):>28}  {difference.value:+z.4f}{interval}"
 
 
 def _cell(score: Score) -> str:
     if score.low is None or score.high is None:
-        return f"{score.value:.4f}"
-    return f"{score.value:.4f} ± {(score.high - score.low) / 2:.4f}"
+        return f"{score.value:z.4f}"
+    return f"{score.value:z.4f} ± {(score.high - score.low) / 2:.4f}"

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vistok.config import Config, execution, later
+from vistok.config import Config, FileName, execution, later
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.config import AutoregressiveConfig
@@ -18,7 +18,7 @@ Precision = Literal["float32", "bfloat16"]
 class RunConfig(Config):
     """What every run has. `name` and `execution` do not change the result."""
 
-    name: str = execution("run", "first part of the run directory's name")
+    name: FileName = execution("run", "first part of the run directory's name")
     seed: int = Field(default=0, ge=0)
     batch_size: int = Field(default=128, ge=1)
     length: Duration = steps(1000)

@@ -62,7 +62,9 @@ def finished_answer(size: str, runs: Path) -> str | None:
     """Return the answer of a finished demo, or None where something is left to do."""
     try:
         done = json.loads((runs / f"demo-{size}" / "finished.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(done, dict) or not isinstance(done.get("answer"), str):
         return None
     same = done.get("identity") == identity(size) and demo_page(size, runs).is_file()
-    return str(done["answer"]) if same else None
+    return done["answer"] if same else None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vistok.config import override
 from vistok.data.config import DataConfig
 from vistok.data.loader import eval_images
 from vistok.data.open import open_split
@@ -20,6 +21,7 @@ from vistok.errors import UserError
 from vistok.files import write_json
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import SamplingConfig
+from vistok.generator.decoding import check_guidance
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.interval import frechet_replicates
 from vistok.metrics.memorization import memorization
@@ -35,11 +37,13 @@ from vistok.tasks.evaluators import (
     frechet_score,
     reference_of_batch,
     reference_set,
+    require_images,
+    require_reference,
     require_unseen,
     score_key,
 )
 from vistok.tasks.image_batch import ImageBatch
-from vistok.tasks.image_scores import inception_scores, precision_recall_scores
+from vistok.tasks.image_scores import inception_scores, kernel_score, left_out, precision_recall_scores
 from vistok.tasks.load import load_generator, load_tokenizer_of
 from vistok.tasks.perceptual import perceptual_digest
 from vistok.tasks.sample import balanced_labels, sample_batches
@@ -100,7 +104,8 @@ def evaluate_generator(
     """
     extractors = [extractor] if second is None else [extractor, second]
     stage2 = load_stage2(run, weights, tokenizer, root)
-    source, train = open_split(stage2.data, split), open_split(stage2.data, "train")
+    source = check_scoring(stage2, extractors, num_samples, split, reference)
+    train = open_split(stage2.data, "train")
     file = evaluation_file(
         run,
         f"generator-{split}-{weights}",
@@ -114,16 +119,14 @@ def evaluate_generator(
     done = finished_evaluation(file)
     if done is not None:
         return done
-    for found in extractors:
-        require_unseen(found, perceptual_digest(stage2.tokenizer.info))
     started = time.monotonic()
-    name = f"samples, guidance {sampling.guidance_scale:g} ({weights})"
-    collected, images = _draw(stage2, sampling, num_samples, extractors, progress, name)
-    treatment = treatment_of(sampling, weights)
     references = [
         reference_of_batch(found, reference) if reference else reference_set(found, source, stage2.data, split)
         for found in extractors
     ]
+    name = f"samples, guidance {sampling.guidance_scale:g} ({weights})"
+    collected, images = _draw(stage2, sampling, num_samples, extractors, progress, name)
+    treatment = treatment_of(sampling, weights)
     scores: dict[str, Any] = {
         "schema_version": SCHEMA,
         "kind": "generator",
@@ -142,6 +145,32 @@ def evaluate_generator(
     return scores
 
 
+def check_scoring(
+    stage2: Stage2,
+    extractors: Sequence[FeatureExtractor],
+    num_samples: int,
+    split: str,
+    reference: ImageBatch | None = None,
+) -> ImageSource:
+    """Return the split. Raises UserError for all that would else be found out after the sampling."""
+    for found in extractors:
+        require_unseen(found, perceptual_digest(stage2.tokenizer.info))
+    require_images(num_samples, "the sample")
+    source = open_split(stage2.data, split)
+    require_images(len(source), f"split {split!r} of {stage2.data.dataset}", 1 if reference else 2)
+    size = stage2.data.image_size
+    if reference is None:
+        return source
+    for found in extractors:
+        require_reference(found, reference)
+    if reference.count and reference.shape[:2] != (size, size):
+        raise UserError(
+            f"{reference.name} has images of {reference.shape[:2]} (height, width), samples are scored at {(size, size)}: "
+            "resize them yourself, the way counts"
+        )
+    return source
+
+
 def _image_scores(
     stage2: Stage2,
     extractors: Sequence[FeatureExtractor],
@@ -149,7 +178,7 @@ def _image_scores(
     references: Sequence[ReferenceSet],
     treatment: Treatment,
 ) -> dict[str, Any]:
-    """Return the distance in each extractor's features, and what the first one's features say besides."""
+    """Return the Fréchet distance in each extractor's features, and what the first one's features say besides."""
     scores = {}
     for found, drawn, against, suffix in zip(extractors, collected, references, ("", "_second"), strict=False):
         distance = frechet_replicates(drawn.features.numpy(), against.moments)
@@ -157,10 +186,12 @@ def _image_scores(
         score = frechet_score("g", distance, count, against, found, treatment, BALANCED, resize=stage2.resize)
         scores[score_key("g", found) + suffix] = score.model_dump(mode="json")
     first, drawn, against = extractors[0], collected[0], references[0]
+    scores |= kernel_score("g", drawn.features.numpy(), against, first, treatment, BALANCED, stage2.resize)
     scores |= inception_scores("g", drawn, against, first, treatment, BALANCED, stage2.resize)
     # ADM's evaluator takes all images of its file; 5,000 suffice for a split of one's own.
     limit = PRECISION_RECALL_IMAGES if against.of_split else None
-    return scores | precision_recall_scores(drawn.features, against, first, treatment, BALANCED, limit, stage2.resize)
+    scores |= precision_recall_scores(drawn.features, against, first, treatment, BALANCED, limit, stage2.resize)
+    return scores | left_out(scores, against, first)
 
 
 def _draw(
@@ -207,7 +238,9 @@ def choose_guidance(
     All else of `sampling` is as it will be in scoring, but for the noise, which is of a seed of its own.
     """
     stage2 = load_stage2(run, weights, tokenizer, root)
-    source = open_split(stage2.data, "val")
+    source = check_scoring(stage2, [extractor], num_samples, "val")
+    for scale in scales:
+        check_guidance(stage2.generator, scale)
     sampling = sampling or SamplingConfig()
     sampling = sampling.replace(seed=derive_seed(sampling.seed, "guidance search") % 2**31)
     file = evaluation_file(
@@ -225,11 +258,10 @@ def choose_guidance(
         return done
     started = time.monotonic()
     found = {}
-    for scale in scales:
+    candidates = [override(sampling, [f"guidance_scale={scale}"]) for scale in scales]
+    for scale, candidate in zip(scales, candidates, strict=True):
         name = f"choosing guidance: {scale:g}"
-        score = _distance(
-            stage2, sampling.replace(guidance_scale=scale), num_samples, extractor, "val", weights, progress, name
-        )
+        score = _distance(stage2, candidate, num_samples, extractor, (source, "val"), weights, progress, name)
         found[f"{scale:g}"] = score.model_dump(mode="json")
     best = min(scales, key=lambda scale: found[f"{scale:g}"]["value"])
     result = {
@@ -252,16 +284,17 @@ def sample_distance(
 ) -> Score:  # fmt: skip
     """Return the Fréchet distance of samples to a split, and nothing else: what a study asks of every run."""
     name = f"samples, guidance {sampling.guidance_scale:g} ({weights})"
-    return _distance(
-        load_stage2(run, weights, root=root), sampling, num_samples, extractor, split, weights, progress, name
-    )
+    stage2 = load_stage2(run, weights, root=root)
+    source = check_scoring(stage2, [extractor], num_samples, split)
+    return _distance(stage2, sampling, num_samples, extractor, (source, split), weights, progress, name)
 
 
 def _distance(
-    stage2: Stage2, sampling: SamplingConfig, num_samples: int, extractor: FeatureExtractor, split: str, weights: str,
-    progress: Progress, name: str,
+    stage2: Stage2, sampling: SamplingConfig, num_samples: int, extractor: FeatureExtractor,
+    against: tuple[ImageSource, str], weights: str, progress: Progress, name: str,
 ) -> Score:  # fmt: skip
-    reference = reference_set(extractor, open_split(stage2.data, split), stage2.data, split)
+    source, split = against
+    reference = reference_set(extractor, source, stage2.data, split)
     ((drawn,), _) = _draw(stage2, sampling, num_samples, [extractor], progress, name)
     distance = frechet_replicates(drawn.features.numpy(), reference.moments)
     treatment = treatment_of(sampling, weights)

@@ -8,9 +8,18 @@ from vistok.errors import UserError
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.interval import frechet_replicates
 from vistok.metrics.protocol import Treatment
-from vistok.tasks.evaluators import BATCH, SCHEMA, Collected, frechet_score, reference_of_batch, score_key
+from vistok.tasks.evaluators import (
+    BATCH,
+    SCHEMA,
+    Collected,
+    frechet_score,
+    reference_of_batch,
+    require_images,
+    require_reference,
+    score_key,
+)
 from vistok.tasks.image_batch import ImageBatch
-from vistok.tasks.image_scores import inception_scores, precision_recall_scores
+from vistok.tasks.image_scores import inception_scores, kernel_score, left_out, precision_recall_scores
 
 LABELS = "as the file has them"
 
@@ -20,13 +29,20 @@ def evaluate_samples(
 ) -> dict[str, Any]:
     """Return Fréchet distance, precision and recall, and with Inception sFID and Inception score too.
 
-    Every process of several scores the same. Raises UserError for images of different sizes.
+    Every process of several scores the same. Raises UserError for images of different sizes, and for too few.
     """
-    if samples.shape[:2] != reference.shape[:2]:
+    if not samples.count:
+        raise UserError(f"samples {samples.path}: holds a mean and a covariance, no images; give the images")
+    require_images(samples.count, f"samples {samples.path}")
+    require_reference(extractor, reference)
+    if reference.count and samples.shape[:2] != reference.shape[:2]:
         raise UserError(
             f"{samples.name} has images of {samples.shape[:2]} (height, width), {reference.name} of {reference.shape[:2]}: "
             "resize them yourself, the way counts"
         )
+    for batch in (samples, reference):
+        if batch.ignored:
+            progress.say(f"{batch.name}: files that are no images are left out ({batch.ignored})")
     collected = Collected()
     with progress.task(f"features of {samples.name}", samples.count) as bar:
         for images in samples.batches(BATCH):
@@ -36,6 +52,11 @@ def evaluate_samples(
     treatment = Treatment(weights="none")
     distance = frechet_replicates(collected.features.numpy(), against.moments)
     score = frechet_score("", distance, samples.count, against, extractor, treatment, LABELS)
+    rest = {
+        **inception_scores("", collected, against, extractor, treatment, LABELS, mixed=samples.is_folder),
+        **kernel_score("", collected.features.numpy(), against, extractor, treatment, LABELS),
+        **precision_recall_scores(collected.features, against, extractor, treatment, LABELS),
+    }
     join_world().wait()
     return {
         "schema_version": SCHEMA,
@@ -44,6 +65,6 @@ def evaluate_samples(
         "reference": reference.name,
         "num_images": samples.count,
         score_key("", extractor): score.model_dump(mode="json"),
-        **inception_scores("", collected, against, extractor, treatment, LABELS),
-        **precision_recall_scores(collected.features, against, extractor, treatment, LABELS),
+        **rest,
+        **left_out(rest, against, extractor),
     }

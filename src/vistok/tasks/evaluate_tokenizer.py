@@ -31,9 +31,11 @@ from vistok.tasks.evaluators import (
     finished_evaluation,
     frechet_score,
     reference_set,
+    require_images,
     require_unseen,
     score_key,
 )
+from vistok.tasks.image_scores import kernel_score
 from vistok.tasks.load import load_tokenizer
 from vistok.tasks.perceptual import perceptual_digest
 from vistok.tokenizer.model import ConvTokenizer
@@ -66,8 +68,9 @@ def evaluate_tokenizer(
     encoded = data_of(tokenizer, root, image_size)
     resize = f"{image_size} to {data.image_size} pixels bicubic, antialiased; " if image_size else ""
     source = open_split(data, split)
-    given = (source, data), (open_split(encoded, split) if image_size else source, encoded)
     extractors = [found for found in (extractor, second) if found is not None]
+    require_images(len(source), f"split {split!r} of {data.dataset}", 2 if extractors else 1)
+    given = (source, data), (open_split(encoded, split) if image_size else source, encoded)
     file = evaluation_file(
         run,
         f"tokenizer-{split}-{weights}",
@@ -150,12 +153,14 @@ def _distances(
     treatment: Treatment,
     resize: str,
 ) -> dict[str, Any]:
-    """Return the Fréchet distance in each extractor's features."""
+    """Return the Fréchet distance in each extractor's features, and the kernel distance in the first one's."""
     scores = {}
     for found, own, reference, suffix in zip(extractors, features, references, ("", "_second"), strict=False):
         distance = paired_frechet_replicates(own, reference.features)
         score = frechet_score("r", distance, len(own), reference, found, treatment, estimator=PAIRED, resize=resize)
         scores[score_key("r", found) + suffix] = score.model_dump(mode="json")
+    if extractors:
+        scores |= kernel_score("r", features[0], references[0], extractors[0], treatment, resize=resize, paired=True)
     return scores
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from vistok.config import science
 from vistok.data.config import DataConfig
 from vistok.data.loader import eval_images
 from vistok.data.sources import ImageSource
 from vistok.data.transforms import to_uint8
 from vistok.engine.device import best_device
 from vistok.engine.distributed import World
-from vistok.engine.run_dir import RunDir
-from vistok.errors import UserError
+from vistok.errors import UserError, damage_is_a_mistake
+from vistok.files import read_json
 from vistok.metrics.features import (
     ClassifierFeatures,
     FeatureExtractor,
@@ -29,10 +30,10 @@ from vistok.metrics.interval import Replicates
 from vistok.metrics.moments import Moments, merge_all
 from vistok.metrics.protocol import FRECHET, Protocol, Score, Treatment
 from vistok.tasks.image_batch import ImageBatch
-from vistok.tasks.load import weights_file
 from vistok.tasks.perceptual import load_classifier_file, shipped_classifier
 
 BATCH = 500
+SHOWN = 20  # class names in a message
 # By data set and --evaluator.
 SHIPPED = {
     ("fashion_mnist", None): "fashion_evaluator",
@@ -42,6 +43,15 @@ SHIPPED = {
 }
 # Of all evaluation files: a change of what is measured, or how, makes them anew.
 SCHEMA = 3
+# What is read of a file of each kind.
+NEEDED = {
+    "tokenizer": "run split num_images treatment.weights psnr.value ssim.value position_entropy.value codebook.usage "
+    "codebook.entropy codebook.skewness",
+    "generator": "run treatment memorization.copy_share memorization.num_samples memorization.num_train "
+    "memorization.num_unseen",
+    "likelihood": "split ema.nats_per_token.value ema.bits_per_image.value train.nats_per_token.value",
+    "guidance": "guidance_scale scores",
+}
 
 
 def choose_evaluator(
@@ -64,7 +74,7 @@ def choose_evaluator(
         _require_size(name, model.config.image_size, data)
         return ClassifierFeatures(model.to(best_device()), name, str(header["digest"]))
     if evaluator is not None:
-        model, header = load_classifier_file(weights_file(evaluator))
+        model, header = load_classifier_file(Path(evaluator))
         _require_same_classes(evaluator, header, data, class_names)
         return ClassifierFeatures(model.to(best_device()), str(header["recipe"]), str(header["digest"]))
     file = find_inception(inception)
@@ -87,9 +97,13 @@ def _require_same_classes(
         )
     if class_names is not None and list(header["class_names"]) != list(class_names):
         raise UserError(
-            f"evaluator {evaluator} knows the classes {', '.join(header['class_names'])}; these images have "
-            f"{', '.join(class_names)}. Train one on these classes, or use --inception"
+            f"evaluator {evaluator} knows the classes {_some(header['class_names'])}; these images have "
+            f"{_some(class_names)}. Train one on these classes, or use --inception"
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= SHOWN else f"{', '.join(names[:SHOWN])} and {len(names) - SHOWN} more"
 
 
 def _require_size(name: str, image_size: int, data: DataConfig) -> None:
@@ -162,12 +176,13 @@ class ReferenceSet:
         return self.pooled or Moments.of(self.features)
 
 
-_references: dict[tuple[str, str, str], ReferenceSet] = {}
+# By all that decides them: the network, the images, and how they are prepared.
+_references: dict[tuple[str, str, str, str], ReferenceSet] = {}
 
 
 def reference_set(extractor: FeatureExtractor, source: ImageSource, data: DataConfig, name: str) -> ReferenceSet:
     """Return the features of all images of a source, with a digest of their uint8 pixels."""
-    key = (extractor.digest, source.digest, name)
+    key = (extractor.digest, source.digest, json.dumps(science(data), sort_keys=True), name)
     if key not in _references:
         digest = hashlib.sha256()
         collected = Collected()
@@ -182,24 +197,57 @@ def reference_set(extractor: FeatureExtractor, source: ImageSource, data: DataCo
 
 
 def reference_of_batch(extractor: FeatureExtractor, batch: ImageBatch) -> ReferenceSet:
-    """Return the features of a file's images; an ADM reference keeps its own mean and covariance."""
+    """Return the features of a file's images; a reference of statistics has none, an ADM reference keeps its own.
+
+    Raises UserError for a file that cannot be a reference.
+    """
+    require_reference(extractor, batch)
+    inception = isinstance(extractor, InceptionFeatures)
+    own = batch.pooled if inception else None
+    if own is not None and not batch.count:
+        return ReferenceSet(batch.name, batch.digest(), np.empty((0, len(own.mean))), own, batch.spatial)
     collected = Collected()
     for images in batch.batches(BATCH):
         collected.add(extractor.everything(images))
-    inception = isinstance(extractor, InceptionFeatures)
-    own = batch.pooled if inception else None
     spatial = batch.spatial if inception and batch.spatial is not None else collected.spatial
-    dim = collected.features.shape[1]
-    if own is not None and len(own.mean) != dim:
-        raise UserError(
-            f"reference {batch.path}: its mean has {len(own.mean)} features, {extractor.name} has {dim}; take an ADM "
-            "reference batch for the 2,048 features of Inception"
-        )
     name = f"{batch.name}, its own mean and covariance" if own is not None else batch.name
     # Of moments computed here and those of a file one kind alone is used, so that both distances are of one set.
     if own is not None and batch.spatial is None:
         spatial = None
     return ReferenceSet(name, batch.digest(), collected.features.numpy(), own, spatial)
+
+
+def require_reference(extractor: FeatureExtractor, batch: ImageBatch) -> None:
+    """Raise UserError for a file that this network cannot take as a reference; its images are not read."""
+    if not isinstance(extractor, InceptionFeatures):
+        if not batch.count:
+            raise UserError(
+                f"reference {batch.path}: holds a mean and a covariance of Inception's features and no images, which "
+                f"evaluator {extractor.name} needs; give images, or use --inception"
+            )
+        require_images(batch.count, f"reference {batch.path}")
+        return
+    for moments, dim, what in (
+        (batch.pooled, extractor.num_features, "mean"),
+        (batch.spatial, extractor.num_spatial, "mean for sFID"),
+    ):
+        if moments is not None and len(moments.mean) != dim:
+            raise UserError(
+                f"reference {batch.path}: its {what} has {len(moments.mean)} features, {extractor.name} has {dim}; take a "
+                "reference for the 2,048 features of Inception"
+            )
+    if batch.pooled is None:
+        require_images(batch.count, f"reference {batch.path}")
+
+
+def require_images(count: int, what: str, least: int = 2) -> None:
+    """Raise UserError for fewer images than a score needs; by default than a Fréchet distance."""
+    if count < least:
+        images = "1 image" if count == 1 else f"{count} images"
+        raise UserError(
+            f"{what} has {images}; "
+            + (f"a Fréchet distance needs at least {least}" if least > 1 else "nothing can be scored")
+        )
 
 
 def frechet_score(
@@ -241,5 +289,37 @@ def evaluation_file(run: Path, name: str, **parts: Any) -> Path:
 
 
 def finished_evaluation(file: Path) -> dict[str, Any] | None:
-    """Return what an evaluation found earlier, or None."""
-    return RunDir(file.parent.parent).read(f"evaluations/{file.name}")
+    """Return what an evaluation found earlier, or None; raises UserError as `read_evaluation`."""
+    return read_evaluation(file) if file.is_file() else None
+
+
+def read_evaluation(file: Path) -> dict[str, Any]:
+    """Return an evaluation from its file; raises UserError where it is damaged or a score in it was edited."""
+    what, advice = f"evaluation {file}", "delete the file and evaluate again"
+    found = read_json(file, what, advice)
+    if found.get("schema_version") != SCHEMA:
+        return found
+    with damage_is_a_mistake(what, advice):
+        for path in NEEDED.get(found.get("kind", ""), "").split():
+            _at(found, path)
+        try:
+            list(scores_in(found))
+        except UserError as error:
+            raise UserError(f"{what}: edited or damaged ({error}); {advice}") from None
+    return found
+
+
+def scores_in(content: Any) -> Iterator[Score]:
+    """Yield all scores of an evaluation; raises UserError for one that does not agree with its own replicates."""
+    if isinstance(content, dict):
+        if "protocol" in content:
+            yield Score.read(content)
+        else:
+            for value in content.values():
+                yield from scores_in(value)
+
+
+def _at(content: Any, path: str) -> Any:
+    for name in path.split("."):
+        content = content[name]
+    return content

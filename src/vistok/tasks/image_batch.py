@@ -1,7 +1,9 @@
-"""Images in a file, as others' generators and evaluators exchange them: ADM's .npz, or a folder of PNGs."""
+"""Images in a file, as others' generators and evaluators exchange them: ADM's .npz, or a folder of images."""
 
 import hashlib
+import math
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,38 +13,52 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from vistok.data.image_file import IMAGE_SUFFIXES, read_image
-from vistok.errors import UserError
+from vistok.data.image_file import read_image
+from vistok.data.names import image_suffixes, is_hidden_below
+from vistok.errors import UserError, damage_is_a_mistake
 from vistok.metrics.moments import Moments
 
 ANY_SIZE = 2**14  # read_image decodes a JPEG at a fraction of its size only where that is larger than this
+MOST_FEATURES = 2**14  # a covariance of so many has 2 GiB
+# Of the largest variance; float32 and sums in another order make this much of a difference, and far less.
+SYMMETRIC = 1e-3
 
 _LAYOUT = (
     "wanted ADM's layout: arr_0, uint8 (count, height, width, 3), and, in a reference, perhaps mu and sigma (mu_s and "
-    "sigma_s for sFID)"
+    "sigma_s for sFID), which may also stand alone"
 )
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images of one size in a file or folder, read in pieces; an ADM reference's own statistics where it has them."""
+    """Images of one size in a file or folder, read in pieces; a reference's own statistics where it has them.
+
+    A file of statistics alone has 0 images. `ignored`: what of a folder is not read, by suffix.
+    """
 
     path: Path
     count: int
     shape: tuple[int, int, int]
     pooled: Moments | None = None
     spatial: Moments | None = None
+    ignored: str = ""
 
     @property
     def name(self) -> str:
         """The file's name."""
         return self.path.name
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether the images are files of their own, in the order of their names."""
+        return self.path.is_dir()
+
     def batches(self, size: int) -> Iterator[UInt8[Tensor, "batch channels height width"]]:
         """Yield the images in order."""
-        pieces = _npz_pieces(self.path, size) if self.path.is_file() else _folder_pieces(self.path, size)
-        for piece in pieces:
-            yield torch.from_numpy(piece).permute(0, 3, 1, 2)
+        if self.count:
+            pieces = _folder_pieces(self.path, size) if self.is_folder else _npz_pieces(self.path, size)
+            for piece in pieces:
+                yield torch.from_numpy(piece).permute(0, 3, 1, 2)
 
     def digest(self) -> str:
         """Return a digest of the pixels and the statistics."""
@@ -60,67 +76,98 @@ def open_batch(path: Path) -> ImageBatch:
     if path.is_dir():
         return _open_folder(path)
     if not path.is_file():
-        raise UserError(f"images {path}: not found; give an .npz in ADM's layout or a folder of PNGs")
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
-            shape, _, dtype = _header(file)
-        with np.load(path, allow_pickle=False) as found:
-            pooled = _moments(found, "mu", "sigma")
-            spatial = _moments(found, "mu_s", "sigma_s")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"images {path}: cannot be read ({error}); {_LAYOUT}") from None
-    if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or not shape[0]:
-        raise UserError(f"images {path}: arr_0 is {dtype} {shape}; {_LAYOUT}")
+        raise UserError(f"images {path}: not found; give an .npz in ADM's layout or a folder of images")
+    with damage_is_a_mistake(f"images {path}", _LAYOUT), zipfile.ZipFile(path) as archive:
+        pooled, spatial = _moments(archive, "mu", "sigma"), _moments(archive, "mu_s", "sigma_s")
+        if "arr_0.npy" not in archive.namelist():
+            if pooled is not None:
+                return ImageBatch(path, 0, (0, 0, 0), pooled, spatial)
+            raise UserError(
+                f"images {path}: holds {', '.join(archive.namelist()[:5]) or 'nothing'}, no arr_0; {_LAYOUT}"
+            )
+        shape, dtype, fortran = _header(archive, "arr_0")
+    if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or not all(shape) or fortran:
+        order = " in Fortran order" if fortran else ""
+        raise UserError(f"images {path}: arr_0 is {dtype} {shape}{order}; {_LAYOUT}")
     return ImageBatch(path, shape[0], shape[1:], pooled, spatial)
 
 
-def _moments(found: "np.lib.npyio.NpzFile", mean: str, covariance: str) -> Moments | None:
-    if mean not in found.files:
+def _moments(archive: zipfile.ZipFile, mean: str, covariance: str) -> Moments | None:
+    if f"{mean}.npy" not in archive.namelist():
         return None
-    mu, sigma = (np.asarray(found[name], dtype=np.float64) for name in (mean, covariance))
-    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or not np.isfinite(sigma).all():
-        raise ValueError(f"{mean} {mu.shape} and {covariance} {sigma.shape} are no mean and covariance")
+    if f"{covariance}.npy" not in archive.namelist():
+        raise ValueError(f"it has {mean} without {covariance}")
+    (of_mean, *_), (of_covariance, *_) = _header(archive, mean), _header(archive, covariance)
+    if len(of_mean) != 1 or of_covariance != 2 * of_mean or not 0 < of_mean[0] <= MOST_FEATURES:
+        raise ValueError(f"{mean} {of_mean} and {covariance} {of_covariance} are no mean and covariance")
+    mu, sigma = (_numbers(archive, name) for name in (mean, covariance))
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise ValueError(f"{mean} or {covariance} holds values that are not finite")
+    if sigma.diagonal().min() < 0 or np.abs(sigma - sigma.T).max() > SYMMETRIC * sigma.diagonal().max():
+        raise ValueError(f"{covariance} is no covariance: not symmetric, or with a variance below zero")
     return Moments(2, mu, sigma)  # of two samples the covariance is the scatter
 
 
-def _header(file: object) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(file)  # type: ignore[arg-type]
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)  # type: ignore[arg-type]
-    if fortran:
-        raise ValueError("arr_0 is in Fortran order")
-    return shape, fortran, dtype
+def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype, bool]:
+    """Return an array's shape, type, and whether it is in Fortran order; raises ValueError unless the file holds as much."""
+    with archive.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+        held = archive.getinfo(f"{name}.npy").file_size - file.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects")
+    if any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize != held:
+        raise ValueError(f"{name} is {dtype} {shape} by its header, and {held} bytes")
+    return shape, dtype, fortran
+
+
+def _numbers(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(f"{name}.npy") as file:
+        found = np.lib.format.read_array(file, allow_pickle=False)
+    if found.dtype.kind not in "fiu":
+        raise ValueError(f"{name} is {found.dtype}, numbers are wanted")
+    return np.asarray(found, dtype=np.float64)
 
 
 def _npz_pieces(path: Path, size: int) -> Iterator[np.ndarray]:
     """Read the array a piece at a time: 50,000 images of 256x256 are 10 GB."""
-    with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
-        (count, *shape), _, _ = _header(file)
-        each = int(np.prod(shape))
-        for start in range(0, count, size):
-            wanted = min(size, count - start)
-            data = file.read(wanted * each)
-            if len(data) != wanted * each:
-                raise UserError(
-                    f"images {path}: ends after {start + len(data) // each} of {count} images; copy it again"
-                )
-            yield np.frombuffer(bytearray(data), dtype=np.uint8).reshape(wanted, *shape)
+    again = "copy it again"
+    with damage_is_a_mistake(f"images {path}", again), zipfile.ZipFile(path) as archive:
+        (count, *shape), _, _ = _header(archive, "arr_0")
+        with archive.open("arr_0.npy") as file:
+            file.seek(archive.getinfo("arr_0.npy").file_size - count * math.prod(shape))
+            for start in range(0, count, size):
+                wanted = min(size, count - start)
+                data = file.read(wanted * math.prod(shape))
+                if len(data) != wanted * math.prod(shape):
+                    ends = start + len(data) // math.prod(shape)
+                    raise UserError(f"images {path}: ends after {ends} of {count} images; {again}")
+                yield np.frombuffer(bytearray(data), dtype=np.uint8).reshape(wanted, *shape)
 
 
 def _open_folder(path: Path) -> ImageBatch:
-    files = _image_files(path)
-    if not files:
-        raise UserError(f"images {path}: no image found; files end in {', '.join(IMAGE_SUFFIXES)}")
-    height, width, channels = read_image(files[0], 3, ANY_SIZE).shape
-    return ImageBatch(path, len(files), (height, width, channels))
+    files = _visible_files(path)
+    images = [file for file in files if _is_image(file)]
+    if not images:
+        raise UserError(f"images {path}: no image found; files end in {', '.join(image_suffixes())}")
+    height, width, channels = read_image(images[0], 3, ANY_SIZE).shape
+    kinds = Counter(file.suffix.lower() or "no suffix" for file in files if not _is_image(file))
+    ignored = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return ImageBatch(path, len(images), (height, width, channels), ignored=ignored)
 
 
-def _image_files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+def _visible_files(path: Path) -> list[Path]:
+    found = (file for file in path.rglob("*") if not is_hidden_below(file.relative_to(path).as_posix()))
+    return sorted(file for file in found if not file.is_dir())
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in image_suffixes()
 
 
 def _folder_pieces(path: Path, size: int) -> Iterator[np.ndarray]:
-    files = _image_files(path)
+    files = [file for file in _visible_files(path) if _is_image(file)]
     first = read_image(files[0], 3, ANY_SIZE).shape
     for start in range(0, len(files), size):
         images = [read_image(file, 3, ANY_SIZE) for file in files[start : start + size]]

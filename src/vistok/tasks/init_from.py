@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from vistok.errors import UserError
+from vistok.tasks.checkpoint_weights import is_checkpoint, read_checkpoint
 from vistok.tasks.config import TokenizerRun
 from vistok.tasks.load import read_model
 from vistok.tokenizer.config import TokenizerConfig
@@ -15,18 +17,23 @@ _COUNTS = {"quantizer.used", "quantizer.steps_unused"}
 
 
 def with_network_of(config: TokenizerRun, path: str) -> TokenizerRun:
-    """Return a run that trains on the network of a run directory or exported file, at its image size."""
-    _, header = read_model(path, "tokenizer")
+    """Return a run that trains on the network of a run directory, exported file or checkpoint, at its image size."""
+    _, header = read_initial(path)
     network = TokenizerConfig.from_json(json.dumps(header["config"]))
     data = config.data.replace(image_size=network.image_size, channels=network.in_channels)
     return config.replace(init_from=str(Path(path).resolve()), tokenizer=network, data=data)
+
+
+def read_initial(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return weights and header of a tokenizer: a run directory, an exported file or a checkpoint of a run."""
+    return read_checkpoint(Path(path), "tokenizer") if is_checkpoint(path) else read_model(path, "tokenizer")
 
 
 def initial_weights(config: TokenizerRun) -> tuple[dict[str, Tensor], str] | None:
     """Return the weights that a run begins with and their digest, or None for fresh ones."""
     if not config.init_from:
         return None
-    state, header = read_model(config.init_from, "tokenizer")
+    state, header = read_initial(config.init_from)
     return state, str(header["digest"])
 
 
@@ -37,7 +44,13 @@ def load_initial(tokenizer: nn.Module, state: dict[str, Tensor], path: str) -> N
         f"{name} {tuple(state[name].shape) if name in state else 'missing'} instead of {tuple(value.shape)}"
         for name, value in own.items()
         if name not in _COUNTS and (name not in state or state[name].shape != value.shape)
-    ] + [f"{name} has no place" for name in state if name not in own and name not in _COUNTS]
+    ]
+    wrong += [
+        f"{name} {value.dtype} instead of {own[name].dtype}"
+        for name, value in state.items()
+        if name in own and value.is_floating_point() != own[name].is_floating_point()
+    ]
+    wrong += [f"{name} has no place" for name in state if name not in own and name not in _COUNTS]
     if wrong:
         raise UserError(
             f"init_from {path}: its network is another than the config's ({'; '.join(wrong[:3])}); leave tokenizer.* as it "

@@ -1,6 +1,5 @@
 """Build the perceptual network that a config asks for, and read the weights shipped with the package."""
 
-import json
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from vistok.engine.weights import load_weights
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
-from vistok.nn.classifier_config import ClassifierConfig
+from vistok.tasks.load import network_of, read_model
 from vistok.tokenizer.config import PerceptualConfig
 from vistok.tokenizer.perceptual import LPIPS, ClassifierPerceptual, load_vgg
 
@@ -26,13 +24,14 @@ def shipped_classifier(name: str) -> tuple[Classifier, dict[str, object]]:
 
 
 def load_classifier_file(path: Path) -> tuple[Classifier, dict[str, object]]:
-    """Return the classifier in an exported file, in evaluation mode, and the file's header."""
-    state, header = load_weights(path)
-    if header.get("model") != "classifier":
-        raise UserError(f"weights {path}: holds a {header.get('model')}, not a classifier")
-    model = Classifier(ClassifierConfig.from_json(json.dumps(header["config"])))
-    model.load_state_dict(state)
-    return model.eval().requires_grad_(False), header
+    """Return the classifier of a run or an exported file, in evaluation mode, and the file's header.
+
+    Raises UserError for another kind of network, or a file that is damaged.
+    """
+    stored = read_model(path, "classifier")
+    model = network_of(stored, path, "cpu")
+    assert isinstance(model, Classifier)
+    return model.requires_grad_(False), stored[1]
 
 
 def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> nn.Module | None:

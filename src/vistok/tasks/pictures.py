@@ -4,23 +4,38 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from vistok.errors import UserError
 from vistok.files import write_atomic
 
 GAP = 2
+# What a picture may be written as, by the end of its name: Pillow's format, the longest side that it holds, and how.
+FORMATS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    ".png": ("PNG", 2**31 - 1, {"optimize": True}),
+    ".jpg": ("JPEG", 65_500, {"quality": 95}),
+    ".jpeg": ("JPEG", 65_500, {"quality": 95}),
+    ".webp": ("WEBP", 16_383, {"lossless": True}),
+}
+SUFFIXES = tuple(FORMATS)
+
+
+def sheet_size(count: int, height: int, width: int, columns: int, scale: int = 1) -> tuple[int, int]:
+    """Return the height and width of a sheet in pixels."""
+    rows = -(-count // columns)
+    return scale * (rows * (height + GAP) - GAP), scale * (columns * (width + GAP) - GAP)
 
 
 def sheet(images: UInt8[Tensor, "count channels height width"], columns: int, scale: int = 1) -> Image.Image:
     """Lay images out in rows, on white, each pixel enlarged `scale` times."""
     count, _, height, width = images.shape
-    rows = -(-count // columns)
     cell_h, cell_w = height + GAP, width + GAP
-    canvas = np.full((rows * cell_h - GAP, columns * cell_w - GAP, 3), 255, dtype=np.uint8)
+    canvas = np.full((*sheet_size(count, height, width, columns), 3), 255, dtype=np.uint8)
     pixels = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
     for i in range(count):
         top, left = (i // columns) * cell_h, (i % columns) * cell_w
@@ -39,13 +54,26 @@ def interleave(rows: Sequence[Tensor]) -> Tensor:
 def png_bytes(picture: Image.Image) -> bytes:
     """Encode a picture."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+    write_picture(buffer, picture, ".png")
     return buffer.getvalue()
 
 
 def save_png(path: Path, picture: Image.Image) -> None:
     """Write a PNG atomically."""
     write_atomic(path, png_bytes(picture))
+
+
+def check_side(path: Path, side: int) -> None:
+    """Raise UserError where the kind of file that `path` names cannot hold a picture of this many pixels a side."""
+    name, most, _ = FORMATS[path.suffix.lower()]
+    if side > most:
+        raise UserError(f"{path}: the picture has {side} pixels a side, {name} holds {most}; write a .png")
+
+
+def write_picture(file: IO[bytes], picture: Image.Image, suffix: str) -> None:
+    """Write a picture into an open file, as the kind of file that a suffix of `FORMATS` names: exactly in all but JPEG."""
+    name, _, how = FORMATS[suffix.lower()]
+    picture.save(file, format=name, **how)
 
 
 def data_uri(png: bytes) -> str:

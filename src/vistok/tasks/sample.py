@@ -82,23 +82,3 @@ def save_sheet(run: Path, sampling: SamplingConfig, file: Path, columns: int = 1
     labels = torch.arange(columns).repeat(rows)
     images = list(sample_batches(generator.sampler(sampling), load_tokenizer_of(generator), labels))
     save_png(file, sheet(torch.cat(images), columns))
-
-
-def parse_labels(text: str | None, class_names: list[str], count: int) -> Int[Tensor, "count"]:
-    """Return `count` labels from names or numbers, comma-separated and repeated; None: all classes in turn.
-
-    Raises UserError for an unknown class.
-    """
-    if text is None:
-        return balanced_labels(count, len(class_names))
-    lowered = [name.lower() for name in class_names]
-    chosen = []
-    for part in (piece.strip() for piece in text.split(",")):
-        if part.lower() in lowered:
-            chosen.append(lowered.index(part.lower()))
-        elif part.isdigit() and int(part) < len(class_names):
-            chosen.append(int(part))
-        else:
-            numbered = ", ".join(f"{i} {name}" for i, name in enumerate(class_names))
-            raise UserError(f"unknown class {part!r}; there are: {numbered}")
-    return torch.tensor([chosen[i % len(chosen)] for i in range(count)])

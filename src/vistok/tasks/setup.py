@@ -1,6 +1,8 @@
 """What the three training verbs share: fingerprint, run directory, dry run, export."""
 
+import glob
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,8 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from vistok.config import fingerprint
+from vistok.config import fingerprint, science
 from vistok.data.sources import ImageSource
+from vistok.engine.checkpoint import finished
 from vistok.engine.device import setup_device
 from vistok.engine.distributed import World, join_world
 from vistok.engine.ema import EMA
@@ -20,13 +23,30 @@ from vistok.engine.parallel import Whole, spread
 from vistok.engine.run_dir import RunDir
 from vistok.engine.weights import save_weights
 from vistok.errors import UserError
-from vistok.tasks.config import RunConfig
+from vistok.tasks.config import RunConfig, TokenizerRun
+from vistok.tasks.identity import Former
 from vistok.tasks.plan import Plan
 
 
-def run_directory(config: RunConfig, runs: Path, **inputs: str) -> RunDir:
-    """Return `runs/<name>-<fingerprint>`; the fingerprint covers the config's science and its inputs' digests."""
-    return RunDir(runs / f"{config.name}-{fingerprint(config, **inputs)}")
+def run_directory(
+    config: RunConfig, runs: Path, former: Sequence[Former] = (), **inputs: str
+) -> tuple[RunDir, list[str]]:
+    """Return `runs/<name>-<fingerprint>`, and what is to be told of its name.
+
+    The fingerprint covers the config's science and its inputs' digests. Where there is no such run and one under a
+    former name, that one is returned and the change told.
+    """
+    own = RunDir(runs / f"{config.name}-{fingerprint(config, **inputs)}")
+    if own.path.exists():
+        return own, []
+    for name in former:
+        old = RunDir(runs / f"{config.name}-{name.key}")
+        if old.path.exists():
+            return old, [
+                f"run {old.path} keeps its old name, which did not cover {name.lacked}; a run begun today is named "
+                f"{own.path.name}. If those changed since, move the old run away and repeat the command"
+            ]
+    return own, []
 
 
 @dataclass
@@ -40,30 +60,82 @@ class Job:
     build: Callable[[World], Training]
     metadata: dict[str, Any]
     warnings: Sequence[str] = ()
+    # Of a run under a former name; told whether it is finished or not.
+    naming: Sequence[str] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end and its weights are still there."""
+        return self.run_dir.finished and not self._missing_exports()
 
     def train(self, progress: Progress) -> RunDir:
-        """Train or resume; a finished run is left as it is. Export raw and averaged weights at the end."""
-        if self.run_dir.finished:
+        """Train or resume; a finished run is left as it is. Export raw and averaged weights at the end.
+
+        Raises UserError where a finished run's weights are gone, and no checkpoint is left to write them from.
+        """
+        for line in self.naming if join_world().main else ():
+            progress.say(f"warning: {line}")
+        if self.finished:
             return self.run_dir
         world = join_world()
         _divide(self.config, world)
         setup_device(self.config.execution)  # sets the threads that provenance records
         with self.run_dir if world.main else nullcontext():
             if world.main:
-                summary = self.plan.summary(self.config)
-                for warning in (
-                    *self.warnings,
-                    *self.run_dir.start(self.config, {**summary, **self.facts}, world.size),
-                ):
-                    progress.say(f"warning: {warning}")
+                for line in self._before(world):
+                    progress.say(line)
             training = self.build(world)
             seconds = train(training, self.run_dir, progress)
             (name,) = training.emas
             with training.whole() as networks:
                 if world.main:
-                    self._export(name, networks, seconds)
+                    with self.run_dir.writing():
+                        self._export(name, networks, seconds)
             world.wait()
         return self.run_dir
+
+    def _before(self, world: World) -> list[str]:
+        """Record the sitting; return what the user should know before the training."""
+        said = []
+        if self.run_dir.finished and (missing := self._missing_exports()):
+            if not finished(self.run_dir.checkpoints):
+                raise UserError(
+                    f"run {self.run_dir.path} is finished, but its weights are gone ({missing[0]}) and no checkpoint is "
+                    "left to write them from; put the file back, or remove the run directory to train again"
+                )
+            said.append(
+                f"run {self.run_dir.path} is finished, but {missing[0]} is gone: written again from a checkpoint"
+            )
+        elif not finished(self.run_dir.checkpoints) and (other := self._of_another_length()):
+            said.append(other)
+        summary = {**self.plan.summary(self.config), **self.facts}
+        warnings = [*self.warnings, *self.run_dir.start(self.config, summary, world.size)]
+        return [*said, *(f"warning: {warning}" for warning in warnings)]
+
+    def _missing_exports(self) -> list[Path]:
+        record = self.run_dir.read("finished.json") or {}
+        exports = [self.run_dir.export(weights) for weights in record.get("digests", {})]
+        return [path for path in exports if not path.is_file()]
+
+    def _of_another_length(self) -> str | None:
+        """Name a run that differs in its length alone: this one does not go on from it, as a user may think."""
+        runs = sorted(self.run_dir.path.parent.glob(f"{glob.escape(self.config.name)}-*"))
+        for other in [RunDir(path) for path in runs if path != self.run_dir.path]:
+            try:
+                config = type(self.config).from_json(json.dumps(other.read_config()))
+            except (UserError, OSError):
+                continue  # no run, or one of another version
+            if config.length == self.config.length or science(config.replace(length=self.config.length)) != science(
+                self.config
+            ):
+                continue
+            # A tokenizer can begin with another one's weights.
+            start = f"; to begin with its weights instead, add --init-from {shlex.quote(str(other.path))}"
+            return (
+                f"this is a new run and starts at step 0: {other.path} differs in its length alone ({config.length}, not "
+                f"{self.config.length})" + (start if isinstance(config, TokenizerRun) and other.finished else "")
+            )
+        return None
 
     def _export(self, name: str, networks: dict[str, nn.Module], seconds: float) -> None:
         facts = {"steps": self.plan.total_steps, "seconds": seconds, "train_flops": self.plan.train_flops}

@@ -15,16 +15,30 @@ _GENERATOR_EXAMPLE = {
 }
 
 
-def score_line(name: str, score: dict[str, Any]) -> str:
+def score_line(name: str, score: dict[str, Any], digits: int = 3) -> str:
     """Return a score with its interval and protocol."""
     p = score["protocol"]
+    as_text = f"z.{digits}f"  # z: what rounds to zero has no sign
     bounds = "too few images for an interval"
     if score["low"] is not None:
-        bounds = f"without bias {score['corrected']:.3f}, 95 % {score['low']:.3f}...{score['high']:.3f}"
-    return (
-        f"{name} {score['value']:.3f}  ({bounds}; {p['num_samples']} images against {p['num_reference']} of "
-        f"{p['reference']}; features of {p['extractor']})"
+        corrected, low, high = (format(score[key], as_text) for key in ("corrected", "low", "high"))
+        bounds = f"without bias {corrected}, 95 % {low}...{high}"
+    against = (
+        f"{p['num_reference']} of {p['reference']}" if p["num_reference"] else f"the statistics in {p['reference']}"
     )
+    return (
+        f"{name} {format(score['value'], as_text)}  ({bounds}; {p['num_samples']} images against {against}; features of "
+        f"{p['extractor']})"
+    )
+
+
+def _kernel_lines(scores: dict[str, Any], prefix: str) -> list[str]:
+    names = (prefix + name for name in ("KMD", "KID"))
+    return [score_line(name, scores[name.lower()], 5) for name in names if name.lower() in scores]
+
+
+def _left_out_lines(scores: dict[str, Any]) -> list[str]:
+    return [f"left out, {reason}" for reason in scores.get("left_out", ())]
 
 
 def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
@@ -39,7 +53,7 @@ def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
     lines += [
         score_line({"rfmd": "rFMD", "rfid": "rFID"}[key], scores[key]) for key in ("rfmd", "rfid") if key in scores
     ]
-    return lines
+    return lines + _kernel_lines(scores, "r")
 
 
 def generator_lines(scores: dict[str, Any]) -> list[str]:
@@ -49,7 +63,8 @@ def generator_lines(scores: dict[str, Any]) -> list[str]:
     key = "gfmd" if "gfmd" in scores else "gfid"
     treatment, memory = Treatment.from_json(json.dumps(scores["treatment"])), scores["memorization"]
     lines = [f"{scores['run']}: {treatment}", score_line({"gfmd": "gFMD", "gfid": "gFID"}[key], scores[key])]
-    lines += _inception_lines(scores, "g") + _precision_line(scores)
+    lines += _kernel_lines(scores, "g") + _inception_lines(scores, "g") + _precision_line(scores)
+    lines += _left_out_lines(scores)
     lines.append(
         f"copies: {100 * memory['copy_share']:.1f} % of {memory['num_samples']} samples lie nearer to one of "
         f"{memory['num_train']} training images than 99 % of {memory['num_unseen']} unseen images do (1 % is what unseen "
@@ -63,13 +78,14 @@ def generator_lines(scores: dict[str, Any]) -> list[str]:
 def samples_lines(scores: dict[str, Any]) -> list[str]:
     """Return what vistok evaluate samples prints."""
     lines = [f"{scores['samples']}: {scores['num_images']} images", score_line("FID", scores["fid"])]
-    return lines + _inception_lines(scores, "") + _precision_line(scores)
+    lines += _kernel_lines(scores, "") + _inception_lines(scores, "") + _precision_line(scores)
+    return lines + _left_out_lines(scores)
 
 
 def _inception_lines(scores: dict[str, Any], prefix: str) -> list[str]:
     lines = []
     if f"{prefix}sfid" in scores:
-        lines.append(f"{prefix}sFID {scores[f'{prefix}sfid']['value']:.3f}")
+        lines.append(f"{prefix}sFID {scores[f'{prefix}sfid']['value']:z.3f}")
     if "inception_score" in scores:
         found = scores["inception_score"]
         lines.append(f"Inception score {found['value']:.2f} ({found['protocol']['estimator']})")
@@ -88,9 +104,10 @@ def _precision_line(scores: dict[str, Any]) -> list[str]:
 
 def _likelihood_line(found: dict[str, Any]) -> str:
     nats, bits, train = found["ema"]["nats_per_token"], found["ema"]["bits_per_image"], found["train"]["nats_per_token"]
+    raw = f"raw weights {found['raw']['nats_per_token']['value']:.3f} nats" if "raw" in found else "no raw weights"
     return (
         f"likelihood of {nats['protocol']['num_samples']} images of {found['split']}: {nats['value']:.3f} nats per token, "
-        f"{bits['value']:.1f} bits per image (raw weights {found['raw']['nats_per_token']['value']:.3f} nats, "
+        f"{bits['value']:.1f} bits per image ({raw}, "
         f"training images {train['value']:.3f} nats)"
     )
 

@@ -21,6 +21,7 @@ from vistok.nn.classifier import Classifier, share_of_dead_features
 from vistok.nn.flops import count_params
 from vistok.rng import seeded_init
 from vistok.tasks.config import ClassifierRun
+from vistok.tasks.identity import former_names
 from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, sizes_fit, state_bytes, step_flops
 from vistok.tasks.setup import Job, config_json, folder_facts, folder_warnings, run_directory
 from vistok.units import Scale
@@ -120,15 +121,8 @@ def prepare(config: ClassifierRun, runs: Path) -> Job:
         "dataset": config.data.dataset,
     }
     facts = {**folder_facts(source), "num_images": len(source), "class_names": list(source.class_names)}
-    return Job(
-        config,
-        planned,
-        run_directory(config, runs, data=source.digest),
-        facts,
-        build,
-        metadata,
-        folder_warnings(source),
-    )
+    run_dir, naming = run_directory(config, runs, former_names(config, source), data=source.digest)
+    return Job(config, planned, run_dir, facts, build, metadata, folder_warnings(source), naming)
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """Train a generator on a token cache: one phase, nats per token."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from vistok.engine.parallel import recompute
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.engine.run_dir import RunDir
 from vistok.engine.schedule import make_schedule
+from vistok.errors import UserError
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import SamplingConfig
 from vistok.metrics.likelihood import Likelihood, likelihood
@@ -26,10 +28,11 @@ from vistok.nn.flops import count_params
 from vistok.rng import seeded_init, stable_choice
 from vistok.tasks.cache_tokens import data_of
 from vistok.tasks.config import GeneratorRun
-from vistok.tasks.load import load_tokenizer
+from vistok.tasks.load import load_tokenizer, read_model
 from vistok.tasks.pictures import display_scale, save_png, sheet
 from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, sizes_fit, state_bytes, step_flops
 from vistok.tasks.setup import Job, accumulation_check, config_json, run_directory, spread_with_average
+from vistok.tokenizer.config import TokenizerConfig
 from vistok.tokenizer.interface import Tokenizer
 from vistok.units import Scale
 
@@ -100,10 +103,11 @@ def dry_plan(
 
 
 def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tokenizer_path: Path, runs: Path) -> Job:
-    """Check that both caches are of one tokenizer, and return the job."""
+    """Check that both caches are of this tokenizer, and return the job."""
     accumulation_check(config)
-    same = ("tokenizer_digest", "class_names", "grid", "image_size")
+    same = ("tokenizer_digest", "class_names", "grid", "codebook_size", "image_size")
     validation.require(**{name: getattr(cache.manifest, name) for name in same})
+    _require_tokens_of(cache, tokenizer_path)
     num_classes, image_size = len(cache.manifest.class_names), cache.manifest.image_size
     manifest = {
         "grid": cache.manifest.grid,
@@ -111,7 +115,7 @@ def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tok
         "num_classes": num_classes,
     }
     planned = plan(config, manifest, cache.num_images)
-    run_dir = run_directory(config, runs, tokens=cache.identity())
+    run_dir, naming = run_directory(config, runs, tokens=cache.identity())
 
     def build(world: World) -> Training:
         device = setup_device(config.execution)
@@ -152,7 +156,22 @@ def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tok
         "tokenizer": tokenizer_facts,
     }
     facts = {"num_images": cache.num_images, "tokenizer": tokenizer_facts, **manifest}
-    return Job(config, planned, run_dir, facts, build, metadata)
+    return Job(config, planned, run_dir, facts, build, metadata, naming=naming)
+
+
+def _require_tokens_of(cache: TokenCache, tokenizer_path: Path) -> None:
+    """Raise UserError where a cache is of another tokenizer: its samples would be decoded into other pictures."""
+    _, header = read_model(tokenizer_path, "tokenizer")
+    manifest = cache.manifest
+    if manifest.tokenizer_digest != header["digest"]:
+        raise UserError(
+            f"token cache {cache.folder} holds the tokens of another tokenizer (digest {manifest.tokenizer_digest[:12]}) "
+            f"than {tokenizer_path} (digest {header['digest'][:12]}); make a cache of this one with vistok cache, or name "
+            "the tokenizer that the cache is of"
+        )
+    network = TokenizerConfig.from_json(json.dumps(header["config"]))
+    network = network.replace(image_size=manifest.image_size) if manifest.image_size else network
+    cache.require(grid=network.grid, codebook_size=network.quantizer.codebook_size)
 
 
 def _evaluation(
@@ -175,7 +194,7 @@ def _evaluation(
 def validation_likelihood(
     model: torch.nn.Module, cache: TokenCache, device: torch.device, limit: int | None = None
 ) -> Likelihood:
-    """Return the likelihood of a cache's images (their first view), or of `limit` random ones of them.
+    """Return the likelihood of a cache's images (their central view), or of `limit` random ones of them.
 
     In evaluation mode. The same images are drawn every time; the first ones may be of one class.
     """
@@ -185,7 +204,7 @@ def validation_likelihood(
     chosen = stable_choice(0, "likelihood", cache.num_images, limit or cache.num_images)
     nats = []
     for start in range(0, len(chosen), EVAL_BATCH):
-        batch = cache.batch(chosen[start : start + EVAL_BATCH] * cache.num_views)
+        batch = cache.batch(chosen[start : start + EVAL_BATCH] * cache.num_views + cache.central_view)
         nats.append(model.loss(batch["tokens"].to(device), batch["labels"].to(device)).cpu().numpy())
     model.train(training)
     return likelihood(np.concatenate(nats))
@@ -201,4 +220,5 @@ def save_samples(
     tokens = model.sample(labels, torch.arange(len(labels), device=device), SamplingConfig())
     images = to_uint8(tokenizer.decode(tokens)).cpu()
     scale = display_scale(images.shape[-1])
-    save_png(run_dir.samples / f"samples-{step:08d}.png", sheet(images, columns, scale))
+    with run_dir.writing():
+        save_png(run_dir.samples / f"samples-{step:08d}.png", sheet(images, columns, scale))

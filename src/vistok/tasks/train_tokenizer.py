@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +21,9 @@ from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.nn.flops import count_params
 from vistok.rng import stable_choice
-from vistok.tasks.alarms import tokenizer_alarms
+from vistok.tasks.alarms import TokenizerAlarms
 from vistok.tasks.config import TokenizerRun
+from vistok.tasks.identity import by_contents, content_digests, former_names
 from vistok.tasks.init_from import initial_weights, load_initial
 from vistok.tasks.pictures import display_scale, save_png, sheet
 from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, sizes_fit, state_bytes, step_flops
@@ -142,20 +144,21 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     source = open_split(config.data, "train")
     planned = plan(config, len(source))
     initial = initial_weights(config)
-    run_dir = run_directory(config, runs, data=source.digest, **({"init_from": initial[1]} if initial else {}))
+    digests = content_digests(config, initial[1] if initial else None)
+    former = former_names(config, source, digests.get("init_from"))
+    run_dir, naming = run_directory(by_contents(config), runs, former, data=source.digest, **digests)
 
     def build(world: World) -> Training:
         device = setup_device(config.execution)
         networks = build_networks(config, device, world)
         if initial:
             load_initial(networks.tokenizer, initial[0], config.init_from)
-        scale = planned.scale(config, len(source))
         ema, whole = spread_with_average(networks.tokenizer, config, world)
         if networks.regularizer is not None:
             spread(networks.regularizer, config.execution, world)
         return Training(
             name=config.name,
-            phases=build_phases(config, networks, scale, world),
+            phases=build_phases(config, networks, planned.scale(config, len(source)), world),
             emas={"tokenizer": ema},
             whole=whole,
             batches=lambda steps: train_images(
@@ -177,23 +180,19 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
             device=device,
             execution=config.execution,
             world=world,
-            alarms=tokenizer_alarms,
+            alarms=TokenizerAlarms(),
+            init_option="--init-from",
         )
 
-    metadata = {
-        "config": config_json(config)["tokenizer"],
-        "run_config": config_json(config),
-        "class_names": list(source.class_names),
-        "dataset": config.data.dataset,
-        "data_digest": source.digest,
-    }
-    facts = {
-        **folder_facts(source),
-        "num_images": len(source),
-        "class_names": list(source.class_names),
-        "data_digest": source.digest,
-    }
-    return Job(config, planned, run_dir, facts, build, metadata, folder_warnings(source))
+    images = {"class_names": list(source.class_names), "data_digest": source.digest}
+    facts = {**folder_facts(source), "num_images": len(source), **images, **digests}
+    return Job(config, planned, run_dir, facts, build, _metadata(config, images), folder_warnings(source), naming)
+
+
+def _metadata(config: TokenizerRun, images: dict[str, Any]) -> dict[str, Any]:
+    """Return what the header of the weights says."""
+    plain = config_json(config)
+    return {"config": plain["tokenizer"], "run_config": plain, **images, "dataset": config.data.dataset}
 
 
 def _evaluation(
@@ -248,4 +247,5 @@ def save_reconstructions(
     images = batch["images"].to(device)
     pair = torch.cat([to_uint8(images), to_uint8(model(images).reconstruction)]).cpu()
     scale = display_scale(config.data.image_size)
-    save_png(run_dir.samples / f"reconstructions-{step:08d}.png", sheet(pair, len(images), scale))
+    with run_dir.writing():
+        save_png(run_dir.samples / f"reconstructions-{step:08d}.png", sheet(pair, len(images), scale))

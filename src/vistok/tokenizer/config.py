@@ -24,6 +24,8 @@ class ConvNetConfig(Config):
     # Side of the squares of pixels that the first level takes as one place: the dearest level then has a fourth (2) of
     # the places.
     patch: Literal[1, 2, 4] = later(1)
+    # Attention between the two residual blocks at the lowest resolution, which latent-diffusion's "noattn" is without.
+    middle_attention: bool = later(True)
 
     @model_validator(mode="after")
     def _divisible(self) -> "ConvNetConfig":
@@ -149,11 +151,17 @@ class AdversarialConfig(Config):
 
     @model_validator(mode="after")
     def _groups(self) -> "AdversarialConfig":
-        if self.channels > 4 and self.channels % 4:
+        if any(width % min(8, width) for width in self.widths):
             raise ValueError(
-                f"channels must be a multiple of 4 (group norm in the layers above), found {self.channels}"
+                "channels must be 1, 2 or a multiple of 4 (group norm in the layers above has 8 groups), found "
+                f"{self.channels}"
             )
         return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the layers after the first: doubled by each, eight-fold at most."""
+        return tuple(self.channels * min(2**i, 8) for i in range(1, self.num_layers + 1))
 
 
 class LossConfig(Config):

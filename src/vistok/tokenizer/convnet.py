@@ -144,8 +144,9 @@ def _block(in_channels: int, out_channels: int, resolution: int, config: ConvNet
 
 
 def _middle(channels: int, config: ConvNetConfig) -> nn.Sequential:
+    attention = [SpatialAttention(channels, config.norm_groups)] if config.middle_attention else []
     return nn.Sequential(
         ResBlock(channels, channels, config.norm_groups),
-        SpatialAttention(channels, config.norm_groups),
+        *attention,
         ResBlock(channels, channels, config.norm_groups),
     )

@@ -19,8 +19,7 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         channels = config.channels
         layers: list[nn.Module] = [nn.Conv2d(in_channels, channels, 4, 2, 1), nn.LeakyReLU(0.2)]
-        for i in range(1, config.num_layers + 1):
-            out_channels = config.channels * min(2**i, 8)
+        for i, out_channels in enumerate(config.widths, 1):
             stride = 2 if i < config.num_layers else 1
             layers += [
                 nn.Conv2d(channels, out_channels, 4, stride, 1, bias=False),

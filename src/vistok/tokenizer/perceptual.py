@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
+from vistok.torch_files import refuse_program
 
 VGG_FILE = "vgg16-397923af.pth"
 VGG_URL = f"https://download.pytorch.org/models/{VGG_FILE}"
@@ -59,9 +60,8 @@ class LPIPS(nn.Module):
             return
         backbone = self.network.net
         names = {name: "features." + name.split(".", 1)[1] for name in backbone.state_dict()}
-        missing = sorted(set(names.values()) - set(vgg_state))
-        if missing:
-            raise UserError(f"VGG-16 weights: {missing[0]!r} is missing; give torchvision's {VGG_FILE}")
+        for name, own in backbone.state_dict().items():
+            _require_like(vgg_state, names[name], own)
         backbone.load_state_dict({name: vgg_state[old] for name, old in names.items()})
 
     def forward(self, a: Float[Tensor, "batch channels height width"], b: Tensor) -> Float[Tensor, ""]:
@@ -75,11 +75,27 @@ class LPIPS(nn.Module):
         return super().train(False)
 
 
+def _require_like(vgg_state: dict[str, Tensor], name: str, own: Tensor) -> None:
+    """Raise UserError where a tensor is missing, or is not one of VGG-16's."""
+    found = vgg_state.get(name) if isinstance(vgg_state, dict) else None
+    if not isinstance(found, Tensor):
+        wrong = "is missing"
+    elif found.shape != own.shape:
+        wrong = f"is {tuple(found.shape)} in place of {tuple(own.shape)}"
+    elif not found.is_floating_point() or not bool(torch.isfinite(found).all()):
+        wrong = "holds NaN, infinity or no floats"
+    else:
+        return
+    raise UserError(f"VGG-16 weights: {name!r} {wrong}; give torchvision's {VGG_FILE}")
+
+
 def load_vgg(file: str | None) -> dict[str, Tensor]:
     """Return torchvision's VGG-16 weights from a file, its cache, or its download (tensors only).
 
-    Raises UserError where they cannot be had, with what to do.
+    Raises UserError where there are none, with what to do.
     """
+    if file is not None:
+        refuse_program(Path(file), "VGG-16 weights")
     try:
         if file is not None:
             return torch.load(Path(file), map_location="cpu", weights_only=True)

@@ -1,0 +1,95 @@
+"""vistok sample, vistok reconstruct: pictures from a generator, or through a tokenizer."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vistok.cli import options
+from vistok.cli.options import checked_weights, path, progress_bars, sampling_config, say
+from vistok.errors import UserError
+
+Generator = Annotated[Path | None, typer.Argument(parser=path, help="Run directory (or exported file) of a generator.")]
+SamplesOut = Annotated[
+    Path | None,
+    typer.Option(parser=path, help="File or folder to write; default: samples.png, samples/ or samples.npz."),
+]
+Classes = Annotated[
+    list[str], typer.Option("--class", help="Names or numbers, comma-separated or repeated; default all in turn.")
+]
+
+
+def sample(
+    generator: Generator = None,
+    shipped: Annotated[
+        str | None, typer.Option("--from", help="A pair that comes with vistok: fashion-crt, fashion-baseline.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 40,
+    out: SamplesOut = None,
+    kind: Annotated[str, typer.Option("--format", help="grid (one PNG), png (a folder), npz (ADM's layout).")] = "grid",
+    classes: Classes = [],
+    guidance: Annotated[
+        float | None,
+        typer.Option("--guidance", help="Classifier-free guidance scale; default 1 (off), of a shipped pair its best."),
+    ] = None,
+    temperature: options.Temperature = 1.0,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    seed: options.Seed = 0,
+    weights: options.Weights = "ema",
+    tokenizer: options.TokenizerPath = None,
+    int8: options.Int8 = False,
+    draft: Annotated[
+        Path | None,
+        typer.Option(parser=path, help="A smaller generator of the same tokens, to write ahead: same samples."),
+    ] = None,
+    lookahead: Annotated[int, typer.Option(min=1, help="Tokens that the draft writes ahead.")] = 4,
+) -> None:
+    """Draw images from a generator."""
+    from vistok.engine.distributed import join_world
+    from vistok.tasks.class_choice import chosen_labels
+    from vistok.tasks.load import load_generator, load_tokenizer_of
+    from vistok.tasks.sample import make_sampler, sample_batches
+    from vistok.tasks.sample_files import earlier_pictures, samples_place, write_samples
+    from vistok.tasks.shipped import shipped_generator
+
+    place = samples_place(out, kind)
+    if (generator is None) == (shipped is None):
+        raise UserError("give a generator's run directory, or --from a pair that comes with vistok (fashion-crt)")
+    model = load_generator(generator, checked_weights(weights)) if generator else shipped_generator(str(shipped))
+    if guidance is None:
+        guidance = float(model.info.get("scores", {}).get("guidance_scale", 1.0))
+    sampling = sampling_config(guidance, temperature, top_k, top_p, seed, int8)
+    sampler = make_sampler(
+        model, sampling, load_generator(draft, checked_weights(weights)) if draft else None, lookahead
+    )
+    names = model.info["class_names"]
+    labels = chosen_labels(classes, names, count)
+    with progress_bars() as progress:
+        if replaced := earlier_pictures(place):
+            progress.say(f"warning: the {len(replaced)} pictures in {place} will be replaced")
+        world = join_world()
+        decoder = load_tokenizer_of(model, tokenizer)
+        batches = sample_batches(sampler, decoder, labels, progress, world=world)
+        columns = min(count, len(names) if not classes and len(names) > 1 else 10)
+        write_samples(batches, labels, place, kind, columns, world)
+    say(f"{count} images in {place}")
+    if acceptance := getattr(sampler, "acceptance", None):
+        say(f"{acceptance.rate:.1%} of the draft's guesses right, {acceptance.tokens_per_pass:.2f} tokens a pass")
+
+
+def reconstruct(
+    images: Annotated[list[Path], typer.Argument(parser=path, help="Image files.")],
+    tokenizer: Annotated[
+        Path, typer.Option("--tokenizer", parser=path, help="Run directory or exported file of a tokenizer.")
+    ],
+    out: Annotated[Path, typer.Option(parser=path, help="Picture to write.")] = Path("reconstruction.png"),
+    weights: options.Weights = "ema",
+) -> None:
+    """Encode and decode images; writes originals above reconstructions."""
+    from vistok.tasks.reconstruct import reconstruct_files
+
+    quality, place = reconstruct_files(images, tokenizer, out, checked_weights(weights))
+    for image, psnr in zip(images, quality, strict=True):
+        say(f"{image}: PSNR {psnr:.2f} dB")
+    say(f"originals above, reconstructions below, in {place}")

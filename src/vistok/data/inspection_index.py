@@ -1,0 +1,157 @@
+"""What a look at image files found, remembered in the user's cache folder by each file's size and time of change.
+
+Kept in columns, as there may be millions of files.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vistok.errors import UserError
+from vistok.files import replacing, user_cache
+
+SCHEMA = 2
+SAVE_EVERY = 50_000  # files that are new: a look of an hour that is stopped goes on about where it was
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a file is: SHA-256 of its bytes, what is unusual, or why it cannot be read (then "" and none); its size."""
+
+    digest: str
+    unusual: tuple[str, ...] = ()
+    problem: str | None = None
+    size: int = -1
+
+
+class Index:
+    """The facts of files by name, each with its stamp (size, time of change in ns)."""
+
+    def __init__(self, place: Path | None) -> None:
+        """`place`: the file to read and write; None: nothing is kept."""
+        self._place, self._unsaved = place, 0
+        self._rows: dict[str, int] = {}
+        self._kinds: list[tuple[str, ...]] = [()]
+        self._columns = _Columns.empty()
+        self._added: list[tuple[Sequence[int], bytes, int]] = []
+        if place is not None:
+            self._read(place)
+
+    def known(self, names: Sequence[str], stamps: np.ndarray) -> dict[str, FileFacts]:
+        """Return the facts of those files that still have the stamp of their last look; `stamps`: (count, 2)."""
+        columns = self._columns
+        rows = np.fromiter((self._rows.get(name, -1) for name in names), dtype=np.int64, count=len(names))
+        there = np.flatnonzero(rows >= 0)
+        same = there[(columns.stamps[rows[there]] == stamps[there]).all(1)]
+        digests = columns.digests[rows[same]].tobytes().hex()
+        kinds, sizes = columns.kinds[rows[same]].tolist(), stamps[same, 0].tolist()
+        return {
+            names[i]: FileFacts(digests[64 * at : 64 * at + 64], self._kinds[kinds[at]], None, sizes[at])
+            for at, i in enumerate(same.tolist())
+        }
+
+    def add(self, name: str, stamp: Sequence[int], facts: FileFacts) -> None:
+        """Remember what was found, and save it now and then."""
+        if facts.unusual not in self._kinds:
+            self._kinds.append(facts.unusual)
+        self._rows[name] = len(self._columns.stamps) + len(self._added)
+        self._added.append((stamp, bytes.fromhex(facts.digest), self._kinds.index(facts.unusual)))
+        self._unsaved += 1
+        if self._unsaved >= SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Write what is new; on a full disk, or where nothing may be written, the next run looks again."""
+        self._columns = self._columns.joined(self._added)
+        self._added = []
+        if self._place is None or not self._unsaved:
+            return
+        rows = np.fromiter(self._rows.values(), dtype=np.int64, count=len(self._rows))
+        with suppress(OSError, UserError), replacing(self._place) as file:
+            np.savez(
+                file,
+                names=np.frombuffer("\0".join(self._rows).encode(errors="surrogateescape"), dtype=np.uint8),
+                stamps=self._columns.stamps[rows],
+                digests=self._columns.digests[rows],
+                kinds=self._columns.kinds[rows],
+                words=np.frombuffer(json.dumps(self._kinds).encode(), dtype=np.uint8),
+            )
+        self._unsaved = 0
+
+    def _read(self, place: Path) -> None:
+        try:
+            with place.open("rb") as file, np.load(file, allow_pickle=False) as found:
+                names = found["names"].tobytes().decode(errors="surrogateescape").split("\0")
+                words = [tuple(str(word) for word in kinds) for kinds in json.loads(found["words"].tobytes())]
+                columns = _Columns(found["stamps"], found["digests"], found["kinds"])
+        except (OSError, ValueError, TypeError, KeyError, EOFError, RecursionError, zipfile.BadZipFile):
+            return  # absent or damaged: it only costs the time of another look
+        if columns.fit(len(names), len(words)):
+            self._rows = {name: row for row, name in enumerate(names)}
+            self._kinds, self._columns = words, columns
+
+
+@dataclass(frozen=True)
+class _Columns:
+    stamps: np.ndarray  # (count, 2), int64
+    digests: np.ndarray  # (count, 32), uint8
+    kinds: np.ndarray  # (count,), int64: numbers of the kinds of what is unusual
+
+    @staticmethod
+    def empty() -> "_Columns":
+        return _Columns(np.empty((0, 2), np.int64), np.empty((0, 32), np.uint8), np.empty(0, np.int64))
+
+    def joined(self, added: list[tuple[Sequence[int], bytes, int]]) -> "_Columns":
+        if not added:
+            return self
+        stamps, digests, kinds = zip(*added, strict=True)
+        new = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32)
+        return _Columns(
+            np.concatenate([self.stamps, np.array(stamps, dtype=np.int64)]),
+            np.concatenate([self.digests, new]),
+            np.concatenate([self.kinds, np.array(kinds, dtype=np.int64)]),
+        )
+
+    def fit(self, num_names: int, num_kinds: int) -> bool:
+        """Whether all columns have as many rows as there are names, and their kinds are known."""
+        shapes = (self.stamps.shape, self.digests.shape, self.kinds.shape)
+        types = (self.stamps.dtype, self.digests.dtype, self.kinds.dtype)
+        return (
+            shapes == ((num_names, 2), (num_names, 32), (num_names,))
+            and types == (np.int64, np.uint8, np.int64)
+            and 0 <= int(self.kinds.min(initial=0)) <= int(self.kinds.max(initial=0)) < num_kinds
+        )
+
+
+@contextmanager
+def open_index(root: Path, channels: int, size: int) -> Iterator[Index]:
+    """Open what is known of a folder, alone, and save it in the end, or when the look is stopped.
+
+    Where no cache can be kept nothing is known, and all is looked at every time.
+    """
+    words = f"{SCHEMA} {root.resolve()} {channels} {size}"
+    place = user_cache() / f"images-{hashlib.sha256(words.encode(errors='surrogateescape')).hexdigest()[:16]}.npz"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(place.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
+    except OSError:
+        yield Index(None)
+        return
+    try:
+        with suppress(OSError):  # some network disks have no locks
+            fcntl.flock(lock, fcntl.LOCK_EX)  # other processes of the same run wait, and then read
+        index = Index(place)
+        try:
+            yield index
+        finally:
+            index.save()
+    finally:
+        os.close(lock)

@@ -1,0 +1,177 @@
+"""VQModel of diffusers (Hugging Face, Apache 2.0): a folder with config.json and its weights."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vistok.errors import UserError, damage_is_a_mistake
+from vistok.files import read_json
+from vistok.interop.autoencoder_names import CODEBOOK, network_of, renamed, shapes_of
+from vistok.interop.foreign_file import read_foreign, weights_of
+from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
+from vistok.tasks.families import require_family
+from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig
+
+CONFIG = "config.json"
+WEIGHTS = tuple(f"diffusion_pytorch_model{kind}" for kind in (".safetensors", ".bin", ".fp16.safetensors", ".fp16.bin"))
+# Where a pipeline's folder keeps its tokenizer.
+_PARTS = ("vqvae", "movq", "vae")
+# By block, whether attention follows each of its residual blocks.
+_DOWN = {"DownEncoderBlock2D": False, "AttnDownEncoderBlock2D": True}
+_UP = {"UpDecoderBlock2D": False, "AttnUpDecoderBlock2D": True}
+_DEFAULTS: dict[str, Any] = {
+    "in_channels": 3, "out_channels": 3, "down_block_types": ["DownEncoderBlock2D"],
+    "up_block_types": ["UpDecoderBlock2D"], "block_out_channels": [64], "layers_per_block": 1, "act_fn": "silu",
+    "latent_channels": 3, "sample_size": 32, "num_vq_embeddings": 256, "norm_num_groups": 32, "vq_embed_dim": None,
+    "norm_type": "group", "mid_block_add_attention": True,
+}  # fmt: skip
+# Of diffusion, of memory, or of how tokens are handed over; none changes tokens or pictures.
+_HARMLESS = {"scaling_factor", "lookup_from_codebook", "force_upcast"}
+# Ours by theirs, in the names of today and of before diffusers 0.15.
+_ATTENTION = {
+    "group_norm": "norm", "to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "out",
+    "query": "query", "key": "key", "value": "value", "proj_attn": "out",
+}  # fmt: skip
+
+
+def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> str:
+    """Write a run directory from a VQModel's folder, a pipeline's folder around it, or its weights beside a config.json.
+
+    `image_size` None: the config's `sample_size`. Returns a line that says what it was. Raises UserError for models
+    without a codebook (AutoencoderKL) and for what our network has not.
+    """
+    file, settings = _find(folder)
+    with damage_is_a_mistake(f"config {file.parent / CONFIG}", "give the config.json that diffusers wrote"):
+        config = _network(file.parent / CONFIG, settings, image_size)
+    state = weights_of(file, read_foreign(file), ("state_dict", "model"))
+    require_family(file, state, "diffusers")
+    name = f"diffusers-vq-f{config.encoder.downsample}"
+    expected = shapes_of(f"config {file.parent / CONFIG}", config)
+    ours = renamed(state, _layers(config), "the VQModel that config.json describes")
+    # Attention's projections are linear layers there and convolutions of one pixel here.
+    ours = {key: _as_convolution(value) if len(expected.get(key, ())) == 4 else value for key, value in ours.items()}
+    check_fits(ours, expected, f"the VQModel of {file.parent / CONFIG}")
+    header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
+    write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **header)
+    said = "" if image_size is not None else ", as its config says (--image-size gives another)"
+    return f"{name}: tokenizer, {config.num_tokens} tokens of {config.quantizer.codebook_size} codes at {config.image_size} pixels{said}"
+
+
+def _as_convolution(value: Tensor) -> Tensor:
+    return value[:, :, None, None] if value.ndim == 2 else value
+
+
+def _find(place: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the file of weights and the settings in the config.json beside it."""
+    folders = [place.parent] if place.is_file() else [place, *(place / part for part in _PARTS)]
+    folder = next((folder for folder in folders if (folder / CONFIG).is_file()), None)
+    if folder is None:
+        raise UserError(f"{place}: no {CONFIG} there; give the folder of a VQModel, with {CONFIG} and {WEIGHTS[0]}")
+    file = place if place.is_file() else next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if file is None:
+        raise UserError(f"{folder}: no weights there ({' or '.join(WEIGHTS[:2])})")
+    config = folder / CONFIG
+    return file, read_json(config, f"config {config}", "give the config.json that diffusers wrote")
+
+
+def _network(path: Path, settings: dict[str, Any], image_size: int | None) -> TokenizerConfig:
+    what = f"config {path}"
+    kind = settings.get("_class_name", "a model without _class_name")
+    if kind != "VQModel":
+        why = ": its latents are continuous, and a tokenizer needs a codebook" if kind == "AutoencoderKL" else ""
+        raise UserError(f"{what}: describes {kind}; of diffusers' models VQModel can be imported{why}")
+    unknown = [
+        f"{key}: {value}"
+        for key, value in settings.items()
+        if key not in _DEFAULTS | dict.fromkeys(_HARMLESS) and not key.startswith("_")
+    ]
+    values = _DEFAULTS | {key: value for key, value in settings.items() if key in _DEFAULTS}
+    if image_size is not None:
+        values["sample_size"] = image_size
+    for key, only in (
+        ("act_fn", ("silu", "swish")),
+        ("norm_type", ("group",)),
+        ("out_channels", (values["in_channels"],)),
+    ):
+        if values[key] not in only:
+            unknown.append(f"{key}: {values[key]}")
+    if unknown:
+        raise UserError(f"{what}: {', '.join(unknown[:3])} is not supported")
+    return network_of(
+        what, image_size=values["sample_size"], in_channels=values["in_channels"],
+        latent_channels=values["latent_channels"],
+        encoder=_side(what, values, "down_block_types", _DOWN),
+        decoder=_side(what, values, "up_block_types", _UP),
+        quantizer={
+            "codebook_size": values["num_vq_embeddings"], "code_dim": values["vq_embed_dim"] or values["latent_channels"],
+            "lookup": "euclidean",
+        },
+    )  # fmt: skip
+
+
+def _side(what: str, values: dict[str, Any], field: str, kinds: dict[str, bool]) -> dict[str, Any]:
+    """Return the config of an encoder or a decoder; raises UserError naming what cannot be expressed."""
+    widths, types, size = values["block_out_channels"], values[field], values["sample_size"]
+    if not isinstance(widths, list) or not all(isinstance(width, int) and width > 0 for width in widths) or not widths:
+        raise UserError(f"{what}: block_out_channels must be a list of widths, found {widths}")
+    if any(width % widths[0] for width in widths):
+        raise UserError(
+            f"{what}: block_out_channels {widths} are not multiples of the first; such a network is not supported"
+        )
+    if not isinstance(types, list) or len(types) != len(widths) or any(kind not in kinds for kind in types):
+        raise UserError(f"{what}: {field} {types} is not supported; one of {', '.join(kinds)} for each of {widths} is")
+    levels = types if field == "down_block_types" else types[::-1]
+    # Images are padded to whole tokens, so that every level halves exactly.
+    f = 2 ** (len(widths) - 1)
+    padded = -(-size // f) * f if isinstance(size, int) else 0
+    return {
+        "channels": widths[0],
+        "multipliers": [width // widths[0] for width in widths],
+        # The decoder's extra block is in ours too.
+        "num_res_blocks": values["layers_per_block"],
+        "attention_resolutions": [padded // 2**level for level, kind in enumerate(levels) if kinds[kind]],
+        "norm_groups": values["norm_num_groups"],
+        "middle_attention": values["mid_block_add_attention"],
+    }
+
+
+def _layers(config: TokenizerConfig) -> dict[str, str]:
+    """Return their layer -> ours."""
+    pairs = {"quant_conv": "pre_quantizer", "post_quant_conv": "post_quantizer", "quantize.embedding": CODEBOOK}
+    for side, network in (("encoder", config.encoder), ("decoder", config.decoder)):
+        pairs |= {f"{side}.conv_in": f"{side}.conv_in", f"{side}.conv_norm_out": f"{side}.norm_out"}
+        pairs[f"{side}.conv_out"] = f"{side}.conv_out"
+        pairs |= _residual(f"{side}.mid_block.resnets.0", f"{side}.middle.0")
+        if network.middle_attention:
+            pairs |= _attention(f"{side}.mid_block.attentions.0", f"{side}.middle.1")
+        pairs |= _residual(f"{side}.mid_block.resnets.1", f"{side}.middle.{1 + network.middle_attention}")
+        pairs |= _levels(config, network, side)
+    return pairs
+
+
+def _levels(config: TokenizerConfig, network: ConvNetConfig, side: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    down, last = side == "encoder", len(network.multipliers) - 1
+    for place in range(last + 1):
+        theirs = f"{side}.{'down' if down else 'up'}_blocks.{place}"
+        resolution = config.padded_size >> (place if down else last - place)
+        position = 0
+        for i in range(network.num_res_blocks + (not down)):
+            pairs |= _residual(f"{theirs}.resnets.{i}", f"{side}.levels.{place}.{position}")
+            position += 1
+            if resolution in network.attention_resolutions:
+                pairs |= _attention(f"{theirs}.attentions.{i}", f"{side}.levels.{place}.{position}")
+                position += 1
+        if place < last:
+            pairs[f"{theirs}.{'down' if down else 'up'}samplers.0.conv"] = f"{side}.levels.{place}.{position}.conv"
+    return pairs
+
+
+def _residual(theirs: str, ours: str) -> dict[str, str]:
+    same = {f"{theirs}.{layer}": f"{ours}.{layer}" for layer in ("norm1", "conv1", "norm2", "conv2")}
+    return same | {f"{theirs}.conv_shortcut": f"{ours}.skip"}
+
+
+def _attention(theirs: str, ours: str) -> dict[str, str]:
+    return {f"{theirs}.{a}": f"{ours}.{b}" for a, b in _ATTENTION.items()}

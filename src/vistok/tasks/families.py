@@ -1,0 +1,52 @@
+"""Which project a checkpoint is from, told from the names of its weights: so that a wrong verb can name the right one."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from vistok.errors import UserError
+
+COMMANDS = {
+    "llamagen": "vistok import llamagen FILE --out RUN",
+    "llamagen generator": "vistok import llamagen FILE --tokenizer RUN --out RUN",
+    "taming": "vistok import taming FILE --config FILE.yaml --out RUN",
+    "diffusers": "vistok import diffusers FOLDER --out RUN",
+}
+_CONTINUOUS = "its latents are continuous, and a tokenizer needs a codebook"
+_VQGAN = r"quantize\.embedding\.weight"
+# What is found among the names (all of these), what it is, and the verb for it, or why there is none; the first counts.
+_MARKS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    ((r"cls_embedding\.cap_proj\.",), "a text-to-image generator of LlamaGen", "class-conditional ones (c2i) can be imported"),
+    ((r"encoder\.conv_blocks\.\d",), "a tokenizer of LlamaGen", "llamagen"),
+    ((r"tok_embeddings\.weight",), "a generator of LlamaGen", "llamagen generator"),
+    ((r"(first_stage_model\.)?quantize\.(embed|proj)\.weight",), "a VQGAN with a Gumbel quantizer", "those with a codebook (VQModel) can be imported"),
+    ((r"first_stage_model\." + _VQGAN,), "a transformer or diffusion model with its VQGAN inside", "taming"),
+    ((r"first_stage_model\.encoder\.",), "a diffusion model with a KL autoencoder inside", _CONTINUOUS),
+    ((r"encoder\.down\.\d+\.block\.", _VQGAN), "a VQGAN of taming-transformers or latent-diffusion", "taming"),
+    ((r"encoder\.down\.\d+\.block\.",), "an autoencoder without a codebook", _CONTINUOUS),
+    ((r"encoder\.down_blocks\.\d", _VQGAN), "a VQModel of diffusers", "diffusers"),
+    ((r"encoder\.down_blocks\.\d",), "an autoencoder of diffusers without a codebook (AutoencoderKL)", _CONTINUOUS),
+)  # fmt: skip
+
+
+def family_of(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return what weights of these names are, and the key of the command that imports them, or why there is none."""
+    text = "\n".join(sorted(names)) + "\n"
+    for patterns, what, right in _MARKS:
+        if all(re.search(f"^{pattern}", text, re.MULTILINE) for pattern in patterns):
+            return what, right
+    return None
+
+
+def require_family(path: Path, names: Iterable[str], verb: str) -> None:
+    """Raise UserError for weights that `vistok import <verb>` does not take, naming what they are and their own verb."""
+    names = sorted(names)
+    found = family_of(names)
+    if found is None:
+        raise UserError(
+            f"{path}: neither a tokenizer nor a generator of a family that vistok knows (LlamaGen, taming and "
+            f"latent-diffusion VQGANs, diffusers' VQModel); its weights are {', '.join(names[:4])}..."
+        )
+    what, right = found
+    if right.split()[0] != verb or right not in COMMANDS:
+        raise UserError(f"{path}: {what}; " + (f"import it with {COMMANDS[right]}" if right in COMMANDS else right))

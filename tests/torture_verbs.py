@@ -1,0 +1,391 @@
+"""Strike every verb at its file operations: killed, or the disk failing; repeat the command, and compare what there is.
+
+    python tests/torture_verbs.py --seconds 300 --out results/torture/verbs.json
+
+Each verb runs once unharmed, which counts its operations. Then it is killed at one of them, or one of them fails with EIO
+(reads, writes, syncs, renames) or ENOSPC (writes, syncs, renames, new folders); a failing disk must end in a sentence or
+in the same result, never in a traceback. The command is then repeated and must give the same result. Every operation is
+struck where the time allows, else as many, spread by a fixed seed. Then two of each verb at once, and a run that is moved
+while it trains.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from torture_faults import FAILING, Faults
+from vistok import cli
+from vistok.cli.options import recipe_config
+from vistok.engine.log import read_rows
+from vistok.study import executor as study_executor
+from vistok.study import worker
+from vistok.tasks import train_generator, train_tokenizer
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+QUICK = ["execution.tensorboard=false", "execution.log_every=1"]
+GRID = {
+    "name": "main",
+    "tokenizers": [{"name": "none"}],
+    "generators": [{"name": "s", "set": ["generator.width=16"]}],
+    "lengths": ["2 steps", "4 steps"],
+}
+# What differs between two equal results: times, and how they were made.
+VOLATILE = {"seconds", "command", "provenance", "sittings", "stages", "made", "created", "directory"}
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command, which writes below {out} and reads {given}; `most`: how often it is struck at most (None: no limit)."""
+
+    command: str
+    settings: tuple[str, ...] = ()
+    most: int | None = None
+
+    def arguments(self, given: Path, out: Path) -> list[str]:
+        words = [word.format(given=given, out=out, data=DATA) for word in self.command.split()]
+        return [*words, *(part for setting in self.settings for part in ("--set", setting))]
+
+
+VERBS = {
+    "cache": Verb("cache {given}/tokenizer --split train --out {out}/cache"),
+    "import hub": Verb("import hub {given}/hub --out {out}/run"),
+    "import llamagen": Verb("import llamagen {given}/vq.pt --out {out}/run --image-size 16"),
+    "export hub": Verb("export hub {given}/generator --repo someone/something --out {out}/hub"),
+    "export llamagen": Verb("export llamagen {given}/foreign {out}/vq.pt"),
+    "sample grid": Verb("sample {given}/generator --count 4 --out {out}/samples"),
+    "sample png": Verb("sample {given}/generator --count 4 --format png --out {out}/samples"),
+    "sample npz": Verb("sample {given}/generator --count 4 --format npz --out {out}/samples"),
+    "train tokenizer": Verb(
+        "train tokenizer debug_vq --data {data} --runs {out}/runs",
+        (*QUICK, "data.max_images=60", "length=6 steps", "execution.checkpoint_minutes=1e-6"), most=40,
+    ),
+    "study": Verb(
+        "study run debug_study --data {data} --runs {out}/runs --out {out}/results --processes 1",
+        ("tokenizer.data.max_images=60", "tokenizer.length=2 steps", f"grids={json.dumps([GRID])}"), most=12,
+    ),
+    "demo": Verb("demo --tiny --data {data} --runs {out}/runs", most=2),
+}  # fmt: skip
+
+
+class _InThisProcess:
+    """Study tasks in the process that is struck."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[str, str | None]] = []
+
+    def submit(self, order) -> None:
+        order.write()
+        try:
+            worker.perform(order)
+            self.ended.append((order.run, None))
+        except (worker.UserError, OSError) as error:
+            self.ended.append((order.run, str(error)))
+
+    def wait(self):
+        ended, self.ended = self.ended, []
+        return ended
+
+    def close(self) -> None:
+        pass
+
+
+def work(arguments: list[str], folder: Path, report: Path, fault: tuple[str, int] | None) -> None:
+    """Be the command line: what it says goes to `report`.said."""
+    said = os.open(report.with_suffix(".said"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(said, stream)
+    torch.set_num_threads(1)
+    train_tokenizer.EVAL_IMAGES, train_generator.EVAL_IMAGES = 20, 20
+    study_executor.make_executor = lambda *rest: _InThisProcess()
+    faults = Faults(folder, report, fault)
+    faults.install()
+    sys.argv = ["vistok", *arguments]
+    try:
+        cli.main()
+    finally:
+        faults.done()
+
+
+class Torture:
+    """A folder for one verb after the other: what is given, and what comes out."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.given, self.out, self.reports = folder / "given", folder / "work" / "out", folder / "reports"
+        for path in (self.given, self.out.parent, self.reports):
+            path.mkdir(parents=True)
+        self.random = random.Random(seed)
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(["torture_verbs"])
+        self.problems: list[str] = []
+        self.wholes: dict[str, dict] = {}
+        self.operations: dict[str, dict[str, int]] = {}
+
+    def start(self, arguments: list[str], fault: tuple[str, int] | None = None, name: str = "one"):
+        for suffix in ("", ".said", ".counts"):
+            (self.reports / f"{name}{suffix}").unlink(missing_ok=True)
+        folder = self.out.parent
+        process = self.context.Process(target=work, args=(arguments, folder, self.reports / name, fault))
+        process.start()
+        return process
+
+    def said(self, name: str = "one") -> str:
+        path = self.reports / f"{name}.said"
+        return path.read_text(errors="replace") if path.is_file() else ""
+
+    def run(self, arguments: list[str], fault: tuple[str, int] | None = None) -> int:
+        process = self.start(arguments, fault)
+        process.join()
+        return process.exitcode
+
+    def prepare(self) -> None:
+        """Make what the verbs read: a tokenizer, a generator, a hub's folder, a foreign file."""
+        from vistok.config import override
+        from vistok.engine.log import Progress
+        from vistok.recipes import find_recipe
+        from vistok.tasks.cache_tokens import cache_tokens
+
+        torch.set_num_threads(1)
+        train_tokenizer.EVAL_IMAGES, train_generator.EVAL_IMAGES = 20, 20
+        quiet = Progress(quiet=True)
+        config = override(
+            find_recipe("debug_vq"), [*QUICK, f'data.root="{DATA}"', "data.max_images=60", "length=2 steps"]
+        )
+        run = train_tokenizer.prepare(config, self.given / "runs").train(quiet).path
+        caches = [cache_tokens(run, split, quiet) for split in ("train", "val")]
+        config = override(find_recipe("debug_ar"), [*QUICK, "length=2 steps"])
+        generator = train_generator.prepare(config, *caches, run, self.given / "runs").train(quiet).path
+        for name, path in (("tokenizer", run), ("generator", generator)):
+            (self.given / name).symlink_to(path)
+        self._foreign()
+        for arguments in (
+            ["export", "hub", str(generator), "--repo", "someone/something", "--out", str(self.given / "hub")],
+            [
+                "import",
+                "llamagen",
+                str(self.given / "vq.pt"),
+                "--out",
+                str(self.given / "foreign"),
+                "--image-size",
+                "16",
+            ],
+        ):
+            assert self.run(arguments) == 0, self.said()
+
+    def _foreign(self) -> None:
+        from vistok.interop.autoencoder_names import to_theirs
+        from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig, VQConfig
+        from vistok.tokenizer.model import ConvTokenizer
+
+        side = ConvNetConfig(channels=32, multipliers=(1, 2), attention_resolutions=(8,))
+        quantizer = VQConfig(codebook_size=32)
+        network = TokenizerConfig(image_size=16, latent_channels=8, encoder=side, decoder=side, quantizer=quantizer)
+        model = ConvTokenizer(network)
+        theirs = to_theirs(model.state_dict(), model.config, "llamagen")
+        torch.save({"model": theirs | {"quantize.codebook_used": torch.zeros(65536)}}, self.given / "vq.pt")
+
+    def clear(self) -> None:
+        shutil.rmtree(self.out.parent)
+        self.out.mkdir(parents=True)
+
+    def whole(self, name: str) -> None:
+        """Run a verb unharmed; note its result, and its operations by fault."""
+        self.clear()
+        assert self.run(self.arguments(name)) == 0, f"{name}: {self.said()}"
+        self.wholes[name] = contents(self.out)
+        counts = (self.reports / "one.counts").read_text().split()
+        self.operations[name] = dict(zip(("KILL", *FAILING), map(int, counts), strict=True))
+
+    def arguments(self, name: str) -> list[str]:
+        return VERBS[name].arguments(self.given, self.out)
+
+    def strike(self, name: str, fault: tuple[str, int]) -> str | None:
+        """Strike a verb once and repeat it; return what is wrong with what came of it."""
+        self.clear()
+        code, said = self.run(self.arguments(name), fault), self.said()
+        where = (self.reports / "one").read_text() if (self.reports / "one").is_file() else "nowhere"
+        if fault[0] != "KILL":
+            if "Traceback" in said:
+                return f"{where}: a traceback, {said.strip().splitlines()[-1]}"
+            if code == 0 and (wrong := self.difference(name)):
+                return f"{where}: exit code 0, but {wrong}"
+        for _ in range(2):  # a verb may have to be told that what it kept is damaged
+            code = self.run(self.arguments(name))
+            if code == 0:
+                break
+        if code:
+            return f"{where}: repeated, {self.said().strip().splitlines()[-1:]}"
+        wrong = self.difference(name)
+        return f"{where}: repeated, {wrong}" if wrong else None
+
+    def difference(self, name: str) -> str | None:
+        found = contents(self.out)
+        whole = self.wholes[name]
+        if missing := sorted(whole.keys() - found.keys()):
+            return f"lacks {missing[0]}"
+        if more := sorted(found.keys() - whole.keys()):
+            return f"has {more[0]}"
+        differing = [path for path in whole if not _same(whole[path], found[path])]
+        return f"{differing[0]} differs" if differing else None
+
+    def two(self, name: str) -> str | None:
+        """Run a verb twice at once: one or both must end well, the result be that of one."""
+        self.clear()
+        processes = [self.start(self.arguments(name), name=f"at once {number}") for number in (1, 2)]
+        for process in processes:
+            process.join()
+        codes = [process.exitcode for process in processes]
+        said = [self.said(f"at once {number}") for number in (1, 2)]
+        if any("Traceback" in text for text in said):
+            return "a traceback"
+        if 0 not in codes:
+            return f"neither ended well: {[text.strip().splitlines()[-1:] for text in said]}"
+        return self.difference(name)
+
+    def moved(self) -> str | None:
+        """Move a run away while it trains, see that it stops, move it back and repeat."""
+        name = "train tokenizer"
+        self.clear()
+        process = self.start(self.arguments(name))
+        run, deadline = None, time.monotonic() + 120
+        while run is None and process.is_alive() and time.monotonic() < deadline:
+            run = next(iter(self.out.glob("runs/*/checkpoints")), None)
+        if run is None:
+            return "never came to a checkpoint"
+        run = run.parent
+        run.rename(self.out / "moved")
+        process.join()
+        if process.exitcode == 0 or "was moved or removed" not in self.said():
+            return f"exit code {process.exitcode}: {self.said().strip().splitlines()[-1:]}"
+        if run.exists():
+            return "made anew where it was"
+        (self.out / "moved").rename(run)
+        if self.run(self.arguments(name)):
+            return f"moved back: {self.said().strip().splitlines()[-1:]}"
+        return self.difference(name)
+
+
+def contents(folder: Path) -> dict[str, object]:
+    """Return what a command left, by path, without times and temporary files."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        skipped = ".partial" in name or path.suffix in (".lock", ".log", ".html", ".seconds") or path.name == "lock"
+        if not path.is_file() or skipped or path.name in ("provenance.json", "summary.md"):
+            continue
+        if "checkpoints/" in name or "logs/" in name:
+            continue  # their number depends on when a run was stopped; the weights that are exported do not
+        found[name] = _content(path)
+    return found
+
+
+def _content(path: Path) -> object:
+    if path.suffix == ".jsonl":
+        return [{key: value for key, value in row.items() if key not in VOLATILE} for row in read_rows(path)]
+    if path.suffix == ".json":
+        return _stable(json.loads(path.read_text()))
+    if path.suffix == ".safetensors":
+        with safe_open(str(path), framework="pt") as file:
+            metadata = {
+                key: _stable(json.loads(value)) for key, value in (file.metadata() or {}).items() if value[:1] == "{"
+            }
+            return {**{name: file.get_tensor(name) for name in file.keys()}, "": metadata}  # noqa: SIM118
+    return path.read_bytes()
+
+
+def _stable(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _stable(item) for key, item in value.items() if key not in VOLATILE}
+    return [_stable(item) for item in value] if isinstance(value, list) else value
+
+
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    return a == b
+
+
+def torture(folder: Path, names: list[str], seconds: float, seed: int = 0) -> dict[str, dict]:
+    """Return verb -> what was struck and what came of it; prints as it goes."""
+    found, started = Torture(folder, seed), time.monotonic()
+    found.prepare()
+    results: dict[str, dict] = {}
+    for number, name in enumerate(names):
+        # What an earlier verb did not need of its share of the time is the later ones'.
+        share = (seconds - (time.monotonic() - started)) / (len(names) - number)
+        results[name] = _verb(found, name, time.monotonic() + share)
+        print(_line(name, results[name]), flush=True)
+        for problem in results[name]["problems"]:
+            print(f"    {problem}", flush=True)
+    if "train tokenizer" in names:
+        results["moved while training"] = {"problems": [wrong] if (wrong := found.moved()) else []}
+        print(f"{'a run moved while it trains':<18} {wrong or 'stops, and goes on when it is moved back'}", flush=True)
+    return results
+
+
+def _verb(found: Torture, name: str, deadline: float) -> dict:
+    found.whole(name)
+    operations = found.operations[name]
+    points = [(fault, number) for fault, count in operations.items() for number in range(1, count + 1)]
+    found.random.shuffle(points)
+    tried: Counter[str] = Counter()
+    problems = []
+    wrong = found.two(name)
+    problems += [f"two at once: {wrong}"] if wrong else []
+    for point in points[: VERBS[name].most]:
+        if time.monotonic() > deadline and tried:
+            break
+        tried[point[0]] += 1
+        if wrong := found.strike(name, point):
+            problems.append(f"{point[0]} {wrong}")
+    return {"operations": operations, "struck": dict(tried), "problems": problems}
+
+
+def _line(name: str, result: dict) -> str:
+    struck = ", ".join(
+        f"{fault} at {result['struck'].get(fault, 0)} of {count}" for fault, count in result["operations"].items()
+    )
+    return f"{name:<18} {struck}; {len(result['problems'])} problems"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=300, help="about how long, shared by the verbs")
+    parser.add_argument("--verb", action="append", choices=list(VERBS), help="only these; may be repeated")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON to write")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        scores = torture(Path(place), options.verb or list(VERBS), options.seconds, options.seed)
+    if options.out:
+        options.out.write_text(json.dumps(scores, indent=2) + "\n")
+    wrong = sum(len(result["problems"]) for result in scores.values())
+    print(f"{wrong} problems")
+    return int(wrong > 0)
+
+
+if __name__ == "torture_verbs":
+    # Children are forked from a process that has imported this: counting FLOPs once is enough.
+    train = VERBS["train tokenizer"]
+    train_tokenizer.plan(recipe_config("debug_vq", "tokenizer", list(train.settings), str(DATA)), 60)
+elif __name__ == "__main__":
+    import torture_verbs
+
+    raise SystemExit(torture_verbs.main())
