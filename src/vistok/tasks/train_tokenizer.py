@@ -126,6 +126,7 @@ def _can_shard(config: TokenizerRun) -> None:
     quantizer, adversarial = config.tokenizer.quantizer, config.losses.adversarial
     refused = {
         "tokenizer.quantizer.restart_after": getattr(quantizer, "restart_after", None) is not None,
+        "tokenizer.quantizer.start_after": getattr(quantizer, "start_after", None) is not None,
         "losses.adversarial.adaptive": adversarial is not None and adversarial.adaptive,
     }
     for name, found in refused.items():
