@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from vistok.engine.weights import load_weights, save_weights
+from vistok.engine.weights import save_weights
 from vistok.errors import UserError
 from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.metrics.features import InceptionFeatures
+from vistok.tasks.load import read_model
 from vistok.tokenizer.perceptual import load_vgg
 
 
@@ -165,7 +166,7 @@ def test_another_projects_file_where_a_run_was_wanted_points_to_import(tmp_path:
     file = tmp_path / f"vq{suffix}"
     file.write_bytes(save(W) if suffix == ".safetensors" else _saved({"model": W}))
     with pytest.raises(UserError, match="vistok import"):
-        load_weights(file)
+        read_model(file)
 
 
 def _saved(content: Any, **options: Any) -> bytes:

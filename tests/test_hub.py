@@ -146,7 +146,7 @@ def test_clear_words(scored, hub, tmp_path, monkeypatch):
 
 def score(value, **more):
     return {
-        "value": value, "low": value - 1, "high": value + 1, "treatment": {"weights": "ema"},
+        "value": value, "low": None, "high": None, "treatment": {"weights": "ema"},
         "protocol": {"metric": "m", "reference": "photos test", "reference_digest": "r", "num_reference": 9,
                      "num_samples": 9, "estimator": "mean", **more},
     }  # fmt: skip
@@ -157,7 +157,11 @@ def pair(tmp_path):
     """Run directories of a tiny tokenizer, with three evaluations, and of a generator."""
     tokenizer, generator = tiny_networks.write_pair(tmp_path / "pair")
     digests = RunDir(tokenizer).read("finished.json")["digests"]["ema"]
-    facts = {"schema_version": SCHEMA, "kind": "tokenizer", "tokenizer_digest": digests}
+    facts = {
+        "schema_version": SCHEMA, "kind": "tokenizer", "tokenizer_digest": digests, "run": "tiny", "split": "test",
+        "num_images": 9, "treatment": {"weights": "ema"}, "ssim": {"value": 0.5}, "position_entropy": {"value": 1.0},
+        "codebook": {"usage": 1.0, "entropy": 1.0, "skewness": 0.0},
+    }  # fmt: skip
     (tokenizer / "evaluations").mkdir()
     for name, evaluation in {
         "now": facts | {"psnr": score(22.0)},
@@ -181,7 +185,7 @@ def test_the_card_holds_scores_of_this_version_and_these_weights_alone(pair, tmp
         json.dumps({"schema_version": SCHEMA, "psnr": {"protocol": {}, "value": "x"}}),
     ):
         damaged.write_text(content)
-        with pytest.raises(UserError, match=r"tokenizer-now\.json.*damaged.*delete it"):
+        with pytest.raises(UserError, match=r"tokenizer-now\.json.*damaged.*delete the file"):
             write_folder(pair[0], tmp_path / "other", "someone/tiny")
         assert not (tmp_path / "other").exists()
     # Of a repository they are left out, and the network is imported.

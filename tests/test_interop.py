@@ -477,9 +477,9 @@ def test_an_export_can_be_repeated_and_overwrites_nothing_else(tmp_path: Path) -
     restarting = config.replace(quantizer=config.quantizer.replace(restart_after=5))
     state = {name: value for name, value in _tokenizer(config).state_dict().items()}
     state |= {"quantizer.used": torch.zeros(32, dtype=torch.bool), "quantizer.steps_unused": torch.zeros(32).long()}
-    save_weights(
-        tmp_path / "run.safetensors", state, {"model": "tokenizer", "config": json.loads(restarting.to_json())}
-    )
+    header = {"model": "tokenizer", "config": json.loads(restarting.to_json()), "recipe": "r", "dataset": "folder",
+              "class_names": ["all"], "run_config": {}, "training": {}}  # fmt: skip
+    save_weights(tmp_path / "run.safetensors", state, header)
     (tmp_path / "out.pt.0123456789ab.partial").write_bytes(b"of a killed export")
     for _ in range(2):
         assert export_llamagen(tmp_path / "run.safetensors", tmp_path / "out.pt") == "tokenizer"

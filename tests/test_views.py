@@ -211,7 +211,8 @@ def _generator_without_raw_weights(place):
     run = RunDir(place)
     run.start(config, {})
     header = {"model": "generator", "config": config.generator.model_dump(mode="json"), "grid": [4, 4],
-              "codebook_size": 64, "num_classes": 2, "class_names": ["a", "b"], "tokenizer": {"digest": "t", "path": "t"}}  # fmt: skip
+              "codebook_size": 64, "num_classes": 2, "class_names": ["a", "b"], "tokenizer": {"digest": "t", "path": "t"},
+              "recipe": "r", "dataset": "d", "run_config": {}, "training": {}}  # fmt: skip
     save_weights(run.export(), model.state_dict(), header)
     run.finish()
     return place

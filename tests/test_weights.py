@@ -162,9 +162,13 @@ def test_another_file_is_named_and_pointed_to_the_verb_that_takes_it(pair, tmp_p
         ("gan", "encoder.down.0.block.0.norm1.weight", "vistok import taming .* --config YAML"),
         ("hub/model", "anything", "with the verb of the project that wrote it: vistok import llamagen"),
     ):
-        save_file({key: torch.ones(1)}, tmp_path / f"{name}.safetensors")
+        weights = {key: torch.ones(1), "quantize.embedding.weight": torch.ones(1)}
+        save_file(weights, tmp_path / f"{name}.safetensors")
         with pytest.raises(UserError, match=rf"not written by vistok.*{command}"):
             load_tokenizer(tmp_path / f"{name}.safetensors")
+    save_file({"encoder.down_blocks.0.resnets.0.norm1.weight": torch.ones(1)}, tmp_path / "kl.safetensors")
+    with pytest.raises(UserError, match=r"AutoencoderKL\): its latents are continuous"):
+        load_tokenizer(tmp_path / "kl.safetensors")
     with pytest.raises(UserError, match=r"x\.pt: a file of torch.save.*vistok import llamagen .*x\.pt --out RUN; "):
         with_network_of(find_recipe("debug_vq"), str(tmp_path / "x.pt"))
     with pytest.raises(UserError, match=r"x\.pt: a file of torch.save.*Inception's weights are given with --inception"):

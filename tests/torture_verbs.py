@@ -63,7 +63,7 @@ VERBS = {
     "import hub": Verb("import hub {given}/hub --out {out}/run"),
     "import llamagen": Verb("import llamagen {given}/vq.pt --out {out}/run --image-size 16"),
     "export hub": Verb("export hub {given}/generator --repo someone/something --out {out}/hub"),
-    "export llamagen": Verb("export llamagen {given}/foreign {out}/vq.pt"),
+    "export llamagen": Verb("export llamagen {given}/foreign --out {out}/vq.pt"),
     "sample grid": Verb("sample {given}/generator --count 4 --out {out}/samples"),
     "sample png": Verb("sample {given}/generator --count 4 --format png --out {out}/samples"),
     "sample npz": Verb("sample {given}/generator --count 4 --format npz --out {out}/samples"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from vistok.config import C
 from vistok.errors import UserError
+from vistok.metrics.protocol import Score
 from vistok.tasks.evaluators import SCHEMA, read_evaluation
 
 EVALUATIONS = "evaluations"
@@ -34,7 +35,11 @@ def evaluation_files(run: Path) -> list[Path]:
 def current_evaluation(file: Path) -> dict[str, Any] | None:
     """Return an evaluation, None where it is of another version; raises UserError where it is damaged or edited."""
     found = read_evaluation(file)
-    return found if found.get("schema_version") == SCHEMA else None
+    if found.get("schema_version") != SCHEMA:
+        return None
+    # Fields that have defaults may be missing in the file.
+    scores = {name: Score.read(part) for name, part in found.items() if isinstance(part, dict) and "protocol" in part}
+    return found | {name: score.model_dump(mode="json") for name, score in scores.items()}
 
 
 def parsed(kind: type[C], value: Any) -> C:

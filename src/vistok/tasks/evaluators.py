@@ -17,7 +17,7 @@ from vistok.data.sources import ImageSource
 from vistok.data.transforms import to_uint8
 from vistok.engine.device import best_device
 from vistok.engine.distributed import World
-from vistok.errors import UserError, damage_is_a_mistake
+from vistok.errors import UserError, damage_is_a_mistake, reason
 from vistok.files import read_json
 from vistok.metrics.features import (
     ClassifierFeatures,
@@ -305,7 +305,7 @@ def read_evaluation(file: Path) -> dict[str, Any]:
         try:
             list(scores_in(found))
         except UserError as error:
-            raise UserError(f"{what}: edited or damaged ({error}); {advice}") from None
+            raise UserError(f"{what}: edited or damaged ({reason(error)}); {advice}") from None
     return found
 
 

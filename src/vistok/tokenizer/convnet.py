@@ -144,9 +144,9 @@ def _block(in_channels: int, out_channels: int, resolution: int, config: ConvNet
 
 
 def _middle(channels: int, config: ConvNetConfig) -> nn.Sequential:
-    attention = [SpatialAttention(channels, config.norm_groups)] if config.middle_attention else []
-    return nn.Sequential(
-        ResBlock(channels, channels, config.norm_groups),
-        *attention,
-        ResBlock(channels, channels, config.norm_groups),
-    )
+    # In the order in which they are used: each draws its weights from the generator where the one before left it.
+    layers: list[nn.Module] = [ResBlock(channels, channels, config.norm_groups)]
+    if config.middle_attention:
+        layers.append(SpatialAttention(channels, config.norm_groups))
+    layers.append(ResBlock(channels, channels, config.norm_groups))
+    return nn.Sequential(*layers)
