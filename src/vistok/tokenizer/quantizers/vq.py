@@ -140,7 +140,7 @@ class VQ(Quantizer):
         if self.config.start_after is not None and step < self.config.start_after:
             self._begin(gather(own), generator_seed, step)
         elif self.config.restart_after is not None:
-            self._restart(own, generator_seed, step, gather)
+            self._restart(own, self.config.restart_after, generator_seed, step, gather)
 
     def _begin(self, latents: Tensor, generator_seed: int, step: int) -> None:
         """Keep a step's latents, the newest over the oldest; at the last step of waiting place the codes."""
@@ -155,11 +155,14 @@ class VQ(Quantizer):
         self.begun.fill_(True)
         self.pool.zero_()
 
-    def _restart(self, own: Tensor, generator_seed: int, step: int, gather: Callable[[Tensor], Tensor]) -> None:
+    def _restart(
+        self, own: Tensor, unused: int, generator_seed: int, step: int, gather: Callable[[Tensor], Tensor]
+    ) -> None:
+        """Put codes that no latent chose for `unused` steps where latents of this step are."""
         used = gather(self.used[None]).any(dim=0)
         self.steps_unused = torch.where(used, 0, self.steps_unused + 1)
         self.used.zero_()
-        dead = torch.nonzero(self.steps_unused >= self.config.restart_after).flatten()
+        dead = torch.nonzero(self.steps_unused >= unused).flatten()
         if len(dead):
             recent = gather(own)
             generator = torch_generator(generator_seed, "restart", step)
