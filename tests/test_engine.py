@@ -551,3 +551,40 @@ def test_flops_are_those_of_the_executed_steps(fashion_root):
         regularized.train_flops <= 10 * plain.train_flops < regularized.train_flops * (1 + 1 / regularized.total_steps)
     )
     assert regularized.total_steps < 10 * plain.total_steps
+
+
+def test_an_average_takes_codes_that_begin_as_they_are():
+    from vistok.tokenizer.config import VQConfig
+    from vistok.tokenizer.quantizers import build_quantizer
+
+    quantizer = build_quantizer(VQConfig(codebook_size=8, code_dim=2, start_after=1)).train()
+    ema = EMA(quantizer, 0.99)
+    quantizer(torch.randn(2, 16, 2, generator=torch.Generator().manual_seed(0)))
+    quantizer.after_step(0, 0)
+    ema.update(0)
+    assert torch.equal(ema.module.codebook, quantizer.codebook) and bool(ema.module.begun)
+    with torch.no_grad():
+        quantizer.codebook.add_(1.0)
+    quantizer(torch.randn(2, 16, 2, generator=torch.Generator().manual_seed(1)))
+    quantizer.after_step(0, 1)
+    ema.update(1)
+    assert not torch.equal(ema.module.codebook, quantizer.codebook)  # from there on it is an average again
+
+
+def test_a_run_that_ends_before_its_codes_begin_is_refused(fashion_root, tmp_path):
+    with pytest.raises(UserError, match="has 4 steps and would end before its codes begin"):
+        train_tokenizer.prepare(
+            toy_config(fashion_root, "length=4 steps", "tokenizer.quantizer.start_after=4"), tmp_path
+        )
+
+
+def test_the_regularizer_can_start_later(fashion_root, tmp_path, quiet):
+    config = toy_config(
+        fashion_root, "length=6 steps", "execution.log_every=1", 'crt.start="3 steps"', 'crt.ramp="0 steps"',
+        "tokenizer.quantizer.start_after=2",
+    )  # fmt: skip
+    run = train_tokenizer.prepare(config, tmp_path).train(quiet)
+    rows = [row for row in read_rows(run.metrics) if row["kind"] == "train"]
+    assert [row["autoencoder/crt_weight"] for row in rows] == [0, 0, 0, 4, 4, 4]
+    # Codes cost nothing before they begin.
+    assert [row["autoencoder/codebook_loss"] > 0 for row in rows] == [False, False, True, True, True, True]

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from vistok.tokenizer.config import FSQConfig, VQConfig
 from vistok.tokenizer.quantizers import build_quantizer
 from vistok.tokenizer.quantizers import vq as vq_module
+from vistok.tokenizer.quantizers.kmeans import kmeans
 from vistok.tokenizer.quantizers.vq import nearest_codes
 
 CONFIGS = [
@@ -118,3 +119,59 @@ def test_dead_codes_are_restarted_from_latents():
             assert not changed[used].any() and changed.sum() == 32 - len(used)
             restarted = quantizer.codebook[changed].detach()
     assert torch.cdist(restarted, z_e).min(1).values.max() < 1e-6
+
+
+def clustered(seed, lookup):
+    """Latents about eight directions."""
+    generator = torch.Generator().manual_seed(seed)
+    angles = torch.arange(8) * torch.pi / 4
+    centres = torch.stack([angles.cos(), angles.sin()], dim=-1)
+    return (centres + 0.02 * torch.randn(4, 8, 2, generator=generator)) * (1 if lookup == "euclidean" else 3)
+
+
+@pytest.mark.parametrize("lookup", ["cosine", "euclidean"])
+def test_codes_begin_where_the_latents_are(lookup):
+    torch.manual_seed(0)
+    quantizer = build_quantizer(VQConfig(codebook_size=8, code_dim=2, start_after=3, lookup=lookup)).train()
+    for step in range(3):
+        latents = clustered(step, lookup).requires_grad_()
+        output = quantizer(latents)
+        assert torch.equal(output.z_q, output.latents)  # the decoder learns from the latents as they are
+        assert all(float(loss.detach()) == 0 for loss in output.losses.values())
+        sum(output.losses.values()).backward()
+        assert quantizer.codebook.grad is not None  # which replicas of several processes wait for
+        quantizer.after_step(0, step)
+    assert quantizer.placed_anew == ("codebook",)
+    output = quantizer(clustered(9, lookup))
+    assert len(output.indices.unique()) == 8
+    assert float(output.statistics["quantization_error"]) < 0.01
+    quantizer.after_step(0, 3)
+    assert quantizer.placed_anew == ()
+
+
+def test_waiting_codes_go_on_exactly_from_a_checkpoint_and_trained_ones_stay():
+    config = VQConfig(codebook_size=8, code_dim=2, start_after=3)
+    quantizers = [build_quantizer(config).train() for _ in range(2)]
+    for step in range(3):
+        if step == 2:  # the second one is stopped here, and another takes its state
+            quantizers[1] = build_quantizer(config).train()
+            quantizers[1].load_state_dict(quantizers[0].state_dict())
+        for quantizer in quantizers[: 1 + (step == 2)]:
+            quantizer(clustered(step, "cosine"))
+            quantizer.after_step(5, step)
+    assert torch.equal(quantizers[0].codebook, quantizers[1].codebook)
+    before = quantizers[0].codebook.detach().clone()
+    for step in range(3):  # a new run that begins with these weights
+        quantizers[0](clustered(step + 7, "cosine"))
+        quantizers[0].after_step(5, step)
+    assert torch.equal(quantizers[0].codebook, before)
+
+
+def test_kmeans_finds_the_centres_and_leaves_no_cluster_empty():
+    vectors = clustered(0, "euclidean").flatten(0, 1)
+    place = vq_module.VQ._placed
+    quantizer = build_quantizer(VQConfig(codebook_size=8, code_dim=2, lookup="euclidean"))
+    codes = kmeans(vectors, 8, quantizer._nearest, lambda v: place(quantizer, v), torch.Generator().manual_seed(1))
+    assert len(quantizer._nearest(vectors, codes).unique()) == 8
+    few = kmeans(vectors[:3], 8, quantizer._nearest, lambda v: v, torch.Generator().manual_seed(1))
+    assert few.shape == (8, 2) and torch.isfinite(few).all()

@@ -61,3 +61,23 @@ def test_sizes_that_could_not_come_back_are_refused(padding: ConvTokenizer, size
 def test_an_image_of_less_than_a_token_is_refused() -> None:
     with pytest.raises(UserError, match="less than one token"):
         _config(4)
+
+
+def test_patches_keep_the_grid_and_spare_the_dearest_level() -> None:
+    """A quarter of the places at the first level, the same tokens an image, odd sizes padded as ever."""
+    from vistok.nn.flops import count_flops
+
+    whole = _config(28).replace(quantizer=VQConfig(codebook_size=16, code_dim=4))
+    side = NETWORK.replace(multipliers=(1, 1, 2), patch=2)
+    patched = whole.replace(encoder=side, decoder=side)
+    assert patched.grid == whole.grid and side.downsample == NETWORK.downsample
+    torch.manual_seed(0)
+    tokenizer = ConvTokenizer(patched).eval()
+    images = torch.rand(2, 1, 28, 28) * 2 - 1
+    assert tokenizer.decode(tokenizer.encode(images)).shape == images.shape
+    costs = []
+    for config in (whole, patched):
+        with torch.device("meta"):
+            model, given = ConvTokenizer(config), torch.empty(2, 1, 28, 28)
+        costs.append(count_flops(lambda model=model, given=given: model(given).reconstruction.sum().backward()))
+    assert costs[1] < 0.5 * costs[0]

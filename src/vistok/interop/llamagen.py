@@ -25,6 +25,7 @@ from vistok.tasks.families import require_family
 from vistok.tasks.load import check_network, load_tokenizer, read_model
 from vistok.tokenizer.config import TokenizerConfig, VQConfig
 from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.quantizers.vq import OF_TRAINING
 
 # Heads by (layers, width): no tensor tells them.
 SIZES = {
@@ -49,7 +50,7 @@ _INNER = {
 
 
 # Ours while dead codes are restarted.
-RESTART_COUNTS = {"quantizer.used", "quantizer.steps_unused"}
+_OF_TRAINING = {f"quantizer.{name}" for name in OF_TRAINING}
 # What each of LlamaGen's tokenizer files holds for a log, at the size that its code expects.
 _COUNTS, _NUM_COUNTS = "quantize.codebook_used", 65_536
 # Of the files that LlamaGen published, told by their names alone.
@@ -297,7 +298,7 @@ def _write_once(out: Path, data: bytes) -> None:
 
 def _tokenizer_to_theirs(state: dict[str, Tensor], config: TokenizerConfig) -> dict[str, Tensor]:
     _require_llamagen_tokenizer(config)
-    own = {name: value for name, value in state.items() if name not in RESTART_COUNTS}
+    own = {name: value for name, value in state.items() if name not in _OF_TRAINING}
     # LlamaGen loads strictly, and its log's counts are among what it wants.
     return to_theirs(own, config, "llamagen") | {_COUNTS: torch.zeros(_NUM_COUNTS)}
 
@@ -311,9 +312,10 @@ def _require_llamagen_tokenizer(config: TokenizerConfig) -> None:
         or any(side.attention_resolutions != expected for side in (config.encoder, config.decoder))
         or any(side.num_res_blocks != 2 or side.norm_groups != 32 for side in (config.encoder, config.decoder))
         or not (config.encoder.middle_attention and config.decoder.middle_attention)
+        or config.encoder.patch * config.decoder.patch > 1
     ):
         raise UserError(
-            "LlamaGen's tokenizer has a cosine look-up, two residual blocks a level, 32 norm groups and attention at the "
+            "LlamaGen's tokenizer has a cosine look-up, no patches, two residual blocks a level, 32 norm groups and attention at the "
             f"lowest resolution ({expected[0]}); this one differs and cannot be exported to it"
         )
 

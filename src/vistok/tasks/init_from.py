@@ -11,9 +11,10 @@ from vistok.tasks.checkpoint_weights import is_checkpoint, read_checkpoint
 from vistok.tasks.config import TokenizerRun
 from vistok.tasks.load import read_model
 from vistok.tokenizer.config import TokenizerConfig
+from vistok.tokenizer.quantizers.vq import OF_TRAINING
 
 # What the restart of dead codes keeps; it may be switched on for the first time.
-_COUNTS = {"quantizer.used", "quantizer.steps_unused"}
+_COUNTS = {f"quantizer.{name}" for name in OF_TRAINING}
 
 
 def with_network_of(config: TokenizerRun, path: str) -> TokenizerRun:

@@ -112,7 +112,7 @@ def _autoencoder_loss(config: TokenizerRun, networks: Stage1, scale: Scale, worl
     gan_start = adversarial.start.to_steps(scale) if adversarial else 0
     gan_ramp = adversarial.ramp.to_steps(scale) if adversarial else 0
     discriminator_start = gan_start - (adversarial.warmup.to_steps(scale) if adversarial else 0)
-    crt_ramp = config.crt.ramp.to_steps(scale) if config.crt else 0
+    crt_start, crt_ramp = (config.crt.start.to_steps(scale), config.crt.ramp.to_steps(scale)) if config.crt else (0, 0)
 
     def loss(micro: MicroBatch, step: int) -> PhaseLoss:
         output = networks.tokenizer(micro["images"])
@@ -120,7 +120,7 @@ def _autoencoder_loss(config: TokenizerRun, networks: Stage1, scale: Scale, worl
         statistics = dict(output.quantized.statistics)
         statistics["latent_variance"] = batch_variance(output.quantized.latents.detach(), world.average)
         if networks.regularizer is not None and config.crt is not None:
-            weight = config.crt.full_weight * cosine_ramp(step, 0, crt_ramp)
+            weight = config.crt.full_weight * cosine_ramp(step, crt_start, crt_ramp)
             terms["causal_loss"] = networks.regularizer(output.quantized, weight)
             statistics["crt_weight"] = torch.tensor(weight, device=micro["images"].device)
         if networks.discriminator is not None and adversarial is not None and step >= gan_start:

@@ -126,6 +126,7 @@ def _can_shard(config: TokenizerRun) -> None:
     quantizer, adversarial = config.tokenizer.quantizer, config.losses.adversarial
     refused = {
         "tokenizer.quantizer.restart_after": getattr(quantizer, "restart_after", None) is not None,
+        "tokenizer.quantizer.start_after": getattr(quantizer, "start_after", None) is not None,
         "losses.adversarial.adaptive": adversarial is not None and adversarial.adaptive,
     }
     for name, found in refused.items():
@@ -136,6 +137,16 @@ def _can_shard(config: TokenizerRun) -> None:
             )
 
 
+def _codes_begin(config: TokenizerRun, total_steps: int) -> None:
+    """Raise UserError where training ends before the codes have begun."""
+    start = getattr(config.tokenizer.quantizer, "start_after", None)
+    if start is not None and start >= total_steps:
+        raise UserError(
+            f"tokenizer.quantizer.start_after {start}: the run has {total_steps} steps and would end before its codes begin; "
+            "train longer (--set length=...), or let them begin sooner"
+        )
+
+
 def prepare(config: TokenizerRun, runs: Path) -> Job:
     """Open the data and return the job."""
     accumulation_check(config)
@@ -143,6 +154,7 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     _can_shard(config)
     source = open_split(config.data, "train")
     planned = plan(config, len(source))
+    _codes_begin(config, planned.total_steps)
     initial = initial_weights(config)
     digests = content_digests(config, initial[1] if initial else None)
     former = former_names(config, source, digests.get("init_from"))

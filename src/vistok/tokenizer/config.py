@@ -21,6 +21,9 @@ class ConvNetConfig(Config):
     num_res_blocks: int = Field(default=2, ge=1, le=100)
     attention_resolutions: tuple[int, ...] = (16,)
     norm_groups: int = Field(default=32, ge=1)
+    # Side of the squares of pixels that the first level takes as one place: the dearest level then has a fourth (2) of
+    # the places.
+    patch: Literal[1, 2, 4] = later(1)
     # Attention between the two residual blocks at the lowest resolution, which latent-diffusion's "noattn" is without.
     middle_attention: bool = later(True)
 
@@ -33,7 +36,7 @@ class ConvNetConfig(Config):
     @property
     def downsample(self) -> int:
         """Pixels per token side."""
-        return int(2 ** (len(self.multipliers) - 1))
+        return int(self.patch * 2 ** (len(self.multipliers) - 1))
 
 
 class VQConfig(Config):
@@ -49,6 +52,9 @@ class VQConfig(Config):
     # Replace a code that no latent chose for this many steps by a latent of the batch (None: never).
     restart_after: int | None = Field(default=None, ge=1)
     lookup: Literal["cosine", "euclidean"] = later("cosine")
+    # Learn without quantization for this many steps, then begin with the k-means centres of the last latents (None: begin
+    # with random codes).
+    start_after: Annotated[int, Field(ge=1)] | None = later(None)
 
 
 class FSQConfig(Config):
@@ -185,6 +191,7 @@ class CRTConfig(Config):
     width: int = Field(default=1280, ge=4)
     num_heads: int = Field(default=20, ge=1)
     ffn_multiple: int = Field(default=256, ge=1)
+    start: Duration = later(steps(0))
     ramp: Duration = Duration(value=1000, unit="steps")
     detach_target: bool = False
     weight_decay: float = Field(default=0.1, ge=0)

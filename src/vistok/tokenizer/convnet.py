@@ -74,8 +74,8 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ConvNetConfig, image_size: int, in_channels: int, latent_channels: int) -> None:
         super().__init__()
-        channels, resolution = config.channels, image_size
-        self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
+        channels, resolution, self.patch = config.channels, image_size // config.patch, config.patch
+        self.conv_in = nn.Conv2d(in_channels * config.patch**2, channels, 3, padding=1)
         self.levels = nn.ModuleList()
         for i, multiplier in enumerate(config.multipliers):
             level, out_channels = [], config.channels * multiplier
@@ -94,7 +94,7 @@ class Encoder(nn.Module):
         self, images: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch latent rows columns"]:
         """Return latents (batch, latent_channels, height / f, width / f)."""
-        x = self.conv_in(images)
+        x = self.conv_in(F.pixel_unshuffle(images, self.patch))
         for level in self.levels:
             x = level(x)
         return self.conv_out(F.silu(self.norm_out(self.middle(x))))
@@ -105,7 +105,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ConvNetConfig, image_size: int, out_channels: int, latent_channels: int) -> None:
         super().__init__()
-        channels = config.channels * config.multipliers[-1]
+        channels, self.patch = config.channels * config.multipliers[-1], config.patch
         resolution = image_size // config.downsample
         self.conv_in = nn.Conv2d(latent_channels, channels, 3, padding=1)
         self.middle = _middle(channels, config)
@@ -120,7 +120,7 @@ class Decoder(nn.Module):
                 resolution *= 2
             self.levels.append(nn.Sequential(*level))
         self.norm_out = _norm(channels, config.norm_groups)
-        self.conv_out = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(channels, out_channels * config.patch**2, 3, padding=1)
 
     def forward(
         self, latents: Float[Tensor, "batch latent rows columns"]
@@ -129,7 +129,7 @@ class Decoder(nn.Module):
         x = self.middle(self.conv_in(latents))
         for level in self.levels:
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.patch)
 
 
 def _norm(channels: int, groups: int) -> nn.GroupNorm:

@@ -20,12 +20,17 @@ from vistok.tokenizer.quantizers.base import (
     in_float32,
     straight_through,
 )
+from vistok.tokenizer.quantizers.kmeans import kmeans
 
 # Similarities that are held at once (2 MB in float32, or 32 rows of them): what stays in a core's cache is read
 # a second time for nothing.
 LOOKUP_ELEMENTS, LOOKUP_ROWS = 2**19, 32
 # A maximum is vectorised where an arg-max is not: first the best group of this many codes, then the code in it.
 GROUP = 64
+# Latents that are kept for the codes to begin with, for each code.
+POOL = 4
+# Buffers that nothing but training reads.
+OF_TRAINING = frozenset({"used", "steps_unused", "pool", "begun"})
 
 
 @torch.no_grad()
@@ -58,6 +63,8 @@ class VQ(Quantizer):
 
     used: Tensor
     steps_unused: Tensor
+    pool: Tensor
+    begun: Tensor
 
     def __init__(self, config: VQConfig) -> None:
         super().__init__()
@@ -70,9 +77,14 @@ class VQ(Quantizer):
         # VQGAN's codes start close to zero, where its latents move to.
         self.codebook = nn.Parameter(directions if self._cosine else directions / config.codebook_size)
         self._recent: list[Tensor] = []
+        # Parameters that the last step put elsewhere, for averages.
+        self.placed_anew: tuple[str, ...] = ()
         if config.restart_after is not None:
             self.register_buffer("used", torch.zeros(config.codebook_size, dtype=torch.bool))
             self.register_buffer("steps_unused", torch.zeros(config.codebook_size, dtype=torch.int64))
+        if config.start_after is not None:
+            self.register_buffer("pool", torch.zeros(POOL * config.codebook_size, config.code_dim))
+            self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
 
     def forward(self, z_e: Float[Tensor, "*batch dim"]) -> QuantizerOutput:
         """Quantize; the losses are codebook (VQ-VAE) and commitment, means over all dimensions."""
@@ -85,9 +97,14 @@ class VQ(Quantizer):
                 "commitment_loss": self.config.commitment_weight * F.mse_loss(latents, codes.detach()),
             }
             z_q = straight_through(latents, codes)
-        if self.training and self.config.restart_after is not None:
-            self.used[indices.flatten()] = True
-            self._recent.append(latents.detach().flatten(0, -2))
+            if self.config.start_after is not None:  # before the codes begin the decoder sees the latents
+                z_q = torch.where(self.begun, z_q, latents)
+                losses = {name: self.begun * loss for name, loss in losses.items()}
+        if self.training:
+            if self.config.restart_after is not None:
+                self.used[indices.flatten()] = True
+            if self.config.restart_after is not None or self.config.start_after is not None:
+                self._recent.append(latents.detach().flatten(0, -2))
         statistics = {"quantization_error": losses["codebook_loss"].detach() * self.code_dim}
         return QuantizerOutput(latents, z_q, indices, losses, statistics)
 
@@ -99,11 +116,14 @@ class VQ(Quantizer):
     def codes_to_indices(self, codes: Float[Tensor, "*batch dim"]) -> Int[Tensor, "*batch"]:
         """Return the number of the code nearest in angle, or in distance."""
         codebook, vectors = self._placed(self.codebook.float()), codes.float().reshape(-1, self.code_dim)
+        return self._nearest(vectors, codebook).view(codes.shape[:-1])
+
+    def _nearest(self, vectors: Tensor, codebook: Tensor) -> Tensor:
         if not self._cosine:
             # Least |v - c|^2 is greatest v.c - |c|^2 / 2: an inner product in one dimension more.
             codebook = torch.cat([codebook, -codebook.square().sum(-1, keepdim=True) / 2], dim=-1)
             vectors = F.pad(vectors, (0, 1), value=1.0)
-        return nearest_codes(vectors, codebook).view(codes.shape[:-1])
+        return nearest_codes(vectors, codebook)
 
     def _placed(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors, dim=-1) if self._cosine else vectors
@@ -112,14 +132,37 @@ class VQ(Quantizer):
     def after_step(
         self, generator_seed: int, step: int, gather: Callable[[Tensor], Tensor] = lambda part: part
     ) -> None:
-        """Replace codes that were not chosen for `restart_after` steps by latents of the last batch."""
-        if self.config.restart_after is None or not self._recent:
+        """Begin with the centres of the last latents, once; replace codes that were not chosen for `restart_after` steps."""
+        self.placed_anew = ()
+        if not self._recent:
             return
         own, self._recent = torch.cat(self._recent), []
+        if self.config.start_after is not None and step < self.config.start_after:
+            self._begin(gather(own), generator_seed, step)
+        elif self.config.restart_after is not None:
+            self._restart(own, self.config.restart_after, generator_seed, step, gather)
+
+    def _begin(self, latents: Tensor, generator_seed: int, step: int) -> None:
+        """Keep a step's latents, the newest over the oldest; at the last step of waiting place the codes."""
+        places = torch.arange(step * len(latents), (step + 1) * len(latents), device=latents.device) % len(self.pool)
+        self.pool[places[-len(self.pool) :]] = latents[-len(self.pool) :]
+        if step + 1 != self.config.start_after or self.begun:  # codes of the weights that a run begins with stay
+            return
+        kept = self.pool[self.pool.square().sum(-1) > 0]
+        generator = torch_generator(generator_seed, "start", step)
+        self.codebook.copy_(kmeans(kept, self.codebook_size, self._nearest, self._placed, generator))
+        self.placed_anew = ("codebook",)
+        self.begun.fill_(True)
+        self.pool.zero_()
+
+    def _restart(
+        self, own: Tensor, unused: int, generator_seed: int, step: int, gather: Callable[[Tensor], Tensor]
+    ) -> None:
+        """Put codes that no latent chose for `unused` steps where latents of this step are."""
         used = gather(self.used[None]).any(dim=0)
         self.steps_unused = torch.where(used, 0, self.steps_unused + 1)
         self.used.zero_()
-        dead = torch.nonzero(self.steps_unused >= self.config.restart_after).flatten()
+        dead = torch.nonzero(self.steps_unused >= unused).flatten()
         if len(dead):
             recent = gather(own)
             generator = torch_generator(generator_seed, "restart", step)
