@@ -18,6 +18,7 @@ from vistok.engine.log import MetricsLog, read_rows
 from vistok.engine.run_dir import RunDir
 from vistok.engine.weights import load_weights
 from vistok.errors import UserError
+from vistok.files import sweep, write_atomic
 from vistok.recipes import find_recipe
 from vistok.tasks import train_tokenizer
 from vistok.tasks.init_from import initial_weights, with_network_of
@@ -325,18 +326,27 @@ def test_a_finished_run_whose_weights_are_gone_is_not_finished(finished_job, qui
     said = []
     monkeypatch.setattr(type(quiet), "say", lambda self, text: said.append(text))
     job = finished_job()
-    for weights in ("ema", "raw"):
-        file = job.run_dir.export(weights)
-        before, _ = load_weights(file)
-        file.unlink()
-        assert not job.finished
-        job.train(quiet)
-        assert any(f"{file} is gone: written again from a checkpoint" in line for line in said)
-        after, _ = load_weights(file)
-        assert job.finished and all(torch.equal(before[name], after[name]) for name in before)
+    file = job.run_dir.export()
+    before, _ = load_weights(file)
+    file.unlink()
+    assert not job.finished
+    job.train(quiet)
+    assert any(f"{file} is gone: written again from a checkpoint" in line for line in said)
+    after, _ = load_weights(file)
+    assert job.finished and all(torch.equal(before[name], after[name]) for name in before)
+    job.run_dir.export("raw").unlink()  # someone made room: what every verb takes is there
+    assert job.finished
+    damage = next(job.run_dir.checkpoints.glob("step-*.safetensors"))
+    damage.write_bytes(damage.read_bytes()[:-1])
+    file.rename(file.with_suffix(".kept"))
+    with pytest.raises(UserError, match=r"is finished, but its weights are gone .*no sound checkpoint of its end"):
+        job.train(quiet)  # and does not train again from step 0
+    file.with_suffix(".kept").rename(file)
     file.unlink()
     shutil.rmtree(job.run_dir.checkpoints)
-    with pytest.raises(UserError, match=r"is finished, but its weights are gone .*no checkpoint is left"):
+    with pytest.raises(
+        UserError, match=r"is finished, but its weights are gone .*no sound checkpoint of its end is left"
+    ):
         job.train(quiet)
 
 
@@ -347,3 +357,36 @@ def test_a_longer_run_is_said_to_be_a_new_one(finished_job):
     assert "(2 steps, not 40 steps)" in said
     assert finished_job("length=40 steps", "seed=1")._of_another_length() is None
     assert job._of_another_length() is None
+
+
+def test_what_killed_writers_left_goes_with_the_next_sitting(tmp_path):
+    """Temporary names are random: nothing writes over them, and each kill in a save left a whole checkpoint."""
+    run = RunDir(tmp_path / "run")
+    left = [
+        run.path / "config.json.0123456789ab.partial",
+        run.checkpoints / "step-00000001.safetensors.0123456789ab.partial",
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    with run:
+        assert not any(path.exists() for path in left)
+
+
+@pytest.mark.parametrize("sittings", [5, ["x"], {"a": 1}])
+def test_damaged_sittings_are_a_sentence(tmp_path, sittings):
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    (run.path / "provenance.json").write_text(json.dumps({"schema_version": 1, "sittings": sittings}))
+    with pytest.raises(UserError, match=r"provenance\.json: damaged \(sittings\)"):
+        run.goes_on_from(3)
+
+
+def test_long_names_leave_room_for_a_temporary_one(tmp_path):
+    path = tmp_path / ("猫" * 80 + ".png")
+    write_atomic(path, b"whole")
+    assert path.read_bytes() == b"whole"
+    half = path.with_name(os.fsdecode(os.fsencode(path.name)[:200]) + ".0123456789ab.partial")
+    half.write_bytes(b"half")
+    sweep(tmp_path, of=path.name)
+    assert not half.exists() and path.exists()

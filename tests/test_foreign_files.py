@@ -4,6 +4,7 @@ import argparse
 import collections
 import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.metrics.features import InceptionFeatures
 from vistok.tasks.load import read_model
 from vistok.tokenizer.perceptual import load_vgg
+from vistok.torch_files import refuse_program
 
 
 class Program(nn.Module):
@@ -204,3 +206,15 @@ def test_a_damaged_file_is_read_or_refused_with_a_sentence(
         weights_of(file, read_foreign(file), ("model",))
     except UserError as error:
         assert "damaged.pt" in str(error)
+
+
+def test_a_program_is_told_in_any_capitals_and_an_unreadable_list_is_refused(tmp_path: Path) -> None:
+    """torch finds the parts of an archive whatever their capitals."""
+    for name in ("m/CONSTANTS.PKL", "m/Code/__torch__.Py"):
+        with zipfile.ZipFile(tmp_path / "x.pt", "w") as archive:
+            archive.writestr(name, b"x")
+        with pytest.raises(UserError, match="a TorchScript archive, which holds a program"):
+            refuse_program(tmp_path / "x.pt", "weights")
+    (tmp_path / "y.pt").write_bytes(b"PK\x03\x04" + b"x" * 50)
+    with pytest.raises(UserError, match="an archive whose list of parts cannot be read"):
+        refuse_program(tmp_path / "y.pt", "weights")

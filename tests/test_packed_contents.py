@@ -371,3 +371,22 @@ def test_what_earlier_versions_called_packed_images(tmp_path):
     write_shard(tmp_path / "test-0.tar", range(22, 24))
     assert train(tmp_path).former_digests == (f"packed-{old.hexdigest()}",)
     assert Path(tmp_path / "cache").is_dir()
+
+
+@pytest.mark.parametrize("suffix", ["cls", "json"])
+def test_a_label_may_have_the_middle_of_its_images_name(tmp_path, suffix):
+    """`cat0.v1.png` beside `cat0.v1.cls`: the labels were ignored, and all images were of one class."""
+    members = []
+    for n in range(10):
+        label = str(n % 2) if suffix == "cls" else json.dumps({"label": n % 2})
+        members += [(f"cat{n}.v1.png", png(n)), (f"cat{n}.v1.{suffix}", label.encode()), (f"cat{n}.v2.json", b"{}")]
+    write_tar(tmp_path / "train.tar", members)
+    source = train(tmp_path)
+    assert source.class_names == ("0", "1")
+    assert sorted(source.labels.tolist())[-1] == 1
+
+
+def test_a_folder_that_holds_everything_may_have_any_name(tmp_path):
+    (tmp_path / "dev").mkdir()
+    write_shard(tmp_path / "dev" / "a.tar", range(20))
+    assert len(train(tmp_path / "dev")) + 2 * 2 == 20

@@ -94,7 +94,12 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 
 def _partial_of(path: Path) -> Path:
-    return path.with_name(f"{path.name[:200]}.{secrets.token_hex(6)}{PARTIAL}")
+    return path.with_name(f"{_stem(path.name)}.{secrets.token_hex(6)}{PARTIAL}")
+
+
+def _stem(name: str) -> str:
+    """Return a name, or as much of it as leaves room for the rest of a temporary one: names have 255 bytes at most."""
+    return os.fsdecode(os.fsencode(name)[:200])
 
 
 def sweep(folder: Path, of: str = "") -> None:
@@ -105,7 +110,7 @@ def sweep(folder: Path, of: str = "") -> None:
     with suppress(OSError):
         for left in folder.glob(f"*{PARTIAL}"):
             # Their own names only: `tokens.partial` is a cache's, which goes on after a stop.
-            if left.name.startswith(f"{of}." if of else "") and _TEMPORARY.search(left.name):
+            if left.name.startswith(f"{_stem(of)}." if of else "") and _TEMPORARY.search(left.name):
                 _remove_unlocked(left)
 
 

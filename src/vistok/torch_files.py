@@ -35,11 +35,12 @@ def refuse_program(path: Path, what: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except Exception as error:  # a damaged list of parts raises many kinds; whoever reads the file will say so
+    except Exception as error:  # a damaged list of parts raises many kinds
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        return
-    if any(_is_program(name) for name in names):
+        raise UserError(f"{what} {path}: an archive whose list of parts cannot be read; download it again") from None
+    # torch finds parts in any capitals.
+    if any(_is_program(name.lower()) for name in names):
         raise UserError(
             f"{what} {path}: a TorchScript archive, which holds a program, and loading it would run that. Load it with "
             "torch.jit.load where you trust it, save its state_dict() with torch.save, and give that file"

@@ -24,6 +24,8 @@ from vistok.rng import numpy_generator
 # Of a set without val or test shards, so many images are held out, and never more than a tenth.
 HELD_OUT = 10_000
 SPLITS = ("train", "val", "test")
+# A folder that holds all of the files is a split by these names alone: `~/dev/shards.tar` is no validation set.
+SAID_BEFORE = ("train", "val", "valid", "validation", "test")
 
 
 class PackedSource(ImageSource):
@@ -115,9 +117,12 @@ def open_packed(names: Sequence[str], read: Callable[[str], Packed], config: Dat
 def _by_split(files: Sequence[tuple[str, Packed]]) -> tuple[dict[str, list[Packed]], list[str]]:
     """Return the files of each split, and sentences for the user."""
     given: dict[str, list[Packed]] = {split: [] for split in SPLITS}
+    parents = {PurePosixPath(name).parent for name, _ in files}
+    lone = parents.pop() if len(parents) == 1 else None
     for name, packed in files:
         path = PurePosixPath(name)
-        given[split_of_words(path.name) or split_of_folder(path.parent.name) or "train"].append(packed)
+        folder = "" if path.parent == lone and lone.name.lower() not in SAID_BEFORE else path.parent.name
+        given[split_of_words(path.name) or split_of_folder(folder) or "train"].append(packed)
     notes: list[str] = []
     # Labels that say "none" tell a test set that is kept secret; files without any labels may be all that there is.
     if given["val"] and all(packed.labelled_by and not packed.labelled for packed in given["test"]):

@@ -23,6 +23,7 @@ JSON_LABELS = ("label", "class_id", "cls", "class")
 MOST_BYTES = {"cls": 2**10, "json": 2**24}  # of a member that holds a label
 MOST_LABEL = 2**31
 SHOWN = 8
+MOST_INFIXED = 2**16  # bytes of a label that has more between its sample's name and its kind
 
 
 class Samples:
@@ -38,6 +39,8 @@ class Samples:
         self._ignored: Counter[str] = Counter()
         self._hidden = 0
         self._without: dict[str, str] = {}  # sample -> what its JSON has in place of a label
+        # (sample, what stands between the dots) -> kind, name and bytes: the label of `cat.v1.png` may be `cat.v1.cls`.
+        self._infixed: dict[tuple[str, str], tuple[str, str, bytes]] = {}
 
     def add(self, member: TarInfo, file: IO[bytes]) -> None:
         """Take a member in; a hard link stands for what it links to."""
@@ -54,7 +57,11 @@ class Samples:
         folder, _, base = member.name.rpartition("/")
         stem, _, extension = base.partition(".")
         sample, kind = f"{folder}/{stem}".lstrip("/"), extension.lower()
-        if kind in MOST_BYTES:
+        infix, _, last = kind.rpartition(".")
+        if infix and last in MOST_BYTES and member.size <= MOST_INFIXED:
+            self._once(member.name)
+            self._infixed[sample, infix] = (last, member.name, self._content(last, member.name, place, file))
+        elif kind in MOST_BYTES:
             self._once(member.name)
             self._label(sample, kind, member.name, self._content(kind, member.name, place, file))
         elif f".{kind}".endswith(image_suffixes()) and self.image_key in (None, kind):
@@ -65,6 +72,12 @@ class Samples:
 
     def listed(self, path: Path) -> Packed:
         """Return the images in order, with their labels; raises UserError where some have a label and others none."""
+        for sample, (name, *_) in self._images.items():
+            infix = name.rpartition("/")[2].partition(".")[2].lower().rpartition(".")[0]
+            if sample not in self._labels and (sample, infix) in self._infixed:
+                self._label(sample, *self._infixed.pop((sample, infix)))
+        for last, _, _ in self._infixed.values():
+            self._ignored[f".{last}"] += 1
         without = [sample for sample in self._images if sample not in self._labels]
         if without and len(without) < len(self._images):
             has = self._without.get(without[0])

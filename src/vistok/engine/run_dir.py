@@ -12,7 +12,7 @@ from typing import Any, Self
 from vistok.config import Config
 from vistok.engine.provenance import differences, provenance
 from vistok.errors import UserError
-from vistok.files import read_json, write_json
+from vistok.files import read_json, sweep, write_json
 
 SCHEMA = 1
 
@@ -60,6 +60,8 @@ class RunDir:
             raise UserError(
                 f"run directory {self.path}: another process is writing it; wait for it or stop it, then repeat"
             ) from None
+        for folder in (self.path, self.checkpoints, self.export().parent, self.samples, self.path / "evaluations"):
+            sweep(folder)  # what killed writers left
         return self
 
     def __exit__(
@@ -115,15 +117,15 @@ class RunDir:
             return []
         first = {name: value for name, value in before.items() if name not in ("schema_version", "sittings")}
         # Runs of earlier versions kept the first sitting alone.
-        sittings = before.get("sittings", [{"from_step": 0, **first}])
+        sittings = _sittings(before, self.path) or [{"from_step": 0, **first}]
         write_json(self.path / "provenance.json", {**before, "sittings": [*sittings, {"from_step": None, **now}]})
         return differences(before, now)
 
     def goes_on_from(self, step: int) -> None:
         """Record the step that this sitting goes on from, once it is known."""
         record = self.read("provenance.json")
-        if record is not None and record.get("sittings"):
-            record["sittings"][-1]["from_step"] = step
+        if record is not None and (sittings := _sittings(record, self.path)):
+            sittings[-1]["from_step"] = step
             write_json(self.path / "provenance.json", record, make_folder=False)
 
     def finish(self, **facts: Any) -> None:
@@ -147,3 +149,11 @@ class RunDir:
         if found != SCHEMA:
             raise UserError(f"{self.path}/config.json: schema version {found}, this vistok reads {SCHEMA}")
         return config
+
+
+def _sittings(record: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """Return the sittings in a provenance.json; runs of earlier versions have none."""
+    found = record.get("sittings", [])
+    if not isinstance(found, list) or not all(isinstance(sitting, dict) for sitting in found):
+        raise UserError(f"{path}/provenance.json: damaged (sittings); delete the file and repeat the command")
+    return found

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,13 +41,6 @@ def sheet(images: UInt8[Tensor, "count channels height width"], columns: int, sc
         canvas[top : top + height, left : left + width] = pixels[i]
     picture = Image.fromarray(canvas)
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
-
-
-def interleave(rows: Sequence[Tensor]) -> Tensor:
-    """Put sheets' rows under each other: first row of each, for `sheet` with columns = images a row."""
-    from torch import cat
-
-    return cat(list(rows))
 
 
 def png_bytes(picture: Image.Image) -> bytes:

@@ -13,7 +13,7 @@ from torch import nn
 
 from vistok.config import fingerprint, science
 from vistok.data.sources import ImageSource
-from vistok.engine.checkpoint import finished
+from vistok.engine.checkpoint import find_latest, finished, step_of
 from vistok.engine.device import setup_device
 from vistok.engine.distributed import World, join_world
 from vistok.engine.ema import EMA
@@ -65,8 +65,8 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end and its weights are still there."""
-        return self.run_dir.finished and not self._missing_exports()
+        """Whether the run came to its end and its weights are still there: the averaged ones, which every verb takes."""
+        return self.run_dir.finished and self.run_dir.export() not in self._missing_exports()
 
     def train(self, progress: Progress) -> RunDir:
         """Train or resume; a finished run is left as it is. Export raw and averaged weights at the end.
@@ -98,10 +98,11 @@ class Job:
         """Record the sitting; return what the user should know before the training."""
         said = []
         if self.run_dir.finished and (missing := self._missing_exports()):
-            if not finished(self.run_dir.checkpoints):
+            last, _ = find_latest(self.run_dir.checkpoints)
+            if last is None or step_of(last) != self.plan.total_steps:
                 raise UserError(
-                    f"run {self.run_dir.path} is finished, but its weights are gone ({missing[0]}) and no checkpoint is "
-                    "left to write them from; put the file back, or remove the run directory to train again"
+                    f"run {self.run_dir.path} is finished, but its weights are gone ({missing[0]}) and no sound checkpoint "
+                    "of its end is left to write them from; put the file back, or remove the run directory to train again"
                 )
             said.append(
                 f"run {self.run_dir.path} is finished, but {missing[0]} is gone: written again from a checkpoint"
@@ -114,7 +115,12 @@ class Job:
 
     def _missing_exports(self) -> list[Path]:
         record = self.run_dir.read("finished.json") or {}
-        exports = [self.run_dir.export(weights) for weights in record.get("digests", {})]
+        digests = record.get("digests", {})
+        if not isinstance(digests, dict):
+            raise UserError(
+                f"{self.run_dir.path}/finished.json: damaged (digests); delete the file and repeat the command"
+            )
+        exports = [self.run_dir.export(weights) for weights in digests]
         return [path for path in exports if not path.is_file()]
 
     def _of_another_length(self) -> str | None:
