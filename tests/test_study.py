@@ -327,7 +327,7 @@ def test_a_study_on_ray_survives_the_loss_of_a_node(study, tmp_path):
     file.write_text(study.to_json())
     done = subprocess.run(
         ["unshare", "-rn", sys.executable, str(RAY_SCRIPT), str(file), str(tmp_path)],
-        capture_output=True, text=True, timeout=280, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
         env={**os.environ, "RAY_DISABLE_IMPORT_WARNING": "1", "RAY_USAGE_STATS_ENABLED": "0"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
