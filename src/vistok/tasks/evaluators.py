@@ -262,8 +262,23 @@ def frechet_score(
     resize: str = "",
 ) -> Score:
     """Return a Fréchet distance as a score."""
-    protocol = Protocol(
-        metric=prefix + extractor.distance_name,
+    metric = prefix + extractor.distance_name
+    protocol = distance_protocol(metric, num_samples, reference, extractor, labels, estimator, resize)
+    return Score.of(found, protocol, treatment)
+
+
+def distance_protocol(
+    metric: str,
+    num_samples: int,
+    reference: ReferenceSet,
+    extractor: FeatureExtractor,
+    labels: str,
+    estimator: str,
+    resize: str,
+) -> Protocol:
+    """Return the protocol of a distance between samples and a reference in an extractor's features."""
+    return Protocol(
+        metric=metric,
         extractor=extractor.name,
         extractor_digest=extractor.digest,
         reference=reference.name,
@@ -274,7 +289,6 @@ def frechet_score(
         labels=labels,
         estimator=estimator,
     )
-    return Score.of(found, protocol, treatment)
 
 
 def score_key(prefix: str, extractor: FeatureExtractor) -> str:

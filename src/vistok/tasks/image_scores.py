@@ -14,7 +14,7 @@ from vistok.metrics.kernel_distance import kernel_distance, kernel_estimator
 from vistok.metrics.precision_recall import precision_recall
 from vistok.metrics.protocol import Protocol, Score, Treatment
 from vistok.rng import stable_choice
-from vistok.tasks.evaluators import Collected, ReferenceSet
+from vistok.tasks.evaluators import Collected, ReferenceSet, distance_protocol
 
 NEIGHBOURS = 3
 MIXED = "splits of images shuffled by a fixed key"
@@ -35,18 +35,9 @@ def kernel_score(
     fakes, reals = len(features), len(reference.features)
     if min(fakes, reals) < 2:
         return {}
-    protocol = Protocol(
-        metric=prefix + extractor.kernel_name,
-        extractor=extractor.name,
-        extractor_digest=extractor.digest,
-        reference=reference.name,
-        reference_digest=reference.digest,
-        num_reference=reals,
-        num_samples=fakes,
-        resize=resize + extractor.resize,
-        labels=labels,
-        estimator=kernel_estimator(fakes, reals, paired),
-    )
+    estimator = kernel_estimator(fakes, reals, paired)
+    metric = prefix + extractor.kernel_name
+    protocol = distance_protocol(metric, fakes, reference, extractor, labels, estimator, resize)
     score = Score.of(kernel_distance(features, reference.features, paired), protocol, treatment)
     return {protocol.metric.lower(): score.model_dump(mode="json")}
 
