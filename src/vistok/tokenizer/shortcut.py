@@ -54,12 +54,12 @@ def lowest_frequencies(side: int, channels: int, count: int) -> Float[Tensor, "c
     costs = _COLOUR_COST if channels == 3 else (1.0,) * channels
     order = sorted(
         # A constant comes before the frequencies of its colour, lightness before the others.
-        ((k * k + l * l + 0.5) * costs[c], c, k, l)
+        ((k * k + m * m + 0.5) * costs[c], c, k, m)
         for c in range(channels)
         for k in range(side)
-        for l in range(side)
+        for m in range(side)
     )
     patterns = torch.zeros(count, channels * side**2)
-    for row, (_, c, k, l) in zip(patterns, order, strict=False):
-        row.copy_(torch.einsum("c,y,x->cyx", colours[c], waves[k], waves[l]).flatten())
+    for row, (_, c, k, m) in zip(patterns, order, strict=False):
+        row.copy_(torch.einsum("c,y,x->cyx", colours[c], waves[k], waves[m]).flatten())
     return patterns
