@@ -32,8 +32,8 @@ from free_collections import COLLECTIONS, Collection
 from PIL import Image
 
 SIDE = 96
-LARGEST = 1400  # Shorter side, in pixels, from which a picture is halved.
-MOST_PIXELS = 20_000_000  # Larger pictures (clip art drawn huge) are left out: they would take most of the time.
+LARGEST = 1400  # Pictures with a shorter side of twice that or more are made smaller first.
+MOST_PIXELS = 40_000_000  # Larger pictures (clip art drawn huge) are left out: they would take most of the time.
 FLATTEST = 5.0  # Standard deviation of values of 0 to 255: below this a crop shows nothing.
 ALIKE = 10  # Largest difference of two pictures' 8x8 thumbnails below which the second is left out.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tga", ".pat")
@@ -171,7 +171,7 @@ def on_ground(picture: Image.Image, generator: np.random.Generator) -> Image.Ima
         return Image.new("RGB", (SIDE, SIDE), "white")
     picture = picture.crop(box)
     side = int(max(picture.size) * generator.uniform(1.0, 1.25)) + 1
-    ground = (255, 255, 255)
+    ground: tuple[int, ...] = (255, 255, 255)
     if generator.random() < 1 / 3:
         ground = GROUNDS[int(generator.integers(len(GROUNDS)))]
         if generator.random() < 0.5:
@@ -187,8 +187,8 @@ def pieces(contents: bytes, collection: Collection, generator: np.random.Generat
         if min(opened.size) < collection.smallest:
             return
         times = min(opened.size) // LARGEST  # What wallpapers hold beyond that is blur.
-        picture = opened.convert("RGBA").reduce(times + 1) if times else opened.convert("RGBA")
-    if picture.getchannel("A").getextrema()[0] < 200:
+        picture = opened.convert("RGBA").reduce(max(1, times))
+    if np.asarray(picture.getchannel("A")).min() < 200:
         picture = on_ground(picture, generator)
     else:
         picture = picture.convert("RGB")
