@@ -61,7 +61,7 @@ FREE_CULTURES = "western|chinese_contemporary|inuit|indian|romanian|belarusian|e
 COLLECTIONS = {
     # Photographs and wallpapers.
     "plasma": Collection("plasma-workspace-wallpapers", "GPL-2+ (single pictures: LGPL-3, CC-BY-SA-4.0)", crops=50),
-    "mate": Collection("mate-backgrounds", "GPL-2+, CC-BY-SA-4.0", crops=50),
+    "mate": Collection("mate-backgrounds", "GPL-2+", crops=50),
     "lomiri-16": Collection("lomiri-wallpapers-16.04", "CC-BY-4.0, CC-BY-SA-4.0, CC0-1.0", crops=60),
     "lomiri-20": Collection("lomiri-wallpapers-20.04", "CC-BY-SA-3.0", crops=40),
     "gnome": Collection("gnome-backgrounds", "CC-BY-SA-3.0, GPL-2+", crops=30),
@@ -106,7 +106,7 @@ COLLECTIONS = {
         smallest=64,
         reads="zips",
     ),
-    "patterns": Collection("krita-data", "GPL-2+, CC-BY-SA-3.0, CC0-1.0", "usr/share/krita/patterns", crops=10),
+    "patterns": Collection("krita-data", "GPL and LGPL", "usr/share/krita/patterns", crops=10),
     "furniture": Collection("sweethome3d-furniture", "CC-BY-3.0, CC0", crops=2, smallest=64, reads="zips"),
     # Paintings, drawings, sprites, icons.
     "stamps": Collection("tuxpaint-stamps-default", "GPL-2", "usr/share/tuxpaint/stamps", drop="(?i)flag", crops=6),
