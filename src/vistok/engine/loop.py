@@ -247,8 +247,9 @@ def _tell_alarms(run: Training, log: MetricsLog, step: int, progress: Progress, 
     for alarm in found.raised:
         log.write_alarm(step, alarm)
         progress.say(f"warning: step {step}: {alarm.name}: {alarm}")
+    fresh = {row["alarm"] for row in log.rows if row["kind"] == "alarm" and row["step"] == step} if again else set()
     for alarm in found.standing:
-        if again and alarm not in found.raised:
+        if again and alarm.name not in fresh:
             progress.say(f"warning: step {step}: still {alarm.name} ({alarm.value:.3g})")
     for name in found.ended:
         progress.say(f"step {step}: no longer {name}")

@@ -126,8 +126,7 @@ def evaluate_generator(
         for found in extractors
     ]
     name = f"samples, guidance {sampling.guidance_scale:g} ({weights})"
-    drawn = Drawn()
-    collected, images = _draw(stage2, sampling, num_samples, extractors, progress, name, drawn)
+    collected, images = _draw(stage2, sampling, num_samples, extractors, progress, name, drawn := Drawn())
     treatment = treatment_of(sampling, weights)
     scores: dict[str, Any] = {
         "schema_version": SCHEMA,

@@ -20,6 +20,11 @@ _LATENTS: tuple[Advice[TokenizerRun], ...] = (
     advice.usual_rate, advice.short_warmup, advice.at_least(100, 1000), advice.normalized_regularizer,
     advice.weaker_regularizer, advice.no_regularizer, advice.codes_from_latents, advice.longer, advice.trained_weights,
 )  # fmt: skip
+# Where the latents are sound and time may be all that lacks.
+_SLOW: tuple[Advice[TokenizerRun], ...] = (
+    advice.usual_rate, advice.short_warmup, advice.at_least(100, 1000), advice.longer, advice.codes_from_latents,
+    advice.normalized_regularizer, advice.weaker_regularizer, advice.no_regularizer, advice.trained_weights,
+)  # fmt: skip
 _CODES: tuple[Advice[TokenizerRun], ...] = (
     advice.restarted_codes, advice.codes_from_latents, advice.usual_rate, advice.normalized_regularizer,
     advice.weaker_regularizer, advice.lower_rate, advice.fewer_codes,
@@ -53,14 +58,18 @@ def blind(run: Run, history: History) -> Alarm | None:
     if "dependence" not in row or "psnr_over_mean" not in row or not judged(run, row):
         return None
     dependence, gain = row["dependence"], row["psnr_over_mean"]
-    if dependence >= DEPENDENCE and gain >= GAIN:
+    if dependence < DEPENDENCE:
+        value, advices = dependence, _LATENTS
+        found = (
+            f"reconstructions do not depend on the image: they vary {dependence:.3f} times as much as the images do, all are "
+            "nearly the same picture"
+        )
+    elif gain < GAIN:
+        value, advices = gain, _SLOW
+        found = f"reconstructions are hardly nearer to the image than the mean of all images is ({gain:+.2f} dB)"
+    else:
         return None
-    found = (
-        f"reconstructions hardly depend on the image: they vary {dependence:.3f} times as much as the images do, and are "
-        f"{gain:+.2f} dB from the images' mean picture"
-    )
-    value = dependence if dependence < DEPENDENCE else gain
-    return Alarm("blind", value, found, first_advice(_LATENTS, run, LOOK), dead=run.total_steps >= TRIAL)
+    return Alarm("blind", value, found, first_advice(advices, run, LOOK), dead=run.total_steps >= TRIAL)
 
 
 def latents_collapse(run: Run, history: History) -> Alarm | None:
@@ -89,7 +98,9 @@ def codes_unused(run: Run, history: History) -> Alarm | None:
     if not usages or not judged(run, history.validations[-1]) or usages[-1][0] > USED * usages[-1][1]:
         return None
     found = f"only {usages[-1][0]:.1%} of the codes are in use: the tokenizer wastes its codebook"
-    return Alarm("codes_unused", usages[-1][0], found, first_advice(_CODES, run, LOOK))
+    # Codes that are restarted do not bring latents apart that all lie together.
+    alike = latents_collapse(run, history) or blind(run, history)
+    return Alarm("codes_unused", usages[-1][0], found, alike.advice if alike else first_advice(_CODES, run, LOOK))
 
 
 def usage_falls(run: Run, history: History) -> Alarm | None:
