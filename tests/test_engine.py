@@ -503,13 +503,17 @@ def test_a_run_that_ends_before_its_codes_begin_is_refused(fashion_root, tmp_pat
         )
 
 
-def test_the_regularizer_can_start_later(fashion_root, tmp_path, quiet):
+def test_the_regularizer_waits_for_reconstructions(fashion_root, tmp_path, quiet):
     config = toy_config(
-        fashion_root, "length=6 steps", "execution.log_every=1", 'crt.start="3 steps"', 'crt.ramp="0 steps"',
-        "tokenizer.quantizer.start_after=2",
+        fashion_root, "length=8 steps", "execution.log_every=1", "crt.start_explained=0.2", 'crt.ramp="0 steps"',
+        "tokenizer.quantizer.start_after=2", "tokenizer.shortcut=true",
     )  # fmt: skip
     run = train_tokenizer.prepare(config, tmp_path).train(quiet)
     rows = [row for row in read_rows(run.metrics) if row["kind"] == "train"]
-    assert [row["autoencoder/crt_weight"] for row in rows] == [0, 0, 0, 4, 4, 4]
+    explained = [row["autoencoder/explained_share"] for row in rows]
+    weights = [row["autoencoder/crt_weight"] for row in rows]
+    # `explained_share` is as the step before left it.
+    assert weights == [4 if max(explained[: number + 1]) >= 0.2 else 0 for number in range(8)]
+    assert 0 in weights and 4 in weights
     # Codes cost nothing before they begin.
-    assert [row["autoencoder/codebook_loss"] > 0 for row in rows] == [False, False, True, True, True, True]
+    assert [row["autoencoder/codebook_loss"] > 0 for row in rows] == [False] * 2 + [True] * 6

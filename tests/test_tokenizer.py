@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from vistok.errors import UserError
 from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig, VQConfig
 from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.shortcut import lowest_frequencies
 
 NETWORK = ConvNetConfig(channels=4, multipliers=(1, 1, 1, 2), num_res_blocks=1, attention_resolutions=(), norm_groups=2)
 
@@ -81,3 +82,25 @@ def test_patches_keep_the_grid_and_spare_the_dearest_level() -> None:
             model, given = ConvTokenizer(config), torch.empty(2, 1, 28, 28)
         costs.append(count_flops(lambda model=model, given=given: model(given).reconstruction.sum().backward()))
     assert costs[1] < 0.5 * costs[0]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_shortcut_gives_the_right_colours_before_any_training(channels: int) -> None:
+    """Flat patches come back as they are, and the picture as its lowest frequencies: no better linear path is near."""
+    side = ConvNetConfig(channels=8, multipliers=(1, 1), num_res_blocks=1, norm_groups=4, patch=2)
+    quantizer = VQConfig(codebook_size=16, lookup="euclidean", start_after=5)
+    config = TokenizerConfig(
+        image_size=8, in_channels=channels, latent_channels=8, encoder=side, decoder=side, quantizer=quantizer,
+        shortcut=True,
+    )  # fmt: skip
+    model = ConvTokenizer(config).train()
+    flat = torch.rand(6, channels, 2, 2).mul(2).sub(1).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    torch.testing.assert_close(model(flat).reconstruction, flat)
+    slope = torch.linspace(-1, 1, 8).expand(1, channels, 8, 8)
+    error = (model(slope).reconstruction - slope).square().mean().detach()
+    assert float(error) < 0.002
+
+
+def test_patterns_of_patches_are_orthonormal_and_run_out() -> None:
+    patterns = lowest_frequencies(2, 3, 14)
+    torch.testing.assert_close(patterns @ patterns.T, torch.eye(14) * (torch.arange(14) < 12))

@@ -15,6 +15,7 @@ from vistok.cli.evaluate import evaluate_app
 from vistok.cli.interop import export_app, import_app
 from vistok.cli.options import Data, Runs, path, progress_bars, say
 from vistok.cli.pictures import reconstruct, sample
+from vistok.cli.start import start
 from vistok.cli.study import advise, study_app
 from vistok.cli.train import train_app
 from vistok.engine.allocator import keep_freed_memory
@@ -31,6 +32,7 @@ app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(study_app, name="study")
 app.add_typer(import_app, name="import")
 app.add_typer(export_app, name="export")
+app.command()(start)
 app.command()(advise)
 app.command()(sample)
 app.command()(reconstruct)

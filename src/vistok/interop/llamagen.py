@@ -313,9 +313,10 @@ def _require_llamagen_tokenizer(config: TokenizerConfig) -> None:
         or any(side.num_res_blocks != 2 or side.norm_groups != 32 for side in (config.encoder, config.decoder))
         or not (config.encoder.middle_attention and config.decoder.middle_attention)
         or config.encoder.patch * config.decoder.patch > 1
+        or config.shortcut
     ):
         raise UserError(
-            "LlamaGen's tokenizer has a cosine look-up, no patches, two residual blocks a level, 32 norm groups and attention at the "
+            "LlamaGen's tokenizer has a cosine look-up, no patches or shortcut, two residual blocks a level, 32 norm groups and attention at the "
             f"lowest resolution ({expected[0]}); this one differs and cannot be exported to it"
         )
 

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vistok.errors import UserError
+from vistok.nn import efficientnet_lite
 from vistok.nn.classifier import Classifier
 from vistok.torch_files import refuse_program
 
@@ -69,6 +71,25 @@ class ClassifierFeatures(FeatureExtractor):
             )
         device = next(self.classifier.parameters()).device
         return _finite(self.classifier.features(images.to(device).float() / 127.5 - 1.0).cpu(), self.name)
+
+
+class ImageNetFeatures(FeatureExtractor):
+    """Features of EfficientNet-Lite0, which a package brings: 1,280 numbers of images of any size and kind."""
+
+    distance_name, kernel_name = "FMD", "KMD"
+    name, digest, resize = "efficientnet-lite0", efficientnet_lite.SHA256, "128x128 bicubic, antialiased"
+
+    def __init__(self, device: torch.device) -> None:
+        self.network = efficientnet_lite.load_efficientnet_lite0().to(device).to(memory_format=torch.channels_last)
+        self.device = device
+
+    @torch.inference_mode()
+    def __call__(self, images: UInt8[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
+        """Return features of uint8 images of any size; grey images are repeated to RGB."""
+        scaled = images.to(self.device).float() / 127.5 - 1.0
+        if scaled.shape[2:] != (128, 128):
+            scaled = F.interpolate(scaled, size=(128, 128), mode="bicubic", antialias=True).clamp(-1, 1)
+        return _finite(self.network.features(scaled).cpu(), self.name)
 
 
 class InceptionFeatures(FeatureExtractor):

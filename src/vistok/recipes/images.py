@@ -1,69 +1,186 @@
-"""One's own images: a folder with a sub-folder per class, or flat. Add --data FOLDER."""
+"""One's own images: a folder with a sub-folder per class, or flat. Add --data FOLDER.
+
+`vistok start FOLDER` looks at the folder and the machine and says which of these to take, and for how long.
+"""
 
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.config import AutoregressiveConfig
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.tasks.config import ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.tokenizer.config import ConvNetConfig, CRTConfig, LossConfig, TokenizerConfig, VQConfig
+from vistok.tokenizer.config import (
+    AdversarialConfig,
+    ConvNetConfig,
+    CRTConfig,
+    LossConfig,
+    PerceptualConfig,
+    TokenizerConfig,
+    VQConfig,
+)
 from vistok.units import percent, steps
 
 # Two processes decode and crop; the batches are the same with any number of them.
 _EXECUTION = ExecutionConfig(num_workers=2)
-_DATA = DataConfig(dataset="folder", root="images", image_size=64, channels=3, crop_scale=0.8, horizontal_flip=True)
+# Warm-up, ramps and restarts are in steps, not in percent: a short run needs as many of them as a long one.
+_WARMUP = steps(30)
 
 
-def images64_vq() -> TokenizerRun:
-    """Train a tokenizer of your photographs at 64 pixels: 8x8 tokens, 1,024 codes, without the regularizer.
-
-    vistok train tokenizer images64_vq --data FOLDER
-
-    Without a perceptual loss, so that it needs no download; with LPIPS it gets sharper:
-    --set losses.perceptual.network=lpips
-    """
-    network = ConvNetConfig(
-        channels=24, multipliers=(1, 1, 2, 2), num_res_blocks=1, attention_resolutions=(8,), norm_groups=8
+def _data(side: int) -> DataConfig:
+    return DataConfig(
+        dataset="folder", root="images", image_size=side, channels=3, crop_scale=0.8, horizontal_flip=True
     )
+
+
+def _network(channels: int, patch: int, *multipliers: int) -> ConvNetConfig:
+    return ConvNetConfig(
+        channels=channels,
+        patch=patch,
+        multipliers=multipliers,
+        num_res_blocks=1,
+        attention_resolutions=(),
+        norm_groups=8,
+    )
+
+
+def _tokenizer(side: int, network: ConvNetConfig) -> TokenizerRun:
+    """A tokenizer that is of use from the first steps on: results/own_images shows what each part of it does."""
     return TokenizerRun(
-        data=_DATA,
+        data=_data(side),
         tokenizer=TokenizerConfig(
-            image_size=64,
+            image_size=side,
             in_channels=3,
             latent_channels=64,
             encoder=network,
             decoder=network,
-            quantizer=VQConfig(codebook_size=1024),
+            quantizer=VQConfig(codebook_size=1024, lookup="euclidean", start_after=20, restart_after=50),
+            shortcut=True,
         ),
         losses=LossConfig(perceptual=None),
-        batch_size=32,
+        batch_size=16,
         length=steps(3000),
-        optimizer=OptimizerConfig(lr=5e-4, schedule="cosine", warmup=percent(5)),
+        optimizer=OptimizerConfig(lr=1e-3, schedule="cosine", warmup=_WARMUP),
         ema_decay=0.99,
         execution=_EXECUTION,
     )
+
+
+def _regularized(run: TokenizerRun) -> TokenizerRun:
+    crt = CRTConfig(
+        variant="l2_pre_normalized",
+        weight=0.2,
+        width=96,
+        num_heads=4,
+        ffn_multiple=32,
+        start_explained=0.5,
+        ramp=steps(200),
+    )
+    return run.replace(crt=crt)
+
+
+def _generator(width: int, depth: int) -> GeneratorRun:
+    return GeneratorRun(
+        generator=AutoregressiveConfig(width=width, depth=depth, num_heads=width // 32, ffn_multiple=32, dropout=0.1),
+        batch_size=64,
+        length=steps(2500),
+        optimizer=OptimizerConfig(lr=1e-3, schedule="cosine", warmup=_WARMUP),
+        ema_decay=0.99,
+        execution=_EXECUTION,
+    )
+
+
+def images32_vq() -> TokenizerRun:
+    """Train a tokenizer of your pictures at 32 pixels: 8x8 tokens, 1,024 codes, without the regularizer.
+
+    vistok train tokenizer images32_vq --data FOLDER
+    """
+    return _tokenizer(32, _network(32, 2, 1, 2))
+
+
+def images32_crt() -> TokenizerRun:
+    """Train the same tokenizer with the causal regularizer.
+
+    vistok train tokenizer images32_crt --data FOLDER
+    """
+    return _regularized(images32_vq())
+
+
+def images64_vq() -> TokenizerRun:
+    """Train a tokenizer of your pictures at 64 pixels: 8x8 tokens, 1,024 codes, without the regularizer.
+
+    vistok train tokenizer images64_vq --data FOLDER
+    """
+    return _tokenizer(64, _network(32, 2, 1, 2, 2))
 
 
 def images64_crt() -> TokenizerRun:
-    """Train the same tokenizer with the causal regularizer, which costs about 5 % of its FLOPs.
+    """Train the same tokenizer with the causal regularizer.
 
     vistok train tokenizer images64_crt --data FOLDER
     """
-    return images64_vq().replace(crt=CRTConfig(width=96, num_heads=4, ffn_multiple=32, ramp=percent(10)))
+    return _regularized(images64_vq())
+
+
+def images64_sharp() -> TokenizerRun:
+    """Train it longer and sharper: a perceptual loss (pip install 'vistok[imagenet]') and, from half-way, an adversarial one.
+
+    vistok train tokenizer images64_sharp --data FOLDER
+    """
+    run = images64_crt()
+    losses = LossConfig(
+        perceptual=PerceptualConfig(network="imagenet", weight=0.02),
+        adversarial=AdversarialConfig(weight=0.02, start=percent(50), ramp=percent(10), channels=32, num_layers=2),
+    )
+    return run.replace(losses=losses, length=steps(10_000))
+
+
+def images128_vq() -> TokenizerRun:
+    """Train a tokenizer of your pictures at 128 pixels: 16x16 tokens, 1,024 codes, without the regularizer.
+
+    vistok train tokenizer images128_vq --data FOLDER
+    """
+    return _tokenizer(128, _network(32, 2, 1, 2, 2))
+
+
+def images128_crt() -> TokenizerRun:
+    """Train the same tokenizer with the causal regularizer.
+
+    vistok train tokenizer images128_crt --data FOLDER
+    """
+    return _regularized(images128_vq())
+
+
+def images256_vq() -> TokenizerRun:
+    """Train a tokenizer of your pictures at 256 pixels: 16x16 tokens, 4,096 codes, without the regularizer.
+
+    vistok train tokenizer images256_vq --data FOLDER
+    """
+    run = _tokenizer(256, _network(48, 4, 1, 2, 4))
+    quantizer = VQConfig(codebook_size=4096, lookup="euclidean", start_after=20, restart_after=50)
+    return run.replace(tokenizer=run.tokenizer.replace(quantizer=quantizer), length=steps(10_000))
+
+
+def images256_crt() -> TokenizerRun:
+    """Train the same tokenizer with the causal regularizer.
+
+    vistok train tokenizer images256_crt --data FOLDER
+    """
+    return _regularized(images256_vq())
 
 
 def images64_ar() -> GeneratorRun:
-    """Train a generator of about 3 M parameters on either tokenizer's tokens.
+    """Train a generator of about 3 M parameters on the tokens of any of these tokenizers.
 
     vistok train generator images64_ar --tokenizer RUN
     """
-    return GeneratorRun(
-        generator=AutoregressiveConfig(width=192, depth=6, num_heads=6, ffn_multiple=32, dropout=0.1),
-        batch_size=64,
-        length=steps(2500),
-        optimizer=OptimizerConfig(lr=1e-3, schedule="cosine", warmup=percent(5)),
-        ema_decay=0.99,
-        execution=_EXECUTION,
-    )
+    return _generator(192, 6)
+
+
+def images256_ar() -> GeneratorRun:
+    """Train a generator of about 14 M parameters: for 256 tokens an image, and an evening or a GPU.
+
+    vistok train generator images256_ar --tokenizer RUN
+    """
+    return _generator(384, 8).replace(length=steps(10_000))
 
 
 def images64_evaluator() -> ClassifierRun:
@@ -72,7 +189,7 @@ def images64_evaluator() -> ClassifierRun:
     vistok train classifier images64_evaluator --data FOLDER
     """
     return ClassifierRun(
-        data=_DATA,
+        data=_data(64),
         classifier=ClassifierConfig(image_size=64, in_channels=3, stage_channels=(16, 32, 64, 128)),
         batch_size=64,
         length=steps(2000),

@@ -23,12 +23,14 @@ from vistok.metrics.features import (
     ClassifierFeatures,
     FeatureExtractor,
     Features,
+    ImageNetFeatures,
     InceptionFeatures,
     find_inception,
 )
 from vistok.metrics.interval import Replicates
 from vistok.metrics.moments import Moments, merge_all
 from vistok.metrics.protocol import FRECHET, Protocol, Score, Treatment
+from vistok.nn.efficientnet_lite import INSTALL, is_installed
 from vistok.tasks.image_batch import ImageBatch
 from vistok.tasks.perceptual import load_classifier_file, shipped_classifier
 
@@ -41,6 +43,8 @@ SHIPPED = {
     ("fashion_mnist", "2"): "fashion_evaluator_2",
     ("openmoji", None): "openmoji_evaluator",
 }
+# --evaluator, for images of any kind.
+IMAGENET = "imagenet"
 # Of all evaluation files: a change of what is measured, or how, makes them anew.
 SCHEMA = 3
 # What is read of a file of each kind.
@@ -63,8 +67,9 @@ def choose_evaluator(
     """Return the network that scores images of this data set.
 
     Fashion-MNIST and OpenMoji: the shipped classifier ("2" for Fashion-MNIST's of another seed). Others:
-    `evaluator`, a classifier run or its exported file, else Inception where its weights are. Raises UserError
-    where there is none (and says how to make one), or where a classifier knows other classes.
+    `evaluator`, a classifier run or its exported file, or "imagenet"; else Inception where its weights are, else the small
+    ImageNet network where it is installed. Raises UserError where there is none (and says how to make one), or where a
+    classifier knows other classes.
     """
     if evaluator is not None and inception is not None:
         raise UserError("give --evaluator or --inception, not both: a score has one network")
@@ -73,6 +78,8 @@ def choose_evaluator(
         model, header = shipped_classifier(name)
         _require_size(name, model.config.image_size, data)
         return ClassifierFeatures(model.to(best_device()), name, str(header["digest"]))
+    if evaluator == IMAGENET and inception is None:
+        return ImageNetFeatures(best_device())
     if evaluator is not None:
         model, header = load_classifier_file(Path(evaluator))
         _require_same_classes(evaluator, header, data, class_names)
@@ -80,10 +87,12 @@ def choose_evaluator(
     file = find_inception(inception)
     if file is not None:
         return InceptionFeatures(file, best_device())
+    if is_installed():
+        return ImageNetFeatures(best_device())
     raise UserError(
         "no evaluator for these images: torch-fidelity's Inception weights are not on this machine. Give their file "
-        "with --inception FILE, or train a classifier on your classes and name it: "
-        "vistok train classifier images64_evaluator --data FOLDER, then --evaluator RUN"
+        f"with --inception FILE, or install a small ImageNet network ({INSTALL}), or train a classifier on your classes "
+        "and name it: vistok train classifier images64_evaluator --data FOLDER, then --evaluator RUN"
     )
 
 

@@ -9,6 +9,8 @@ from torch import nn
 
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
+from vistok.nn.efficientnet_lite import SHA256, EfficientNetLite0, load_efficientnet_lite0
+from vistok.nn.flops import on_meta
 from vistok.tasks.load import network_of, read_model
 from vistok.tokenizer.config import PerceptualConfig
 from vistok.tokenizer.perceptual import LPIPS, ClassifierPerceptual, load_vgg
@@ -38,6 +40,10 @@ def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> n
     """Return the perceptual distance, or None; on the meta device without its weights."""
     if config is None or config.weight == 0:
         return None
+    if config.network == "imagenet":
+        return ClassifierPerceptual(
+            on_meta(EfficientNetLite0) if device.type == "meta" else load_efficientnet_lite0()
+        ).to(device)
     if config.network != "lpips":
         return ClassifierPerceptual(shipped_classifier(f"{config.network}_perceptual")[0]).to(device)
     if device.type == "meta":
@@ -47,8 +53,10 @@ def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> n
 
 
 def perceptual_digest(info: dict[str, Any]) -> str | None:
-    """Return the digest of the shipped network in a tokenizer's training loss, or None."""
+    """Return the digest of the small network in a tokenizer's training loss, or None."""
     perceptual = info.get("run_config", {}).get("losses", {}).get("perceptual")
     if not perceptual or perceptual["network"] == "lpips":
         return None
+    if perceptual["network"] == "imagenet":
+        return SHA256
     return str(shipped_classifier(f"{perceptual['network']}_perceptual")[1]["digest"])

@@ -1,16 +1,20 @@
-"""How fast this machine trains: FLOPs per second of a few steps, measured now."""
+"""How fast this machine trains: a few steps, measured now."""
 
 import statistics
 import time
+from collections.abc import Sequence
 
 import torch
 
 from vistok.engine.device import setup_device
+from vistok.engine.phase import MicroBatch, Phase, only
 from vistok.tasks import train_generator
-from vistok.tasks.config import GeneratorRun
+from vistok.tasks.config import GeneratorRun, TokenizerRun
+from vistok.tasks.stage1 import build_networks, build_phases
 from vistok.units import Scale
 
 STEPS = 5
+LATE = 10**9  # a step at which everything is on
 
 
 def training_rate(config: GeneratorRun, grid: tuple[int, int], codebook_size: int, num_classes: int = 10) -> float:
@@ -24,13 +28,31 @@ def training_rate(config: GeneratorRun, grid: tuple[int, int], codebook_size: in
         "tokens": torch.randint(codebook_size, (config.batch_size, grid[0] * grid[1]), device=device),
         "labels": torch.zeros(config.batch_size, dtype=torch.int64, device=device),
     }
+    return flops / _step_seconds([phase], micro, device)
+
+
+def tokenizer_step_seconds(config: TokenizerRun) -> float:
+    """Return the seconds of a training step of this tokenizer, all losses on: the median of five after two."""
+    device = setup_device(config.execution)
+    networks = build_networks(config, device)
+    phases = build_phases(config, networks, Scale(config.batch_size, 1, 1, (), 10))
+    shape = (config.batch_size, config.data.channels, config.data.image_size, config.data.image_size)
+    return _step_seconds(phases, {"images": torch.rand(shape, device=device) * 2 - 1}, device)
+
+
+def _step_seconds(phases: Sequence[Phase], micro: MicroBatch, device: torch.device) -> float:
     seconds = []
     for _ in range(STEPS + 2):
-        started = time.perf_counter()
-        phase.loss(micro, 0).total.backward()
-        phase.optimizer.step()
-        phase.optimizer.zero_grad(set_to_none=True)
+        started, shared = time.perf_counter(), dict(micro)
+        for phase in phases:
+            with only(phase, phases):
+                phase.loss(shared, LATE).total.backward()
+        for phase in phases:
+            phase.optimizer.step()
+            phase.optimizer.zero_grad(set_to_none=True)
+            if phase.after_step is not None:
+                phase.after_step(LATE)
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    return flops / statistics.median(seconds[2:])
+    return statistics.median(seconds[2:])

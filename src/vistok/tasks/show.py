@@ -56,6 +56,21 @@ def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
     return lines + _kernel_lines(scores, "r")
 
 
+def start_lines(done: dict[str, Any]) -> list[str]:
+    """Return what vistok start prints at its end."""
+    said = [f"tokenizer {done['tokenizer']}", f"generator {done['generator']}"]
+    if "tokenizer_scores" in done:
+        tokenizer, generator = done["tokenizer_scores"], done["generator_scores"]
+        said += [
+            f"PSNR of held-out pictures {tokenizer['psnr']['value']:.2f} dB, {100 * tokenizer['codebook']['usage']:.0f} % of "
+            "the codes in use",
+            score_line("gFMD", generator["scores"]["gfmd"] if "scores" in generator else generator["gfmd"]),
+        ]
+    else:
+        said.append(f"PSNR of the pictures shown {done['psnr']:.2f} dB")
+    return [*said, f"pictures, their reconstructions, and samples: {done['overview']}"]
+
+
 def generator_lines(scores: dict[str, Any]) -> list[str]:
     """Return what vistok evaluate generator prints."""
     from vistok.metrics.protocol import Treatment  # which loads scipy: listing recipes should not

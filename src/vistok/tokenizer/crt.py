@@ -16,6 +16,7 @@ from vistok.nn.rope import axial_table
 from vistok.nn.transformer import Block, RMSNorm, init_transformer
 from vistok.tokenizer.config import CRTConfig
 from vistok.tokenizer.quantizers.base import QuantizerOutput, straight_through
+from vistok.tokenizer.waiting import Waiting
 
 Average = Callable[[Tensor], Tensor]
 
@@ -85,6 +86,7 @@ class CausalRegularizer(nn.Module):
         self.average = average
         out_dim = codebook_size if config.variant == "ce_post" else code_dim
         self.model = CausalModel(config, code_dim, out_dim, grid)
+        self.waiting = Waiting(config.start_explained) if config.start_explained else None
 
     def forward(self, quantized: QuantizerOutput, weight: float) -> Float[Tensor, ""]:
         """Return the causal loss, unscaled; the gradient that leaves through the latents is times `weight`.

@@ -38,7 +38,7 @@ def adaptive_weight(
     return (norms[0] / (norms[1] + 1e-4)).clamp(max=1e4).detach()
 
 
-def cosine_ramp(step: int, start: int, length: int) -> float:
+def cosine_ramp(step: int, start: int | float, length: int) -> float:
     """Return 0 until `start`, then a half cosine up to 1 over `length` steps, then 1."""
     if step < start:
         return 0.0

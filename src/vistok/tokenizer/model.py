@@ -14,6 +14,7 @@ from vistok.tokenizer.config import TokenizerConfig
 from vistok.tokenizer.convnet import Decoder, Encoder
 from vistok.tokenizer.interface import TokenGrid, Tokenizer
 from vistok.tokenizer.quantizers import QuantizerOutput, build_quantizer
+from vistok.tokenizer.shortcut import PatchShortcut
 
 # Interpolation overshoots a little; whole numbers up to 255 and standardized images lie far outside.
 FARTHEST = 1.5
@@ -60,6 +61,12 @@ class ConvTokenizer(Tokenizer):
         self.pre_quantizer = nn.Conv2d(config.latent_channels, self.quantizer.code_dim, 1)
         self.post_quantizer = nn.Conv2d(self.quantizer.code_dim, config.latent_channels, 1)
         self.decoder = Decoder(config.decoder, config.padded_size, config.in_channels, config.latent_channels)
+        self.shortcut: PatchShortcut | None = None
+        if config.shortcut:
+            self.shortcut = PatchShortcut(config.encoder.downsample, config.in_channels, self.quantizer.code_dim)
+            for last in (self.pre_quantizer, self.decoder.conv_out):  # at first all goes by the shortcut
+                for parameter in last.parameters():
+                    nn.init.zeros_(parameter)
         self.token_grid = TokenGrid(*config.grid)
         self.codebook_size = self.quantizer.codebook_size
 
@@ -122,12 +129,18 @@ class ConvTokenizer(Tokenizer):
 
     def to_latents(self, images: Tensor) -> tuple[Tensor, TokenGrid]:
         """Return encoder outputs before quantization, (batch positions code_dim), and their grid."""
-        z_e = self.pre_quantizer(self.encoder(self._pad(images)))
+        images = self._pad(images)
+        z_e = self.pre_quantizer(self.encoder(images))
+        if self.shortcut is not None:
+            z_e = z_e + self.shortcut.encode(images)
         return z_e.flatten(2).transpose(1, 2), TokenGrid(*z_e.shape[2:])
 
     def to_images(self, codes: Tensor, grid: TokenGrid) -> Tensor:
         """Decode code vectors (batch positions code_dim); crops what `to_latents` padded."""
-        images = self.decoder(self.post_quantizer(codes.transpose(1, 2).unflatten(2, tuple(grid))))
+        codes = codes.transpose(1, 2).unflatten(2, tuple(grid))
+        images = self.decoder(self.post_quantizer(codes))
+        if self.shortcut is not None:
+            images = images + self.shortcut.decode(codes)
         own = self.config.image_size
         return images[..., :own, :own] if grid == self.token_grid else images
 

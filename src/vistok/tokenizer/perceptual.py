@@ -1,4 +1,4 @@
-"""Perceptual distances: a small shipped network for Fashion-MNIST, LPIPS on VGG-16 for photographs."""
+"""Perceptual distances: on small shipped networks, on a small ImageNet network, and LPIPS on VGG-16."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
+from vistok.nn.efficientnet_lite import EfficientNetLite0
 from vistok.torch_files import refuse_program
 
 VGG_FILE = "vgg16-397923af.pth"
@@ -21,7 +22,7 @@ class ClassifierPerceptual(nn.Module):
     No learned heads: every stage counts the same.
     """
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier | EfficientNetLite0) -> None:
         super().__init__()
         self.classifier = classifier.eval().requires_grad_(False)
 

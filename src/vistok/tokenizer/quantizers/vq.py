@@ -28,7 +28,7 @@ LOOKUP_ELEMENTS, LOOKUP_ROWS = 2**19, 32
 # A maximum is vectorised where an arg-max is not: first the best group of this many codes, then the code in it.
 GROUP = 64
 # Latents that are kept for the codes to begin with, for each code.
-POOL = 4
+POOL = 16
 # Buffers that nothing but training reads.
 OF_TRAINING = frozenset({"used", "steps_unused", "pool", "begun"})
 

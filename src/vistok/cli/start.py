@@ -1,0 +1,33 @@
+"""vistok start: from a folder of images to a plan, or to samples."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vistok.cli.options import Runs, place, progress_bars, say
+
+
+def start(
+    folder: Annotated[str, typer.Argument(parser=place, help="Folder of images: one sub-folder per class, or flat.")],
+    go: Annotated[str | None, typer.Option("--go", help="Do all of it in this time, as in 30m or 2h.")] = None,
+    time: Annotated[str, typer.Option("--for", help="Only plan, for this time.")] = "30m",
+    runs: Runs = Path("runs"),
+) -> None:
+    """Look at a folder and say what to train on it; with --go do so: tokenizer, generator, samples, scores."""
+    from vistok.tasks.start import prepare_start, run_start
+    from vistok.tasks.start_plan import lines, seconds_of
+
+    seconds = seconds_of(go or time)
+    plan, look = prepare_start(folder, seconds, runs)
+    for line in lines(plan, look):
+        say(line)
+    if go is None:
+        say(f"\nAll four at once: vistok start {folder} --go {time}")
+        return
+    with progress_bars() as progress:
+        done = run_start(plan, runs, progress)
+    from vistok.tasks.show import start_lines
+
+    for line in start_lines(done):
+        say(line)

@@ -1,0 +1,69 @@
+"""What lies in a folder of images, as far as it decides how to train on them."""
+
+import io
+import statistics
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vistok.data.config import DataConfig
+from vistok.data.folder import FolderSource
+from vistok.data.image_file import BadImage, file_bytes, open_image
+from vistok.data.open import kind_of, open_split
+from vistok.errors import UserError
+
+LOOKED_AT = 200
+# A picture whose channels differ by less than this, of 255, on average is grey: JPEG leaves a little colour.
+GREY = 2.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """A folder of images: how many, of which classes, how large (median of the shorter sides), whether all are grey."""
+
+    root: str
+    train: int
+    val: int
+    classes: tuple[str, ...]
+    side: int
+    grey: bool
+
+    @property
+    def sentence(self) -> str:
+        """Say it."""
+        count = f"{self.train + self.val:,} {'grey' if self.grey else 'colour'} pictures"
+        classes = f"in {len(self.classes)} classes" if len(self.classes) > 1 else "without classes"
+        return f"{self.root}: {count} {classes}, half of them more than {self.side - 1} pixels on their shorter side"
+
+
+def look_at(root: str) -> Look:
+    """Return what lies in a folder. Raises UserError as opening it for training does."""
+    if (kind := kind_of(root)) != "folder":
+        raise UserError(
+            f"{root}: holds {kind}; vistok start looks at folders of image files. Train on it with "
+            f"vistok train tokenizer images64_crt --data {root} --set data.dataset={kind}"
+        )
+    train, val = (open_split(DataConfig(dataset="folder", root=root, channels=3), split) for split in ("train", "val"))
+    assert isinstance(train, FolderSource)
+    spread = np.linspace(0, len(train) - 1, min(LOOKED_AT, len(train))).round().astype(np.int64)
+    found = [side_and_greyness(train.root / train.files[index]) for index in spread]
+    sides = [side for side, _ in found]
+    return Look(root, len(train), len(val), train.class_names, int(statistics.median(sides)), all(g for _, g in found))
+
+
+def side_and_greyness(path: Path) -> tuple[int, bool]:
+    """Return a picture's shorter side, in pixels, and whether it is grey. Raises UserError where it cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with open_image(io.BytesIO(file_bytes(path))) as image:
+                side = min(image.size)
+                image.draft("RGB", (64, 64))
+                small = image.convert("RGBA").convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
+    except (BadImage, OSError) as error:
+        raise UserError(f"image {path}: cannot be read ({error}); remove or replace the file") from None
+    pixels = np.asarray(small, dtype=np.float32)
+    return side, float(np.ptp(pixels, axis=2).mean()) < GREY
