@@ -24,7 +24,6 @@ from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import Stopped, UserError
 from vistok.recipes import find_recipe
 from vistok.tasks import train_classifier, train_generator, train_tokenizer
-from vistok.tasks.alarms import TokenizerAlarms
 from vistok.tokenizer.config import TokenizerConfig
 from vistok.tokenizer.model import ConvTokenizer
 from vistok.units import Scale
@@ -218,86 +217,12 @@ def test_run_directory_holds_what_it_promises(toy_runs):
         for name in ("config.json", "resolved.json", "provenance.json", "finished.json"):
             assert json.loads((run / name).read_text())["schema_version"] == 1
         rows = read_rows(run / "metrics.jsonl")
-        assert {"train", "validation"} == {row["kind"] for row in rows}
-        assert all({"step", "images", "flops", "seconds"} <= set(row) for row in rows)
+        assert {"train", "validation"} == {row["kind"] for row in rows} - {"alarm"}
+        assert all({"step", "images", "flops", "seconds"} <= set(row) for row in rows if row["kind"] != "alarm")
         assert list((run / "samples").glob("*.png")) and list((run / "checkpoints").glob("*.safetensors"))
         assert json.loads((run / "resolved.json").read_text())["train_flops"] > 0
         _, header = load_weights(run / "export" / "model.safetensors")
         assert len(header["class_names"]) == 10 and header["config"]
-
-
-def tokenizer_alarms(rows):
-    return TokenizerAlarms()(rows)
-
-
-def alarm_names(rows):
-    """What a run raises that goes on, and what one raises that is resumed before every row."""
-    watch = TokenizerAlarms()
-    found = [alarm.name for i in range(len(rows)) for alarm in watch(rows[: i + 1])]
-    assert found == [alarm.name for i in range(len(rows)) for alarm in tokenizer_alarms(rows[: i + 1])]
-    return found
-
-
-def gan_row(step, loss):
-    return {"kind": "train", "step": step, "discriminator/loss": loss, "discriminator/discriminator_loss": loss}
-
-
-def usage_row(step, usage):
-    return {"kind": "validation", "step": step, "codebook_usage": usage}
-
-
-def test_alarm_when_the_discriminator_wins():
-    losses = [1.0, 0.8, 0.09, 0.05, 0.2, 0.05, 0.04, 0.03, 0.02, 0.01, 0.01, 0.01]
-    rows = [gan_row(step, loss) for step, loss in enumerate(losses)]
-    assert alarm_names(rows) == ["discriminator_wins"]  # once, when five in a row are below
-    assert [alarm.name for alarm in tokenizer_alarms(rows[:10])] == ["discriminator_wins"]
-    assert "losses.adversarial.weight" in tokenizer_alarms(rows[:10])[0].advice
-    assert (
-        alarm_names([*rows, gan_row(12, 0.9), *[gan_row(13 + i, 0.01) for i in range(5)]]) == ["discriminator_wins"] * 2
-    )
-
-
-def test_alarm_when_codes_die():
-    rows = [usage_row(step, usage) for step, usage in enumerate([0.9, 0.6, 0.5, 0.31, 0.29, 0.28, 0.03])]
-    assert alarm_names(rows) == ["usage_falls", "codes_unused"]
-    assert "restart_after" in tokenizer_alarms(rows[:5])[0].advice
-    assert alarm_names([usage_row(0, 0.9), usage_row(1, 0.2), usage_row(2, 0.3)]) == []  # the start is chance
-
-
-def test_alarms_look_at_every_row_once():
-    class Counted(list):
-        looked = 0
-
-        def __getitem__(self, index):
-            Counted.looked += 1
-            return super().__getitem__(index)
-
-        def __iter__(self):
-            raise AssertionError("all rows again")
-
-    rows, watch = Counted(), TokenizerAlarms()
-    for step in range(50):
-        rows.append(gan_row(step, 1.0))
-        watch(rows)
-    assert Counted.looked <= 2 * len(rows)
-
-
-def test_alarms_are_rows_and_warnings(fashion_root, tmp_path, quiet, monkeypatch):
-    from vistok.engine.log import Alarm
-
-    said = []
-    monkeypatch.setattr(type(quiet), "say", lambda self, text: said.append(text))
-    monkeypatch.setattr(
-        train_tokenizer,
-        "TokenizerAlarms",
-        lambda: lambda rows: [Alarm("bell", 0.5, "do this")] * (rows[-1]["step"] == 3),
-    )
-    run = train_tokenizer.prepare(toy_config(fashion_root, "execution.log_every=1", "length=4 steps"), tmp_path).train(
-        quiet
-    )
-    rows = [row for row in read_rows(run.metrics) if row["kind"] == "alarm"]
-    assert rows == [{"kind": "alarm", "step": 3, "alarm": "bell", "value": 0.5, "advice": "do this"}]
-    assert "warning: step 3: do this" in said
 
 
 def checkpoint(value):

@@ -64,6 +64,7 @@ def cache(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print bytes, and hours at a measured rate, and stop.")
     ] = False,
+    anyway: options.Anyway = False,
 ) -> None:
     """Encode images to tokens, once."""
     from vistok.tasks.cache_tokens import cache_tokens, plan_cache
@@ -71,6 +72,7 @@ def cache(
     views = tuple(view) if view else None
     if out is not None and len(split) > 1:
         raise UserError("--out takes one split: add --split train (or val, or test)")
+    options.require_alive(tokenizer, anyway or dry_run)
     if dry_run:
         plans = [plan_cache(tokenizer, name, data, views, image_size, workers) for name in split]
         say(json.dumps(plans, indent=2))
@@ -135,7 +137,7 @@ def demo(
 
 
 def main() -> NoReturn:
-    """Run the command line; what goes wrong is printed as a sentence, with exit code 1 (130 where stopped)."""
+    """Run the command line; what goes wrong is printed as a sentence, with exit code 1 (130 where stopped, `cli/ending.py`)."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     for stream in (sys.stdout, sys.stderr):

@@ -15,13 +15,15 @@ import typer
 from vistok.errors import Stopped, UserError, printable, reason
 from vistok.files import PARTIAL
 
-FAILED, STOPPED = 1, 130
+# 2 is typer's, for a command line that it cannot read.
+FAILED, ALARMED, STOPPED = 1, 3, 130
 
 
 def exit_code_of(command: Callable[[], object]) -> int:
     """Run a command to its end; what goes wrong is printed, a mistake of ours with its traceback.
 
-    Returns 0, 1 after an error, 130 where the command was stopped, or what the command line itself chose.
+    Returns 0, 1 after an error, 130 where the command was stopped, or what the command line itself chose: 2 for words
+    that it cannot read, 3 where `train --strict` ended with alarms.
     """
     try:
         try:

@@ -22,12 +22,14 @@ def evaluate_tokenizer(
     inception: options.Inception = None,
     data: Data = None,
     image_size: options.ImageSize = None,
+    anyway: options.Anyway = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Score reconstructions: PSNR, SSIM, Frechet distance, codebook usage and entropies."""
     from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer as evaluate
     from vistok.tasks.show import tokenizer_lines
 
+    options.require_alive(run, anyway)
     extractor, why = _extractor_of_tokenizer(run, evaluator, inception, data)
     with progress_bars() as progress:
         scores = evaluate(run, extractor, progress, split, checked_weights(weights), data, image_size=image_size)
@@ -61,6 +63,7 @@ def evaluate_generator(
         Path | None,
         typer.Option(parser=path, help="Images to compare with, in place of the split's: ADM's .npz, or a folder."),
     ] = None,
+    anyway: options.Anyway = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Score samples: Frechet distance, precision and recall, memorisation; and the likelihood of held-out tokens."""
@@ -68,9 +71,11 @@ def evaluate_generator(
     from vistok.tasks.evaluate_likelihood import caches_of, evaluate_likelihood
     from vistok.tasks.evaluators import choose_evaluator
     from vistok.tasks.image_batch import open_batch
+    from vistok.tasks.sample_health import score_warnings
     from vistok.tasks.show import generator_lines
 
     stage2 = task.load_stage2(run, checked_weights(weights), tokenizer, data)
+    options.require_alive(run, anyway, tokenizer)
     extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info["class_names"])
     sampling = sampling_config(guidance, temperature, top_k, top_p, seed, int8)
     where: dict[str, Any] = {"weights": weights, "tokenizer": tokenizer, "root": data}
@@ -87,6 +92,8 @@ def evaluate_generator(
             scores["likelihood"] = evaluate_likelihood(run, *caches, progress)
     if caches is None:
         say(f"no likelihood: no token caches of train and {split} (vistok cache TOKENIZER makes them)", err=True)
+    for line in score_warnings(scores, stage2.generator.info, stage2.tokenizer.info):
+        say(f"warning: {line}", err=True)
     show_scores(scores, as_json, generator_lines)
 
 

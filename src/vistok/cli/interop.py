@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vistok.cli.options import TokenizerPath, Weights, checked_weights, path, place, say
+from vistok.cli.options import Anyway, TokenizerPath, Weights, checked_weights, path, place, require_alive, say
 
 import_app = typer.Typer(
     help="Turn checkpoints of other projects into run directories. No code in them is run.", no_args_is_help=True
@@ -80,10 +80,12 @@ def export_hub(
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
     tokenizer: TokenizerPath = None,
+    anyway: Anyway = False,
 ) -> None:
     """Upload a run to the Hugging Face Hub, with a card that holds its scores and their protocols."""
     from vistok.interop.hub import push_to_hub, write_folder
 
+    require_alive(run, anyway, tokenizer)
     place = Path(tokenizer) if tokenizer else None
     if out is not None:
         say(f"folder: {write_folder(run, out, repo, place)}")
@@ -98,8 +100,10 @@ def export_llamagen(
     ],
     out: Annotated[Path, typer.Option(parser=path, help="File to write: .pt or .safetensors.")],
     weights: Weights = "ema",
+    anyway: Anyway = False,
 ) -> None:
     """Write a tokenizer or a generator for LlamaGen's code."""
     from vistok.interop.llamagen import export_llamagen as run
 
+    require_alive(network, anyway)
     say(f"{run(network, out, checked_weights(weights))} in {out}")

@@ -58,6 +58,9 @@ ImageSize = Annotated[
         min=1, help="Side of the images to encode, where it is not the tokenizer's own: more or fewer tokens."
     ),
 ]
+Anyway = Annotated[
+    bool, typer.Option("--anyway", help="Go on although a run that this builds on ended dead, as its alarms say.")
+]
 TokenizerPath = Annotated[str | None, typer.Option("--tokenizer", parser=place, help="Tokenizer run, where it moved.")]
 
 
@@ -74,6 +77,13 @@ def recipe_config(recipe: str, kind: str, settings: list[str], data: str | None,
 
         config = with_network_of(config, init_from)
     return override(config, settings)
+
+
+def require_alive(model: str | Path, anyway: bool, tokenizer: str | Path | None = None) -> None:
+    """Raise UserError where a model is of a run that ended dead; tell its other alarms. A generator's tokenizer counts."""
+    from vistok.tasks import health
+
+    health.require_alive(model, anyway, lambda line: say(line, err=True), tokenizer)
 
 
 def progress_bars() -> Any:

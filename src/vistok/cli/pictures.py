@@ -1,7 +1,7 @@
 """vistok sample, vistok reconstruct: pictures from a generator, or through a tokenizer."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,18 +44,20 @@ def sample(
         typer.Option(parser=path, help="A smaller generator of the same tokens, to write ahead: same samples."),
     ] = None,
     lookahead: Annotated[int, typer.Option(min=1, help="Tokens that the draft writes ahead.")] = 4,
+    anyway: options.Anyway = False,
 ) -> None:
     """Draw images from a generator."""
-    from vistok.engine.distributed import join_world
     from vistok.tasks.class_choice import chosen_labels
     from vistok.tasks.load import load_generator, load_tokenizer_of
-    from vistok.tasks.sample import make_sampler, sample_batches
-    from vistok.tasks.sample_files import earlier_pictures, samples_place, write_samples
+    from vistok.tasks.sample import make_sampler
+    from vistok.tasks.sample_files import samples_place
     from vistok.tasks.shipped import shipped_generator
 
     place = samples_place(out, kind)
     if (generator is None) == (shipped is None):
         raise UserError("give a generator's run directory, or --from a pair that comes with vistok (fashion-crt)")
+    if generator is not None:
+        options.require_alive(generator, anyway, tokenizer)
     model = load_generator(generator, checked_weights(weights)) if generator else shipped_generator(str(shipped))
     if guidance is None:
         guidance = float(model.info.get("scores", {}).get("guidance_scale", 1.0))
@@ -65,17 +67,34 @@ def sample(
     )
     names = model.info["class_names"]
     labels = chosen_labels(classes, names, count)
-    with progress_bars() as progress:
-        if replaced := earlier_pictures(place):
-            progress.say(f"warning: the {len(replaced)} pictures in {place} will be replaced")
-        world = join_world()
-        decoder = load_tokenizer_of(model, tokenizer)
-        batches = sample_batches(sampler, decoder, labels, progress, world=world)
-        columns = min(count, len(names) if not classes and len(names) > 1 else 10)
-        write_samples(batches, labels, place, kind, columns, world)
+    columns = min(count, len(names) if not classes and len(names) > 1 else 10)
+    warnings = _write(
+        sampler, load_tokenizer_of(model, tokenizer), labels, (place, kind, columns), sampling, bool(classes)
+    )
+    for line in warnings:
+        say(f"warning: {line}", err=True)
     say(f"{count} images in {place}")
     if acceptance := getattr(sampler, "acceptance", None):
         say(f"{acceptance.rate:.1%} of the draft's guesses right, {acceptance.tokens_per_pass:.2f} tokens a pass")
+
+
+def _write(
+    sampler: Any, decoder: Any, labels: Any, to: tuple[Path, str, int], sampling: Any, chosen: bool
+) -> list[str]:
+    """Draw samples into files; return what they show to be wrong. `chosen`: they are of some classes alone."""
+    from vistok.engine.distributed import join_world
+    from vistok.metrics.variety import Drawn, variety
+    from vistok.tasks.sample import sample_batches
+    from vistok.tasks.sample_files import earlier_pictures, write_samples
+    from vistok.tasks.sample_health import collapse_warnings
+
+    (place, kind, columns), world, drawn = to, join_world(), Drawn()
+    with progress_bars() as progress:
+        if replaced := earlier_pictures(place):
+            progress.say(f"warning: the {len(replaced)} pictures in {place} will be replaced")
+        batches = sample_batches(sampler, decoder, labels, progress, world=world, drawn=drawn)
+        write_samples(batches, labels, place, kind, columns, world)
+    return collapse_warnings(variety(world.collect(drawn)), sampling, decoder.info, chosen)
 
 
 def reconstruct(
@@ -89,6 +108,7 @@ def reconstruct(
     """Encode and decode images; writes originals above reconstructions."""
     from vistok.tasks.reconstruct import reconstruct_files
 
+    options.require_alive(tokenizer, anyway=True)  # the pictures show it
     quality, place = reconstruct_files(images, tokenizer, out, checked_weights(weights))
     for image, psnr in zip(images, quality, strict=True):
         say(f"{image}: PSNR {psnr:.2f} dB")

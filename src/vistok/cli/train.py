@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vistok.cli import options
+from vistok.cli.ending import ALARMED
 from vistok.cli.options import Data, DryRun, Recipe, Runs, Set, path, place, progress_bars, recipe_config, say
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 train_app = typer.Typer(
     help="Train a tokenizer, a generator or a classifier; repeat the command to resume.", no_args_is_help=True
 )
+
+
+Strict = Annotated[bool, typer.Option("--strict", help=f"End with exit code {ALARMED} where the run ends with alarms.")]
 
 
 @train_app.command("tokenizer")
@@ -28,12 +32,15 @@ def train_tokenizer(
         str | None,
         typer.Option(parser=place, help="Fine-tune this tokenizer (run directory or file), on its own network."),
     ] = None,
+    strict: Strict = False,
 ) -> None:
     """Train a tokenizer: vistok train tokenizer fashion_crt."""
     from vistok.tasks.train_tokenizer import prepare
 
     config = recipe_config(recipe, "tokenizer", settings, data, init_from)
-    _train(lambda: prepare(config, runs), dry_run)
+    if init_from is not None:
+        options.require_alive(init_from, anyway=True)  # it may be what mends it
+    _train(lambda: prepare(config, runs), dry_run, strict)
 
 
 @train_app.command("generator")
@@ -45,12 +52,15 @@ def train_generator(
     image_size: options.ImageSize = None,
     runs: Runs = Path("runs"),
     dry_run: DryRun = False,
+    strict: Strict = False,
+    anyway: options.Anyway = False,
 ) -> None:
     """Train a generator on a tokenizer's tokens (cached first, if they are not yet)."""
     from vistok.tasks.cache_tokens import cache_tokens
     from vistok.tasks.train_generator import dry_plan, prepare
 
     config = recipe_config(recipe, "generator", settings, None)
+    options.require_alive(tokenizer, anyway or dry_run)
     if dry_run:
         say(json.dumps(dry_plan(config, tokenizer, data, image_size), indent=2))
         return
@@ -58,7 +68,7 @@ def train_generator(
         train, validation = (
             cache_tokens(tokenizer, split, progress, root=data, image_size=image_size) for split in ("train", "val")
         )
-    _train(lambda: prepare(config, train, validation, tokenizer, runs), False)
+    _train(lambda: prepare(config, train, validation, tokenizer, runs), False, strict)
 
 
 @train_app.command("classifier")
@@ -72,7 +82,8 @@ def train_classifier(
     _train(lambda: prepare(config, runs), dry_run)
 
 
-def _train(prepare: Any, dry_run: bool) -> None:
+def _train(prepare: Any, dry_run: bool, strict: bool = False) -> None:
+    """Train to the end; raises typer.Exit where that is to be strict and alarms stand there."""
     job: Job = prepare()
     summary = job.plan.summary(job.config)
     if dry_run:
@@ -81,4 +92,10 @@ def _train(prepare: Any, dry_run: bool) -> None:
     finished = job.finished
     with progress_bars() as progress:
         job.train(progress)
-    say(f"{'was finished already' if finished else 'finished'}: {job.run_dir.path}")
+    from vistok.tasks.health import alarms_of, closing_words
+
+    alarms = alarms_of(job.run_dir.path)
+    ended = "was finished already" if finished else "finished"
+    say(f"{ended}{closing_words(alarms)}: {job.run_dir.path}")
+    if strict and alarms:
+        raise typer.Exit(ALARMED)

@@ -23,11 +23,28 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something in the rows that will spoil the run: a name, the value that shows it, and what to do."""
+    """Something in the rows that spoils the run: a name, the value that shows it, and what to do.
+
+    `found` and `advice` are what the rows show and what mends it, in words. `dead`: nothing should be built on the run.
+    """
 
     name: str
     value: float
+    found: str
     advice: str
+    dead: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.found}. {self.advice}"
+
+
+@dataclass(frozen=True)
+class Ringing:
+    """The alarms that stand after the newest row, those among them that it set off, and the names of those it ended."""
+
+    standing: tuple[Alarm, ...] = ()
+    raised: tuple[Alarm, ...] = ()
+    ended: tuple[str, ...] = ()
 
 
 class MetricsLog:
@@ -59,7 +76,7 @@ class MetricsLog:
 
     def write_alarm(self, step: int, alarm: Alarm) -> None:
         """Append an alarm as a row."""
-        self._append({"kind": "alarm", "step": step, "alarm": alarm.name, "value": alarm.value, "advice": alarm.advice})
+        self._append({"kind": "alarm", "step": step, "alarm": alarm.name, "value": alarm.value, "advice": str(alarm)})
 
     def _append(self, row: Row) -> None:
         if not self.active:

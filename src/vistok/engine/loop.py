@@ -20,7 +20,7 @@ from vistok.engine.device import autocast
 from vistok.engine.distributed import ALONE, World
 from vistok.engine.divergence import exploded, how_to_go_on, last_good
 from vistok.engine.ema import EMA
-from vistok.engine.log import Alarm, MetricsLog, Progress, Row
+from vistok.engine.log import MetricsLog, Progress, Ringing, Row
 from vistok.engine.optim import load_optimizer, set_learning_rate
 from vistok.engine.parallel import Whole, replicate, synced, whole_tensor
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss, only
@@ -55,7 +55,7 @@ class Training:
     device: torch.device
     execution: ExecutionConfig
     world: World = ALONE
-    alarms: Callable[[Sequence[Row]], list[Alarm]] = lambda rows: []
+    alarms: Callable[[Sequence[Row]], Ringing] = lambda rows: Ringing()
     init_option: str = ""
 
 
@@ -125,12 +125,12 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
                 row = {name: float(value) for name, value in values.items()}
                 row["lr"] = run.lr * run.phases[0].schedule(step)
                 log.write("train", done, row, **position(done))
-                _raise_alarms(run, log, done, progress)
+                _tell_alarms(run, log, done, progress)
                 note = f"loss {row[run.phases[0].name + '/loss']:.4f}"
             bar.advance(1, note)
             if done % run.execution.evaluate_every == 0 or done == run.total_steps:
                 _validate(run, log, done, position(done))
-                _raise_alarms(run, log, done, progress)
+                _tell_alarms(run, log, done, progress, again=True)
             stopping = stopping or (stop.requested and run.world.size == 1)
             if due or stopping or done == run.total_steps or done in run.execution.milestones:
                 log.sync()
@@ -241,11 +241,18 @@ def _exchange(values: dict[str, Tensor], stop: bool, due: bool, world: World) ->
     return dict(zip(values, total, strict=False)), bool(total[-2] > 0), bool(total[-1] > 0)
 
 
-def _raise_alarms(run: Training, log: MetricsLog, step: int, progress: Progress) -> None:
-    """Write a row and a warning for what the newest row shows to have gone wrong."""
-    for alarm in run.alarms(log.rows):
+def _tell_alarms(run: Training, log: MetricsLog, step: int, progress: Progress, again: bool = False) -> None:
+    """Write a row and a warning for what the newest row shows to have gone wrong; `again`: a line for what goes on."""
+    found = run.alarms(log.rows)
+    for alarm in found.raised:
         log.write_alarm(step, alarm)
-        progress.say(f"warning: step {step}: {alarm.advice}")
+        progress.say(f"warning: step {step}: {alarm.name}: {alarm}")
+    fresh = {row["alarm"] for row in log.rows if row["kind"] == "alarm" and row["step"] == step} if again else set()
+    for alarm in found.standing:
+        if again and alarm.name not in fresh:
+            progress.say(f"warning: step {step}: still {alarm.name} ({alarm.value:.3g})")
+    for name in found.ended:
+        progress.say(f"step {step}: no longer {name}")
 
 
 def _accumulate(values: dict[str, Tensor], phase: str, loss: PhaseLoss, share: float) -> None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,21 +59,32 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises UserError for a file that is missing or damaged, or whose weights hold NaN or infinity; NotVistoks for
     another program's.
     """
-    if not path.is_file():
-        raise UserError(f"weights {path}: not found")
-    if is_pickled(path):
-        raise NotVistoks(f"weights {path}: a file of torch.save, not vistok's safetensors")
     what = f"weights {path}"
-    with damage_is_a_mistake(what, AGAIN), safe_open(str(path), framework="pt") as file:
-        text = (file.metadata() or {}).get("vistok")
-        if text is None:
-            raise NotVistoks(f"weights {path}: not written by vistok (no vistok metadata)")
-        header = _read_header(text, path)
+    with _opened(path) as (file, header):
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if weights_digest(state) != header["digest"]:
             raise UserError(f"{what}: digest differs from the stored one, the file is damaged; {AGAIN}")
     _require_finite(state, what)
     return state, header
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the metadata of a weights file without reading its weights; raises what `load_weights` does."""
+    with _opened(path) as (_, header):
+        return header
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    if not path.is_file():
+        raise UserError(f"weights {path}: not found")
+    if is_pickled(path):
+        raise NotVistoks(f"weights {path}: a file of torch.save, not vistok's safetensors")
+    with damage_is_a_mistake(f"weights {path}", AGAIN), safe_open(str(path), framework="pt") as file:
+        text = (file.metadata() or {}).get("vistok")
+        if text is None:
+            raise NotVistoks(f"weights {path}: not written by vistok (no vistok metadata)")
+        yield file, _read_header(text, path)
 
 
 def _read_header(text: str, path: Path) -> dict[str, Any]:

@@ -36,6 +36,20 @@ def codebook_statistics(tokens: np.ndarray, codebook_size: int) -> CodebookStati
     )
 
 
+def perplexity_share(counts: np.ndarray) -> float:
+    """Return the perplexity of codes that occur so often, (codes,), as a share of their number: 1 where all are alike."""
+    return float(2 ** _entropy_bits(counts)) / len(counts)
+
+
+def unigram_nats(train: np.ndarray, held_out: np.ndarray) -> float:
+    """Return the nats per token of held-out tokens by how often each code occurs in training, one added to each.
+
+    Of counts by code, (codes,) both: what a model gives that knows of no neighbour, place or class.
+    """
+    share = (train + 1) / (train + 1).sum()
+    return float(-(held_out * np.log(share)).sum() / held_out.sum())
+
+
 def _entropy_bits(counts: np.ndarray) -> float:
     share = counts[counts > 0] / counts.sum()
     return float(-(share * np.log2(share)).sum())

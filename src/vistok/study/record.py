@@ -16,7 +16,7 @@ AGAIN = "delete it, and vistok study run makes it anew"
 NEEDED = ("seed", "codebook_size", "num_tokens", "params", "steps", "train_flops", "seconds")
 OF_TOKENIZERS = ("psnr", "rfmd", "position_entropy")
 OF_GENERATORS = ("gfmd", "gfmd_val", "val_nats_per_token")
-TEXTS = ("kind", "run", "tokenizer_run", "data", "choice", "tokenizer_choice", "crt_variant", "by_position")
+TEXTS = ("kind", "run", "tokenizer_run", "data", "choice", "tokenizer_choice", "crt_variant", "by_position", "alarms")
 
 
 class StudyFolder:

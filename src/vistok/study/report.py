@@ -18,7 +18,7 @@ from vistok.study.claims import judge
 from vistok.study.config import StudyConfig
 from vistok.study.fit import PowerLaw, fit_power_law, frontier
 from vistok.study.record import StudyFolder
-from vistok.study.table import collect, generators, tokenizers, write_table
+from vistok.study.table import alarm_sentence, collect, generators, tokenizers, write_table
 from vistok.study.verdict import Claim
 from vistok.tasks.pictures import data_uri
 
@@ -134,6 +134,7 @@ def _page(
         hours=float(data.table.seconds.sum()) / 3600,
         provenance=provenance(),
         left_out=left_out,
+        alarms=alarm_sentence(data.table),
     )
 
 
@@ -212,6 +213,7 @@ def summary(study: StudyConfig, table: pd.DataFrame, claims: Sequence[Claim], le
         "over processes.",
         "",
         *([f"warning: {left_out}", ""] if left_out else []),
+        *([f"warning: {alarms}", ""] if (alarms := alarm_sentence(table)) else []),
         "| claim | verdict | effect | 95 % (or as the rule says) | n | statement |",
         "|---|---|---|---|---|---|",
     ]

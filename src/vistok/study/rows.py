@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from vistok.engine.run_dir import RunDir, provenance
 from vistok.tasks.config import GeneratorRun, TokenizerRun
+from vistok.tasks.health import alarms_of
 
 if TYPE_CHECKING:
     from vistok.metrics.protocol import Score
@@ -114,6 +115,7 @@ def _common(order: "Order", config: TokenizerRun | GeneratorRun, run: RunDir) ->
         "train_flops": finished["train_flops"],
         "train_flops_paper": resolved["train_flops_paper"],
         "seconds": round(finished["seconds"], 1),
+        "alarms": " ".join(alarm.name for alarm in alarms_of(run.path)),
     }
 
 

@@ -132,8 +132,19 @@ class _Scheduler:
         self._submit()
         if error is None:
             self.progress.say(f"done: {name} ({self._state()})")
+            self._tell_alarms(task)
         if self.progress.bars is not None:  # elsewhere the line says it
             bar.advance(100 * _cost(task) / self.cost, self._state())
+
+    def _tell_alarms(self, task: Task) -> None:
+        """Warn of a run that ended with alarms; the study goes on, and its table says which one it was."""
+        alarms = (
+            ""
+            if isinstance(task, CacheTask)
+            else self.folder.read(self.folder.record_file(task.run))["row"].get("alarms")
+        )
+        if alarms:
+            self.progress.say(f"warning: {task.run} ended with alarms: {', '.join(alarms.split())}")
 
     def _free_branches(self, trunk: str) -> None:
         """Let the shorter runs of a failed trunk begin at step 0 instead."""

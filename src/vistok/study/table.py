@@ -1,6 +1,7 @@
 """Records -> one tidy table, runs.csv: a row for every finished run."""
 
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ COLUMNS = (
     "codebook_usage", "entropy", "position_entropy", "skewness", "latent_variance", "quantization_error",
     "val_nats_per_token", "train_nats_per_token", "bits_per_image",
     "gfmd", "gfmd_low", "gfmd_high", "gfmd_unguided", "gfmd_val", "guidance_scale", "swap_pixels", "swap_features",
-    "by_position",
+    "by_position", "alarms",
 )  # fmt: skip
 AGAIN = "make it anew with vistok study report"
 # Of a generator's row: what it takes over from its tokenizer's.
@@ -32,7 +33,8 @@ def collect(folder: StudyFolder, study: StudyConfig) -> tuple[pd.DataFrame, str]
     """Return the table of the records that a study asks for, and a sentence on those that are left out.
 
     Kinds: tokenizer, generator. `total_flops` is of both stages. `by_position` holds numbers in raster order:
-    entropies in bits of a tokenizer's tokens, held-out nats of a generator. Raises UserError where there are no records.
+    entropies in bits of a tokenizer's tokens, held-out nats of a generator. `alarms` names those that a run ended with, a
+    generator's also as tokenizer:NAME those of its tokenizer. Raises UserError where there are no records.
     """
     found = asked_for(study, folder.records(), folder.path)
     place = shlex.quote(str(folder.path))
@@ -60,11 +62,34 @@ def _tabulate(records: list[dict[str, Any]], folder: StudyFolder) -> pd.DataFram
         )
     for name in INHERITED:
         table.loc[~is_tokenizer, name] = table.tokenizer_run[~is_tokenizer].map(of_tokenizer[name])
+    table["alarms"] = _alarms(table)
     table["total_flops"] = table.train_flops + np.where(
         is_tokenizer, 0.0, table.tokenizer_run.map(of_tokenizer.train_flops)
     )
     table = table.convert_dtypes(convert_string=False, convert_floating=False)
     return table.sort_values(["kind", "tokenizer_choice", "seed", "choice", "steps"], ascending=[False, *[True] * 4])
+
+
+def _alarms(table: pd.DataFrame) -> list[str]:
+    """Return each run's alarms by name; records of earlier versions know of none."""
+    own = dict(zip(table.run, table.alarms.fillna(""), strict=True))
+    return [
+        " ".join([own[run], *([] if run == of else [f"tokenizer:{name}" for name in own[of].split()])]).strip()
+        for run, of in zip(table.run, table.tokenizer_run, strict=True)
+    ]
+
+
+def alarm_sentence(table: pd.DataFrame) -> str:
+    """Return how many runs ended with which alarms of their own, empty where none did."""
+    told = []
+    for kind in ("tokenizer", "generator"):
+        rows = table[table.kind == kind]
+        names = [[name for name in text.split() if ":" not in name] for text in rows.alarms]
+        counts = Counter(name for own in names for name in own)
+        if counts:
+            each = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+            told.append(f"{sum(map(bool, names))} of {len(rows)} {kind}s ended with alarms ({each})")
+    return "; ".join(told)
 
 
 def write_table(table: pd.DataFrame, file: Path) -> None:
@@ -78,6 +103,9 @@ def read_table(file: Path) -> pd.DataFrame:
         raise UserError(f"{file} is missing; make it with vistok study report")
     with damage_is_a_mistake(f"table {file}", AGAIN):
         table = pd.read_csv(file)
+    if "alarms" not in table:  # of an earlier version, which knew of none
+        table["alarms"] = ""
+    table["alarms"] = table.alarms.fillna("").astype(str)
     lacking = [name for name in COLUMNS if name not in table]
     if lacking:
         raise UserError(f"{file} lacks the columns {', '.join(lacking)}; {AGAIN}")

@@ -161,12 +161,14 @@ def _generator(order: Order) -> None:
     from vistok.tasks.evaluate_generator import choose_guidance, sample_distance
     from vistok.tasks.evaluate_likelihood import evaluate_likelihood
     from vistok.tasks.evaluators import choose_evaluator
+    from vistok.tasks.health import require_alive
     from vistok.tasks.load import load_generator, load_tokenizer
     from vistok.tasks.sample import save_sheet
 
     folder, progress, scoring = StudyFolder(Path(order.folder)), Progress(), order.scoring
     config = _executed(GeneratorRun.from_json(json.dumps(order.config)), order)
     weights, caches = folder.weights_file(order.weights), _caches(order)
+    require_alive(weights, anyway=True, tell=progress.say)
     job = train_generator.prepare(config, caches["train"], caches["val"], weights, Path(order.runs))
     _branch(order, job.run_dir.path)
     run = job.train(progress)

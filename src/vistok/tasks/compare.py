@@ -6,6 +6,7 @@ from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.metrics.protocol import Score, differences
 from vistok.tasks.evaluators import SCHEMA, read_evaluation, scores_in
+from vistok.tasks.health import alarms_of
 
 WIDTH = 46
 
@@ -26,7 +27,8 @@ def scores_of(run: Path) -> list[Score]:
 def compare_runs(first: Path, second: Path) -> list[str]:
     """Return lines that set scores of the same protocol side by side, with the paired difference's interval.
 
-    Equal treatments are paired first; what is left is paired across treatments, which are then named.
+    Equal treatments are paired first; what is left is paired across treatments, which are then named. The alarms that
+    the runs ended with stand below.
     Raises UserError where the two have no protocol in common.
     """
     left, right = scores_of(first), scores_of(second)
@@ -46,7 +48,14 @@ def compare_runs(first: Path, second: Path) -> list[str]:
             "same evaluator, reference and number of samples"
         )
     head = f"{'':<{WIDTH}}{first.name[-26:]:>28}{second.name[-26:]:>28}  second - first (95 % interval)"
-    return [head, *rows, *(f"not compared: {reason}" for reason in apart)]
+    alarms = [line for run in (first, second) for line in alarm_lines(run)]
+    return [head, *rows, *(f"not compared: {reason}" for reason in apart), *alarms]
+
+
+def alarm_lines(run: Path) -> list[str]:
+    """Return a line for the alarms that stood when a run ended, none where it ended well."""
+    found = ", ".join(f"{alarm.name} ({alarm.value:.3g})" for alarm in alarms_of(run))
+    return [f"{run.name} ended with alarms: {found}"] if found else []
 
 
 def _pairs(a: list[Score], b: list[Score]) -> list[tuple[Score, Score]]:

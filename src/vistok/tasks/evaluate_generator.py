@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.interval import frechet_replicates
 from vistok.metrics.memorization import memorization
 from vistok.metrics.protocol import Score, Treatment
+from vistok.metrics.variety import Drawn, variety
 from vistok.rng import derive_seed, stable_choice
 from vistok.tasks.cache_tokens import data_of
 from vistok.tasks.evaluators import (
@@ -125,7 +126,7 @@ def evaluate_generator(
         for found in extractors
     ]
     name = f"samples, guidance {sampling.guidance_scale:g} ({weights})"
-    collected, images = _draw(stage2, sampling, num_samples, extractors, progress, name)
+    collected, images = _draw(stage2, sampling, num_samples, extractors, progress, name, drawn := Drawn())
     treatment = treatment_of(sampling, weights)
     scores: dict[str, Any] = {
         "schema_version": SCHEMA,
@@ -138,6 +139,7 @@ def evaluate_generator(
         "treatment": treatment.model_dump(),
     }
     scores |= _image_scores(stage2, extractors, collected, references, treatment)
+    scores["variety"] = asdict(variety(join_world().collect(drawn)))
     scores["memorization"] = _memorization(images, stage2.data, source, train, progress)
     scores["seconds"] = round(time.monotonic() - started, 1)
     if join_world().main:
@@ -201,15 +203,16 @@ def _draw(
     extractors: Sequence[FeatureExtractor],
     progress: Progress,
     name: str,
+    drawn: Drawn | None = None,
 ) -> tuple[list[Collected], Tensor]:
-    """Draw samples, shared among processes; return their features by each extractor, and the first images."""
+    """Draw samples, shared among processes, and count them; return their features by each extractor, and the first images."""
     labels = balanced_labels(count, stage2.generator.num_classes)
     features = [Collected() for _ in extractors]
     images: list[Tensor] = []
     world = join_world()
     sampler = stage2.generator.sampler(sampling)
-    for drawn in sample_batches(sampler, stage2.tokenizer, labels, progress, name, world=world):
-        batch = resize_uint8(drawn, stage2.data.image_size)
+    for images_drawn in sample_batches(sampler, stage2.tokenizer, labels, progress, name, world=world, drawn=drawn):
+        batch = resize_uint8(images_drawn, stage2.data.image_size)
         for extractor, kept in zip(extractors, features, strict=True):
             kept.add(extractor.everything(batch))
         if sum(map(len, images)) < MEMORIZATION_SAMPLES:

@@ -56,6 +56,21 @@ class _Scores(_Part):
     guidance_scale: Amount | None = None
 
 
+class _Alarm(_Part):
+    name: str
+    value: float
+    found: str
+    advice: str
+    dead: bool = False
+
+
+class _Health(_Part):
+    """How a run ended; imported networks and runs of earlier versions do not know."""
+
+    alarms: tuple[_Alarm, ...] = ()
+    validation: dict[str, float] = {}
+
+
 class _TokenizerOf(_Part):
     """Which tokenizer a generator belongs to, and where it was."""
 
@@ -76,6 +91,7 @@ class Header(_Part):
     weights: Weights = "ema"
     scores: _Scores = _Scores()
     imported: dict[str, str] = {}
+    health: _Health = _Health()
 
 
 class TokenizerHeader(Header):

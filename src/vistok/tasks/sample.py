@@ -16,6 +16,7 @@ from vistok.generator.config import SamplingConfig
 from vistok.generator.decoder import Decoder
 from vistok.generator.interface import Generator, Sampler
 from vistok.generator.speculative import SpeculativeSampler
+from vistok.metrics.variety import Drawn
 from vistok.tasks.pictures import save_png, sheet
 from vistok.tokenizer.interface import Tokenizer
 
@@ -56,10 +57,12 @@ def sample_batches(
     name: str = "samples",
     batch_size: int = BATCH,
     world: World = ALONE,
+    drawn: Drawn | None = None,
 ) -> Iterator[UInt8[Tensor, "batch channels height width"]]:
     """Yield decoded uint8 images; image number i is drawn with label i and noise i.
 
-    Of several processes each yields a run of consecutive batches: joined by rank they are in order.
+    Of several processes each yields a run of consecutive batches: joined by rank they are in order. `drawn` counts this
+    process's.
     """
     device = next(tokenizer.parameters()).device
     progress = progress or Progress(quiet=True)
@@ -69,7 +72,11 @@ def sample_batches(
             start = number * batch_size
             chunk = labels[start : start + batch_size].to(device)
             ids = torch.arange(start, start + len(chunk), device=device)
-            yield to_uint8(tokenizer.decode(sampler(chunk, ids))).cpu()
+            tokens = sampler(chunk, ids)
+            images = to_uint8(tokenizer.decode(tokens)).cpu()
+            if drawn is not None:
+                drawn.add(tokens, images)
+            yield images
             bar.advance(len(chunk) * world.size)
 
 

@@ -17,13 +17,15 @@ from vistok.engine.checkpoint import find_latest, finished, step_of
 from vistok.engine.device import setup_device
 from vistok.engine.distributed import World, join_world
 from vistok.engine.ema import EMA
-from vistok.engine.log import Progress
+from vistok.engine.log import Progress, read_rows
 from vistok.engine.loop import Training, train
 from vistok.engine.parallel import Whole, spread
 from vistok.engine.run_dir import RunDir
 from vistok.engine.weights import save_weights
 from vistok.errors import UserError
+from vistok.tasks.alarms import Alarms
 from vistok.tasks.config import RunConfig, TokenizerRun
+from vistok.tasks.health import health_record
 from vistok.tasks.identity import Former
 from vistok.tasks.plan import Plan
 
@@ -62,6 +64,8 @@ class Job:
     warnings: Sequence[str] = ()
     # Of a run under a former name; told whether it is finished or not.
     naming: Sequence[str] = ()
+    # Returns what watches the run's rows, from its first one on.
+    alarms: Callable[[], Alarms] | None = None
 
     @property
     def finished(self) -> bool:
@@ -145,12 +149,19 @@ class Job:
 
     def _export(self, name: str, networks: dict[str, nn.Module], seconds: float) -> None:
         facts = {"steps": self.plan.total_steps, "seconds": seconds, "train_flops": self.plan.train_flops}
-        metadata = {"model": name, "recipe": self.config.name, **self.metadata, "training": facts}
+        metadata = {"model": name, "recipe": self.config.name, **self.metadata, "training": facts, **self._health()}
         digests = {
             weights: save_weights(self.run_dir.export(weights), module.state_dict(), {**metadata, "weights": weights})
             for weights, module in networks.items()
         }
         self.run_dir.finish(**facts, digests=digests)
+
+    def _health(self) -> dict[str, Any]:
+        """Return what the rows, also those of earlier sittings, say of the run's end."""
+        if self.alarms is None:
+            return {}
+        rows = read_rows(self.run_dir.metrics)
+        return {"health": health_record(self.alarms()(rows).standing, rows)}
 
 
 def spread_with_average(model: nn.Module, config: RunConfig, world: World) -> tuple[EMA, Whole]:

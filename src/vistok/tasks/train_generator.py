@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from functools import cache as once
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,13 @@ from vistok.engine.schedule import make_schedule
 from vistok.errors import UserError
 from vistok.generator.autoregressive import AutoregressiveGenerator
 from vistok.generator.config import SamplingConfig
+from vistok.metrics.codebook import unigram_nats
 from vistok.metrics.likelihood import Likelihood, likelihood
 from vistok.nn.flops import count_params
 from vistok.rng import seeded_init, stable_choice
 from vistok.tasks.cache_tokens import data_of
 from vistok.tasks.config import GeneratorRun
+from vistok.tasks.generator_alarms import generator_alarms
 from vistok.tasks.load import load_tokenizer, read_model
 from vistok.tasks.pictures import display_scale, save_png, sheet
 from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, sizes_fit, state_bytes, step_flops
@@ -38,6 +42,7 @@ from vistok.units import Scale
 
 EVAL_IMAGES = 2000
 EVAL_BATCH = 250
+COUNTED_ROWS = 50_000
 SHEET_COLUMNS = 10
 
 
@@ -117,6 +122,8 @@ def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tok
     planned = plan(config, manifest, cache.num_images)
     run_dir, naming = run_directory(config, runs, tokens=cache.identity())
 
+    watch = partial(generator_alarms, config, planned.total_steps, cache.manifest.views)
+
     def build(world: World) -> Training:
         device = setup_device(config.execution)
         cache.verify(), validation.verify()
@@ -132,7 +139,7 @@ def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tok
             batches=lambda steps: train_tokens(
                 cache, config.seed, config.batch_size, steps, part=(world.rank, world.size)
             ),
-            evaluate=_evaluation(validation, tokenizer, device, run_dir),
+            evaluate=_evaluation(cache, validation, tokenizer, device, run_dir),
             total_steps=planned.total_steps,
             batch_size=config.batch_size,
             flops_per_step=planned.flops_per_step,
@@ -142,6 +149,7 @@ def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tok
             device=device,
             execution=config.execution,
             world=world,
+            alarms=watch(),
         )
 
     tokenizer_facts: dict[str, Any] = {"digest": cache.manifest.tokenizer_digest, "path": str(tokenizer_path.resolve())}
@@ -156,7 +164,7 @@ def prepare(config: GeneratorRun, cache: TokenCache, validation: TokenCache, tok
         "tokenizer": tokenizer_facts,
     }
     facts = {"num_images": cache.num_images, "tokenizer": tokenizer_facts, **manifest}
-    return Job(config, planned, run_dir, facts, build, metadata, naming=naming)
+    return Job(config, planned, run_dir, facts, build, metadata, naming=naming, alarms=watch)
 
 
 def _require_tokens_of(cache: TokenCache, tokenizer_path: Path) -> None:
@@ -175,13 +183,16 @@ def _require_tokens_of(cache: TokenCache, tokenizer_path: Path) -> None:
 
 
 def _evaluation(
-    validation: TokenCache, tokenizer: Tokenizer, device: torch.device, run_dir: RunDir
+    cache: TokenCache, validation: TokenCache, tokenizer: Tokenizer, device: torch.device, run_dir: RunDir
 ) -> Callable[[int, dict[str, torch.nn.Module]], dict[str, float]]:
     """Return what a validation does: the likelihood of held-out tokens, and a sheet of samples."""
+    unigram = once(
+        lambda: unigram_nats(code_counts(cache), code_counts(validation, _held_out(validation, EVAL_IMAGES)))
+    )
 
     def evaluate(step: int, networks: dict[str, torch.nn.Module]) -> dict[str, float]:
         save_samples(networks["ema"], tokenizer, device, run_dir, step)
-        values = {}
+        values = {"unigram_nats_per_token": unigram()}
         for suffix, name in (("", "ema"), ("_raw", "raw")):
             found = validation_likelihood(networks[name], validation, device, EVAL_IMAGES)
             values[f"nats_per_token{suffix}"] = found.nats_per_token
@@ -201,13 +212,29 @@ def validation_likelihood(
     assert isinstance(model, AutoregressiveGenerator)
     training = model.training
     model.eval()
-    chosen = stable_choice(0, "likelihood", cache.num_images, limit or cache.num_images)
+    rows = _held_out(cache, limit)
     nats = []
-    for start in range(0, len(chosen), EVAL_BATCH):
-        batch = cache.batch(chosen[start : start + EVAL_BATCH] * cache.num_views + cache.central_view)
+    for start in range(0, len(rows), EVAL_BATCH):
+        batch = cache.batch(rows[start : start + EVAL_BATCH])
         nats.append(model.loss(batch["tokens"].to(device), batch["labels"].to(device)).cpu().numpy())
     model.train(training)
     return likelihood(np.concatenate(nats))
+
+
+def _held_out(cache: TokenCache, limit: int | None) -> np.ndarray:
+    """Return the rows of a cache's images in their central view, or of `limit` random ones of them."""
+    chosen = stable_choice(0, "likelihood", cache.num_images, limit or cache.num_images)
+    return chosen * cache.num_views + cache.central_view
+
+
+def code_counts(cache: TokenCache, rows: np.ndarray | None = None) -> np.ndarray:
+    """Return how often each code occurs in these rows of a cache; None: in 50,000 of them at most, evenly spread."""
+    if rows is None:
+        rows = np.linspace(0, len(cache.tokens) - 1, min(len(cache.tokens), COUNTED_ROWS)).round().astype(np.int64)
+    counts = np.zeros(cache.manifest.codebook_size, dtype=np.int64)
+    for start in range(0, len(rows), EVAL_BATCH):
+        counts += np.bincount(np.asarray(cache.tokens[rows[start : start + EVAL_BATCH]]).ravel(), minlength=len(counts))
+    return counts
 
 
 def save_samples(

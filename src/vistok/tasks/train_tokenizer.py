@@ -1,13 +1,13 @@
 """Train a tokenizer: autoencoder phase (with the causal regularizer inside), and a discriminator phase."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vistok.data.loader import eval_images, train_images
 from vistok.data.open import open_split
@@ -21,12 +21,12 @@ from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.nn.flops import count_params
 from vistok.rng import stable_choice
-from vistok.tasks.alarms import TokenizerAlarms
 from vistok.tasks.config import TokenizerRun
 from vistok.tasks.identity import by_contents, content_digests, former_names
 from vistok.tasks.init_from import initial_weights, load_initial
 from vistok.tasks.pictures import display_scale, save_png, sheet
 from vistok.tasks.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, sizes_fit, state_bytes, step_flops
+from vistok.tasks.reconstruction_quality import baseline_of, reconstruction_quality
 from vistok.tasks.setup import (
     Job,
     accumulation_check,
@@ -37,11 +37,10 @@ from vistok.tasks.setup import (
     spread_with_average,
 )
 from vistok.tasks.stage1 import build_networks, build_phases
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.tasks.tokenizer_alarms import tokenizer_alarms
 from vistok.units import Scale, steps
 
 EVAL_IMAGES = 1000
-EVAL_BATCH = 250
 SHEET_IMAGES = 16
 
 
@@ -160,6 +159,8 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     former = former_names(config, source, digests.get("init_from"))
     run_dir, naming = run_directory(by_contents(config), runs, former, data=source.digest, **digests)
 
+    watch = partial(tokenizer_alarms, config, planned.total_steps)
+
     def build(world: World) -> Training:
         device = setup_device(config.execution)
         networks = build_networks(config, device, world)
@@ -192,13 +193,15 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
             device=device,
             execution=config.execution,
             world=world,
-            alarms=TokenizerAlarms(),
+            alarms=watch(),
             init_option="--init-from",
         )
 
     images = {"class_names": list(source.class_names), "data_digest": source.digest}
     facts = {**folder_facts(source), "num_images": len(source), **images, **digests}
-    return Job(config, planned, run_dir, facts, build, _metadata(config, images), folder_warnings(source), naming)
+    return Job(
+        config, planned, run_dir, facts, build, _metadata(config, images), folder_warnings(source), naming, watch
+    )
 
 
 def _metadata(config: TokenizerRun, images: dict[str, Any]) -> dict[str, Any]:
@@ -215,12 +218,17 @@ def _evaluation(
     chosen = stable_choice(0, "validation", len(held_out), EVAL_IMAGES)
     validation = held_out.subset(chosen, f"{EVAL_IMAGES} random images")
     shown = held_out.subset(chosen[_spread(len(chosen))], "shown")
+    baseline = cache(lambda: baseline_of(validation, config.data))
+    network = config.tokenizer
+    tokens_per_code = len(validation) * network.num_tokens / network.quantizer.codebook_size
 
     def evaluate(step: int, both: dict[str, nn.Module]) -> dict[str, float]:
-        values = reconstruction_quality(both["ema"], validation, config, device)
-        raw = reconstruction_quality(both["raw"], validation, config, device)
+        values, raw = (
+            reconstruction_quality(both[name], validation, config.data, device, baseline()) for name in ("ema", "raw")
+        )
         save_reconstructions(both["ema"], shown, config, device, run_dir, step)
-        return values | {f"{name}_raw": value for name, value in raw.items()}
+        facts = {"image_variance": baseline().variance, "tokens_per_code": tokens_per_code}
+        return values | {f"{name}_raw": value for name, value in raw.items()} | facts
 
     return evaluate
 
@@ -228,26 +236,6 @@ def _evaluation(
 def _spread(count: int) -> np.ndarray:
     """Return numbers of images that are spread over a set, which may be sorted by class."""
     return np.linspace(0, count - 1, min(SHEET_IMAGES, count)).round().astype(np.int64)
-
-
-@torch.inference_mode()
-def reconstruction_quality(
-    model: nn.Module, source: ImageSource, config: TokenizerRun, device: torch.device
-) -> dict[str, float]:
-    """Return PSNR (uint8, per image, mean) and codebook usage over images."""
-    assert isinstance(model, ConvTokenizer)
-    training = model.training
-    model.eval()
-    psnr: list[Tensor] = []
-    used = torch.zeros(model.codebook_size, dtype=torch.bool, device=device)
-    for batch in eval_images(source, config.data, EVAL_BATCH):
-        images = batch["images"].to(device)
-        output = model(images)
-        used[output.quantized.indices.flatten()] = True
-        error = to_uint8(output.reconstruction).float() - to_uint8(images).float()
-        psnr.append(-10 * torch.log10(error.square().mean(dim=(1, 2, 3)).clamp(min=1e-10) / 255**2))
-    model.train(training)
-    return {"psnr": float(torch.cat(psnr).mean()), "codebook_usage": float(used.float().mean())}
 
 
 @torch.inference_mode()

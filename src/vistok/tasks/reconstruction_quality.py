@@ -1,0 +1,82 @@
+"""What a validation measures of reconstructions: nearness, dependence on the image, codes, colours; in one pass."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from vistok.data.config import DataConfig
+from vistok.data.loader import eval_images
+from vistok.data.sources import ImageSource
+from vistok.data.transforms import to_uint8
+from vistok.metrics.codebook import perplexity_share
+from vistok.metrics.color import lab_errors
+from vistok.metrics.spread import Spread
+from vistok.tokenizer.model import ConvTokenizer
+
+EVAL_BATCH = 250
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What images are like that reconstructions are compared with: their mean picture, and their variance (0...1)."""
+
+    mean_picture: UInt8[Tensor, "1 channels height width"]
+    variance: float
+
+
+def baseline_of(source: ImageSource, data: DataConfig) -> Baseline:
+    """Look at all images once."""
+    images = Spread()
+    for batch in eval_images(source, data, EVAL_BATCH):
+        images.add(to_uint8(batch["images"]))
+    return Baseline(images.mean_picture(), images.variance())
+
+
+@torch.inference_mode()
+def reconstruction_quality(
+    model: nn.Module, source: ImageSource, data: DataConfig, device: torch.device, baseline: Baseline
+) -> dict[str, float]:
+    """Return measures over images; NaN for what equal images, or a single one, cannot tell.
+
+    psnr: uint8, per image, then mean. psnr_over_mean: that minus the mean picture's. dependence: variance of the
+    reconstructions over images, divided by that of the images. codebook_usage, code_perplexity: shares of the codebook.
+    lab_error, chroma_error: distances in Lab, of colour images.
+    """
+    assert isinstance(model, ConvTokenizer)
+    training = model.training
+    model.eval()
+    mean_picture = baseline.mean_picture.to(device)
+    psnr, gain, lab = [], [], []
+    made = Spread()
+    counts = torch.zeros(model.codebook_size, dtype=torch.int64, device=device)
+    for batch in eval_images(source, data, EVAL_BATCH):
+        images = batch["images"].to(device)
+        output = model(images)
+        counts += torch.bincount(output.quantized.indices.flatten(), minlength=len(counts))
+        fake, real = to_uint8(output.reconstruction), to_uint8(images)
+        made.add(fake)
+        psnr.append(_psnr(fake, real))
+        gain.append(psnr[-1] - _psnr(mean_picture, real))
+        if data.channels == 3:
+            lab.append(torch.stack(lab_errors(fake, real)))
+    model.train(training)
+    known = baseline.variance > 0
+    values = {
+        "psnr": float(torch.cat(psnr).mean()),
+        "psnr_over_mean": float(torch.cat(gain).mean()) if known else float("nan"),
+        "dependence": made.variance() / baseline.variance if known else float("nan"),
+        "codebook_usage": float((counts > 0).float().mean()),
+        "code_perplexity": perplexity_share(counts.cpu().numpy()),
+    }
+    if lab:
+        values["lab_error"], values["chroma_error"] = torch.cat(lab, dim=1).mean(dim=1).tolist()
+    return values
+
+
+def _psnr(
+    a: UInt8[Tensor, "_ channels height width"], b: UInt8[Tensor, "batch channels height width"]
+) -> Float[Tensor, "batch"]:
+    error = a.float() - b.float()
+    return -10 * torch.log10(error.square().mean(dim=(1, 2, 3)).clamp(min=1e-10) / 255**2)

@@ -1,0 +1,557 @@
+"""Whether a run came out alive: what is measured, which alarms stand, what they advise, and who asks before building on it."""
+
+import json
+import re
+import shlex
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from typer.testing import CliRunner
+
+from tiny_networks import TOKENIZER, tokenizer_parts, write_pair
+from vistok.cli import app
+from vistok.config import override
+from vistok.data.sources import ArraySource
+from vistok.engine.log import Alarm, Ringing, read_rows
+from vistok.engine.weights import load_weights, save_weights
+from vistok.errors import UserError
+from vistok.generator.config import SamplingConfig
+from vistok.metrics.codebook import perplexity_share, unigram_nats
+from vistok.metrics.color import lab_errors, to_lab
+from vistok.metrics.spread import Spread
+from vistok.metrics.variety import Drawn, Variety, variety
+from vistok.recipes import find_recipe
+from vistok.tasks.config import GeneratorRun, TokenizerRun
+from vistok.tasks.generator_alarms import generator_alarms
+from vistok.tasks.health import alarms_of, closing_words, require_alive
+from vistok.tasks.reconstruction_quality import baseline_of, reconstruction_quality
+from vistok.tasks.sample_health import collapse_warnings, score_warnings
+from vistok.tasks.tokenizer_alarms import tokenizer_alarms
+from vistok.tokenizer.config import LossConfig, VQConfig
+from vistok.tokenizer.model import ConvTokenizer
+
+RUN = TokenizerRun(losses=LossConfig(perceptual=None), tokenizer=find_recipe("debug_vq").tokenizer)
+SETTING = re.compile(r'--set ("[^"]*"|\S+)')
+
+
+# What is measured.
+
+
+def test_lab_is_that_of_the_textbooks():
+    colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [128, 128, 128]])
+    lab = to_lab(colours.to(torch.uint8).T.reshape(1, 3, 6, 1))[0, :, :, 0].T
+    expected = [
+        [53.24, 80.09, 67.20],
+        [87.73, -86.18, 83.18],
+        [32.30, 79.19, -107.86],
+        [100, 0, 0],
+        [0, 0, 0],
+        [53.59, 0, 0],
+    ]
+    torch.testing.assert_close(lab, torch.tensor(expected), atol=0.02, rtol=0)
+
+
+def test_colour_that_is_lost_is_an_error_of_chroma():
+    red = torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    grey = torch.full((1, 3, 4, 4), 127, dtype=torch.uint8)  # as light as the red, L 53.2
+    whole, chroma = (float(error) for error in lab_errors(grey, red))
+    assert chroma == pytest.approx(np.hypot(80.09, 67.20), abs=0.1) and whole == pytest.approx(chroma, abs=0.01)
+    assert [float(error) for error in lab_errors(red, red)] == [0, 0]
+
+
+def test_spread_is_the_variance_however_images_are_divided():
+    images = torch.randint(0, 256, (70, 3, 5, 4), dtype=torch.uint8)
+    whole, parts = Spread(), [Spread(), Spread(), Spread()]
+    whole.add(images)
+    parts[0].add(images[:1]), parts[1].add(images[1:])
+    values = images.double() / 255
+    assert whole.variance() == pytest.approx(float(values.var(0, correction=0).mean()), rel=1e-12)
+    assert Spread.joined(parts).variance() == whole.variance()
+    assert torch.equal(whole.mean_picture()[0], images.double().mean(0).round().to(torch.uint8))
+    equal = Spread()
+    equal.add(images[:1].expand(9, -1, -1, -1))
+    assert equal.variance() == 0
+
+
+def test_perplexity_and_the_likelihood_by_frequencies():
+    assert perplexity_share(np.array([5, 5, 5, 5])) == pytest.approx(1)
+    assert perplexity_share(np.array([7, 0, 0, 0])) == pytest.approx(0.25)
+    assert unigram_nats(np.array([2, 0]), np.array([3, 1])) == pytest.approx(-(3 * np.log(3 / 4) + np.log(1 / 4)) / 4)
+
+
+def quality(model, images):
+    source = ArraySource(images, np.zeros(len(images), dtype=np.int64), ["one"], "d")
+    data = tokenizer_parts()[0].data
+    return reconstruction_quality(model, source, data, torch.device("cpu"), baseline_of(source, data))
+
+
+def test_a_dead_decoder_shows_in_a_validation_and_a_perfect_one_too(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    model = ConvTokenizer(TOKENIZER)
+    sound = type(model).forward
+
+    def grey(self, batch):
+        output = sound(self, batch)
+        output.reconstruction = torch.zeros_like(batch)
+        return output
+
+    def perfect(self, batch):
+        output = sound(self, batch)
+        output.reconstruction = batch
+        return output
+
+    monkeypatch.setattr(ConvTokenizer, "forward", grey)
+    dead = quality(model, images)
+    assert dead["dependence"] == 0 and dead["psnr_over_mean"] < 0.1 and 0 < dead["code_perplexity"] <= 1
+    monkeypatch.setattr(ConvTokenizer, "forward", perfect)
+    whole = quality(model, images)
+    assert whole["dependence"] == pytest.approx(1) and whole["psnr"] > 100
+    pixels = images.astype(float)
+    mean = pixels.mean(0).round()
+    psnr = -10 * np.log10(((pixels - mean) ** 2).mean((1, 2, 3)) / 255**2)
+    assert whole["psnr_over_mean"] == pytest.approx(whole["psnr"] - psnr.mean(), abs=1e-4)
+    assert "lab_error" not in whole  # of grey images
+    # Equal images cannot tell, and nothing is alarming.
+    assert all(np.isnan(quality(model, images[:1])[name]) for name in ("dependence", "psnr_over_mean"))
+
+
+# Which alarms stand.
+
+
+def names(watch_of, rows):
+    """What a run raises that goes on, and what one raises that is resumed before every row."""
+    watch = watch_of()
+    found = [[alarm.name for alarm in watch(rows[: i + 1]).raised] for i in range(len(rows))]
+    assert found == [[alarm.name for alarm in watch_of()(rows[: i + 1]).raised] for i in range(len(rows))]
+    return sum(found, [])
+
+
+def of(config=RUN, total=1000):
+    return lambda: tokenizer_alarms(config, total)
+
+
+def validated(step, **values):
+    sound = {"dependence": 0.8, "psnr_over_mean": 5.0, "codebook_usage": 0.9}
+    return {"kind": "validation", "step": step, **sound, **values}
+
+
+def trained(step, **values):
+    return {"kind": "train", "step": step, **{name.replace("__", "/"): value for name, value in values.items()}}
+
+
+def gan(step, loss):
+    return trained(step, discriminator__loss=loss, discriminator__discriminator_loss=loss)
+
+
+def test_alarm_when_reconstructions_are_blind():
+    assert names(of(), [validated(0, dependence=0.0), validated(50, dependence=0.0), validated(100)]) == []
+    rows = [validated(0), validated(100, dependence=0.01), validated(200, dependence=0.01), validated(300)]
+    assert names(of(), [*rows, validated(400, psnr_over_mean=0.4)]) == ["blind", "blind"]
+    watch = tokenizer_alarms(RUN, 1000)
+    assert [alarm.name for alarm in watch(rows[:3]).standing] == ["blind"] and watch(rows[:3]).raised == ()
+    assert watch(rows) == Ringing((), (), ("blind",))
+    # Early in a run it is told at the end alone; one of a few steps is no reason to stop anybody.
+    (alarm,) = tokenizer_alarms(RUN, 60)([validated(60, dependence=0.0)]).standing
+    assert alarm.dead
+    (alarm,) = tokenizer_alarms(RUN, 4)([validated(4, dependence=0.0)]).standing
+    assert not alarm.dead
+    assert tokenizer_alarms(RUN, 4)([{"kind": "validation", "step": 4}]).standing == ()  # of an earlier version
+
+
+def test_nothing_is_alarming_before_the_codes_begin():
+    later = override(RUN, ["tokenizer.quantizer.start_after=300"])
+    rows = [
+        validated(step, dependence=0.0, codebook_usage=usage) for step, usage in ((0, 0.9), (300, 0.02), (399, 0.02))
+    ]
+    assert names(of(later), rows) == []
+    assert names(of(later), [*rows, validated(400, dependence=0.0, codebook_usage=0.02)]) == ["blind", "codes_unused"]
+
+
+def test_alarm_when_latents_collapse():
+    rows = [
+        trained(100 + i, autoencoder__latent_variance=value)
+        for i, value in enumerate([0.1, 8e-4, 7e-4, 6e-4, 5e-4, 4e-4])
+    ]
+    assert names(of(), rows) == ["latents_collapse"]
+    assert names(of(), rows[:5]) == []  # one of the last rows is sound
+    rising = [trained(100 + i, autoencoder__latent_variance=(1 + i) * 1e-4) for i in range(8)]
+    assert names(of(), rising) == ["latents_collapse"]  # of a single row, and then no longer
+    assert tokenizer_alarms(RUN, 1000)(rising).standing == ()
+    distance = RUN.replace(tokenizer=RUN.tokenizer.replace(quantizer=VQConfig(lookup="euclidean")))
+    assert names(of(distance), rows) == []
+
+
+def test_alarm_when_the_discriminator_wins():
+    losses = [1.0, 0.8, 0.09, 0.05, 0.2, 0.05, 0.04, 0.03, 0.02, 0.01, 0.01, 0.01]
+    rows = [gan(step, loss) for step, loss in enumerate(losses)]
+    assert names(of(), rows) == ["discriminator_wins"]  # once, when five in a row are below
+    assert names(of(), [*rows, gan(12, 0.9), *[gan(13 + i, 0.01) for i in range(5)]]) == ["discriminator_wins"] * 2
+    paused = [*rows[:8], trained(8), *rows[9:]]  # a row in which it did not train
+    assert names(of(), paused[:12]) == []
+
+
+def test_alarm_when_codes_die():
+    usages = [0.9, 0.6, 0.5, 0.31, 0.29, 0.28, 0.03]
+    rows = [validated(100 * i, codebook_usage=usage) for i, usage in enumerate(usages)]
+    assert names(of(), rows) == ["usage_falls", "codes_unused"]
+    start = [(0, 0.9), (100, 0.2), (200, 0.3)]  # which is chance
+    assert names(of(), [validated(step, codebook_usage=usage) for step, usage in start]) == []
+    # Ten images of 64 tokens cannot use more than 4 % of 16,384 codes.
+    few = [validated(100 * i, codebook_usage=0.03, tokens_per_code=640 / 16384) for i in range(3)]
+    assert names(of(), few) == []
+
+
+def test_alarms_look_at_every_row_once():
+    class Counted(list):
+        looked = 0
+
+        def __getitem__(self, index):
+            Counted.looked += 1
+            return super().__getitem__(index)
+
+        def __iter__(self):
+            raise AssertionError("all rows again")
+
+    rows, watch = Counted(), tokenizer_alarms(RUN, 1000)
+    for step in range(50):
+        rows.append(gan(step, 1.0))
+        watch(rows)
+    assert Counted.looked <= 2 * len(rows)
+
+
+def likely(step, nats, unigram=4.0):
+    return {"kind": "validation", "step": step, "nats_per_token": nats, "unigram_nats_per_token": unigram}
+
+
+def nats(step, value):
+    return trained(step, generator__nats_per_token=value)
+
+
+def test_alarms_of_a_generator():
+    def watch():
+        return generator_alarms(GeneratorRun(), 1000)
+
+    assert names(watch, [likely(0, 6.0), likely(50, 5.0), likely(100, 4.5), likely(200, 3.9)]) == ["learned_nothing"]
+    (alarm,) = watch()([likely(100, 4.5)]).standing
+    assert alarm.dead and "4.000" in alarm.found
+    (empty,) = watch()([likely(100, 0.06, 0.05)]).standing
+    assert "tokenizer" in empty.advice  # there is nothing to learn
+    learns = [nats(1, 5.0), likely(100, 3.5), nats(150, 3.4), likely(200, 3.2), nats(250, 2.9), likely(300, 3.3)]
+    assert names(watch, learns) == ["memorises"]
+    (alarm,) = watch()(learns).standing
+    assert not alarm.dead and '--set "length=200 steps"' in alarm.advice
+    risen = [*learns[:-2], nats(250, 3.5), likely(300, 3.3)]  # training does not get better either
+    assert names(watch, risen) == []
+    # By heart until it is worse than the frequencies: the name of the fault stays.
+    assert names(watch, [*learns, nats(350, 1.0), likely(400, 5.0)]) == ["memorises"]
+    assert names(watch, [{"kind": "validation", "step": 200, "nats_per_token": 9.0}]) == []
+
+
+# What they advise.
+
+DEAD = {
+    "blind": [validated(1000, dependence=0.0)],
+    "weak": [validated(1000, psnr_over_mean=0.1)],
+    "latents_collapse": [trained(1000, autoencoder__latent_variance=1e-5)],
+    "codes_unused": [validated(1000, codebook_usage=0.01)],
+    "usage_falls": [validated(500), validated(1000, codebook_usage=0.3)],
+    "discriminator_wins": [gan(i, 0.01) for i in range(5)],
+}
+CONFIGS = {
+    "plain": [],
+    "crt": ["crt.weight=4", "crt.width=16", "crt.num_heads=2"],
+    "ce_post": ["crt.variant=ce_post"],
+    "micro": ["crt.variant=l2_post", "batch_size=8", "execution.micro_batch_size=4"],
+    "slow": ["optimizer.lr=1e-9", "optimizer.warmup=3000 steps"],
+    "all": [
+        "crt.variant=l2_pre_normalized", "tokenizer.quantizer.restart_after=20", "tokenizer.quantizer.start_after=10",
+        "tokenizer.quantizer.codebook_size=32", "init_from=x",
+    ],
+    "gan": ["losses.adversarial.weight=1", "losses.adversarial.num_layers=2"],
+    "fsq": ['tokenizer.quantizer={"kind": "fsq", "levels": [8, 8]}'],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "alarm"),
+    [(name, alarm) for name in CONFIGS for alarm in DEAD if (alarm == "discriminator_wins") == (name == "gan")],
+)
+def test_an_advice_is_a_setting_that_is_not_there_yet(name, alarm):
+    """Followed one after the other, each changes the run, and they come to an end."""
+    config, total = override(RUN, CONFIGS[name]), 1000
+    seen = []
+    for _ in range(40):
+        rows = [{**row, "step": total if row["kind"] != "train" else row["step"] + total} for row in DEAD[alarm]]
+        if alarm == "usage_falls":
+            rows[0]["step"] = total - 1
+        found = tokenizer_alarms(config, total)(rows).standing
+        assert [one.name for one in found] == [{"weak": "blind"}.get(alarm, alarm)]
+        setting = SETTING.search(found[0].advice)
+        if setting is None or "losses.adversarial=null" in setting[1]:  # after which nothing wins
+            return
+        (assignment,) = shlex.split(setting[1])
+        changed = override(config, [assignment])
+        assert changed != config, found[0].advice
+        config, total = changed, int(changed.length.value) if "length" in assignment else total
+        seen.append(assignment)
+    raise AssertionError(f"it goes on for ever: {seen}")
+
+
+def test_advice_is_about_what_is_wrong():
+    def advised(alarm, *settings):
+        return (
+            tokenizer_alarms(override(RUN, ["optimizer.warmup=5 percent", *settings]), 1000)(DEAD[alarm])
+            .standing[0]
+            .advice
+        )
+
+    assert "crt.variant=l2_pre_normalized" in advised("blind", "crt.weight=4")
+    assert "crt.weight=0.5" in advised("blind", "crt.weight=4", "crt.variant=l2_pre_normalized")
+    assert "optimizer.lr=0.0005" in advised("blind", "optimizer.lr=1e-9")
+    assert "optimizer.warmup=5 percent" in advised("blind", "optimizer.warmup=900 steps")
+    (usual,) = tokenizer_alarms(override(RUN, ["crt.weight=4"]), 1000)(DEAD["codes_unused"]).standing
+    assert "restart_after=50" in usual.advice
+    dead = [*DEAD["latents_collapse"], validated(1000, codebook_usage=0.01, dependence=0.0)]
+    found = tokenizer_alarms(override(RUN, ["crt.weight=4", "optimizer.warmup=1 steps"]), 1000)(dead).standing
+    assert [alarm.name for alarm in found] == ["blind", "latents_collapse", "codes_unused"]
+    assert all("crt.variant=l2_pre_normalized" in alarm.advice for alarm in found)  # restarts alone leave it grey
+    assert "restart_after" not in advised("codes_unused", "tokenizer.quantizer.restart_after=50")
+    assert "start_after=100" in advised(
+        "codes_unused", "tokenizer.quantizer.restart_after=50", "optimizer.warmup=1 steps"
+    )
+
+
+# Who asks before building on it.
+
+BLIND = Alarm("blind", 0.01, "all are grey", "Train it again with --set crt=null", dead=True)
+WASTED = Alarm("codes_unused", 0.02, "few codes", "Take fewer")
+
+
+def with_alarms(run, *alarms):
+    """Let a run's weights say that it ended so."""
+    for file in (run / "export").glob("*.safetensors"):
+        state, header = load_weights(file)
+        measured = {"dependence": 0.5, "image_variance": 0.1}
+        save_weights(
+            file, state, {**header, "health": {"alarms": [vars(one) for one in alarms], "validation": measured}}
+        )
+    return run
+
+
+@pytest.fixture
+def pair(tmp_path):
+    return write_pair(tmp_path)
+
+
+def vistok(*arguments, code=0):
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_verbs_refuse_a_dead_run_and_go_on_when_told(pair, tmp_path):
+    tokenizer, generator = with_alarms(pair[0], WASTED, BLIND), pair[1]
+    out = ["--out", tmp_path / "s.png"]
+    verbs = [
+        ("train", "generator", "debug_ar", "--tokenizer", tokenizer),
+        ("cache", tokenizer),
+        ("evaluate", "tokenizer", tokenizer),
+        ("evaluate", "tokenizer", tokenizer / "export" / "model.safetensors"),
+        ("evaluate", "generator", generator),
+        ("sample", generator, *out),
+        ("export", "llamagen", tokenizer, "--out", tmp_path / "t.pt"),
+        ("export", "hub", generator, "--repo", "a/b", "--out", tmp_path / "hub"),
+    ]
+    for verb in verbs:
+        with pytest.raises(UserError, match=r"blind \(0\.01\): all are grey\. Train it again .*crt=null\. .*--anyway"):
+            vistok(*verb)
+    said = vistok("sample", generator, "--count", 4, *out, "--anyway")
+    assert "warning: tokenizer" in said and "blind" in said and "codes_unused" in said and "4 images" in said
+    assert "warning" in vistok("export", "hub", generator, "--repo", "a/b", "--out", tmp_path / "hub", "--anyway")
+    assert load_weights(tmp_path / "hub" / "tokenizer" / "model.safetensors")[1]["health"]["alarms"]
+
+
+def test_other_alarms_warn_and_older_and_imported_runs_are_taken_as_they_are(pair):
+    said = []
+    require_alive(pair[1], anyway=False, tell=said.append)
+    assert said == []
+    with_alarms(pair[0], WASTED)
+    require_alive(pair[1], anyway=False, tell=said.append)
+    assert len(said) == 1 and "codes_unused (0.02): few codes. Take fewer" in said[0]
+    require_alive(pair[0] / "nothing", anyway=False, tell=said.append)  # whoever reads it says what is wrong
+    assert len(said) == 1
+
+
+def test_damaged_health_is_a_damaged_header(pair):
+    state, header = load_weights(pair[0] / "export" / "model.safetensors")
+    save_weights(pair[0] / "export" / "model.safetensors", state, {**header, "health": {"alarms": [{"name": "x"}]}})
+    assert alarms_of(pair[0]) == []
+    with pytest.raises(UserError, match="damaged header"):
+        vistok("evaluate", "tokenizer", pair[0])
+
+
+def test_closing_words():
+    assert closing_words([]) == ""
+    assert closing_words([BLIND, WASTED]) == (
+        ", with 2 alarms: blind, codes_unused. All are grey. Train it again with --set crt=null"
+    )
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """300 drawn circles, squares and triangles."""
+    root, draw = tmp_path_factory.mktemp("shapes"), np.random.default_rng(0)
+    for number in range(300):
+        kind = ("circles", "squares", "triangles")[number % 3]
+        (root / kind).mkdir(exist_ok=True)
+        image = Image.new("RGB", (20, 20), tuple(draw.integers(150, 256, 3).tolist()))
+        left, top, size = draw.integers(1, 8, 3).tolist()
+        box, fill = (left, top, left + size + 4, top + size + 4), tuple(draw.integers(0, 150, 3).tolist())
+        pen = ImageDraw.Draw(image)
+        if kind == "triangles":
+            pen.polygon([(box[0], box[3]), (box[2], box[3]), ((box[0] + box[2]) // 2, box[1])], fill=fill)
+        else:
+            (pen.ellipse if kind == "circles" else pen.rectangle)(box, fill=fill)
+        image.save(root / kind / f"{number:03d}.png")
+    return root
+
+
+SMALL = [
+    "data.image_size=8", "tokenizer.image_size=8", "tokenizer.encoder.channels=4", "tokenizer.decoder.channels=4",
+    "tokenizer.encoder.multipliers=[1,1]", "tokenizer.decoder.multipliers=[1,1]", "tokenizer.latent_channels=4",
+    "tokenizer.encoder.norm_groups=2", "tokenizer.decoder.norm_groups=2", "tokenizer.encoder.attention_resolutions=[]",
+    "tokenizer.decoder.attention_resolutions=[]", "tokenizer.quantizer.codebook_size=32", "batch_size=4",
+    "length=50 steps", "execution.tensorboard=false", "execution.num_workers=0", "execution.evaluate_every=50",
+]  # fmt: skip
+
+
+def test_a_run_that_dies_says_so_to_the_end(shapes, tmp_path):
+    """It learns nothing at this rate: told at its end, asked before a generator is trained on it."""
+    sets = [part for setting in (*SMALL, "optimizer.lr=1e-9") for part in ("--set", setting)]
+    command = ("train", "tokenizer", "images64_vq", "--data", shapes, "--runs", tmp_path, *sets)
+    said = vistok(*command, "--strict", code=3)
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("finished, with ") and "blind" in last and "--set optimizer.lr=0.0005" in last
+    (run,) = tmp_path.glob("images64-vq-*")
+    assert last.endswith(f": {run}")
+    rows = read_rows(run / "metrics.jsonl")
+    measured = ("psnr_over_mean", "dependence", "code_perplexity", "lab_error", "chroma_error")
+    for row in rows:
+        if row["kind"] == "validation":
+            assert all(np.isfinite([row[name], row[f"{name}_raw"]]).all() for name in measured)
+    assert "blind" in {row["alarm"] for row in rows if row["kind"] == "alarm"}
+    assert "was finished already, with" in vistok(*command, "--strict", code=3)
+    vistok(*command)  # which is not strict
+
+    few = [part for setting in ("length=2 steps", "generator.depth=1", "batch_size=4", "execution.tensorboard=false")
+           for part in ("--set", setting)]  # fmt: skip
+    on = ("train", "generator", "debug_ar", "--tokenizer", run, "--runs", tmp_path, *few)
+    with pytest.raises(UserError, match=r"alarm blind \(.*--anyway"):
+        vistok(*on)
+    assert not (run / "tokens").exists()
+    assert "alarm blind" in vistok(*on, "--anyway")
+    (generator,) = tmp_path.glob("debug-ar-*")
+    assert (
+        "unigram_nats_per_token" in read_rows(generator / "metrics.jsonl")[-1]
+        or "alarm" in read_rows(generator / "metrics.jsonl")[-1]
+    )
+
+
+def test_alarms_are_told_until_they_end(quiet, fashion_root, tmp_path, monkeypatch):
+    from vistok.tasks import train_tokenizer
+
+    said = []
+    monkeypatch.setattr(type(quiet), "say", lambda self, text: said.append(text))
+    bell = Alarm("bell", 0.5, "it rings", "Do this")
+    rings = {1: Ringing((bell,), (bell,)), 2: Ringing((bell,)), 3: Ringing((), (), ("bell",))}
+    monkeypatch.setattr(
+        train_tokenizer, "tokenizer_alarms", lambda *_: lambda rows: rings.get(rows[-1]["step"], Ringing())
+    )
+    settings = ["execution.log_every=10", "execution.evaluate_every=1", "length=4 steps", "data.max_images=200"]
+    config = override(find_recipe("debug_crt"), [f'data.root="{fashion_root}"', *settings])
+    run = train_tokenizer.prepare(config, tmp_path).train(quiet)
+    rows = [row for row in read_rows(run.metrics) if row["kind"] == "alarm"]
+    assert rows == [{"kind": "alarm", "step": 1, "alarm": "bell", "value": 0.5, "advice": "it rings. Do this"}]
+    told = [line for line in said if "bell" in line]
+    assert told == [
+        "warning: step 1: bell: it rings. Do this",
+        "warning: step 2: still bell (0.5)",
+        "step 3: no longer bell",
+    ]
+
+
+# Samples.
+
+
+def test_equal_samples_are_found_whoever_drew_them():
+    drawn = [Drawn(), Drawn()]
+    same, other = torch.zeros(1, 1, 4, 4, dtype=torch.uint8), torch.full((1, 1, 4, 4), 9, dtype=torch.uint8)
+    drawn[0].add(torch.zeros(3, 4, dtype=torch.int64), same.expand(3, -1, -1, -1))
+    drawn[1].add(torch.arange(8).view(2, 4), torch.cat([same, other]))
+    found = variety(drawn)
+    assert (found.count, found.distinct_grids, found.distinct_pictures, found.commonest) == (5, 3, 2, 4)
+    assert found.variance == pytest.approx(torch.tensor([0, 0, 0, 0, 9 / 255]).double().var(correction=0))
+
+
+def test_samples_that_are_alike_are_warned_of():
+    noisy, sound = SamplingConfig(), Variety(40, 40, 40, 1, 0.04)
+    measured = {"health": {"validation": {"dependence": 0.5, "image_variance": 0.1}}}
+    assert collapse_warnings(sound, noisy, measured) == []
+    assert collapse_warnings(Variety(40, 3, 3, 38, 0.0), noisy, {}) == ["38 of 40 samples are the same picture"]
+    assert "30 different" in collapse_warnings(Variety(40, 35, 30, 2, 0.04), noisy, {})[0]
+    assert "0.020 times" in collapse_warnings(Variety(40, 40, 40, 1, 0.001), noisy, measured)[0]
+    assert collapse_warnings(Variety(40, 40, 40, 1, 0.001), noisy, measured, chosen=True) == []
+    assert collapse_warnings(Variety(40, 40, 40, 1, 0.001), noisy, {}) == []
+    assert collapse_warnings(Variety(40, 10, 10, 4, 0.0), SamplingConfig(temperature=0.0), measured) == []
+
+
+def test_copies_are_warned_of_with_an_advice():
+    run = {"run_config": json.loads(GeneratorRun().to_json()), "training": {"steps": 500}}
+    scores = {
+        "treatment": {"weights": "ema", "temperature": 1.0},
+        "memorization": {"copy_share": 0.4, "num_unseen": 500},
+    }
+    (line,) = score_warnings(scores, run, {})
+    assert "40% of the samples" in line and "generator.dropout=0.3" in line
+    scores["memorization"] = {"copy_share": 0.2, "num_unseen": 9}  # too few to tell
+    assert score_warnings(scores, run, {}) == []
+    # Grey squares are nobody's copies.
+    scores |= {"variety": vars(Variety(40, 1, 1, 40, 0.0)), "memorization": {"copy_share": 1.0, "num_unseen": 500}}
+    assert score_warnings(scores, run, {}) == ["40 of 40 samples are the same picture"]
+
+
+# Comparisons and studies.
+
+
+def test_compare_shows_alarms(pair):
+    from vistok.tasks.compare import alarm_lines
+
+    assert alarm_lines(pair[0]) == []
+    assert alarm_lines(with_alarms(pair[0], WASTED, BLIND)) == [
+        "tokenizer ended with alarms: blind (0.01), codes_unused (0.02)"
+    ]
+
+
+def test_a_study_shows_alarms(tmp_path):
+    import pandas as pd
+
+    from conftest import REPOSITORY
+    from vistok.study.table import _alarms, alarm_sentence, read_table
+
+    table = pd.DataFrame({
+        "kind": ["tokenizer", "tokenizer", "generator", "generator"],
+        "run": ["t", "u", "g", "h"],
+        "tokenizer_run": ["t", "u", "t", "u"],
+        "alarms": ["blind codes_unused", None, "memorises", ""],
+    })  # fmt: skip
+    table["alarms"] = _alarms(table)
+    assert list(table.alarms) == ["blind codes_unused", "", "memorises tokenizer:blind tokenizer:codes_unused", ""]
+    assert alarm_sentence(table) == (
+        "1 of 2 tokenizers ended with alarms (blind 1, codes_unused 1); 1 of 2 generators ended with alarms (memorises 1)"
+    )
+    older = read_table(REPOSITORY / "results" / "fashion" / "runs.csv")  # of a version without alarms
+    assert alarm_sentence(older) == ""
