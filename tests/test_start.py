@@ -22,7 +22,10 @@ COLOUR = Look("photos", 1000, 900, ("cats", "dogs"), 300, False)
 def test_a_folder_is_looked_at(photo_folder, tmp_path):
     look = look_at(str(photo_folder))
     assert (look.count, look.classes, look.grey) == (90, ("circles", "stripes", "waves"), False)
-    sides = [min(Image.open(path).size) for path in photo_folder.rglob("*.*")]
+    sides = []
+    for path in photo_folder.rglob("*.*"):
+        with Image.open(path) as image:
+            sides.append(min(image.size))
     assert abs(look.side - np.median(sides)) <= 5  # of those for training
     noise = np.random.default_rng(0).integers(0, 256, (40, 30), np.uint8)
     for number in range(12):

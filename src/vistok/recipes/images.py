@@ -109,7 +109,7 @@ def images64_vq() -> TokenizerRun:
 
     vistok train tokenizer images64_vq --data FOLDER
     """
-    return _tokenizer(64, _network(32, 2, 1, 2, 2))
+    return _tokenizer(64, _network(32, 4, 1, 2))
 
 
 def images64_crt() -> TokenizerRun:
@@ -138,7 +138,7 @@ def images128_vq() -> TokenizerRun:
 
     vistok train tokenizer images128_vq --data FOLDER
     """
-    return _tokenizer(128, _network(32, 2, 1, 2, 2))
+    return _tokenizer(128, _network(32, 4, 1, 2))
 
 
 def images128_crt() -> TokenizerRun:
