@@ -10,6 +10,7 @@ from vistok.errors import UserError
 from vistok.tasks.checkpoint_weights import is_checkpoint, read_checkpoint
 from vistok.tasks.config import TokenizerRun
 from vistok.tasks.load import read_model
+from vistok.tasks.shipped import shipped_tokenizer
 from vistok.tokenizer.config import TokenizerConfig
 from vistok.tokenizer.quantizers.vq import OF_TRAINING
 
@@ -18,16 +19,23 @@ _COUNTS = {f"quantizer.{name}" for name in OF_TRAINING}
 
 
 def with_network_of(config: TokenizerRun, path: str) -> TokenizerRun:
-    """Return a run that trains on the network of a run directory, exported file or checkpoint, at its image size."""
+    """Return a run that trains on the network of some weights (see `read_initial`), at their image size."""
     _, header = read_initial(path)
     network = TokenizerConfig.from_json(json.dumps(header["config"]))
     data = config.data.replace(image_size=network.image_size, channels=network.in_channels)
-    return config.replace(init_from=str(Path(path).resolve()), tokenizer=network, data=data)
+    place = path if _shipped(path) else str(Path(path).resolve())
+    return config.replace(init_from=place, tokenizer=network, data=data)
 
 
 def read_initial(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return weights and header of a tokenizer: a run directory, an exported file or a checkpoint of a run."""
+    """Return weights and header of a tokenizer: a run directory, an exported file, a checkpoint of a run, a shipped one's name."""
+    path = str(_shipped(path) or path)
     return read_checkpoint(Path(path), "tokenizer") if is_checkpoint(path) else read_model(path, "tokenizer")
+
+
+def _shipped(path: str) -> Path | None:
+    """Return the file of a shipped tokenizer, where a path is its name and nothing of that name lies here."""
+    return None if Path(path).exists() else shipped_tokenizer(path)
 
 
 def initial_weights(config: TokenizerRun) -> tuple[dict[str, Tensor], str] | None:

@@ -1,4 +1,4 @@
-"""Pairs of tokenizer and generator that come with the package: pictures in seconds, without training."""
+"""What comes with the package: pairs of tokenizer and generator, which give pictures at once, and tokenizers to begin with."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -26,3 +26,16 @@ def shipped_generator(name: str) -> AutoregressiveGenerator:
     generator = load_generator(folder / f"{name.replace('-', '_')}_generator.safetensors")
     generator.info["tokenizer"]["path"] = str(folder / generator.info["tokenizer"]["path"])
     return generator
+
+
+def shipped_tokenizers() -> list[str]:
+    """Return the names of tokenizers without a generator: of pictures of all kinds, for training to begin with."""
+    names = (place.name for place in (files("vistok") / "weights").iterdir())
+    found = {name.removesuffix("_tokenizer.safetensors") for name in names if name.endswith("_tokenizer.safetensors")}
+    return sorted(found - {name.replace("-", "_") for name in shipped_pairs()})
+
+
+def shipped_tokenizer(name: str) -> Path | None:
+    """Return the file of a shipped tokenizer, or None where there is none of this name."""
+    known = name in shipped_tokenizers()
+    return Path(str(files("vistok") / "weights" / f"{name}_tokenizer.safetensors")) if known else None

@@ -26,9 +26,11 @@ from vistok.tasks.evaluators import choose_evaluator
 from vistok.tasks.load import load_generator, load_tokenizer
 from vistok.tasks.pictures import display_scale, save_png, sheet
 from vistok.tasks.sample import balanced_labels, sample_batches
+from vistok.tasks.shipped import shipped_tokenizers
 from vistok.tasks.start_folder import Look, look_at
 from vistok.tasks.start_plan import StartPlan, busy, plan_file, plan_start
 
+GENERAL = "pictures64"
 COLUMNS = 12
 SAMPLE_ROWS = 3
 SCORED_SAMPLES = 1_000
@@ -58,8 +60,8 @@ def prepare_start(root: str, seconds: float, runs: Path, warn: Callable[[str], N
 
 
 def initial_tokenizer(side: int) -> str | None:
-    """Return the shipped tokenizer of colour pictures that training at a size may begin with, or None."""
-    return None
+    """Return the shipped tokenizer of colour pictures that training at a size begins with, or None: it makes 8x8 pixels a token."""
+    return GENERAL if side in (64, 128) and GENERAL in shipped_tokenizers() else None
 
 
 def run_start(plan: StartPlan, runs: Path, progress: Progress) -> dict[str, Any]:

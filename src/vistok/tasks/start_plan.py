@@ -142,6 +142,8 @@ def _plan_at(side: int, look: Look, seconds: float, init_from: str | None) -> St
     settings: list[str] = []
     if look.grey:
         settings += ["data.channels=1", "tokenizer.in_channels=1"]
+    if init_from:  # its network takes pictures of any size
+        settings += [f"data.image_size={side}", f"tokenizer.image_size={side}"]
     config = find_recipe(f"images{side}_crt", "tokenizer")
     codes = min(config.tokenizer.quantizer.codebook_size, codes_for(look.train * config.tokenizer.num_tokens))
     if codes < config.tokenizer.quantizer.codebook_size and not init_from:
