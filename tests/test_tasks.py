@@ -505,9 +505,12 @@ def test_an_evaluator_of_other_images_is_refused(tmp_path):
         choose_evaluator(DataConfig(), inception="nowhere")
 
 
-def test_own_images_need_an_evaluator_of_their_own():
+def test_own_images_need_an_evaluator(monkeypatch):
+    images = DataConfig(dataset="folder", image_size=64, channels=3)
+    assert choose_evaluator(images).name == "efficientnet-lite0"
+    monkeypatch.setattr("vistok.tasks.evaluators.is_installed", lambda: False)
     with pytest.raises(UserError, match="images64_evaluator"):
-        choose_evaluator(DataConfig(dataset="folder", image_size=64, channels=3))
+        choose_evaluator(images)
 
 
 # LSUN's are ImageNet's on other images (a test of the recipes holds it): counting them again takes half a minute.

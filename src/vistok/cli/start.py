@@ -19,7 +19,7 @@ def start(
     from vistok.tasks.start_plan import lines, seconds_of
 
     seconds = seconds_of(go or time)
-    plan, look = prepare_start(folder, seconds, runs)
+    plan, look = prepare_start(folder, seconds, runs, lambda line: say(f"warning: {line}", err=True))
     for line in lines(plan, look):
         say(line)
     if go is None:

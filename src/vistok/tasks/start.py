@@ -1,5 +1,6 @@
 """From a folder of images to samples: look, plan for a time on this machine, and do it if told so."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from PIL import Image
 from vistok.data.loader import eval_images
 from vistok.data.open import open_split
 from vistok.data.transforms import to_uint8
-from vistok.engine.device import setup_device
+from vistok.engine.device import best_device
 from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.files import read_json, write_json
@@ -18,7 +19,7 @@ from vistok.metrics.reconstruction import psnr_per_image
 from vistok.nn.efficientnet_lite import is_installed
 from vistok.rng import stable_choice
 from vistok.tasks import train_generator, train_tokenizer
-from vistok.tasks.cache_tokens import cache_tokens
+from vistok.tasks.cache_tokens import cache_tokens, data_of
 from vistok.tasks.evaluate_generator import evaluate_generator
 from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
 from vistok.tasks.evaluators import choose_evaluator
@@ -26,17 +27,20 @@ from vistok.tasks.load import load_generator, load_tokenizer
 from vistok.tasks.pictures import display_scale, save_png, sheet
 from vistok.tasks.sample import balanced_labels, sample_batches
 from vistok.tasks.start_folder import Look, look_at
-from vistok.tasks.start_plan import StartPlan, plan_file, plan_start
+from vistok.tasks.start_plan import StartPlan, busy, plan_file, plan_start
 
 COLUMNS = 12
 SAMPLE_ROWS = 3
 SCORED_SAMPLES = 1_000
 
 
-def prepare_start(root: str, seconds: float, runs: Path) -> tuple[StartPlan, Look]:
-    """Return the plan for a folder and a time: the one made before, or a new one, which is kept."""
+def prepare_start(root: str, seconds: float, runs: Path, warn: Callable[[str], None]) -> tuple[StartPlan, Look]:
+    """Return the plan for a folder and a time: the one made before, or a new one, which is kept.
+
+    `warn` is told where the machine is busy.
+    """
     look = look_at(root)
-    file = plan_file(runs, look, seconds)
+    file = plan_file(runs, root, seconds)
     if file.is_file():
         advice = "delete the file and repeat the command"
         stored = read_json(file, "plan", advice)
@@ -46,6 +50,8 @@ def prepare_start(root: str, seconds: float, runs: Path) -> tuple[StartPlan, Loo
             raise UserError(f"plan {file}: damaged ({error}); {advice}") from None
         if plan.root == root:
             return plan, look
+    if busy_with := busy():
+        warn(busy_with)
     plan = plan_start(look, seconds, initial_tokenizer)
     write_json(file, plan.to_json(), make_folder=True)
     return plan, look
@@ -66,22 +72,24 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress) -> dict[str, Any]
     tokenizer = train_tokenizer.prepare(plan.tokenizer_config(), runs).train(progress)
     progress.say("[2/4] generator")
     caches = [cache_tokens(tokenizer.path, split, progress) for split in ("train", "val")]
-    generator = train_generator.prepare(plan.generator_config(), caches[0], caches[1], tokenizer.path, runs).train(progress)
+    generator = train_generator.prepare(plan.generator_config(), caches[0], caches[1], tokenizer.path, runs).train(
+        progress
+    )
     progress.say("[3/4] samples")
-    overview = plan_file(runs, look_at(plan.root), plan.seconds).with_name("overview.png")
+    overview = plan_file(runs, plan.root, plan.seconds).with_name("overview.png")
     psnr = draw_overview(tokenizer.path, generator.path, overview, progress)
     progress.say("[4/4] scores")
-    scores = _scores(tokenizer.path, generator.path, progress)
+    scores = _scores(plan, tokenizer.path, generator.path, progress)
     return {"tokenizer": tokenizer.path, "generator": generator.path, "overview": overview, "psnr": psnr, **scores}
 
 
-def _scores(tokenizer: Path, generator: Path, progress: Progress) -> dict[str, Any]:
+def _scores(plan: StartPlan, tokenizer: Path, generator: Path, progress: Progress) -> dict[str, Any]:
     """Score against held-out pictures by the small ImageNet network; without it there are no distances."""
     if not is_installed():
         return {}
-    config = train_tokenizer.TokenizerRun.from_json((tokenizer / "config.json").read_text())
-    count = min(SCORED_SAMPLES, 2 * len(open_split(config.data, "train")))
-    extractor = choose_evaluator(config.data, "imagenet")
+    data = plan.tokenizer_config().data
+    count = min(SCORED_SAMPLES, 2 * len(open_split(data, "train")))
+    extractor = choose_evaluator(data, "imagenet")
     return {
         "tokenizer_scores": evaluate_tokenizer(tokenizer, extractor, progress, split="val"),
         "generator_scores": evaluate_generator(generator, extractor, progress, SamplingConfig(), count, "train"),
@@ -92,18 +100,17 @@ def _scores(tokenizer: Path, generator: Path, progress: Progress) -> dict[str, A
 def draw_overview(tokenizer_run: Path, generator_run: Path, file: Path, progress: Progress) -> float:
     """Write held-out pictures, their reconstructions below, and samples below these; return the PSNR of the shown (dB)."""
     tokenizer, generator = load_tokenizer(tokenizer_run), load_generator(generator_run)
-    run = train_tokenizer.TokenizerRun.from_json((tokenizer_run / "config.json").read_text())
-    device = setup_device(run.execution)
+    data, device = data_of(tokenizer), best_device()
     tokenizer, generator = tokenizer.to(device), generator.to(device)
-    held_out = open_split(run.data, "val")
+    held_out = open_split(data, "val")
     shown = held_out.subset(stable_choice(0, "overview", len(held_out), COLUMNS), "shown")
-    images = next(eval_images(shown, run.data, COLUMNS))["images"].to(device)
+    images = next(eval_images(shown, data, COLUMNS))["images"].to(device)
     made = tokenizer.decode(tokenizer.encode(images))
     labels = balanced_labels(SAMPLE_ROWS * COLUMNS, generator.num_classes).sort().values
     samples = torch.cat(
         list(sample_batches(generator.sampler(SamplingConfig()), tokenizer, labels.to(device), progress))
     )
-    scale, parts = display_scale(run.data.image_size), [torch.cat([to_uint8(images), to_uint8(made)]).cpu(), samples]
+    scale, parts = display_scale(data.image_size), [torch.cat([to_uint8(images), to_uint8(made)]).cpu(), samples]
     save_png(
         file,
         _above([sheet(part, min(COLUMNS, len(images)) if not i else COLUMNS, scale) for i, part in enumerate(parts)]),

@@ -22,11 +22,14 @@ GREY = 2.0
 
 @dataclass(frozen=True)
 class Look:
-    """A folder of images: how many, of which classes, how large (median of the shorter sides), whether all are grey."""
+    """A folder of images: how many, of which classes, how large (median of the shorter sides), whether all are grey.
+
+    `train`: those that are not held out.
+    """
 
     root: str
+    count: int
     train: int
-    val: int
     classes: tuple[str, ...]
     side: int
     grey: bool
@@ -34,7 +37,7 @@ class Look:
     @property
     def sentence(self) -> str:
         """Say it."""
-        count = f"{self.train + self.val:,} {'grey' if self.grey else 'colour'} pictures"
+        count = f"{self.count:,} {'grey' if self.grey else 'colour'} pictures"
         classes = f"in {len(self.classes)} classes" if len(self.classes) > 1 else "without classes"
         return f"{self.root}: {count} {classes}, half of them more than {self.side - 1} pixels on their shorter side"
 
@@ -46,12 +49,14 @@ def look_at(root: str) -> Look:
             f"{root}: holds {kind}; vistok start looks at folders of image files. Train on it with "
             f"vistok train tokenizer images64_crt --data {root} --set data.dataset={kind}"
         )
-    train, val = (open_split(DataConfig(dataset="folder", root=root, channels=3), split) for split in ("train", "val"))
+    data = DataConfig(dataset="folder", root=root, channels=3)
+    train, *held_out = (open_split(data, split) for split in ("train", "val", "test"))
     assert isinstance(train, FolderSource)
     spread = np.linspace(0, len(train) - 1, min(LOOKED_AT, len(train))).round().astype(np.int64)
     found = [side_and_greyness(train.root / train.files[index]) for index in spread]
     sides = [side for side, _ in found]
-    return Look(root, len(train), len(val), train.class_names, int(statistics.median(sides)), all(g for _, g in found))
+    count = len(train) + sum(map(len, held_out))
+    return Look(root, count, len(train), train.class_names, int(statistics.median(sides)), all(g for _, g in found))
 
 
 def side_and_greyness(path: Path) -> tuple[int, bool]:

@@ -2,10 +2,12 @@
 
 import json
 import math
+import os
 import re
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ EPOCHS = 100
 # Tokens for each code: fewer, and a code stands for single places of single pictures.
 TOKENS_PER_CODE = 16
 SMALLEST_CODEBOOK = 64
+# Of the processors.
+BUSY = 0.7
 
 
 @dataclass(frozen=True)
@@ -116,9 +120,6 @@ def seconds_of(text: str) -> float:
     return seconds
 
 
-Seconds = Callable[[Any], float]
-
-
 def plan_start(look: Look, seconds: float, init_from: Callable[[int], str | None]) -> StartPlan:
     """Return the plan for a folder and a time: the largest pictures that both stages have time to learn.
 
@@ -152,8 +153,9 @@ def _plan_at(side: int, look: Look, seconds: float, init_from: str | None) -> St
         init_from, seconds,
     )  # fmt: skip
     tokenizer, generator = draft.tokenizer_config(), draft.generator_config()
+    sizes = (tokenizer.tokenizer.grid, tokenizer.tokenizer.quantizer.codebook_size, len(look.classes))
     first = rate.tokenizer_step_seconds(tokenizer) * OVERHEAD
-    second = _generator_step_seconds(generator, tokenizer, look) * OVERHEAD
+    second = _generator_step_seconds(generator, *sizes) * OVERHEAD
     steps = [_rounded(seconds * share / each) for share, each in ((TOKENIZER, first), (GENERATOR, second))]
     paid, steps[1] = steps[1], min(steps[1], _rounded(EPOCHS * look.train / generator.batch_size))
     return StartPlan(
@@ -169,12 +171,22 @@ def codes_for(tokens: int) -> int:
     return int(max(SMALLEST_CODEBOOK, 2 ** math.floor(math.log2(max(1, tokens / TOKENS_PER_CODE)))))
 
 
-def _generator_step_seconds(generator: GeneratorRun, tokenizer: TokenizerRun, look: Look) -> float:
-    network = tokenizer.tokenizer
-    sizes = (network.grid, network.quantizer.codebook_size, len(look.classes))
-    manifest = {"grid": sizes[0], "codebook_size": sizes[1], "num_classes": sizes[2]}
-    flops = train_generator.plan(generator, manifest, look.train).flops_per_step[0][1]
-    return flops / rate.training_rate(generator, *sizes)
+@lru_cache(maxsize=8)  # pictures of two sizes may have as many tokens
+def _generator_step_seconds(generator: GeneratorRun, grid: tuple[int, int], codes: int, classes: int) -> float:
+    manifest = {"grid": grid, "codebook_size": codes, "num_classes": classes}
+    flops = train_generator.plan(generator, manifest, 1).flops_per_step[0][1]
+    return flops / rate.training_rate(generator, grid, codes, classes)
+
+
+def busy() -> str | None:
+    """Return a warning where other work takes the processors for which the plan is made, or None."""
+    load, processors = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
+    if load < BUSY * processors:
+        return None
+    return (
+        f"this machine is busy (load {load:.1f} on {processors} processors): the plan is for as many steps as it makes now. "
+        "On an idle one it would be several times as many"
+    )
 
 
 def _rounded(steps: float) -> int:
@@ -204,7 +216,7 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
-def plan_file(runs: Path, look: Look, seconds: float) -> Path:
+def plan_file(runs: Path, root: str, seconds: float) -> Path:
     """Return where the plan for a folder and a time is kept: another measurement would give other runs."""
-    name = re.sub(r"[^A-Za-z0-9]+", "-", Path(look.root).absolute().name).strip("-") or "images"
+    name = re.sub(r"[^A-Za-z0-9]+", "-", Path(root).absolute().name).strip("-") or "images"
     return runs / f"start-{name}-{seconds / 60:g}m" / "plan.json"

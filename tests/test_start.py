@@ -1,0 +1,132 @@
+"""vistok start: what it sees in a folder, what it plans, and that it does it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from vistok.cli import app
+from vistok.errors import UserError
+from vistok.metrics.features import ImageNetFeatures
+from vistok.tasks import start, start_plan
+from vistok.tasks.start_folder import Look, look_at
+from vistok.tasks.start_plan import Stage, StartPlan, codes_for, plan_start, seconds_of
+
+QUICK = ("execution.tensorboard=false", "execution.num_workers=0", "execution.threads=1")
+COLOUR = Look("photos", 1000, 900, ("cats", "dogs"), 300, False)
+
+
+def test_a_folder_is_looked_at(photo_folder, tmp_path):
+    look = look_at(str(photo_folder))
+    assert (look.count, look.classes, look.grey) == (90, ("circles", "stripes", "waves"), False)
+    sides = [min(Image.open(path).size) for path in photo_folder.rglob("*.*")]
+    assert abs(look.side - np.median(sides)) <= 5  # of those for training
+    noise = np.random.default_rng(0).integers(0, 256, (40, 30), np.uint8)
+    for number in range(12):
+        Image.fromarray(np.roll(noise, number)).convert("RGB" if number % 2 else "L").save(tmp_path / f"{number}.png")
+    look = look_at(str(tmp_path))
+    assert look.grey and look.side == 30 and len(look.classes) == 1
+    assert "12 grey pictures without classes" in look.sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30m", 1800), ("1.5h", 5400), ("1h30m", 5400), ("90 minutes", 5400), ("2 hours", 7200)]
+)
+def test_times_are_read(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["30", "soon", "m", "0m", "30s", "-5m", "1..5h", "3m and more"])
+def test_other_times_are_refused(text):
+    with pytest.raises(UserError, match="write minutes or hours"):
+        seconds_of(text)
+
+
+@pytest.fixture
+def speed(monkeypatch):
+    """A machine whose step of a tokenizer takes a second for 128x128 pixels, and one of a generator 0.01 a token."""
+    monkeypatch.setattr(
+        start_plan.rate, "tokenizer_step_seconds", lambda config: (config.tokenizer.image_size / 128) ** 2
+    )
+    monkeypatch.setattr(
+        start_plan, "_generator_step_seconds", lambda run, grid, codes, classes: grid[0] * grid[1] / 100
+    )
+
+
+def planned(look, minutes):
+    return plan_start(look, 60 * minutes, lambda side: None)
+
+
+def test_more_time_gives_larger_pictures_and_longer_runs(speed):
+    short, longer, longest = (planned(COLOUR, minutes) for minutes in (15, 60, 2000))
+    assert [plan.side for plan in (short, longer, longest)] == [64, 128, 256]
+    again = planned(COLOUR, 30)
+    assert again.side == 64 and again.tokenizer.steps > short.tokenizer.steps
+    for plan in (short, longer, longest, again):
+        total = plan.tokenizer.seconds + plan.generator.seconds
+        assert total <= plan.seconds and plan.tokenizer_config().length.value == plan.tokenizer.steps
+
+
+def test_pictures_are_not_made_larger_than_they_are(speed):
+    small = Look("icons", 1000, 900, ("all",), 48, False)
+    assert planned(small, 2000).side == 32
+
+
+def test_small_and_grey_folders_get_what_they_need(speed):
+    few = Look("few", 50, 45, ("all",), 300, True)
+    plan = planned(few, 30)
+    assert plan.codes == codes_for(45 * plan.tokens) == 128
+    config = plan.tokenizer_config()
+    assert (config.data.channels, config.tokenizer.in_channels, config.tokenizer.quantizer.codebook_size) == (1, 1, 128)
+    # No picture is seen more than a hundred times, or about that.
+    assert plan.generator.steps * plan.generator_config().batch_size <= 110 * 45
+
+
+def test_a_plan_is_kept(speed, photo_folder, tmp_path, monkeypatch):
+    first, _ = start.prepare_start(str(photo_folder), 1800, tmp_path, print)
+    monkeypatch.setattr(start_plan.rate, "tokenizer_step_seconds", lambda config: 1e-3)
+    assert start.prepare_start(str(photo_folder), 1800, tmp_path, print)[0] == first
+    file = start_plan.plan_file(tmp_path, str(photo_folder), 1800)
+    assert StartPlan.from_json(json.loads(file.read_text())) == first
+    file.write_text("{}")
+    with pytest.raises(UserError, match=r"plan\.json: damaged .* delete the file"):
+        start.prepare_start(str(photo_folder), 1800, tmp_path, print)
+
+
+def test_the_plan_names_commands_that_can_be_typed(speed, photo_folder, tmp_path):
+    done = CliRunner().invoke(app, ["start", str(photo_folder), "--runs", str(tmp_path), "--for", "20m"])
+    assert done.exit_code == 0, done.output
+    commands = [line.strip() for line in done.output.splitlines() if line.strip().startswith("vistok ")]
+    assert [command.split()[1] for command in commands] == ["train", "train", "sample", "evaluate"]
+    assert "90 colour pictures in 3 classes" in done.output and "--go 20m" in done.output
+
+
+def test_go_trains_draws_and_scores(photo_folder, tmp_path, quiet):
+    small = (
+        "tokenizer.encoder.channels=8", "tokenizer.decoder.channels=8", "tokenizer.latent_channels=8", "batch_size=4",
+        "tokenizer.quantizer.start_after=2", "tokenizer.quantizer.codebook_size=32",
+        *QUICK,
+    )  # fmt: skip
+    generator = ("generator.width=24", "generator.depth=1", "generator.num_heads=2", "batch_size=8")
+    plan = StartPlan(
+        str(photo_folder), 32, 64, 32, Stage("images32_crt", small, 6, 1.0),
+        Stage("images64_ar", (*generator, *QUICK), 4, 1.0), None, 60.0,
+    )  # fmt: skip
+    done = start.run_start(plan, tmp_path, quiet)
+    with Image.open(done["overview"]) as overview:
+        columns = overview.width
+    assert columns > 300
+    assert done["generator_scores"]["gfmd"]["protocol"]["extractor"] == "efficientnet-lite0"
+    assert start.run_start(plan, tmp_path, quiet)["tokenizer"] == done["tokenizer"]  # nothing is trained again
+
+
+def test_features_are_those_of_the_original_network():
+    """Reference: efficientnet_lite_pytorch 0.1.0 with the same weights, on this picture."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 224), torch.linspace(0, 1, 224), indexing="ij")
+    network = ImageNetFeatures(torch.device("cpu")).network
+    found = network.features(torch.stack([x, y, x * y])[None] * 2 - 1)[0]
+    torch.testing.assert_close(found[2:4], torch.tensor([0.09610278, 0.08243982]), rtol=1e-3, atol=1e-4)
+    assert int(found.argmax()) == 113 and abs(float(found.max()) - 4.3360) < 1e-2
