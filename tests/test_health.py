@@ -308,7 +308,10 @@ def test_advice_is_about_what_is_wrong():
         )
 
     assert "crt.variant=l2_pre_normalized" in advised("blind", "crt.weight=4")
-    assert "crt.weight=0.5" in advised("blind", "crt.weight=4", "crt.variant=l2_pre_normalized")
+    normalized = ("crt.weight=4", "crt.variant=l2_pre_normalized")
+    assert "crt.start_explained=0.5" in advised("blind", *normalized)
+    assert "crt.weight=0.5" in advised("blind", *normalized, "crt.start_explained=0.5")
+    assert "tokenizer.shortcut=true" in advised("weak") and "length=3000" in advised("weak", "tokenizer.shortcut=true")
     assert "optimizer.lr=0.0005" in advised("blind", "optimizer.lr=1e-9")
     assert "optimizer.warmup=5 percent" in advised("blind", "optimizer.warmup=900 steps")
     (usual,) = tokenizer_alarms(override(RUN, ["crt.weight=4"]), 1000)(DEAD["codes_unused"]).standing
@@ -353,7 +356,8 @@ def vistok(*arguments, code=0):
     return done.output
 
 
-def test_verbs_refuse_a_dead_run_and_go_on_when_told(pair, tmp_path):
+def test_verbs_refuse_a_dead_run_and_go_on_when_told(pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "false")  # nothing is to be compiled for four samples
     tokenizer, generator = with_alarms(pair[0], WASTED, BLIND), pair[1]
     out = ["--out", tmp_path / "s.png"]
     verbs = [
@@ -423,9 +427,10 @@ def shapes(tmp_path_factory):
 SMALL = [
     "data.image_size=8", "tokenizer.image_size=8", "tokenizer.encoder.channels=4", "tokenizer.decoder.channels=4",
     "tokenizer.encoder.multipliers=[1,1]", "tokenizer.decoder.multipliers=[1,1]", "tokenizer.latent_channels=4",
+    "tokenizer.encoder.patch=1", "tokenizer.decoder.patch=1", "tokenizer.shortcut=false",
     "tokenizer.encoder.norm_groups=2", "tokenizer.decoder.norm_groups=2", "tokenizer.encoder.attention_resolutions=[]",
     "tokenizer.decoder.attention_resolutions=[]", "tokenizer.quantizer.codebook_size=32", "batch_size=4",
-    "length=50 steps", "execution.tensorboard=false", "execution.num_workers=0", "execution.evaluate_every=50",
+    "length=50 steps", "execution.tensorboard=false", "execution.threads=1", "execution.num_workers=0", "execution.evaluate_every=50",
 ]  # fmt: skip
 
 
@@ -447,7 +452,7 @@ def test_a_run_that_dies_says_so_to_the_end(shapes, tmp_path):
     assert "was finished already, with" in vistok(*command, "--strict", code=3)
     vistok(*command)  # which is not strict
 
-    few = [part for setting in ("length=2 steps", "generator.depth=1", "batch_size=4", "execution.tensorboard=false")
+    few = [part for setting in ("length=2 steps", "generator.depth=1", "batch_size=4", "execution.tensorboard=false", "execution.threads=1")
            for part in ("--set", setting)]  # fmt: skip
     on = ("train", "generator", "debug_ar", "--tokenizer", run, "--runs", tmp_path, *few)
     with pytest.raises(UserError, match=r"alarm blind \(.*--anyway"):
@@ -461,7 +466,7 @@ def test_a_run_that_dies_says_so_to_the_end(shapes, tmp_path):
     )
 
 
-def test_alarms_are_told_until_they_end(quiet, fashion_root, tmp_path, monkeypatch):
+def test_alarms_are_told_until_they_end(shapes, quiet, tmp_path, monkeypatch):
     from vistok.tasks import train_tokenizer
 
     said = []
@@ -471,8 +476,10 @@ def test_alarms_are_told_until_they_end(quiet, fashion_root, tmp_path, monkeypat
     monkeypatch.setattr(
         train_tokenizer, "tokenizer_alarms", lambda *_: lambda rows: rings.get(rows[-1]["step"], Ringing())
     )
-    settings = ["execution.log_every=10", "execution.evaluate_every=1", "length=4 steps", "data.max_images=200"]
-    config = override(find_recipe("debug_crt"), [f'data.root="{fashion_root}"', *settings])
+    settings = [*SMALL, "execution.log_every=10", "execution.evaluate_every=1", "length=4 steps"]
+    config = override(
+        find_recipe("images64_vq"), [f'data.root="{shapes}"', "tokenizer.quantizer.start_after=null", *settings]
+    )
     run = train_tokenizer.prepare(config, tmp_path).train(quiet)
     rows = [row for row in read_rows(run.metrics) if row["kind"] == "alarm"]
     assert rows == [{"kind": "alarm", "step": 1, "alarm": "bell", "value": 0.5, "advice": "it rings. Do this"}]

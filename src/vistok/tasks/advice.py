@@ -86,6 +86,23 @@ def normalized_regularizer(run: Judged[TokenizerRun]) -> str | None:
     return train_again("crt.variant=l2_pre_normalized", "the plain regularizer is also met by making all latents alike")
 
 
+def waiting_regularizer(run: Judged[TokenizerRun]) -> str | None:
+    """A regularizer that waits until there is something in the latents that it could spoil."""
+    crt = run.config.crt
+    if crt is None or crt.full_weight == 0 or crt.start_explained > 0:
+        return None
+    return train_again("crt.start_explained=0.5", "the regularizer then waits until reconstructions show the images")
+
+
+def shortcut(run: Judged[TokenizerRun]) -> str | None:
+    """A linear path, which shows colours and coarse shapes from the first steps on; it is a part of a network."""
+    if run.config.tokenizer.shortcut or run.config.init_from:
+        return None
+    return train_again(
+        "tokenizer.shortcut=true", "a linear path shows colours and coarse shapes from the first steps on"
+    )
+
+
 def weaker_regularizer(run: Judged[TokenizerRun]) -> str | None:
     """A regularizer that outweighs the reconstruction."""
     crt = run.config.crt

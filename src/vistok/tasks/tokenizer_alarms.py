@@ -18,12 +18,14 @@ WON = 0.1  # of the hinge loss, which is 1 where the discriminator knows nothing
 
 _LATENTS: tuple[Advice[TokenizerRun], ...] = (
     advice.usual_rate, advice.short_warmup, advice.at_least(100, 1000), advice.normalized_regularizer,
-    advice.weaker_regularizer, advice.no_regularizer, advice.codes_from_latents, advice.longer, advice.trained_weights,
+    advice.waiting_regularizer, advice.weaker_regularizer, advice.no_regularizer, advice.shortcut,
+    advice.codes_from_latents, advice.longer, advice.trained_weights,
 )  # fmt: skip
 # Where the latents are sound and time may be all that lacks.
 _SLOW: tuple[Advice[TokenizerRun], ...] = (
-    advice.usual_rate, advice.short_warmup, advice.at_least(100, 1000), advice.longer, advice.codes_from_latents,
-    advice.normalized_regularizer, advice.weaker_regularizer, advice.no_regularizer, advice.trained_weights,
+    advice.usual_rate, advice.short_warmup, advice.shortcut, advice.at_least(100, 1000), advice.longer,
+    advice.codes_from_latents, advice.normalized_regularizer, advice.waiting_regularizer, advice.weaker_regularizer,
+    advice.no_regularizer, advice.trained_weights,
 )  # fmt: skip
 _CODES: tuple[Advice[TokenizerRun], ...] = (
     advice.restarted_codes, advice.codes_from_latents, advice.usual_rate, advice.normalized_regularizer,
