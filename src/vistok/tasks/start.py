@@ -23,6 +23,7 @@ from vistok.tasks.cache_tokens import cache_tokens, data_of
 from vistok.tasks.evaluate_generator import evaluate_generator
 from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
 from vistok.tasks.evaluators import choose_evaluator
+from vistok.tasks.health import require_alive
 from vistok.tasks.load import load_generator, load_tokenizer
 from vistok.tasks.pictures import display_scale, save_png, sheet
 from vistok.tasks.sample import balanced_labels, sample_batches
@@ -68,15 +69,17 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress) -> dict[str, Any]
     """Train both stages, draw samples and score; whatever is done already is left as it is.
 
     Returns the two runs, the overview and the scores. `overview.png` shows held-out pictures, their reconstructions,
-    and samples.
+    and samples. Raises UserError, with what to do, where a stage ends dead: nothing is built on it.
     """
     progress.say("[1/4] tokenizer")
     tokenizer = train_tokenizer.prepare(plan.tokenizer_config(), runs).train(progress)
+    require_alive(tokenizer.path, False, progress.say)
     progress.say("[2/4] generator")
     caches = [cache_tokens(tokenizer.path, split, progress) for split in ("train", "val")]
     generator = train_generator.prepare(plan.generator_config(), caches[0], caches[1], tokenizer.path, runs).train(
         progress
     )
+    require_alive(generator.path, False, progress.say)
     progress.say("[3/4] samples")
     overview = plan_file(runs, plan.root, plan.seconds).with_name("overview.png")
     psnr = draw_overview(tokenizer.path, generator.path, overview, progress)
