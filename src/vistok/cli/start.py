@@ -27,7 +27,11 @@ def start(
         return
     with progress_bars() as progress:
         done = run_start(plan, runs, progress)
+    from vistok.tasks.health import alarms_of, closing_words
     from vistok.tasks.show import start_lines
 
     for line in start_lines(done):
         say(line)
+    for stage in ("tokenizer", "generator"):
+        if alarms := alarms_of(done[stage]):
+            say(f"{stage}{closing_words(alarms)}", err=True)
