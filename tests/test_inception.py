@@ -291,8 +291,20 @@ def test_hidden_files_are_no_samples_and_others_are_counted(tmp_path):
         Image.fromarray(make_images(1, 1.0)[0]).save(tmp_path / name, format="PNG")
     (tmp_path / "notes.txt").write_text("x")
     found = open_batch(tmp_path)
-    assert found.count == 2 and found.ignored == "1 .txt"
+    assert found.count == 2 and found.ignored == "ignored 1 file: 1 .txt"
     assert sum(len(images) for images in found.batches(1)) == 2
+
+
+def test_folders_that_are_linked_count_and_those_that_cannot_be_read_are_an_error(tmp_path):
+    """Both were left out without a word."""
+    for name in ("samples/a.png", "elsewhere/b.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.fromarray(make_images(1, 1.0)[0]).save(tmp_path / name)
+    (tmp_path / "samples" / "more").symlink_to(tmp_path / "elsewhere")
+    assert open_batch(tmp_path / "samples").count == 2
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "samples")
+    with pytest.raises(UserError, match="cannot be read: more/again .*leads in a circle"):
+        open_batch(tmp_path / "samples")
 
 
 def test_the_kernel_distance_is_torch_fidelitys(scores, files, extractor):

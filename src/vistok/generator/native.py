@@ -37,7 +37,7 @@ SOURCE = Path(__file__).with_name("decode_step.cpp")
 # New positions, of all rows together, up to which the step is faster than torch's (benchmarks/decode_step.py).
 MOST = 32
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", f"-DMOST={MOST}")
-# In a process of its own: a library that the CPU or torch's OpenMP does not bear would take the program along.
+# In a process of its own: a library that does not fit the CPU or torch's OpenMP would crash the whole program.
 TRIAL = "import ctypes, sys, torch; sys.exit(ctypes.CDLL(sys.argv[1]).wrong())"
 
 

@@ -17,7 +17,7 @@ from vistok.data.sources import ImageSource
 from vistok.data.transforms import to_uint8
 from vistok.engine.device import best_device
 from vistok.engine.distributed import World
-from vistok.errors import UserError, damage_is_a_mistake, reason
+from vistok.errors import UserError, damage_is_a_mistake, reason, some
 from vistok.files import read_json
 from vistok.metrics.features import (
     ClassifierFeatures,
@@ -97,13 +97,9 @@ def _require_same_classes(
         )
     if class_names is not None and list(header["class_names"]) != list(class_names):
         raise UserError(
-            f"evaluator {evaluator} knows the classes {_some(header['class_names'])}; these images have "
-            f"{_some(class_names)}. Train one on these classes, or use --inception"
+            f"evaluator {evaluator} knows the classes {some(header['class_names'], SHOWN)}; these images have "
+            f"{some(class_names, SHOWN)}. Train one on these classes, or use --inception"
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= SHOWN else f"{', '.join(names[:SHOWN])} and {len(names) - SHOWN} more"
 
 
 def _require_size(name: str, image_size: int, data: DataConfig) -> None:
