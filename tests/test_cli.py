@@ -182,7 +182,7 @@ def test_classes_with_escapes_are_listed_readably(capsys):
 
     assert exit_code_of(lambda: chosen_labels(["hat"], [EVIL], 1)) == 1
     said = capsys.readouterr().err
-    assert f"unknown class 'hat'; there are: 0 {SHOWN}" in said and "\x1b" not in said
+    assert f"unknown class 'hat'; there are 1: 0 {SHOWN}" in said and "\x1b" not in said
 
 
 def test_output_that_nobody_takes_is_named(monkeypatch, capsys):

@@ -273,6 +273,8 @@ def test_a_branch_equals_the_run_from_step_zero(study, finished, tmp_path):
         for path in (branch, whole.path)
     ]
     assert steps_of[0] == steps_of[1]
+    sheets = [sorted(sheet.name for sheet in (path / "samples").iterdir()) for path in (branch, whole.path)]
+    assert sheets[0] == sheets[1] != []
 
 
 def test_table_page_and_summary(study, finished, tmp_path):

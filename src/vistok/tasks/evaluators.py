@@ -300,7 +300,12 @@ def evaluation_file(run: Path, name: str, **parts: Any) -> Path:
 
 def finished_evaluation(file: Path) -> dict[str, Any] | None:
     """Return what an evaluation found earlier, or None; raises UserError as `read_evaluation`."""
-    return read_evaluation(file) if file.is_file() else None
+    if not file.is_file():
+        return None
+    found = read_evaluation(file)
+    if found.get("schema_version") != SCHEMA:  # the file's name says that it is of this one
+        raise UserError(f"evaluation {file}: damaged (no schema version {SCHEMA}); delete the file and evaluate again")
+    return found
 
 
 def read_evaluation(file: Path) -> dict[str, Any]:
@@ -310,7 +315,7 @@ def read_evaluation(file: Path) -> dict[str, Any]:
     if found.get("schema_version") != SCHEMA:
         return found
     with damage_is_a_mistake(what, advice):
-        for path in NEEDED.get(found.get("kind", ""), "").split():
+        for path in NEEDED[found["kind"]].split():
             _at(found, path)
         try:
             list(scores_in(found))
