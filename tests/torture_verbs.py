@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 
+from torture_contents import contents, same
 from torture_faults import FAILING, Faults
 from vistok import cli
 from vistok.cli.options import recipe_config
@@ -36,7 +36,6 @@ from vistok.cli.study import study_config
 from vistok.data import fashion_mnist
 from vistok.data.fashion_mnist import load as load_fashion_mnist
 from vistok.data.sources import ArraySource
-from vistok.engine.log import read_rows
 from vistok.recipes import debug, find_recipe
 from vistok.recipes.debug import debug_ar, debug_vq
 from vistok.study import executor as study_executor
@@ -60,8 +59,6 @@ PAIRS = 5
 DEMO = demo_sizes.DemoSize(("debug_vq", "debug_crt", "debug_ar"), (0,), 40, (1.0, 1.5), 40)
 # Which fault, at which kind of operation, at which of these.
 Fault = tuple[str, str, int]
-# What differs between two equal results: times, and how they were made.
-VOLATILE = {"seconds", "header_sha256", "command", "provenance", "sittings", "stages", "made", "created", "directory"}
 
 
 @dataclass(frozen=True)
@@ -284,7 +281,7 @@ class Torture:
             return f"lacks {missing[0]}"
         if more := sorted(found.keys() - whole.keys()):
             return f"has {more[0]}"
-        differing = [path for path in whole if not _same(whole[path], found[path])]
+        differing = [path for path in whole if not same(whole[path], found[path])]
         return f"{differing[0]} differs" if differing else None
 
     def two(self, name: str) -> str | None:
@@ -324,48 +321,6 @@ class Torture:
         if self.run(self.arguments(name)):
             return f"moved back: {self.said().strip().splitlines()[-1:]}"
         return self.difference(name)
-
-
-def contents(folder: Path) -> dict[str, object]:
-    """Return what a command left, by path, without times and temporary files."""
-    found: dict[str, object] = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        skipped = ".partial" in name or path.suffix in (".lock", ".log", ".html", ".seconds") or path.name == "lock"
-        if not path.is_file() or skipped or path.name in ("provenance.json", "summary.md"):
-            continue
-        if "checkpoints/" in name or "logs/" in name:
-            continue  # their number depends on when a run was stopped; the weights that are exported do not
-        found[name] = _content(path)
-    return found
-
-
-def _content(path: Path) -> object:
-    if path.suffix == ".jsonl":
-        return [{key: value for key, value in row.items() if key not in VOLATILE} for row in read_rows(path)]
-    if path.suffix == ".json":
-        return _stable(json.loads(path.read_text()))
-    if path.suffix == ".safetensors":
-        with safe_open(str(path), framework="pt") as file:
-            metadata = {
-                key: _stable(json.loads(value)) for key, value in (file.metadata() or {}).items() if value[:1] == "{"
-            }
-            return {**{name: file.get_tensor(name) for name in file.keys()}, "": metadata}  # noqa: SIM118
-    return path.read_bytes()
-
-
-def _stable(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _stable(item) for key, item in value.items() if key not in VOLATILE}
-    return [_stable(item) for item in value] if isinstance(value, list) else value
-
-
-def _same(a: object, b: object) -> bool:
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and torch.equal(a, b)
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
-    return a == b
 
 
 def torture(folder: Path, names: list[str], seconds: float, seed: int = 0, out: Path | None = None) -> dict[str, dict]:
