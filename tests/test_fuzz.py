@@ -76,7 +76,7 @@ def changes(draw):
     return name, found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(changes())
 def test_a_config_is_planned_or_refused(change):
     """A config that is taken can be built and run once; else the sentence says which path and what is allowed."""

@@ -79,7 +79,7 @@ def scores(files, extractor, quiet):
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_the_same_scores_as_torch_fidelity(files, scores, inception_file):
+def test_the_same_scores_as_torch_fidelity(files, scores, inception_file, tmp_path):
     import torch_fidelity
 
     class Images(torch.utils.data.Dataset):
@@ -104,7 +104,10 @@ def test_the_same_scores_as_torch_fidelity(files, scores, inception_file):
         feature_extractor_weights_path=str(inception_file),
         samples_shuffle=False,
         save_cpu_ram=False,
-        cache=False,
+        # Each of the three metrics would take the features anew.
+        cache_root=str(tmp_path),
+        input1_cache_name="samples",
+        input2_cache_name="reference",
         verbose=False,
     )
     # Of 20 images with 2,048 features covariances are singular. torch-fidelity takes roots of some 2,000 eigenvalues that
