@@ -2,21 +2,25 @@
 
     python benchmarks/parity.py --peer-path LlamaGen --taming-path taming-transformers --ldm-path latent-diffusion
 
-Weights are random ones, saved as the projects save theirs; --taming-path and --ldm-path need the package einops, and
-diffusers' VQModel is compared where that package is installed. A token that differs is a near tie where both its codes
-are equally far from the latent but for rounding; near ties count as equal, and are counted.
+Each project is compared where its path is given, and its rows are saved as soon as it is done. Weights are random ones,
+saved as the projects save theirs; --taming-path and --ldm-path need the package einops, and diffusers' VQModel is
+compared where that package is installed. A token that differs is a near tie where both its codes are equally far from
+the latent but for rounding; near ties count as equal, and are counted.
 """
 
 import argparse
 import sys
 import tempfile
+import traceback
 import types
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import arguments, entry, llamagen, save
+from common import arguments, earlier, entry, llamagen, save
 from torch import Tensor
 
 from vistok.generator.config import SamplingConfig
@@ -28,6 +32,7 @@ from vistok.tokenizer.interface import TokenGrid
 
 # Of a latent's squared length: what rounding in float32 leaves undecided.
 NEAR = 1e-5
+TITLE = "Imported checkpoints against the original code: largest difference, share of equal tokens"
 
 
 def main() -> None:
@@ -36,18 +41,32 @@ def main() -> None:
         taming_path=dict(type=Path, default=None, help="checkout of CompVis/taming-transformers"),
         ldm_path=dict(type=Path, default=None, help="checkout of CompVis/latent-diffusion"),
     )
-    llamagen(options.peer_path)
-    torch.manual_seed(0)
+    parts: dict[str, Callable[[Path], list[dict[str, Any]]]] = {}
+    if options.peer_path:
+        llamagen(options.peer_path)
+        parts |= {"LlamaGen's tokenizers": llamagen_tokenizers, "LlamaGen's generators": llamagen_generators}
+    if options.taming_path:
+        parts["taming-transformers"] = partial(taming, path=options.taming_path)
+    if options.ldm_path:
+        parts["latent-diffusion"] = partial(latent_diffusion, path=options.ldm_path)
+    if find_spec("diffusers"):
+        parts["diffusers"] = diffusers
     with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
-        folder = Path(scratch)
-        results = [*llamagen_tokenizers(folder), *llamagen_generators(folder)]
-        if options.taming_path:
-            results += taming(folder, options.taming_path)
-        if options.ldm_path:
-            results += latent_diffusion(folder, options.ldm_path)
-        if find_spec("diffusers"):
-            results += diffusers(folder)
-    save("parity", results, "Imported checkpoints against the original code: largest difference, share of equal tokens")
+        failed = [name for name, part in parts.items() if not measured(name, partial(part, Path(scratch)))]
+    if failed or not parts:
+        sys.exit(f"failed: {', '.join(failed)}" if parts else "nothing to compare with; see --help for the paths")
+
+
+def measured(name: str, part: Callable[[], list[dict[str, Any]]]) -> bool:
+    """Compare with one project and save the rows beside those of the others; return whether it came to an end."""
+    torch.manual_seed(0)
+    try:
+        results = part()
+    except Exception:  # the rows of the other projects are wanted all the same
+        print(f"{name}:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        return False
+    save("parity", [*earlier("parity", results), *results], TITLE)
+    return True
 
 
 def spread(model: torch.nn.Module) -> torch.nn.Module:

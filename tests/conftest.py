@@ -28,11 +28,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _machine(tmp_path_factory) -> Iterator[None]:
-    """Threads, and a cache folder of the tests' own."""
+    """Threads, and a cache folder of the tests' own: one for all workers, which then compile and draw things once."""
     torch.set_num_threads(THREADS)
+    place = tmp_path_factory.getbasetemp()
+    cache = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", str(THREADS))
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(cache))
         # Validations of toy runs, by the hundred, on fewer images.
         patch.setattr("vistok.tasks.train_tokenizer.EVAL_IMAGES", 100)
         patch.setattr("vistok.tasks.train_generator.EVAL_IMAGES", 200)

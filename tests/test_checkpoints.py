@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 
 from vistok.config import Config, override
 from vistok.engine import checkpoint as checkpoints
@@ -16,12 +17,13 @@ from vistok.engine.distributed import ALONE
 from vistok.engine.divergence import exploded, last_good
 from vistok.engine.log import MetricsLog, read_rows
 from vistok.engine.run_dir import RunDir
-from vistok.engine.weights import load_weights
+from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import UserError
 from vistok.files import sweep, write_atomic
 from vistok.recipes import find_recipe
 from vistok.tasks import train_tokenizer
 from vistok.tasks.init_from import initial_weights, with_network_of
+from vistok.tasks.pictures import save_png
 
 
 def state(value):
@@ -190,6 +192,20 @@ def test_a_run_that_goes_away_in_the_middle_of_a_save_is_not_made_anew(tmp_path,
     with RunDir(tmp_path / "run") as run:
         with pytest.raises(UserError, match="was moved or removed"), run.writing():
             save(run.checkpoints, 1)
+        assert not run.path.exists()
+
+
+@pytest.mark.parametrize("kind", ["sheet", "weights"])
+def test_no_folder_is_made_where_a_run_was(tmp_path, kind):
+    """It would be in the way of the run that is moved back."""
+    with RunDir(tmp_path / "run") as run:
+        folder = run.samples if kind == "sheet" else run.export().parent
+        with pytest.raises(UserError, match="was moved or removed"), run.writing(folder):
+            run.path.rename(tmp_path / "elsewhere")
+            if kind == "sheet":
+                save_png(run.samples / "x.png", Image.new("L", (4, 4)), make_folder=False)
+            else:
+                save_weights(run.export(), {"a": torch.zeros(2)}, {}, make_folder=False)
         assert not run.path.exists()
 
 

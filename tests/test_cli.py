@@ -183,7 +183,7 @@ def test_classes_with_escapes_are_listed_readably(capsys):
 
     assert exit_code_of(lambda: chosen_labels(["hat"], [EVIL], 1)) == 1
     said = capsys.readouterr().err
-    assert f"unknown class 'hat'; there are: 0 {SHOWN}" in said and "\x1b" not in said
+    assert f"unknown class 'hat'; there are 1: 0 {SHOWN}" in said and "\x1b" not in said
 
 
 def test_output_that_nobody_takes_is_named(monkeypatch, capsys):
@@ -318,3 +318,15 @@ def test_bad_commands_say_what_to_do(arguments, words, tmp_path, monkeypatch, fa
     (tmp_path / "data").symlink_to(fashion_root)
     with pytest.raises(UserError, match=words):
         run(*arguments)
+
+
+def test_verbs_of_one_process_refuse_several(monkeypatch, tmp_path):
+    """Each would do all of it, and meet the other's lock."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = CliRunner().invoke(
+        cli.app, ["reconstruct", "x.png", "--tokenizer", "run", "--out", str(tmp_path / "o.png")]
+    )
+    assert isinstance(found.exception, UserError)
+    assert "vistok reconstruct runs in one process, found WORLD_SIZE=2: start it without torchrun" in str(
+        found.exception
+    )

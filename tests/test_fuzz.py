@@ -76,7 +76,7 @@ def changes(draw):
     return name, found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(changes())
 def test_a_config_is_planned_or_refused(change):
     """A config that is taken can be built and run once; else the sentence says which path and what is allowed."""
@@ -281,6 +281,5 @@ def test_damaged_weights_are_named(tmp_path_factory, rng: random.Random):
     except UserError as error:
         assert str(file) in str(error)
     else:
-        # Where the bit is in the name of the sum, all else is as it was.
-        assert wanted[1].items() - header.items() <= {("header_sha256", wanted[1]["header_sha256"])}
+        assert header == wanted[1]
         assert all(torch.equal(state[name], wanted[0][name]) for name in wanted[0])

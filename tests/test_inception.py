@@ -79,7 +79,7 @@ def scores(files, extractor, quiet):
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_the_same_scores_as_torch_fidelity(files, scores, inception_file):
+def test_the_same_scores_as_torch_fidelity(files, scores, inception_file, tmp_path):
     import torch_fidelity
 
     class Images(torch.utils.data.Dataset):
@@ -104,7 +104,10 @@ def test_the_same_scores_as_torch_fidelity(files, scores, inception_file):
         feature_extractor_weights_path=str(inception_file),
         samples_shuffle=False,
         save_cpu_ram=False,
-        cache=False,
+        # Each of the three metrics would take the features anew.
+        cache_root=str(tmp_path),
+        input1_cache_name="samples",
+        input2_cache_name="reference",
         verbose=False,
     )
     # Of 20 images with 2,048 features covariances are singular. torch-fidelity takes roots of some 2,000 eigenvalues that
@@ -291,8 +294,20 @@ def test_hidden_files_are_no_samples_and_others_are_counted(tmp_path):
         Image.fromarray(make_images(1, 1.0)[0]).save(tmp_path / name, format="PNG")
     (tmp_path / "notes.txt").write_text("x")
     found = open_batch(tmp_path)
-    assert found.count == 2 and found.ignored == "1 .txt"
+    assert found.count == 2 and found.ignored == "ignored 1 file: 1 .txt"
     assert sum(len(images) for images in found.batches(1)) == 2
+
+
+def test_folders_that_are_linked_count_and_those_that_cannot_be_read_are_an_error(tmp_path):
+    """Both were left out without a word."""
+    for name in ("samples/a.png", "elsewhere/b.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.fromarray(make_images(1, 1.0)[0]).save(tmp_path / name)
+    (tmp_path / "samples" / "more").symlink_to(tmp_path / "elsewhere")
+    assert open_batch(tmp_path / "samples").count == 2
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "samples")
+    with pytest.raises(UserError, match="cannot be read: more/again .*leads in a circle"):
+        open_batch(tmp_path / "samples")
 
 
 def test_the_kernel_distance_is_torch_fidelitys(scores, files, extractor):

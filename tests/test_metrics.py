@@ -430,6 +430,8 @@ def test_features_that_are_not_finite_make_no_score():
         (lambda text: text[:-3], "damaged"),
         (lambda text: "[" * 100_000, "nested too deeply"),
         (lambda text: "[1]", "JSON object was wanted"),
+        (lambda text: "{}", "no schema version"),
+        (lambda text: text.replace('"kind": "generator", ', ""), "no 'kind'"),
         (lambda text: text.replace('"copy_share"', '"other"'), "no 'copy_share'"),
         (lambda text: text.replace('"memorization": {', '"memorization": [{').replace("}}", "}]}"), "damaged"),
         (lambda text: text.replace('"value": 0.5', '"value": 0.25'), "edited or damaged.*value and replicates give"),

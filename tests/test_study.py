@@ -95,6 +95,7 @@ def resolutions(tmp_path, monkeypatch):
             "tokenizer.tokenizer.in_channels=3",
             'tokenizer.losses.perceptual={"network": "openmoji"}',
             "tokenizer.length=3 steps",
+            'scoring={"scales": [1.0], "search_samples": 40, "samples": 40}',
         ],
     )
     return config.replace(
@@ -182,11 +183,10 @@ class OneByOne:
         pass
 
 
-def test_progress_counts_the_tasks_that_took_the_free_places(tmp_path, capfd):
+def test_progress_counts_the_tasks_that_took_the_free_places(study, tmp_path, capfd):
     """Two seeds: two tokenizers at once, then as many generators as there are places, until the last one ends."""
-    outcome = run_study(
-        find_recipe("debug_study", "study"), tmp_path, StudyFolder(tmp_path / "r"), OneByOne(), 1, Progress()
-    )
+    two = study.replace(grids=(study.grids[0].replace(seeds=(0, 1)),))
+    outcome = run_study(two, tmp_path, StudyFolder(tmp_path / "r"), OneByOne(), 1, Progress())
     told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("done: ")]
     count = len(outcome.done)
     assert len(told) == count and f"{count} done, 0 running, 0 failed, 0 waiting" in told[-1]
@@ -273,6 +273,8 @@ def test_a_branch_equals_the_run_from_step_zero(study, finished, tmp_path):
         for path in (branch, whole.path)
     ]
     assert steps_of[0] == steps_of[1]
+    sheets = [sorted(sheet.name for sheet in (path / "samples").iterdir()) for path in (branch, whole.path)]
+    assert sheets[0] == sheets[1] != []
 
 
 def test_table_page_and_summary(study, finished, tmp_path):

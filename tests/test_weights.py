@@ -52,6 +52,15 @@ def test_shipped_weights_are_those_of_the_list():
     assert listed == {file.name for file in SHIPPED.glob("*.safetensors")}
 
 
+def test_a_digit_of_the_name_of_the_sum_counts(tmp_path):
+    """Without it the file would pass for one of an earlier version, which has no sum."""
+    file = tmp_path / "w.safetensors"
+    save_weights(file, {"a": torch.ones(2)}, {"model": "x"})
+    file.write_bytes(file.read_bytes().replace(b"header_sha256", b"header_sha257"))
+    with pytest.raises(UserError, match=r"w\.safetensors: the header differs from its stored sum"):
+        load_weights(file)
+
+
 def test_a_digit_of_the_header_counts(pair, tmp_path):
     """It decides what the weights mean: the grid is in no tensor."""
     data = (pair[1] / "export" / "model.safetensors").read_bytes()

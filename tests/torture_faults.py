@@ -3,49 +3,48 @@
 import builtins
 import errno
 import io
+import json
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
-# What may fail with which error; a kill comes before any operation, and in the middle of a write.
+# Which operations a fault may strike; a kill comes before them, in the middle of a write, and after a rename.
 FAILING = {
+    "KILL": ("read", "write", "sync", "rename", "renamed", "delete", "make"),
     "EIO": ("read", "write", "sync", "rename"),
     "ENOSPC": ("write", "sync", "rename", "make"),
 }
 
 
 class Faults:
-    """`fault`: (KILL, EIO or ENOSPC, number of the operation among those that it may strike), or None for none."""
+    """`fault`: (KILL, EIO or ENOSPC, kind of operation, number among those of the kind), or None for none."""
 
-    def __init__(self, folder: Path, report: Path, fault: tuple[str, int] | None) -> None:
-        self.folder, self.report = str(folder), report
-        self.kind, self.number = fault or ("KILL", -1)
-        self.counts = dict.fromkeys(("KILL", *FAILING), 0)
+    def __init__(self, folder: Path, report: Path, fault: tuple[str, str, int] | None) -> None:
+        self.folder, self.report, self.fault = str(folder), report, fault
+        self.counts: Counter[str] = Counter()
 
     def operation(self, kind: str, path: object, name: str) -> None:
         """Count an operation; strike at the given one."""
         if not self._below(path):
             return
-        for fault in self.counts:
-            if fault == "KILL" or kind in FAILING[fault]:
-                self.counts[fault] += 1
-        striking = self.kind == "KILL" or kind in FAILING[self.kind]
-        if striking and self.counts[self.kind] == self.number:
+        self.counts[kind] += 1
+        if self.fault is not None and self.fault[1:] == (kind, self.counts[kind]):
             where = Path(str(path)).name
             with self.plain_open(self.report, "w") as file:
                 file.write(f"{name} {where}")
-            if self.kind == "KILL":
+            if self.fault[0] == "KILL":
                 os.kill(os.getpid(), signal.SIGKILL)
-            number = getattr(errno, self.kind)
+            number = getattr(errno, self.fault[0])
             raise OSError(number, os.strerror(number))  # as a write to an open file fails, without its name
 
     def _below(self, path: object) -> bool:
         return str(path).startswith(self.folder)
 
     def done(self) -> None:
-        """Write down how many operations there were."""
+        """Write down how many operations of each kind there were."""
         with self.plain_open(self.report.with_suffix(".counts"), "w") as file:
-            file.write(" ".join(str(count) for count in self.counts.values()))
+            file.write(json.dumps(self.counts))
 
     def install(self) -> None:
         """Put counting functions in the place of Python's."""
@@ -76,7 +75,7 @@ class Faults:
         def move(source, target, **options):
             self.operation(kind, os.path.abspath(target), "before renaming")
             plain(source, target, **options)
-            self.operation("after", os.path.abspath(target), "after renaming")
+            self.operation("renamed", os.path.abspath(target), "after renaming")
 
         return move
 

@@ -1,7 +1,7 @@
 """What ends a command early: a user's mistake, or a wish to stop. The command line prints both as a sentence."""
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -19,6 +19,13 @@ def nearest(name: str, allowed: list[str]) -> str:
 
     close = get_close_matches(name, allowed, n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def some(parts: Iterable[str], most: int = 5) -> str:
+    """Return the first of many, and how many more there are: "a, b and 3 more"."""
+    parts = list(parts)
+    more = f" and {len(parts) - most} more" if len(parts) > most else ""
+    return ", ".join(parts[:most]) + more
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The command line: verbs and options only; everything heavy is imported inside the verb that needs it."""
 
 import json
+import os
 import signal
 import sys
 from io import TextIOWrapper
@@ -38,9 +39,19 @@ app.command()(sample)
 app.command()(reconstruct)
 
 
+# Verbs whose work several processes (torchrun) share.
+SHARED = ("train", "cache", "evaluate", "sample")
+
+
 @app.callback()
-def before_a_verb() -> None:
-    """Keep freed memory; what only prints help does without."""
+def before_a_verb(context: typer.Context) -> None:
+    """Keep freed memory; what only prints help does without. Refuse several processes where they would do the same."""
+    processes, verb = os.environ.get("WORLD_SIZE", "1"), context.invoked_subcommand
+    if verb not in SHARED and processes != "1":
+        raise UserError(
+            f"vistok {verb} runs in one process, found WORLD_SIZE={processes}: start it without torchrun. Processes share "
+            f"the work of {', '.join(SHARED)}"
+        )
     keep_freed_memory()
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from vistok.data.config import DataConfig
-from vistok.data.folder_splits import SHOWN, divide, split_folders, top
+from vistok.data.folder_splits import divide, split_folders, top
 from vistok.data.image_file import read_image
 from vistok.data.inspection import FolderReport, inspect, report, said_of_ignored, usable
 from vistok.data.inspection_index import FileFacts
 from vistok.data.names import image_suffixes, is_hidden
 from vistok.data.sources import ImageSource
 from vistok.data.walking import Listing, list_images
-from vistok.errors import UserError
+from vistok.errors import UserError, some
 
 
 class FolderSource(ImageSource):
@@ -137,7 +137,7 @@ def _check_split(
         )
     unknown = sorted({_class_of(name, base) for name in files} - set(class_names))
     if unknown:
-        raise UserError(f"{what}: split {split!r} has classes that train has not: {_some(unknown)}")
+        raise UserError(f"{what}: split {split!r} has classes that train has not: {some(unknown)}")
 
 
 def _class_names(base: Path, files: Sequence[str], folders: Mapping[str, str], used: set[str]) -> list[str]:
@@ -158,13 +158,13 @@ def _class_names(base: Path, files: Sequence[str], folders: Mapping[str, str], u
     empty = sorted(there - {_class_of(name, top_folder) for name in mine if name in used})
     if empty:
         raise UserError(
-            f"folder of images {str(base)!r}: class folders without any image: {_some(empty)}; put images there, or "
+            f"folder of images {str(base)!r}: class folders without any image: {some(empty)}; put images there, or "
             "remove the folders"
         )
     alike = _alike(named)
     if alike:
         raise UserError(
-            f"folder of images {str(base)!r}: class folders {_some(alike)} differ in capitals only; rename or merge them"
+            f"folder of images {str(base)!r}: class folders {some(alike)} differ in capitals only; rename or merge them"
         )
     return sorted(named)
 
@@ -174,11 +174,6 @@ def _alike(names: Iterable[str]) -> list[str]:
     lowered = [(name, name.lower()) for name in names]
     counts = Counter(low for _, low in lowered)
     return sorted(name for name, low in lowered if counts[low] > 1)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def _base(split: str, folders: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 
 from vistok.data.image_file import BadImage, decode, file_bytes, not_read
 from vistok.data.inspection_index import FileFacts, open_index
-from vistok.errors import UserError, reason
+from vistok.errors import UserError, reason, some
 
 SHOWN = 5
 QUIET = 2_000  # files that are looked at without a bar of progress
@@ -78,10 +78,9 @@ class FolderReport:
 def said_of_ignored(ignored: Mapping[str, int]) -> str:
     """Return "ignored 3 files: 2 .txt, 1 .csv"; the most frequent suffixes first."""
     counts = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
-    shown = ", ".join(f"{count:,} {suffix}" for suffix, count in counts[:SHOWN])
-    more = f" and {len(counts) - SHOWN} more suffixes" if len(counts) > SHOWN else ""
+    shown = some((f"{count:,} {suffix}" for suffix, count in counts), SHOWN)
     total = sum(ignored.values())
-    return f"ignored {total:,} {'file' if total == 1 else 'files'}: {shown}{more}"
+    return f"ignored {total:,} {'file' if total == 1 else 'files'}: {shown}"
 
 
 def inspect(root: Path, names: Sequence[str], channels: int, size: int) -> dict[str, FileFacts]:
@@ -210,6 +209,4 @@ def _stamps(root: Path, names: Sequence[str]) -> np.ndarray:
 
 
 def _first(reasons: Mapping[str, str | None]) -> str:
-    shown = [f"{name} ({reason})" for name, reason in list(sorted(reasons.items()))[:SHOWN]]
-    more = f" and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
-    return ", ".join(shown) + more
+    return some((f"{name} ({reason})" for name, reason in sorted(reasons.items())), SHOWN)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vistok.data.packed_files import Packed
-from vistok.errors import UserError
+from vistok.errors import UserError, some
 
 # Labels are numbers 0...classes-1. A larger one is an id of something else, and would make as many classes.
 MOST_CLASSES = 1_000_000
@@ -51,10 +51,7 @@ def numbered(packed: Packed, names: Sequence[str], what: str, split: str) -> np.
         number = {name: i for i, name in enumerate(names)}
         unknown = sorted(set(packed.class_names) - set(number))
         if unknown:
-            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            raise UserError(
-                f"{what}: split {split!r} has classes that train has not: {', '.join(unknown[:5])}{more} ({packed.name})"
-            )
+            raise UserError(f"{what}: split {split!r} has classes that train has not: {some(unknown)} ({packed.name})")
         table = np.array([*(number[name] for name in packed.class_names), -1], dtype=np.int64)
         labels = table[packed.labels]  # -1, no label, takes the last
     without = np.flatnonzero(labels < 0)

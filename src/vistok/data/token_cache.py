@@ -150,8 +150,9 @@ class TokenCache:
             found = getattr(self.manifest, name)
             if found != value:
                 raise UserError(
-                    f"token cache {self.folder}: its {name} is {found!r}, this run needs {value!r}. Tokens of another "
-                    "tokenizer mean other pictures; make a cache with vistok cache from the right one"
+                    f"token cache {self.folder}: its {name} is {found!r}, this run needs {value!r}, and its tokens would "
+                    "mean other pictures. Make the right one with vistok cache: in another folder, or here once this one is "
+                    "removed"
                 )
 
     def identity(self) -> str:

@@ -76,13 +76,16 @@ class RunDir:
         self._lock = self._folder = None
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, folder: Path | None = None) -> Iterator[None]:
         """Write below the run directory; raises UserError where it is no longer the one that was locked, before or after.
 
-        A directory that was moved away is never made anew by what is written: that would be half a run.
+        A directory that was moved away is never made anew by what is written: that would be half a run. So only
+        `folder`, right below it, is made here, and the block makes none.
         """
         self._require_here()
         try:
+            if folder is not None:
+                folder.mkdir(exist_ok=True, parents=self._folder is None)
             yield
         except OSError:
             self._require_here()

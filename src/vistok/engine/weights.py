@@ -36,11 +36,11 @@ def weights_digest(state: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, Any]) -> str:
+def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, Any], make_folder: bool = True) -> str:
     """Write weights and JSON metadata atomically; return the digest of the weights, which is stored too.
 
-    So is the SHA-256 of the metadata: a flipped bit there changes what the weights mean. Raises UserError for weights
-    that hold NaN or infinity.
+    So is the SHA-256 of the metadata: a flipped bit there changes what the weights mean. A missing folder is made, unless
+    `make_folder` is off. Raises UserError for weights that hold NaN or infinity.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     _require_finite(state, f"weights {path} are not written")
@@ -49,7 +49,7 @@ def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, Any])
     # As it will be read: text for keys, lists for tuples.
     header = json.loads(json.dumps({"schema_version": SCHEMA, "digest": digest, **kept}))
     header["header_sha256"] = _header_sum(header)
-    write_atomic(path, save(state, metadata={"vistok": json.dumps(header, sort_keys=True)}))
+    write_atomic(path, save(state, metadata={"vistok": json.dumps(header, sort_keys=True)}), make_folder)
     return digest
 
 
@@ -92,8 +92,9 @@ def _read_header(text: str, path: Path) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
     stored = header.get("header_sha256")
-    # Files of earlier versions have none.
-    if stored is not None and stored != _header_sum(header):
+    # Files of earlier versions have none. Under another key, it is the key that was damaged.
+    renamed = stored is None and any(value == _header_sum(header, name) for name, value in header.items())
+    if renamed or (stored is not None and stored != _header_sum(header)):
         raise UserError(f"weights {path}: the header differs from its stored sum, the file is damaged; {AGAIN}")
     if header.get("schema_version") != SCHEMA:
         raise UserError(
@@ -103,8 +104,8 @@ def _read_header(text: str, path: Path) -> dict[str, Any]:
     return header
 
 
-def _header_sum(header: dict[str, Any]) -> str:
-    kept = {name: value for name, value in header.items() if name != "header_sha256"}
+def _header_sum(header: dict[str, Any], without: str = "header_sha256") -> str:
+    kept = {name: value for name, value in header.items() if name != without}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vistok.errors import UserError
-from vistok.files import replace_synced, sha256_of, sync, user_cache, write_atomic
+from vistok.files import only_one, replace_synced, sha256_of, sync, user_cache, write_atomic
 from vistok.generator.kv_cache import KVCache
 from vistok.nn.linear_kernels import to_int8
 from vistok.nn.transformer import Block
@@ -37,7 +37,7 @@ SOURCE = Path(__file__).with_name("decode_step.cpp")
 # New positions, of all rows together, up to which the step is faster than torch's (benchmarks/decode_step.py).
 MOST = 32
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", f"-DMOST={MOST}")
-# In a process of its own: a library that the CPU or torch's OpenMP does not bear would take the program along.
+# In a process of its own: a library that does not fit the CPU or torch's OpenMP would crash the whole program.
 TRIAL = "import ctypes, sys, torch; sys.exit(ctypes.CDLL(sys.argv[1]).wrong())"
 
 
@@ -189,14 +189,21 @@ def _load(compiler: list[str]) -> ctypes.CDLL:
         with tempfile.TemporaryDirectory() as private:
             return ctypes.CDLL(str(_make(compiler, Path(private) / file.name)))
     if not _as_written(file):
-        with tempfile.TemporaryDirectory(dir=folder) as private:
-            made = _make(compiler, Path(private) / file.name)
-            checksum = sha256_of(made)
-            sync(made)
-            replace_synced(made, file)
-        write_atomic(_checksum_of(file), checksum.encode())
-        _checksum_of(file).chmod(0o600)
+        with only_one(folder / "making"):  # of several processes one compiles, and the others find the library
+            if not _as_written(file):
+                _write(compiler, file)
     return ctypes.CDLL(str(file))
+
+
+def _write(compiler: list[str], file: Path) -> None:
+    """Make the library and its checksum, each whole or absent."""
+    with tempfile.TemporaryDirectory(dir=file.parent) as private:
+        made = _make(compiler, Path(private) / file.name)
+        checksum = sha256_of(made)
+        sync(made)
+        replace_synced(made, file)
+    write_atomic(_checksum_of(file), checksum.encode())
+    _checksum_of(file).chmod(0o600)
 
 
 def _make(compiler: list[str], made: Path) -> Path:

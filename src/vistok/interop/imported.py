@@ -11,7 +11,7 @@ from torch import Tensor
 from vistok.data.config import DataConfig
 from vistok.engine.run_dir import RunDir
 from vistok.engine.weights import save_weights
-from vistok.errors import UserError
+from vistok.errors import UserError, some
 from vistok.files import sha256_of
 from vistok.interop.aside import Marks, built_aside, entries
 from vistok.tasks.config import GeneratorRun, TokenizerRun
@@ -140,7 +140,7 @@ def check_fits(state: dict[str, Tensor], expected: dict[str, tuple[int, ...]], w
         if tuple(state[name].shape) != expected[name]
     ]
     wrong = [
-        f"{label}: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+        f"{label}: {some(names)}"
         for label, names in (("missing", missing), ("not part of it", extra), ("of another shape", shapes))
         if names
     ]

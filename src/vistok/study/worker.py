@@ -212,6 +212,9 @@ def _branch(order: Order, run: Path) -> None:
     if rows.is_file():
         # Before the checkpoint: killed in between, the run starts anew and drops them. The loop drops those after its step.
         write_atomic(run / "metrics.jsonl", read_bytes(rows))
+        for sheet in (trunk / "samples").glob("*-[0-9]*.png"):
+            if int(sheet.stem.rpartition("-")[2]) <= order.branch_step:
+                write_atomic(run / "samples" / sheet.name, read_bytes(sheet))
         copy_checkpoint(trunk / "checkpoints", order.branch_step, run / "checkpoints")
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vistok.errors import UserError, nearest
+from vistok.errors import UserError, nearest, some
 from vistok.tasks.sample import balanced_labels
 
 SHOWN = 20  # classes that an error lists
@@ -43,7 +43,9 @@ def _number(part: str, names: Sequence[str]) -> int:
         return named
     if re.fullmatch(r"[0-9]{1,9}", part) and int(part) < len(names):  # str.isdigit is true of '²', too
         return int(part)
-    raise UserError(f"unknown class {part!r}; there are: {_listed(names)}.{nearest(part, list(names))}")
+    raise UserError(
+        f"unknown class {part!r}; there are {len(names)}: {some((f'{number} {name}' for number, name in enumerate(names)), SHOWN)}.{nearest(part, list(names))}"
+    )
 
 
 def _named(text: str, names: Sequence[str]) -> int | None:
@@ -51,13 +53,8 @@ def _named(text: str, names: Sequence[str]) -> int | None:
     for known, wanted in ((list(names), text), ([name.casefold().strip() for name in names], text.casefold().strip())):
         found = [number for number, name in enumerate(known) if name == wanted]
         if len(found) > 1:
-            numbered = ", ".join(f"{number} {names[number]}" for number in found)
+            numbered = some((f"{number} {names[number]}" for number in found), SHOWN)
             raise UserError(f"class {text!r} may be any of {numbered}; choose by number")
         if found:
             return found[0]
     return None
-
-
-def _listed(names: Sequence[str]) -> str:
-    numbered = ", ".join(f"{number} {name}" for number, name in enumerate(names[:SHOWN]))
-    return numbered if len(names) <= SHOWN else f"{numbered}, and so on to {len(names) - 1} {names[-1]}"

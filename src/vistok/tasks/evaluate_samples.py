@@ -42,7 +42,7 @@ def evaluate_samples(
         )
     for batch in (samples, reference):
         if batch.ignored:
-            progress.say(f"{batch.name}: files that are no images are left out ({batch.ignored})")
+            progress.say(f"{batch.name}: {batch.ignored}")
     collected = Collected()
     with progress.task(f"features of {samples.name}", samples.count) as bar:
         for images in samples.batches(BATCH):

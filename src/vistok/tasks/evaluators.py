@@ -17,7 +17,7 @@ from vistok.data.sources import ImageSource
 from vistok.data.transforms import to_uint8
 from vistok.engine.device import best_device
 from vistok.engine.distributed import World
-from vistok.errors import UserError, damage_is_a_mistake, reason
+from vistok.errors import UserError, damage_is_a_mistake, reason, some
 from vistok.files import read_json
 from vistok.metrics.features import (
     ClassifierFeatures,
@@ -106,13 +106,9 @@ def _require_same_classes(
         )
     if class_names is not None and list(header["class_names"]) != list(class_names):
         raise UserError(
-            f"evaluator {evaluator} knows the classes {_some(header['class_names'])}; these images have "
-            f"{_some(class_names)}. Train one on these classes, or use --inception"
+            f"evaluator {evaluator} knows the classes {some(header['class_names'], SHOWN)}; these images have "
+            f"{some(class_names, SHOWN)}. Train one on these classes, or use --inception"
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= SHOWN else f"{', '.join(names[:SHOWN])} and {len(names) - SHOWN} more"
 
 
 def _require_size(name: str, image_size: int, data: DataConfig) -> None:
@@ -313,7 +309,12 @@ def evaluation_file(run: Path, name: str, **parts: Any) -> Path:
 
 def finished_evaluation(file: Path) -> dict[str, Any] | None:
     """Return what an evaluation found earlier, or None; raises UserError as `read_evaluation`."""
-    return read_evaluation(file) if file.is_file() else None
+    if not file.is_file():
+        return None
+    found = read_evaluation(file)
+    if found.get("schema_version") != SCHEMA:  # the file's name says that it is of this one
+        raise UserError(f"evaluation {file}: damaged (no schema version {SCHEMA}); delete the file and evaluate again")
+    return found
 
 
 def read_evaluation(file: Path) -> dict[str, Any]:
@@ -323,7 +324,7 @@ def read_evaluation(file: Path) -> dict[str, Any]:
     if found.get("schema_version") != SCHEMA:
         return found
     with damage_is_a_mistake(what, advice):
-        for path in NEEDED.get(found.get("kind", ""), "").split():
+        for path in NEEDED[found["kind"]].split():
             _at(found, path)
         try:
             list(scores_in(found))

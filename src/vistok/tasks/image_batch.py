@@ -3,7 +3,6 @@
 import hashlib
 import math
 import zipfile
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from vistok.data.image_file import read_image
-from vistok.data.names import image_suffixes, is_hidden_below
-from vistok.errors import UserError, damage_is_a_mistake
+from vistok.data.inspection import said_of_ignored
+from vistok.data.names import image_suffixes
+from vistok.data.walking import Listing, list_images
+from vistok.errors import UserError, damage_is_a_mistake, some
 from vistok.metrics.moments import Moments
 
 ANY_SIZE = 2**14  # read_image decodes a JPEG at a fraction of its size only where that is larger than this
@@ -33,7 +34,7 @@ _LAYOUT = (
 class ImageBatch:
     """Images of one size in a file or folder, read in pieces; a reference's own statistics where it has them.
 
-    A file of statistics alone has 0 images. `ignored`: what of a folder is not read, by suffix.
+    A file of statistics alone has 0 images. `ignored`: what of a folder is not read, in words.
     """
 
     path: Path
@@ -147,27 +148,24 @@ def _npz_pieces(path: Path, size: int) -> Iterator[np.ndarray]:
 
 
 def _open_folder(path: Path) -> ImageBatch:
-    files = _visible_files(path)
-    images = [file for file in files if _is_image(file)]
-    if not images:
-        raise UserError(f"images {path}: no image found; files end in {', '.join(image_suffixes())}")
-    height, width, channels = read_image(images[0], 3, ANY_SIZE).shape
-    kinds = Counter(file.suffix.lower() or "no suffix" for file in files if not _is_image(file))
-    ignored = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    return ImageBatch(path, len(images), (height, width, channels), ignored=ignored)
+    listing = list_images(path)
+    if listing.problems:
+        folders = some(f"{name} ({problem})" for name, problem in sorted(listing.problems.items()))
+        raise UserError(f"images {path}: folders that cannot be read: {folders}")
+    ignored = said_of_ignored(listing.ignored) if listing.ignored else ""
+    if not listing.images:
+        found = f" ({ignored})" if ignored else ""
+        raise UserError(f"images {path}: no image found{found}; files end in {', '.join(image_suffixes())}")
+    files = _in_order(path, listing)
+    return ImageBatch(path, len(files), read_image(files[0], 3, ANY_SIZE).shape, ignored=ignored)
 
 
-def _visible_files(path: Path) -> list[Path]:
-    found = (file for file in path.rglob("*") if not is_hidden_below(file.relative_to(path).as_posix()))
-    return sorted(file for file in found if not file.is_dir())
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in image_suffixes()
+def _in_order(path: Path, listing: Listing) -> list[Path]:
+    return sorted(path / name for name in listing.images)
 
 
 def _folder_pieces(path: Path, size: int) -> Iterator[np.ndarray]:
-    files = [file for file in _visible_files(path) if _is_image(file)]
+    files = _in_order(path, list_images(path))
     first = read_image(files[0], 3, ANY_SIZE).shape
     for start in range(0, len(files), size):
         images = [read_image(file, 3, ANY_SIZE) for file in files[start : start + size]]

@@ -50,9 +50,9 @@ def png_bytes(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def save_png(path: Path, picture: Image.Image) -> None:
-    """Write a PNG atomically."""
-    write_atomic(path, png_bytes(picture))
+def save_png(path: Path, picture: Image.Image, make_folder: bool = True) -> None:
+    """Write a PNG atomically; a missing folder is made, unless `make_folder` is off."""
+    write_atomic(path, png_bytes(picture), make_folder)
 
 
 def check_side(path: Path, side: int) -> None:

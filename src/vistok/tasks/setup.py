@@ -93,7 +93,7 @@ class Job:
             (name,) = training.emas
             with training.whole() as networks:
                 if world.main:
-                    with self.run_dir.writing():
+                    with self.run_dir.writing(self.run_dir.export().parent):
                         self._export(name, networks, seconds)
             world.wait()
         return self.run_dir
@@ -151,7 +151,9 @@ class Job:
         facts = {"steps": self.plan.total_steps, "seconds": seconds, "train_flops": self.plan.train_flops}
         metadata = {"model": name, "recipe": self.config.name, **self.metadata, "training": facts, **self._health()}
         digests = {
-            weights: save_weights(self.run_dir.export(weights), module.state_dict(), {**metadata, "weights": weights})
+            weights: save_weights(
+                self.run_dir.export(weights), module.state_dict(), {**metadata, "weights": weights}, make_folder=False
+            )
             for weights, module in networks.items()
         }
         self.run_dir.finish(**facts, digests=digests)

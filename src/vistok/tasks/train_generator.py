@@ -247,5 +247,6 @@ def save_samples(
     tokens = model.sample(labels, torch.arange(len(labels), device=device), SamplingConfig())
     images = to_uint8(tokenizer.decode(tokens)).cpu()
     scale = display_scale(images.shape[-1])
-    with run_dir.writing():
-        save_png(run_dir.samples / f"samples-{step:08d}.png", sheet(images, columns, scale))
+    path = run_dir.samples / f"samples-{step:08d}.png"
+    with run_dir.writing(path.parent):
+        save_png(path, sheet(images, columns, scale), make_folder=False)

@@ -247,5 +247,6 @@ def save_reconstructions(
     images = batch["images"].to(device)
     pair = torch.cat([to_uint8(images), to_uint8(model(images).reconstruction)]).cpu()
     scale = display_scale(config.data.image_size)
-    with run_dir.writing():
-        save_png(run_dir.samples / f"reconstructions-{step:08d}.png", sheet(pair, len(images), scale))
+    path = run_dir.samples / f"reconstructions-{step:08d}.png"
+    with run_dir.writing(path.parent):
+        save_png(path, sheet(pair, len(images), scale), make_folder=False)
