@@ -12,6 +12,10 @@ from vistok.cli import app
 from vistok.errors import UserError
 from vistok.metrics.features import ImageNetFeatures
 from vistok.tasks import start, start_plan
+from vistok.tasks.init_from import initial_weights, load_initial, read_initial
+from vistok.tasks.load import read_model
+from vistok.tasks.shipped import shipped_tokenizer
+from vistok.tasks.stage1 import build_networks
 from vistok.tasks.start_folder import Look, look_at
 from vistok.tasks.start_plan import Stage, StartPlan, codes_for, plan_start, seconds_of
 
@@ -133,3 +137,29 @@ def test_features_are_those_of_the_original_network():
     found = network.features(torch.stack([x, y, x * y])[None] * 2 - 1)[0]
     torch.testing.assert_close(found[2:4], torch.tensor([0.09610278, 0.08243982]), rtol=1e-3, atol=1e-4)
     assert int(found.argmax()) == 113 and abs(float(found.max()) - 4.3360) < 1e-2
+
+
+def test_colour_pictures_begin_with_the_shipped_tokenizer(speed, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    plan = plan_start(COLOUR, 900, start.initial_tokenizer)
+    config = plan.tokenizer_config()
+    assert (plan.side, plan.init_from, config.init_from) == (64, "pictures64", "pictures64")
+    state, digest = initial_weights(config)
+    networks = build_networks(config, torch.device("cpu"))
+    load_initial(networks.tokenizer, state, config.init_from)
+    assert digest == read_model(shipped_tokenizer("pictures64"), "tokenizer")[1]["digest"]
+    flat = torch.tensor([0.9, -0.6, 0.2])[:, None, None].expand(2, 3, 64, 64).contiguous()
+    with torch.no_grad():
+        error = (networks.tokenizer.eval()(flat).reconstruction - flat).abs().max()
+    assert float(error) < 0.35  # it is trained, and its codes are there
+    larger = plan_start(COLOUR, 3600, start.initial_tokenizer).tokenizer_config()
+    assert (larger.data.image_size, larger.tokenizer.image_size, larger.tokenizer.num_tokens) == (128, 128, 256)
+    grey = plan_start(Look("grey", 1000, 900, ("all",), 300, True), 900, start.initial_tokenizer)
+    assert grey.init_from is None
+
+
+def test_a_file_comes_before_a_shipped_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures64").mkdir()
+    with pytest.raises(UserError):
+        read_initial("pictures64")

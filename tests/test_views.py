@@ -49,6 +49,7 @@ def tokenizer_run(tmp_path_factory, photo_folder, quiet):
         f"tokenizer.decoder={json.dumps(network)}",
         "batch_size=8",
         "length=3 steps",
+        "tokenizer.quantizer.start_after=1",
         "execution.tensorboard=false",
         "execution.num_workers=0",
     ]

@@ -68,9 +68,9 @@ def _regularized(run: TokenizerRun) -> TokenizerRun:
     crt = CRTConfig(
         variant="l2_pre_normalized",
         weight=0.2,
-        width=96,
+        width=48,
         num_heads=4,
-        ffn_multiple=32,
+        ffn_multiple=16,
         start_explained=0.5,
         ramp=steps(200),
     )
@@ -113,7 +113,7 @@ def images64_vq() -> TokenizerRun:
 
 
 def images64_crt() -> TokenizerRun:
-    """Train the same tokenizer with the causal regularizer.
+    """Train the same tokenizer with the causal regularizer, which costs about 5 % of its FLOPs.
 
     vistok train tokenizer images64_crt --data FOLDER
     """
