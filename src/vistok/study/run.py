@@ -138,11 +138,9 @@ class _Scheduler:
 
     def _tell_alarms(self, task: Task) -> None:
         """Warn of a run that ended with alarms; the study goes on, and its table says which one it was."""
-        alarms = (
-            ""
-            if isinstance(task, CacheTask)
-            else self.folder.read(self.folder.record_file(task.run))["row"].get("alarms")
-        )
+        if isinstance(task, CacheTask) or not self.folder.record_file(task.run).is_file():
+            return
+        alarms = self.folder.read(self.folder.record_file(task.run))["row"].get("alarms")
         if alarms:
             self.progress.say(f"warning: {task.run} ended with alarms: {', '.join(alarms.split())}")
 
