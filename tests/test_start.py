@@ -77,6 +77,11 @@ def test_more_time_gives_larger_pictures_and_longer_runs(speed):
         assert total <= plan.seconds and plan.tokenizer_config().length.value == plan.tokenizer.steps
 
 
+def test_larger_pictures_of_as_many_tokens_cost_the_generator_nothing(speed):
+    plan = planned(COLOUR, 9)
+    assert plan.side == 64 and plan.generator_steps_paid < start_plan.ENOUGH_GENERATOR
+
+
 def test_pictures_are_not_made_larger_than_they_are(speed):
     small = Look("icons", 1000, 900, ("all",), 48, False)
     assert planned(small, 2000).side == 32

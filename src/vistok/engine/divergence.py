@@ -30,7 +30,7 @@ def exploded(state: dict[str, Any], world: World) -> list[str]:
     for name, size in zip(own, sizes, strict=True):
         largest = float(size)
         if not largest <= (LARGEST if is_weight(name) else torch.finfo(torch.float64).max):
-            found.append(f"{name} (up to {largest:.2g})")
+            found.append(f"{name.lstrip('/')} (up to {largest:.2g})")
     return sorted({name for names in world.collect(found) for name in names})
 
 

@@ -30,6 +30,8 @@ EPOCHS = 100
 # Tokens for each code: fewer, and a code stands for single places of single pictures.
 TOKENS_PER_CODE = 16
 SMALLEST_CODEBOOK = 64
+# Pixels of what the shipped tokenizer was trained on.
+GENERAL_SIDE = 64
 # Of the processors.
 BUSY = 0.7
 
@@ -130,7 +132,11 @@ def plan_start(look: Look, seconds: float, init_from: Callable[[int], str | None
         if plan is not None and side > look.side:
             break
         larger = _plan_at(side, look, seconds, None if look.grey else init_from(side))
-        enough = larger.tokenizer.steps >= ENOUGH_TOKENIZER and larger.generator_steps_paid >= ENOUGH_GENERATOR
+        # Larger pictures of as many tokens cost the generator nothing.
+        modelled = larger.generator_steps_paid >= ENOUGH_GENERATOR or (
+            plan is not None and larger.tokens <= plan.tokens
+        )
+        enough = larger.tokenizer.steps >= ENOUGH_TOKENIZER and modelled
         if plan is not None and not enough:
             break
         plan = larger
@@ -142,7 +148,7 @@ def _plan_at(side: int, look: Look, seconds: float, init_from: str | None) -> St
     settings: list[str] = []
     if look.grey:
         settings += ["data.channels=1", "tokenizer.in_channels=1"]
-    if init_from:  # its network takes pictures of any size
+    if init_from and side != GENERAL_SIDE:  # its network takes pictures of any size
         settings += [f"data.image_size={side}", f"tokenizer.image_size={side}"]
     config = find_recipe(f"images{side}_crt", "tokenizer")
     codes = min(config.tokenizer.quantizer.codebook_size, codes_for(look.train * config.tokenizer.num_tokens))
