@@ -26,7 +26,7 @@ demo: $(READY)  ## the main job: two tokenizers, two generators, one page (4 to 
 test: $(READY)  ## the tests (about 5 minutes)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-torture: $(READY)  ## kill runs, fail the disk under every verb, and count how many end equal (about ten minutes)
+torture: $(READY)  ## kill runs, fail the disk under every verb, and count how many end equal (about ten minutes; the study and the demo need more: --seconds)
 	$(BIN)/python tests/torture.py
 	$(BIN)/python tests/torture_verbs.py
 
