@@ -10,7 +10,7 @@ from vistok.errors import UserError
 from vistok.tasks.checkpoint_weights import is_checkpoint, read_checkpoint
 from vistok.tasks.config import TokenizerRun
 from vistok.tasks.load import read_model
-from vistok.tasks.shipped import shipped_tokenizer
+from vistok.tasks.shipped import shipped_tokenizer, shipped_tokenizers
 from vistok.tokenizer.config import TokenizerConfig
 from vistok.tokenizer.quantizers.vq import OF_TRAINING
 
@@ -30,6 +30,11 @@ def with_network_of(config: TokenizerRun, path: str) -> TokenizerRun:
 def read_initial(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return weights and header of a tokenizer: a run directory, an exported file, a checkpoint of a run, a shipped one's name."""
     path = str(_shipped(path) or path)
+    if not Path(path).exists():
+        raise UserError(
+            f"--init-from {path}: nothing is there; give a run directory, a weights file or a checkpoint, or a tokenizer that "
+            f"comes with vistok: {', '.join(shipped_tokenizers())}"
+        )
     return read_checkpoint(Path(path), "tokenizer") if is_checkpoint(path) else read_model(path, "tokenizer")
 
 
