@@ -233,7 +233,8 @@ def work(out: Path, jobs: list[tuple[dict[str, Any], tuple[str, ...]]], folders:
 
 def table(out: Path) -> str:
     """Return the records as Markdown: a table for each part and length, a row for each suspect, a column a folder."""
-    found, lines = records(out), ["# Runs on folders of one's own", ""]
+    found = records(out)
+    lines = ["# Runs on folders of one's own", "", *judged(found)]
     for part, steps in sorted({(record["part"], record["steps"]) for record in found}):
         here = [record for record in found if (record["part"], record["steps"]) == (part, steps)]
         folders = sorted({record["folder"] for record in here})
@@ -250,6 +251,32 @@ def table(out: Path) -> str:
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
+
+
+def judged(found: list[dict[str, Any]]) -> list[str]:
+    """Return the goals (goals.md) as a table: the worst seed of each folder, and whether it meets them."""
+    rows = [record for record in found if record["part"] == "goals"]
+    lines = [
+        "## Goals: the worst seed of each folder",
+        "",
+        "| folder | how | steps | seeds | dB over the mean picture (8) | dB over a thumbnail (0.5) | codes % (50) | perplexity % (25) | "
+        "distance in a, b (8) | CPU s (1,200) | met |",
+        "|---|" + "---|" * 10,
+    ]
+    for key in dict.fromkeys((row["folder"], row["name"], row["steps"]) for row in rows):
+        here = [row for row in rows if (row["folder"], row["name"], row["steps"]) == key]
+        ends = [row["curve"][-1] for row in here]
+        over = min(end["psnr_over_mean"] for end in ends)
+        thumbnail = min(end["psnr"] - row["thumbnail_psnr"] for end, row in zip(ends, here, strict=True))
+        used, perplexity = (min(row[f"train_code{name}"] for row in here) for name in ("book_usage", "_perplexity"))
+        chroma, seconds = max(end.get("chroma_error", 0.0) for end in ends), max(row["cpu_seconds"] for row in here)
+        met = over >= 8 and thumbnail >= 0.5 and used >= 0.5 and perplexity >= 0.25 and chroma <= 8 and seconds <= 1200
+        verdict = "yes" if met else "no"
+        lines.append(
+            f"| {key[0]} | {key[1]} | {key[2]} | {len(here)} | {over:.1f} | {thumbnail:+.1f} | {100 * used:.0f} | "
+            f"{100 * perplexity:.0f} | {chroma:.1f} | {seconds:.0f} | {verdict if len(here) >= 3 else 'open'} |"
+        )
+    return [*lines, ""]
 
 
 def _cell(found: list[dict[str, Any]]) -> str:
