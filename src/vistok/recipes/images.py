@@ -155,7 +155,7 @@ def images256_vq() -> TokenizerRun:
     vistok train tokenizer images256_vq --data FOLDER
     """
     run = _tokenizer(256, _network(48, 4, 1, 2, 4))
-    quantizer = VQConfig(codebook_size=4096, lookup="euclidean", start_after=20, restart_after=50)
+    quantizer = run.tokenizer.quantizer.replace(codebook_size=4096)
     return run.replace(tokenizer=run.tokenizer.replace(quantizer=quantizer), length=steps(10_000))
 
 

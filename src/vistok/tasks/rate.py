@@ -21,6 +21,12 @@ def training_rate(config: GeneratorRun, grid: tuple[int, int], codebook_size: in
     """Return training FLOPs per second of this generator, the median of five steps after two."""
     manifest = {"grid": grid, "codebook_size": codebook_size, "num_classes": num_classes}
     flops = train_generator.plan(config, manifest, 1).flops_per_step[0][1]
+    return flops / generator_step_seconds(config, grid, codebook_size, num_classes)
+
+
+def generator_step_seconds(config: GeneratorRun, grid: tuple[int, int], codebook_size: int, num_classes: int) -> float:
+    """Return the seconds of a training step of this generator: the median of five after two."""
+    manifest = {"grid": grid, "codebook_size": codebook_size, "num_classes": num_classes}
     device = setup_device(config.execution)
     model = train_generator.build_model(config, manifest, device)
     (phase,) = train_generator.build_phases(config, model, Scale(config.batch_size, 1, 1, (), 1000))
@@ -28,7 +34,7 @@ def training_rate(config: GeneratorRun, grid: tuple[int, int], codebook_size: in
         "tokens": torch.randint(codebook_size, (config.batch_size, grid[0] * grid[1]), device=device),
         "labels": torch.zeros(config.batch_size, dtype=torch.int64, device=device),
     }
-    return flops / _step_seconds([phase], micro, device)
+    return _step_seconds([phase], micro, device)
 
 
 def tokenizer_step_seconds(config: TokenizerRun) -> float:

@@ -22,7 +22,7 @@ from vistok.tasks import train_generator, train_tokenizer
 from vistok.tasks.cache_tokens import cache_tokens, data_of
 from vistok.tasks.evaluate_generator import evaluate_generator
 from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
-from vistok.tasks.evaluators import choose_evaluator
+from vistok.tasks.evaluators import IMAGENET, choose_evaluator
 from vistok.tasks.health import require_alive
 from vistok.tasks.load import load_generator, load_tokenizer
 from vistok.tasks.pictures import display_scale, save_png, sheet
@@ -94,7 +94,7 @@ def _scores(plan: StartPlan, tokenizer: Path, generator: Path, progress: Progres
         return {}
     data = plan.tokenizer_config().data
     count = min(SCORED_SAMPLES, 2 * len(open_split(data, "train")))
-    extractor = choose_evaluator(data, "imagenet")
+    extractor = choose_evaluator(data, IMAGENET)
     return {
         "tokenizer_scores": evaluate_tokenizer(tokenizer, extractor, progress, split="val"),
         "generator_scores": evaluate_generator(generator, extractor, progress, SamplingConfig(), count, "train"),
@@ -115,12 +115,9 @@ def draw_overview(tokenizer_run: Path, generator_run: Path, file: Path, progress
     samples = torch.cat(
         list(sample_batches(generator.sampler(SamplingConfig()), tokenizer, labels.to(device), progress))
     )
-    scale, parts = display_scale(data.image_size), [torch.cat([to_uint8(images), to_uint8(made)]).cpu(), samples]
-    save_png(
-        file,
-        _above([sheet(part, min(COLUMNS, len(images)) if not i else COLUMNS, scale) for i, part in enumerate(parts)]),
-    )
-    return float(psnr_per_image(to_uint8(made).cpu(), to_uint8(images).cpu()).mean())
+    real, fake, scale = to_uint8(images).cpu(), to_uint8(made).cpu(), display_scale(data.image_size)
+    save_png(file, _above([sheet(torch.cat([real, fake]), len(real), scale), sheet(samples, COLUMNS, scale)]))
+    return float(psnr_per_image(fake, real).mean())
 
 
 def _above(pictures: list[Image.Image], gap: int = 12) -> Image.Image:

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from vistok.config import override
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
-from vistok.tasks import rate, train_generator
+from vistok.tasks import rate
 from vistok.tasks.config import GeneratorRun, TokenizerRun
 from vistok.tasks.start_folder import Look
 
@@ -166,12 +166,14 @@ def _plan_at(side: int, look: Look, seconds: float, init_from: str | None) -> St
     second = _generator_step_seconds(generator, *sizes) * OVERHEAD
     steps = [_rounded(seconds * share / each) for share, each in ((TOKENIZER, first), (GENERATOR, second))]
     paid, steps[1] = steps[1], min(steps[1], _rounded(EPOCHS * look.train / generator.batch_size))
-    return StartPlan(
-        draft.root, side, tokenizer.tokenizer.num_tokens, tokenizer.tokenizer.quantizer.codebook_size,
-        Stage(draft.tokenizer.recipe, draft.tokenizer.settings, steps[0], steps[0] * first),
-        Stage(draft.generator.recipe, (), steps[1], steps[1] * second),
-        init_from, seconds, paid,
-    )  # fmt: skip
+    return replace(
+        draft,
+        tokens=tokenizer.tokenizer.num_tokens,
+        codes=tokenizer.tokenizer.quantizer.codebook_size,
+        tokenizer=replace(draft.tokenizer, steps=steps[0], seconds=steps[0] * first),
+        generator=replace(draft.generator, steps=steps[1], seconds=steps[1] * second),
+        generator_steps_paid=paid,
+    )
 
 
 def codes_for(tokens: int) -> int:
@@ -181,9 +183,7 @@ def codes_for(tokens: int) -> int:
 
 @lru_cache(maxsize=8)  # pictures of two sizes may have as many tokens
 def _generator_step_seconds(generator: GeneratorRun, grid: tuple[int, int], codes: int, classes: int) -> float:
-    manifest = {"grid": grid, "codebook_size": codes, "num_classes": classes}
-    flops = train_generator.plan(generator, manifest, 1).flops_per_step[0][1]
-    return flops / rate.training_rate(generator, grid, codes, classes)
+    return rate.generator_step_seconds(generator, grid, codes, classes)
 
 
 def busy() -> str | None:
@@ -209,8 +209,8 @@ def lines(plan: StartPlan, look: Look) -> list[str]:
     """Return the plan in words, with its commands."""
     size = f"{plan.side}x{plan.side} pixels, {plan.tokens} tokens a picture, {plan.codes:,} codes"
     steps = [f"{stage.steps:,} steps, about {_minutes(stage.seconds)}" for stage in (plan.tokenizer, plan.generator)]
-    tokenizer_run = f"runs/{plan.tokenizer_config().name}-XXXXXXXXXX"
-    generator_run = f"runs/{plan.generator_config().name}-XXXXXXXXXX"
+    tokenizer_run = f"runs/{find_recipe(plan.tokenizer.recipe).name}-XXXXXXXXXX"
+    generator_run = f"runs/{find_recipe(plan.generator.recipe).name}-XXXXXXXXXX"
     said = [look.sentence, f"In {_minutes(plan.seconds)} on this machine: {size}.", ""]
     remarks = [*steps, "a minute", "a minute"]
     for number, (words, remark) in enumerate(zip(plan.commands(tokenizer_run, generator_run), remarks, strict=True), 1):
