@@ -20,6 +20,7 @@ from vistok.cli.start import start
 from vistok.cli.study import advise, study_app
 from vistok.cli.train import train_app
 from vistok.engine.allocator import keep_freed_memory
+from vistok.engine.spinning import bound_spinning
 from vistok.errors import Stopped, UserError
 
 app = typer.Typer(
@@ -149,6 +150,7 @@ def demo(
 
 def main() -> NoReturn:
     """Run the command line; what goes wrong is printed as a sentence, with exit code 1 (130 where stopped, `cli/ending.py`)."""
+    bound_spinning()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     for stream in (sys.stdout, sys.stderr):
