@@ -13,8 +13,8 @@ from common import alternate_apart, arguments, entry, median, save
 from tokenizer_step import config, our_step
 
 from vistok.engine.allocator import keep_freed_memory
-from vistok.generator.autoregressive import AutoregressiveGenerator
-from vistok.generator.config import paper_size
+from vistok.generator.autoregressive.config import paper_size
+from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.recipes import find_recipe
 from vistok.tokenizer.model import ConvTokenizer
 

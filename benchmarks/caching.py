@@ -12,10 +12,10 @@ from tokenizer_step import config
 from vistok.engine.config import ExecutionConfig
 from vistok.engine.device import setup_device
 from vistok.engine.log import Progress
-from vistok.tasks.cache_tokens import cache_tokens
-from vistok.tasks.train_tokenizer import prepare
 from vistok.tokenizer.config import LossConfig
 from vistok.units import steps
+from vistok.verbs.cache import cache_tokens
+from vistok.verbs.train_tokenizer import prepare
 
 
 def photographs(folder: Path, count: int) -> None:

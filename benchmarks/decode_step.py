@@ -12,11 +12,11 @@ from common import alternate, arguments, entry, median, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vistok.generator.autoregressive import AutoregressiveGenerator
-from vistok.generator.config import paper_size
-from vistok.generator.decoder import Decoder
-from vistok.generator.kv_cache import KVCache
-from vistok.generator.native import MOST
+from vistok.generator.autoregressive.config import paper_size
+from vistok.generator.autoregressive.frozen import FrozenTransformer
+from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+from vistok.generator.autoregressive.kv_cache import KVCache
+from vistok.generator.autoregressive.native import MOST
 from vistok.nn.rope import turn_even_and_odd
 
 PLACE = 128
@@ -63,11 +63,11 @@ def main() -> None:
     torch.manual_seed(0)
     model = AutoregressiveGenerator(paper_size("111m").replace(qk_norm=False), (16, 16), 16_384, 1_000).eval()
     nn.init.normal_(model.head.weight, std=0.02)
-    compiled, plain = Decoder(model), Decoder(model)
+    compiled, plain = FrozenTransformer(model), FrozenTransformer(model)
     plain.native = None  # as where there is no compiler
     if compiled.native is None:
         sys.exit("no C++ compiler with OpenMP on this machine: there is nothing to compare")
-    decoders = {"ours": compiled, "torch": plain, "int8": Decoder(model, int8=True)}
+    decoders = {"ours": compiled, "torch": plain, "int8": FrozenTransformer(model, int8=True)}
     results, lines = [], []
     for rows in options.rows:
         x = torch.randn(rows, model.config.width)
@@ -76,7 +76,7 @@ def main() -> None:
             cache = decoder.new_cache(rows)
             cache.buffers.normal_(generator=torch.Generator().manual_seed(0))
 
-            def step(decoder: Decoder = decoder, cache: KVCache = cache, x: Tensor = x) -> Tensor:
+            def step(decoder: FrozenTransformer = decoder, cache: KVCache = cache, x: Tensor = x) -> Tensor:
                 cache.length = PLACE
                 return decoder.logits(x[:, None], cache)[:, 0]
 

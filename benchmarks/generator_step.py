@@ -82,8 +82,8 @@ def main() -> None:
     seconds = alternate_apart(options.repeats, **sides)
     mine, theirs = median(seconds["ours"]), median(seconds["peer"])
 
-    from vistok.generator.autoregressive import AutoregressiveGenerator
-    from vistok.generator.config import paper_size
+    from vistok.generator.autoregressive.config import paper_size
+    from vistok.generator.autoregressive.generator import AutoregressiveGenerator
     from vistok.nn.flops import count_flops
 
     rate = matrix_rate()

@@ -25,10 +25,10 @@ def measure(series: str, point: int) -> tuple[float, float, float]:
 
     from vistok.engine.config import ExecutionConfig
     from vistok.engine.device import setup_device
-    from vistok.generator.autoregressive import AutoregressiveGenerator
-    from vistok.generator.config import AutoregressiveConfig, paper_size
-    from vistok.generator.decoder import Decoder
-    from vistok.generator.decoding import Guided
+    from vistok.generator.autoregressive.config import AutoregressiveConfig, paper_size
+    from vistok.generator.autoregressive.frozen import FrozenTransformer
+    from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+    from vistok.generator.autoregressive.sampling import Guided
     from vistok.tokenizer.quantizers.vq import nearest_codes
 
     setup_device(ExecutionConfig())
@@ -57,7 +57,7 @@ def measure(series: str, point: int) -> tuple[float, float, float]:
         read = [*model.blocks.parameters(), *model.head.parameters()]
         size = float(sum(p.numel() for p in read)) if series.endswith("parameters") else size
         batch = 1 if series.endswith("parameters") else point
-        guided = Guided(Decoder(model), batch, 2.0)
+        guided = Guided(FrozenTransformer(model), batch, 2.0)
 
         def run() -> None:
             guided.cache.length = 128

@@ -7,11 +7,11 @@ from common import arguments, entry, save
 from speculative import copy_without_scores, target_of
 
 from vistok.engine.log import Progress
-from vistok.generator.config import SamplingConfig
-from vistok.tasks.cache_tokens import data_of
-from vistok.tasks.evaluate_generator import evaluate_generator
-from vistok.tasks.evaluators import choose_evaluator
-from vistok.tasks.load import load_generator, load_tokenizer_of
+from vistok.generator.autoregressive.config import SamplingConfig
+from vistok.runs.images import data_of
+from vistok.runs.load import load_generator, load_tokenizer_of
+from vistok.scoring.evaluators import choose_evaluator
+from vistok.scoring.generator import evaluate_generator
 
 
 def main() -> None:

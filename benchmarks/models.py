@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from vistok.generator.autoregressive import AutoregressiveGenerator
-from vistok.generator.config import paper_size
+from vistok.generator.autoregressive.config import paper_size
+from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 
 PEER_SIZES = {"111m": "GPT-B", "343m": "GPT-L"}
 

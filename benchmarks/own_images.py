@@ -32,11 +32,11 @@ from vistok.metrics.codebook import perplexity_share
 from vistok.metrics.reconstruction import psnr_per_image
 from vistok.recipes import find_recipe
 from vistok.rng import stable_choice
-from vistok.tasks import stage1, train_tokenizer
-from vistok.tasks.config import TokenizerRun
-from vistok.tasks.init_from import with_network_of
-from vistok.tasks.load import load_tokenizer
-from vistok.tasks.start_folder import look_at
+from vistok.runs.config import TokenizerRun
+from vistok.runs.initial import with_network_of
+from vistok.runs.load import load_tokenizer
+from vistok.start.folder import look_at
+from vistok.verbs import stage1, train_tokenizer
 
 OUT = Path("results/own_images")
 BASE = "images64_crt"

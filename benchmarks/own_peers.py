@@ -31,10 +31,10 @@ from vistok.metrics.codebook import perplexity_share
 from vistok.metrics.reconstruction import psnr_per_image
 from vistok.recipes import find_recipe
 from vistok.rng import seeded_init
-from vistok.tasks.config import TokenizerRun
-from vistok.tasks.init_from import initial_weights, load_initial, with_network_of
-from vistok.tasks.stage1 import build_networks, build_phases
+from vistok.runs.config import TokenizerRun
+from vistok.runs.initial import initial_weights, load_initial, with_network_of
 from vistok.units import Scale
+from vistok.verbs.stage1 import build_networks, build_phases
 
 CODES, BATCH = 1024, 16
 OUT = Path("results/own_images")

@@ -23,11 +23,11 @@ import torch
 from common import arguments, earlier, entry, llamagen, save
 from torch import Tensor
 
-from vistok.generator.config import SamplingConfig
+from vistok.generator.autoregressive.config import SamplingConfig
 from vistok.interop.diffusers import import_diffusers
 from vistok.interop.llamagen import export_llamagen, import_llamagen
 from vistok.interop.taming import import_taming
-from vistok.tasks.load import load_generator, load_tokenizer
+from vistok.runs.load import load_generator, load_tokenizer
 from vistok.tokenizer.interface import TokenGrid
 
 # Of a latent's squared length: what rounding in float32 leaves undecided.

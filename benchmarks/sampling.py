@@ -43,7 +43,7 @@ def main() -> None:
     from autoregressive.models.generate import generate
     from models import generators
 
-    from vistok.generator.config import SamplingConfig
+    from vistok.generator.autoregressive.config import SamplingConfig
 
     results = []
     guided = SamplingConfig(guidance_scale=2.0)

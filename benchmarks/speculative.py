@@ -15,18 +15,18 @@ from common import alternate, arguments, entry, median, save
 
 from vistok.config import override
 from vistok.engine.log import Progress
-from vistok.generator.autoregressive import AutoregressiveGenerator
-from vistok.generator.config import AutoregressiveConfig, SamplingConfig, paper_size
-from vistok.generator.decoder import Decoder
-from vistok.generator.decoding import Guided, choose
+from vistok.generator.autoregressive.config import AutoregressiveConfig, SamplingConfig, paper_size
+from vistok.generator.autoregressive.frozen import FrozenTransformer
+from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+from vistok.generator.autoregressive.sampling import Guided, choose
+from vistok.generator.autoregressive.speculative import SpeculativeSampler
 from vistok.generator.interface import Sampler
-from vistok.generator.speculative import SpeculativeSampler
 from vistok.recipes import find_recipe
-from vistok.tasks import train_generator, train_tokenizer
-from vistok.tasks.cache_tokens import cache_tokens
-from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
-from vistok.tasks.evaluators import choose_evaluator
-from vistok.tasks.load import load_generator
+from vistok.runs.load import load_generator
+from vistok.scoring.evaluators import choose_evaluator
+from vistok.scoring.tokenizer import evaluate_tokenizer
+from vistok.verbs import train_generator, train_tokenizer
+from vistok.verbs.cache import cache_tokens
 
 TOKENIZERS = {
     "none": ("fashion_short_vq", []),
@@ -63,7 +63,9 @@ def samplers(pair: dict, scale: float, lookahead: int) -> tuple[SpeculativeSampl
     """Return the target's sampler with the draft, and without."""
     target, draft = (load_generator(pair[role]) for role in ("target", "draft"))
     sampling = SamplingConfig(guidance_scale=scale)
-    return SpeculativeSampler(Decoder(target), Decoder(draft), sampling, lookahead), target.sampler(sampling)
+    return SpeculativeSampler(FrozenTransformer(target), FrozenTransformer(draft), sampling, lookahead), target.sampler(
+        sampling
+    )
 
 
 def acceptance(pair: dict, scale: float, lookahead: int, count: int) -> tuple[float, float, float]:
@@ -87,7 +89,7 @@ def costs(size: str, scale: float, repeats: int) -> dict[str, float]:
     models, sampling = {}, SamplingConfig(guidance_scale=scale)
     for name, config in (("target", paper_size(size)), ("draft", DRAFT_AT_SIZE)):
         model = AutoregressiveGenerator(config, (16, 16), 16_384, 1_000)
-        models[name] = Guided(Decoder(model), 1, scale, spare=16)
+        models[name] = Guided(FrozenTransformer(model), 1, scale, spare=16)
 
     def step(name: str, new: int) -> None:
         models[name].cache.length = 128

@@ -43,7 +43,7 @@ def _rows_first():  # noqa: ANN202
 
 # change -> what undoes it
 UNDONE = {
-    "AdamW as one kernel": lambda: patch("vistok.tasks.stage1.adamw", _torch_adamw),
+    "AdamW as one kernel": lambda: patch("vistok.verbs.stage1.adamw", _torch_adamw),
     "channels last": _rows_first,
     "look-up by groups of codes": lambda: patch.object(vq, "nearest_codes", _whole_argmax),
     "RMS norm in four kernels": lambda: patch("vistok.nn.transformer.RMSNorm.forward", _torch_rms_norm),

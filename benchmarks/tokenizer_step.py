@@ -13,11 +13,11 @@ from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.engine.device import setup_device
 from vistok.nn.flops import count_params
 from vistok.recipes import find_recipe
-from vistok.tasks.config import TokenizerRun
-from vistok.tasks.plan import UNKNOWN_COST, step_flops
-from vistok.tasks.stage1 import build_networks, build_phases
+from vistok.runs.config import TokenizerRun
+from vistok.runs.plan import UNKNOWN_COST, step_flops
 from vistok.tokenizer.config import AdversarialConfig, ConvNetConfig, CRTConfig, LossConfig, TokenizerConfig, VQConfig
 from vistok.units import Scale, steps
+from vistok.verbs.stage1 import build_networks, build_phases
 
 CPU = torch.device("cpu")
 

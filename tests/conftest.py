@@ -36,8 +36,8 @@ def _machine(tmp_path_factory) -> Iterator[None]:
         patch.setenv("OMP_NUM_THREADS", str(THREADS))
         patch.setenv("XDG_CACHE_HOME", str(cache))
         # Validations of toy runs, by the hundred, on fewer images.
-        patch.setattr("vistok.tasks.train_tokenizer.EVAL_IMAGES", 100)
-        patch.setattr("vistok.tasks.train_generator.EVAL_IMAGES", 200)
+        patch.setattr("vistok.verbs.train_tokenizer.EVAL_IMAGES", 100)
+        patch.setattr("vistok.verbs.train_generator.EVAL_IMAGES", 200)
         yield
 
 
@@ -78,8 +78,8 @@ def toy_runs(tmp_path_factory, fashion_root, quiet):
     """A trained toy tokenizer, its caches and a trained toy generator: (tokenizer run, caches, generator run)."""
     from vistok.config import override
     from vistok.recipes import find_recipe
-    from vistok.tasks import train_generator, train_tokenizer
-    from vistok.tasks.cache_tokens import cache_tokens
+    from vistok.verbs import train_generator, train_tokenizer
+    from vistok.verbs.cache import cache_tokens
 
     runs = tmp_path_factory.mktemp("runs")
     config = override(find_recipe("debug_crt"), [f'data.root="{fashion_root}"', "data.max_images=400"])

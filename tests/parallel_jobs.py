@@ -15,7 +15,7 @@ from vistok.engine import loop
 from vistok.engine.distributed import join_world, leave_world
 from vistok.engine.log import Progress
 from vistok.recipes import find_recipe
-from vistok.tasks import train_generator, train_tokenizer
+from vistok.verbs import train_generator, train_tokenizer
 
 # A quarter of the batch at a time, by one process or by four. The low rate: see processes.py.
 COMMON = ["execution.log_every=1", "execution.tensorboard=false", "execution.micro_batch_size=4", "optimizer.lr=3e-5"]

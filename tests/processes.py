@@ -9,11 +9,13 @@ from vistok.config import override
 from vistok.data.config import DataConfig
 from vistok.engine.distributed import join_world, leave_world
 from vistok.engine.log import Progress
-from vistok.generator.config import SamplingConfig
+from vistok.generator.autoregressive.config import SamplingConfig
 from vistok.recipes import find_recipe
-from vistok.tasks import evaluate_generator, evaluate_tokenizer, train_generator, train_tokenizer
-from vistok.tasks.cache_tokens import cache_tokens
-from vistok.tasks.evaluators import choose_evaluator
+from vistok.scoring import generator as evaluate_generator
+from vistok.scoring import tokenizer as evaluate_tokenizer
+from vistok.scoring.evaluators import choose_evaluator
+from vistok.verbs import train_generator, train_tokenizer
+from vistok.verbs.cache import cache_tokens
 
 train_tokenizer.EVAL_IMAGES, train_generator.EVAL_IMAGES = 100, 200
 GAN = ["losses.adversarial.weight=0.5", "losses.adversarial.start=4 steps", "losses.adversarial.ramp=4 steps",

@@ -32,7 +32,7 @@ def task_process(root: Path) -> int:
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # gone in between
             command = (place / "cmdline").read_bytes()
-            if b"vistok.study.worker" in command and str(root).encode() in command:
+            if b"vistok.study.run.worker" in command and str(root).encode() in command:
                 return int(place.name)
     raise RuntimeError("no task is at work")
 
@@ -54,10 +54,10 @@ def main() -> None:
     from vistok.config import override
     from vistok.engine.log import Progress
     from vistok.study.config import StudyConfig
-    from vistok.study.executor import RayExecutor
-    from vistok.study.record import StudyFolder
-    from vistok.study.report import write_report
-    from vistok.study.run import run_study
+    from vistok.study.findings.report import write_report
+    from vistok.study.run.executor import RayExecutor
+    from vistok.study.run.record import StudyFolder
+    from vistok.study.run.scheduler import run_study
 
     file, root = Path(sys.argv[1]), Path(sys.argv[2])
     study = override(

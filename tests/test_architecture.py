@@ -6,65 +6,95 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "vistok"
 FILES = sorted(SOURCE.rglob("*.py"))
+# A part imports parts of lower levels only, and itself; configs import configs.
 LEVELS = {
-    "errors": 0, "config": 1, "units": 1, "rng": 1, "files": 1, "torch_files": 1, "nn": 2,
-    "data": 3, "tokenizer": 3, "generator": 3, "metrics": 3, "engine": 3,
-    "tasks": 4, "interop": 4.5, "cli": 5, "app": 5, "__main__": 6,
+    "errors": 0, "config": 1, "units": 1, "rng": 1, "files": 1, "torch_files": 1, "space": 1,
+    "nn": 2, "engine": 2, "data": 3, "tokenizer": 3, "generator": 3, "metrics": 3,
+    "runs": 4, "recipes": 5, "scoring": 5, "verbs": 6, "interop": 6, "study": 7, "demo": 7, "start": 7,
+    "cli": 8, "app": 8, "__main__": 9, "__init__": 9,
 }  # fmt: skip
-LEVEL_THREE = {"data", "tokenizer", "generator", "metrics", "engine"}
+# What recipes may name, and what names them.
+CONFIGS = re.compile(r"(config|units|errors|space|recipes|(\w+\.)*(\w+_)?config)(\.|$)")
+OF_RECIPES = {"study.config"}
 MAX_FILE, MAX_FUNCTION, MAX_LOOP = 400, 60, 150
 
 
-def part_of(path: Path) -> str:
-    first = path.relative_to(SOURCE).parts[0]
-    return first.removesuffix(".py")
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def part_of(module: str) -> str:
+    return module.split(".")[0]
 
 
 def imports_of(path: Path) -> set[str]:
-    """Modules below vistok that a file imports anywhere, as 'part.module'."""
+    """Modules below vistok that a file imports anywhere, lazily too."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            package = path.relative_to(SOURCE.parent).parent.parts[: -(node.level - 1) or None]
-            found.add(".".join([*package, node.module or ""]))
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a relative import"
+            found |= {_module(f"{node.module}.{alias.name}") or str(node.module) for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
     return {name.removeprefix("vistok.") for name in found if name.startswith("vistok.")}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
-def test_levels(path):
-    part = part_of(path)
-    if part in ("__init__", "study", "recipes"):
-        return
-    for imported in imports_of(path):
-        other = imported.split(".")[0]
-        if other == "recipes":
-            allowed = part in ("cli", "tasks")  # by name, for the demo and for showing them
-            assert allowed, f"{part} imports recipes"
-            continue
-        if other == part or other not in LEVELS or (LEVELS[part], LEVELS[other]) == (1, 1):
-            continue
-        assert LEVELS[other] < LEVELS[part], f"{part} (level {LEVELS[part]}) imports {other} (level {LEVELS[other]})"
+def _module(name: str) -> str | None:
+    place = SOURCE.parent.joinpath(*name.split("."))
+    return name if place.with_suffix(".py").is_file() or (place / "__init__.py").is_file() else None
 
 
-def test_recipes_and_study_import_configs_only():
-    for path in FILES:
-        if part_of(path) == "recipes":
-            for name in imports_of(path):
-                assert re.match(r"(config|units|errors|recipes|\w+\.(\w+_)?config)(\.|$)", name), f"{path.name}: {name}"
-        if part_of(path) == "study":
-            assert "torch" not in path.read_text()
+IMPORTS = {module_of(path): imports_of(path) for path in FILES}
 
 
-def test_configs_need_no_torch():
-    code = "import sys; import vistok.recipes as r; r.all_recipes(); r.find_recipe('fashion_crt'); print('torch' in sys.modules)"
+def test_levels():
+    wrong = []
+    for module, imported in IMPORTS.items():
+        part = part_of(module)
+        for other in sorted(imported):
+            if part_of(other) == part or (part == "recipes" and other in OF_RECIPES):
+                continue
+            if (LEVELS[part], LEVELS[part_of(other)]) != (1, 1) and LEVELS[part_of(other)] >= LEVELS[part]:
+                wrong.append(f"{module} (level {LEVELS[part]}) imports {other} (level {LEVELS[part_of(other)]})")
+    assert not wrong
+
+
+def test_no_files_import_each_other():
+    """However long the circle."""
+    circles, finished = [], set()
+
+    def visit(module, path):
+        if module in path:
+            circles.append(" -> ".join([*path[path.index(module) :], module]))
+        elif module in IMPORTS and module not in finished:
+            for other in sorted(IMPORTS[module]):
+                visit(other, [*path, module])
+            finished.add(module)
+
+    for module in IMPORTS:
+        visit(module, [])
+    assert not circles
+
+
+def test_recipes_import_configs_only():
+    assert not [
+        f"{module}: {name}"
+        for module, imported in IMPORTS.items()
+        if part_of(module) == "recipes"
+        for name in imported
+        if not CONFIGS.match(name)
+    ]
+
+
+def test_what_only_reads_needs_no_torch():
+    """All of the command line, recipes and studies: what a report or a list of runs needs."""
+    names = [f"vistok.{module}" for module in IMPORTS if part_of(module) in ("cli", "recipes", "study")]
+    code = (
+        f"import importlib, sys; [importlib.import_module(name) for name in {names}]\n"
+        "import vistok.recipes as r; r.all_recipes(); r.find_recipe('fashion_crt'); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -84,7 +114,7 @@ def test_encoding_never_imports_what_is_for_training_only():
     code = (
         "import sys, torch\n"
         "from vistok.tokenizer.model import ConvTokenizer\n"
-        "from vistok.tasks.load import load_tokenizer\n"
+        "from vistok.runs.load import load_tokenizer\n"
         "print([m for m in sys.modules if m.startswith('vistok.tokenizer.') and "
         "m.rsplit('.', 1)[1] in ('crt', 'discriminator', 'perceptual', 'losses')])"
     )
@@ -92,15 +122,18 @@ def test_encoding_never_imports_what_is_for_training_only():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
-def test_sizes(path):
-    text = path.read_text()
-    assert len(text.splitlines()) <= MAX_FILE
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            length = node.end_lineno - node.lineno + 1
-            limit = MAX_LOOP if (path.name, node.name) == ("loop.py", "train") else MAX_FUNCTION
-            assert length <= limit, f"{node.name} has {length} lines"
+def test_sizes():
+    wrong = []
+    for path in FILES:
+        text = path.read_text()
+        if (lines := len(text.splitlines())) > MAX_FILE:
+            wrong.append(f"{path.relative_to(SOURCE)} has {lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                length = node.end_lineno - node.lineno + 1
+                if length > (MAX_LOOP if (path.name, node.name) == ("loop.py", "train") else MAX_FUNCTION):
+                    wrong.append(f"{path.relative_to(SOURCE)}: {node.name} has {length} lines")
+    assert not wrong
 
 
 def test_nothing_is_unpickled():

@@ -19,7 +19,7 @@ from vistok.data.folder import load_folder
 from vistok.data.image_file import BadImage, decode, read_image
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
-from vistok.tasks import train_tokenizer
+from vistok.verbs import train_tokenizer
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
 

@@ -21,9 +21,9 @@ from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import UserError
 from vistok.files import sweep, write_atomic
 from vistok.recipes import find_recipe
-from vistok.tasks import train_tokenizer
-from vistok.tasks.init_from import initial_weights, with_network_of
-from vistok.tasks.pictures import save_png
+from vistok.runs.initial import initial_weights, with_network_of
+from vistok.runs.pictures import save_png
+from vistok.verbs import train_tokenizer
 
 
 def state(value):

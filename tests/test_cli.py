@@ -179,7 +179,7 @@ def test_names_are_shown_and_never_obeyed_by_the_terminal(capsys, monkeypatch):
 
 
 def test_classes_with_escapes_are_listed_readably(capsys):
-    from vistok.tasks.class_choice import chosen_labels
+    from vistok.verbs.class_choice import chosen_labels
 
     assert exit_code_of(lambda: chosen_labels(["hat"], [EVIL], 1)) == 1
     said = capsys.readouterr().err
@@ -220,7 +220,7 @@ def test_dry_run_writes_nothing(tmp_path, fashion_root):
 
 
 def test_own_images_go_the_whole_way(photo_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("vistok.tasks.evaluators.is_installed", lambda: False)
+    monkeypatch.setattr("vistok.scoring.evaluators.is_installed", lambda: False)
     """Train a tokenizer, a generator and an evaluator on a folder, sample, reconstruct, score, compare."""
     runs = ["--runs", tmp_path / "runs"]
     data = ["--data", photo_folder]

@@ -163,6 +163,6 @@ def test_sizes_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize("setting", ["crt.ramp=1e12 flops", "optimizer.warmup=1e12 flops"])
 def test_parts_of_a_run_may_be_given_in_flops(setting):
-    from vistok.tasks import train_tokenizer
+    from vistok.verbs import train_tokenizer
 
     assert train_tokenizer.plan(override(find_recipe("debug_crt"), [setting]), 1000).total_steps == 20

@@ -9,12 +9,12 @@ from torch.nn import functional as F
 from vistok.config import override
 from vistok.engine.phase import only
 from vistok.recipes import find_recipe
-from vistok.tasks.stage1 import build_networks, build_phases
 from vistok.tokenizer.config import CRTConfig
 from vistok.tokenizer.crt import CausalModel, CausalRegularizer, batch_variance, scale_gradient
 from vistok.tokenizer.losses import cosine_ramp
 from vistok.tokenizer.quantizers.base import QuantizerOutput
 from vistok.units import Scale
+from vistok.verbs.stage1 import build_networks, build_phases
 
 VARIANTS = ("l2_pre", "l2_post", "ce_post", "l2_pre_normalized")
 SMALL = {"width": 32, "num_heads": 2, "ffn_multiple": 32}

@@ -20,7 +20,7 @@ from vistok.engine.log import read_rows
 from vistok.engine.weights import load_weights
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
-from vistok.tasks.setup import _divide
+from vistok.runs.job import _divide
 
 HERE = Path(__file__).parent
 LOOPBACK = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1"}

@@ -23,10 +23,10 @@ from vistok.engine.schedule import make_schedule
 from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import Stopped, UserError
 from vistok.recipes import find_recipe
-from vistok.tasks import train_classifier, train_generator, train_tokenizer
 from vistok.tokenizer.config import TokenizerConfig
 from vistok.tokenizer.model import ConvTokenizer
 from vistok.units import Scale
+from vistok.verbs import train_classifier, train_generator, train_tokenizer
 
 GAN = ["losses.adversarial.weight=0.5", "losses.adversarial.start=4 steps", "losses.adversarial.ramp=4 steps",
        "losses.adversarial.channels=8", "losses.adversarial.num_layers=2"]  # fmt: skip

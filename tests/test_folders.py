@@ -14,7 +14,7 @@ from vistok.data.config import DataConfig
 from vistok.data.folder import load_folder
 from vistok.data.open import kind_of, open_split
 from vistok.errors import Stopped, UserError
-from vistok.tasks.image_batch import open_batch
+from vistok.scoring.image_batch import open_batch
 
 RNG = np.random.default_rng(0)
 

@@ -19,7 +19,7 @@ from vistok.engine.weights import save_weights
 from vistok.errors import UserError
 from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.metrics.features import InceptionFeatures
-from vistok.tasks.load import read_model
+from vistok.runs.load import read_model
 from vistok.tokenizer.perceptual import load_vgg
 from vistok.torch_files import refuse_program
 

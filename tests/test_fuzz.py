@@ -20,9 +20,9 @@ from vistok.engine.weights import load_weights, save_weights, weights_digest
 from vistok.errors import UserError
 from vistok.interop.hub import import_hub
 from vistok.recipes import find_recipe
-from vistok.tasks import train_classifier, train_generator, train_tokenizer
-from vistok.tasks.evaluators import choose_evaluator
-from vistok.tasks.load import load_generator, load_tokenizer, load_tokenizer_of
+from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
+from vistok.scoring.evaluators import choose_evaluator
+from vistok.verbs import train_classifier, train_generator, train_tokenizer
 
 MANIFEST = {"grid": (7, 7), "codebook_size": 64, "class_names": ["a", "b"], "num_classes": 2}
 PLANS = {

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from vistok.errors import UserError
-from vistok.generator.autoregressive import AutoregressiveGenerator
-from vistok.generator.config import AutoregressiveConfig, SamplingConfig, paper_size
-from vistok.generator.decoder import Decoder
-from vistok.generator.decoding import choose, filter_logits, guide, keep_top_k, keep_top_p
-from vistok.generator.speculative import SpeculativeSampler
+from vistok.generator.autoregressive.config import AutoregressiveConfig, SamplingConfig, paper_size
+from vistok.generator.autoregressive.frozen import FrozenTransformer
+from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+from vistok.generator.autoregressive.sampling import choose, filter_logits, guide, keep_top_k, keep_top_p
+from vistok.generator.autoregressive.speculative import SpeculativeSampler
 from vistok.nn.flops import count_params, on_meta
 from vistok.nn.rope import apply_rotary, axial_table, with_class_token
 from vistok.nn.transformer import Attention, feed_forward_width
@@ -89,7 +89,7 @@ def test_cached_logits_equal_uncached(rotary, qk_norm, step):
     tokens, labels = make_tokens()
     expected = model(tokens, labels)
     inputs = torch.cat([model.classes(labels)[:, None], model.token_embedding(tokens[:, :-1])], dim=1)
-    decoder = Decoder(model)
+    decoder = FrozenTransformer(model)
     cache = decoder.new_cache(3)
     for start in range(0, 20, step):
         logits = decoder.logits(inputs[:, start : start + step], cache)
@@ -236,7 +236,7 @@ def test_speculative_decoding_draws_what_plain_decoding_draws(batch, guidance, l
     sampling = SamplingConfig(guidance_scale=guidance, seed=2, **filters)
     expected = target.sample(labels, ids, sampling)
     for draft in (poor, target):
-        sampler = SpeculativeSampler(Decoder(target), Decoder(draft), sampling, lookahead)
+        sampler = SpeculativeSampler(FrozenTransformer(target), FrozenTransformer(draft), sampling, lookahead)
         assert torch.equal(sampler(labels, ids), expected)
         found = sampler.acceptance
         assert found.tokens == batch * 19 and found.right <= found.guesses
@@ -251,18 +251,18 @@ def test_a_draft_of_other_tokens_is_refused():
     torch.manual_seed(0)
     other = AutoregressiveGenerator(AutoregressiveConfig(width=16, depth=1, num_heads=1), GRID, CODES + 1, CLASSES)
     with pytest.raises(UserError, match=r"draft's codebook_size is 41, the generator's 40"):
-        SpeculativeSampler(Decoder(make()), Decoder(other), SamplingConfig(), 4)
+        SpeculativeSampler(FrozenTransformer(make()), FrozenTransformer(other), SamplingConfig(), 4)
     with pytest.raises(UserError, match="lookahead 0"):
-        SpeculativeSampler(Decoder(make()), Decoder(make()), SamplingConfig(), 0)
+        SpeculativeSampler(FrozenTransformer(make()), FrozenTransformer(make()), SamplingConfig(), 0)
 
 
 def test_a_draft_does_not_get_round_the_checks():
     without, target = make(label_dropout=0.0), make()
     for pair in ((without, target), (target, without)):
-        sampler = SpeculativeSampler(*map(Decoder, pair), SamplingConfig(guidance_scale=2.0), 2)
+        sampler = SpeculativeSampler(*map(FrozenTransformer, pair), SamplingConfig(guidance_scale=2.0), 2)
         with pytest.raises(UserError, match="label_dropout"):
             sampler(torch.zeros(1, dtype=torch.int64), torch.arange(1))
-    sampler = SpeculativeSampler(Decoder(target), Decoder(target), SamplingConfig(), 2)
+    sampler = SpeculativeSampler(FrozenTransformer(target), FrozenTransformer(target), SamplingConfig(), 2)
     with pytest.raises(UserError, match=r"0\.\.\.5, found 6\.\.\.6"):
         sampler(torch.full((1,), 6), torch.arange(1))
 

@@ -17,18 +17,18 @@ from vistok.data.sources import ArraySource
 from vistok.engine.log import Alarm, Ringing, read_rows
 from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import UserError
-from vistok.generator.config import SamplingConfig
+from vistok.generator.autoregressive.config import SamplingConfig
 from vistok.metrics.codebook import perplexity_share, unigram_nats
 from vistok.metrics.color import lab_errors, to_lab
 from vistok.metrics.spread import Spread
 from vistok.metrics.variety import Drawn, Variety, variety
 from vistok.recipes import find_recipe
-from vistok.tasks.config import GeneratorRun, TokenizerRun
-from vistok.tasks.generator_alarms import generator_alarms
-from vistok.tasks.health import alarms_of, closing_words, require_alive
-from vistok.tasks.reconstruction_quality import baseline_of, reconstruction_quality
-from vistok.tasks.sample_health import collapse_warnings, score_warnings
-from vistok.tasks.tokenizer_alarms import tokenizer_alarms
+from vistok.runs.config import GeneratorRun, TokenizerRun
+from vistok.runs.health.generator import generator_alarms
+from vistok.runs.health.reconstructions import baseline_of, reconstruction_quality
+from vistok.runs.health.record import alarms_of, closing_words, require_alive
+from vistok.runs.health.samples import collapse_warnings, score_warnings
+from vistok.runs.health.tokenizer import tokenizer_alarms
 from vistok.tokenizer.config import LossConfig, VQConfig
 from vistok.tokenizer.model import ConvTokenizer
 
@@ -467,7 +467,7 @@ def test_a_run_that_dies_says_so_to_the_end(shapes, tmp_path):
 
 
 def test_alarms_are_told_until_they_end(shapes, quiet, tmp_path, monkeypatch):
-    from vistok.tasks import train_tokenizer
+    from vistok.verbs import train_tokenizer
 
     said = []
     monkeypatch.setattr(type(quiet), "say", lambda self, text: said.append(text))
@@ -535,7 +535,7 @@ def test_copies_are_warned_of_with_an_advice():
 
 
 def test_compare_shows_alarms(pair):
-    from vistok.tasks.compare import alarm_lines
+    from vistok.verbs.compare import alarm_lines
 
     assert alarm_lines(pair[0]) == []
     assert alarm_lines(with_alarms(pair[0], WASTED, BLIND)) == [
@@ -547,7 +547,7 @@ def test_a_study_shows_alarms(tmp_path):
     import pandas as pd
 
     from conftest import REPOSITORY
-    from vistok.study.table import _alarms, alarm_sentence, read_table
+    from vistok.study.findings.table import _alarms, alarm_sentence, read_table
 
     table = pd.DataFrame({
         "kind": ["tokenizer", "tokenizer", "generator", "generator"],

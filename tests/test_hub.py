@@ -22,13 +22,13 @@ from vistok.data.open import open_split
 from vistok.engine.run_dir import RunDir
 from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import UserError
-from vistok.generator.config import SamplingConfig
+from vistok.generator.autoregressive.config import SamplingConfig
 from vistok.interop import hub as hub_module
 from vistok.interop.hub import import_hub, push_to_hub, write_folder
 from vistok.interop.hub_card import evaluations_in
-from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
-from vistok.tasks.evaluators import SCHEMA, choose_evaluator
-from vistok.tasks.load import load_generator, load_tokenizer, load_tokenizer_of
+from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
+from vistok.scoring.evaluators import SCHEMA, choose_evaluator
+from vistok.scoring.tokenizer import evaluate_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def scored(toy_runs, tmp_path_factory, quiet):
     tokenizer, generator = (shutil.copytree(run, folder / run.name, ignore=bare) for run in (toy_runs[0], toy_runs[2]))
     with pytest.MonkeyPatch.context() as patch:
         few = lambda data, split: open_split(data, split).subset(np.arange(300), "few")  # noqa: E731
-        patch.setattr("vistok.tasks.evaluate_tokenizer.open_split", few)
+        patch.setattr("vistok.scoring.tokenizer.open_split", few)
         evaluate_tokenizer(tokenizer, choose_evaluator(DataConfig()), quiet, split="val")
     return tokenizer, generator
 

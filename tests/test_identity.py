@@ -13,7 +13,7 @@ from vistok.errors import UserError
 @pytest.fixture
 def no_counting(monkeypatch):
     """Plans without counting FLOPs, which takes seconds and has no part in a name."""
-    from vistok.study import grid
+    from vistok.study.run import grid
 
     monkeypatch.setattr(grid, "_tokenizer_plan", lambda config, images: (1e9, 10))
     monkeypatch.setattr(grid, "_generator_cost", lambda config, manifest, images: (1e9, int(config.length.value)))
@@ -54,15 +54,15 @@ def save_classifier(path: Path, seed: int) -> Path:
 
 
 def tasks_by_kind(study) -> dict:
-    from vistok.study.grid import expand
+    from vistok.study.run.grid import expand
 
     return {task.kind: task for task in expand(study)}
 
 
 def record_of(task, evaluator: str = "e" * 64, **row) -> dict:
     """Return a record such as a run of this task leaves, its scores made up."""
-    from vistok.study.grid import GeneratorTask
-    from vistok.study.rows import tokenizer_columns
+    from vistok.study.run.grid import GeneratorTask
+    from vistok.study.run.rows import tokenizer_columns
 
     config = json.loads(task.config.to_json())
     config.pop("execution")
@@ -101,10 +101,10 @@ def test_a_studys_names_cover_its_evaluators_contents_and_not_its_path(small_stu
 
 
 def test_a_record_under_an_old_name_is_found_where_it_is_of_this_evaluator(small_study, tmp_path):
-    from vistok.study.former import as_recorded
-    from vistok.study.grid import expand
-    from vistok.study.record import StudyFolder
-    from vistok.tasks.identity import evaluator_digest
+    from vistok.scoring.evaluators import evaluator_digest
+    from vistok.study.run.former import as_recorded
+    from vistok.study.run.grid import expand
+    from vistok.study.run.record import StudyFolder
 
     path = save_classifier(tmp_path / "a.safetensors", 0)
     digest = evaluator_digest(small_study.tokenizer.data, str(path))
@@ -132,8 +132,8 @@ def lpips_run(fashion_root, tmp_path, monkeypatch):
     """A tokenizer run with a perceptual network from a file, and a function that prepares it without counting FLOPs."""
     from vistok.config import override
     from vistok.recipes import find_recipe
-    from vistok.tasks import train_tokenizer
-    from vistok.tasks.plan import Plan
+    from vistok.runs.plan import Plan
+    from vistok.verbs import train_tokenizer
 
     monkeypatch.setattr(train_tokenizer, "plan", lambda config, images: Plan(1, ((0, 1.0),), {"all": 1}, 49, 1))
     (tmp_path / "vgg.pth").write_bytes(b"one")
@@ -175,8 +175,8 @@ def test_a_run_of_images_that_had_another_digest_is_found_under_its_old_name(tmp
     from vistok.config import fingerprint
     from vistok.data.sources import ArraySource
     from vistok.recipes import find_recipe
-    from vistok.tasks.identity import former_names
-    from vistok.tasks.setup import run_directory
+    from vistok.runs.identity import former_names
+    from vistok.runs.job import run_directory
 
     config = find_recipe("debug_vq")
     source = ArraySource(np.zeros((1, 4, 4, 1), np.uint8), np.zeros(1), ("a",), "new")
@@ -222,7 +222,7 @@ def test_a_generator_never_trains_on_another_tokenizers_tokens(tmp_path, wrong):
     from vistok.data.token_cache import TokenCache, TokenManifest
     from vistok.data.token_writer import TokenCacheWriter
     from vistok.recipes import find_recipe
-    from vistok.tasks import train_generator
+    from vistok.verbs import train_generator
 
     run, digest = save_tokenizer(tmp_path / "t.safetensors", 0)
     right = {
@@ -250,7 +250,7 @@ def test_a_generator_never_trains_on_another_tokenizers_tokens(tmp_path, wrong):
 @pytest.fixture
 def recorded(small_study, tmp_path):
     """A folder with the records of the small study."""
-    from vistok.study.record import StudyFolder
+    from vistok.study.run.record import StudyFolder
 
     folder = StudyFolder(tmp_path / "results")
     tasks = tasks_by_kind(small_study)
@@ -260,7 +260,7 @@ def recorded(small_study, tmp_path):
 
 
 def test_a_record_of_an_edited_choice_is_left_out_and_named(small_study, recorded):
-    from vistok.study.table import collect
+    from vistok.study.findings.table import collect
 
     folder, tasks = recorded
     whole, told = collect(folder, small_study)
@@ -285,8 +285,8 @@ def test_a_record_of_an_edited_choice_is_left_out_and_named(small_study, recorde
 
 
 def test_records_of_one_cell_or_of_two_evaluators_are_not_averaged(small_study, recorded, tmp_path):
-    from vistok.study.table import collect
-    from vistok.tasks.identity import evaluator_digest
+    from vistok.scoring.evaluators import evaluator_digest
+    from vistok.study.findings.table import collect
 
     folder, tasks = recorded
     twin = record_of(tasks["generator"], gfmd=99.0)
@@ -318,9 +318,9 @@ def test_committed_records_are_found_under_the_names_of_their_studies(name, fash
     """Each record of `results/` under the name that its study gives it today; FLOPs and steps are the records' own."""
     from vistok.config import fingerprint
     from vistok.recipes import find_recipe
-    from vistok.study import grid
-    from vistok.study.record import StudyFolder
-    from vistok.tasks.config import GeneratorRun
+    from vistok.runs.config import GeneratorRun
+    from vistok.study.run import grid
+    from vistok.study.run.record import StudyFolder
 
     folder = StudyFolder(Path(__file__).parent.parent / "results" / name)
     costs = {}
@@ -411,10 +411,10 @@ def test_sampling_leaves_out_no_block_of_another_kind(kind):
 
     import torch
 
-    from vistok.generator.autoregressive import AutoregressiveGenerator
-    from vistok.generator.config import AutoregressiveConfig
-    from vistok.generator.decoder import Decoder
-    from vistok.generator.native import NativeStep
+    from vistok.generator.autoregressive.config import AutoregressiveConfig
+    from vistok.generator.autoregressive.frozen import FrozenTransformer
+    from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+    from vistok.generator.autoregressive.native import NativeStep
     from vistok.nn.transformer import Block
 
     class Wrapped(torch.nn.Module):
@@ -435,7 +435,7 @@ def test_sampling_leaves_out_no_block_of_another_kind(kind):
     model.blocks[1] = other
     compiled = ctypes.CDLL(None)
     compiled.decode_step_float32 = None
-    for take in (Decoder, lambda model: NativeStep(model, compiled, False)):
+    for take in (FrozenTransformer, lambda model: NativeStep(model, compiled, False)):
         with pytest.raises(TypeError, match=f"block 1 is a {type(other).__name__}"):
             take(model)
 
@@ -448,7 +448,7 @@ def test_reference_features_are_of_the_size_that_is_asked_for(tmp_path):
     from vistok.data.config import DataConfig
     from vistok.data.open import open_split
     from vistok.metrics.features import FeatureExtractor
-    from vistok.tasks.evaluators import reference_set
+    from vistok.scoring.evaluators import reference_set
 
     class Sizes(FeatureExtractor):
         name, digest, distance_name, kernel_name, resize = "sizes", "", "FMD", "KMD", "none"
@@ -480,7 +480,7 @@ def test_a_cache_under_an_earlier_digest_of_its_images_is_taken_and_told(tmp_pat
     from vistok.data.token_cache import TokenManifest
     from vistok.data.token_writer import TokenCacheWriter
     from vistok.errors import UserError
-    from vistok.tasks.cache_tokens import _open
+    from vistok.verbs.cache import _open
 
     facts = {"tokenizer_digest": "t", "grid": (2, 2), "codebook_size": 8, "dataset": "d", "split": "train",
              "num_images": 3, "class_names": ("a",)}  # fmt: skip

@@ -21,8 +21,8 @@ from vistok.engine.config import OptimizerConfig
 from vistok.engine.log import Progress
 from vistok.engine.weights import save_weights
 from vistok.errors import UserError
-from vistok.generator.autoregressive import AutoregressiveGenerator
-from vistok.generator.config import AutoregressiveConfig, SamplingConfig
+from vistok.generator.autoregressive.config import AutoregressiveConfig, SamplingConfig
+from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.interop import diffusers as diffusers_module
 from vistok.interop import llamagen as llamagen_module
 from vistok.interop.autoencoder_names import to_ours, to_theirs
@@ -31,9 +31,8 @@ from vistok.interop.foreign_file import read_foreign
 from vistok.interop.llamagen import export_llamagen, generator_to_theirs, import_llamagen
 from vistok.interop.taming import import_taming
 from vistok.recipes import find_recipe
-from vistok.tasks import train_tokenizer
-from vistok.tasks.init_from import with_network_of
-from vistok.tasks.load import load_generator, load_tokenizer
+from vistok.runs.initial import with_network_of
+from vistok.runs.load import load_generator, load_tokenizer
 from vistok.tokenizer.config import (
     AdversarialConfig,
     ConvNetConfig,
@@ -45,6 +44,7 @@ from vistok.tokenizer.config import (
 from vistok.tokenizer.model import ConvTokenizer
 from vistok.tokenizer.quantizers.vq import VQ
 from vistok.units import steps
+from vistok.verbs import train_tokenizer
 
 
 class Callback:

@@ -9,9 +9,9 @@ import torch
 
 from vistok.engine.config import OptimizerConfig
 from vistok.engine.optim import adamw
-from vistok.generator import decoder as decoder_module
-from vistok.generator.autoregressive import AutoregressiveGenerator
-from vistok.generator.config import AutoregressiveConfig, SamplingConfig
+from vistok.generator.autoregressive import frozen as frozen_module
+from vistok.generator.autoregressive.config import AutoregressiveConfig, SamplingConfig
+from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.nn import linear as linear_module
 from vistok.nn.linear import Linear
 from vistok.nn.linear_kernels import PackedLinear, PlainLinear, can_pack, frozen_linear, to_int8
@@ -54,7 +54,7 @@ def test_without_onednn_the_same_tokens_are_drawn(monkeypatch):
     torch.nn.init.normal_(model.head.weight, std=0.5)
     labels, sampling = torch.arange(48) % 6, SamplingConfig(guidance_scale=2.0)
     packed = model.sample(labels, sampling=sampling)
-    monkeypatch.setattr(decoder_module, "frozen_linear", lambda weight, int8: PlainLinear(weight))
+    monkeypatch.setattr(frozen_module, "frozen_linear", lambda weight, int8: PlainLinear(weight))
     assert torch.equal(model.sample(labels, sampling=sampling), packed)
     monkeypatch.undo()
     rounded = model.sample(labels, sampling=sampling.replace(int8=True))

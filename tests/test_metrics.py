@@ -404,7 +404,7 @@ def test_a_score_agrees_with_its_own_replicates():
 
 
 def test_all_committed_scores_agree_with_their_replicates():
-    from vistok.tasks.evaluators import scores_in
+    from vistok.scoring.evaluators import scores_in
 
     found = [
         score
@@ -416,7 +416,7 @@ def test_all_committed_scores_agree_with_their_replicates():
 
 def test_features_that_are_not_finite_make_no_score():
     from vistok.metrics.features import ClassifierFeatures
-    from vistok.tasks.perceptual import shipped_classifier
+    from vistok.runs.frozen_networks import shipped_classifier
 
     model = shipped_classifier("fashion_evaluator")[0]
     next(model.parameters()).data.fill_(math.nan)
@@ -440,7 +440,7 @@ def test_features_that_are_not_finite_make_no_score():
     ],
 )
 def test_an_evaluation_that_was_edited_or_damaged_is_not_shown(tmp_path, damage, words):
-    from vistok.tasks.evaluators import SCHEMA, finished_evaluation
+    from vistok.scoring.evaluators import SCHEMA, finished_evaluation
 
     file = tmp_path / "evaluations" / "generator.json"
     values = np.random.default_rng(19).normal(size=400)

@@ -12,19 +12,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from vistok.generator import decoder as decoder_module
-from vistok.generator import native
-from vistok.generator.autoregressive import AutoregressiveGenerator
-from vistok.generator.config import AutoregressiveConfig, SamplingConfig
-from vistok.generator.decoder import Decoder
-from vistok.generator.decoding import sample_tokens
-from vistok.generator.kv_cache import KVCache
-from vistok.generator.speculative import SpeculativeSampler
+from vistok.generator.autoregressive import frozen as frozen_module
+from vistok.generator.autoregressive import native
+from vistok.generator.autoregressive.config import AutoregressiveConfig, SamplingConfig
+from vistok.generator.autoregressive.frozen import FrozenTransformer
+from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+from vistok.generator.autoregressive.kv_cache import KVCache
+from vistok.generator.autoregressive.sampling import sample_tokens
+from vistok.generator.autoregressive.speculative import SpeculativeSampler
 from vistok.nn.linear_kernels import PlainLinear
 from vistok.rng import gumbel_grid
 
 # The process that loaded a library keeps it.
-MAKE = "from vistok.generator import native; native.library() or exit(1)"
+MAKE = "from vistok.generator.autoregressive import native; native.library() or exit(1)"
 
 
 def has_compiler() -> bool:
@@ -56,15 +56,15 @@ def make(codes: int = 41, **config) -> AutoregressiveGenerator:
     return model
 
 
-def both(model: AutoregressiveGenerator, int8: bool = False) -> tuple[Decoder, Decoder]:
+def both(model: AutoregressiveGenerator, int8: bool = False) -> tuple[FrozenTransformer, FrozenTransformer]:
     """Return a decoder in C++ and one by torch."""
-    compiled, plain = Decoder(model, int8), Decoder(model, int8)
+    compiled, plain = FrozenTransformer(model, int8), FrozenTransformer(model, int8)
     plain.native = None
     assert compiled.native is not None
     return compiled, plain
 
 
-def fed(decoder: Decoder, x: Tensor, spare: int = 0) -> tuple[KVCache, Tensor]:
+def fed(decoder: FrozenTransformer, x: Tensor, spare: int = 0) -> tuple[KVCache, Tensor]:
     """Feed (rows positions width) as one, two, three... at a time; return cache and logits."""
     cache, found, start = decoder.new_cache(len(x), spare), [], 0
     while start < x.shape[1]:
@@ -102,7 +102,7 @@ def test_rows_may_be_at_different_places_also_past_the_end():
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("int8", [False, True])
 def test_logits_are_the_same_bits_whatever_the_rows_and_threads(sizes, int8):
-    decoder, threads = Decoder(make(**sizes), int8), torch.get_num_threads()
+    decoder, threads = FrozenTransformer(make(**sizes), int8), torch.get_num_threads()
     x = torch.randn(10, 6, sizes["width"])
     _, together = fed(decoder, x)
     apart = [fed(decoder, x[first : first + size])[1] for first, size in ((0, 1), (1, 2), (3, 3), (6, 4))]
@@ -153,27 +153,27 @@ def test_the_same_tokens_compiled_packed_plain_and_by_a_draft(monkeypatch, int8)
     compiled, packed = both(model, int8)
     _, unpacked = both(model, int8)
     monkeypatch.setattr(
-        decoder_module, "frozen_linear", lambda *a, kind=decoder_module.frozen_linear: PlainLinear(kind(*a).weight)
+        frozen_module, "frozen_linear", lambda *a, kind=frozen_module.frozen_linear: PlainLinear(kind(*a).weight)
     )
     expected = sample_tokens(compiled, labels, ids, sampling)
     assert torch.equal(sample_tokens(unpacked, labels, ids, sampling), expected)
     monkeypatch.undo()
     assert torch.equal(sample_tokens(packed, labels, ids, sampling), expected)
-    assert torch.equal(SpeculativeSampler(compiled, Decoder(draft), sampling, 2)(labels, ids), expected)
+    assert torch.equal(SpeculativeSampler(compiled, FrozenTransformer(draft), sampling, 2)(labels, ids), expected)
     full = model.sample(labels, ids, sampling.replace(int8=False))
     assert torch.equal(full, expected) != int8
 
 
 @needs_compiler
 def test_what_does_not_fit_is_refused_before_anything_is_written():
-    decoder = Decoder(make())
+    decoder = FrozenTransformer(make())
     cache, x = decoder.new_cache(1), torch.zeros(1, 1, 64)
     cache.length = 20
     with pytest.raises(IndexError, match=r"\[\[20\]\] in a cache of 20"):
         decoder.logits(x, cache)
     cache.length = 0
     for inputs, other in (
-        (x, Decoder(make(depth=1)).new_cache(1)),
+        (x, FrozenTransformer(make(depth=1)).new_cache(1)),
         (x.double(), cache),
         (torch.zeros(2, 1, 64), cache),
         (torch.zeros(1, 1, 32), cache),
@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written():
 @needs_compiler
 def test_weights_live_as_long_as_what_points_to_them():
     model = make()
-    decoder, x = Decoder(model), torch.randn(2, 1, 64)
+    decoder, x = FrozenTransformer(model), torch.randn(2, 1, 64)
     expected = decoder.logits(x, decoder.new_cache(2))
     for parameter in model.parameters():
         parameter.data = torch.full_like(parameter, torch.nan)
@@ -196,11 +196,11 @@ def test_weights_live_as_long_as_what_points_to_them():
 
 def test_weights_that_are_not_plain_float32_are_left_to_torch():
     model = make().to(torch.bfloat16)
-    assert Decoder(model).native is None
+    assert FrozenTransformer(model).native is None
     assert model.sample(torch.arange(2)).shape == (2, 20)
     model = make()
     model.head.weight.data = model.head.weight.data.t().contiguous().t()
-    assert Decoder(model).native is None
+    assert FrozenTransformer(model).native is None
 
 
 def test_no_images_are_no_error():
@@ -233,7 +233,7 @@ def test_without_a_compiler_torch_draws(monkeypatch, request, compiler):
     expected = model.sample(labels)
     fresh = request.getfixturevalue("fresh")
     monkeypatch.setenv("CXX", compiler)
-    assert Decoder(model).native is None
+    assert FrozenTransformer(model).native is None
     assert torch.equal(model.sample(labels), expected)
     assert {path.name for path in fresh.rglob("*")} <= {"making.lock"}
 

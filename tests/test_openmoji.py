@@ -13,7 +13,7 @@ from vistok.data import openmoji
 from vistok.data.config import DataConfig
 from vistok.data.open import open_split
 from vistok.errors import UserError
-from vistok.tasks.evaluators import choose_evaluator
+from vistok.scoring.evaluators import choose_evaluator
 
 
 @pytest.fixture(scope="module")

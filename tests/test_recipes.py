@@ -7,8 +7,8 @@ import torch
 
 from vistok.nn.flops import count_params
 from vistok.recipes import all_recipes, find_recipe
-from vistok.tasks import train_generator, train_tokenizer
 from vistok.tokenizer.model import ConvTokenizer
+from vistok.verbs import train_generator, train_tokenizer
 
 IMAGENET = 1_281_167
 PAPER = [name for name in all_recipes() if name.startswith(("imagenet256", "lsun256"))]
@@ -145,7 +145,7 @@ def test_hours_are_in_proportion_to_the_papers():
 
 
 def test_recipes_are_shown_with_both_conventions(capsys):
-    from vistok.tasks.show import recipe_lines
+    from vistok.verbs.show import recipe_lines
 
     text = "\n".join(recipe_lines("imagenet256_ar_52m"))
     for word in ("52,095,488", "full: every phase", "paper: 6 x parameters", "GiB", "1,281,167 images"):
@@ -154,7 +154,7 @@ def test_recipes_are_shown_with_both_conventions(capsys):
 
 def test_what_is_our_choice_is_shown():
     """Section by section of what the paper leaves open."""
-    from vistok.tasks.show import recipe_lines
+    from vistok.verbs.show import recipe_lines
 
     text = " ".join("\n".join(recipe_lines("imagenet256_crt")).split())
     for word in ("unit-norm 8-d latents", "mean over batch", "not detached", "no start token", "not normalised", "1280",

@@ -11,13 +11,14 @@ from typer.testing import CliRunner
 from vistok.cli import app
 from vistok.errors import UserError
 from vistok.metrics.features import ImageNetFeatures
-from vistok.tasks import start, start_plan
-from vistok.tasks.init_from import initial_weights, load_initial, read_initial
-from vistok.tasks.load import read_model
-from vistok.tasks.shipped import shipped_tokenizer
-from vistok.tasks.stage1 import build_networks
-from vistok.tasks.start_folder import Look, look_at
-from vistok.tasks.start_plan import Stage, StartPlan, codes_for, plan_start, seconds_of
+from vistok.runs.initial import initial_weights, load_initial, read_initial
+from vistok.runs.load import read_model
+from vistok.runs.shipped import shipped_tokenizer
+from vistok.start import plan as start_plan
+from vistok.start import run as start
+from vistok.start.folder import Look, look_at
+from vistok.start.plan import Stage, StartPlan, codes_for, plan_start, seconds_of
+from vistok.verbs.stage1 import build_networks
 
 QUICK = ("execution.tensorboard=false", "execution.num_workers=0", "execution.threads=1")
 COLOUR = Look("photos", 1000, 900, ("cats", "dogs"), 300, False)

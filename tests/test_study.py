@@ -17,16 +17,17 @@ from vistok.engine.log import Progress
 from vistok.engine.weights import load_weights
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
+from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
 from vistok.study.config import Choice, Grid
-from vistok.study.executor import PoolExecutor
-from vistok.study.grid import CacheTask, GeneratorTask, TokenizerTask, branch_step, expand
-from vistok.study.pair import write_pair
-from vistok.study.record import StudyFolder
-from vistok.study.report import write_report
-from vistok.study.run import missing, run_study
-from vistok.study.table import COLUMNS, collect, read_table
-from vistok.study.worker import make_order, perform
-from vistok.tasks.load import load_generator, load_tokenizer, load_tokenizer_of
+from vistok.study.findings.pair import write_pair
+from vistok.study.findings.report import write_report
+from vistok.study.findings.table import COLUMNS, collect, read_table
+from vistok.study.run.executor import PoolExecutor
+from vistok.study.run.grid import CacheTask, GeneratorTask, TokenizerTask, branch_step, expand
+from vistok.study.run.order import make_order
+from vistok.study.run.record import StudyFolder
+from vistok.study.run.scheduler import missing, run_study
+from vistok.study.run.worker import perform
 from vistok.units import steps
 
 
@@ -251,7 +252,7 @@ def test_a_branch_equals_the_run_from_step_zero(study, finished, tmp_path):
     """The shorter run began at the trunk's checkpoint; trained on its own it has the same weights, bit for bit."""
     from vistok.data.token_cache import TokenCache
     from vistok.engine.log import Progress, read_rows
-    from vistok.tasks import train_generator
+    from vistok.verbs import train_generator
 
     runs, folder, _ = finished
     short = next(

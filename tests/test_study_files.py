@@ -13,9 +13,9 @@ import pytest
 from vistok.errors import UserError
 from vistok.files import owned
 from vistok.recipes import find_recipe
-from vistok.study.record import StudyFolder
-from vistok.study.table import collect, read_table
-from vistok.study.wanted import asked_for
+from vistok.study.findings.table import collect, read_table
+from vistok.study.run.record import StudyFolder
+from vistok.study.run.wanted import asked_for
 
 RESULTS = Path(__file__).parent.parent / "results" / "openmoji"
 WRONG = (None, [], {}, "x", 1e400, -1, True, [[]], {"a": {}})
@@ -110,7 +110,7 @@ def test_a_damaged_table_is_a_sentence(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"kind": "tokenizer"}', '{"color": 1}'])
 def test_a_damaged_order_is_a_sentence(tmp_path, text):
-    from vistok.study.worker import Order
+    from vistok.study.run.order import Order
 
     (tmp_path / "order.json").write_text(text)
     with pytest.raises(UserError, match=r"order .*order\.json: damaged.*vistok study run writes it anew"):
@@ -118,7 +118,7 @@ def test_a_damaged_order_is_a_sentence(tmp_path, text):
 
 
 def test_a_damaged_link_to_a_trunk_is_a_sentence(tmp_path):
-    from vistok.study.worker import _branch
+    from vistok.study.run.worker import _branch
 
     order = SimpleNamespace(trunk="long", run="short", runs=str(tmp_path), branch_step=4)
     (tmp_path / "links").mkdir()
@@ -128,7 +128,7 @@ def test_a_damaged_link_to_a_trunk_is_a_sentence(tmp_path):
 
 
 def test_a_second_call_on_the_same_runs_or_records_is_refused_at_once(study, tmp_path, quiet):
-    from vistok.study import run
+    from vistok.study.run import scheduler as run
 
     folder = StudyFolder(tmp_path / "results")
     for place in (tmp_path / "runs" / study.name, folder.path):
@@ -142,7 +142,7 @@ def test_a_second_call_on_the_same_runs_or_records_is_refused_at_once(study, tmp
 def test_choosing_records_needs_no_network_library():
     code = (
         "import sys; from pathlib import Path; from vistok.recipes import find_recipe\n"
-        "from vistok.study.record import StudyFolder; from vistok.study.table import collect\n"
+        "from vistok.study.run.record import StudyFolder; from vistok.study.findings.table import collect\n"
         f"collect(StudyFolder(Path({str(RESULTS)!r})), find_recipe('openmoji_study')); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,15 +8,15 @@ import pytest
 
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
-from vistok.study.advise import advice_lines, advise, parse_budget
-from vistok.study.claim_data import StudyData
-from vistok.study.claims import judge
-from vistok.study.claims_main import efficiency
 from vistok.study.config import Choice, Grid
-from vistok.study.curves import log_compute_ratio
-from vistok.study.fit import fit_power_law, frontier
-from vistok.study.table import COLUMNS
-from vistok.study.verdict import Estimate, above, below, mean_of_seeds, within
+from vistok.study.findings.advise import advice_lines, advise, parse_budget
+from vistok.study.findings.claim_data import StudyData
+from vistok.study.findings.claims import judge
+from vistok.study.findings.claims_main import efficiency
+from vistok.study.findings.curves import log_compute_ratio
+from vistok.study.findings.fit import fit_power_law, frontier
+from vistok.study.findings.table import COLUMNS
+from vistok.study.findings.verdict import Estimate, above, below, mean_of_seeds, within
 from vistok.units import Duration, steps
 
 SIZES = {"s": 1e5, "m": 3e5, "l": 1e6}

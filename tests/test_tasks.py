@@ -18,23 +18,23 @@ from vistok.data.open import open_split
 from vistok.data.transforms import to_uint8
 from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import UserError
-from vistok.generator.config import SamplingConfig
+from vistok.generator.autoregressive.config import SamplingConfig
 from vistok.metrics.frechet import frechet_distance
 from vistok.metrics.moments import Moments
 from vistok.nn.classifier import share_of_dead_features
 from vistok.recipes import all_recipes, find_recipe
-from vistok.tasks.cache_tokens import cache_tokens
-from vistok.tasks.class_choice import chosen_labels
-from vistok.tasks.compare import compare_runs
-from vistok.tasks.evaluate_generator import choose_guidance, evaluate_generator
-from vistok.tasks.evaluate_likelihood import caches_of, evaluate_likelihood
-from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
-from vistok.tasks.evaluators import choose_evaluator, require_unseen
-from vistok.tasks.perceptual import shipped_classifier
-from vistok.tasks.sample import balanced_labels, make_sampler, sample_batches
-from vistok.tasks.sample_files import samples_place, write_samples
-from vistok.tasks.show import recipe_json
+from vistok.runs.drawing import balanced_labels, make_sampler, sample_batches
+from vistok.runs.frozen_networks import shipped_classifier
+from vistok.scoring.evaluators import choose_evaluator, require_unseen
+from vistok.scoring.generator import choose_guidance, evaluate_generator
+from vistok.scoring.likelihood import caches_of, evaluate_likelihood
+from vistok.scoring.tokenizer import evaluate_tokenizer
 from vistok.tokenizer import model as tokenizer_model
+from vistok.verbs.cache import cache_tokens
+from vistok.verbs.class_choice import chosen_labels
+from vistok.verbs.compare import compare_runs
+from vistok.verbs.sample_files import samples_place, write_samples
+from vistok.verbs.show import recipe_json
 
 
 def test_from_python_in_few_lines(toy_runs):
@@ -157,7 +157,7 @@ def test_tokens_and_samples_may_be_trained_on(toy_runs):
 
 
 def test_generator_refuses_tokens_of_another_tokenizer(toy_runs, tmp_path, fashion_root, quiet):
-    from vistok.tasks import train_generator, train_tokenizer
+    from vistok.verbs import train_generator, train_tokenizer
 
     config = override(find_recipe("debug_vq"), [f'data.root="{fashion_root}"', "data.max_images=400", "length=1 steps"])
     other = train_tokenizer.prepare(config, tmp_path).train(quiet).path
@@ -165,7 +165,7 @@ def test_generator_refuses_tokens_of_another_tokenizer(toy_runs, tmp_path, fashi
     with pytest.raises(UserError, match="tokenizer_digest"):
         train_generator.prepare(find_recipe("debug_ar"), toy_runs[1]["train"], cache, toy_runs[0], tmp_path)
     generator = vistok.load_generator(toy_runs[2])
-    from vistok.tasks.load import load_tokenizer_of
+    from vistok.runs.load import load_tokenizer_of
 
     with pytest.raises(UserError, match="not the one whose tokens"):
         load_tokenizer_of(generator, other)
@@ -200,8 +200,8 @@ def test_shipped_pairs_draw_at_once_and_say_what_they_are(name, tmp_path, monkey
     from typer.testing import CliRunner
 
     from vistok.cli import app
-    from vistok.tasks.load import load_tokenizer_of
-    from vistok.tasks.shipped import shipped_generator
+    from vistok.runs.load import load_tokenizer_of
+    from vistok.runs.shipped import shipped_generator
 
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["sample", "--from", name, "--count", "10", "--out", "drawn", "--format", "npz"])
@@ -342,7 +342,7 @@ def test_pictures_are_what_their_names_say_and_fit_in_them(tmp_path):
 
 
 def test_a_reconstruction_never_takes_the_place_of_its_image(tmp_path, monkeypatch):
-    from vistok.tasks.reconstruct import reconstruct_files
+    from vistok.verbs.reconstruct import reconstruct_files
 
     tokenizer = Path(vistok.__file__).parent / "weights" / "fashion_crt_tokenizer.safetensors"
     photo = tmp_path / "photo.png"
@@ -357,7 +357,7 @@ def test_a_reconstruction_never_takes_the_place_of_its_image(tmp_path, monkeypat
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"answer": 3}', "{"])
 def test_a_damaged_note_of_a_finished_demo_is_none(text, tmp_path):
-    from vistok.tasks.demo_sizes import finished_answer
+    from vistok.demo.sizes import finished_answer
 
     (tmp_path / "demo-tiny").mkdir()
     (tmp_path / "demo-tiny" / "finished.json").write_text(text)
@@ -508,7 +508,7 @@ def test_an_evaluator_of_other_images_is_refused(tmp_path):
 def test_own_images_need_an_evaluator(monkeypatch):
     images = DataConfig(dataset="folder", image_size=64, channels=3)
     assert choose_evaluator(images).name == "efficientnet-lite0"
-    monkeypatch.setattr("vistok.tasks.evaluators.is_installed", lambda: False)
+    monkeypatch.setattr("vistok.scoring.evaluators.is_installed", lambda: False)
     with pytest.raises(UserError, match="images64_evaluator"):
         choose_evaluator(images)
 
@@ -561,8 +561,8 @@ def test_shipped_weights_are_small_and_say_their_recipe():
 
 
 def test_demo_end_to_end_and_again(tmp_path, fashion_root, quiet):
-    from vistok.tasks.demo import run_demo
-    from vistok.tasks.demo_sizes import finished_answer
+    from vistok.demo.run import run_demo
+    from vistok.demo.sizes import finished_answer
 
     page, answer = run_demo("tiny", fashion_root, tmp_path, quiet)
     text = page.read_text()
@@ -598,6 +598,6 @@ def test_demo_end_to_end_and_again(tmp_path, fashion_root, quiet):
 
 @pytest.mark.parametrize(("low", "high", "word"), [(-2, -1, "better"), (1, 2, "worse"), (-1, 1, "not resolved")])
 def test_verdict_says_what_the_interval_says(low, high, word):
-    from vistok.tasks.demo import verdict
+    from vistok.demo.run import verdict
 
     assert verdict({"low": low, "high": high}, "better", "worse", "not resolved") == word

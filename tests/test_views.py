@@ -19,14 +19,15 @@ from vistok.data.transforms import resize_uint8
 from vistok.engine.run_dir import RunDir
 from vistok.engine.weights import save_weights
 from vistok.errors import UserError
-from vistok.generator.autoregressive import AutoregressiveGenerator
+from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.recipes import find_recipe
-from vistok.tasks import train_generator, train_tokenizer
-from vistok.tasks.cache_tokens import TEN_CROP, cache_tokens, data_of, expand_views
-from vistok.tasks.evaluate_likelihood import caches_of, evaluate_likelihood
-from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer
-from vistok.tasks.evaluators import evaluation_file
-from vistok.tasks.load import load_generator, load_tokenizer, load_tokenizer_of
+from vistok.runs.images import data_of
+from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
+from vistok.scoring.evaluators import evaluation_file
+from vistok.scoring.likelihood import caches_of, evaluate_likelihood
+from vistok.scoring.tokenizer import evaluate_tokenizer
+from vistok.verbs import train_generator, train_tokenizer
+from vistok.verbs.cache import TEN_CROP, cache_tokens, expand_views
 
 SIZE, LARGER = 16, 32
 
@@ -165,7 +166,7 @@ def test_without_views_a_finished_or_stopped_ten_crop_cache_goes_on(tokenizer_ru
         patch.setattr(TokenCacheWriter, "finish", die)
         with pytest.raises(KeyboardInterrupt):
             cache_tokens(tokenizer_run, "val", quiet, out=tmp_path / "c", views=("ten-crop",))
-        monkeypatch.setattr("vistok.tasks.cache_tokens._Caching.batches", lambda job, numbers: iter(()))  # none is left
+        monkeypatch.setattr("vistok.verbs.cache._Caching.batches", lambda job, numbers: iter(()))  # none is left
     for _ in range(2):
         assert CliRunner().invoke(app, command).exit_code == 0
     assert TokenCache(tmp_path / "c").manifest.views == TEN_CROP

@@ -16,10 +16,10 @@ from vistok.errors import UserError
 from vistok.interop.hub import import_hub, write_folder
 from vistok.interop.llamagen import export_llamagen
 from vistok.recipes import find_recipe
-from vistok.tasks.evaluators import choose_evaluator
-from vistok.tasks.init_from import load_initial, with_network_of
-from vistok.tasks.load import load_generator, load_tokenizer, load_tokenizer_of
-from vistok.tasks.perceptual import load_classifier_file
+from vistok.runs.frozen_networks import load_classifier_file
+from vistok.runs.initial import load_initial, with_network_of
+from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
+from vistok.scoring.evaluators import choose_evaluator
 
 SHIPPED = Path(vistok.__file__).parent / "weights"
 

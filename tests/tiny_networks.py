@@ -7,12 +7,12 @@ import torch
 
 from vistok.data.config import DataConfig
 from vistok.engine.weights import save_weights
-from vistok.generator.autoregressive import AutoregressiveGenerator
-from vistok.generator.config import AutoregressiveConfig
+from vistok.generator.autoregressive.config import AutoregressiveConfig
+from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.interop.imported import write_finished
 from vistok.nn.classifier import Classifier
 from vistok.nn.classifier_config import ClassifierConfig
-from vistok.tasks.config import ClassifierRun, GeneratorRun, TokenizerRun
+from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
 from vistok.tokenizer.config import ConvNetConfig, LossConfig, TokenizerConfig, VQConfig
 from vistok.tokenizer.model import ConvTokenizer
 

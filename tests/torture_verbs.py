@@ -36,13 +36,14 @@ from vistok.cli.study import study_config
 from vistok.data import fashion_mnist
 from vistok.data.fashion_mnist import load as load_fashion_mnist
 from vistok.data.sources import ArraySource
+from vistok.demo import sizes as demo_sizes
 from vistok.recipes import debug, find_recipe
 from vistok.recipes.debug import debug_ar, debug_vq
 from vistok.study import executor as study_executor
-from vistok.study import worker
-from vistok.study.grid import expand
-from vistok.tasks import demo_sizes, train_generator, train_tokenizer
+from vistok.study.run import worker
+from vistok.study.run.grid import expand
 from vistok.units import steps
+from vistok.verbs import train_generator, train_tokenizer
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 QUICK = ["execution.tensorboard=false", "execution.log_every=1"]
@@ -200,7 +201,7 @@ class Torture:
         """Make what the verbs read: a tokenizer, a generator, a hub's folder, a foreign file."""
         from vistok.config import override
         from vistok.engine.log import Progress
-        from vistok.tasks.cache_tokens import cache_tokens
+        from vistok.verbs.cache import cache_tokens
 
         make_small()
         quiet = Progress(quiet=True)

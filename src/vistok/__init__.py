@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 _PLACES = {
     "from_pretrained": "vistok.interop.hub",
-    "load_generator": "vistok.tasks.load",
-    "load_tokenizer": "vistok.tasks.load",
+    "load_generator": "vistok.runs.load",
+    "load_tokenizer": "vistok.runs.load",
     "push_to_hub": "vistok.interop.hub",
 }
 __all__ = ["from_pretrained", "load_generator", "load_tokenizer", "push_to_hub"]
 
 if TYPE_CHECKING:
     from vistok.interop.hub import from_pretrained, push_to_hub
-    from vistok.tasks.load import load_generator, load_tokenizer
+    from vistok.runs.load import load_generator, load_tokenizer
 
 
 def __getattr__(name: str) -> Any:

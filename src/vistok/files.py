@@ -1,5 +1,6 @@
 """Files that are whole or absent: temporary name, sync, rename; one writer at a time; sums of what they hold."""
 
+import base64
 import errno
 import fcntl
 import hashlib
@@ -231,3 +232,8 @@ def sha256_of(path: Path) -> str:
 def user_cache() -> Path:
     """Return the folder for what can be made again: `$XDG_CACHE_HOME/vistok`, else `~/.cache/vistok`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vistok"
+
+
+def data_uri(png: bytes) -> str:
+    """Return a PNG as a URI for a self-contained page."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -79,7 +79,7 @@ def cache(
     anyway: options.Anyway = False,
 ) -> None:
     """Encode images to tokens, once."""
-    from vistok.tasks.cache_tokens import cache_tokens, plan_cache
+    from vistok.verbs.cache import cache_tokens, plan_cache
 
     views = tuple(view) if view else None
     if out is not None and len(split) > 1:
@@ -101,7 +101,7 @@ def compare(
     second: Annotated[Path, typer.Argument(parser=path, help="Another of the same kind.")],
 ) -> None:
     """Set the scores of two runs side by side; refuses scores of different protocols."""
-    from vistok.tasks.compare import compare_runs
+    from vistok.verbs.compare import compare_runs
 
     for line in compare_runs(first, second):
         say(line)
@@ -113,7 +113,7 @@ def recipes(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, for programs.")] = False,
 ) -> None:
     """List the recipes."""
-    from vistok.tasks.show import recipe_json, recipe_lines, recipe_list
+    from vistok.verbs.show import recipe_json, recipe_lines, recipe_list
 
     if as_json:
         say(json.dumps(recipe_json([show] if show else None), indent=2))
@@ -131,14 +131,14 @@ def demo(
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Run the main job: two tokenizers, two generators, samples, scores, one page."""
-    from vistok.tasks.demo_sizes import demo_page, finished_answer
+    from vistok.demo.sizes import demo_page, finished_answer
 
     if tiny and full:
         raise UserError("--tiny and --full exclude each other")
     size = "tiny" if tiny else "full" if full else "short"
     page, answer = demo_page(size, runs), finished_answer(size, runs)
     if answer is None:
-        from vistok.tasks.demo import run_demo
+        from vistok.demo.run import run_demo
 
         with progress_bars() as progress:
             page, answer = run_demo(size, data, runs, progress)

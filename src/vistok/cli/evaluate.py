@@ -26,8 +26,8 @@ def evaluate_tokenizer(
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Score reconstructions: PSNR, SSIM, Frechet distance, codebook usage and entropies."""
-    from vistok.tasks.evaluate_tokenizer import evaluate_tokenizer as evaluate
-    from vistok.tasks.show import tokenizer_lines
+    from vistok.scoring.tokenizer import evaluate_tokenizer as evaluate
+    from vistok.verbs.show import tokenizer_lines
 
     options.require_alive(run, anyway)
     extractor, why = _extractor_of_tokenizer(run, evaluator, inception, data)
@@ -67,12 +67,12 @@ def evaluate_generator(
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Score samples: Frechet distance, precision and recall, memorisation; and the likelihood of held-out tokens."""
-    from vistok.tasks import evaluate_generator as task
-    from vistok.tasks.evaluate_likelihood import caches_of, evaluate_likelihood
-    from vistok.tasks.evaluators import choose_evaluator
-    from vistok.tasks.image_batch import open_batch
-    from vistok.tasks.sample_health import score_warnings
-    from vistok.tasks.show import generator_lines
+    from vistok.runs.health.samples import score_warnings
+    from vistok.scoring import generator as task
+    from vistok.scoring.evaluators import choose_evaluator
+    from vistok.scoring.image_batch import open_batch
+    from vistok.scoring.likelihood import caches_of, evaluate_likelihood
+    from vistok.verbs.show import generator_lines
 
     stage2 = task.load_stage2(run, checked_weights(weights), tokenizer, data)
     options.require_alive(run, anyway, tokenizer)
@@ -109,9 +109,9 @@ def evaluate_samples(
     """Score a file of images by Inception: FID, sFID, Inception score, precision and recall."""
     from vistok.engine.device import best_device
     from vistok.metrics.features import InceptionFeatures, require_inception
-    from vistok.tasks.evaluate_samples import evaluate_samples as evaluate
-    from vistok.tasks.image_batch import open_batch
-    from vistok.tasks.show import samples_lines
+    from vistok.scoring.image_batch import open_batch
+    from vistok.scoring.samples import evaluate_samples as evaluate
+    from vistok.verbs.show import samples_lines
 
     found, real = open_batch(samples), open_batch(reference)
     extractor = InceptionFeatures(require_inception(inception), best_device())
@@ -122,9 +122,9 @@ def evaluate_samples(
 
 def _extractor_of_tokenizer(run: Path, evaluator: str | None, inception: str | None, data: str | None) -> Any:
     """Return (extractor, None), or (None, why there is none)."""
-    from vistok.tasks.cache_tokens import data_of
-    from vistok.tasks.evaluators import choose_evaluator
-    from vistok.tasks.load import load_tokenizer
+    from vistok.runs.images import data_of
+    from vistok.runs.load import load_tokenizer
+    from vistok.scoring.evaluators import choose_evaluator
 
     tokenizer = load_tokenizer(run)
     try:

@@ -73,7 +73,7 @@ def recipe_config(recipe: str, kind: str, settings: list[str], data: str | None,
         settings = [f"data.root={json.dumps(data)}", *settings]
     config = find_recipe(recipe, kind)
     if init_from is not None:
-        from vistok.tasks.init_from import with_network_of
+        from vistok.runs.initial import with_network_of
 
         config = with_network_of(config, init_from)
     return override(config, settings)
@@ -81,7 +81,7 @@ def recipe_config(recipe: str, kind: str, settings: list[str], data: str | None,
 
 def require_alive(model: str | Path, anyway: bool, tokenizer: str | Path | None = None) -> None:
     """Raise UserError where a model is of a run that ended dead; tell its other alarms. A generator's tokenizer counts."""
-    from vistok.tasks import health
+    from vistok.runs.health import record as health
 
     health.require_alive(model, anyway, lambda line: say(line, err=True), tokenizer)
 
@@ -97,7 +97,7 @@ def sampling_config(
     guidance: float, temperature: float, top_k: int | None, top_p: float | None, seed: int, int8: bool
 ) -> Any:
     """Return how to sample; raises UserError for bad values."""
-    from vistok.generator.config import SamplingConfig
+    from vistok.generator.autoregressive.config import SamplingConfig
 
     values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "int8": int8}
     return SamplingConfig.from_json(json.dumps({"guidance_scale": guidance, **values}))

@@ -47,11 +47,11 @@ def sample(
     anyway: options.Anyway = False,
 ) -> None:
     """Draw images from a generator."""
-    from vistok.tasks.class_choice import chosen_labels
-    from vistok.tasks.load import load_generator, load_tokenizer_of
-    from vistok.tasks.sample import make_sampler
-    from vistok.tasks.sample_files import samples_place
-    from vistok.tasks.shipped import shipped_generator
+    from vistok.runs.drawing import make_sampler
+    from vistok.runs.load import load_generator, load_tokenizer_of
+    from vistok.runs.shipped import shipped_generator
+    from vistok.verbs.class_choice import chosen_labels
+    from vistok.verbs.sample_files import samples_place
 
     place = samples_place(out, kind)
     if (generator is None) == (shipped is None):
@@ -84,9 +84,9 @@ def _write(
     """Draw samples into files; return what they show to be wrong. `chosen`: they are of some classes alone."""
     from vistok.engine.distributed import join_world
     from vistok.metrics.variety import Drawn, variety
-    from vistok.tasks.sample import sample_batches
-    from vistok.tasks.sample_files import earlier_pictures, write_samples
-    from vistok.tasks.sample_health import collapse_warnings
+    from vistok.runs.drawing import sample_batches
+    from vistok.runs.health.samples import collapse_warnings
+    from vistok.verbs.sample_files import earlier_pictures, write_samples
 
     (place, kind, columns), world, drawn = to, join_world(), Drawn()
     with progress_bars() as progress:
@@ -106,7 +106,7 @@ def reconstruct(
     weights: options.Weights = "ema",
 ) -> None:
     """Encode and decode images; writes originals above reconstructions."""
-    from vistok.tasks.reconstruct import reconstruct_files
+    from vistok.verbs.reconstruct import reconstruct_files
 
     options.require_alive(tokenizer, anyway=True)  # the pictures show it
     quality, place = reconstruct_files(images, tokenizer, out, checked_weights(weights))

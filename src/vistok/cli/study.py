@@ -38,9 +38,9 @@ def run(
     """Train and score what is missing of a study; repeat it to go on."""
     import os
 
-    from vistok.study.executor import make_executor
-    from vistok.study.record import StudyFolder
-    from vistok.study.run import describe, run_study
+    from vistok.study.run.executor import make_executor
+    from vistok.study.run.record import StudyFolder
+    from vistok.study.run.scheduler import describe, run_study
 
     config = study_config(study, settings, data, grid)
     folder = StudyFolder(out or results_of(config))
@@ -64,8 +64,8 @@ def run(
 @study_app.command("report")
 def report(study: Study, settings: Set = [], out: Out = None) -> None:
     """Make the table, fits, verdicts, figures and page of a study from its records."""
-    from vistok.study.record import StudyFolder
-    from vistok.study.report import write_report
+    from vistok.study.findings.report import write_report
+    from vistok.study.run.record import StudyFolder
 
     config = study_config(study, settings, None, [])
     folder = StudyFolder(out or results_of(config))
@@ -85,8 +85,8 @@ def pair(
     out: Out = None,
 ) -> None:
     """Write a study's best pair, by held-out train images, as two files with their scores inside."""
-    from vistok.study.pair import write_pair
-    from vistok.study.record import StudyFolder
+    from vistok.study.findings.pair import write_pair
+    from vistok.study.run.record import StudyFolder
 
     config = study_config(study, settings, None, [])
     command = shlex.join(
@@ -126,17 +126,17 @@ def advise(
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Say which tokenizer and which generator to train for a budget, from a study's runs."""
-    from vistok.study.advise import advice_lines, check_data, parse_budget
-    from vistok.study.advise import advise as advise_by
-    from vistok.study.record import StudyFolder
-    from vistok.study.table import read_table
+    from vistok.study.findings.advise import advice_lines, check_data, parse_budget
+    from vistok.study.findings.advise import advise as advise_by
+    from vistok.study.findings.table import read_table
+    from vistok.study.run.record import StudyFolder
 
     folder = StudyFolder(study)
     table = check_data(read_table(folder.table), data, str(folder.table))
     amount, unit = parse_budget(budget)
     rate = None
     if unit != "flops":
-        from vistok.study.rate import measured_rate
+        from vistok.study.findings.measured_rate import measured_rate
 
         rate = measured_rate(folder)
         amount *= rate * (3600 if unit == "hours" else 60)

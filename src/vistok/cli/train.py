@@ -11,7 +11,7 @@ from vistok.cli.ending import ALARMED
 from vistok.cli.options import Data, DryRun, Recipe, Runs, Set, path, place, progress_bars, recipe_config, say
 
 if TYPE_CHECKING:
-    from vistok.tasks.setup import Job
+    from vistok.runs.job import Job
 
 train_app = typer.Typer(
     help="Train a tokenizer, a generator or a classifier; repeat the command to resume.", no_args_is_help=True
@@ -35,7 +35,7 @@ def train_tokenizer(
     strict: Strict = False,
 ) -> None:
     """Train a tokenizer: vistok train tokenizer fashion_crt."""
-    from vistok.tasks.train_tokenizer import prepare
+    from vistok.verbs.train_tokenizer import prepare
 
     config = recipe_config(recipe, "tokenizer", settings, data, init_from)
     if init_from is not None:
@@ -56,8 +56,8 @@ def train_generator(
     anyway: options.Anyway = False,
 ) -> None:
     """Train a generator on a tokenizer's tokens (cached first, if they are not yet)."""
-    from vistok.tasks.cache_tokens import cache_tokens
-    from vistok.tasks.train_generator import dry_plan, prepare
+    from vistok.verbs.cache import cache_tokens
+    from vistok.verbs.train_generator import dry_plan, prepare
 
     config = recipe_config(recipe, "generator", settings, None)
     options.require_alive(tokenizer, anyway or dry_run)
@@ -76,7 +76,7 @@ def train_classifier(
     recipe: Recipe, settings: Set = [], data: Data = None, runs: Runs = Path("runs"), dry_run: DryRun = False
 ) -> None:
     """Train a classifier on your classes, to be the evaluator of your images."""
-    from vistok.tasks.train_classifier import prepare
+    from vistok.verbs.train_classifier import prepare
 
     config = recipe_config(recipe, "classifier", settings, data)
     _train(lambda: prepare(config, runs), dry_run)
@@ -92,7 +92,7 @@ def _train(prepare: Any, dry_run: bool, strict: bool = False) -> None:
     finished = job.finished
     with progress_bars() as progress:
         job.train(progress)
-    from vistok.tasks.health import alarms_of, closing_words
+    from vistok.runs.health.record import alarms_of, closing_words
 
     alarms = alarms_of(job.run_dir.path)
     ended = "was finished already" if finished else "finished"

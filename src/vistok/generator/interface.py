@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vistok.generator.config import SamplingConfig
+from vistok.generator.autoregressive.config import SamplingConfig
 
 # (labels, image ids) -> tokens
 Sampler = Callable[[Tensor, Tensor], Tensor]

@@ -10,7 +10,7 @@ from vistok.files import read_json
 from vistok.interop.autoencoder_names import CODEBOOK, network_of, renamed, shapes_of
 from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
-from vistok.tasks.families import require_family
+from vistok.runs.foreign_families import require_family
 from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig
 
 CONFIG = "config.json"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import read_json, write_atomic, write_json
-from vistok.generator.autoregressive import AutoregressiveGenerator
+from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.interop.aside import Marks, built_aside, copy_synced, entries
 from vistok.interop.hub_card import (
     EVALUATIONS,
@@ -26,7 +26,7 @@ from vistok.interop.hub_card import (
 )
 from vistok.interop.imported import RUNS, TOKENIZER, require_free, run_written_aside, write_finished
 from vistok.nn.classifier import Classifier
-from vistok.tasks.load import Stored, check_network, network_of, read_model, weights_file
+from vistok.runs.load import Stored, check_network, network_of, read_model, weights_file
 from vistok.tokenizer.model import ConvTokenizer
 
 WEIGHTS = "model.safetensors"

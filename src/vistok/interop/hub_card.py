@@ -8,7 +8,7 @@ from typing import Any
 from vistok.config import C
 from vistok.errors import UserError
 from vistok.metrics.protocol import Score
-from vistok.tasks.evaluators import SCHEMA, read_evaluation
+from vistok.scoring.evaluators import SCHEMA, read_evaluation
 
 EVALUATIONS = "evaluations"
 

@@ -14,7 +14,7 @@ from vistok.engine.weights import save_weights
 from vistok.errors import UserError, some
 from vistok.files import sha256_of
 from vistok.interop.aside import Marks, built_aside, entries
-from vistok.tasks.config import GeneratorRun, TokenizerRun
+from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.tokenizer.config import LossConfig, TokenizerConfig
 
 # Where a run directory keeps the tokenizer that came with a generator.

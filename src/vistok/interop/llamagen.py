@@ -14,15 +14,15 @@ from torch import Tensor
 
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import sweep, write_atomic
-from vistok.generator.autoregressive import AutoregressiveGenerator
-from vistok.generator.config import AutoregressiveConfig
+from vistok.generator.autoregressive.config import AutoregressiveConfig
+from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.interop.autoencoder_names import multipliers_of, network_of, shapes_of, to_ours, to_theirs
 from vistok.interop.foreign_file import as_float, read_foreign, weights_of
 from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
 from vistok.nn.transformer import feed_forward_width
-from vistok.tasks.config import GeneratorRun
-from vistok.tasks.families import require_family
-from vistok.tasks.load import check_network, load_tokenizer, read_model
+from vistok.runs.config import GeneratorRun
+from vistok.runs.foreign_families import require_family
+from vistok.runs.load import check_network, load_tokenizer, read_model
 from vistok.tokenizer.config import TokenizerConfig, VQConfig
 from vistok.tokenizer.model import ConvTokenizer
 from vistok.tokenizer.quantizers.vq import OF_TRAINING

@@ -10,7 +10,7 @@ from vistok.interop.autoencoder_names import shapes_of, to_ours
 from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
 from vistok.interop.vqgan_yaml import read_config
-from vistok.tasks.families import require_family
+from vistok.runs.foreign_families import require_family
 
 # Inside a transformer's or a diffusion model's checkpoint.
 _INSIDE = "first_stage_model."

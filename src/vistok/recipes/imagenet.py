@@ -23,7 +23,7 @@ each computes its own part.
 
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
-from vistok.tasks.config import TokenizerRun
+from vistok.runs.config import TokenizerRun
 from vistok.tokenizer.config import (
     AdversarialConfig,
     ConvNetConfig,

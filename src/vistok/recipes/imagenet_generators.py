@@ -25,8 +25,8 @@ these recipes yet.
 """
 
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
-from vistok.generator.config import paper_size
-from vistok.tasks.config import GeneratorRun
+from vistok.generator.autoregressive.config import paper_size
+from vistok.runs.config import GeneratorRun
 from vistok.units import steps
 
 

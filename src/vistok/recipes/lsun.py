@@ -9,7 +9,7 @@ these recipes yet.
 
 from vistok.data.config import DataConfig
 from vistok.recipes.imagenet import imagenet256_crt, imagenet256_vq
-from vistok.tasks.config import TokenizerRun
+from vistok.runs.config import TokenizerRun
 
 
 def _images(name: str) -> DataConfig:

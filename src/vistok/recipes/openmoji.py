@@ -2,9 +2,9 @@
 
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
-from vistok.generator.config import AutoregressiveConfig
+from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.nn.classifier_config import ClassifierConfig
-from vistok.tasks.config import ClassifierRun, GeneratorRun, TokenizerRun
+from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
 from vistok.tokenizer.config import ConvNetConfig, CRTConfig, LossConfig, PerceptualConfig, TokenizerConfig, VQConfig
 from vistok.units import percent, steps
 

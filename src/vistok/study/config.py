@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from vistok.config import Config, FileName
-from vistok.tasks.config import GeneratorRun, TokenizerRun
+from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.units import Duration
 
 

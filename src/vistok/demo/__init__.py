@@ -1,0 +1,1 @@
+"""The main job, small: two tokenizers, two generators, one page."""

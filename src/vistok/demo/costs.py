@@ -1,0 +1,72 @@
+"""Seconds and FLOPs of the demo's stages: of training as executed, of the rest from one forward pass per image."""
+
+from typing import Any
+
+import torch
+
+from vistok.data.token_cache import TokenCache
+from vistok.demo.sizes import DemoSize
+from vistok.nn.flops import count_flops, on_meta
+from vistok.runs.config import GeneratorRun, TokenizerRun
+from vistok.tokenizer.model import ConvTokenizer
+from vistok.verbs import train_generator
+
+
+def stage_costs(
+    results: dict[str, Any],
+    tokenizer: TokenizerRun,
+    generator: GeneratorRun,
+    caches: dict[str, TokenCache],
+    demo: DemoSize,
+) -> list[dict[str, Any]]:
+    """Return one arm's stages in order: name, seconds (measured when it was done) and FLOPs.
+
+    The evaluators' own FLOPs are left out: they are no part of what a user pays for.
+    """
+    encode, decode = _per_image(tokenizer)
+    manifest = caches["train"].manifest
+    facts = {"grid": manifest.grid, "codebook_size": manifest.codebook_size, "num_classes": len(manifest.class_names)}
+    # A training step is a forward pass and a backward pass of twice its cost.
+    forward = train_generator.plan(generator, facts, 1).flops_per_step[0][1] / 3 / generator.batch_size
+    first, second = results["tokenizer"], results["generator"]
+    evaluations = []
+    for found in second["scores"].values():
+        if found not in evaluations:  # guidance 1 may be the chosen one: then both are one evaluation
+            evaluations.append(found)
+    draws = [(found["num_images"], found["treatment"]["guidance_scale"]) for found in evaluations]
+    searches = [(demo.search_samples, scale) for scale in demo.scales]
+    likelihood_images = sum(
+        second["likelihood"][name]["nats_per_token"]["protocol"]["num_samples"] for name in ("ema", "raw", "train")
+    )
+    scored = [found["num_images"] for found in first["scores"].values()]
+
+    def sampling(drawn: list[tuple[int, float]]) -> float:
+        return sum(count * ((1 if scale == 1.0 else 2) * forward + decode) for count, scale in drawn)
+
+    rows = (
+        ("train tokenizer", first["seconds"], first["train_flops"]),
+        (
+            "cache tokens",
+            sum(cache.seconds for cache in caches.values()),
+            encode * sum(cache.num_images for cache in caches.values()),
+        ),
+        ("score tokenizer", _seconds(first["scores"].values()), sum(scored) * (encode + decode)),
+        ("train generator", second["seconds"], second["train_flops"]),
+        ("likelihood", second["likelihood"]["seconds"], likelihood_images * forward),
+        ("choose guidance", second["guidance"]["seconds"], sampling(searches)),
+        ("sample and score", _seconds(evaluations), sampling(draws)),
+    )
+    return [{"name": name, "seconds": seconds, "flops": flops} for name, seconds, flops in rows]
+
+
+def _seconds(found: Any) -> float:
+    return sum(one["seconds"] for one in found)
+
+
+def _per_image(config: TokenizerRun) -> tuple[float, float]:
+    """Return the FLOPs of encoding and of decoding one image."""
+    model = on_meta(lambda: ConvTokenizer(config.tokenizer))
+    size, channels = config.tokenizer.image_size, config.tokenizer.in_channels
+    encode = count_flops(lambda: model.to_latents(torch.empty(1, channels, size, size, device="meta")))
+    codes = torch.empty(1, model.token_grid.num_tokens, model.quantizer.code_dim, device="meta")
+    return encode, count_flops(lambda: model.to_images(codes, model.token_grid))

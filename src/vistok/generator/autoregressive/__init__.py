@@ -1,0 +1,1 @@
+"""The autoregressive family: tokens one by one, each given those before it."""

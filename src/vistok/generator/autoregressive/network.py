@@ -1,0 +1,96 @@
+"""The class-conditional autoregressive transformer (CRT paper A.2; the Llama block of LlamaGen, QK-norm)."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vistok.generator.autoregressive.config import AutoregressiveConfig
+from vistok.generator.conditioning import ClassEmbedding
+from vistok.generator.interface import Generator
+from vistok.nn.linear import Linear
+from vistok.nn.rope import axial_table, with_class_token
+from vistok.nn.transformer import Block, RMSNorm, init_transformer
+
+
+class AutoregressiveNetwork(Generator):
+    """Predicts token i from the class token and the tokens before i, in raster order."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(
+        self, config: AutoregressiveConfig, grid: tuple[int, int], codebook_size: int, num_classes: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = grid
+        self.num_tokens = grid[0] * grid[1]
+        self.codebook_size = codebook_size
+        self.num_classes = num_classes
+        self.classes = ClassEmbedding(num_classes, config.width, config.label_dropout)
+        self.token_embedding = nn.Embedding(codebook_size, config.width)
+        self.token_dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.num_heads, config.ffn_multiple, config.qk_norm, config.dropout)
+            for _ in range(config.depth)
+        )
+        self.norm = RMSNorm(config.width)
+        self.head = Linear(config.width, codebook_size)
+        table = axial_table(*grid, config.width // config.num_heads)
+        # The last token is never an input.
+        cos, sin = with_class_token(table, config.class_token_rotary)
+        self.register_buffer("cos", cos[: self.num_tokens], persistent=False)
+        self.register_buffer("sin", sin[: self.num_tokens], persistent=False)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """All initial values: normal(0, 0.02), the head zero (loss at the start: ln K), norms one."""
+        init_transformer(self)
+        nn.init.zeros_(self.head.weight)
+
+    def spread_units(self) -> list[nn.Module]:
+        """Return the parts that are recomputed, compiled and sharded one by one."""
+        return list(self.blocks)
+
+    def plain_blocks(self) -> list[Block]:
+        """Return the blocks, for code that computes `Block.forward` from their weights.
+
+        Raises TypeError for a block of another kind, which would be left out or computed as what it is not.
+        """
+        found: list[Block] = []
+        for number, block in enumerate(self.blocks):
+            if not isinstance(block, Block) or type(block).forward is not Block.forward:
+                raise TypeError(
+                    f"block {number} is a {type(block).__name__}: sampling takes the weights of {Block.__name__} and "
+                    "computes its forward itself, so it cannot run another kind"
+                )
+            found.append(block)
+        return found
+
+    def forward(
+        self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
+    ) -> Float[Tensor, "batch positions codes"]:
+        """Return logits for every position, given the true tokens before it (teacher forcing)."""
+        x = torch.cat([self.classes(labels)[:, None], self.token_embedding(tokens[:, :-1])], dim=1)
+        x = self.token_dropout(x)
+        for block in self.blocks:
+            x = block(x, self.cos, self.sin)
+        return self.head(self.norm(x))
+
+    def loss(
+        self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
+    ) -> Float[Tensor, "batch positions"]:
+        """Return nats per image and position."""
+        return _nats(self(tokens, labels), tokens)
+
+    def loss_and_normalizer(
+        self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
+    ) -> tuple[Float[Tensor, "batch positions"], Float[Tensor, "batch positions"]]:
+        """Return nats, and the squared log-normaliser of the logits (the z-loss), per image and position."""
+        logits = self(tokens, labels)
+        return _nats(logits, tokens), logits.float().logsumexp(-1).square()
+
+
+def _nats(logits: Tensor, tokens: Tensor) -> Tensor:
+    return F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)

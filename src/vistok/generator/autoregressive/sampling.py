@@ -1,0 +1,130 @@
+"""Sampling, token by token: small pure functions that compose.
+
+The noise is keyed by (seed, image, position), so a sample depends on its seed and number alone: batch
+size and number of processes do not change it, but where two codes are so close that the rounding of another batch turns them.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vistok.errors import UserError
+from vistok.generator.autoregressive.config import SamplingConfig
+from vistok.generator.autoregressive.frozen import FrozenTransformer
+from vistok.generator.autoregressive.native import gumbel_noise
+from vistok.generator.autoregressive.network import AutoregressiveNetwork
+
+
+def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+    """Return uncond + scale * (cond - uncond) (classifier-free guidance; CRT paper A.2)."""
+    return unconditional + scale * (conditional - unconditional)
+
+
+def keep_top_k(logits: Float[Tensor, "batch codes"], k: int) -> Float[Tensor, "batch codes"]:
+    """Set all but the k largest logits to -inf."""
+    if k >= logits.shape[-1]:
+        return logits
+    threshold = logits.topk(k, dim=-1).values[:, -1:]
+    return logits.masked_fill(logits < threshold, float("-inf"))
+
+
+def keep_top_p(logits: Float[Tensor, "batch codes"], p: float) -> Float[Tensor, "batch codes"]:
+    """Keep the smallest set of most probable codes whose probability reaches p; 1 keeps all."""
+    if p >= 1:  # a sum of roundings may reach 1 before the last code
+        return logits
+    ordered, order = logits.sort(dim=-1, descending=True)
+    probability = ordered.softmax(dim=-1)
+    beyond = probability.cumsum(dim=-1) - probability >= p
+    return logits.masked_fill(beyond.scatter(-1, order, beyond), float("-inf"))
+
+
+def filter_logits(logits: Float[Tensor, "batch codes"], sampling: SamplingConfig) -> Float[Tensor, "batch codes"]:
+    """Apply temperature, top-k, top-p in that order (temperature 0 is left to `choose`)."""
+    if sampling.temperature not in (0.0, 1.0):
+        logits = logits / sampling.temperature
+    if sampling.top_k is not None:
+        logits = keep_top_k(logits, sampling.top_k)
+    if sampling.top_p is not None:
+        logits = keep_top_p(logits, sampling.top_p)
+    return logits
+
+
+def choose(
+    logits: Float[Tensor, "batch codes"],
+    image_ids: Int[Tensor, "batch"],
+    position: int | Tensor,
+    sampling: SamplingConfig,
+) -> Int[Tensor, "batch"]:
+    """Draw one code per row by the Gumbel arg-max; temperature 0 takes the most likely.
+
+    `position` is one number, or one per row.
+    """
+    logits = filter_logits(logits.float(), sampling)
+    if sampling.temperature > 0:
+        logits = logits + gumbel_noise(sampling.seed, image_ids, position, logits.shape[-1])
+    return logits.argmax(dim=-1)
+
+
+def check_guidance(model: AutoregressiveNetwork, scale: float) -> None:
+    """Raise UserError for guidance with a model trained without label dropout."""
+    if scale != 1.0 and model.config.label_dropout == 0:
+        raise UserError(
+            f"guidance_scale {scale} needs a generator trained with label dropout, this one had "
+            "label_dropout 0; use guidance_scale 1, or train with --set generator.label_dropout=0.1"
+        )
+
+
+def check_labels(model: AutoregressiveNetwork, labels: Int[Tensor, "batch"]) -> None:
+    """Raise UserError for labels out of range."""
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < model.num_classes:
+        raise UserError(
+            f"labels must lie in 0...{model.num_classes - 1}, found {int(labels.min())}...{int(labels.max())}"
+        )
+
+
+class Guided:
+    """A frozen network and its cache; guidance runs as one batch of twice the size."""
+
+    def __init__(self, frozen: FrozenTransformer, batch: int, scale: float, spare: int = 0) -> None:
+        check_guidance(frozen.model, scale)
+        self.frozen, self.scale = frozen, scale
+        self.cache = frozen.new_cache(batch if scale == 1.0 else 2 * batch, spare)
+
+    def start(self, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch 1 codes"]:
+        """Feed the class token; return the logits of the first token. Raises UserError for labels out of range."""
+        check_labels(self.frozen.model, labels)
+        nothing = torch.full_like(labels, self.frozen.model.num_classes)
+        inputs = labels if self.scale == 1.0 else torch.cat([labels, nothing])
+        return self._guided(self.frozen.model.classes.table(inputs)[:, None])
+
+    def follow(self, tokens: Int[Tensor, "batch new"]) -> Float[Tensor, "batch new codes"]:
+        """Feed tokens; return the logits of the token after each."""
+        x = self.frozen.model.token_embedding(tokens)
+        return self._guided(x if self.scale == 1.0 else x.repeat(2, 1, 1))
+
+    def all_rows(self, values: Int[Tensor, "batch"]) -> Tensor:
+        """Return one value per row of the cache."""
+        return values if self.scale == 1.0 else values.repeat(2)
+
+    def _guided(self, x: Tensor) -> Tensor:
+        logits = self.frozen.logits(x, self.cache).float()
+        if self.scale == 1.0:
+            return logits
+        conditional, unconditional = logits.chunk(2)
+        return guide(conditional, unconditional, self.scale)
+
+
+@torch.no_grad()
+def sample_tokens(
+    frozen: FrozenTransformer, labels: Int[Tensor, "batch"], image_ids: Int[Tensor, "batch"], sampling: SamplingConfig
+) -> Int[Tensor, "batch positions"]:
+    """Draw token grids, one token at a time. Raises UserError for labels out of range."""
+    num_tokens = frozen.model.num_tokens
+    tokens = torch.empty(len(labels), num_tokens, dtype=torch.int64, device=labels.device)
+    guided = Guided(frozen, len(labels), sampling.guidance_scale)
+    logits = guided.start(labels)
+    for position in range(num_tokens):
+        if position:
+            logits = guided.follow(tokens[:, position - 1 : position])
+        tokens[:, position] = choose(logits[:, 0], image_ids, position, sampling)
+    return tokens

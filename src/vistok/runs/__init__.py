@@ -1,0 +1,1 @@
+"""What a run is: its config, plan, directory, weights and health."""

@@ -1,0 +1,160 @@
+"""What the header of a weights file must hold, by kind of network. More is allowed there, and kept."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+
+from vistok.config import Config
+from vistok.engine.weights import AGAIN
+from vistok.errors import UserError, reason
+from vistok.generator.autoregressive.config import AutoregressiveConfig
+from vistok.nn.classifier_config import ClassifierConfig
+from vistok.tokenizer.config import TokenizerConfig
+
+Weights = Literal["ema", "raw"]
+# No tensor has the grid's shape, so that only this keeps its table of positions small: 1024 x 1024 tokens an image.
+Side = Annotated[int, Field(ge=1, le=1024)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Part(Config):
+    """A part of a header: what is read of it, among fields that are not."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Training(_Part):
+    """What training cost; imported networks do not know."""
+
+    steps: int = Field(default=0, ge=0)
+    seconds: Amount = 0.0
+    train_flops: Amount = 0.0
+
+
+class _Perceptual(_Part):
+    network: str
+
+
+class _Losses(_Part):
+    perceptual: _Perceptual | None = None
+
+
+class _Regularizer(_Part):
+    variant: str
+
+
+class _RunConfig(_Part):
+    """What is read of a run's config without the rest; all of it is checked where a run is made of it."""
+
+    losses: _Losses = _Losses()
+    crt: _Regularizer | None = None
+
+
+class _Scores(_Part):
+    guidance_scale: Amount | None = None
+
+
+class _Alarm(_Part):
+    name: str
+    value: float
+    found: str
+    advice: str
+    dead: bool = False
+
+
+class _Health(_Part):
+    """How a run ended; imported networks and runs of earlier versions do not know."""
+
+    alarms: tuple[_Alarm, ...] = ()
+    validation: dict[str, float] = {}
+
+
+class _TokenizerOf(_Part):
+    """Which tokenizer a generator belongs to, and where it was."""
+
+    digest: str
+    path: str
+    weights: Weights | None = None
+    image_size: int | None = Field(default=None, ge=1, le=2**14)
+
+
+class Header(_Part):
+    """What every kind has."""
+
+    recipe: str
+    dataset: str
+    class_names: tuple[str, ...]
+    run_config: _RunConfig
+    training: Training
+    weights: Weights = "ema"
+    scores: _Scores = _Scores()
+    imported: dict[str, str] = {}
+    health: _Health = _Health()
+
+
+class TokenizerHeader(Header):
+    """Of a tokenizer."""
+
+    config: TokenizerConfig
+
+
+class GeneratorHeader(Header):
+    """Of a generator."""
+
+    config: AutoregressiveConfig
+    grid: tuple[Side, Side]
+    codebook_size: int = Field(ge=2)
+    num_classes: int = Field(ge=1)
+    tokenizer: _TokenizerOf
+
+    @model_validator(mode="after")
+    def _classes(self) -> "GeneratorHeader":
+        _require_names(self.class_names, self.num_classes)
+        return self
+
+
+class ClassifierHeader(Header):
+    """Of a classifier."""
+
+    config: ClassifierConfig
+
+    @model_validator(mode="after")
+    def _classes(self) -> "ClassifierHeader":
+        _require_names(self.class_names, self.config.num_classes)
+        return self
+
+
+def _require_names(class_names: tuple[str, ...], num_classes: int) -> None:
+    if len(class_names) != num_classes:
+        raise ValueError(f"{len(class_names)} class_names for {num_classes} classes")
+
+
+AnyHeader = TokenizerHeader | GeneratorHeader | ClassifierHeader
+KINDS: dict[str, type[AnyHeader]] = {
+    "tokenizer": TokenizerHeader,
+    "generator": GeneratorHeader,
+    "classifier": ClassifierHeader,
+}
+
+
+def check_header(header: dict[str, Any], file: Path) -> AnyHeader:
+    """Return what a header says, typed; raises UserError naming the field that is missing or misshapen.
+
+    The network's config lies in it twice, alone and in the run's config: a digit that changed in one is found.
+    """
+    kind = str(header.get("model"))
+    if kind not in KINDS:
+        raise UserError(f"weights {file}: damaged header (model {kind!r:.40}, not one of {', '.join(KINDS)}); {AGAIN}")
+    try:
+        found = KINDS[kind].model_validate_json(json.dumps(header))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        words = f"{where}: {first['msg']}" if where else str(first["msg"])
+        raise UserError(f"weights {file}: damaged header ({reason(ValueError(words))}); {AGAIN}") from None
+    twin = header["run_config"].get(kind, header["config"])
+    if twin != header["config"]:
+        raise UserError(f"weights {file}: damaged header (config is not the one in run_config.{kind}); {AGAIN}")
+    return found

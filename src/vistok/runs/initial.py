@@ -1,0 +1,73 @@
+"""Begin a tokenizer's training from trained weights: fine-tune one that was imported or trained before."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vistok.errors import UserError
+from vistok.runs.checkpoint_weights import is_checkpoint, read_checkpoint
+from vistok.runs.config import TokenizerRun
+from vistok.runs.load import read_model
+from vistok.runs.shipped import shipped_tokenizer, shipped_tokenizers
+from vistok.tokenizer.config import TokenizerConfig
+from vistok.tokenizer.quantizers.vq import OF_TRAINING
+
+# What the restart of dead codes keeps; it may be switched on for the first time.
+_COUNTS = {f"quantizer.{name}" for name in OF_TRAINING}
+
+
+def with_network_of(config: TokenizerRun, path: str) -> TokenizerRun:
+    """Return a run that trains on the network of some weights (see `read_initial`), at their image size."""
+    _, header = read_initial(path)
+    network = TokenizerConfig.from_json(json.dumps(header["config"]))
+    data = config.data.replace(image_size=network.image_size, channels=network.in_channels)
+    place = path if _shipped(path) else str(Path(path).resolve())
+    return config.replace(init_from=place, tokenizer=network, data=data)
+
+
+def read_initial(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return weights and header of a tokenizer: a run directory, an exported file, a checkpoint of a run, a shipped one's name."""
+    path = str(_shipped(path) or path)
+    if not Path(path).exists():
+        raise UserError(
+            f"--init-from {path}: nothing is there; give a run directory, a weights file or a checkpoint, or a tokenizer that "
+            f"comes with vistok: {', '.join(shipped_tokenizers())}"
+        )
+    return read_checkpoint(Path(path), "tokenizer") if is_checkpoint(path) else read_model(path, "tokenizer")
+
+
+def _shipped(path: str) -> Path | None:
+    """Return the file of a shipped tokenizer, where a path is its name and nothing of that name lies here."""
+    return None if Path(path).exists() else shipped_tokenizer(path)
+
+
+def initial_weights(config: TokenizerRun) -> tuple[dict[str, Tensor], str] | None:
+    """Return the weights that a run begins with and their digest, or None for fresh ones."""
+    if not config.init_from:
+        return None
+    state, header = read_initial(config.init_from)
+    return state, str(header["digest"])
+
+
+def load_initial(tokenizer: nn.Module, state: dict[str, Tensor], path: str) -> None:
+    """Load initial weights; raises UserError naming what differs where the network is another."""
+    own = tokenizer.state_dict()
+    wrong = [
+        f"{name} {tuple(state[name].shape) if name in state else 'missing'} instead of {tuple(value.shape)}"
+        for name, value in own.items()
+        if name not in _COUNTS and (name not in state or state[name].shape != value.shape)
+    ]
+    wrong += [
+        f"{name} {value.dtype} instead of {own[name].dtype}"
+        for name, value in state.items()
+        if name in own and value.is_floating_point() != own[name].is_floating_point()
+    ]
+    wrong += [f"{name} has no place" for name in state if name not in own and name not in _COUNTS]
+    if wrong:
+        raise UserError(
+            f"init_from {path}: its network is another than the config's ({'; '.join(wrong[:3])}); leave tokenizer.* as it "
+            "is in that file"
+        )
+    tokenizer.load_state_dict(own | {name: value for name, value in state.items() if name in own})

@@ -1,0 +1,42 @@
+"""What comes with the package: pairs of tokenizer and generator, which give pictures at once, and tokenizers to begin with."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from vistok.errors import UserError
+from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+from vistok.runs.load import load_generator
+
+_FOLDER = Path(str(files("vistok") / "weights"))
+
+
+def _of_kind(kind: str) -> set[str]:
+    suffix = f"_{kind}.safetensors"
+    return {place.name.removesuffix(suffix) for place in _FOLDER.iterdir() if place.name.endswith(suffix)}
+
+
+def shipped_pairs() -> list[str]:
+    """Return the names of the pairs."""
+    return sorted(name.replace("_", "-") for name in _of_kind("generator"))
+
+
+def shipped_generator(name: str) -> AutoregressiveGenerator:
+    """Return a shipped generator; `load_tokenizer_of` finds its tokenizer. Raises UserError for an unknown name.
+
+    Its `info` says how it was made (`made_by`) and what it scores (`scores`).
+    """
+    if name not in shipped_pairs():
+        raise UserError(f"no shipped pair {name!r}; there are: {', '.join(shipped_pairs()) or 'none'}")
+    generator = load_generator(_FOLDER / f"{name.replace('-', '_')}_generator.safetensors")
+    generator.info["tokenizer"]["path"] = str(_FOLDER / generator.info["tokenizer"]["path"])
+    return generator
+
+
+def shipped_tokenizers() -> list[str]:
+    """Return the names of tokenizers without a generator: of pictures of all kinds, for training to begin with."""
+    return sorted(_of_kind("tokenizer") - _of_kind("generator"))
+
+
+def shipped_tokenizer(name: str) -> Path | None:
+    """Return the file of a shipped tokenizer, or None where there is none of this name."""
+    return _FOLDER / f"{name}_tokenizer.safetensors" if name in shipped_tokenizers() else None

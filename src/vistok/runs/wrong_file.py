@@ -1,0 +1,56 @@
+"""What to do with a file or folder that is not what a verb takes: other projects' weights, other kinds of network."""
+
+from pathlib import Path
+
+from safetensors import safe_open
+
+from vistok.errors import UserError, damage_is_a_mistake
+from vistok.runs.foreign_families import COMMANDS, family_of
+
+TAKEN_BY = {
+    "tokenizer": "vistok cache, vistok reconstruct and vistok evaluate tokenizer take it",
+    "generator": "vistok sample and vistok evaluate generator take it",
+    "classifier": "it is an evaluator: give it with --evaluator",
+}
+
+
+def what_to_do(file: Path, kind: str | None) -> str:
+    """Return what another program's weights are, as far as their names tell, and which verb makes a run of them."""
+    found = family_of(name.removeprefix("module.") for name in _names(file))
+    if found is not None and found[1] not in COMMANDS:
+        return f"it looks like {found[0]}: {found[1]}"
+    if found is not None:
+        return f"it looks like {found[0]}. Make a run directory of it first: {_command(found[1], file)}, then give RUN"
+    if kind == "classifier":
+        return "an evaluator is a run of vistok train classifier; Inception's weights are given with --inception FILE"
+    return (
+        "make a run directory of it first, with the verb of the project that wrote it: "
+        + "; ".join(_command(key, file) for key in ("llamagen", "diffusers", "taming"))
+        + "; then give RUN"
+    )
+
+
+def _command(key: str, file: Path) -> str:
+    return COMMANDS[key].replace("FILE.yaml", "YAML").replace("FILE", str(file)).replace("FOLDER", str(file.parent))
+
+
+def _names(file: Path) -> list[str]:
+    """Return the names of a safetensors file's tensors; of another file none: those are read by vistok import alone."""
+    try:
+        with damage_is_a_mistake("", ""), safe_open(str(file), framework="pt") as found:
+            return list(found.keys())
+    except UserError:
+        return []
+
+
+def require_run(path: Path) -> None:
+    """Raise UserError for a folder that is something else than a run directory, where it can be told what."""
+    for marks, words in (
+        (("manifest.json", "tokens.npy"), "a token cache; give the run directory of a network"),
+        (
+            ("model.safetensors",),
+            f"a folder for the hub; make a run directory of it: vistok import hub {path} --out RUN",
+        ),
+    ):
+        if all((path / mark).is_file() for mark in marks) and not (path / "finished.json").is_file():
+            raise UserError(f"{path} is {words}")

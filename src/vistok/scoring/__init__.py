@@ -1,0 +1,1 @@
+"""Scores of finished runs: one file for each kind of thing that is scored."""

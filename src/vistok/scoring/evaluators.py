@@ -1,0 +1,359 @@
+"""Which network scores which images; reference features, computed once per process; where scores are kept."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vistok.config import science
+from vistok.data.config import DataConfig
+from vistok.data.loader import eval_images
+from vistok.data.sources import ImageSource
+from vistok.data.transforms import to_uint8
+from vistok.engine.device import best_device
+from vistok.engine.distributed import World
+from vistok.errors import UserError, damage_is_a_mistake, reason, some
+from vistok.files import read_json
+from vistok.metrics.features import (
+    ClassifierFeatures,
+    FeatureExtractor,
+    Features,
+    ImageNetFeatures,
+    InceptionFeatures,
+    find_inception,
+)
+from vistok.metrics.interval import Replicates
+from vistok.metrics.moments import Moments, merge_all
+from vistok.metrics.protocol import FRECHET, Protocol, Score, Treatment
+from vistok.nn.efficientnet_lite import INSTALL, is_installed
+from vistok.runs.frozen_networks import load_classifier_file, shipped_classifier
+from vistok.runs.load import weights_file
+from vistok.scoring.image_batch import ImageBatch
+
+BATCH = 500
+SHOWN = 20  # class names in a message
+# By data set and --evaluator.
+SHIPPED = {
+    ("fashion_mnist", None): "fashion_evaluator",
+    ("fashion_mnist", "1"): "fashion_evaluator",
+    ("fashion_mnist", "2"): "fashion_evaluator_2",
+    ("openmoji", None): "openmoji_evaluator",
+}
+# --evaluator, for images of any kind.
+IMAGENET = "imagenet"
+# Of all evaluation files: a change of what is measured, or how, makes them anew.
+SCHEMA = 3
+# What is read of a file of each kind.
+NEEDED = {
+    "tokenizer": "run split num_images treatment.weights psnr.value ssim.value position_entropy.value codebook.usage "
+    "codebook.entropy codebook.skewness",
+    "generator": "run treatment memorization.copy_share memorization.num_samples memorization.num_train "
+    "memorization.num_unseen",
+    "likelihood": "split ema.nats_per_token.value ema.bits_per_image.value train.nats_per_token.value",
+    "guidance": "guidance_scale scores",
+}
+
+
+def choose_evaluator(
+    data: DataConfig,
+    evaluator: str | None = None,
+    inception: str | None = None,
+    class_names: Sequence[str] | None = None,
+) -> FeatureExtractor:
+    """Return the network that scores images of this data set.
+
+    Fashion-MNIST and OpenMoji: the shipped classifier ("2" for Fashion-MNIST's of another seed). Others:
+    `evaluator`, a classifier run or its exported file, or "imagenet"; else Inception where its weights are, else the small
+    ImageNet network where it is installed. Raises UserError where there is none (and says how to make one), or where a
+    classifier knows other classes.
+    """
+    if evaluator is not None and inception is not None:
+        raise UserError("give --evaluator or --inception, not both: a score has one network")
+    name = SHIPPED.get((data.dataset, evaluator))
+    if name is not None and inception is None:
+        model, header = shipped_classifier(name)
+        _require_size(name, model.config.image_size, data)
+        return ClassifierFeatures(model.to(best_device()), name, str(header["digest"]))
+    if evaluator == IMAGENET and inception is None:
+        return ImageNetFeatures(best_device())
+    if evaluator is not None:
+        model, header = load_classifier_file(Path(evaluator))
+        _require_same_classes(evaluator, header, data, class_names)
+        return ClassifierFeatures(model.to(best_device()), str(header["recipe"]), str(header["digest"]))
+    file = find_inception(inception)
+    if file is not None:
+        return InceptionFeatures(file, best_device())
+    if is_installed():
+        return ImageNetFeatures(best_device())
+    raise UserError(
+        "no evaluator for these images: torch-fidelity's Inception weights are not on this machine. Give their file "
+        f"with --inception FILE, or install a small ImageNet network ({INSTALL}), or train a classifier on your classes "
+        "and name it: vistok train classifier images64_evaluator --data FOLDER, then --evaluator RUN"
+    )
+
+
+def evaluator_digest(data: DataConfig, evaluator: str | None) -> str | None:
+    """Return the digest of the classifier that `choose_evaluator` takes for a name or path; None where none is named."""
+    if evaluator is None:
+        return None
+    name = SHIPPED.get((data.dataset, evaluator))
+    _, header = shipped_classifier(name) if name else load_classifier_file(weights_file(evaluator))
+    return str(header["digest"])
+
+
+def _require_same_classes(
+    evaluator: str, header: dict[str, Any], data: DataConfig, class_names: Sequence[str] | None
+) -> None:
+    if header["dataset"] != data.dataset:
+        raise UserError(
+            f"evaluator {evaluator} was trained on {header['dataset']}, these images are of {data.dataset}: its features "
+            "mean nothing here. Train one on these classes, or use --inception"
+        )
+    if class_names is not None and list(header["class_names"]) != list(class_names):
+        raise UserError(
+            f"evaluator {evaluator} knows the classes {some(header['class_names'], SHOWN)}; these images have "
+            f"{some(class_names, SHOWN)}. Train one on these classes, or use --inception"
+        )
+
+
+def _require_size(name: str, image_size: int, data: DataConfig) -> None:
+    if data.image_size != image_size:
+        raise UserError(
+            f"the shipped evaluator {name} takes images of {image_size} pixels, these have {data.image_size}: train one at "
+            "their size and name it with --evaluator RUN"
+        )
+
+
+def require_unseen(extractor: FeatureExtractor, perceptual_digest: str | None) -> None:
+    """Raise UserError where the evaluator was part of the training loss: it would score itself."""
+    if perceptual_digest is not None and extractor.digest == perceptual_digest:
+        raise UserError(
+            f"evaluator {extractor.name} is the network of this tokenizer's perceptual loss and must not score it; "
+            "use another evaluator"
+        )
+
+
+@dataclass
+class Collected:
+    """What an extractor gave of many images: pooled features, and for Inception logits and the spatial moments."""
+
+    pooled: list[torch.Tensor] = field(default_factory=list)
+    logits: list[torch.Tensor] = field(default_factory=list)
+    spatial: Moments | None = None
+
+    def add(self, found: Features) -> None:
+        """Take in a batch."""
+        self.pooled.append(found.pooled)
+        if found.logits is not None and found.spatial is not None:
+            self.logits.append(found.logits)
+            part = Moments.of(found.spatial.numpy())
+            self.spatial = part if self.spatial is None else self.spatial.merge(part)
+
+    def joined(self, world: World) -> "Collected":
+        """Return what all processes collected, in order."""
+        spatial = [part for part in world.collect(self.spatial) if part is not None]
+        logits = any(world.collect(bool(self.logits)))
+        return Collected(
+            [world.join(self.pooled)],
+            [world.join(self.logits)] if logits else [],
+            merge_all(spatial) if spatial else None,
+        )
+
+    @property
+    def features(self) -> torch.Tensor:
+        """All pooled features, (images, features)."""
+        return torch.cat(self.pooled)
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """Features of real images, with what a protocol says of them.
+
+    `pooled` and `spatial`: mean and covariance, an ADM file's own where it has them. `of_split`: of a data set's split,
+    not of a file.
+    """
+
+    name: str
+    digest: str
+    features: np.ndarray
+    pooled: Moments | None = None
+    spatial: Moments | None = None
+    of_split: bool = False
+
+    @property
+    def moments(self) -> Moments:
+        """Mean and covariance of the pooled features."""
+        return self.pooled or Moments.of(self.features)
+
+
+# By all that decides them: the network, the images, and how they are prepared.
+_references: dict[tuple[str, str, str, str], ReferenceSet] = {}
+
+
+def reference_set(extractor: FeatureExtractor, source: ImageSource, data: DataConfig, name: str) -> ReferenceSet:
+    """Return the features of all images of a source, with a digest of their uint8 pixels."""
+    key = (extractor.digest, source.digest, json.dumps(science(data), sort_keys=True), name)
+    if key not in _references:
+        digest = hashlib.sha256()
+        collected = Collected()
+        for batch in eval_images(source, data, BATCH):
+            images = to_uint8(batch["images"])
+            digest.update(images.numpy().tobytes())
+            collected.add(extractor.everything(images))
+        _references[key] = ReferenceSet(
+            f"{data.dataset} {name}", digest.hexdigest(), collected.features.numpy(), None, collected.spatial, True
+        )
+    return _references[key]
+
+
+def reference_of_batch(extractor: FeatureExtractor, batch: ImageBatch) -> ReferenceSet:
+    """Return the features of a file's images; a reference of statistics has none, an ADM reference keeps its own.
+
+    Raises UserError for a file that cannot be a reference.
+    """
+    require_reference(extractor, batch)
+    inception = isinstance(extractor, InceptionFeatures)
+    own = batch.pooled if inception else None
+    if own is not None and not batch.count:
+        return ReferenceSet(batch.name, batch.digest(), np.empty((0, len(own.mean))), own, batch.spatial)
+    collected = Collected()
+    for images in batch.batches(BATCH):
+        collected.add(extractor.everything(images))
+    spatial = batch.spatial if inception and batch.spatial is not None else collected.spatial
+    name = f"{batch.name}, its own mean and covariance" if own is not None else batch.name
+    # Of moments computed here and those of a file one kind alone is used, so that both distances are of one set.
+    if own is not None and batch.spatial is None:
+        spatial = None
+    return ReferenceSet(name, batch.digest(), collected.features.numpy(), own, spatial)
+
+
+def require_reference(extractor: FeatureExtractor, batch: ImageBatch) -> None:
+    """Raise UserError for a file that this network cannot take as a reference; its images are not read."""
+    if not isinstance(extractor, InceptionFeatures):
+        if not batch.count:
+            raise UserError(
+                f"reference {batch.path}: holds a mean and a covariance of Inception's features and no images, which "
+                f"evaluator {extractor.name} needs; give images, or use --inception"
+            )
+        require_images(batch.count, f"reference {batch.path}")
+        return
+    for moments, dim, what in (
+        (batch.pooled, extractor.num_features, "mean"),
+        (batch.spatial, extractor.num_spatial, "mean for sFID"),
+    ):
+        if moments is not None and len(moments.mean) != dim:
+            raise UserError(
+                f"reference {batch.path}: its {what} has {len(moments.mean)} features, {extractor.name} has {dim}; take a "
+                "reference for the 2,048 features of Inception"
+            )
+    if batch.pooled is None:
+        require_images(batch.count, f"reference {batch.path}")
+
+
+def require_images(count: int, what: str, least: int = 2) -> None:
+    """Raise UserError for fewer images than a score needs; by default than a Fréchet distance."""
+    if count < least:
+        images = "1 image" if count == 1 else f"{count} images"
+        raise UserError(
+            f"{what} has {images}; "
+            + (f"a Fréchet distance needs at least {least}" if least > 1 else "nothing can be scored")
+        )
+
+
+def frechet_score(
+    prefix: str,
+    found: Replicates,
+    num_samples: int,
+    reference: ReferenceSet,
+    extractor: FeatureExtractor,
+    treatment: Treatment,
+    labels: str = "not used",
+    estimator: str = FRECHET,
+    resize: str = "",
+) -> Score:
+    """Return a Fréchet distance as a score."""
+    metric = prefix + extractor.distance_name
+    protocol = distance_protocol(metric, num_samples, reference, extractor, labels, estimator, resize)
+    return Score.of(found, protocol, treatment)
+
+
+def distance_protocol(
+    metric: str,
+    num_samples: int,
+    reference: ReferenceSet,
+    extractor: FeatureExtractor,
+    labels: str,
+    estimator: str,
+    resize: str,
+) -> Protocol:
+    """Return the protocol of a distance between samples and a reference in an extractor's features."""
+    return Protocol(
+        metric=metric,
+        extractor=extractor.name,
+        extractor_digest=extractor.digest,
+        reference=reference.name,
+        reference_digest=reference.digest,
+        num_reference=len(reference.features),
+        num_samples=num_samples,
+        resize=resize + extractor.resize,
+        labels=labels,
+        estimator=estimator,
+    )
+
+
+def score_key(prefix: str, extractor: FeatureExtractor) -> str:
+    """Return "rfmd", "gfid" and so on."""
+    return (prefix + extractor.distance_name).lower()
+
+
+def evaluation_file(run: Path, name: str, **parts: Any) -> Path:
+    """Return where a run keeps an evaluation; `parts` are all that its numbers depend on, digests above all."""
+    payload = json.dumps({"schema": SCHEMA, **parts}, sort_keys=True)
+    return run / "evaluations" / f"{name}-{hashlib.sha256(payload.encode()).hexdigest()[:10]}.json"
+
+
+def finished_evaluation(file: Path) -> dict[str, Any] | None:
+    """Return what an evaluation found earlier, or None; raises UserError as `read_evaluation`."""
+    if not file.is_file():
+        return None
+    found = read_evaluation(file)
+    if found.get("schema_version") != SCHEMA:  # the file's name says that it is of this one
+        raise UserError(f"evaluation {file}: damaged (no schema version {SCHEMA}); delete the file and evaluate again")
+    return found
+
+
+def read_evaluation(file: Path) -> dict[str, Any]:
+    """Return an evaluation from its file; raises UserError where it is damaged or a score in it was edited."""
+    what, advice = f"evaluation {file}", "delete the file and evaluate again"
+    found = read_json(file, what, advice)
+    if found.get("schema_version") != SCHEMA:
+        return found
+    with damage_is_a_mistake(what, advice):
+        for path in NEEDED[found["kind"]].split():
+            _at(found, path)
+        try:
+            list(scores_in(found))
+        except UserError as error:
+            raise UserError(f"{what}: edited or damaged ({reason(error)}); {advice}") from None
+    return found
+
+
+def scores_in(content: Any) -> Iterator[Score]:
+    """Yield all scores of an evaluation; raises UserError for one that does not agree with its own replicates."""
+    if isinstance(content, dict):
+        if "protocol" in content:
+            yield Score.read(content)
+        else:
+            for value in content.values():
+                yield from scores_in(value)
+
+
+def _at(content: Any, path: str) -> Any:
+    for name in path.split("."):
+        content = content[name]
+    return content

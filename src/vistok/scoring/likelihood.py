@@ -1,0 +1,105 @@
+"""Score a generator's likelihood of held-out tokens: by position, and the gap to its training images."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from vistok.data.token_cache import TokenCache
+from vistok.engine.distributed import join_world
+from vistok.engine.log import Progress
+from vistok.engine.run_dir import RunDir
+from vistok.files import write_json
+from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+from vistok.metrics.interval import Replicates, mean_replicates
+from vistok.metrics.protocol import Protocol, Score, Treatment
+from vistok.runs.images import cache_folder
+from vistok.runs.load import load_generator
+from vistok.scoring.evaluators import SCHEMA, evaluation_file, finished_evaluation
+from vistok.scoring.nats import validation_likelihood
+
+IMAGES = 5_000
+
+
+def evaluate_likelihood(run: Path, train: TokenCache, held_out: TokenCache, progress: Progress) -> dict[str, Any]:
+    """Return nats per token, by position, and bits per image of both caches; done before, it only reads them.
+
+    Averaged and raw weights are both scored, on the same 5,000 random images of a cache; of a run without raw weights,
+    such as an imported one, the averaged alone.
+    """
+    ema = load_generator(run, "ema")
+    raw = load_generator(run, "raw") if RunDir(run).export("raw").is_file() else None
+    _require_own(ema, train, held_out)
+    split = held_out.manifest.split
+    models = [model.info["digest"] for model in (ema, raw) if model is not None]
+    caches = [cache.identity() for cache in (train, held_out)]
+    # Earlier versions scored the first view under the name without this part.
+    views = [cache.central_view for cache in (train, held_out)]
+    parts = {"views": views} if any(views) else {}
+    file = evaluation_file(run, f"likelihood-{split}", models=models, caches=caches, images=IMAGES, **parts)
+    done = finished_evaluation(file)
+    if done is not None:
+        return done
+    train.verify(), held_out.verify()
+    started = time.monotonic()
+    result: dict[str, Any] = {"schema_version": SCHEMA, "kind": "likelihood", "run": run.name, "split": split}
+    asked = [("ema", ema, held_out, "ema"), ("raw", raw, held_out, "raw"), ("train", ema, train, "ema")]
+    with progress.task("likelihood of held-out tokens", len(asked)) as bar:
+        for name, model, cache, weights in asked:
+            if model is not None:
+                result[name] = _scores(model, cache, weights)
+            bar.advance()
+    result["seconds"] = round(time.monotonic() - started, 1)
+    if join_world().main:
+        write_json(file, result)
+    return result
+
+
+def caches_of(run: Path, split: str, tokenizer: str | None = None) -> tuple[TokenCache, TokenCache] | None:
+    """Return a generator's caches of train and of a split, where its tokenizer's run keeps them; else None.
+
+    Raises UserError for caches of another tokenizer, and for damaged ones.
+    """
+    generator = load_generator(run)
+    facts = generator.info["tokenizer"]
+    place = Path(tokenizer or facts["path"])
+    if not place.is_dir():
+        return None
+    folders = [cache_folder(place, name, image_size=facts.get("image_size")) for name in ("train", split)]
+    if not all((folder / "manifest.json").is_file() for folder in folders):
+        return None
+    train, held_out = (TokenCache(folder) for folder in folders)
+    _require_own(generator, train, held_out)
+    return train, held_out
+
+
+def _require_own(generator: AutoregressiveGenerator, *caches: TokenCache) -> None:
+    """Raise UserError for caches that hold the tokens of another tokenizer than the generator's."""
+    for cache in caches:
+        cache.require(tokenizer_digest=generator.info["tokenizer"]["digest"])
+
+
+def _scores(model: Any, cache: TokenCache, weights: str) -> dict[str, Any]:
+    found = validation_likelihood(model, cache, next(model.parameters()).device, IMAGES)
+    manifest, per_image = cache.manifest, mean_replicates(found.per_image)
+    bits = len(found.position_nats) / math.log(2)
+
+    def score(metric: str, scale: float) -> dict[str, Any]:
+        protocol = Protocol(
+            metric=metric,
+            reference=f"{manifest.dataset} {manifest.split}, {manifest.views[cache.central_view]}",
+            reference_digest=manifest.data_digest,
+            num_reference=manifest.num_images,
+            num_samples=len(found.per_image),
+            rounding="none (tokens)",
+            labels="given",
+            estimator="mean over images, evaluation mode",
+        )
+        values = Replicates(per_image.value * scale, tuple(value * scale for value in per_image.left_out))
+        return Score.of(values, protocol, Treatment(weights=weights)).model_dump(mode="json")  # type: ignore[arg-type]
+
+    return {
+        "nats_per_token": score("nats per token", 1.0),
+        "bits_per_image": score("bits per image", bits),
+        "position_nats": found.position_nats.tolist(),
+    }

@@ -1,0 +1,70 @@
+"""Score images of any generator, from a file, against the images of another file."""
+
+from typing import Any
+
+from vistok.engine.distributed import join_world
+from vistok.engine.log import Progress
+from vistok.errors import UserError
+from vistok.metrics.features import FeatureExtractor
+from vistok.metrics.interval import frechet_replicates
+from vistok.metrics.protocol import Treatment
+from vistok.scoring.evaluators import (
+    BATCH,
+    SCHEMA,
+    Collected,
+    frechet_score,
+    reference_of_batch,
+    require_images,
+    require_reference,
+    score_key,
+)
+from vistok.scoring.image_batch import ImageBatch
+from vistok.scoring.image_scores import inception_scores, kernel_score, left_out, precision_recall_scores
+
+LABELS = "as the file has them"
+
+
+def evaluate_samples(
+    samples: ImageBatch, reference: ImageBatch, extractor: FeatureExtractor, progress: Progress
+) -> dict[str, Any]:
+    """Return Fréchet distance, precision and recall, and with Inception sFID and Inception score too.
+
+    Every process of several scores the same. Raises UserError for images of different sizes, and for too few.
+    """
+    if not samples.count:
+        raise UserError(f"samples {samples.path}: holds a mean and a covariance, no images; give the images")
+    require_images(samples.count, f"samples {samples.path}")
+    require_reference(extractor, reference)
+    if reference.count and samples.shape[:2] != reference.shape[:2]:
+        raise UserError(
+            f"{samples.name} has images of {samples.shape[:2]} (height, width), {reference.name} of {reference.shape[:2]}: "
+            "resize them yourself, the way counts"
+        )
+    for batch in (samples, reference):
+        if batch.ignored:
+            progress.say(f"{batch.name}: {batch.ignored}")
+    collected = Collected()
+    with progress.task(f"features of {samples.name}", samples.count) as bar:
+        for images in samples.batches(BATCH):
+            collected.add(extractor.everything(images))
+            bar.advance(len(images))
+    against = reference_of_batch(extractor, reference)
+    treatment = Treatment(weights="none")
+    distance = frechet_replicates(collected.features.numpy(), against.moments)
+    score = frechet_score("", distance, samples.count, against, extractor, treatment, LABELS)
+    rest = {
+        **inception_scores("", collected, against, extractor, treatment, LABELS, mixed=samples.is_folder),
+        **kernel_score("", collected.features.numpy(), against, extractor, treatment, LABELS),
+        **precision_recall_scores(collected.features, against, extractor, treatment, LABELS),
+    }
+    join_world().wait()
+    return {
+        "schema_version": SCHEMA,
+        "kind": "samples",
+        "samples": samples.name,
+        "reference": reference.name,
+        "num_images": samples.count,
+        score_key("", extractor): score.model_dump(mode="json"),
+        **rest,
+        **left_out(rest, against, extractor),
+    }

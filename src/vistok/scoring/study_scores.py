@@ -1,0 +1,79 @@
+"""What a study asks of a run beside its scores: the spread of latents, and what a wrong token costs."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vistok.data.loader import eval_images
+from vistok.data.open import open_split
+from vistok.data.transforms import resize_uint8, to_uint8
+from vistok.metrics.features import FeatureExtractor
+from vistok.rng import numpy_generator, stable_choice
+from vistok.runs.images import data_of
+from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
+from vistok.tokenizer.crt import batch_variance
+from vistok.tokenizer.model import ConvTokenizer
+
+IMAGES = 2_000
+SWAPS = 1_000
+BATCH = 250
+
+
+@torch.inference_mode()
+def latent_statistics(tokenizer_path: Path, root: str, image_size: int | None = None) -> dict[str, float]:
+    """Return the variance of latents per dimension about their mean, and their mean squared distance to the codes.
+
+    Over 2,000 random held-out train images, of `image_size` where not the tokenizer's own; latents as the quantizer
+    sees them.
+    """
+    tokenizer = load_tokenizer(tokenizer_path)
+    if image_size is not None:
+        tokenizer = tokenizer.resized(image_size)
+    latents, error = [], []
+    for images in _held_out(tokenizer, IMAGES, root):
+        output = tokenizer(images["images"].to(tokenizer.post_quantizer.weight.device))
+        latents.append(output.quantized.latents)
+        distance = output.quantized.latents - output.quantized.z_q
+        error.append(distance.square().sum(dim=-1).flatten())
+    return {
+        "latent_variance": float(batch_variance(torch.cat(latents))),
+        "quantization_error": float(torch.cat(error).mean()),
+    }
+
+
+@torch.inference_mode()
+def swap_cost(run: Path, extractor: FeatureExtractor, root: str) -> dict[str, float]:
+    """Return what one wrong token costs: in pixels (mean squared, 0...1) and features (squared distance), at the data's size.
+
+    In each of 1,000 held-out train images one random token is replaced by the likeliest other one, as the
+    generator has it given the true tokens before; both grids are decoded.
+    """
+    generator = load_generator(run)
+    tokenizer = load_tokenizer_of(generator)
+    size = data_of(tokenizer, root).image_size
+    pixels, features = [], []
+    rng = numpy_generator(0, "swap")
+    for batch in _held_out(tokenizer, SWAPS, root):
+        tokens = tokenizer.encode(batch["images"])
+        labels = batch["labels"].to(tokens.device)
+        rows, places = torch.arange(len(tokens)), torch.from_numpy(rng.integers(tokens.shape[1], size=len(tokens)))
+        logits = generator(tokens, labels)[rows, places]
+        logits[rows, tokens[rows, places]] = -torch.inf
+        swapped = tokens.clone()
+        swapped[rows, places] = logits.argmax(dim=-1)
+        decoded = (to_uint8(tokenizer.decode(grid)).cpu() for grid in (tokens, swapped))
+        right, wrong = (resize_uint8(images, size) for images in decoded)
+        pixels.append(((right.float() - wrong.float()) / 255).square().mean(dim=(1, 2, 3)).numpy())
+        features.append((extractor(right) - extractor(wrong)).square().sum(dim=-1).numpy())
+    return {
+        "swap_pixels": float(np.concatenate(pixels).mean()),
+        "swap_features": float(np.concatenate(features).mean()),
+    }
+
+
+def _held_out(tokenizer: ConvTokenizer, count: int, root: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    data = data_of(tokenizer, root, tokenizer.config.image_size)
+    source = open_split(data, "val")
+    chosen = stable_choice(0, "study analysis", len(source), count)
+    return eval_images(source.subset(chosen, "analysed"), data, BATCH)

@@ -1,0 +1,205 @@
+"""Score a tokenizer: distortion, Fréchet distance of reconstructions, and how it uses its codes."""
+
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vistok.data.config import DataConfig
+from vistok.data.loader import Batch, eval_images
+from vistok.data.open import open_split
+from vistok.data.sources import ImageSource
+from vistok.data.transforms import resize_uint8, to_uint8
+from vistok.engine.distributed import join_world
+from vistok.engine.log import Progress
+from vistok.files import write_json
+from vistok.metrics.codebook import codebook_statistics
+from vistok.metrics.features import FeatureExtractor
+from vistok.metrics.interval import Replicates, mean_replicates, paired_frechet_replicates
+from vistok.metrics.protocol import FRECHET, Protocol, Score, Treatment
+from vistok.metrics.reconstruction import psnr_per_image, ssim_per_image
+from vistok.runs.frozen_networks import perceptual_digest
+from vistok.runs.images import data_of
+from vistok.runs.load import load_tokenizer
+from vistok.scoring.evaluators import (
+    SCHEMA,
+    ReferenceSet,
+    evaluation_file,
+    finished_evaluation,
+    frechet_score,
+    reference_set,
+    require_images,
+    require_unseen,
+    score_key,
+)
+from vistok.scoring.image_scores import kernel_score
+from vistok.tokenizer.model import ConvTokenizer
+
+BATCH = 250
+PAIRED = FRECHET + ", each left out of reconstructions and originals"
+
+
+def evaluate_tokenizer(
+    run: Path,
+    extractor: FeatureExtractor | None,
+    progress: Progress,
+    split: str = "test",
+    weights: str = "ema",
+    root: str | None = None,
+    second: FeatureExtractor | None = None,
+    image_size: int | None = None,
+) -> dict[str, Any]:
+    """Score reconstructions of a split and return the scores; done before, it only reads them.
+
+    Without an extractor there is no Fréchet distance; `second` adds one in another network's features. With
+    `image_size` larger or smaller images are encoded, and reconstructions resized to the usual size before scoring
+    (CRT paper 3.4).
+    """
+    tokenizer = load_tokenizer(run, weights)
+    data = data_of(tokenizer, root)
+    if image_size == tokenizer.config.image_size:
+        image_size = None
+    tokenizer = tokenizer.resized(image_size) if image_size else tokenizer
+    encoded = data_of(tokenizer, root, image_size)
+    resize = f"{image_size} to {data.image_size} pixels bicubic, antialiased; " if image_size else ""
+    source = open_split(data, split)
+    extractors = [found for found in (extractor, second) if found is not None]
+    require_images(len(source), f"split {split!r} of {data.dataset}", 2 if extractors else 1)
+    given = (source, data), (open_split(encoded, split) if image_size else source, encoded)
+    file = evaluation_file(
+        run,
+        f"tokenizer-{split}-{weights}",
+        tokenizer=tokenizer.info["digest"],
+        images=source.digest,
+        extractors=[found.digest for found in extractors],
+        **({"image_size": image_size} if image_size else {}),
+    )
+    done = finished_evaluation(file) if run.is_dir() else None
+    if done is not None:
+        return done
+    for found in extractors:
+        require_unseen(found, perceptual_digest(tokenizer.info))
+    started = time.monotonic()
+    made = _reconstruct(tokenizer, given, extractors, progress, f"reconstructions ({weights})")
+    treatment = Treatment(weights=weights)  # type: ignore[arg-type]
+    scores: dict[str, Any] = {
+        "schema_version": SCHEMA,
+        "kind": "tokenizer",
+        "run": run.name,
+        "tokenizer_digest": tokenizer.info["digest"],
+        "split": split,
+        "num_images": len(source),
+        "treatment": treatment.model_dump(),
+        **_code_and_image_scores(tokenizer, made, f"{data.dataset} {split}", treatment, resize),
+    }
+    references = [reference_set(found, source, data, split) for found in extractors]
+    scores |= _distances(extractors, made.features, references, treatment, resize)
+    scores["seconds"] = round(time.monotonic() - started, 1)
+    if run.is_dir() and join_world().main:
+        write_json(file, scores)
+    return scores
+
+
+@dataclass
+class _Made:
+    """What one pass over the images gives, by all processes; `features`: one array per extractor."""
+
+    psnr: np.ndarray
+    ssim: np.ndarray
+    tokens: np.ndarray
+    features: list[np.ndarray]
+    digest: str
+
+
+def _code_and_image_scores(
+    tokenizer: ConvTokenizer, made: _Made, reference: str, treatment: Treatment, resize: str
+) -> dict[str, Any]:
+    """Return the scores that no network takes part in."""
+    codes = codebook_statistics(made.tokens, tokenizer.codebook_size)
+
+    def score(metric: str, found: Replicates, estimator: str) -> dict[str, Any]:
+        protocol = Protocol(
+            metric=metric,
+            reference=reference,
+            reference_digest=made.digest,
+            num_reference=len(made.psnr),
+            num_samples=len(made.psnr),
+            resize=resize + "none",
+            estimator=estimator,
+        )
+        return Score.of(found, protocol, treatment).model_dump(mode="json")
+
+    position_entropy = Replicates(float(codes.position_entropy.mean()))
+    return {
+        "psnr": score("PSNR (dB)", mean_replicates(made.psnr), "per image, uint8, then mean"),
+        "ssim": score("SSIM", mean_replicates(made.ssim), "per image, uint8, then mean"),
+        "codebook_usage": score("codebook usage (share)", Replicates(codes.usage), "codes that occur"),
+        "entropy": score("entropy of tokens (bits)", Replicates(codes.entropy), "plug-in"),
+        "position_entropy": score("entropy by position (bits)", position_entropy, "plug-in, mean over positions"),
+        "codebook": {**asdict(codes), "position_entropy": codes.position_entropy.tolist()},
+        "bits_per_image_upper_bound": float(np.log2(tokenizer.codebook_size) * tokenizer.token_grid.num_tokens),
+    }
+
+
+def _distances(
+    extractors: Sequence[FeatureExtractor],
+    features: Sequence[np.ndarray],
+    references: Sequence[ReferenceSet],
+    treatment: Treatment,
+    resize: str,
+) -> dict[str, Any]:
+    """Return the Fréchet distance in each extractor's features, and the kernel distance in the first one's."""
+    scores = {}
+    for found, own, reference, suffix in zip(extractors, features, references, ("", "_second"), strict=False):
+        distance = paired_frechet_replicates(own, reference.features)
+        score = frechet_score("r", distance, len(own), reference, found, treatment, estimator=PAIRED, resize=resize)
+        scores[score_key("r", found) + suffix] = score.model_dump(mode="json")
+    if extractors:
+        scores |= kernel_score("r", features[0], references[0], extractors[0], treatment, resize=resize, paired=True)
+    return scores
+
+
+def _reconstruct(
+    tokenizer: ConvTokenizer,
+    given: tuple[tuple[ImageSource, DataConfig], tuple[ImageSource, DataConfig]],
+    extractors: Sequence[FeatureExtractor],
+    progress: Progress,
+    name: str,
+) -> _Made:
+    """`given`: images as they are compared, and as they are encoded."""
+    (source, compared), (larger, encoded) = given
+    psnr, ssim, tokens = [], [], []
+    features: list[list[torch.Tensor]] = [[] for _ in extractors]
+    digests = []
+    world = join_world()
+    batches = world.share_of(range(-(-len(source) // BATCH)))
+    with progress.task(name, len(source)) as bar:
+        pairs: Iterable[tuple[Batch, Batch]]
+        if compared == encoded:
+            pairs = ((batch, batch) for batch in eval_images(source, compared, BATCH, batches=batches))
+        else:
+            originals = eval_images(source, compared, BATCH, batches=batches)
+            pairs = zip(originals, eval_images(larger, encoded, BATCH, batches=batches), strict=True)
+        for batch, other in pairs:
+            grid = tokenizer.encode(other["images"])
+            real = to_uint8(batch["images"])
+            fake = resize_uint8(to_uint8(tokenizer.decode(grid)).cpu(), compared.image_size)
+            digests.append(hashlib.sha256(real.numpy().tobytes()).hexdigest())
+            psnr.append(psnr_per_image(fake, real))
+            ssim.append(ssim_per_image(fake, real))
+            tokens.append(grid.cpu())
+            for found, kept in zip(extractors, features, strict=True):
+                kept.append(found(fake))
+            bar.advance(len(grid) * world.size)
+    return _Made(
+        world.join(psnr).numpy(),
+        world.join(ssim).numpy(),
+        world.join(tokens).numpy().astype(np.uint32),
+        [world.join(kept).numpy() for kept in features],
+        hashlib.sha256("".join(sum(world.collect(digests), [])).encode()).hexdigest(),
+    )

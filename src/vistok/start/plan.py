@@ -1,0 +1,230 @@
+"""Which recipes a folder calls for, and for how long on this machine: the plan of `vistok start`."""
+
+import json
+import math
+import os
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from vistok.config import override
+from vistok.errors import UserError
+from vistok.recipes import find_recipe
+from vistok.runs.config import GeneratorRun, TokenizerRun
+from vistok.start.folder import Look
+from vistok.verbs import step_time as rate
+
+SIDES = (32, 64, 128, 256)
+# Shares of the time; the rest is for opening the folder, caching tokens, samples and scores.
+TOKENIZER, GENERATOR = 0.4, 0.45
+# A size is taken from so many steps of each stage on. With fewer the next smaller one gives better pictures.
+ENOUGH_TOKENIZER, ENOUGH_GENERATOR = 500, 400
+# Loading images, logging and validation beside the steps themselves, as measured in results/own_images.
+OVERHEAD = 1.15
+# A generator that has seen a picture more often begins to remember it (results/own_images).
+EPOCHS = 100
+# Tokens for each code: fewer, and a code stands for single places of single pictures.
+TOKENS_PER_CODE = 16
+SMALLEST_CODEBOOK = 64
+# Pixels of what the shipped tokenizer was trained on.
+GENERAL_SIDE = 64
+# Of the processors.
+BUSY = 0.7
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training command: recipe, what is set of it, steps, and how long they take (seconds)."""
+
+    recipe: str
+    settings: tuple[str, ...]
+    steps: int
+    seconds: float
+
+    @property
+    def all_settings(self) -> tuple[str, ...]:
+        """What is set, the length too."""
+        return (*self.settings, f'length="{self.steps} steps"')
+
+    @property
+    def words(self) -> list[str]:
+        """The settings as options of a command."""
+        return [word for setting in self.all_settings for word in ("--set", setting)]
+
+
+@dataclass(frozen=True)
+class StartPlan:
+    """What to train on a folder in a given time (seconds)."""
+
+    root: str
+    side: int
+    tokens: int
+    codes: int
+    tokenizer: Stage
+    generator: Stage
+    init_from: str | None
+    seconds: float
+    # Steps that the time pays for, where the folder is too small for as many.
+    generator_steps_paid: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a file holds it; `from_json` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "StartPlan":
+        """Read it. Raises KeyError or TypeError where something is missing."""
+        stages = {
+            name: Stage(**{**stored[name], "settings": tuple(stored[name]["settings"])})
+            for name in ("tokenizer", "generator")
+        }
+        return cls(**{**stored, **stages})
+
+    def tokenizer_config(self) -> TokenizerRun:
+        """Return the tokenizer's run."""
+        from vistok.runs.initial import with_network_of
+
+        config = find_recipe(self.tokenizer.recipe, "tokenizer")
+        if self.init_from:
+            config = with_network_of(config, self.init_from)
+        return override(config, [f"data.root={json.dumps(self.root)}", *self.tokenizer.all_settings])
+
+    def generator_config(self) -> GeneratorRun:
+        """Return the generator's run."""
+        return override(find_recipe(self.generator.recipe, "generator"), list(self.generator.all_settings))
+
+    def commands(self, tokenizer_run: str, generator_run: str) -> list[list[str]]:
+        """Return the four commands, as words."""
+        start = ["--init-from", self.init_from] if self.init_from else []
+        train = ["vistok", "train"]
+        return [
+            [*train, "tokenizer", self.tokenizer.recipe, "--data", self.root, *start, *self.tokenizer.words],
+            [*train, "generator", self.generator.recipe, "--tokenizer", tokenizer_run, *self.generator.words],
+            ["vistok", "sample", generator_run, "--out", "samples.png"],
+            ["vistok", "evaluate", "tokenizer", tokenizer_run],
+        ]
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds in "30m", "90 min", "1.5h", "2 hours" or "1h30m". Raises UserError for anything else."""
+    parts = re.findall(r"([0-9.]+)\s*(h|m)[a-z]*", text.strip().lower())
+    whole = re.fullmatch(r"(\s*[0-9.]+\s*(h|hours?|m|min|mins|minutes?)\s*)+", text.strip().lower())
+    try:
+        seconds = sum(float(number) * {"h": 3600, "m": 60}[unit] for number, unit in parts) if whole else 0.0
+    except ValueError:
+        seconds = 0.0
+    if not 60 <= seconds < math.inf:
+        raise UserError(f"time {text!r}: write minutes or hours, as in 30m or 1.5h, a minute or more")
+    return seconds
+
+
+def plan_start(look: Look, seconds: float, init_from: Callable[[int], str | None]) -> StartPlan:
+    """Return the plan for a folder and a time: the largest pictures that both stages have time to learn.
+
+    `init_from(side)`: weights that a tokenizer of this size may begin with. A few steps of each are timed here.
+    """
+    plan = None
+    for side in SIDES:
+        if plan is not None and side > look.side:
+            break
+        larger = _plan_at(side, look, seconds, None if look.grey else init_from(side))
+        # Larger pictures of as many tokens cost the generator nothing.
+        modelled = larger.generator_steps_paid >= ENOUGH_GENERATOR or (
+            plan is not None and larger.tokens <= plan.tokens
+        )
+        enough = larger.tokenizer.steps >= ENOUGH_TOKENIZER and modelled
+        if plan is not None and not enough:
+            break
+        plan = larger
+    assert plan is not None
+    return plan
+
+
+def _plan_at(side: int, look: Look, seconds: float, init_from: str | None) -> StartPlan:
+    settings: list[str] = []
+    if look.grey:
+        settings += ["data.channels=1", "tokenizer.in_channels=1"]
+    if init_from and side != GENERAL_SIDE:  # its network takes pictures of any size
+        settings += [f"data.image_size={side}", f"tokenizer.image_size={side}"]
+    config = find_recipe(f"images{side}_crt", "tokenizer")
+    codes = min(config.tokenizer.quantizer.codebook_size, codes_for(look.train * config.tokenizer.num_tokens))
+    if codes < config.tokenizer.quantizer.codebook_size and not init_from:
+        settings.append(f"tokenizer.quantizer.codebook_size={codes}")
+    draft = StartPlan(
+        look.root, side, config.tokenizer.num_tokens, codes,
+        Stage(f"images{side}_crt", tuple(settings), 10_000, 0.0),
+        Stage("images256_ar" if side == 256 else "images64_ar", (), 10_000, 0.0),
+        init_from, seconds,
+    )  # fmt: skip
+    tokenizer, generator = draft.tokenizer_config(), draft.generator_config()
+    sizes = (tokenizer.tokenizer.grid, tokenizer.tokenizer.quantizer.codebook_size, len(look.classes))
+    first = rate.tokenizer_step_seconds(tokenizer) * OVERHEAD
+    second = _generator_step_seconds(generator, *sizes) * OVERHEAD
+    steps = [_rounded(seconds * share / each) for share, each in ((TOKENIZER, first), (GENERATOR, second))]
+    paid, steps[1] = steps[1], min(steps[1], _rounded(EPOCHS * look.train / generator.batch_size))
+    return replace(
+        draft,
+        tokens=tokenizer.tokenizer.num_tokens,
+        codes=tokenizer.tokenizer.quantizer.codebook_size,
+        tokenizer=replace(draft.tokenizer, steps=steps[0], seconds=steps[0] * first),
+        generator=replace(draft.generator, steps=steps[1], seconds=steps[1] * second),
+        generator_steps_paid=paid,
+    )
+
+
+def codes_for(tokens: int) -> int:
+    """Return how many codes so many training tokens can fill: a power of two."""
+    return int(max(SMALLEST_CODEBOOK, 2 ** math.floor(math.log2(max(1, tokens / TOKENS_PER_CODE)))))
+
+
+@lru_cache(maxsize=8)  # pictures of two sizes may have as many tokens
+def _generator_step_seconds(generator: GeneratorRun, grid: tuple[int, int], codes: int, classes: int) -> float:
+    return rate.generator_step_seconds(generator, grid, codes, classes)
+
+
+def busy() -> str | None:
+    """Return a warning where other work takes the processors for which the plan is made, or None."""
+    load, processors = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
+    if load < BUSY * processors:
+        return None
+    return (
+        f"this machine is busy (load {load:.1f} on {processors} processors): the plan is for as many steps as it makes now. "
+        "On an idle one it would be several times as many"
+    )
+
+
+def _rounded(steps: float) -> int:
+    """Return a number of steps with two digits, 60 at least: codes begin and the learning rate rises before that."""
+    if steps < 60:
+        return 60
+    digit = 10 ** (math.floor(math.log10(steps)) - 1)
+    return int(steps // digit * digit)
+
+
+def lines(plan: StartPlan, look: Look) -> list[str]:
+    """Return the plan in words, with its commands."""
+    size = f"{plan.side}x{plan.side} pixels, {plan.tokens} tokens a picture, {plan.codes:,} codes"
+    steps = [f"{stage.steps:,} steps, about {_minutes(stage.seconds)}" for stage in (plan.tokenizer, plan.generator)]
+    tokenizer_run = f"runs/{find_recipe(plan.tokenizer.recipe).name}-XXXXXXXXXX"
+    generator_run = f"runs/{find_recipe(plan.generator.recipe).name}-XXXXXXXXXX"
+    said = [look.sentence, f"In {_minutes(plan.seconds)} on this machine: {size}.", ""]
+    remarks = [*steps, "a minute", "a minute"]
+    for number, (words, remark) in enumerate(zip(plan.commands(tokenizer_run, generator_run), remarks, strict=True), 1):
+        said += [f"{number}. {remark}", f"   {shlex.join(words)}"]
+    return said
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 90:
+        return "a minute"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def plan_file(runs: Path, root: str, seconds: float) -> Path:
+    """Return where the plan for a folder and a time is kept: another measurement would give other runs."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", Path(root).absolute().name).strip("-") or "images"
+    return runs / f"start-{name}-{seconds / 60:g}m" / "plan.json"

@@ -1,0 +1,132 @@
+"""From a folder of images to samples: look, plan for a time on this machine, and do it if told so."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from vistok.data.loader import eval_images
+from vistok.data.open import open_split
+from vistok.data.transforms import to_uint8
+from vistok.engine.device import best_device
+from vistok.engine.log import Progress
+from vistok.errors import UserError
+from vistok.files import read_json, write_json
+from vistok.generator.autoregressive.config import SamplingConfig
+from vistok.metrics.reconstruction import psnr_per_image
+from vistok.nn.efficientnet_lite import is_installed
+from vistok.rng import stable_choice
+from vistok.runs.drawing import balanced_labels, sample_batches
+from vistok.runs.health.record import require_alive
+from vistok.runs.images import data_of
+from vistok.runs.load import load_generator, load_tokenizer
+from vistok.runs.pictures import display_scale, save_png, sheet
+from vistok.runs.shipped import shipped_tokenizers
+from vistok.scoring.evaluators import IMAGENET, choose_evaluator
+from vistok.scoring.generator import evaluate_generator
+from vistok.scoring.tokenizer import evaluate_tokenizer
+from vistok.start.folder import Look, look_at
+from vistok.start.plan import StartPlan, busy, plan_file, plan_start
+from vistok.verbs import train_generator, train_tokenizer
+from vistok.verbs.cache import cache_tokens
+
+GENERAL = "pictures64"
+COLUMNS = 12
+SAMPLE_ROWS = 3
+SCORED_SAMPLES = 1_000
+
+
+def prepare_start(root: str, seconds: float, runs: Path, warn: Callable[[str], None]) -> tuple[StartPlan, Look]:
+    """Return the plan for a folder and a time: the one made before, or a new one, which is kept.
+
+    `warn` is told where the machine is busy.
+    """
+    look = look_at(root)
+    file = plan_file(runs, root, seconds)
+    if file.is_file():
+        advice = "delete the file and repeat the command"
+        stored = read_json(file, "plan", advice)
+        try:
+            plan = StartPlan.from_json(stored)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"plan {file}: damaged ({error}); {advice}") from None
+        if plan.root == root:
+            return plan, look
+    if busy_with := busy():
+        warn(busy_with)
+    plan = plan_start(look, seconds, initial_tokenizer)
+    write_json(file, plan.to_json(), make_folder=True)
+    return plan, look
+
+
+def initial_tokenizer(side: int) -> str | None:
+    """Return the shipped tokenizer of colour pictures that training at a size begins with, or None: it makes 8x8 pixels a token."""
+    return GENERAL if side in (64, 128) and GENERAL in shipped_tokenizers() else None
+
+
+def run_start(plan: StartPlan, runs: Path, progress: Progress) -> dict[str, Any]:
+    """Train both stages, draw samples and score; whatever is done already is left as it is.
+
+    Returns the two runs, the overview and the scores. `overview.png` shows held-out pictures, their reconstructions,
+    and samples. Raises UserError, with what to do, where a stage ends dead: nothing is built on it.
+    """
+    progress.say("[1/4] tokenizer")
+    tokenizer = train_tokenizer.prepare(plan.tokenizer_config(), runs).train(progress)
+    require_alive(tokenizer.path, False, progress.say)
+    progress.say("[2/4] generator")
+    caches = [cache_tokens(tokenizer.path, split, progress) for split in ("train", "val")]
+    generator = train_generator.prepare(plan.generator_config(), caches[0], caches[1], tokenizer.path, runs).train(
+        progress
+    )
+    require_alive(generator.path, False, progress.say)
+    progress.say("[3/4] samples")
+    overview = plan_file(runs, plan.root, plan.seconds).with_name("overview.png")
+    psnr = draw_overview(tokenizer.path, generator.path, overview, progress)
+    progress.say("[4/4] scores")
+    scores = _scores(plan, tokenizer.path, generator.path, progress)
+    return {"tokenizer": tokenizer.path, "generator": generator.path, "overview": overview, "psnr": psnr, **scores}
+
+
+def _scores(plan: StartPlan, tokenizer: Path, generator: Path, progress: Progress) -> dict[str, Any]:
+    """Score against held-out pictures by the small ImageNet network; without it there are no distances."""
+    if not is_installed():
+        return {}
+    data = plan.tokenizer_config().data
+    count = min(SCORED_SAMPLES, 2 * len(open_split(data, "train")))
+    extractor = choose_evaluator(data, IMAGENET)
+    return {
+        "tokenizer_scores": evaluate_tokenizer(tokenizer, extractor, progress, split="val"),
+        "generator_scores": evaluate_generator(generator, extractor, progress, SamplingConfig(), count, "train"),
+    }
+
+
+@torch.inference_mode()
+def draw_overview(tokenizer_run: Path, generator_run: Path, file: Path, progress: Progress) -> float:
+    """Write held-out pictures, their reconstructions below, and samples below these; return the PSNR of the shown (dB)."""
+    tokenizer, generator = load_tokenizer(tokenizer_run), load_generator(generator_run)
+    data, device = data_of(tokenizer), best_device()
+    tokenizer, generator = tokenizer.to(device), generator.to(device)
+    held_out = open_split(data, "val")
+    shown = held_out.subset(stable_choice(0, "overview", len(held_out), COLUMNS), "shown")
+    images = next(eval_images(shown, data, COLUMNS))["images"].to(device)
+    made = tokenizer.decode(tokenizer.encode(images))
+    labels = balanced_labels(SAMPLE_ROWS * COLUMNS, generator.num_classes).sort().values
+    samples = torch.cat(
+        list(sample_batches(generator.sampler(SamplingConfig()), tokenizer, labels.to(device), progress))
+    )
+    real, fake, scale = to_uint8(images).cpu(), to_uint8(made).cpu(), display_scale(data.image_size)
+    save_png(file, _above([sheet(torch.cat([real, fake]), len(real), scale), sheet(samples, COLUMNS, scale)]))
+    return float(psnr_per_image(fake, real).mean())
+
+
+def _above(pictures: list[Image.Image], gap: int = 12) -> Image.Image:
+    """Set pictures below each other on white."""
+    height = sum(picture.height for picture in pictures) + gap * (len(pictures) - 1)
+    whole = Image.new("RGB", (max(picture.width for picture in pictures), height), "white")
+    top = 0
+    for picture in pictures:
+        whole.paste(picture, (0, top))
+        top += picture.height + gap
+    return whole

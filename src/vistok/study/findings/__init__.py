@@ -1,0 +1,1 @@
+"""What a study found: table, fits, claims, advice, report."""

@@ -1,0 +1,243 @@
+"""Advice for a budget: which tokenizer, which generator, for how long, from a study's table.
+
+For every tokenizer setting and generator size, gFMD follows a law in the generator's training FLOPs
+(`fit.py`). A budget pays the tokenizer first; the rest buys steps. The least expected gFMD wins.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vistok.errors import UserError
+from vistok.study.findings.fit import PowerLaw, fit_power_law
+from vistok.study.findings.table import generators, tokenizers
+
+SETTING = ("tokenizer_choice", "codebook_size", "num_tokens", "crt_variant", "crt_weight", "crt_layers")
+# How far beyond its dearest run a law may be asked.
+REACH = 2.0
+# More runs than this to tell two options apart: they are alike.
+MANY_SEEDS = 100
+
+
+@dataclass(frozen=True)
+class Option:
+    """A tokenizer setting with a generator size: what a budget buys of it, and the gFMD to expect (95 %)."""
+
+    tokenizer: dict[str, Any]
+    generator: str
+    params: int
+    steps: int
+    flops: float
+    tokenizer_flops: float
+    gfmd: float
+    low: float
+    high: float
+    runs: int
+    seeds: int
+    scatter: float
+    supported: bool
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The best option and the best with another tokenizer; `surer`: FLOPs that would tell them apart, None for never."""
+
+    budget: float
+    best: Option
+    runner_up: Option | None
+    surer_seeds: int | None
+    surer_flops: float | None
+    supported: bool
+    range_low: float
+    range_high: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One generator size on one tokenizer setting: its law, what its runs cost, and the tokenizer's own rFMD."""
+
+    setting: dict[str, Any]
+    generator: str
+    params: int
+    tokenizer_flops: float
+    flops_per_step: float
+    seeds: int
+    rfmd: float
+    law: PowerLaw
+
+    def option(self, budget: float) -> Option | None:
+        """Return what a budget buys; None where it does not pay the tokenizer and one step."""
+        steps = int((budget - self.tokenizer_flops) / self.flops_per_step)
+        if steps < 1:
+            return None
+        compute = steps * self.flops_per_step
+        # Samples are decoded by the tokenizer: no law, however far it is carried, goes below what that itself loses.
+        value, low, high = (max(bound, self.rfmd) for bound in self.law.predict(compute))
+        supported = self.law.low_compute * 0.999 <= compute <= REACH * self.law.high_compute
+        return Option(
+            self.setting, self.generator, self.params, steps, self.tokenizer_flops + compute, self.tokenizer_flops,
+            value, low, high, self.law.n, self.seeds, self.law.scale, supported,
+        )  # fmt: skip
+
+
+def advise(table: pd.DataFrame, budget: float) -> Advice:
+    """Return advice for a budget in FLOPs of both stages.
+
+    Raises UserError where no curve has runs enough, or the budget does not pay any tokenizer.
+    """
+    if not (math.isfinite(budget) and budget > 0):
+        raise UserError(f"the budget must be above 0 FLOPs, found {budget:g}")
+    curves = fit_curves(table)
+    if not curves:
+        raise UserError(
+            "no tokenizer of this study has a generator with 3 runs or more of different lengths: nothing to fit"
+        )
+    ends = [curve.tokenizer_flops + end for curve in curves for end in (curve.law.low_compute, curve.law.high_compute)]
+    low, high = min(ends), REACH * max(ends)
+    options = [option for curve in curves if (option := curve.option(budget)) is not None]
+    if not options:
+        cheapest = min(curve.tokenizer_flops for curve in curves)
+        raise UserError(
+            f"a budget of {budget:.3g} FLOPs does not pay the cheapest tokenizer of this study ({cheapest:.3g}); its runs "
+            f"support {low:.3g} to {high:.3g}"
+        )
+    supported = [option for option in options if option.supported]
+    ranked = sorted(supported or options, key=lambda option: option.gfmd)
+    best = ranked[0]
+    others = [option for option in ranked if option.tokenizer != best.tokenizer]
+    seeds, flops = _surer(best, others[0]) if others else (None, None)
+    return Advice(budget, best, others[0] if others else None, seeds, flops, bool(supported), low, high)
+
+
+def fit_curves(table: pd.DataFrame) -> list[_Curve]:
+    """Return the law of every tokenizer setting with every generator size that has runs enough."""
+    costs: dict[str, float] = tokenizers(table).groupby("tokenizer_choice").train_flops.mean().to_dict()  # type: ignore[assignment]
+    curves = []
+    for _, rows in generators(table).groupby([*SETTING, "choice", "params"]):
+        first = rows.iloc[0]
+        setting = {name: _plain(first[name]) for name in SETTING}
+        law = law_of(rows)
+        if law is not None:
+            per_step = float((rows.train_flops / rows.steps).mean())
+            curves.append(_Curve(
+                setting, str(first.choice), int(first.params), float(costs[setting["tokenizer_choice"]]), per_step,
+                int(rows.seed.nunique()), float(rows.rfmd.mean()), law,
+            ))  # fmt: skip
+    return curves
+
+
+def law_of(rows: pd.DataFrame) -> PowerLaw | None:
+    """Return the law of gFMD in the generator's FLOPs: its floor fitted from 4 lengths and 6 runs on, else 0.
+
+    None for fewer than 3 lengths.
+    """
+    lengths = rows.steps.nunique()
+    if len(rows) < 3 or lengths < 3:
+        return None
+    return fit_power_law(list(rows.train_flops), list(rows.gfmd), None if lengths >= 4 and len(rows) >= 6 else 0.0)
+
+
+def _surer(best: Option, other: Option) -> tuple[int | None, float | None]:
+    """Return (further seeds of each, FLOPs) after which the 95 % interval of their ratio would leave out 1.
+
+    Two seeds at least: one says nothing of how tokenizers of the same setting differ.
+    """
+    gap = math.log(other.gfmd / best.gfmd)
+    variance = best.scatter**2 + other.scatter**2
+    if gap <= 0:
+        return None, None
+    needed = max(2, math.ceil((1.96**2) * variance / gap**2))
+    if needed > MANY_SEEDS:
+        return None, None
+    further = max(0, needed - min(best.seeds, other.seeds))
+    return further, further * (best.flops + other.flops)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def parse_budget(text: str) -> tuple[float, str]:
+    """Return (number, "flops", "hours" or "minutes") of "2e14 flops" or "3 hours"; raises UserError."""
+    number, _, unit = text.strip().partition(" ")
+    unit = {"flop": "flops", "h": "hours", "hour": "hours", "min": "minutes", "minute": "minutes"}.get(
+        unit, unit or "flops"
+    )
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0) or unit not in ("flops", "hours", "minutes"):
+        raise UserError(
+            f'--budget {text!r}: write a number above 0 and a unit, as in "2e14 flops", "3 hours", "20 minutes"'
+        )
+    return value, unit
+
+
+def advice_lines(advice: Advice, flops_per_second: float | None = None) -> list[str]:
+    """Return the advice in sentences; with a rate, times too."""
+    best = advice.best
+    lines = []
+    if not advice.supported:
+        lines.append(
+            f"Careful: this budget lies outside what the study's runs support ({advice.range_low:.3g} to "
+            f"{advice.range_high:.3g} FLOPs); what follows is extrapolated."
+        )
+    lines += [
+        f"Tokenizer: {_setting(best.tokenizer)}; {best.tokenizer_flops:.3g} FLOPs{_time(best.tokenizer_flops, flops_per_second)}.",
+        f"Generator: {best.generator}, {best.params:,} parameters, {best.steps:,} steps; "
+        f"{best.flops - best.tokenizer_flops:.3g} FLOPs{_time(best.flops - best.tokenizer_flops, flops_per_second)}.",
+        f"Expected gFMD: {best.gfmd:.2f}, a new run lies in {best.low:.2f} to {best.high:.2f} (95 %; {best.runs} runs, "
+        f"{best.seeds} tokenizer seed{'s' if best.seeds > 1 else ''}).",
+    ]
+    other = advice.runner_up
+    if other is None:
+        return [*lines, "No other tokenizer of the study can be judged at this budget."]
+    lines.append(
+        f"Runner-up: {_setting(other.tokenizer)}, with {other.generator} ({other.params:,} parameters) for {other.steps:,} "
+        f"steps; expected gFMD {other.gfmd:.2f} ({other.low:.2f} to {other.high:.2f})."
+    )
+    if advice.surer_flops is None:
+        lines.append(f"The two are alike: more than {MANY_SEEDS} seeds of each would be needed to tell them apart.")
+    elif advice.surer_seeds == 0:
+        lines.append("The seeds at hand tell the two apart.")
+    else:
+        more = "1 more seed" if advice.surer_seeds == 1 else f"{advice.surer_seeds} more seeds"
+        lines.append(
+            f"To be surer which is better: about {more} of each, {advice.surer_flops:.3g} FLOPs"
+            f"{_time(advice.surer_flops, flops_per_second)}."
+        )
+    return lines
+
+
+def _setting(setting: dict[str, Any]) -> str:
+    crt = "no regularizer"
+    if setting["crt_variant"] != "none":
+        crt = f"{setting['crt_variant']} with weight {setting['crt_weight']:g} and {setting['crt_layers']} layers"
+    return f"{setting['codebook_size']:,} codes, {setting['num_tokens']} tokens, {crt} ({setting['tokenizer_choice']})"
+
+
+def _time(flops: float, rate: float | None) -> str:
+    if rate is None:
+        return ""
+    seconds = flops / rate
+    return f" (about {seconds / 3600:.1f} h here)" if seconds > 5400 else f" (about {seconds / 60:.0f} min here)"
+
+
+def check_data(table: pd.DataFrame, data: str, file: str) -> pd.DataFrame:
+    """Return the runs on this data set; raises UserError where there are none."""
+    names: Sequence[str] = sorted(set(table.data))
+    if data not in names:
+        raise UserError(
+            f"{file} has no runs on {data!r}, only on {', '.join(names)}: what is best there says little about other "
+            "images. Run a small study on yours: vistok study run images_study --data FOLDER, then vistok study report"
+        )
+    return table[table.data == data]

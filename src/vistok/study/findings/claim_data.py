@@ -1,0 +1,63 @@
+"""What claims read: a study's table, by grid, tokenizer choice and seed."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from vistok.study.config import Grid, StudyConfig
+from vistok.study.findings.table import generators, tokenizers
+
+
+class StudyData:
+    """Rows by the grids that asked for them."""
+
+    def __init__(self, table: pd.DataFrame, study: StudyConfig) -> None:
+        self.table, self.study = table, study
+        self.tokenizers, self.generators = tokenizers(table), generators(table)
+
+    def grid(self, name: str) -> Grid | None:
+        """Return a grid by name."""
+        return next((grid for grid in self.study.grids if grid.name == name), None)
+
+    def runs(self, grid: Grid) -> pd.DataFrame:
+        """Return the generator rows of a grid."""
+        rows = self.generators
+        chosen = (
+            rows.tokenizer_choice.isin([choice.name for choice in grid.tokenizers])
+            & rows.choice.isin([choice.name for choice in grid.generators])
+            & rows.seed.isin(list(grid.seeds))
+        )
+        if all(length.unit == "steps" for length in grid.lengths):
+            chosen &= rows.steps.isin([int(length.value) for length in grid.lengths])
+        if grid.max_flops is not None:
+            chosen &= rows.train_flops <= grid.max_flops
+        return rows[chosen]
+
+    def tokenizer_runs(self, grid: Grid) -> pd.DataFrame:
+        """Return the tokenizer rows of a grid."""
+        rows = self.tokenizers
+        return rows[rows.choice.isin([choice.name for choice in grid.tokenizers]) & rows.seed.isin(list(grid.seeds))]
+
+    def regularized(self, grid: Grid) -> list[str]:
+        """Return a grid's tokenizer choices beside the baseline."""
+        return [choice.name for choice in grid.tokenizers if choice.name != self.study.baseline]
+
+
+def by_seed(rows: pd.DataFrame, value: str, choices: Sequence[str], where: str = "choice") -> pd.DataFrame:
+    """Return (seed x choice) of a column, only the seeds that have all choices."""
+    wide = rows.pivot_table(index="seed", columns=where, values=value, aggfunc="mean")
+    return wide.reindex(columns=list(choices)).dropna()
+
+
+def in_common(rows: pd.DataFrame, baseline: str, other: str) -> pd.DataFrame:
+    """Return the runs of two tokenizer choices in the cells (seed, generator, steps) that both have."""
+    rows = rows[rows.tokenizer_choice.isin([baseline, other])]
+    both = rows.groupby(["seed", "choice", "steps"]).tokenizer_choice.transform("nunique") == 2
+    return rows[both]
+
+
+def cells(rows: pd.DataFrame, value: str, baseline: str, other: str) -> pd.DataFrame:
+    """Return (seed x (generator, steps)) of other - baseline, only what both have."""
+    keys = ["seed", "choice", "steps"]
+    sides = [rows[rows.tokenizer_choice == name].set_index(keys)[value] for name in (other, baseline)]
+    return (sides[0] - sides[1]).dropna().unstack("seed").T

@@ -1,0 +1,34 @@
+"""The paper's claims (CRT, arXiv 2412.16326) as estimators, margins and rules over a study's table.
+
+A claim reads the table's runs of one grid, by the grid's name; a study is judged by the claims whose grids it has.
+"""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from vistok.study.config import Grid, StudyConfig
+from vistok.study.findings import claims_main, claims_prediction, claims_sweeps
+from vistok.study.findings.claim_data import StudyData
+from vistok.study.findings.verdict import Claim
+
+_MAIN = "the study's main grid"
+CLAIMS: tuple[tuple[str, Callable[[StudyData, Grid], list[Claim]]], ...] = (
+    (_MAIN, claims_main.signature),
+    (_MAIN, claims_main.efficiency),
+    ("codebooks", claims_sweeps.codebook_size),
+    ("tokens", claims_sweeps.token_count),
+    ("resolutions", claims_sweeps.resolution),
+    ("variants", claims_sweeps.variants),
+    ("weights", claims_sweeps.weight),
+    ("layers", claims_sweeps.layers),
+    (_MAIN, claims_prediction.prediction),
+    ("budgets", claims_prediction.budgets),
+)
+
+
+def judge(table: pd.DataFrame, study: StudyConfig) -> list[Claim]:
+    """Return the verdict on every claim for which the study has a grid."""
+    data = StudyData(table, study)
+    grids = {name: data.grid(study.main_grid if name == _MAIN else name) for name, _ in CLAIMS}
+    return [claim for name, judge_one in CLAIMS if (grid := grids[name]) for claim in judge_one(data, grid)]

@@ -1,0 +1,143 @@
+"""C7 prediction: claims on what laws and advice say of runs that they have not seen."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from vistok.errors import UserError
+from vistok.study.config import Grid
+from vistok.study.findings.advise import advise, law_of
+from vistok.study.findings.claim_data import StudyData
+from vistok.study.findings.verdict import (
+    FAILS,
+    HOLDS,
+    OPEN,
+    Claim,
+    Estimate,
+    below,
+    make_claim,
+    mean_of_seeds,
+    missing_claim,
+)
+
+# A run's FLOPs differ from those asked for by less than a step.
+SAME_BUDGET = 0.01
+# How `_inside` judges.
+INSIDE = (
+    "Clopper-Pearson interval, 95 %; holds where the interval's upper end reaches 0.95 and the share is at least 0.8, "
+    "fails where the upper end is below 0.8"
+)
+
+
+def prediction(data: StudyData, grid: Grid) -> list[Claim]:
+    """C7: laws fitted to the cheaper half of the main grid predict the dearer half; and what advice from them costs."""
+    inside_rule = (
+        "effect: share of the held-out runs (each generator's longest) inside the 95 % prediction interval of the law "
+        f"fitted to the shorter ones of the same tokenizer choice and generator; {INSIDE}"
+    )
+    regret_rule = (
+        "effect: mean over the held-out runs' budgets of log(gFMD of what advice from the shorter runs says to train / best mean "
+        "gFMD of a cell trained for no more); what is advised is valued by the law fitted to all its runs; n budgets, "
+        "t-interval, 95 %; holds below 0.1, fails above"
+    )
+    statements = (
+        "Laws fitted to small budgets predict larger ones.",
+        "Advice from small budgets loses little at larger ones.",
+    )
+    rows = data.runs(grid)
+    if rows.empty:
+        return [missing_claim(f"C7.{n}", s, r, "no runs") for n, s, r in zip(("inside", "regret"), statements, (inside_rule, regret_rule), strict=True)]  # fmt: skip
+    cheap = rows[rows.steps < rows.groupby("choice").steps.transform("max")]
+    held = rows.drop(cheap.index)
+    return [
+        _inside("C7.inside", statements[0], inside_rule, cheap, held),
+        _regret(data, statements[1], regret_rule, cheap, held),
+    ]
+
+
+def _inside(name: str, statement: str, rule: str, cheap: pd.DataFrame, held: pd.DataFrame) -> Claim:
+    """Judge how many of the held-out runs lie where the laws of the others put them."""
+    hits = []
+    for key, runs in cheap.groupby(["tokenizer_choice", "choice"]):
+        later = held[(held.tokenizer_choice == key[0]) & (held.choice == key[1])]
+        law = law_of(runs)
+        if law is None:
+            continue
+        for _, run in later.iterrows():
+            _, low, high = law.predict(float(run.train_flops))
+            hits.append(low <= run.gfmd <= high)
+    if not hits:
+        return missing_claim(name, statement, rule, "too few lengths to hold any out")
+    count, total = sum(hits), len(hits)
+    low = float(special.betaincinv(count, total - count + 1, 0.025)) if count else 0.0
+    high = float(special.betaincinv(count + 1, total - count, 0.975)) if count < total else 1.0
+    share = count / total
+    verdict = HOLDS if high >= 0.95 and share >= 0.8 else FAILS if high < 0.8 else OPEN
+    return make_claim(name, statement, rule, Estimate(share, low, high, total), verdict)
+
+
+def _regret(data: StudyData, statement: str, rule: str, cheap: pd.DataFrame, held: pd.DataFrame) -> Claim:
+    known, rows = pd.concat([data.tokenizers, cheap]), pd.concat([cheap, held])
+    laws = {key: law_of(runs) for key, runs in rows.groupby(["tokenizer_choice", "choice"])}
+    keys = ["tokenizer_choice", "choice", "steps"]
+    trained = rows.groupby(keys).agg({"total_flops": "mean", "gfmd": "mean"})
+    regrets = []
+    for budget in held.groupby(keys).total_flops.mean():
+        try:
+            best = advise(known, float(budget)).best
+        except UserError:
+            continue
+        law = laws[best.tokenizer["tokenizer_choice"], best.generator]
+        affordable = trained[trained.total_flops <= budget * 1.001]
+        if law is not None:
+            value = float(law(best.flops - best.tokenizer_flops))
+            regrets.append(math.log(value / affordable.gfmd.min()))
+    if not regrets:
+        return missing_claim("C7.regret", statement, rule, "no held-out budget for which advice could be given")
+    found = mean_of_seeds(regrets)
+    return make_claim("C7.regret", statement, rule, found, below(found, 0.1))
+
+
+def budgets(data: StudyData, grid: Grid) -> list[Claim]:
+    """C7: what advice from the main grid says for budgets between its lengths, trained on tokenizers of new seeds."""
+    names = ("C7.budgets", "C7.budgets_regret")
+    statements = (
+        "A new run, on a tokenizer of a new seed and for a budget between the main grid's, lies where its law says.",
+        "What advice says for such budgets loses little to the best that was trained for them.",
+    )
+    rules = (
+        "effect: share of this grid's runs inside the 95 % prediction interval of the main grid's law of the same tokenizer "
+        f"choice and generator; {INSIDE}",
+        "effect: mean over budgets of log(gFMD of what advice says among this grid's tokenizers and generators / best gFMD "
+        "trained for that budget); every gFMD is that of a run (mean over seeds), so that the best is chosen with its noise "
+        "and the effect is never below 0; n budgets, t-interval, 95 %; holds below 0.1, fails above",
+    )
+    rows, main = data.runs(grid), data.grid(data.study.main_grid)
+    if rows.empty or main is None:
+        return [missing_claim(*texts, "no runs") for texts in zip(names, statements, rules, strict=True)]
+    known = data.runs(main)
+    known = known[known.tokenizer_choice.isin(rows.tokenizer_choice) & known.choice.isin(rows.choice)]
+    inside = _inside(names[0], statements[0], rules[0], known, rows)
+    known = pd.concat([data.tokenizer_runs(main), known])
+    advised = [_advised(known, rows, length.value) for length in grid.lengths if length.unit == "flops"]
+    found = mean_of_seeds([math.log(one / best) for one, best, _ in filter(None, advised)])
+    others = [math.log(mean / best) for _, best, mean in filter(None, advised)]
+    note = (
+        f"an option picked at random: {np.mean(others):.2f}"
+        if others
+        else "no budget for which what advice says was trained"
+    )
+    return [inside, make_claim(names[1], statements[1], rules[1], found, below(found, 0.1), note)]
+
+
+def _advised(known: pd.DataFrame, rows: pd.DataFrame, flops: float) -> tuple[float, float, float] | None:
+    """Return gFMD at a budget of the generator: of what advice says, of the best, and the geometric mean of all."""
+    runs = rows[(rows.train_flops / flops - 1).abs() < SAME_BUDGET]
+    if runs.empty:
+        return None
+    gfmd = runs.groupby(["tokenizer_choice", "choice"]).gfmd.mean()
+    best = advise(known, float(runs.total_flops.max())).best
+    key = (best.tokenizer["tokenizer_choice"], best.generator)
+    return (float(gfmd[key]), float(gfmd.min()), float(np.exp(np.log(gfmd).mean()))) if key in gfmd else None

@@ -1,0 +1,25 @@
+"""The rate by which a budget in hours is turned into FLOPs."""
+
+import json
+
+from vistok.errors import UserError
+from vistok.runs.config import GeneratorRun
+from vistok.study.findings.table import generators, read_table
+from vistok.study.run.record import StudyFolder
+
+
+def measured_rate(folder: StudyFolder) -> float:
+    """Return training FLOPs per second of the largest generator of the study's table, measured now on this machine.
+
+    Raises UserError where its record is not there.
+    """
+    from vistok.verbs.step_time import training_rate
+
+    rows = generators(read_table(folder.table))
+    file = folder.record_file(str(rows.run.iloc[int(rows.params.to_numpy(float).argmax())])) if len(rows) else None
+    if file is None or not file.is_file():
+        raise UserError(f"{folder.path} holds no records of generators: a budget in hours needs one; give it in FLOPs")
+    record = folder.read(file)
+    config = GeneratorRun.from_json(json.dumps(record["config"]))
+    side = round(record["row"]["num_tokens"] ** 0.5)
+    return training_rate(config, (side, side), record["row"]["codebook_size"])

@@ -1,0 +1,234 @@
+"""A study's report: table, fits, claims, figures; one self-contained HTML page and a Markdown summary."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from vistok.engine.run_dir import provenance
+from vistok.files import data_uri, write_atomic, write_json
+from vistok.study.config import StudyConfig
+from vistok.study.findings import figures
+from vistok.study.findings.claim_data import StudyData
+from vistok.study.findings.claims import judge
+from vistok.study.findings.fit import PowerLaw, fit_power_law, frontier
+from vistok.study.findings.table import alarm_sentence, collect, generators, tokenizers, write_table
+from vistok.study.findings.verdict import Claim
+from vistok.study.run.record import StudyFolder
+
+# grid -> (swept column, its label): the dearest runs against the setting.
+SWEEPS = {
+    "weights": ("crt_weight", "weight of the regularizer"),
+    "layers": ("crt_layers", "layers of the causal model"),
+}
+# grid -> (column, its label): all runs against compute, since the setting changes what a step costs or which compute pays.
+FRONTIERS = {
+    "codebooks": ("codebook_size", "codes"),
+    "tokens": ("num_tokens", "tokens per image, a tokenizer trained for each"),
+    "resolutions": ("num_tokens", "tokens per image, one tokenizer at several image sizes"),
+}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A law of a value against compute, over the frontier runs of one tokenizer choice."""
+
+    tokenizer: str
+    value: str
+    compute: str
+    floor: str
+    law: PowerLaw
+
+
+def write_report(study: StudyConfig, folder: StudyFolder) -> Path:
+    """Write runs.csv, claims.json, fits.json, summary.md and index.html; return the page."""
+    table, left_out = collect(folder, study)
+    write_table(table, folder.table)
+    claims = judge(table, study)
+    write_json(folder.path / "claims.json", [claim.as_json() for claim in claims])
+    data = StudyData(table, study)
+    fits = all_fits(data)
+    write_json(folder.path / "fits.json", [{**asdict(fit), "law": asdict(fit.law)} for fit in fits])
+    page = folder.path / "index.html"
+    write_atomic(page, _page(study, folder, data, claims, fits, left_out).encode())
+    write_atomic(folder.path / "summary.md", summary(study, table, claims, left_out).encode())
+    return page
+
+
+def main_runs(data: StudyData) -> pd.DataFrame:
+    """Return the generators of the main grid; of all grids where it has none."""
+    grid = data.grid(data.study.main_grid)
+    rows = data.runs(grid) if grid else data.generators
+    return rows if len(rows) else data.generators
+
+
+def all_fits(data: StudyData) -> list[Fit]:
+    """Return the laws of gFMD and of nats per token for every tokenizer choice, by each count of compute."""
+    fits = []
+    for name, rows in main_runs(data).groupby("tokenizer_choice"):
+        for value in ("gfmd", "val_nats_per_token"):
+            for compute in figures.CONVENTIONS:
+                x, y = _frontier_runs(rows, compute, value)
+                fixed = 0.9 * min(min(y), float(rows.rfmd.mean()) if value == "gfmd" else min(y))
+                for floor, given in (("free", None), ("fixed", fixed)):
+                    if len(x) > (3 if given is None else 2):
+                        fits.append(Fit(str(name), value, compute, floor, fit_power_law(x, y, given)))
+    return fits
+
+
+def _frontier_runs(rows: pd.DataFrame, compute: str, value: str) -> tuple[list[float], list[float]]:
+    """Return the runs on the frontier of each seed."""
+    x, y = [], []
+    for _, runs in rows.groupby("seed"):
+        kept = frontier(list(runs[compute]), list(runs[value]))
+        x += [float(runs[compute].iloc[i]) for i in kept]
+        y += [float(runs[value].iloc[i]) for i in kept]
+    return x, y
+
+
+def _page(
+    study: StudyConfig, folder: StudyFolder, data: StudyData, claims: Sequence[Claim], fits: Sequence[Fit],
+    left_out: str,
+) -> str:  # fmt: skip
+    template = jinja2.Template(
+        (files("vistok") / "study" / "findings" / "study.html.j2").read_text(),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    rows, base = main_runs(data), study.baseline
+    choices = list(dict.fromkeys([base, *rows.tokenizer_choice])) if len(rows) else [base]
+    choices = [name for name in choices if (data.tokenizers.choice == name).any()]
+    style, everyone = figures.Style(choices), figures.Style(list(dict.fromkeys(data.tokenizers.choice)))
+    free = {(fit.tokenizer, fit.compute): fit.law for fit in fits if fit.value == "gfmd" and fit.floor == "free"}
+    nats = {(fit.tokenizer, fit.compute): fit.law for fit in fits if fit.value != "gfmd" and fit.floor == "free"}
+    pictures: dict[str, str] = {"entropies": figures.entropies(data.tokenizers, everyone)}
+    if len(rows):
+        columns = list(figures.CONVENTIONS)
+        last = rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
+        pictures |= {
+            "gfmd": figures.against_compute(rows, "gfmd", "gFMD (chosen guidance)", style, free, columns),
+            "nats": figures.against_compute(
+                rows, "val_nats_per_token", "held-out nats per token", style, nats, columns
+            ),
+            "rate": figures.rate_distortion(rows, style),
+            "curves": figures.position_curves(last, style),
+        }
+        if (last.tokenizer_choice == base).any():
+            pictures["gains"] = figures.position_gains(last, base, [name for name in choices if name != base])
+    return template.render(
+        study=study,
+        pictures=pictures,
+        sweeps=_sweeps(data),
+        sheets=_sheets(folder, rows, choices),
+        claims=claims,
+        fits=fits,
+        conventions=figures.CONVENTIONS,
+        tokenizers=tokenizer_table(data.tokenizers),
+        cells=cell_table(rows),
+        seeds=sorted(set(data.table.seed)),
+        runs=len(data.table),
+        hours=float(data.table.seconds.sum()) / 3600,
+        provenance=provenance(),
+        left_out=left_out,
+        alarms=alarm_sentence(data.table),
+    )
+
+
+def _sweeps(data: StudyData) -> list[dict[str, str]]:
+    found = []
+    for name, (column, label) in (SWEEPS | FRONTIERS).items():
+        grid = data.grid(name)
+        rows = data.runs(grid) if grid else pd.DataFrame()
+        if rows.empty or rows[column].nunique() < 2:
+            continue
+        if name in FRONTIERS:
+            order = rows.sort_values(column).tokenizer_choice
+            picture = figures.frontiers(rows, figures.Style(list(dict.fromkeys(order))))
+            shown = "all runs of the grid; lines join the runs that no cheaper one equals"
+        else:
+            rows = rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
+            picture = figures.sweep(_with_zero(rows), column, label, "crt_variant")
+            shown = "the dearest runs of the grid; points are seeds"
+        found.append({"name": name, "label": label, "shown": shown, "picture": picture})
+    return found
+
+
+def _with_zero(rows: pd.DataFrame) -> pd.DataFrame:
+    """Let the runs without regularizer stand in every variant's line."""
+    none, others = rows[rows.crt_variant == "none"], rows[rows.crt_variant != "none"]
+    return pd.concat([others, *(none.assign(crt_variant=variant) for variant in sorted(set(others.crt_variant)))])
+
+
+def _sheets(folder: StudyFolder, rows: pd.DataFrame, choices: Sequence[str]) -> list[dict[str, Any]]:
+    """Return sample sheets of the first seed at equal compute: the largest generator's longest run of each choice."""
+    if not len(rows):
+        return []
+    last = rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
+    sheets = []
+    for name in choices:
+        own = last[last.tokenizer_choice == name].sort_values("seed")
+        file = folder.sheet_file(str(own.run.iloc[0])) if len(own) else None
+        if file is not None and file.is_file():
+            row = own.iloc[0]
+            facts = {"name": name, "gfmd": row.gfmd, "scale": row.guidance_scale, "seed": row.seed}
+            sheets.append({**facts, "picture": data_uri(file.read_bytes())})
+    return sheets
+
+
+def tokenizer_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return means over seeds of what the tokenizers are like."""
+    columns = ("psnr", "rfmd", "codebook_usage", "entropy", "position_entropy", "skewness", "latent_variance", "quantization_error", "seconds")  # fmt: skip
+    return [
+        {"name": name, "seeds": len(own), **{column: float(own[column].mean()) for column in columns}}
+        for name, own in rows.groupby("choice", sort=False)
+    ]
+
+
+def cell_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return means over seeds by tokenizer, generator and length."""
+    found = []
+    for (tokenizer, generator, steps), own in rows.groupby(["tokenizer_choice", "choice", "steps"], sort=True):
+        found.append({
+            "tokenizer": tokenizer, "generator": generator, "steps": steps, "seeds": len(own),
+            "params": int(own.params.iloc[0]), "nats": float(own.val_nats_per_token.mean()),
+            "gap": float((own.val_nats_per_token - own.train_nats_per_token).mean()),
+            "gfmd": float(own.gfmd.mean()), "low": float(own.gfmd.min()), "high": float(own.gfmd.max()),
+            "unguided": float(own.gfmd_unguided.mean()), "scale": float(own.guidance_scale.mean()),
+            "swap_pixels": float(own.swap_pixels.mean()), "swap_features": float(own.swap_features.mean()),
+        })  # fmt: skip
+    return sorted(found, key=lambda cell: (cell["params"], cell["steps"], cell["tokenizer"]))
+
+
+def summary(study: StudyConfig, table: pd.DataFrame, claims: Sequence[Claim], left_out: str = "") -> str:
+    """Return the Markdown summary; `left_out`: a sentence on records that are not in the table."""
+    lines = [
+        f"# Study {study.name}",
+        "",
+        f"{len(tokenizers(table))} tokenizers and {len(generators(table))} generators on {', '.join(sorted(set(table.data)))}, "
+        f"seeds {', '.join(map(str, sorted(set(table.seed))))}; {table.seconds.sum() / 3600:.1f} hours of training, summed "
+        "over processes.",
+        "",
+        *([f"warning: {left_out}", ""] if left_out else []),
+        *([f"warning: {alarms}", ""] if (alarms := alarm_sentence(table)) else []),
+        "| claim | verdict | effect | 95 % (or as the rule says) | n | statement |",
+        "|---|---|---|---|---|---|",
+    ]
+    for claim in claims:
+        bounds = "" if claim.low is None or claim.high is None else f"{claim.low:.4g} to {claim.high:.4g}"
+        effect = "" if claim.effect is None else f"{claim.effect:.4g}"
+        note = f" ({claim.note})" if claim.note else ""
+        lines.append(f"| {claim.claim} | {claim.verdict} | {effect} | {bounds} | {claim.n} | {claim.statement}{note} |")
+    lines += [
+        "",
+        "Rules: `claims.json`. All runs: `runs.csv`. Laws: `fits.json`. Page: `index.html`. Again:",
+        "",
+        "```",
+        *(shlex.join(["vistok", "study", verb, study.name.replace("-", "_")]) for verb in ("run", "report")),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""How a study is run: its grid, workers and records."""

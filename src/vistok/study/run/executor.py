@@ -1,0 +1,156 @@
+"""Where tasks run: a pool of processes on this machine, or Ray's nodes."""
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from vistok.errors import UserError
+from vistok.study.run.order import Order
+from vistok.study.run.worker import environment
+
+TAIL = 12
+
+
+class Executor(Protocol):
+    """Runs orders, some at a time."""
+
+    @property
+    def slots(self) -> int:
+        """How many tasks it takes at a time."""
+
+    def submit(self, order: Order) -> None:
+        """Begin a task."""
+
+    def wait(self) -> list[tuple[str, str | None]]:
+        """Return (run, None or what went wrong) of tasks that ended, after at most a second."""
+
+    def close(self) -> None:
+        """Stop what runs: each saves its state first."""
+
+
+def run_order(order: Order) -> str | None:
+    """Perform an order in a process of its own; return None, or what it said last."""
+    process = start(order)
+    try:
+        return outcome(order, process.wait())
+    finally:
+        process.terminate()  # where waiting was interrupted; it saves its state
+
+
+def start(order: Order) -> "subprocess.Popen[bytes]":
+    """Start the process of an order; what it says goes to the order's log."""
+    order.log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "vistok.study.run.worker", str(order.write())]
+    with open(order.log, "ab") as log:
+        return subprocess.Popen(
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(order.threads)
+        )
+
+
+def outcome(order: Order, code: int) -> str | None:
+    """Return None for success, else the end of the log."""
+    if code == 0:
+        return None
+    lines = order.log.read_text(errors="replace").strip().splitlines()[-TAIL:]
+    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    return "\n".join([f"{how}; log: {order.log}", *lines])
+
+
+class PoolExecutor:
+    """Processes on this machine."""
+
+    def __init__(self, processes: int) -> None:
+        self.processes = processes
+        self.running: dict[str, tuple[Order, subprocess.Popen[bytes]]] = {}
+
+    @property
+    def slots(self) -> int:
+        """As many as there are processes."""
+        return self.processes
+
+    def submit(self, order: Order) -> None:
+        """Begin a task."""
+        self.running[order.run] = (order, start(order))
+
+    def wait(self) -> list[tuple[str, str | None]]:
+        """Return the tasks that ended, after at most a second."""
+        for _ in range(10):
+            ended = [run for run, (_, process) in self.running.items() if process.poll() is not None]
+            if ended or not self.running:
+                break
+            time.sleep(0.1)
+        found = []
+        for run in ended:
+            order, process = self.running.pop(run)
+            found.append((run, outcome(order, process.returncode)))
+        return found
+
+    def close(self) -> None:
+        """Ask all processes to stop, and wait until they have saved their state."""
+        for _, process in self.running.values():
+            process.terminate()
+        for _, process in self.running.values():
+            try:
+                process.wait(timeout=120)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self.running.clear()
+
+
+class RayExecutor:
+    """Ray's nodes, which share this machine's disk (runs and results); a lost node's tasks go on elsewhere."""
+
+    def __init__(self, address: str, threads: int | None) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise UserError("--executor ray needs Ray: pip install 'vistok[ray]'") from None
+        self.ray = ray
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        self.threads = threads or 1
+        # A task whose node died is sent to another one, where it resumes from its newest checkpoint.
+        self.remote: Callable[..., Any] = ray.remote(num_cpus=self.threads, max_retries=-1)(run_order).remote
+        self.pending: dict[Any, str] = {}
+
+    @property
+    def slots(self) -> int:
+        """As many tasks as the cluster's processors can take now: nodes come and go."""
+        return max(1, int(self.ray.cluster_resources().get("CPU", 1) // self.threads))
+
+    def submit(self, order: Order) -> None:
+        """Send a task to the cluster."""
+        self.pending[self.remote(order)] = order.run
+
+    def wait(self) -> list[tuple[str, str | None]]:
+        """Return the tasks that ended, after at most a second."""
+        if not self.pending:
+            return []
+        ended, _ = self.ray.wait(list(self.pending), num_returns=1, timeout=1)
+        found = []
+        for handle in ended:
+            run = self.pending.pop(handle)
+            try:
+                found.append((run, self.ray.get(handle)))
+            except Exception as error:  # whatever Ray raises: the study goes on
+                found.append((run, f"Ray: {error}"))
+        return found
+
+    def close(self) -> None:
+        """Leave the cluster; its tasks are cancelled."""
+        for handle in self.pending:
+            self.ray.cancel(handle)
+        self.ray.shutdown()
+
+
+def make_executor(kind: str, address: str | None, processes: int, threads: int | None) -> Executor:
+    """Return the executor of this name."""
+    if kind == "pool":
+        if address is not None:
+            raise UserError("--address is for --executor ray")
+        return PoolExecutor(processes)
+    if kind == "ray":
+        return RayExecutor(address or "auto", threads)
+    raise UserError(f"--executor {kind!r}: allowed are pool, ray")

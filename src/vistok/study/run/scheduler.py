@@ -1,0 +1,188 @@
+"""Run a study: what is missing, in order, several tasks at a time; failures are told and do not stop the rest."""
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from vistok.engine.log import Progress
+from vistok.engine.log import Task as Bar
+from vistok.errors import UserError
+from vistok.files import owned
+from vistok.study.config import StudyConfig
+from vistok.study.run.executor import Executor
+from vistok.study.run.former import as_recorded
+from vistok.study.run.grid import CacheTask, GeneratorTask, Task, TokenizerTask, expand
+from vistok.study.run.order import make_order
+from vistok.study.run.record import StudyFolder
+
+# A run is scored beside being trained: what that costs, in FLOPs of training, for the time that is left.
+SCORING_FLOPS = 1e13
+
+
+@dataclass
+class Outcome:
+    """What a call did: tasks by how they ended."""
+
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    blocked: list[str] = field(default_factory=list)
+
+
+def missing(tasks: Sequence[Task], folder: StudyFolder, runs: Path) -> list[Task]:
+    """Return the tasks without a record, and caches that a generator among them needs and are not there."""
+    wanted = [task for task in tasks if not isinstance(task, CacheTask) and not _recorded(task, folder)]
+    caches = {task.cache for task in wanted if isinstance(task, GeneratorTask)}
+    lost = [task for task in tasks if isinstance(task, CacheTask) and task.run in caches and not _cached(task, runs)]
+    names = {task.run for task in (*wanted, *lost)}
+    return [task for task in tasks if task.run in names]
+
+
+def _recorded(task: Task, folder: StudyFolder) -> bool:
+    if isinstance(task, TokenizerTask):
+        return folder.finished(task.run) and folder.weights_file(task.weights).is_file()
+    return folder.finished(task.run)
+
+
+def _cached(task: CacheTask, runs: Path) -> bool:
+    from vistok.data.token_cache import TokenCache
+
+    place = runs / "tokens" / task.tokenizer.run
+    try:
+        return all(TokenCache(place / split) is not None for split in ("train", "val"))
+    except UserError:
+        return False
+
+
+def run_study(
+    study: StudyConfig, runs: Path, folder: StudyFolder, executor: Executor, threads: int | None, progress: Progress
+) -> Outcome:
+    """Do what is missing of a study. Raises UserError where another call works on its runs or its records."""
+    with ExitStack() as owning:
+        for place in {path.resolve() for path in (folder.path, runs / study.name)}:
+            owning.enter_context(owned(place))
+        return _run_missing(study, runs, folder, executor, threads, progress)
+
+
+def _run_missing(
+    study: StudyConfig, runs: Path, folder: StudyFolder, executor: Executor, threads: int | None, progress: Progress
+) -> Outcome:
+    tasks, told = as_recorded(expand(study), folder)
+    for line in told:
+        progress.say(f"warning: {line}")
+    left = missing(tasks, folder, runs / study.name)
+    finished = sum(1 for task in tasks if not isinstance(task, CacheTask) and folder.finished(task.run))
+    total = sum(1 for task in tasks if not isinstance(task, CacheTask))
+    progress.say(
+        f"study {study.name}: {total} runs, {finished} of them recorded in {folder.path}; {len(left)} tasks to do."
+    )
+    if not left:
+        return Outcome()
+    return _Scheduler(study, left, runs, folder, executor, threads, progress).run()
+
+
+class _Scheduler:
+    """Hands out tasks whose needs are met, in the study's order."""
+
+    def __init__(
+        self, study: StudyConfig, left: list[Task], runs: Path, folder: StudyFolder, executor: Executor,
+        threads: int | None, progress: Progress,
+    ) -> None:  # fmt: skip
+        self.study, self.runs, self.folder, self.executor = study, runs, folder, executor
+        self.threads, self.progress = threads, progress
+        self.waiting = {task.run: task for task in left}
+        self.running: dict[str, Task] = {}
+        self.outcome = Outcome()
+        self.started, self.spent = time.monotonic(), 0.0
+        self.cost = max(1.0, sum(_cost(task) for task in left))
+
+    def run(self) -> Outcome:
+        """Work until nothing is left that can be done."""
+        try:
+            with self.progress.task(f"study {self.study.name} (%)", 100) as bar:
+                while self.waiting or self.running:
+                    self._submit()
+                    if not self.running:
+                        break
+                    for name, error in self.executor.wait():
+                        self._end(name, error, bar)
+        finally:
+            self.executor.close()
+        self.outcome.blocked = list(self.waiting)
+        return self.outcome
+
+    def _submit(self) -> None:
+        open_names = {*self.waiting, *self.running, *self.outcome.failed}
+        for name, task in list(self.waiting.items()):
+            if len(self.running) >= self.executor.slots:
+                return
+            if not open_names.intersection(task.needs):
+                self.running[name] = self.waiting.pop(name)
+                self.executor.submit(make_order(task, self.study, self.runs, self.folder.path, self.threads))
+
+    def _end(self, name: str, error: str | None, bar: Bar) -> None:
+        task = self.running.pop(name)
+        if error is None:
+            self.outcome.done.append(name)
+            self.spent += _cost(task)
+        else:
+            self.outcome.failed[name] = error
+            self.progress.say(f"failed: {name}: {error}")
+            self._free_branches(name)
+        self._submit()
+        if error is None:
+            self.progress.say(f"done: {name} ({self._state()})")
+            self._tell_alarms(task)
+        if self.progress.bars is not None:  # elsewhere the line says it
+            bar.advance(100 * _cost(task) / self.cost, self._state())
+
+    def _tell_alarms(self, task: Task) -> None:
+        """Warn of a run that ended with alarms; the study goes on, and its table says which one it was."""
+        if isinstance(task, CacheTask) or not self.folder.record_file(task.run).is_file():
+            return
+        alarms = self.folder.read(self.folder.record_file(task.run))["row"].get("alarms")
+        if alarms:
+            self.progress.say(f"warning: {task.run} ended with alarms: {', '.join(alarms.split())}")
+
+    def _free_branches(self, trunk: str) -> None:
+        """Let the shorter runs of a failed trunk begin at step 0 instead."""
+        for name, task in self.waiting.items():
+            if isinstance(task, GeneratorTask) and task.trunk == trunk:
+                self.waiting[name] = replace(task, trunk=None)
+
+    def _state(self) -> str:
+        left = sum(_cost(task) for task in (*self.waiting.values(), *self.running.values()))
+        seconds = (time.monotonic() - self.started) * left / max(self.spent, 1.0)
+        outcome = self.outcome
+        return (
+            f"{len(outcome.done)} done, {len(self.running)} running, {len(outcome.failed)} failed, "
+            f"{len(self.waiting)} waiting; about {_duration(seconds)} left"
+        )
+
+
+def _cost(task: Task) -> float:
+    return task.flops + (SCORING_FLOPS if not isinstance(task, CacheTask) else 0.0)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def describe(study: StudyConfig, runs: Path, folder: StudyFolder) -> list[str]:
+    """Return what a study would do: runs and FLOPs by grid, recorded and missing."""
+    lines = []
+    for grid in study.grids:
+        found, told = as_recorded(expand(study.replace(grids=(grid,))), folder)
+        tasks = [task for task in found if not isinstance(task, CacheTask)]
+        left = [task for task in missing(tasks, folder, runs / study.name) if not isinstance(task, CacheTask)]
+        kinds = [sum(task.kind == kind for task in tasks) for kind in ("tokenizer", "generator")]
+        flops = sum(task.flops for task in left)
+        lines.append(
+            f"{grid.name}: {kinds[0]} tokenizers, {kinds[1]} generators, {len(tasks) - len(left)} recorded; "
+            f"left: {flops:.3g} training FLOPs (shared trunks counted anew)"
+        )
+        lines += [f"  {line}" for line in (grid.purpose, *told) if line]
+    return lines

@@ -1,0 +1,187 @@
+"""One task of a study, in a process of its own: `python -m vistok.study.run.worker TASK.json`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from vistok.errors import Stopped, UserError
+from vistok.files import read_json, write_json
+from vistok.study.run.order import Order
+from vistok.study.run.record import StudyFolder, drop_checkpoints
+
+
+def perform(order: Order) -> None:
+    """Do a task; done before, nothing happens. Raises what goes wrong."""
+    if order.kind == "tokenizer" and order.image_size is not None:
+        _resized_tokenizer(order)
+    elif order.kind == "tokenizer":
+        _tokenizer(order)
+    elif order.kind == "cache":
+        _caches(order)
+    else:
+        _generator(order)
+
+
+def _caches(order: Order) -> dict[str, Any]:
+    from vistok.engine.log import Progress
+    from vistok.verbs.cache import cache_tokens
+
+    weights = StudyFolder(Path(order.folder)).weights_file(order.weights)
+    place = Path(order.runs) / "tokens" / order.tokenizer
+    return {
+        split: cache_tokens(weights, split, Progress(), place / split, order.root, image_size=order.image_size)
+        for split in ("train", "val")
+    }
+
+
+def _tokenizer(order: Order) -> None:
+    from vistok.engine.log import Progress
+    from vistok.runs.config import TokenizerRun
+    from vistok.scoring.evaluators import choose_evaluator
+    from vistok.scoring.study_scores import latent_statistics
+    from vistok.scoring.tokenizer import evaluate_tokenizer
+    from vistok.study.run.rows import tokenizer_record
+    from vistok.verbs import train_tokenizer
+
+    folder, progress = StudyFolder(Path(order.folder)), Progress()
+    config = _executed(TokenizerRun.from_json(json.dumps(order.config)), order)
+    run = train_tokenizer.prepare(config, Path(order.runs)).train(progress)
+    scores = evaluate_tokenizer(run.path, choose_evaluator(config.data, order.evaluator), progress)
+    folder.keep_weights(order.run, run.export())
+    folder.write(tokenizer_record(order, config, run, scores, latent_statistics(run.path, order.root)))
+    drop_checkpoints(run.path)
+
+
+def _resized_tokenizer(order: Order) -> None:
+    from vistok.engine.log import Progress
+    from vistok.runs.config import TokenizerRun
+    from vistok.scoring.evaluators import choose_evaluator
+    from vistok.scoring.study_scores import latent_statistics
+    from vistok.scoring.tokenizer import evaluate_tokenizer
+    from vistok.study.run.rows import resized_record
+
+    folder = StudyFolder(Path(order.folder))
+    weights = folder.weights_file(order.weights)
+    config = TokenizerRun.from_json(json.dumps(order.config))
+    extractor = choose_evaluator(config.data, order.evaluator)
+    scores = evaluate_tokenizer(weights, extractor, Progress(), root=order.root, image_size=order.image_size)
+    trained = folder.read(folder.record_file(order.weights))
+    folder.write(resized_record(order, trained, scores, latent_statistics(weights, order.root, order.image_size)))
+
+
+def _generator(order: Order) -> None:
+    from vistok.engine.log import Progress
+    from vistok.generator.autoregressive.config import SamplingConfig
+    from vistok.runs.config import GeneratorRun
+    from vistok.runs.health.record import require_alive
+    from vistok.runs.images import data_of
+    from vistok.runs.load import load_generator, load_tokenizer
+    from vistok.scoring.evaluators import choose_evaluator
+    from vistok.scoring.generator import choose_guidance, sample_distance
+    from vistok.scoring.likelihood import evaluate_likelihood
+    from vistok.scoring.study_scores import swap_cost
+    from vistok.study.run.rows import generator_record
+    from vistok.verbs import train_generator
+    from vistok.verbs.sample import save_sheet
+
+    folder, progress, scoring = StudyFolder(Path(order.folder)), Progress(), order.scoring
+    config = _executed(GeneratorRun.from_json(json.dumps(order.config)), order)
+    weights, caches = folder.weights_file(order.weights), _caches(order)
+    require_alive(weights, anyway=True, tell=progress.say)
+    job = train_generator.prepare(config, caches["train"], caches["val"], weights, Path(order.runs))
+    _branch(order, job.run_dir.path)
+    run = job.train(progress)
+    names = load_generator(run.path).info["class_names"]
+    extractor = choose_evaluator(data_of(load_tokenizer(weights), order.root), order.evaluator, None, names)
+    likelihood = evaluate_likelihood(run.path, caches["train"], caches["val"], progress)
+    guidance = choose_guidance(
+        run.path, extractor, progress, scoring["scales"], scoring["search_samples"], root=order.root
+    )
+    chosen = SamplingConfig(guidance_scale=guidance["guidance_scale"])
+    distances = {
+        sampling.guidance_scale: sample_distance(
+            run.path, extractor, progress, sampling, scoring["samples"], root=order.root
+        )
+        for sampling in (SamplingConfig(), chosen)
+    }
+    swaps = swap_cost(run.path, extractor, order.root)
+    write_json(_link(order), {"path": str(run.path)})
+    save_sheet(run.path, chosen, folder.sheet_file(order.run))
+    folder.write(generator_record(order, config, run, likelihood, guidance, distances, swaps))
+    if not order.milestones:
+        drop_checkpoints(run.path)
+
+
+def _link(order: Order, run: str | None = None) -> Path:
+    """Where the run directory of a task is written down: its name has a fingerprint of its own."""
+    return Path(order.runs) / "links" / f"{run or order.run}.json"
+
+
+def _branch(order: Order, run: Path) -> None:
+    """Begin from the trunk's checkpoint where there is one: the state is the same to the last bit."""
+    from vistok.engine.checkpoint import copy_checkpoint, finished
+    from vistok.files import read_bytes, write_atomic
+
+    link = _link(order, order.trunk)
+    if order.trunk is None or finished(run / "checkpoints") or not link.is_file():
+        return
+    again = "delete it, and repeat vistok study run"
+    trunk = Path(str(read_json(link, f"link {link}", again).get("path", "")))
+    rows = trunk / "metrics.jsonl"
+    if rows.is_file():
+        # Before the checkpoint: killed in between, the run starts anew and drops them. The loop drops those after its step.
+        write_atomic(run / "metrics.jsonl", read_bytes(rows))
+        for sheet in (trunk / "samples").glob("*-[0-9]*.png"):
+            if int(sheet.stem.rpartition("-")[2]) <= order.branch_step:
+                write_atomic(run / "samples" / sheet.name, read_bytes(sheet))
+        copy_checkpoint(trunk / "checkpoints", order.branch_step, run / "checkpoints")
+
+
+def _executed(config: Any, order: Order) -> Any:
+    changes = {"threads": order.threads, "tensorboard": False, "milestones": tuple(order.milestones)}
+    return config.replace(execution=config.execution.replace(**changes))
+
+
+def main() -> None:
+    """Read an order and perform it; exit code 1 with a sentence for a user's mistake, 130 where stopped."""
+    import signal
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped("stopped")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    _end_with_parent()
+    try:
+        perform(Order.read(Path(sys.argv[1])))
+    except UserError as error:
+        sys.exit(f"vistok: {error}")
+    except Stopped as stopped:
+        sys.stderr.write(f"vistok: {stopped}\n")
+        sys.exit(130)
+    except OSError as error:
+        sys.exit(f"vistok: {error.filename or 'a file'}: {error.strerror or error}")
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel (Linux) for a SIGTERM when the scheduler dies: an orphan would keep its run locked."""
+    import ctypes
+    import signal
+
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def environment(threads: int | None) -> dict[str, str]:
+    """Return the environment of a task's process, its threads set for every library."""
+    if threads is None:
+        return dict(os.environ)
+    variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(variables, str(threads))}
+
+
+if __name__ == "__main__":
+    main()

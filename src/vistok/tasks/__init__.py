@@ -1,1 +1,0 @@
-"""One file, one verb: the only place where the parts meet."""

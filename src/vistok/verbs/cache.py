@@ -1,0 +1,231 @@
+"""Encode a split of images once: images -> token cache."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vistok.data.config import DataConfig
+from vistok.data.loader import eval_images
+from vistok.data.open import open_split
+from vistok.data.sources import ImageSource
+from vistok.data.token_cache import TokenCache, TokenManifest, token_dtype
+from vistok.data.token_writer import TokenCacheWriter, is_there, views_at
+from vistok.engine.distributed import join_world
+from vistok.engine.log import Progress
+from vistok.errors import UserError
+from vistok.rng import stable_choice
+from vistok.runs.images import cache_folder, data_of
+from vistok.runs.load import load_tokenizer
+from vistok.tokenizer.model import ConvTokenizer
+
+BATCH = 250
+TRIED = 100  # images that a dry run encodes to measure the rate
+View = Callable[[Tensor], Tensor]
+# Of the centre crop at the tokenizer's size.
+VIEWS: dict[str, View] = {"center": lambda images: images, "flip": lambda images: images.flip(-1)}
+# Corners and centre of an image a tenth larger, and their flips (LlamaGen; CRT paper A.2), as torchvision's TenCrop.
+CROPS = ("top-left", "top-right", "bottom-left", "bottom-right", "middle")
+TEN_CROP = (*CROPS, *(f"{name}-flip" for name in CROPS))
+LARGER = 1.1
+
+
+def expand_views(views: Sequence[str]) -> tuple[str, ...]:
+    """Return views with `ten-crop` spelled out; raises UserError for unknown ones and for a mixture of both kinds."""
+    names = tuple(name for view in views for name in (TEN_CROP if view == "ten-crop" else (view,)))
+    unknown = [name for name in names if name not in (*VIEWS, *TEN_CROP)]
+    if unknown or not names:
+        raise UserError(f"views {', '.join(unknown) or 'none'}: allowed are {', '.join(VIEWS)}, ten-crop")
+    if len({name in VIEWS for name in names}) > 1:
+        raise UserError("views: ten-crop is of larger images and cannot be mixed with center or flip; take one kind")
+    return names
+
+
+def _view(name: str, size: int) -> View:
+    """Return the function that takes a view out of images."""
+    if name in VIEWS:
+        return VIEWS[name]
+    crop = name.removesuffix("-flip")
+
+    def take(images: Tensor) -> Tensor:
+        # As torchvision's: the flipped crops are crops of the flipped image.
+        images = images.flip(-1) if name.endswith("-flip") else images
+        height, width = images.shape[-2:]
+        top, left = height - size, width - size
+        if crop == "middle":
+            top, left = round(top / 2), round(left / 2)
+        elif "top" in crop:
+            top = 0
+        if "left" in crop:
+            left = 0
+        return images[..., top : top + size, left : left + size]
+
+    return take
+
+
+def cache_tokens(
+    tokenizer_path: Path,
+    split: str,
+    progress: Progress,
+    out: Path | None = None,
+    root: str | None = None,
+    views: tuple[str, ...] | None = None,
+    image_size: int | None = None,
+    workers: int | None = None,
+) -> TokenCache:
+    """Encode a split and return the cache; a finished one is opened, a stopped one goes on.
+
+    Without `views` a finished or stopped cache keeps those it has, and a new one holds the centre crops. `image_size`: of
+    images, where it is not the tokenizer's own. `workers`: processes that decode images; by default eight where a GPU
+    encodes. A cache under an earlier digest of the same images is taken as it is, and the change is told.
+
+    Raises UserError where the folder holds the cache of another tokenizer, data set or views.
+    """
+    job = _prepare(tokenizer_path, split, out, root, views, image_size, workers)
+    return _open(job, progress) if is_there(job.writer.folder) else _write(job, progress)
+
+
+@dataclass
+class _Caching:
+    """All that encoding a split needs."""
+
+    writer: TokenCacheWriter
+    tokenizer: ConvTokenizer
+    source: ImageSource
+    data: DataConfig
+    workers: int
+
+    def batches(self, numbers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Yield (number, tokens of all views of all images) of these batches."""
+        size = self.tokenizer.config.image_size
+        views = [_view(name, size) for name in self.writer.manifest.views]
+        batches = eval_images(self.source, self.data, BATCH, self.workers, batches=numbers)
+        for number, batch in zip(numbers, batches, strict=True):
+            images = batch["images"]
+            yield number, torch.stack([self.tokenizer.encode(view(images)) for view in views], dim=1).flatten(0, 1)
+
+
+def _open(job: _Caching, progress: Progress) -> TokenCache:
+    """Return the finished cache; raises UserError where it is of another tokenizer, data set or views."""
+    cache = TokenCache(job.writer.folder)
+    expected = {name: getattr(job.writer.manifest, name) for name in TokenManifest.model_fields}
+    if cache.manifest.data_digest in job.source.former_digests:
+        progress.say(
+            f"token cache {cache.folder} was made by an earlier vistok, whose digest of these images did not cover all of "
+            "them: it is used as it is. If images changed since, delete the folder and repeat vistok cache"
+        )
+        expected["data_digest"] = cache.manifest.data_digest
+    cache.require(**expected)
+    job.writer.clear()
+    return cache
+
+
+def _prepare(
+    tokenizer_path: Path,
+    split: str,
+    out: Path | None,
+    root: str | None,
+    views: tuple[str, ...] | None,
+    image_size: int | None,
+    workers: int | None,
+) -> _Caching:
+    tokenizer = load_tokenizer(tokenizer_path)
+    if image_size == tokenizer.config.image_size:
+        image_size = None
+    if image_size:
+        tokenizer = tokenizer.resized(image_size)
+    data = data_of(tokenizer, root, image_size)
+    folder = out or cache_folder(tokenizer_path, split, image_size=image_size)
+    if views is None:
+        views = views_at(folder) or ("center",)
+    views = expand_views(views)
+    if views[0] in TEN_CROP:
+        data = _larger(data)
+    source = open_split(data, split)
+    if workers is None:
+        workers = 8 if tokenizer.post_quantizer.weight.is_cuda else 0
+    manifest = TokenManifest(
+        tokenizer_digest=tokenizer.info["digest"],
+        grid=(tokenizer.token_grid.height, tokenizer.token_grid.width),
+        codebook_size=tokenizer.codebook_size,
+        dataset=data.dataset,
+        data_digest=source.digest,
+        split=split,
+        num_images=len(source),
+        views=views,
+        class_names=source.class_names,
+        image_size=image_size,
+    )
+    return _Caching(TokenCacheWriter(folder, manifest, BATCH * len(views)), tokenizer, source, data, workers)
+
+
+def _larger(data: DataConfig) -> DataConfig:
+    try:
+        return data.replace(image_size=int(data.image_size * LARGER))
+    except ValueError:
+        raise UserError(
+            f"ten-crop takes crops of images a tenth larger, and {data.dataset} has them at {data.image_size} pixels only; "
+            "use --view center --view flip"
+        ) from None
+
+
+def plan_cache(
+    tokenizer_path: Path,
+    split: str,
+    root: str | None = None,
+    views: tuple[str, ...] | None = None,
+    image_size: int | None = None,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Return what a cache would take: bytes, and hours at the rate measured here on some images; writes nothing."""
+    job = _prepare(tokenizer_path, split, None, root, views, image_size, workers)
+    manifest, world = job.writer.manifest, join_world()
+    rows = manifest.num_images * len(manifest.views)
+    size = np.dtype(token_dtype(manifest.codebook_size)).itemsize
+    tried = job.source.subset(stable_choice(0, "cache plan", len(job.source), TRIED), "tried")
+    trial = replace(job, source=tried)
+    started = time.monotonic()
+    for _ in trial.batches(range(-(-len(tried) // BATCH))):
+        pass
+    rate = len(tried) * world.size / (time.monotonic() - started)
+    return {
+        "split": split,
+        "images": manifest.num_images,
+        "views": list(manifest.views),
+        "tokens_per_view": manifest.num_tokens,
+        "bytes": rows * manifest.num_tokens * size,
+        "bytes_while_joining": 2 * rows * manifest.num_tokens * size,
+        "processes": world.size,
+        "images_per_second": round(rate, 3),
+        "hours": float(f"{manifest.num_images / rate / 3600:.3g}"),
+    }
+
+
+def _write(job: _Caching, progress: Progress) -> TokenCache:
+    """Encode what is missing; several processes share the batches, which stay the same."""
+    world, writer, source = join_world(), job.writer, job.source
+    try:
+        if not world.agree(writer.prepare(source.labels, progress.say) if world.main else None):
+            return _open(job, progress)
+        missing = world.agree(writer.missing() if world.main else None)
+        mine = missing[world.rank :: world.size]
+        with progress.task(f"tokens of {writer.manifest.split}", len(source)) as bar:
+            bar.advance(len(source) - min(BATCH * len(missing), len(source)))
+            started = time.monotonic()
+            for number, tokens in job.batches(mine):
+                now = time.monotonic()
+                writer.write(number, tokens, now - started)
+                started = now
+                bar.advance(len(tokens) // len(writer.manifest.views) * world.size)
+        world.wait()
+        if world.main:
+            writer.finish()
+        world.wait()
+    finally:
+        writer.close()
+    return TokenCache(writer.folder)

@@ -1,0 +1,60 @@
+"""Classes as a user names them: by names, which may hold commas and blanks, or by numbers."""
+
+import csv
+import re
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from vistok.errors import UserError, nearest, some
+from vistok.runs.drawing import balanced_labels
+
+SHOWN = 20  # classes that an error lists
+
+
+def chosen_labels(texts: Sequence[str], class_names: Sequence[str], count: int) -> Int[Tensor, "count"]:
+    """Return `count` labels, the chosen classes in turn; without a choice all classes.
+
+    Each text is a class's whole name, or names and numbers with commas between them, where quotes keep a comma in a
+    name. Raises UserError for an unknown or ambiguous class.
+    """
+    if not texts:
+        return balanced_labels(count, len(class_names))
+    chosen = torch.tensor([number for text in texts for number in _numbers(text, class_names)])
+    return chosen[balanced_labels(count, len(chosen))]
+
+
+def _numbers(text: str, names: Sequence[str]) -> list[int]:
+    whole = _named(text, names)
+    if whole is not None:
+        return [whole]
+    try:
+        parts = next(csv.reader([text], skipinitialspace=True), None) or [""]
+    except csv.Error as error:
+        raise UserError(f"--class {text!r}: {error}; give names or numbers with commas between them") from None
+    return [_number(part.strip(), names) for part in parts]
+
+
+def _number(part: str, names: Sequence[str]) -> int:
+    named = _named(part, names)
+    if named is not None:
+        return named
+    if re.fullmatch(r"[0-9]{1,9}", part) and int(part) < len(names):  # str.isdigit is true of '²', too
+        return int(part)
+    raise UserError(
+        f"unknown class {part!r}; there are {len(names)}: {some((f'{number} {name}' for number, name in enumerate(names)), SHOWN)}.{nearest(part, list(names))}"
+    )
+
+
+def _named(text: str, names: Sequence[str]) -> int | None:
+    """Return the number of the class of this name, in these capitals or, where that is clear, in any."""
+    for known, wanted in ((list(names), text), ([name.casefold().strip() for name in names], text.casefold().strip())):
+        found = [number for number, name in enumerate(known) if name == wanted]
+        if len(found) > 1:
+            numbered = some((f"{number} {names[number]}" for number in found), SHOWN)
+            raise UserError(f"class {text!r} may be any of {numbered}; choose by number")
+        if found:
+            return found[0]
+    return None

@@ -1,0 +1,177 @@
+"""Samples as files: one picture, a folder of pictures, or ADM's .npz. Only the picture holds them all in memory.
+
+What is being written lies under temporary names of its own and comes to its place at the end, whole: a killed command
+leaves nothing half, and of two commands with one place the second is refused.
+"""
+
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from vistok.data.names import is_hidden
+from vistok.engine.distributed import ALONE, World
+from vistok.errors import UserError
+from vistok.files import disk_error, owned, replacing, sweep, sync, temporary_folder, write_atomic
+from vistok.runs.drawing import BATCH
+from vistok.runs.pictures import (
+    SUFFIXES,
+    check_side,
+    display_scale,
+    png_bytes,
+    sheet,
+    sheet_size,
+    write_picture,
+)
+from vistok.verbs.output import output_file
+
+KINDS = ("grid", "png", "npz")
+Batches = Iterable[UInt8[Tensor, "batch channels height width"]]
+PIECE = 2**24  # bytes copied at once
+_PICTURE = re.compile(r"[0-9]{6,}-class[0-9]{3,}\.png")
+_ASIDE = ".samples"
+
+
+def samples_place(out: Path | None, kind: str) -> Path:
+    """Return where samples will be: a file for `grid` and `npz`, a folder for `png`; `out` is the user's name for it.
+
+    Raises UserError for a format that is not known, and for a place that cannot be taken: before hours of sampling.
+    """
+    if kind not in KINDS:
+        raise UserError(f"--format {kind!r}: allowed are {', '.join(KINDS)}")
+    if kind == "png":
+        return _free_for_pictures(out or Path("samples"))
+    suffixes = SUFFIXES if kind == "grid" else (".npz",)
+    default = f"samples{suffixes[0]}"
+    return output_file(out or Path(default), default, suffixes)
+
+
+def _free_for_pictures(folder: Path) -> Path:
+    """Return the folder; raises UserError where it holds anything but earlier samples: they would be one set."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder} is a file; --format png writes a folder of pictures")
+    for found in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not (_PICTURE.fullmatch(found.name) or is_hidden(found.name)):
+            raise UserError(
+                f"--out {folder} holds {found.name}, which is not a sample and would be among the samples; name a new "
+                "or an empty folder"
+            )
+    return folder
+
+
+def earlier_pictures(place: Path) -> list[Path]:
+    """Return the samples that a folder holds already; a new `--format png` replaces them."""
+    return [found for found in sorted(place.iterdir()) if _PICTURE.fullmatch(found.name)] if place.is_dir() else []
+
+
+def write_samples(
+    batches: Batches, labels: Int[Tensor, "count"], place: Path, kind: str, columns: int, world: World = ALONE
+) -> Path:
+    """Write images as a `grid` (one picture), `png` (a folder of PNGs) or `npz` (ADM's layout) to a `samples_place`.
+
+    `batches`: this process's images, all processes' in order of rank. ADM's evaluator reads `arr_0`, uint8
+    (count, height, width, 3), and `arr_1`, the labels. Raises UserError where another command writes there.
+    """
+    with _claimed(place, kind) if world.main else nullcontext():
+        if kind == "grid":
+            _write_sheet(batches, len(labels), place, columns, world)
+        elif kind == "png":
+            _write_pictures(batches, labels, place, world)
+        else:
+            _write_npz(batches, labels, place, world)
+        world.wait()
+    return place
+
+
+@contextmanager
+def _claimed(place: Path, kind: str) -> Iterator[None]:
+    with owned(place):
+        sweep(*((place, _ASIDE) if kind == "png" else (place.parent, place.name)))
+        yield
+
+
+@contextmanager
+def _aside(place: Path, world: World) -> Iterator[Path]:
+    """Give a folder beside `place` for what all processes write, new for every command; at the end it is gone."""
+    with temporary_folder(place) if world.main else nullcontext() as own:
+        folder = world.agree(own)
+        try:
+            yield folder
+        except OSError as error:
+            raise disk_error(place, error) from None
+
+
+def _write_sheet(batches: Batches, count: int, path: Path, columns: int, world: World) -> None:
+    with replacing(path) if world.main else nullcontext() as file:  # opened first: a place that is barred is told now
+        own = []
+        for images in batches:
+            height, width = images.shape[2:]
+            check_side(path, max(sheet_size(count, height, width, columns, display_scale(width))))
+            own.append(images)
+        images = world.join(own)
+        if file is not None:
+            write_picture(file, sheet(images, columns, display_scale(images.shape[-1])), path.suffix)
+
+
+def _write_pictures(batches: Batches, labels: Tensor, folder: Path, world: World) -> None:
+    """Aside first, then to their place at once: a folder holds one command's samples and no mixture."""
+    with _aside(folder / _ASIDE, world) as aside:
+        for number, image in _numbered(batches, len(labels), world):
+            file = aside / f"{number:06d}-class{int(labels[number]):03d}.png"
+            write_atomic(file, png_bytes(sheet(image[None], 1)))
+        world.wait()
+        if world.main:
+            _replace_pictures(folder, aside)
+
+
+def _replace_pictures(folder: Path, aside: Path) -> None:
+    before, new = earlier_pictures(folder), earlier_pictures(aside)
+    for file in new:
+        os.replace(file, folder / file.name)
+    for left in {file.name for file in before} - {file.name for file in new}:
+        (folder / left).unlink()
+    sync(folder)
+
+
+def _numbered(batches: Batches, count: int, world: World) -> Iterator[tuple[int, Tensor]]:
+    number = world.share_of(range(-(-count // BATCH))).start * BATCH
+    for batch in batches:
+        for image in batch:
+            yield number, image
+            number += 1
+
+
+def _write_npz(batches: Batches, labels: Tensor, path: Path, world: World) -> None:
+    """Every process writes its pixels to a file of its own; the main one puts them together."""
+    with _aside(path, world) as aside:
+        pieces = [aside / f"part-{rank}" for rank in range(world.size)]
+        shape: tuple[int, ...] = ()
+        with open(pieces[world.rank], "wb") as own:
+            for batch in batches:
+                pixels = batch.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
+                own.write(pixels.tobytes())
+                shape = pixels.shape[1:]
+        shapes = [found for found in world.collect(shape) if found]
+        if world.main:
+            with replacing(path) as file:
+                _join(file, pieces, (len(labels), *shapes[0]), labels.numpy())
+
+
+def _join(file: IO[bytes], pieces: list[Path], shape: tuple[int, ...], labels: np.ndarray) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        with archive.open("arr_0.npy", "w", force_zip64=True) as array:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(array, header)
+            for piece in pieces:
+                with open(piece, "rb") as source:
+                    while block := source.read(PIECE):
+                        array.write(block)
+        with archive.open("arr_1.npy", "w") as array:
+            np.lib.format.write_array(array, labels)

@@ -1,0 +1,215 @@
+"""Scores and recipes as lines of text, and as JSON."""
+
+import inspect
+import json
+from typing import Any
+
+from vistok.recipes import all_recipes, find_recipe
+from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
+
+# What a generator recipe is counted with where no token cache says better.
+_GENERATOR_EXAMPLE = {
+    "fashion": ((7, 7), 512, 10, 50_000),
+    "debug": ((7, 7), 64, 10, 2_000),
+    "images64": ((8, 8), 1_024, 10, 10_000),
+}
+
+
+def score_line(name: str, score: dict[str, Any], digits: int = 3) -> str:
+    """Return a score with its interval and protocol."""
+    p = score["protocol"]
+    as_text = f"z.{digits}f"  # z: what rounds to zero has no sign
+    bounds = "too few images for an interval"
+    if score["low"] is not None:
+        corrected, low, high = (format(score[key], as_text) for key in ("corrected", "low", "high"))
+        bounds = f"without bias {corrected}, 95 % {low}...{high}"
+    against = (
+        f"{p['num_reference']} of {p['reference']}" if p["num_reference"] else f"the statistics in {p['reference']}"
+    )
+    return (
+        f"{name} {format(score['value'], as_text)}  ({bounds}; {p['num_samples']} images against {against}; features of "
+        f"{p['extractor']})"
+    )
+
+
+def _kernel_lines(scores: dict[str, Any], prefix: str) -> list[str]:
+    names = (prefix + name for name in ("KMD", "KID"))
+    return [score_line(name, scores[name.lower()], 5) for name in names if name.lower() in scores]
+
+
+def _left_out_lines(scores: dict[str, Any]) -> list[str]:
+    return [f"left out, {reason}" for reason in scores.get("left_out", ())]
+
+
+def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
+    """Return what vistok evaluate tokenizer prints."""
+    codes = scores["codebook"]
+    lines = [
+        f"{scores['run']}: {scores['num_images']} images of {scores['split']}, {scores['treatment']['weights']} weights",
+        f"PSNR {scores['psnr']['value']:.2f} dB, SSIM {scores['ssim']['value']:.4f}",
+        f"codebook usage {100 * codes['usage']:.1f} %, entropy {codes['entropy']:.2f} bits per token, "
+        f"by position {scores['position_entropy']['value']:.2f} bits, skewness {codes['skewness']:.3f}",
+    ]
+    lines += [
+        score_line({"rfmd": "rFMD", "rfid": "rFID"}[key], scores[key]) for key in ("rfmd", "rfid") if key in scores
+    ]
+    return lines + _kernel_lines(scores, "r")
+
+
+def start_lines(done: dict[str, Any]) -> list[str]:
+    """Return what vistok start prints at its end."""
+    said = [f"tokenizer {done['tokenizer']}", f"generator {done['generator']}"]
+    if "tokenizer_scores" in done:
+        tokenizer, generator = done["tokenizer_scores"], done["generator_scores"]
+        said += [
+            f"PSNR of held-out pictures {tokenizer['psnr']['value']:.2f} dB, {100 * tokenizer['codebook']['usage']:.0f} % of "
+            "the codes in use",
+            score_line("gFMD", generator["scores"]["gfmd"] if "scores" in generator else generator["gfmd"]),
+        ]
+    else:
+        said.append(f"PSNR of the pictures shown {done['psnr']:.2f} dB")
+    return [*said, f"pictures, their reconstructions, and samples: {done['overview']}"]
+
+
+def generator_lines(scores: dict[str, Any]) -> list[str]:
+    """Return what vistok evaluate generator prints."""
+    from vistok.metrics.protocol import Treatment  # which loads scipy: listing recipes should not
+
+    key = "gfmd" if "gfmd" in scores else "gfid"
+    treatment, memory = Treatment.from_json(json.dumps(scores["treatment"])), scores["memorization"]
+    lines = [f"{scores['run']}: {treatment}", score_line({"gfmd": "gFMD", "gfid": "gFID"}[key], scores[key])]
+    lines += _kernel_lines(scores, "g") + _inception_lines(scores, "g") + _precision_line(scores)
+    lines += _left_out_lines(scores)
+    lines.append(
+        f"copies: {100 * memory['copy_share']:.1f} % of {memory['num_samples']} samples lie nearer to one of "
+        f"{memory['num_train']} training images than 99 % of {memory['num_unseen']} unseen images do (1 % is what unseen "
+        "images give)"
+    )
+    if "likelihood" in scores:
+        lines.append(_likelihood_line(scores["likelihood"]))
+    return lines
+
+
+def samples_lines(scores: dict[str, Any]) -> list[str]:
+    """Return what vistok evaluate samples prints."""
+    lines = [f"{scores['samples']}: {scores['num_images']} images", score_line("FID", scores["fid"])]
+    lines += _kernel_lines(scores, "") + _inception_lines(scores, "") + _precision_line(scores)
+    return lines + _left_out_lines(scores)
+
+
+def _inception_lines(scores: dict[str, Any], prefix: str) -> list[str]:
+    lines = []
+    if f"{prefix}sfid" in scores:
+        lines.append(f"{prefix}sFID {scores[f'{prefix}sfid']['value']:z.3f}")
+    if "inception_score" in scores:
+        found = scores["inception_score"]
+        lines.append(f"Inception score {found['value']:.2f} ({found['protocol']['estimator']})")
+    return lines
+
+
+def _precision_line(scores: dict[str, Any]) -> list[str]:
+    if "precision" not in scores:
+        return []
+    p = scores["precision"]["protocol"]
+    return [
+        f"precision {scores['precision']['value']:.3f}, recall {scores['recall']['value']:.3f} "
+        f"({p['num_samples']} samples, {p['num_reference']} images)"
+    ]
+
+
+def _likelihood_line(found: dict[str, Any]) -> str:
+    nats, bits, train = found["ema"]["nats_per_token"], found["ema"]["bits_per_image"], found["train"]["nats_per_token"]
+    raw = f"raw weights {found['raw']['nats_per_token']['value']:.3f} nats" if "raw" in found else "no raw weights"
+    return (
+        f"likelihood of {nats['protocol']['num_samples']} images of {found['split']}: {nats['value']:.3f} nats per token, "
+        f"{bits['value']:.1f} bits per image ({raw}, "
+        f"training images {train['value']:.3f} nats)"
+    )
+
+
+def recipe_list() -> list[str]:
+    """Return one line per recipe."""
+    rows = []
+    for name, build in all_recipes().items():
+        first = (inspect.getdoc(build) or "").splitlines()[0]
+        rows.append(f"{name:<24} {build().kind:<11} {first}")
+    return [*rows, "", "vistok recipes --show NAME resolves one; --set a.b=c changes any of its values."]
+
+
+def recipe_lines(name: str) -> list[str]:
+    """Return a recipe's docstring, config and derived numbers, and what its file says of all recipes in it."""
+    found = recipe_json([name])[name]
+    notes = ["", f"Of all recipes in this file: {found['notes']}"]
+    summary = found["resolved"]
+    if found["kind"] == "study":
+        counts = [f"grid {grid}: {what}" for grid, what in summary["grids"].items()]
+        return [found["doc"], "", json.dumps(found["config"], indent=2), "", *counts, found["counted_with"], *notes]
+    return [
+        found["doc"],
+        "",
+        json.dumps(found["config"], indent=2),
+        "",
+        f"steps {summary['steps']}, parameters {sum(summary['params'].values()):,} {summary['params']}",
+        f"tokens per image {summary['tokens_per_image']}, images seen {summary['images_seen']:,}",
+        f"training FLOPs {summary['train_flops']:.3e} (full: every phase, forward and backward), "
+        f"{summary['train_flops_paper']:.3e} (paper: 6 x parameters x steps x tokens per image)",
+        f"memory about {summary['memory_gib_estimate']:.2f} GiB (weights, gradients, AdamW, average, activations)",
+        found["counted_with"],
+        *notes,
+    ]
+
+
+def recipe_json(names: list[str] | None) -> dict[str, Any]:
+    """Return recipes with docstring, config and derived numbers."""
+    result = {}
+    for name in names or list(all_recipes()):
+        config = find_recipe(name)
+        summary, note = resolve(config)
+        result[name] = {
+            "kind": config.kind,
+            "doc": inspect.getdoc(all_recipes()[name]) or "",
+            "notes": inspect.getdoc(inspect.getmodule(all_recipes()[name])) or "",
+            "config": json.loads(config.to_json()),
+            "resolved": summary,
+            "counted_with": note,
+        }
+    return result
+
+
+def resolve(config: Any) -> tuple[dict[str, Any], str]:
+    """Return a config's derived numbers without its data, and a note of what was assumed."""
+    num_images = 1_281_167 if "imagenet" in config.name else 50_000
+    if isinstance(config, TokenizerRun):
+        from vistok.verbs import train_tokenizer
+
+        return train_tokenizer.plan(config, num_images).summary(config), f"counted with {num_images:,} images"
+    if isinstance(config, ClassifierRun):
+        from vistok.verbs import train_classifier
+
+        return train_classifier.plan(config, num_images).summary(config), f"counted with {num_images:,} images"
+    if config.kind == "study":
+        return _study_sizes(config), "vistok study run NAME --dry-run counts what is left to do"
+    assert isinstance(config, GeneratorRun)
+    from vistok.verbs import train_generator
+
+    grid, codes, classes, images = _example(config.name)
+    manifest = {"grid": grid, "codebook_size": codes, "num_classes": classes}
+    note = f"counted with a {grid[0]}x{grid[1]} grid, {codes} codes, {classes} classes and {images:,} images"
+    return train_generator.plan(config, manifest, images).summary(config), note
+
+
+def _study_sizes(config: Any) -> dict[str, Any]:
+    """Return what each grid of a study trains."""
+    sizes = {}
+    for grid in config.grids:
+        tokenizers = len(grid.tokenizers) * len(grid.seeds)
+        generators = tokenizers * len(grid.generators) * len(grid.lengths)
+        sizes[grid.name] = f"{tokenizers} tokenizers, {generators} generators"
+    return {"grids": sizes}
+
+
+def _example(name: str) -> tuple[tuple[int, int], int, int, int]:
+    for prefix, example in _GENERATOR_EXAMPLE.items():
+        if name.startswith(prefix):
+            return example
+    return (16, 16), 16_384, 1_000, 1_281_167
