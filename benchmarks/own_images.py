@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vistok.config import override
+from vistok.data.images.open import open_split
+from vistok.data.images.transforms import to_uint8
 from vistok.data.loader import eval_images
-from vistok.data.open import open_split
-from vistok.data.transforms import to_uint8
 from vistok.engine.log import Progress, read_rows
 from vistok.engine.run_dir import provenance
 from vistok.metrics.codebook import perplexity_share
@@ -36,7 +36,8 @@ from vistok.runs.config import TokenizerRun
 from vistok.runs.initial import with_network_of
 from vistok.runs.load import load_tokenizer
 from vistok.start.folder import look_at
-from vistok.verbs import stage1, train_tokenizer
+from vistok.tokenizer import objective as stage1
+from vistok.verbs import train_tokenizer
 
 OUT = Path("results/own_images")
 BASE = "images64_crt"
@@ -150,7 +151,7 @@ def codes_on_train(run: Path, config: TokenizerRun) -> dict[str, float]:
     source, tokenizer = open_split(config.data, "train"), load_tokenizer(run)
     chosen = source.subset(stable_choice(0, "codes", len(source), 1000), "codes")
     tokens = torch.cat([tokenizer.encode(batch["images"]).flatten() for batch in eval_images(chosen, config.data, 100)])
-    counts = torch.bincount(tokens, minlength=tokenizer.codebook_size)
+    counts = torch.bincount(tokens, minlength=tokenizer.space.codebook_size)
     return {
         "train_codebook_usage": float((counts > 0).float().mean()),
         "train_code_perplexity": perplexity_share(counts.numpy()),

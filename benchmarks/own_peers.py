@@ -24,9 +24,9 @@ from torch.nn import functional as F
 
 from vistok.config import override
 from vistok.data.config import DataConfig
+from vistok.data.images.open import open_split
+from vistok.data.images.transforms import to_uint8
 from vistok.data.loader import eval_images, train_images
-from vistok.data.open import open_split
-from vistok.data.transforms import to_uint8
 from vistok.metrics.codebook import perplexity_share
 from vistok.metrics.reconstruction import psnr_per_image
 from vistok.recipes import find_recipe
@@ -34,7 +34,7 @@ from vistok.rng import seeded_init
 from vistok.runs.config import TokenizerRun
 from vistok.runs.initial import initial_weights, load_initial, with_network_of
 from vistok.units import Scale
-from vistok.verbs.stage1 import build_networks, build_phases
+from vistok.verbs.train_tokenizer import build_objective
 
 CODES, BATCH = 1024, 16
 OUT = Path("results/own_images")
@@ -48,12 +48,12 @@ def ours(init_from: str | None, seed: int) -> Peer:
     if init_from:
         config = with_network_of(config, init_from)
     config = override(config, ['optimizer.schedule="constant"', f"seed={seed}"])
-    networks = build_networks(config, torch.device("cpu"))
+    networks = build_objective(config, torch.device("cpu"))
     if init_from:
         found = initial_weights(config)
         assert found is not None
         load_initial(networks.tokenizer, found[0], init_from)
-    (phase,) = build_phases(config, networks, Scale(BATCH, 1, 64, (), 10**9))
+    (phase,) = networks.phases(Scale(BATCH, 1, 64, (), 10**9))
 
     def step(images: Tensor, number: int) -> None:
         networks.tokenizer.train()
@@ -69,7 +69,7 @@ def ours(init_from: str | None, seed: int) -> Peer:
 
     def reconstruct(images: Tensor) -> tuple[Tensor, Tensor]:
         output = networks.tokenizer.eval()(images)
-        return output.reconstruction, output.quantized.indices
+        return output.reconstruction, output.bottleneck.stored
 
     return step, reconstruct
 

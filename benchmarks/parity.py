@@ -23,12 +23,12 @@ import torch
 from common import arguments, earlier, entry, llamagen, save
 from torch import Tensor
 
-from vistok.generator.autoregressive.config import SamplingConfig
+from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.interop.diffusers import import_diffusers
 from vistok.interop.llamagen import export_llamagen, import_llamagen
 from vistok.interop.taming import import_taming
 from vistok.runs.load import load_generator, load_tokenizer
-from vistok.tokenizer.interface import TokenGrid
+from vistok.space import grid as grid_of
 
 # Of a latent's squared length: what rounding in float32 leaves undecided.
 NEAR = 1e-5
@@ -156,7 +156,7 @@ def llamagen_generators(folder: Path) -> list[dict[str, Any]]:
             theirs = generate(
                 peer, labels, 256, cfg_scale=2.0, temperature=1.0, top_k=1, top_p=1.0, sample_logits=False
             )
-            greedy = ours.sampler(SamplingConfig(guidance_scale=2.0, temperature=0.0))(labels, torch.arange(2))
+            greedy = ours.sampler(AutoregressiveSampling(guidance_scale=2.0, temperature=0.0))(labels, torch.arange(2))
             results.append(entry(f"{name}, greedy tokens with guidance 2: equal", equal(greedy, theirs), None, "share"))
         (folder / f"{name}.pt").unlink()
     return results
@@ -218,7 +218,7 @@ def decoded(name: str, ours: Any, tokens: Tensor, peer: Any, shape: torch.Size) 
     """Return the difference of the pictures of equal tokens; `shape` is the latents'."""
     codes = peer.quantize.embedding(tokens.flatten()).view(shape[0], *shape[2:], shape[1]).permute(0, 3, 1, 2)
     theirs = peer.decoder(peer.post_quant_conv(codes))
-    grid = TokenGrid(shape[2], shape[3])
+    grid = grid_of(shape[2], shape[3])
     difference = float((ours.decode(tokens.view(shape[0], -1), grid) - theirs).abs().max())
     return entry(f"{name}, decode: difference", difference, None, "", 1e-4)
 

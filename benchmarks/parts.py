@@ -5,8 +5,9 @@ from common import alternate, arguments, entry, median, save
 
 from vistok.engine.config import ExecutionConfig
 from vistok.engine.device import setup_device
-from vistok.tokenizer import model
-from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig, VQConfig
+from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
+from vistok.tokenizer.networks import conv as model
 
 SMALL = ConvNetConfig(channels=16, multipliers=(1, 1, 2), num_res_blocks=1, attention_resolutions=(), norm_groups=8)
 # Image size -> the network and how many images are in a batch; `recipes/fashion.py`, and the f16 network.
@@ -19,7 +20,7 @@ def main() -> None:
     results = []
     for size, (network, latent, count) in SIZES.items():
         torch.manual_seed(0)
-        config = TokenizerConfig(
+        config = ConvTokenizerConfig(
             image_size=size,
             in_channels=3,
             latent_channels=latent,

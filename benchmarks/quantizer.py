@@ -4,8 +4,8 @@ import torch
 from common import alternate, arguments, entry, llamagen, median, peak_mib, save
 from torch.nn import functional as F
 
-from vistok.tokenizer.config import VQConfig
-from vistok.tokenizer.quantizers.vq import VQ, nearest_codes
+from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.bottlenecks.vq import VQ, nearest_codes
 
 VECTORS, CODES = 32_768, 131_072
 

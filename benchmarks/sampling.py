@@ -43,10 +43,10 @@ def main() -> None:
     from autoregressive.models.generate import generate
     from models import generators
 
-    from vistok.generator.autoregressive.config import SamplingConfig
+    from vistok.generator.autoregressive.config import AutoregressiveSampling
 
     results = []
-    guided = SamplingConfig(guidance_scale=2.0)
+    guided = AutoregressiveSampling(guidance_scale=2.0)
     for size in options.sizes:
         ours, peer = generators(size)
         ours.eval(), peer.eval()

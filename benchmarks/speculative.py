@@ -15,7 +15,7 @@ from common import alternate, arguments, entry, median, save
 
 from vistok.config import override
 from vistok.engine.log import Progress
-from vistok.generator.autoregressive.config import AutoregressiveConfig, SamplingConfig, paper_size
+from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling, paper_size
 from vistok.generator.autoregressive.frozen import FrozenTransformer
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.generator.autoregressive.sampling import Guided, choose
@@ -25,6 +25,7 @@ from vistok.recipes import find_recipe
 from vistok.runs.load import load_generator
 from vistok.scoring.evaluators import choose_evaluator
 from vistok.scoring.tokenizer import evaluate_tokenizer
+from vistok.space import token_grid
 from vistok.verbs import train_generator, train_tokenizer
 from vistok.verbs.cache import cache_tokens
 
@@ -62,7 +63,7 @@ def trained(runs: Path, data: str, seed: int) -> dict:
 def samplers(pair: dict, scale: float, lookahead: int) -> tuple[SpeculativeSampler, Sampler]:
     """Return the target's sampler with the draft, and without."""
     target, draft = (load_generator(pair[role]) for role in ("target", "draft"))
-    sampling = SamplingConfig(guidance_scale=scale)
+    sampling = AutoregressiveSampling(guidance_scale=scale)
     return SpeculativeSampler(FrozenTransformer(target), FrozenTransformer(draft), sampling, lookahead), target.sampler(
         sampling
     )
@@ -86,9 +87,9 @@ def equal_at_batch_one(pair: dict, scale: float, lookahead: int, count: int) -> 
 def costs(size: str, scale: float, repeats: int) -> dict[str, float]:
     """Return seconds of a pass at position 128 and the choice of its tokens: the target with 1 and n + 1, the draft with 1."""
     torch.manual_seed(0)
-    models, sampling = {}, SamplingConfig(guidance_scale=scale)
+    models, sampling = {}, AutoregressiveSampling(guidance_scale=scale)
     for name, config in (("target", paper_size(size)), ("draft", DRAFT_AT_SIZE)):
-        model = AutoregressiveGenerator(config, (16, 16), 16_384, 1_000)
+        model = AutoregressiveGenerator(config, token_grid(16, 16, 16_384), 1_000)
         models[name] = Guided(FrozenTransformer(model), 1, scale, spare=16)
 
     def step(name: str, new: int) -> None:

@@ -14,7 +14,7 @@ from vistok.engine.config import ExecutionConfig
 from vistok.engine.device import setup_device
 from vistok.nn.rope import turn_even_and_odd
 from vistok.recipes import find_recipe
-from vistok.tokenizer.quantizers import vq
+from vistok.tokenizer.bottlenecks import vq
 
 
 def _torch_adamw(groups, config):  # noqa: ANN001, ANN202
@@ -43,7 +43,7 @@ def _rows_first():  # noqa: ANN202
 
 # change -> what undoes it
 UNDONE = {
-    "AdamW as one kernel": lambda: patch("vistok.verbs.stage1.adamw", _torch_adamw),
+    "AdamW as one kernel": lambda: patch("vistok.tokenizer.objective.adamw", _torch_adamw),
     "channels last": _rows_first,
     "look-up by groups of codes": lambda: patch.object(vq, "nearest_codes", _whole_argmax),
     "RMS norm in four kernels": lambda: patch("vistok.nn.transformer.RMSNorm.forward", _torch_rms_norm),
@@ -93,7 +93,7 @@ def main() -> None:
         entry(f"28x28 step without: {name}", seconds["ours"], seconds[name], "ms") for name in seconds if name != "ours"
     ]
     run = find_recipe("fashion_crt", "tokenizer")
-    plain, _, _ = our_step(run.replace(crt=None))
+    plain, _, _ = our_step(run.replace(regularizers=()))
     kinds = {"with the regularizer": operators(steps["ours"]), "without": operators(plain)}
     lines = []
     for kind, rows in kinds.items():

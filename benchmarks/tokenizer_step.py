@@ -15,9 +15,11 @@ from vistok.nn.flops import count_params
 from vistok.recipes import find_recipe
 from vistok.runs.config import TokenizerRun
 from vistok.runs.plan import UNKNOWN_COST, step_flops
-from vistok.tokenizer.config import AdversarialConfig, ConvNetConfig, CRTConfig, LossConfig, TokenizerConfig, VQConfig
+from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.config import AdversarialConfig, ConvNetConfig, ConvTokenizerConfig, LossConfig
+from vistok.tokenizer.regularizers.config import CausalConfig
 from vistok.units import Scale, steps
-from vistok.verbs.stage1 import build_networks, build_phases
+from vistok.verbs.train_tokenizer import build_objective
 
 CPU = torch.device("cpu")
 
@@ -27,7 +29,7 @@ def config(size: int) -> TokenizerRun:
     small = size == 28
     network = ConvNetConfig(channels=32, multipliers=(1, 1, 2), num_res_blocks=1, attention_resolutions=(7,))
     network = network if small else ConvNetConfig()
-    tokenizer = TokenizerConfig(
+    tokenizer = ConvTokenizerConfig(
         image_size=size, in_channels=3, latent_channels=64 if small else 256, encoder=network, decoder=network,
         quantizer=VQConfig(codebook_size=512 if small else 16_384),
     )  # fmt: skip
@@ -46,9 +48,9 @@ def our_step(run: TokenizerRun):  # noqa: ANN201
 
     shape = (run.batch_size, run.tokenizer.in_channels, run.tokenizer.image_size, run.tokenizer.image_size)
     scale = Scale(run.batch_size, 1000, run.tokenizer.num_tokens, UNKNOWN_COST, 100)
-    networks = build_networks(run, CPU)
-    phases = build_phases(run, networks, scale)
-    ema = EMA(networks.tokenizer, run.ema_decay)
+    objective = build_objective(run, CPU)
+    phases = objective.phases(scale)
+    ema = EMA(objective.tokenizer, run.ema_decay)
     images = torch.rand(shape) * 2 - 1
 
     def step() -> None:
@@ -67,8 +69,8 @@ def our_step(run: TokenizerRun):  # noqa: ANN201
 
     meta = torch.device("meta")
     on_meta = {"images": torch.empty(shape, device=meta), "labels": torch.empty(run.batch_size, device=meta)}
-    flops = step_flops(build_phases(run, build_networks(run, meta), scale), on_meta, 50)
-    return step, flops, count_params(networks.tokenizer)
+    flops = step_flops(build_objective(run, meta).phases(scale), on_meta, 50)
+    return step, flops, count_params(objective.tokenizer)
 
 
 def peer_step(run: TokenizerRun):  # noqa: ANN201
@@ -122,7 +124,7 @@ def make_step(whose: str, size: int, peer_path):  # noqa: ANN001, ANN201
 
 def overhead(results: list, name: str, run: TokenizerRun, repeats: int) -> None:
     """Add what the regularizer costs, in time and in FLOPs."""
-    plain, fewer, _ = our_step(run.replace(crt=None))
+    plain, fewer, _ = our_step(run.replace(regularizers=()))
     regularized, more, _ = our_step(run)
     seconds = alternate(repeats, plain=plain, regularized=regularized)
     extra = median(seconds["regularized"]) / median(seconds["plain"]) - 1
@@ -150,7 +152,7 @@ def main() -> None:
         what = f"the same, against the peer with freed memory kept too, {size}x{size}"
         results.append(entry(what, mine, kept, "s"))
     overhead(results, "28x28, fashion_crt", find_recipe("fashion_crt", "tokenizer"), 10 * options.repeats)
-    overhead(results, "256x256", config(256).replace(crt=CRTConfig()), options.repeats)
+    overhead(results, "256x256", config(256).replace(regularizers=(CausalConfig(),)), options.repeats)
     note = "  \n".join(
         f"{r['name']}: {r['share_of_matrix_rate']:.0%} of the matrix rate ({rate / 1e9:.0f} GFLOP/s)."
         if "flops" in r else f"{r['name']}: {r['flops_share']:.1%} of FLOPs."

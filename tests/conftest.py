@@ -44,7 +44,7 @@ def _machine(tmp_path_factory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def fashion_root() -> Path:
     """Where Fashion-MNIST lies; fetched on the first use."""
-    from vistok.data import fashion_mnist
+    from vistok.data.images import fashion_mnist
 
     fashion_mnist.prepare(REPOSITORY / "data")
     return REPOSITORY / "data"

@@ -10,7 +10,7 @@ import torch
 
 from processes import GAN, tokenizer_config
 from vistok.config import override
-from vistok.data.token_cache import TokenCache
+from vistok.data.latents.cache import LatentCache
 from vistok.engine import loop
 from vistok.engine.distributed import join_world, leave_world
 from vistok.engine.log import Progress
@@ -26,7 +26,7 @@ def job(kind: str, root: Path, tokenizer: Path, out: Path, *settings: str):
     settings = (f"length={LENGTH} steps", *COMMON, *settings)
     if kind == "tokenizer":
         return train_tokenizer.prepare(tokenizer_config(root, *GAN, *settings), out)
-    caches = [TokenCache(tokenizer / "tokens" / split) for split in ("train", "val")]
+    caches = [LatentCache(tokenizer / "tokens" / split) for split in ("train", "val")]
     config = override(find_recipe("debug_ar"), [*settings, "generator.dropout=0.1"])
     return train_generator.prepare(config, *caches, tokenizer, out)
 

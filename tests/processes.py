@@ -9,7 +9,7 @@ from vistok.config import override
 from vistok.data.config import DataConfig
 from vistok.engine.distributed import join_world, leave_world
 from vistok.engine.log import Progress
-from vistok.generator.autoregressive.config import SamplingConfig
+from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.recipes import find_recipe
 from vistok.scoring import generator as evaluate_generator
 from vistok.scoring import tokenizer as evaluate_tokenizer
@@ -54,7 +54,7 @@ def use(tokenizer: Path, runs: Path) -> None:
     extractor = choose_evaluator(DataConfig())
     evaluate_tokenizer.evaluate_tokenizer(tokenizer, extractor, quiet, split="val")
     evaluate_generator.evaluate_generator(
-        generators[16], extractor, quiet, SamplingConfig(), num_samples=600, split="val"
+        generators[16], extractor, quiet, AutoregressiveSampling(), num_samples=600, split="val"
     )
 
 

@@ -113,7 +113,7 @@ def test_help_imports_nothing_heavy():
 def test_encoding_never_imports_what_is_for_training_only():
     code = (
         "import sys, torch\n"
-        "from vistok.tokenizer.model import ConvTokenizer\n"
+        "from vistok.tokenizer.networks.conv import ConvTokenizer\n"
         "from vistok.runs.load import load_tokenizer\n"
         "print([m for m in sys.modules if m.startswith('vistok.tokenizer.') and "
         "m.rsplit('.', 1)[1] in ('crt', 'discriminator', 'perceptual', 'losses')])"

@@ -15,8 +15,8 @@ from PIL import Image
 
 from vistok.config import override
 from vistok.data.config import DataConfig
-from vistok.data.folder import load_folder
-from vistok.data.image_file import BadImage, decode, read_image
+from vistok.data.images.folder import load_folder
+from vistok.data.images.image_file import BadImage, decode, read_image
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
 from vistok.verbs import train_tokenizer

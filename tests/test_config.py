@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from vistok.config import fingerprint, override
 from vistok.errors import UserError
 from vistok.recipes import all_recipes, find_recipe
-from vistok.tokenizer.config import AdversarialConfig, TokenizerConfig
+from vistok.tokenizer.config import AdversarialConfig, ConvTokenizerConfig
 from vistok.tokenizer.discriminator import PatchDiscriminator
 from vistok.units import Duration, Scale, steps_for_flops, total_flops
 
@@ -28,7 +28,7 @@ def test_override_changes_nested_values_and_types_stay_strict():
         config, ["tokenizer.quantizer.codebook_size=32", "crt.weight=1.5", "length=7 steps", "losses.perceptual=null"]
     )
     assert changed.tokenizer.quantizer.codebook_size == 32
-    assert changed.crt.weight == 1.5
+    assert changed.regularizer("causal").weight == 1.5
     assert changed.length == Duration(value=7, unit="steps")
     assert changed.losses.perceptual is None
     assert config.tokenizer.quantizer.codebook_size == 64
@@ -81,11 +81,11 @@ def test_configs_built_from_values_raise_the_same_sentences():
     with pytest.raises(UserError, match=r"config field image_size: .* greater than or equal to 4 \(found 2\)\."):
         tokenizer.replace(image_size=2)
     with pytest.raises(UserError, match="config field image_sise: .*Did you mean 'image_size'"):
-        TokenizerConfig(image_sise=32)
+        ConvTokenizerConfig(image_sise=32)
     with pytest.raises(
-        ValueError, match="TokenizerConfig: downsampling 8 is more than"
+        ValueError, match="ConvTokenizerConfig: downsampling 8 is more than"
     ):  # as other mistakes in a config
-        TokenizerConfig(image_size=4, encoder=tokenizer.encoder.replace(multipliers=(1,) * 4),
+        ConvTokenizerConfig(image_size=4, encoder=tokenizer.encoder.replace(multipliers=(1,) * 4),
                         decoder=tokenizer.decoder.replace(multipliers=(1,) * 4))  # fmt: skip
 
 

@@ -9,12 +9,15 @@ from torch.nn import functional as F
 from vistok.config import override
 from vistok.engine.phase import only
 from vistok.recipes import find_recipe
-from vistok.tokenizer.config import CRTConfig
-from vistok.tokenizer.crt import CausalModel, CausalRegularizer, batch_variance, scale_gradient
-from vistok.tokenizer.losses import cosine_ramp
-from vistok.tokenizer.quantizers.base import QuantizerOutput
+from vistok.space import token_grid
+from vistok.tokenizer.bottlenecks.base import BottleneckOutput
+from vistok.tokenizer.ramp import cosine_ramp
+from vistok.tokenizer.regularizers.base import Setting
+from vistok.tokenizer.regularizers.causal import CausalModel, CausalRegularizer, scale_gradient
+from vistok.tokenizer.regularizers.config import CausalConfig
+from vistok.tokenizer.spread import batch_variance
 from vistok.units import Scale
-from vistok.verbs.stage1 import build_networks, build_phases
+from vistok.verbs.train_tokenizer import build_objective
 
 VARIANTS = ("l2_pre", "l2_post", "ce_post", "l2_pre_normalized")
 SMALL = {"width": 32, "num_heads": 2, "ffn_multiple": 32}
@@ -23,7 +26,7 @@ GRID, DIM, CODES = (3, 4), 8, 20
 
 def make(variant="l2_pre", **changes):
     torch.manual_seed(0)
-    return CausalRegularizer(CRTConfig(variant=variant, **SMALL, **changes), DIM, CODES, GRID)
+    return CausalRegularizer(CausalConfig(variant=variant, **SMALL, **changes), Setting(DIM, token_grid(*GRID, CODES)))
 
 
 def make_quantized(batch=5, seed=1):
@@ -33,7 +36,7 @@ def make_quantized(batch=5, seed=1):
     codes = F.normalize(torch.randn(CODES, DIM, generator=generator), dim=-1)
     indices = (latents @ codes.T).argmax(-1)
     z_q = latents + (codes[indices] - latents).detach()
-    return z_e, QuantizerOutput(latents, z_q, indices)
+    return z_e, BottleneckOutput(latents, z_q, indices)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -42,7 +45,7 @@ def test_gradient_at_the_latents_is_exactly_the_weight_times_the_unscaled_one(va
     gradients = {}
     for weight in (0.0, 1.0, 0.5, 4.0):
         z_e, quantized = make_quantized()
-        (gradients[weight],) = torch.autograd.grad(regularizer(quantized, weight), quantized.latents)
+        (gradients[weight],) = torch.autograd.grad(regularizer.loss(quantized, weight), quantized.latents)
     assert gradients[1.0].abs().max() > 0
     for weight in (0.0, 0.5, 4.0):  # powers of two: the product is exact
         assert torch.equal(gradients[weight], weight * gradients[1.0])
@@ -54,7 +57,7 @@ def test_the_causal_models_own_loss_and_gradient_do_not_depend_on_the_weight(var
     results = []
     for weight in (0.0, 4.0):
         _, quantized = make_quantized()
-        loss = regularizer(quantized, weight)
+        loss = regularizer.loss(quantized, weight)
         results.append((loss, torch.autograd.grad(loss, list(regularizer.parameters()))))
     assert torch.equal(results[0][0], results[1][0])
     for a, b in zip(results[0][1], results[1][1], strict=True):
@@ -64,7 +67,7 @@ def test_the_causal_models_own_loss_and_gradient_do_not_depend_on_the_weight(var
 @pytest.mark.parametrize("j", range(12))
 def test_changing_latent_j_leaves_the_predictions_of_latents_up_to_j(j):
     torch.manual_seed(0)
-    model = CausalModel(CRTConfig(**SMALL), DIM, DIM, GRID).eval()
+    model = CausalModel(CausalConfig(**SMALL), DIM, DIM, GRID).eval()
     x = torch.randn(2, 12, DIM)
     changed = x.clone()
     changed[:, j] += 1
@@ -78,13 +81,13 @@ def test_changing_latent_j_leaves_the_predictions_of_latents_up_to_j(j):
 def reference_loss(variant, model, z_e, quantized):
     """The loss, written plainly."""
     latents = F.normalize(z_e, dim=-1)
-    inputs = latents if "pre" in variant else quantized.z_q
+    inputs = latents if "pre" in variant else quantized.decoded
     errors, batch, positions = [], *latents.shape[:2]
     predicted = model(inputs[:, : positions - 1])
     for b in range(batch):
         for i in range(positions - 1):
             if variant == "ce_post":
-                errors.append(-predicted[b, i].log_softmax(0)[quantized.indices[b, i + 1]])
+                errors.append(-predicted[b, i].log_softmax(0)[quantized.stored[b, i + 1]])
             else:
                 errors.append(((predicted[b, i] - inputs[b, i + 1]) ** 2).mean())
     loss = torch.stack(errors).mean()
@@ -98,7 +101,7 @@ def reference_loss(variant, model, z_e, quantized):
 def test_each_variant_equals_a_plain_reference(variant):
     regularizer = make(variant)
     z_e, quantized = make_quantized()
-    loss = regularizer(quantized, 1.0)
+    loss = regularizer.loss(quantized, 1.0)
     expected = reference_loss(variant, regularizer.model, z_e, quantized)
     torch.testing.assert_close(loss, expected)
     mine, theirs = (torch.autograd.grad(value, z_e, retain_graph=True)[0] for value in (loss, expected))
@@ -110,7 +113,7 @@ def test_gradient_reaches_the_encoder_through_inputs_and_targets_unless_detached
     gradients = []
     for regularizer in (full, detached):
         _, quantized = make_quantized()
-        (gradient,) = torch.autograd.grad(regularizer(quantized, 1.0), quantized.latents)
+        (gradient,) = torch.autograd.grad(regularizer.loss(quantized, 1.0), quantized.latents)
         gradients.append(gradient)
     # The last latent is never an input: only as a target does it get a gradient.
     assert gradients[0][:, -1].abs().max() > 0
@@ -126,7 +129,7 @@ def test_post_variants_reach_the_encoder_only_straight_through_and_leave_the_cod
         indices = (latents @ codebook.T).argmax(-1)
         z_q = latents + (codebook[indices] - latents).detach()
         gradients = torch.autograd.grad(
-            regularizer(QuantizerOutput(latents, z_q, indices), 1.0), (latents, codebook), allow_unused=True
+            regularizer.loss(BottleneckOutput(latents, z_q, indices), 1.0), (latents, codebook), allow_unused=True
         )
         assert gradients[0].abs().max() > 0 and gradients[1] is None
 
@@ -145,7 +148,7 @@ def test_shrinking_the_spread_lowers_the_plain_loss_but_not_the_normalized_one()
         regularizer = make(variant)
         regularizer.model = PredictMean()
         losses[variant] = [
-            float(regularizer(QuantizerOutput(centre + spread * noise, noise, noise.argmax(-1)), 1.0))
+            float(regularizer.loss(BottleneckOutput(centre + spread * noise, noise, noise.argmax(-1)), 1.0))
             for spread in (1.0, 0.1)
         ]
     assert losses["l2_pre"][1] == pytest.approx(0.01 * losses["l2_pre"][0], rel=0.01)
@@ -167,16 +170,16 @@ def test_scale_gradient_is_the_identity_forward():
 
 
 def test_default_weights_and_ramp():
-    assert [CRTConfig(variant=v).full_weight for v in VARIANTS] == [4.0, 4.0, 0.03, 4.0]
-    assert CRTConfig(variant="ce_post", weight=1.0).full_weight == 1.0
+    assert [CausalConfig(variant=v).full_weight for v in VARIANTS] == [4.0, 4.0, 0.03, 4.0]
+    assert CausalConfig(variant="ce_post", weight=1.0).full_weight == 1.0
     ramp = [cosine_ramp(step, 0, 1000) for step in (0, 250, 500, 750, 1000, 5000)]
     assert ramp == pytest.approx([0, 0.5 - 0.5 * math.cos(math.pi / 4), 0.5, 0.5 + 0.5 * math.cos(math.pi / 4), 1, 1])
 
 
 def train_steps(config, num_steps=4):
     """Train on fixed images; return the tokenizer's weights."""
-    networks = build_networks(config, torch.device("cpu"))
-    phases = build_phases(config, networks, Scale(8, 100, 49, total_steps=20))
+    objective = build_objective(config, torch.device("cpu"))
+    phases = objective.phases(Scale(8, 100, 49, total_steps=20))
     generator = torch.Generator().manual_seed(0)
     for step in range(num_steps):
         micro = {
@@ -190,7 +193,7 @@ def train_steps(config, num_steps=4):
                 torch.nn.utils.clip_grad_norm_(parameters, phase.clip_norm)
             phase.optimizer.step()
             phase.optimizer.zero_grad()
-    return networks.tokenizer.state_dict()
+    return objective.tokenizer.state_dict()
 
 
 def test_weight_zero_equals_no_regularizer_bit_for_bit():
@@ -204,9 +207,9 @@ def test_weight_zero_equals_no_regularizer_bit_for_bit():
 
 def test_the_causal_model_is_a_parameter_group_of_the_autoencoders_adamw_with_its_own_clipping():
     config = override(find_recipe("debug_crt"), ["crt.weight_decay=0.1", "optimizer.weight_decay=0.05"])
-    networks = build_networks(config, torch.device("cpu"))
-    (phase,) = build_phases(config, networks, Scale(8, 100, 49, total_steps=20))
-    causal = {id(p) for p in networks.regularizer.parameters()}
+    objective = build_objective(config, torch.device("cpu"))
+    (phase,) = objective.phases(Scale(8, 100, 49, total_steps=20))
+    causal = {id(p) for p in objective.networks["crt"].parameters()}
     assert {id(p) for p in phase.clip_groups["crt"]} == causal
     assert not causal & {id(p) for p in phase.clip_groups["autoencoder"]}
     decays = {
@@ -217,22 +220,22 @@ def test_the_causal_model_is_a_parameter_group_of_the_autoencoders_adamw_with_it
 
 def test_full_size_regularizer_costs_about_five_percent():
     from vistok.nn.flops import count_flops, on_meta
-    from vistok.tokenizer.config import TokenizerConfig
-    from vistok.tokenizer.model import ConvTokenizer
+    from vistok.tokenizer.config import ConvTokenizerConfig
+    from vistok.tokenizer.networks.conv import ConvTokenizer
 
-    tokenizer = on_meta(lambda: ConvTokenizer(TokenizerConfig()))
-    regularizer = on_meta(lambda: CausalRegularizer(CRTConfig(), 8, 16_384, (16, 16)))
+    tokenizer = on_meta(lambda: ConvTokenizer(ConvTokenizerConfig()))
+    regularizer = on_meta(lambda: CausalRegularizer(CausalConfig(), Setting(8, token_grid(16, 16, 16_384))))
     images = torch.empty(1, 3, 256, 256, device="meta")
 
     def plain():
         output = tokenizer(images)
-        (output.reconstruction.mean() + sum(output.quantized.losses.values())).backward()
+        (output.reconstruction.mean() + sum(output.bottleneck.losses.values())).backward()
 
     def causal():
-        quantized = QuantizerOutput(
+        quantized = BottleneckOutput(
             *(torch.empty(1, 256, 8, device="meta", requires_grad=True) for _ in range(2)),
             torch.empty(1, 256, dtype=torch.int64, device="meta"),
         )
-        regularizer(quantized, 4.0).backward()
+        regularizer.loss(quantized, 4.0).backward()
 
     assert 0.045 < count_flops(causal) / count_flops(plain) < 0.06

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 
 from vistok.data.config import DataConfig
-from vistok.data.folder import load_folder
-from vistok.data.image_file import read_image
-from vistok.data.loader import eval_images, train_images, train_tokens
-from vistok.data.open import open_split
+from vistok.data.images.folder import load_folder
+from vistok.data.images.image_file import read_image
+from vistok.data.images.open import open_split
+from vistok.data.images.transforms import prepare, to_float, to_uint8
+from vistok.data.latents.cache import LatentCache, LatentManifest, token_dtype
+from vistok.data.latents.writer import LatentCacheWriter
+from vistok.data.loader import eval_images, train_images, train_latents
 from vistok.data.sampler import ShuffledStream
-from vistok.data.token_cache import TokenCache, TokenManifest, token_dtype
-from vistok.data.token_writer import TokenCacheWriter
-from vistok.data.transforms import prepare, to_float, to_uint8
 from vistok.errors import UserError
 
 
@@ -34,7 +34,7 @@ def test_fashion_mnist_splits(fashion_root):
 
 
 def test_fashion_mnist_says_both_ways_when_neither_works(tmp_path, monkeypatch):
-    from vistok.data import fashion_mnist
+    from vistok.data.images import fashion_mnist
 
     def fail(scratch):
         raise OSError("no network here")
@@ -50,7 +50,7 @@ def test_fashion_mnist_says_both_ways_when_neither_works(tmp_path, monkeypatch):
 def test_fashion_mnist_takes_packed_files_put_there_by_hand(tmp_path, fashion_root, monkeypatch):
     import gzip
 
-    from vistok.data import fashion_mnist
+    from vistok.data.images import fashion_mnist
 
     monkeypatch.setattr(fashion_mnist, "_from_torchvision", lambda scratch: pytest.fail("asked the network"))
     folder = tmp_path / "fashion-mnist"
@@ -62,7 +62,7 @@ def test_fashion_mnist_takes_packed_files_put_there_by_hand(tmp_path, fashion_ro
 
 
 def test_fashion_mnist_refuses_altered_files(tmp_path, fashion_root):
-    from vistok.data import fashion_mnist
+    from vistok.data.images import fashion_mnist
 
     copy = tmp_path / "found"
     shutil.copytree(fashion_root / "fashion-mnist", copy)
@@ -242,11 +242,11 @@ def test_loading_does_not_touch_the_global_generator(photo_folder):
 def manifest(**changes):
     values = {"tokenizer_digest": "t", "grid": (2, 3), "codebook_size": 70_000, "dataset": "d", "data_digest": "x",
               "split": "train", "num_images": 7, "class_names": ("a", "b")}  # fmt: skip
-    return TokenManifest(**(values | changes))
+    return LatentManifest(**(values | changes))
 
 
 def write_cache(folder, tokens, stop_after=None, **changes):
-    writer = TokenCacheWriter(folder, manifest(**changes), 3)
+    writer = LatentCacheWriter(folder, manifest(**changes), 3)
     writer.prepare(np.arange(7) % 2)
     for number in writer.missing():
         if stop_after is not None and number * 3 >= stop_after:
@@ -258,38 +258,38 @@ def write_cache(folder, tokens, stop_after=None, **changes):
 def test_token_cache_round_trip_with_views(tmp_path):
     tokens = torch.randint(70_000, (14, 6), generator=torch.Generator().manual_seed(0))
     cache = write_cache(tmp_path / "c", tokens, views=("center", "flip"))
-    assert cache.tokens.dtype == np.uint32 and token_dtype(65_536) is np.uint16
+    assert cache.latents.dtype == np.uint32 and token_dtype(65_536) is np.uint16
     batch = cache.batch([0, 13, 5])
-    assert torch.equal(batch["tokens"], tokens[[0, 13, 5]])
+    assert torch.equal(batch["latents"], tokens[[0, 13, 5]])
     assert batch["labels"].tolist() == [0, 0, 0]
-    drawn = list(train_tokens(cache, 0, 7, range(30)))
-    rows = {tuple(row) for batch in drawn for row in batch["tokens"].tolist()}
+    drawn = list(train_latents(cache, 0, 7, range(30)))
+    rows = {tuple(row) for batch in drawn for row in batch["latents"].tolist()}
     assert len(rows) == 14  # every view turns up
-    again = list(train_tokens(cache, 0, 7, range(25, 30)))
-    assert torch.equal(again[0]["tokens"], drawn[25]["tokens"])
+    again = list(train_latents(cache, 0, 7, range(25, 30)))
+    assert torch.equal(again[0]["latents"], drawn[25]["latents"])
 
 
 def test_stopped_cache_goes_on_and_is_not_taken_for_whole(tmp_path):
     tokens = torch.randint(70_000, (7, 6), generator=torch.Generator().manual_seed(0))
     write_cache(tmp_path / "c", tokens, stop_after=3)
     with pytest.raises(UserError, match="no manifest"):
-        TokenCache(tmp_path / "c")
-    writer = TokenCacheWriter(tmp_path / "c", manifest(), 3)
+        LatentCache(tmp_path / "c")
+    writer = LatentCacheWriter(tmp_path / "c", manifest(), 3)
     assert writer.missing() == [1, 2]
     cache = write_cache(tmp_path / "c", tokens)
-    assert torch.equal(cache.batch(range(7))["tokens"], tokens) and cache.seconds == 1.5
+    assert torch.equal(cache.batch(range(7))["latents"], tokens) and cache.seconds == 1.5
     assert sorted(file.name for file in (tmp_path / "c").iterdir()) == [
         "labels.npy", "manifest.json", "tokens.npy", "written.json"
     ]  # fmt: skip
     write_cache(tmp_path / "d", tokens, stop_after=3)
-    other = TokenCacheWriter(tmp_path / "d", manifest(tokenizer_digest="other"), 3)
+    other = LatentCacheWriter(tmp_path / "d", manifest(tokenizer_digest="other"), 3)
     other.prepare(np.arange(7) % 2)
     assert other.missing() == [0, 1, 2]
 
 
 def test_pieces_may_come_in_any_order_and_damaged_ones_are_made_again(tmp_path):
     tokens = torch.randint(70_000, (7, 6), generator=torch.Generator().manual_seed(0))
-    writer = TokenCacheWriter(tmp_path / "c", manifest(), 3)
+    writer = LatentCacheWriter(tmp_path / "c", manifest(), 3)
     writer.prepare(np.arange(7) % 2)
     for number in (2, 0, 1):
         writer.write(number, tokens[number * 3 : number * 3 + 3], 0.1)
@@ -299,11 +299,11 @@ def test_pieces_may_come_in_any_order_and_damaged_ones_are_made_again(tmp_path):
     with pytest.raises(ValueError, match="piece 1 has shape"):
         writer.write(1, tokens[:2], 0.1)
     writer.write(1, tokens[3:6], 0.1)
-    assert torch.equal(writer.finish().batch(range(7))["tokens"], tokens)
+    assert torch.equal(writer.finish().batch(range(7))["latents"], tokens)
 
 
 def test_two_writers_of_one_cache(tmp_path):
-    first, second = (TokenCacheWriter(tmp_path / "c", manifest(), 3) for _ in range(2))
+    first, second = (LatentCacheWriter(tmp_path / "c", manifest(), 3) for _ in range(2))
     first.prepare(np.arange(7) % 2)
     with pytest.raises(UserError, match="another process is writing it"):
         second.prepare(np.arange(7) % 2)
@@ -320,14 +320,14 @@ def test_a_flipped_bit_in_a_cache_is_noticed(name, tmp_path):
     data[-8] ^= 1
     file.write_bytes(data)
     with pytest.raises(UserError, match=f"{name} is damaged"):
-        TokenCache(tmp_path / "c").verify()
+        LatentCache(tmp_path / "c").verify()
 
 
 def test_labels_out_of_range_in_a_cache(tmp_path):
     write_cache(tmp_path / "c", torch.zeros(7, 6, dtype=torch.int64))
     np.save(tmp_path / "c" / "labels.npy", np.full(7, 2))
     with pytest.raises(UserError, match=r"labels must lie in 0\.\.\.1, found 2\.\.\.2"):
-        TokenCache(tmp_path / "c")
+        LatentCache(tmp_path / "c")
 
 
 def test_cache_of_another_tokenizer_or_damaged_is_refused(tmp_path):
@@ -337,11 +337,11 @@ def test_cache_of_another_tokenizer_or_damaged_is_refused(tmp_path):
     file = tmp_path / "c" / "tokens.npy"
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(UserError, match="damaged"):
-        TokenCache(tmp_path / "c")
+        LatentCache(tmp_path / "c")
     stored = json.loads((tmp_path / "c" / "manifest.json").read_text())
     (tmp_path / "c" / "manifest.json").write_text(json.dumps(stored | {"schema_version": 9}))
     with pytest.raises(UserError, match="schema version 9"):
-        TokenCache(tmp_path / "c")
+        LatentCache(tmp_path / "c")
     (tmp_path / "c" / "manifest.json").write_text('{"schema')
     with pytest.raises(UserError, match="manifest.json.* damaged"):
-        TokenCache(tmp_path / "c")
+        LatentCache(tmp_path / "c")

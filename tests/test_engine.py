@@ -23,8 +23,8 @@ from vistok.engine.schedule import make_schedule
 from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import Stopped, UserError
 from vistok.recipes import find_recipe
-from vistok.tokenizer.config import TokenizerConfig
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.config import ConvTokenizerConfig
+from vistok.tokenizer.networks.conv import ConvTokenizer
 from vistok.units import Scale
 from vistok.verbs import train_classifier, train_generator, train_tokenizer
 
@@ -458,7 +458,7 @@ def test_full_size_tokenizer_counts_as_the_reference():
     """Encoder 69.2 and decoder 126.4 GMAC, 29.3 and 42.4 M parameters (taming's f16 network)."""
     from vistok.nn.flops import count_flops, count_params, on_meta
 
-    model = on_meta(lambda: ConvTokenizer(TokenizerConfig()))
+    model = on_meta(lambda: ConvTokenizer(ConvTokenizerConfig()))
     images = torch.empty(1, 3, 256, 256, device="meta")
     latents = torch.empty(1, 256, 16, 16, device="meta")
     assert count_flops(lambda: model.encoder(images)) / 2e9 == pytest.approx(69.2, abs=0.1)
@@ -479,10 +479,10 @@ def test_flops_are_those_of_the_executed_steps(fashion_root):
 
 
 def test_an_average_takes_codes_that_begin_as_they_are():
-    from vistok.tokenizer.config import VQConfig
-    from vistok.tokenizer.quantizers import build_quantizer
+    from vistok.config import make
+    from vistok.tokenizer.bottlenecks.config import BOTTLENECKS, VQConfig
 
-    quantizer = build_quantizer(VQConfig(codebook_size=8, code_dim=2, start_after=1)).train()
+    quantizer = make(BOTTLENECKS, VQConfig(codebook_size=8, code_dim=2, start_after=1)).train()
     ema = EMA(quantizer, 0.99)
     quantizer(torch.randn(2, 16, 2, generator=torch.Generator().manual_seed(0)))
     quantizer.after_step(0, 0)

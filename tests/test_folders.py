@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vistok.data import folder as folder_module
-from vistok.data import inspection, inspection_index
 from vistok.data.config import DataConfig
-from vistok.data.folder import load_folder
-from vistok.data.open import kind_of, open_split
+from vistok.data.images import folder as folder_module
+from vistok.data.images import inspection, inspection_index
+from vistok.data.images.folder import load_folder
+from vistok.data.images.open import kind_of, open_split
 from vistok.errors import Stopped, UserError
 from vistok.scoring.image_batch import open_batch
 
@@ -181,7 +181,7 @@ def test_a_failing_disk_is_not_a_damaged_image(tmp_path, monkeypatch):
         return read(path)
 
     monkeypatch.setattr(inspection, "file_bytes", failing)
-    monkeypatch.setattr("vistok.data.image_file.file_bytes", failing)
+    monkeypatch.setattr("vistok.data.images.image_file.file_bytes", failing)
     for choice in ("refuse", "skip"):
         with pytest.raises(
             UserError, match="image .*cats/3.png: cannot be read .Input/output error.. This says nothing"
@@ -190,7 +190,7 @@ def test_a_failing_disk_is_not_a_damaged_image(tmp_path, monkeypatch):
     monkeypatch.undo()
     source = load_folder(config(tmp_path), "train")
     assert source.report.found == 10
-    monkeypatch.setattr("vistok.data.image_file.file_bytes", failing)
+    monkeypatch.setattr("vistok.data.images.image_file.file_bytes", failing)
     with pytest.raises(UserError, match="image .*cats/3.png: cannot be read .Input/output error.. This says nothing"):
         [part.read(i) for part in parts(tmp_path).values() for i in range(len(part))]
 

@@ -14,8 +14,8 @@ from safetensors.torch import save
 
 import tiny_networks
 from vistok.config import override
-from vistok.data.token_cache import TokenCache, TokenManifest
-from vistok.data.token_writer import TokenCacheWriter
+from vistok.data.latents.cache import LatentCache, LatentManifest
+from vistok.data.latents.writer import LatentCacheWriter
 from vistok.engine.weights import load_weights, save_weights, weights_digest
 from vistok.errors import UserError
 from vistok.interop.hub import import_hub
@@ -111,16 +111,16 @@ TOKENS = np.arange(42).reshape(7, 6) % 20
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("caches") / "whole"
-    manifest = TokenManifest(
+    manifest = LatentManifest(
         tokenizer_digest="t", grid=(2, 3), codebook_size=20, dataset="d", data_digest="x", split="train",
         num_images=7, class_names=("a", "b"),
     )  # fmt: skip
-    writer = TokenCacheWriter(folder, manifest, 3)
+    writer = LatentCacheWriter(folder, manifest, 3)
     writer.prepare(np.arange(7) % 2)
     for number in writer.missing():
         writer.write(number, torch.from_numpy(TOKENS[number * 3 : number * 3 + 3]), 0.5)
     writer.finish()
-    TokenCache(folder).verify()
+    LatentCache(folder).verify()
     return folder
 
 
@@ -173,7 +173,7 @@ def test_mangled_files_that_fuzzing_found(whole, name, data):
     shutil.copytree(whole, folder)
     (folder / name).write_bytes(data)
     with pytest.raises(UserError, match="vistok cache"):
-        TokenCache(folder).verify()
+        LatentCache(folder).verify()
 
 
 @settings(max_examples=200, deadline=None)
@@ -186,15 +186,15 @@ def test_a_cache_is_the_one_that_was_written_or_refused(whole, name, rng: random
     after = mangle(before, rng)
     (folder / name).write_bytes(after)
     try:
-        cache = TokenCache(folder)
+        cache = LatentCache(folder)
         cache.verify()
         assert cache.seconds >= 0
     except UserError as error:
         assert str(folder) in str(error) and "vistok cache" in str(error)
     else:
-        assert np.array_equal(cache.tokens, TOKENS)
+        assert np.array_equal(cache.latents, TOKENS)
         assert cache.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
-        assert cache.manifest == TokenCache(whole).verify().manifest
+        assert cache.manifest == LatentCache(whole).verify().manifest
     assert (folder / name).read_bytes() == after, "looking changes nothing"
 
 

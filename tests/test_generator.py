@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vistok.errors import UserError
-from vistok.generator.autoregressive.config import AutoregressiveConfig, SamplingConfig, paper_size
+from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling, paper_size
 from vistok.generator.autoregressive.frozen import FrozenTransformer
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.generator.autoregressive.sampling import choose, filter_logits, guide, keep_top_k, keep_top_p
@@ -15,6 +15,7 @@ from vistok.generator.autoregressive.speculative import SpeculativeSampler
 from vistok.nn.flops import count_params, on_meta
 from vistok.nn.rope import apply_rotary, axial_table, with_class_token
 from vistok.nn.transformer import Attention, feed_forward_width
+from vistok.space import token_grid
 
 GRID, CODES, CLASSES = (4, 5), 40, 6
 
@@ -22,7 +23,7 @@ GRID, CODES, CLASSES = (4, 5), 40, 6
 def make(trained=True, **changes):
     torch.manual_seed(0)
     config = AutoregressiveConfig(**({"width": 32, "depth": 2, "num_heads": 2, "ffn_multiple": 16} | changes))
-    model = AutoregressiveGenerator(config, GRID, CODES, CLASSES)
+    model = AutoregressiveGenerator(config, token_grid(*GRID, CODES), CLASSES)
     if trained:  # the head starts at zero: give it something to say
         torch.nn.init.normal_(model.head.weight, std=0.5)
     return model.eval()
@@ -46,29 +47,29 @@ def make_tokens(batch=3):
     ],
 )
 def test_the_papers_seven_sizes(name, millions):
-    model = on_meta(lambda: AutoregressiveGenerator(paper_size(name), (16, 16), 16_384, 1_000))
+    model = on_meta(lambda: AutoregressiveGenerator(paper_size(name), token_grid(16, 16, 16_384), 1_000))
     assert count_params(model) / 1e6 == pytest.approx(millions, abs=0.06)
 
 
 def test_loss_at_the_start_is_ln_k():
     tokens, labels = make_tokens()
-    loss = make(trained=False).loss(tokens, labels)
+    loss = make(trained=False).nats(tokens, labels)
     torch.testing.assert_close(loss, torch.full_like(loss, math.log(CODES)))
 
 
 def test_evaluation_mode_gives_a_loss_and_training_after_sampling_works():
     model = make(dropout=0.1)
     tokens, labels = make_tokens()
-    first = model.loss(tokens, labels)
-    assert torch.equal(first, model.loss(tokens, labels))
+    first = model.nats(tokens, labels)
+    assert torch.equal(first, model.nats(tokens, labels))
     model.train()
-    model.sample(labels, torch.arange(3), SamplingConfig(guidance_scale=1.5))
+    model.sample(labels, torch.arange(3), AutoregressiveSampling(guidance_scale=1.5))
     assert model.training
-    loss = model.loss(tokens, labels).mean()
+    loss = model.nats(tokens, labels).mean()
     loss.backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
     model.eval()
-    assert torch.equal(first, model.loss(tokens, labels))
+    assert torch.equal(first, model.nats(tokens, labels))
 
 
 def test_a_token_changes_later_logits_only():
@@ -101,13 +102,13 @@ def test_samples_do_not_depend_on_the_batch(guidance):
     """Bound: none of 64 x 20 tokens may differ here; rounding of logits flips one in many thousands."""
     model = make()
     labels, ids = torch.arange(64) % CLASSES, torch.arange(64)
-    sampling = SamplingConfig(guidance_scale=guidance, seed=3)
+    sampling = AutoregressiveSampling(guidance_scale=guidance, seed=3)
     grids = [
         torch.cat([model.sample(labels[i : i + size], ids[i : i + size], sampling) for i in range(0, 64, size)])
         for size in (1, 7, 64)
     ]
     assert torch.equal(grids[0], grids[1]) and torch.equal(grids[0], grids[2])
-    assert not torch.equal(grids[0], model.sample(labels, ids, SamplingConfig(guidance_scale=guidance, seed=4)))
+    assert not torch.equal(grids[0], model.sample(labels, ids, AutoregressiveSampling(guidance_scale=guidance, seed=4)))
 
 
 def test_samples_follow_the_models_distribution():
@@ -116,7 +117,7 @@ def test_samples_follow_the_models_distribution():
 
     model = make()
     labels = torch.full((4000,), 2)
-    drawn = model.sample(labels, torch.arange(4000), SamplingConfig())[:, 0]
+    drawn = model.sample(labels, torch.arange(4000), AutoregressiveSampling())[:, 0]
     with torch.no_grad():
         probability = model(torch.zeros(1, 20, dtype=torch.int64), labels[:1])[0, 0].double().softmax(0).numpy()
     counts = torch.bincount(drawn, minlength=CODES).numpy()
@@ -127,14 +128,14 @@ def test_guidance_one_is_conditional_and_zero_is_unconditional():
     model = make()
     ids = torch.arange(6)
     labels = torch.arange(6)
-    plain = model.sample(labels, ids, SamplingConfig())
+    plain = model.sample(labels, ids, AutoregressiveSampling())
     cond, uncond = torch.randn(2, 3, CODES)
     torch.testing.assert_close(guide(cond, uncond, 1.0), cond)
     assert torch.equal(guide(cond, uncond, 0.0), uncond)
-    near_one = model.sample(labels, ids, SamplingConfig(guidance_scale=1.0 + 1e-9))
+    near_one = model.sample(labels, ids, AutoregressiveSampling(guidance_scale=1.0 + 1e-9))
     assert torch.equal(plain, near_one)
-    unconditional = model.sample(labels, ids, SamplingConfig(guidance_scale=0.0))
-    assert torch.equal(unconditional, model.sample(labels.flip(0), ids, SamplingConfig(guidance_scale=0.0)))
+    unconditional = model.sample(labels, ids, AutoregressiveSampling(guidance_scale=0.0))
+    assert torch.equal(unconditional, model.sample(labels.flip(0), ids, AutoregressiveSampling(guidance_scale=0.0)))
 
 
 def test_label_dropout_rate():
@@ -148,9 +149,9 @@ def test_label_dropout_rate():
 def test_bad_requests():
     model = make(label_dropout=0.0)
     with pytest.raises(UserError, match="label_dropout"):
-        model.sample(torch.zeros(1, dtype=torch.int64), torch.arange(1), SamplingConfig(guidance_scale=2.0))
+        model.sample(torch.zeros(1, dtype=torch.int64), torch.arange(1), AutoregressiveSampling(guidance_scale=2.0))
     with pytest.raises(UserError, match=r"0\.\.\.5, found 6\.\.\.6"):
-        model.sample(torch.full((1,), 6), torch.arange(1), SamplingConfig())
+        model.sample(torch.full((1,), 6), torch.arange(1), AutoregressiveSampling())
 
 
 def test_filters():
@@ -163,8 +164,8 @@ def test_filters():
     assert keep_top_p(logits, float(probability[:2].sum()) - 1e-4).tolist() == [[-inf, 3.0, 2.0, -inf]]
     assert keep_top_p(logits, 1.0).tolist() == logits.tolist()
     # Temperature comes first: top-p then keeps a smaller set of a sharper distribution.
-    assert filter_logits(logits, SamplingConfig(temperature=0.1, top_p=0.9)).isinf().sum() == 3
-    greedy = choose(logits, torch.tensor([5]), 0, SamplingConfig(temperature=0.0))
+    assert filter_logits(logits, AutoregressiveSampling(temperature=0.1, top_p=0.9)).isinf().sum() == 3
+    greedy = choose(logits, torch.tensor([5]), 0, AutoregressiveSampling(temperature=0.0))
     assert greedy.tolist() == [1]
 
 
@@ -233,7 +234,7 @@ def test_speculative_decoding_draws_what_plain_decoding_draws(batch, guidance, l
     """With a poor draft, whose rows fall apart, and with the target itself, whose guesses are all right."""
     target, poor = make(), make(depth=1, width=16)
     labels, ids = torch.arange(batch) % CLASSES, torch.arange(batch) + 5
-    sampling = SamplingConfig(guidance_scale=guidance, seed=2, **filters)
+    sampling = AutoregressiveSampling(guidance_scale=guidance, seed=2, **filters)
     expected = target.sample(labels, ids, sampling)
     for draft in (poor, target):
         sampler = SpeculativeSampler(FrozenTransformer(target), FrozenTransformer(draft), sampling, lookahead)
@@ -249,20 +250,22 @@ def test_speculative_decoding_draws_what_plain_decoding_draws(batch, guidance, l
 
 def test_a_draft_of_other_tokens_is_refused():
     torch.manual_seed(0)
-    other = AutoregressiveGenerator(AutoregressiveConfig(width=16, depth=1, num_heads=1), GRID, CODES + 1, CLASSES)
+    other = AutoregressiveGenerator(
+        AutoregressiveConfig(width=16, depth=1, num_heads=1), token_grid(*GRID, CODES + 1), CLASSES
+    )
     with pytest.raises(UserError, match=r"draft's codebook_size is 41, the generator's 40"):
-        SpeculativeSampler(FrozenTransformer(make()), FrozenTransformer(other), SamplingConfig(), 4)
+        SpeculativeSampler(FrozenTransformer(make()), FrozenTransformer(other), AutoregressiveSampling(), 4)
     with pytest.raises(UserError, match="lookahead 0"):
-        SpeculativeSampler(FrozenTransformer(make()), FrozenTransformer(make()), SamplingConfig(), 0)
+        SpeculativeSampler(FrozenTransformer(make()), FrozenTransformer(make()), AutoregressiveSampling(), 0)
 
 
 def test_a_draft_does_not_get_round_the_checks():
     without, target = make(label_dropout=0.0), make()
     for pair in ((without, target), (target, without)):
-        sampler = SpeculativeSampler(*map(FrozenTransformer, pair), SamplingConfig(guidance_scale=2.0), 2)
+        sampler = SpeculativeSampler(*map(FrozenTransformer, pair), AutoregressiveSampling(guidance_scale=2.0), 2)
         with pytest.raises(UserError, match="label_dropout"):
             sampler(torch.zeros(1, dtype=torch.int64), torch.arange(1))
-    sampler = SpeculativeSampler(FrozenTransformer(target), FrozenTransformer(target), SamplingConfig(), 2)
+    sampler = SpeculativeSampler(FrozenTransformer(target), FrozenTransformer(target), AutoregressiveSampling(), 2)
     with pytest.raises(UserError, match=r"0\.\.\.5, found 6\.\.\.6"):
         sampler(torch.full((1,), 6), torch.arange(1))
 
@@ -271,14 +274,14 @@ def test_a_draft_does_not_get_round_the_checks():
 def test_filters_at_their_neutral_value_change_nothing(neutral):
     """Probabilities of float32 sum to 1 before the last, unlikely codes: those were cut, and at top_p 1 must not be."""
     logits = torch.linspace(0, 60, CODES).repeat(3, 1)
-    assert torch.equal(filter_logits(logits, SamplingConfig(**neutral)), logits)
+    assert torch.equal(filter_logits(logits, AutoregressiveSampling(**neutral)), logits)
     model, ids = make(), torch.arange(12)
     torch.nn.init.normal_(model.head.weight, std=5)
-    expected = model.sample(ids % CLASSES, ids, SamplingConfig())
-    assert torch.equal(model.sample(ids % CLASSES, ids, SamplingConfig(**neutral)), expected)
+    expected = model.sample(ids % CLASSES, ids, AutoregressiveSampling())
+    assert torch.equal(model.sample(ids % CLASSES, ids, AutoregressiveSampling(**neutral)), expected)
 
 
 @pytest.mark.parametrize("change", [{"guidance_scale": math.inf}, {"temperature": math.inf}, {"temperature": math.nan}])
 def test_sampling_takes_finite_numbers(change):
     with pytest.raises(UserError, match=f"{next(iter(change))}.*finite|greater"):
-        SamplingConfig.from_json(json.dumps(change))
+        AutoregressiveSampling.from_json(json.dumps(change))

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from tiny_networks import TOKENIZER, tokenizer_parts, write_pair
 from vistok.cli import app
 from vistok.config import override
-from vistok.data.sources import ArraySource
+from vistok.data.images.sources import ArraySource
 from vistok.engine.log import Alarm, Ringing, read_rows
 from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import UserError
-from vistok.generator.autoregressive.config import SamplingConfig
+from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.metrics.codebook import perplexity_share, unigram_nats
 from vistok.metrics.color import lab_errors, to_lab
 from vistok.metrics.spread import Spread
@@ -29,8 +29,9 @@ from vistok.runs.health.reconstructions import baseline_of, reconstruction_quali
 from vistok.runs.health.record import alarms_of, closing_words, require_alive
 from vistok.runs.health.samples import collapse_warnings, score_warnings
 from vistok.runs.health.tokenizer import tokenizer_alarms
-from vistok.tokenizer.config import LossConfig, VQConfig
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.config import LossConfig
+from vistok.tokenizer.networks.conv import ConvTokenizer
 
 RUN = TokenizerRun(losses=LossConfig(perceptual=None), tokenizer=find_recipe("debug_vq").tokenizer)
 SETTING = re.compile(r'--set ("[^"]*"|\S+)')
@@ -505,7 +506,7 @@ def test_equal_samples_are_found_whoever_drew_them():
 
 
 def test_samples_that_are_alike_are_warned_of():
-    noisy, sound = SamplingConfig(), Variety(40, 40, 40, 1, 0.04)
+    noisy, sound = AutoregressiveSampling(), Variety(40, 40, 40, 1, 0.04)
     measured = {"health": {"validation": {"dependence": 0.5, "image_variance": 0.1}}}
     assert collapse_warnings(sound, noisy, measured) == []
     assert collapse_warnings(Variety(40, 3, 3, 38, 0.0), noisy, {}) == ["38 of 40 samples are the same picture"]
@@ -513,7 +514,7 @@ def test_samples_that_are_alike_are_warned_of():
     assert "0.020 times" in collapse_warnings(Variety(40, 40, 40, 1, 0.001), noisy, measured)[0]
     assert collapse_warnings(Variety(40, 40, 40, 1, 0.001), noisy, measured, chosen=True) == []
     assert collapse_warnings(Variety(40, 40, 40, 1, 0.001), noisy, {}) == []
-    assert collapse_warnings(Variety(40, 10, 10, 4, 0.0), SamplingConfig(temperature=0.0), measured) == []
+    assert collapse_warnings(Variety(40, 10, 10, 4, 0.0), AutoregressiveSampling(temperature=0.0), measured) == []
 
 
 def test_copies_are_warned_of_with_an_advice():

@@ -18,11 +18,11 @@ import tiny_networks
 from hub_stand_in import Hub
 from vistok import from_pretrained
 from vistok.data.config import DataConfig
-from vistok.data.open import open_split
+from vistok.data.images.open import open_split
 from vistok.engine.run_dir import RunDir
 from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import UserError
-from vistok.generator.autoregressive.config import SamplingConfig
+from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.interop import hub as hub_module
 from vistok.interop.hub import import_hub, push_to_hub, write_folder
 from vistok.interop.hub_card import evaluations_in
@@ -100,7 +100,7 @@ def test_a_generator_brings_its_tokenizer(scored, tmp_path, monkeypatch):
     folder = write_folder(scored[1], tmp_path / "folder", "someone/toy-ar", tokenizer=scored[0])
     assert metadata_of((folder / "README.md").read_text())["pipeline_tag"] == "unconditional-image-generation"
     import_hub(str(folder), tmp_path / "run")
-    sampling, labels, ids = SamplingConfig(seed=3), torch.arange(2), torch.arange(2)
+    sampling, labels, ids = AutoregressiveSampling(seed=3), torch.arange(2), torch.arange(2)
     tokens = [
         generator.sample(labels, ids, sampling)
         for generator in (load_generator(scored[1]), load_generator(tmp_path / "run"), from_pretrained(folder))
@@ -208,10 +208,14 @@ def test_only_the_same_import_is_written_again(pair, tmp_path):
     )
     # The same weights with another grid are another network.
     state, header = load_weights(folder / "model.safetensors")
-    save_weights(folder / "model.safetensors", state, header | {"grid": [2, 2]})
-    with pytest.raises(UserError, match=r"holds the same weights, imported with other settings \(grid\)"):
+    save_weights(
+        folder / "model.safetensors",
+        state,
+        header | {"space": token_grid(2, 2, header["space"]["codebook_size"]).model_dump(mode="json")},
+    )
+    with pytest.raises(UserError, match=r"holds the same weights, imported with other settings \(space\)"):
         import_hub(str(folder), out)
-    assert load_generator(out).grid == (4, 4)
+    assert load_generator(out).space.layout.sides == (4, 4)
     with pytest.raises(UserError, match="out is a run directory already"):
         import_hub(str(out), tmp_path / "again")
     other = write_folder(pair[0], tmp_path / "other", "a/c")

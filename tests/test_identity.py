@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vistok.errors import UserError
+from vistok.space import token_grid
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def no_counting(monkeypatch):
     from vistok.study.run import grid
 
     monkeypatch.setattr(grid, "_tokenizer_plan", lambda config, images: (1e9, 10))
-    monkeypatch.setattr(grid, "_generator_cost", lambda config, manifest, images: (1e9, int(config.length.value)))
+    monkeypatch.setattr(grid, "_generator_cost", lambda config, space, classes, images: (1e9, int(config.length.value)))
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ def test_a_runs_name_covers_its_perceptual_networks_contents_and_not_its_path(lp
 
 def test_a_run_of_images_that_had_another_digest_is_found_under_its_old_name(tmp_path):
     from vistok.config import fingerprint
-    from vistok.data.sources import ArraySource
+    from vistok.data.images.sources import ArraySource
     from vistok.recipes import find_recipe
     from vistok.runs.identity import former_names
     from vistok.runs.job import run_directory
@@ -197,7 +198,7 @@ def save_tokenizer(path: Path, seed: int):
 
     from vistok.engine.weights import save_weights
     from vistok.recipes import find_recipe
-    from vistok.tokenizer.model import ConvTokenizer
+    from vistok.tokenizer.networks.conv import ConvTokenizer
 
     torch.manual_seed(seed)
     run = find_recipe("debug_vq")
@@ -219,32 +220,32 @@ def test_the_weights_that_a_studys_tokenizers_begin_with_are_in_their_names(smal
 
 @pytest.mark.parametrize("wrong", [{"tokenizer_digest": "0" * 64}, {"codebook_size": 77}])
 def test_a_generator_never_trains_on_another_tokenizers_tokens(tmp_path, wrong):
-    from vistok.data.token_cache import TokenCache, TokenManifest
-    from vistok.data.token_writer import TokenCacheWriter
+    from vistok.data.latents.cache import LatentCache, LatentManifest
+    from vistok.data.latents.writer import LatentCacheWriter
     from vistok.recipes import find_recipe
     from vistok.verbs import train_generator
 
     run, digest = save_tokenizer(tmp_path / "t.safetensors", 0)
     right = {
-        "tokenizer_digest": digest, "grid": run.tokenizer.grid, "codebook_size": run.tokenizer.quantizer.codebook_size,
+        "tokenizer_digest": digest, "grid": run.tokenizer.layout.sides, "codebook_size": run.tokenizer.quantizer.codebook_size,
         "dataset": "fashion_mnist", "data_digest": "d", "num_images": 2, "class_names": ("a",),
     }  # fmt: skip
     caches = []
     for split in ("train", "val"):
         import torch
 
-        writer = TokenCacheWriter(tmp_path / split, TokenManifest(**(right | wrong), split=split), 2)
+        writer = LatentCacheWriter(tmp_path / split, LatentManifest(**(right | wrong), split=split), 2)
         writer.prepare(np.zeros(2, np.int64))
         writer.write(0, torch.zeros(2, run.tokenizer.num_tokens, dtype=torch.int64), 0.1)
         writer.finish()
         writer.close()
-        caches.append(TokenCache(tmp_path / split))
+        caches.append(LatentCache(tmp_path / split))
     with pytest.raises(UserError) as error:
         train_generator.prepare(find_recipe("debug_ar"), *caches, tmp_path / "t.safetensors", tmp_path)
     found = wrong.get("tokenizer_digest", digest)[:12]
-    assert (found in str(error.value) and digest[:12] in str(error.value)) or "its codebook_size is 77" in str(
-        error.value
-    )
+    assert (
+        found in str(error.value) and digest[:12] in str(error.value)
+    ) or "tokens of 77 codes, this run needs" in str(error.value)
 
 
 @pytest.fixture
@@ -330,9 +331,8 @@ def test_committed_records_are_found_under_the_names_of_their_studies(name, fash
             row = record["row"]
             costs[fingerprint(config), row["num_tokens"], row["codebook_size"]] = (row["train_flops"], row["steps"])
 
-    def cost(config, manifest, images):
-        (height, width), codes, _ = manifest
-        return costs.get((fingerprint(config), height * width, codes), (float("inf"), 0))
+    def cost(config, space, classes, images):
+        return costs.get((fingerprint(config), space.layout.positions, space.codebook_size), (float("inf"), 0))
 
     monkeypatch.setattr(grid, "_tokenizer_plan", lambda config, images: (1e9, 10))
     monkeypatch.setattr(grid, "_generator_cost", cost)
@@ -352,7 +352,7 @@ def test_imagenet_is_named_by_its_contents(tmp_path):
     from PIL import Image
 
     from vistok.data.config import DataConfig
-    from vistok.data.open import open_split
+    from vistok.data.images.open import open_split
 
     config = DataConfig(dataset="imagenet", root=str(tmp_path), image_size=8, channels=3)
     for split in ("train", "val"):
@@ -381,7 +381,7 @@ def test_imagenet_is_named_by_its_contents(tmp_path):
 def test_packed_images_are_named_by_their_contents_and_labels(tmp_path, monkeypatch):
     """Other images of the same sizes had the digest of the first, and so had splits that a new shard changed."""
     from test_packed import config, png, write_shard
-    from vistok.data.open import open_split
+    from vistok.data.images.open import open_split
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
@@ -430,7 +430,7 @@ def test_sampling_leaves_out_no_block_of_another_kind(kind):
             return 2 * super().forward(*inputs)
 
     config = AutoregressiveConfig(width=16, depth=2, num_heads=2, ffn_multiple=16)
-    model = AutoregressiveGenerator(config, (2, 2), 8, 2).eval()
+    model = AutoregressiveGenerator(config, token_grid(2, 2, 8), 2).eval()
     other = Wrapped(model.blocks[1]) if kind == "wrapped" else Doubled(16, 2, 16, True, 0.0)
     model.blocks[1] = other
     compiled = ctypes.CDLL(None)
@@ -446,7 +446,7 @@ def test_reference_features_are_of_the_size_that_is_asked_for(tmp_path):
     from PIL import Image
 
     from vistok.data.config import DataConfig
-    from vistok.data.open import open_split
+    from vistok.data.images.open import open_split
     from vistok.metrics.features import FeatureExtractor
     from vistok.scoring.evaluators import reference_set
 
@@ -477,20 +477,20 @@ def test_a_cache_under_an_earlier_digest_of_its_images_is_taken_and_told(tmp_pat
     import numpy as np
     import torch
 
-    from vistok.data.token_cache import TokenManifest
-    from vistok.data.token_writer import TokenCacheWriter
+    from vistok.data.latents.cache import LatentManifest
+    from vistok.data.latents.writer import LatentCacheWriter
     from vistok.errors import UserError
     from vistok.verbs.cache import _open
 
     facts = {"tokenizer_digest": "t", "grid": (2, 2), "codebook_size": 8, "dataset": "d", "split": "train",
              "num_images": 3, "class_names": ("a",)}  # fmt: skip
-    writer = TokenCacheWriter(tmp_path / "c", TokenManifest(data_digest="old", **facts), 3)
+    writer = LatentCacheWriter(tmp_path / "c", LatentManifest(data_digest="old", **facts), 3)
     writer.prepare(np.zeros(3))
     writer.write(0, torch.zeros(3, 4, dtype=torch.int64), 0.1)
     writer.finish()
     said = []
     job = SimpleNamespace(
-        writer=TokenCacheWriter(tmp_path / "c", TokenManifest(data_digest="new", **facts), 3),
+        writer=LatentCacheWriter(tmp_path / "c", LatentManifest(data_digest="new", **facts), 3),
         source=SimpleNamespace(former_digests=("old",)),
     )
     assert inspect.unwrap(_open)(job, SimpleNamespace(say=said.append)).manifest.data_digest == "old"

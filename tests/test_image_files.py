@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from vistok.data.image_file import BadImage, decode, read_image
-from vistok.data.names import image_suffixes, is_hidden, is_hidden_below, split_of_folder
+from vistok.data.images.image_file import BadImage, decode, read_image
+from vistok.data.images.names import image_suffixes, is_hidden, is_hidden_below, split_of_folder
 from vistok.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)

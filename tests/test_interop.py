@@ -21,7 +21,7 @@ from vistok.engine.config import OptimizerConfig
 from vistok.engine.log import Progress
 from vistok.engine.weights import save_weights
 from vistok.errors import UserError
-from vistok.generator.autoregressive.config import AutoregressiveConfig, SamplingConfig
+from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.interop import diffusers as diffusers_module
 from vistok.interop import llamagen as llamagen_module
@@ -33,16 +33,12 @@ from vistok.interop.taming import import_taming
 from vistok.recipes import find_recipe
 from vistok.runs.initial import with_network_of
 from vistok.runs.load import load_generator, load_tokenizer
-from vistok.tokenizer.config import (
-    AdversarialConfig,
-    ConvNetConfig,
-    CRTConfig,
-    LossConfig,
-    TokenizerConfig,
-    VQConfig,
-)
-from vistok.tokenizer.model import ConvTokenizer
-from vistok.tokenizer.quantizers.vq import VQ
+from vistok.space import token_grid
+from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.bottlenecks.vq import VQ
+from vistok.tokenizer.config import AdversarialConfig, ConvNetConfig, ConvTokenizerConfig, LossConfig
+from vistok.tokenizer.networks.conv import ConvTokenizer
+from vistok.tokenizer.regularizers.config import CausalConfig
 from vistok.units import steps
 from vistok.verbs import train_tokenizer
 
@@ -64,13 +60,13 @@ class Touch:
         return os.system, (f"touch {self.path}",)
 
 
-def _llamagen_config(lookup: str = "cosine") -> TokenizerConfig:
+def _llamagen_config(lookup: str = "cosine") -> ConvTokenizerConfig:
     side = ConvNetConfig(channels=32, multipliers=(1, 2), attention_resolutions=(8,))
     quantizer = VQConfig(codebook_size=32, lookup=lookup)
-    return TokenizerConfig(image_size=16, latent_channels=8, encoder=side, decoder=side, quantizer=quantizer)
+    return ConvTokenizerConfig(image_size=16, latent_channels=8, encoder=side, decoder=side, quantizer=quantizer)
 
 
-def _tokenizer(config: TokenizerConfig) -> ConvTokenizer:
+def _tokenizer(config: ConvTokenizerConfig) -> ConvTokenizer:
     torch.manual_seed(0)
     model = ConvTokenizer(config).eval()
     for parameter in model.parameters():
@@ -83,7 +79,7 @@ def small_llamagen(monkeypatch: pytest.MonkeyPatch) -> AutoregressiveGenerator:
     monkeypatch.setitem(llamagen_module.SIZES, (2, 64), ("GPT-small", 4))
     config = AutoregressiveConfig(width=64, depth=2, num_heads=4, qk_norm=False, class_token_rotary="zero")
     torch.manual_seed(1)
-    model = AutoregressiveGenerator(config, (8, 8), 32, 10)
+    model = AutoregressiveGenerator(config, token_grid(8, 8, 32), 10)
     torch.nn.init.normal_(model.head.weight, std=0.1)
     return model.eval()
 
@@ -135,7 +131,7 @@ def test_tokenizer_goes_to_llamagen_and_back(tmp_path: Path, suffix: str) -> Non
     model = _tokenizer(_llamagen_config())
     file = _save_tokenizer(tmp_path / "vq.pt", model, args=argparse.Namespace(image_size=16))
     said = import_llamagen(file, tmp_path / "run")
-    assert "llamagen-vq2" in said and "64 tokens of 32 codes" in said
+    assert "llamagen-vq2" in said and "8x8 tokens of 32 codes" in said
     imported = load_tokenizer(tmp_path / "run")
     images = torch.rand(2, 3, 16, 16) * 2 - 1
     assert torch.equal(imported.encode(images), model.encode(images))
@@ -165,7 +161,7 @@ def test_generator_goes_to_llamagen_and_back(tmp_path: Path, small_llamagen: Aut
     imported = load_generator(tmp_path / "gpt")
     tokens, labels = torch.randint(32, (2, 64)), torch.tensor([1, 9])
     assert torch.equal(imported(tokens, labels), small_llamagen(tokens, labels))
-    greedy = SamplingConfig(temperature=0.0, guidance_scale=2.0)
+    greedy = AutoregressiveSampling(temperature=0.0, guidance_scale=2.0)
     ids = torch.arange(2)
     assert torch.equal(imported.sampler(greedy)(labels, ids), small_llamagen.sampler(greedy)(labels, ids))
     assert export_llamagen(tmp_path / "gpt", tmp_path / "back.pt") == "generator"
@@ -195,7 +191,7 @@ def test_llamagens_largest_have_their_shapes(name, depth, width, heads, hidden, 
     found_name, config = llamagen_module.generator_config(theirs)
     assert (found_name, config.num_heads, config.width, config.depth) == (name, heads, width, depth)
     with torch.device("meta"):
-        model = AutoregressiveGenerator(config, (24, 24), 16_384, 1000)
+        model = AutoregressiveGenerator(config, token_grid(24, 24, 16_384), 1000)
     ours = {key: tuple(value.shape) for key, value in generator_to_theirs(model.state_dict()).items()}
     assert ours == shapes
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(params, rel=0.03)
@@ -262,7 +258,7 @@ def test_euclidean_look_up_finds_the_nearest_code() -> None:
     vectors = 2 * torch.randn(200, 4)
     expected = torch.cdist(vectors.double(), quantizer.codebook.double()).argmin(dim=1)
     output = quantizer(vectors)
-    assert torch.equal(output.indices, expected)
+    assert torch.equal(output.stored, expected)
     assert torch.equal(quantizer.indices_to_codes(expected), quantizer.codebook[expected])
     assert torch.equal(quantizer.codes_to_indices(quantizer.codebook), torch.arange(50))
     assert torch.equal(output.latents, vectors)
@@ -286,9 +282,9 @@ def test_fine_tuning_begins_with_the_imported_weights(tmp_path: Path, photo_fold
     )
     base = find_recipe("debug_vq").replace(
         data=DataConfig(dataset="folder", root=str(photo_folder), image_size=16, channels=3),
-        tokenizer=TokenizerConfig(image_size=16),
+        tokenizer=ConvTokenizerConfig(image_size=16),
         losses=LossConfig(perceptual=None, adversarial=AdversarialConfig(start=steps(1), num_layers=1, channels=4)),
-        crt=CRTConfig(width=16, num_heads=2, ffn_multiple=16),
+        regularizers=(CausalConfig(width=16, num_heads=2, ffn_multiple=16),),
         length=steps(2),
         optimizer=OptimizerConfig(lr=1e-12, weight_decay=0.0, warmup=steps(0)),
     )
@@ -365,7 +361,7 @@ def test_a_vqgan_inside_a_larger_models_checkpoint(tmp_path: Path) -> None:
 def test_latent_diffusions_network_without_attention(tmp_path: Path) -> None:
     side = ConvNetConfig(channels=32, multipliers=(1, 2), attention_resolutions=(), middle_attention=False)
     quantizer = VQConfig(codebook_size=32, lookup="euclidean")
-    config = TokenizerConfig(image_size=16, latent_channels=8, encoder=side, decoder=side, quantizer=quantizer)
+    config = ConvTokenizerConfig(image_size=16, latent_channels=8, encoder=side, decoder=side, quantizer=quantizer)
     state = to_theirs(_tokenizer(config).state_dict(), config, "taming")
     assert "encoder.mid.block_2.conv1.weight" in state and not [name for name in state if "attn" in name]
     text = _YAML.replace("  params:", "  target: ldm.models.autoencoder.VQModelInterface\n  params:", 1)
@@ -463,7 +459,7 @@ def test_llamagens_stored_arguments_are_read(tmp_path: Path, small_llamagen: Aut
     # Without a row for no class: the same logits, no guidance, and the same table when it goes back.
     imported = load_generator(tmp_path / "gpt2")
     with pytest.raises(UserError, match="label dropout"):
-        imported.sampler(SamplingConfig(guidance_scale=2.0))
+        imported.sampler(AutoregressiveSampling(guidance_scale=2.0))
     assert "class_dropout_prob=0" in export_llamagen(tmp_path / "gpt2", tmp_path / "back.pt")
     assert torch.equal(read_foreign(tmp_path / "back.pt")["model"][table], classless[table])
     # Published files tell their size by their names.
@@ -527,9 +523,9 @@ def test_a_vqmodel_of_diffusers(tmp_path: Path) -> None:
     images = torch.rand(2, 3, 16, 16) * 2 - 1
     for place in (tmp_path / "pipeline", folder, folder / "diffusion_pytorch_model.safetensors"):
         said = import_diffusers(place, tmp_path / "run")
-        assert "diffusers-vq-f2: tokenizer, 64 tokens of 32 codes at 16 pixels" in said
+        assert "diffusers-vq-f2: tokenizer, 8x8 tokens of 32 codes at 16 pixels" in said
         assert torch.equal(load_tokenizer(tmp_path / "run").encode(images), model.encode(images))
-    assert "256 tokens" in import_diffusers(folder, tmp_path / "larger", image_size=32)
+    assert "16x16 tokens" in import_diffusers(folder, tmp_path / "larger", image_size=32)
     for change, words in (
         ({"_class_name": "AutoencoderKL"}, "AutoencoderKL.*continuous"),
         ({"norm_type": "spatial"}, "norm_type: spatial"),

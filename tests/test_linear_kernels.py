@@ -10,11 +10,12 @@ import torch
 from vistok.engine.config import OptimizerConfig
 from vistok.engine.optim import adamw
 from vistok.generator.autoregressive import frozen as frozen_module
-from vistok.generator.autoregressive.config import AutoregressiveConfig, SamplingConfig
+from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.nn import linear as linear_module
 from vistok.nn.linear import Linear
 from vistok.nn.linear_kernels import PackedLinear, PlainLinear, can_pack, frozen_linear, to_int8
+from vistok.space import token_grid
 
 SIZES = [(48, 32), (512, 96), (33, 20)]
 
@@ -49,10 +50,10 @@ def test_eight_bits_are_near(size):
 def test_without_onednn_the_same_tokens_are_drawn(monkeypatch):
     torch.manual_seed(0)
     model = AutoregressiveGenerator(
-        AutoregressiveConfig(width=32, depth=2, num_heads=2, ffn_multiple=16), (4, 5), 40, 6
+        AutoregressiveConfig(width=32, depth=2, num_heads=2, ffn_multiple=16), token_grid(4, 5, 40), 6
     )
     torch.nn.init.normal_(model.head.weight, std=0.5)
-    labels, sampling = torch.arange(48) % 6, SamplingConfig(guidance_scale=2.0)
+    labels, sampling = torch.arange(48) % 6, AutoregressiveSampling(guidance_scale=2.0)
     packed = model.sample(labels, sampling=sampling)
     monkeypatch.setattr(frozen_module, "frozen_linear", lambda weight, int8: PlainLinear(weight))
     assert torch.equal(model.sample(labels, sampling=sampling), packed)

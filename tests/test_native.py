@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vistok.generator.autoregressive import frozen as frozen_module
 from vistok.generator.autoregressive import native
-from vistok.generator.autoregressive.config import AutoregressiveConfig, SamplingConfig
+from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling
 from vistok.generator.autoregressive.frozen import FrozenTransformer
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.generator.autoregressive.kv_cache import KVCache
@@ -22,6 +22,7 @@ from vistok.generator.autoregressive.sampling import sample_tokens
 from vistok.generator.autoregressive.speculative import SpeculativeSampler
 from vistok.nn.linear_kernels import PlainLinear
 from vistok.rng import gumbel_grid
+from vistok.space import token_grid
 
 # The process that loaded a library keeps it.
 MAKE = "from vistok.generator.autoregressive import native; native.library() or exit(1)"
@@ -50,7 +51,7 @@ SIZES = [
 def make(codes: int = 41, **config) -> AutoregressiveGenerator:
     torch.manual_seed(0)
     sizes = {**SIZES[0], **config}
-    model = AutoregressiveGenerator(AutoregressiveConfig(**sizes), (4, 5), codes, 6).eval()
+    model = AutoregressiveGenerator(AutoregressiveConfig(**sizes), token_grid(4, 5, codes), 6).eval()
     for parameter in model.parameters():  # the norms and the head do not start where an error in them would show
         torch.nn.init.normal_(parameter, std=0.3)
     return model
@@ -149,7 +150,7 @@ def test_one_cache_serves_few_rows_and_many():
 def test_the_same_tokens_compiled_packed_plain_and_by_a_draft(monkeypatch, int8):
     model, draft = make(), make(depth=1)
     labels, ids = torch.arange(4) + 1, torch.arange(4)
-    sampling = SamplingConfig(guidance_scale=2.0, int8=int8)
+    sampling = AutoregressiveSampling(guidance_scale=2.0, int8=int8)
     compiled, packed = both(model, int8)
     _, unpacked = both(model, int8)
     monkeypatch.setattr(

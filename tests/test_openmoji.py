@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vistok.data import openmoji
 from vistok.data.config import DataConfig
-from vistok.data.open import open_split
+from vistok.data.images import openmoji
+from vistok.data.images.open import open_split
 from vistok.errors import UserError
 from vistok.scoring.evaluators import choose_evaluator
 

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from vistok.data.config import DataConfig
+from vistok.data.images.open import kind_of, open_split
+from vistok.data.images.webdataset import brace_expand
 from vistok.data.loader import train_images
-from vistok.data.open import kind_of, open_split
-from vistok.data.webdataset import brace_expand
 from vistok.errors import UserError
 
 SIZE = 8
@@ -223,7 +223,7 @@ def test_test_files_without_labels_are_not_the_test_set(tmp_path):
 OPEN = """
 import sys
 from vistok.data.config import DataConfig
-from vistok.data.open import open_split
+from vistok.data.images.open import open_split
 source = open_split(DataConfig(dataset=sys.argv[1], root=sys.argv[2], image_size=8, channels=3), "train")
 print(source.digest, source.read(3).sum())
 """

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from test_packed import config, own_cache, picture, pixels, png, write_parquet, write_shard  # noqa: F401
-from vistok.data import packed_facts, webdataset
-from vistok.data.open import open_split
+from vistok.data.images import packed_facts, webdataset
+from vistok.data.images.open import open_split
 from vistok.errors import UserError
 
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vistok.tokenizer.config import FSQConfig, VQConfig
-from vistok.tokenizer.quantizers import build_quantizer
-from vistok.tokenizer.quantizers import vq as vq_module
-from vistok.tokenizer.quantizers.kmeans import kmeans
-from vistok.tokenizer.quantizers.vq import nearest_codes
+from vistok.config import make
+from vistok.nn.kmeans import kmeans
+from vistok.tokenizer.bottlenecks import vq as vq_module
+from vistok.tokenizer.bottlenecks.config import BOTTLENECKS, FSQConfig, VQConfig
+from vistok.tokenizer.bottlenecks.vq import nearest_codes
 
 CONFIGS = [
     VQConfig(codebook_size=96, code_dim=8),
@@ -21,7 +21,7 @@ CONFIGS = [
 @pytest.fixture(params=CONFIGS, ids=str)
 def quantizer(request):
     torch.manual_seed(0)
-    return build_quantizer(request.param)
+    return make(BOTTLENECKS, request.param)
 
 
 def test_round_trip(quantizer):
@@ -34,28 +34,28 @@ def test_round_trip(quantizer):
 def test_output_is_consistent(quantizer):
     z_e = 2 * torch.randn(5, 7, quantizer.code_dim)
     out = quantizer(z_e)
-    assert out.indices.shape == (5, 7) and out.indices.dtype == torch.int64
-    assert out.indices.min() >= 0 and out.indices.max() < quantizer.codebook_size
-    torch.testing.assert_close(out.z_q, quantizer.indices_to_codes(out.indices))
+    assert out.stored.shape == (5, 7) and out.stored.dtype == torch.int64
+    assert out.stored.min() >= 0 and out.stored.max() < quantizer.codebook_size
+    torch.testing.assert_close(out.decoded, quantizer.indices_to_codes(out.stored))
     assert torch.equal(
-        quantizer(out.z_q.detach() if isinstance(quantizer.config, VQConfig) else z_e).indices, out.indices
+        quantizer(out.decoded.detach() if isinstance(quantizer.config, VQConfig) else z_e).stored, out.stored
     )
 
 
 def test_straight_through_gradient(quantizer):
     z_e = torch.randn(4, 6, quantizer.code_dim, requires_grad=True)
     out = quantizer(z_e)
-    weight = torch.randn_like(out.z_q)
-    through_codes = torch.autograd.grad((out.z_q * weight).sum(), z_e, retain_graph=True)[0]
+    weight = torch.randn_like(out.decoded)
+    through_codes = torch.autograd.grad((out.decoded * weight).sum(), z_e, retain_graph=True)[0]
     through_latents = torch.autograd.grad((out.latents * weight).sum(), z_e)[0]
     assert through_codes.abs().sum() > 0
     torch.testing.assert_close(through_codes, through_latents)
 
 
 def test_decoder_gradient_stays_out_of_the_codebook():
-    quantizer = build_quantizer(CONFIGS[0])
+    quantizer = make(BOTTLENECKS, CONFIGS[0])
     z_e = torch.randn(4, 8, requires_grad=True)
-    quantizer(z_e).z_q.sum().backward()
+    quantizer(z_e).decoded.sum().backward()
     assert z_e.grad.abs().sum() > 0
     assert quantizer.codebook.grad is None or quantizer.codebook.grad.abs().sum() == 0
 
@@ -65,26 +65,26 @@ def test_float32_under_autocast(quantizer):
     expected = quantizer(z_e.bfloat16().float())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = quantizer(z_e.bfloat16())
-    assert out.z_q.dtype == out.latents.dtype == torch.float32
-    assert torch.equal(out.indices, expected.indices)
+    assert out.decoded.dtype == out.latents.dtype == torch.float32
+    assert torch.equal(out.stored, expected.stored)
 
 
 def test_fsq_uses_every_code():
-    quantizer = build_quantizer(FSQConfig(levels=(8, 5, 4)))
+    quantizer = make(BOTTLENECKS, FSQConfig(levels=(8, 5, 4)))
     z_e = 3 * torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0))
-    assert len(quantizer(z_e).indices.unique()) == 160
-    assert quantizer(1e4 * z_e.sign()).indices.max() == 159
+    assert len(quantizer(z_e).stored.unique()) == 160
+    assert quantizer(1e4 * z_e.sign()).stored.max() == 159
 
 
 def test_vq_equals_an_exact_search_and_its_losses_are_the_papers():
     torch.manual_seed(1)
-    quantizer = build_quantizer(VQConfig(codebook_size=300, code_dim=8, commitment_weight=0.25))
+    quantizer = make(BOTTLENECKS, VQConfig(codebook_size=300, code_dim=8, commitment_weight=0.25))
     z_e = torch.randn(500, 8, requires_grad=True)
     out = quantizer(z_e)
     z, c = F.normalize(z_e.double(), dim=-1), F.normalize(quantizer.codebook.double(), dim=-1)
     distance = torch.cdist(z, c)
-    assert torch.equal(out.indices, distance.argmin(1))
-    nearest = c[out.indices]
+    assert torch.equal(out.stored, distance.argmin(1))
+    nearest = c[out.stored]
     torch.testing.assert_close(out.losses["codebook_loss"].double(), (nearest - z).square().mean(), rtol=1e-5, atol=0)
     torch.testing.assert_close(
         out.losses["commitment_loss"].double(), 0.25 * (nearest - z).square().mean(), rtol=1e-5, atol=0
@@ -106,11 +106,11 @@ def test_look_up_in_chunks_equals_one_product(monkeypatch):
 
 def test_dead_codes_are_restarted_from_latents():
     torch.manual_seed(3)
-    quantizer = build_quantizer(VQConfig(codebook_size=32, code_dim=4, restart_after=2)).train()
+    quantizer = make(BOTTLENECKS, VQConfig(codebook_size=32, code_dim=4, restart_after=2)).train()
     z_e = F.normalize(torch.tensor([[1.0, 0.1, 0, 0], [1.0, -0.1, 0, 0]]), dim=-1).repeat(50, 1)
     before = quantizer.codebook.detach().clone()
     for step in range(3):
-        used = quantizer(z_e).indices.unique()
+        used = quantizer(z_e).stored.unique()
         quantizer.after_step(0, step)
         changed = (quantizer.codebook != before).any(1)
         if step == 0:
@@ -132,18 +132,18 @@ def clustered(seed, lookup):
 @pytest.mark.parametrize("lookup", ["cosine", "euclidean"])
 def test_codes_begin_where_the_latents_are(lookup):
     torch.manual_seed(0)
-    quantizer = build_quantizer(VQConfig(codebook_size=8, code_dim=2, start_after=3, lookup=lookup)).train()
+    quantizer = make(BOTTLENECKS, VQConfig(codebook_size=8, code_dim=2, start_after=3, lookup=lookup)).train()
     for step in range(3):
         latents = clustered(step, lookup).requires_grad_()
         output = quantizer(latents)
-        assert torch.equal(output.z_q, output.latents)  # the decoder learns from the latents as they are
+        assert torch.equal(output.decoded, output.latents)  # the decoder learns from the latents as they are
         assert all(float(loss.detach()) == 0 for loss in output.losses.values())
         sum(output.losses.values()).backward()
         assert quantizer.codebook.grad is not None  # which replicas of several processes wait for
         quantizer.after_step(0, step)
     assert quantizer.placed_anew == ("codebook",)
     output = quantizer(clustered(9, lookup))
-    assert len(output.indices.unique()) == 8
+    assert len(output.stored.unique()) == 8
     assert float(output.statistics["quantization_error"]) < 0.01
     quantizer.after_step(0, 3)
     assert quantizer.placed_anew == ()
@@ -151,10 +151,10 @@ def test_codes_begin_where_the_latents_are(lookup):
 
 def test_waiting_codes_go_on_exactly_from_a_checkpoint_and_trained_ones_stay():
     config = VQConfig(codebook_size=8, code_dim=2, start_after=3)
-    quantizers = [build_quantizer(config).train() for _ in range(2)]
+    quantizers = [make(BOTTLENECKS, config).train() for _ in range(2)]
     for step in range(3):
         if step == 2:  # the second one is stopped here, and another takes its state
-            quantizers[1] = build_quantizer(config).train()
+            quantizers[1] = make(BOTTLENECKS, config).train()
             quantizers[1].load_state_dict(quantizers[0].state_dict())
         for quantizer in quantizers[: 1 + (step == 2)]:
             quantizer(clustered(step, "cosine"))
@@ -170,7 +170,7 @@ def test_waiting_codes_go_on_exactly_from_a_checkpoint_and_trained_ones_stay():
 def test_kmeans_finds_the_centres_and_leaves_no_cluster_empty():
     vectors = clustered(0, "euclidean").flatten(0, 1)
     place = vq_module.VQ._placed
-    quantizer = build_quantizer(VQConfig(codebook_size=8, code_dim=2, lookup="euclidean"))
+    quantizer = make(BOTTLENECKS, VQConfig(codebook_size=8, code_dim=2, lookup="euclidean"))
     codes = kmeans(vectors, 8, quantizer._nearest, lambda v: place(quantizer, v), torch.Generator().manual_seed(1))
     assert len(quantizer._nearest(vectors, codes).unique()) == 8
     few = kmeans(vectors[:3], 8, quantizer._nearest, lambda v: v, torch.Generator().manual_seed(1))

@@ -7,13 +7,15 @@ import torch
 
 from vistok.nn.flops import count_params
 from vistok.recipes import all_recipes, find_recipe
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.runs.latents import LatentFacts
+from vistok.space import token_grid
+from vistok.tokenizer.networks.conv import ConvTokenizer
 from vistok.verbs import train_generator, train_tokenizer
 
 IMAGENET = 1_281_167
 PAPER = [name for name in all_recipes() if name.startswith(("imagenet256", "lsun256"))]
 GENERATORS = {"52m": 52.1, "81m": 80.6, "111m": 111, "212m": 212, "343m": 343, "517m": 517, "775m": 775}
-MANIFEST = {"grid": (16, 16), "codebook_size": 16_384, "num_classes": 1_000}
+FACTS = LatentFacts(token_grid(16, 16, 16_384), 1_000)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def test_tokenizers_build_with_the_papers_settings(name):
     encoder, decoder = count_params(model.encoder) / 1e6, count_params(model.decoder) / 1e6
     assert encoder == pytest.approx(29.3, abs=0.05)  # taming's f16 network
     assert decoder == pytest.approx(94.6 if "crtopt" in name else 42.4, abs=0.06)
-    assert (model.token_grid.num_tokens, config.tokenizer.quantizer.code_dim, config.batch_size) == (256, 8, 128)
+    assert (model.space.layout.positions, config.tokenizer.quantizer.code_dim, config.batch_size) == (256, 8, 128)
     assert config.tokenizer.quantizer.commitment_weight == 0.25
     losses = config.losses
     assert (losses.pixel_weight, losses.quantizer_weight, losses.perceptual.weight) == (1, 1, 1)
@@ -78,9 +80,10 @@ def test_codebooks_and_lengths(name, codes, steps):
     config = find_recipe(name)
     assert config.tokenizer.quantizer.codebook_size == codes
     assert str(config.length) == f"{steps} steps"
-    assert (config.crt is not None) == ("crt" in name)
-    if config.crt:
-        assert (config.crt.full_weight, config.crt.num_layers, str(config.crt.ramp)) == (4.0, 2, "1000 steps")
+    crt = config.regularizer("causal")
+    assert (crt is not None) == ("crt" in name)
+    if crt:
+        assert (crt.full_weight, crt.num_layers, str(crt.ramp)) == (4.0, 2, "1000 steps")
 
 
 @pytest.mark.parametrize("name", [name for name in PAPER if name.startswith("lsun")])
@@ -109,7 +112,7 @@ def test_the_regularizer_costs_the_papers_five_percent(plans):
 @pytest.mark.parametrize("size", GENERATORS)
 def test_generators_have_the_papers_sizes_and_schedule(size):
     config = find_recipe(f"imagenet256_ar_{size}")
-    plan = train_generator.plan(config, MANIFEST, IMAGENET)
+    plan = train_generator.plan(config, FACTS, IMAGENET)
     params = sum(plan.params.values())
     assert params / 1e6 == pytest.approx(GENERATORS[size], rel=0.005)
     optimizer = config.optimizer
@@ -130,7 +133,7 @@ def test_recomputing_saves_memory_and_is_no_training(size):
     """FLOPs of a run are those of its training; what is computed again comes on top and is not counted."""
     config = find_recipe(f"imagenet256_ar_{size}")
     again = config.replace(execution=config.execution.replace(recompute=True))
-    plans = [train_generator.plan(found, MANIFEST, IMAGENET) for found in (config, again)]
+    plans = [train_generator.plan(found, FACTS, IMAGENET) for found in (config, again)]
     assert plans[1].memory_bytes < 0.6 * plans[0].memory_bytes
     assert plans[1].train_flops == plans[0].train_flops
 
@@ -179,13 +182,11 @@ def test_z_loss_is_added_where_it_is_asked_for():
     plain = find_recipe("debug_ar")
     weighted = plain.replace(z_loss=1e-4)
     assert fingerprint(plain) != fingerprint(weighted)
-    manifest = {"grid": (2, 2), "codebook_size": 8, "num_classes": 2}
+    facts = LatentFacts(token_grid(2, 2, 8), 2)
     scale = Scale(4, 10, 4, ((0, 1e6),), 10)
-    micro = {"tokens": torch.zeros(4, 4, dtype=torch.int64), "labels": torch.zeros(4, dtype=torch.int64)}
+    micro = {"latents": torch.zeros(4, 4, dtype=torch.int64), "labels": torch.zeros(4, dtype=torch.int64)}
     losses = [
-        train_generator.build_phases(config, train_generator.build_model(config, manifest, torch.device("cpu")), scale)[
-            0
-        ].loss(dict(micro), 0)
+        train_generator.build_objective(config, facts, torch.device("cpu")).phases(scale)[0].loss(dict(micro), 0)
         for config in (plain, weighted)
     ]
     assert set(losses[0].terms) == {"nats_per_token"}

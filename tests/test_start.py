@@ -18,7 +18,7 @@ from vistok.start import plan as start_plan
 from vistok.start import run as start
 from vistok.start.folder import Look, look_at
 from vistok.start.plan import Stage, StartPlan, codes_for, plan_start, seconds_of
-from vistok.verbs.stage1 import build_networks
+from vistok.verbs.train_tokenizer import build_objective
 
 QUICK = ("execution.tensorboard=false", "execution.num_workers=0", "execution.threads=1")
 COLOUR = Look("photos", 1000, 900, ("cats", "dogs"), 300, False)
@@ -59,9 +59,7 @@ def speed(monkeypatch):
     monkeypatch.setattr(
         start_plan.rate, "tokenizer_step_seconds", lambda config: (config.tokenizer.image_size / 128) ** 2
     )
-    monkeypatch.setattr(
-        start_plan, "_generator_step_seconds", lambda run, grid, codes, classes: grid[0] * grid[1] / 100
-    )
+    monkeypatch.setattr(start_plan, "_generator_step_seconds", lambda run, space, classes: space.layout.positions / 100)
 
 
 def planned(look, minutes):
@@ -151,7 +149,7 @@ def test_colour_pictures_begin_with_the_shipped_tokenizer(speed, monkeypatch, tm
     config = plan.tokenizer_config()
     assert (plan.side, plan.init_from, config.init_from) == (64, "pictures64", "pictures64")
     state, digest = initial_weights(config)
-    networks = build_networks(config, torch.device("cpu"))
+    networks = build_objective(config, torch.device("cpu"))
     load_initial(networks.tokenizer, state, config.init_from)
     assert digest == read_model(shipped_tokenizer("pictures64"), "tokenizer")[1]["digest"]
     flat = torch.tensor([0.9, -0.6, 0.2])[:, None, None].expand(2, 3, 64, 64).contiguous()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vistok.config import override
-from vistok.data import openmoji
+from vistok.data.images import openmoji
 from vistok.engine.log import Progress
 from vistok.engine.weights import load_weights
 from vistok.errors import UserError
@@ -250,7 +250,7 @@ def test_records_survive_a_lost_disk_and_a_widened_grid_is_added(study, finished
 
 def test_a_branch_equals_the_run_from_step_zero(study, finished, tmp_path):
     """The shorter run began at the trunk's checkpoint; trained on its own it has the same weights, bit for bit."""
-    from vistok.data.token_cache import TokenCache
+    from vistok.data.latents.cache import LatentCache
     from vistok.engine.log import Progress, read_rows
     from vistok.verbs import train_generator
 
@@ -260,7 +260,7 @@ def test_a_branch_equals_the_run_from_step_zero(study, finished, tmp_path):
     )
     branch = runs / study.name / folder.read(folder.record_file(short.run))["directory"]
     place = runs / study.name / "tokens" / short.tokenizer.run
-    caches = {split: TokenCache(place / split) for split in ("train", "val")}
+    caches = {split: LatentCache(place / split) for split in ("train", "val")}
     weights = folder.weights_file(short.tokenizer.run)
     whole = train_generator.prepare(short.config, caches["train"], caches["val"], weights, tmp_path).train(
         Progress(quiet=True)

@@ -13,12 +13,12 @@ from PIL import Image
 import vistok
 from vistok.config import override
 from vistok.data.config import DataConfig
+from vistok.data.images.open import open_split
+from vistok.data.images.transforms import to_uint8
 from vistok.data.loader import eval_images
-from vistok.data.open import open_split
-from vistok.data.transforms import to_uint8
 from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import UserError
-from vistok.generator.autoregressive.config import SamplingConfig
+from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.metrics.frechet import frechet_distance
 from vistok.metrics.moments import Moments
 from vistok.nn.classifier import share_of_dead_features
@@ -29,7 +29,7 @@ from vistok.scoring.evaluators import choose_evaluator, require_unseen
 from vistok.scoring.generator import choose_guidance, evaluate_generator
 from vistok.scoring.likelihood import caches_of, evaluate_likelihood
 from vistok.scoring.tokenizer import evaluate_tokenizer
-from vistok.tokenizer import model as tokenizer_model
+from vistok.tokenizer.networks import conv as tokenizer_model
 from vistok.verbs.cache import cache_tokens
 from vistok.verbs.class_choice import chosen_labels
 from vistok.verbs.compare import compare_runs
@@ -41,7 +41,7 @@ def test_from_python_in_few_lines(toy_runs):
     tokenizer, generator = vistok.load_tokenizer(toy_runs[0]), vistok.load_generator(toy_runs[2])
     images = torch.rand(3, 1, 28, 28) * 2 - 1
     tokens = tokenizer.encode(images)
-    assert tokens.shape == (3, 49) and tokens.max() < tokenizer.codebook_size == 64
+    assert tokens.shape == (3, 49) and tokens.max() < tokenizer.space.codebook_size == 64
     assert tokenizer.decode(tokens).shape == images.shape
     drawn = generator.sample(torch.tensor([0, 9]))
     assert tokenizer.decode(drawn).shape == (2, 1, 28, 28)
@@ -81,9 +81,9 @@ def test_the_tokenizer_runs_at_other_sizes(toy_runs):
     tokenizer = vistok.load_tokenizer(toy_runs[0])
     tokens = tokenizer.encode(torch.zeros(1, 1, 40, 32))
     assert tokens.shape == (1, 80)
-    from vistok.tokenizer.interface import TokenGrid
+    from vistok.space import grid
 
-    assert tokenizer.decode(tokens, TokenGrid(10, 8)).shape == (1, 1, 40, 32)
+    assert tokenizer.decode(tokens, grid(10, 8)).shape == (1, 1, 40, 32)
 
 
 def test_large_batches_are_encoded_in_parts(toy_runs, monkeypatch):
@@ -102,7 +102,7 @@ def test_large_batches_are_encoded_in_parts(toy_runs, monkeypatch):
 
 def test_samples_with_a_draft_are_the_same(toy_runs, tmp_path):
     generator = vistok.load_generator(toy_runs[2])
-    labels, sampling = torch.arange(30) % 10, SamplingConfig(guidance_scale=1.5)
+    labels, sampling = torch.arange(30) % 10, AutoregressiveSampling(guidance_scale=1.5)
     plain = generator.sample(labels, sampling=sampling)
     sampler = make_sampler(generator, sampling, vistok.load_generator(toy_runs[2], weights="raw"), lookahead=3)
     assert torch.equal(sampler(labels, torch.arange(30)), plain)
@@ -119,7 +119,7 @@ def test_cache_holds_what_encode_gives(toy_runs, fashion_root, quiet):
     data = DataConfig(root=str(fashion_root), max_images=400)
     batch = next(eval_images(open_split(data, "test"), data, 50))
     found = caches["test"].batch(range(50))
-    assert torch.equal(found["tokens"], tokenizer.encode(batch["images"]))
+    assert torch.equal(found["latents"], tokenizer.encode(batch["images"]))
     assert torch.equal(found["labels"], batch["labels"])
     again = cache_tokens(tokenizer_path, "test", quiet)
     assert again.folder == caches["test"].folder
@@ -129,23 +129,23 @@ def test_cache_holds_what_encode_gives(toy_runs, fashion_root, quiet):
 
 def test_a_cache_stopped_after_its_last_batch_is_finished(toy_runs, tmp_path, quiet, monkeypatch):
     """400 images are no multiple of the batch: the last one is short."""
-    from vistok.data.token_writer import TokenCacheWriter
+    from vistok.data.latents.writer import LatentCacheWriter
 
     def die(self):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(TokenCacheWriter, "finish", die)
+        patch.setattr(LatentCacheWriter, "finish", die)
         with pytest.raises(KeyboardInterrupt):
             cache_tokens(toy_runs[0], "test", quiet, out=tmp_path / "c")
     cache = cache_tokens(toy_runs[0], "test", quiet, out=tmp_path / "c")
-    np.testing.assert_array_equal(cache.tokens, toy_runs[1]["test"].tokens)
+    np.testing.assert_array_equal(cache.latents, toy_runs[1]["test"].latents)
 
 
 def test_a_cache_with_several_views_is_taken_as_it_is(toy_runs, tmp_path, quiet):
     made = cache_tokens(toy_runs[0], "val", quiet, out=tmp_path / "c", views=("center", "flip"))
     assert cache_tokens(toy_runs[0], "val", quiet, out=tmp_path / "c").manifest == made.manifest
-    assert made.num_views == 2 and made.tokens.shape == (800, 49)
+    assert made.num_views == 2 and made.latents.shape == (800, 49)
 
 
 def test_tokens_and_samples_may_be_trained_on(toy_runs):
@@ -153,7 +153,7 @@ def test_tokens_and_samples_may_be_trained_on(toy_runs):
     tokens = tokenizer.encode(torch.rand(2, 1, 28, 28) * 2 - 1)
     labels = torch.tensor([0, 1])
     for grids in (tokens, generator.sample(labels)):
-        generator.loss(grids, labels).mean().backward()
+        generator.nats(grids, labels).mean().backward()
 
 
 def test_generator_refuses_tokens_of_another_tokenizer(toy_runs, tmp_path, fashion_root, quiet):
@@ -176,8 +176,10 @@ def test_generator_refuses_tokens_of_another_tokenizer(toy_runs, tmp_path, fashi
 def test_samples_and_files(toy_runs, tmp_path):
     tokenizer, generator = vistok.load_tokenizer(toy_runs[0]), vistok.load_generator(toy_runs[2])
     labels = balanced_labels(23, 10)
-    whole = torch.cat(list(sample_batches(generator.sampler(SamplingConfig(seed=1)), tokenizer, labels)))
-    parts = torch.cat(list(sample_batches(generator.sampler(SamplingConfig(seed=1)), tokenizer, labels, batch_size=7)))
+    whole = torch.cat(list(sample_batches(generator.sampler(AutoregressiveSampling(seed=1)), tokenizer, labels)))
+    parts = torch.cat(
+        list(sample_batches(generator.sampler(AutoregressiveSampling(seed=1)), tokenizer, labels, batch_size=7))
+    )
     assert whole.shape == (23, 1, 28, 28) and whole.dtype == torch.uint8
     assert (whole != parts).float().mean() < 1e-3
     grid = write_samples([whole], labels, tmp_path / "grid.png", "grid", 10)
@@ -387,15 +389,15 @@ def test_generator_scores_and_guidance(toy_runs, quiet):
     assert chosen["guidance_scale"] in (1.0, 2.0)
     for score in chosen["scores"].values():
         assert "val" in score["protocol"]["reference"]  # never the test set
-    scores = evaluate_generator(toy_runs[2], extractor, quiet, SamplingConfig(), num_samples=200)
+    scores = evaluate_generator(toy_runs[2], extractor, quiet, AutoregressiveSampling(), num_samples=200)
     assert scores["gfmd"]["protocol"]["num_samples"] == 200
-    assert scores["gfmd"]["treatment"]["guidance_scale"] == 1.0
+    assert scores["gfmd"]["treatment"]["sampling"]["guidance_scale"] == 1.0
     assert 0 <= scores["precision"]["value"] <= 1 and 0 <= scores["memorization"]["copy_share"] <= 1
     assert scores["precision"]["protocol"]["num_samples"] == 200 and scores["memorization"]["num_train"] == 400
-    assert evaluate_generator(toy_runs[2], extractor, quiet, SamplingConfig(), num_samples=200) == scores
-    cooler = choose_guidance(toy_runs[2], extractor, quiet, (1.0,), 100, SamplingConfig(temperature=0.5))
-    assert cooler["scores"]["1"]["treatment"]["temperature"] == 0.5
-    assert cooler["scores"]["1"]["treatment"]["seed"] not in (0, 1)  # noise of its own
+    assert evaluate_generator(toy_runs[2], extractor, quiet, AutoregressiveSampling(), num_samples=200) == scores
+    cooler = choose_guidance(toy_runs[2], extractor, quiet, (1.0,), 100, AutoregressiveSampling(temperature=0.5))
+    assert cooler["scores"]["1"]["treatment"]["sampling"]["temperature"] == 0.5
+    assert cooler["scores"]["1"]["treatment"]["sampling"]["seed"] not in (0, 1)  # noise of its own
 
 
 def test_scores_are_made_anew_where_images_or_weights_changed(toy_runs, tmp_path, quiet, fashion_root):
@@ -420,7 +422,7 @@ def test_likelihood_of_held_out_tokens(toy_runs, quiet):
     generator = vistok.load_generator(toy_runs[2])
     batch = toy_runs[1]["val"].batch(range(400))
     with torch.no_grad():
-        assert nats["value"] == pytest.approx(float(generator.loss(batch["tokens"], batch["labels"]).mean()), rel=1e-5)
+        assert nats["value"] == pytest.approx(float(generator.nats(batch["latents"], batch["labels"]).mean()), rel=1e-5)
     for other in ("val", "train"):
         assert caches_of(toy_runs[2], other) is not None
 
@@ -454,7 +456,7 @@ def test_compare_sets_chosen_guidances_side_by_side(toy_runs, tmp_path, quiet):
     copy = tmp_path / "copy"
     shutil.copytree(toy_runs[2], copy, ignore=shutil.ignore_patterns("evaluations"))
     for run, scale in ((toy_runs[2], 1.5), (copy, 2.0)):
-        evaluate_generator(run, extractor, quiet, SamplingConfig(guidance_scale=scale), num_samples=120)
+        evaluate_generator(run, extractor, quiet, AutoregressiveSampling(guidance_scale=scale), num_samples=120)
         evaluate_likelihood(run, toy_runs[1]["train"], toy_runs[1]["val"], quiet)
     text = "\n".join(compare_runs(toy_runs[2], copy))
     assert "gFMD (ema weights, guidance 1.5 | ema weights, guidance 2)" in text

@@ -5,15 +5,17 @@ import torch
 from torch.nn import functional as F
 
 from vistok.errors import UserError
-from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig, VQConfig
-from vistok.tokenizer.model import ConvTokenizer
-from vistok.tokenizer.shortcut import lowest_frequencies
+from vistok.space import grid
+from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
+from vistok.tokenizer.networks.conv import ConvTokenizer
+from vistok.tokenizer.networks.patch_shortcut import lowest_frequencies
 
 NETWORK = ConvNetConfig(channels=4, multipliers=(1, 1, 1, 2), num_res_blocks=1, attention_resolutions=(), norm_groups=2)
 
 
-def _config(image_size: int) -> TokenizerConfig:
-    return TokenizerConfig(
+def _config(image_size: int) -> ConvTokenizerConfig:
+    return ConvTokenizerConfig(
         image_size=image_size,
         in_channels=1,
         latent_channels=4,
@@ -36,7 +38,7 @@ def test_padded_images_give_the_tokens_of_the_larger_image(padding: ConvTokenize
     images = torch.rand(3, 1, 28, 28) * 2 - 1
     tokens = padding.encode(images)
     assert tokens.shape == (3, 16)
-    assert padding.token_grid.num_tokens == padding.config.num_tokens == 16
+    assert padding.space.layout.positions == padding.config.num_tokens == 16
     assert torch.equal(tokens, larger.encode(F.pad(images, (0, 4, 0, 4), mode="replicate")))
     decoded = padding.decode(tokens)
     assert decoded.shape == images.shape
@@ -49,8 +51,8 @@ def test_padding_tokenizer_still_runs_at_larger_sizes(padding: ConvTokenizer) ->
     tokens = padding.encode(images)
     assert tokens.shape == (1, 30)
     with pytest.raises(UserError, match="30 positions"):
-        padding.decode(tokens[:, :16], grid=type(padding.token_grid)(5, 6))
-    assert padding.decode(tokens, grid=type(padding.token_grid)(5, 6)).shape == images.shape
+        padding.decode(tokens[:, :16], layout=grid(5, 6))
+    assert padding.decode(tokens, layout=grid(5, 6)).shape == images.shape
 
 
 @pytest.mark.parametrize("size", [32, 27, 30])
@@ -71,7 +73,7 @@ def test_patches_keep_the_grid_and_spare_the_dearest_level() -> None:
     whole = _config(28).replace(quantizer=VQConfig(codebook_size=16, code_dim=4))
     side = NETWORK.replace(multipliers=(1, 1, 2), patch=2)
     patched = whole.replace(encoder=side, decoder=side)
-    assert patched.grid == whole.grid and side.downsample == NETWORK.downsample
+    assert patched.layout == whole.layout and side.downsample == NETWORK.downsample
     torch.manual_seed(0)
     tokenizer = ConvTokenizer(patched).eval()
     images = torch.rand(2, 1, 28, 28) * 2 - 1
@@ -89,7 +91,7 @@ def test_a_shortcut_gives_the_right_colours_before_any_training(channels: int) -
     """Flat patches come back as they are, and the picture as its lowest frequencies: no better linear path is near."""
     side = ConvNetConfig(channels=8, multipliers=(1, 1), num_res_blocks=1, norm_groups=4, patch=2)
     quantizer = VQConfig(codebook_size=16, lookup="euclidean", start_after=5)
-    config = TokenizerConfig(
+    config = ConvTokenizerConfig(
         image_size=8, in_channels=channels, latent_channels=8, encoder=side, decoder=side, quantizer=quantizer,
         shortcut=True,
     )  # fmt: skip

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 import vistok
 from vistok.cli import app
 from vistok.config import override
+from vistok.data.images.open import open_split
+from vistok.data.images.transforms import resize_uint8
+from vistok.data.latents.cache import LatentCache, LatentManifest
+from vistok.data.latents.writer import LatentCacheWriter
 from vistok.data.loader import eval_images
-from vistok.data.open import open_split
-from vistok.data.token_cache import TokenCache, TokenManifest
-from vistok.data.token_writer import TokenCacheWriter
-from vistok.data.transforms import resize_uint8
 from vistok.engine.run_dir import RunDir
 from vistok.engine.weights import save_weights
 from vistok.errors import UserError
@@ -26,6 +26,7 @@ from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
 from vistok.scoring.evaluators import evaluation_file
 from vistok.scoring.likelihood import caches_of, evaluate_likelihood
 from vistok.scoring.tokenizer import evaluate_tokenizer
+from vistok.space import token_grid
 from vistok.verbs import train_generator, train_tokenizer
 from vistok.verbs.cache import TEN_CROP, cache_tokens, expand_views
 
@@ -67,7 +68,7 @@ def test_ten_crops_are_torchvisions_of_an_image_a_tenth_larger(tokenizer_run, qu
     data = data_of(tokenizer).replace(image_size=int(1.1 * SIZE))
     images = next(eval_images(open_split(data, "val"), data, 100))["images"]
     for number, crop in enumerate(TenCrop(SIZE)(images)):
-        assert np.array_equal(cache.tokens[number::10], tokenizer.encode(crop).numpy())
+        assert np.array_equal(cache.latents[number::10], tokenizer.encode(crop).numpy())
     # Without saying views, a finished cache keeps those it has.
     assert cache_tokens(tokenizer_run, "val", quiet, out=tokenizer_run / "ten").manifest == cache.manifest
 
@@ -94,14 +95,14 @@ def test_workers_do_not_change_a_cache(tokenizer_run, quiet, tmp_path):
     caches = [
         cache_tokens(tokenizer_run, "train", quiet, out=tmp_path / str(workers), workers=workers) for workers in (0, 2)
     ]
-    assert np.array_equal(caches[0].tokens, caches[1].tokens)
+    assert np.array_equal(caches[0].latents, caches[1].latents)
 
 
 def test_a_tokenizer_at_another_size_shares_its_weights(tokenizer_run):
     tokenizer = load_tokenizer(tokenizer_run)
     larger = tokenizer.resized(LARGER)
     images = torch.rand(2, 3, LARGER, LARGER) * 2 - 1
-    assert tuple(larger.token_grid) == (8, 8) and tuple(tokenizer.token_grid) == (4, 4)
+    assert larger.space.layout.sides == (8, 8) and tokenizer.space.layout.sides == (4, 4)
     assert torch.equal(larger.encode(images), tokenizer.encode(images))
     assert larger.decode(larger.encode(images)).shape == images.shape
     assert larger.post_quantizer is tokenizer.post_quantizer
@@ -113,11 +114,11 @@ def test_more_tokens_without_training_again(tokenizer_run, quiet, tmp_path):
     """The paper's way to 400 and 576 tokens, from the cache to samples."""
     caches = {name: cache_tokens(tokenizer_run, name, quiet, image_size=LARGER) for name in ("train", "val")}
     assert caches["train"].folder == tokenizer_run / "tokens-32" / "train"
-    assert caches["train"].manifest.grid == (8, 8)
+    assert caches["train"].manifest.space.layout.sides == (8, 8)
     own = {name: cache_tokens(tokenizer_run, name, quiet) for name in ("train", "val")}
     assert own["train"].identity() != caches["train"].identity()
     config = override(find_recipe("debug_ar"), ["length=2 steps", "execution.tensorboard=false"])
-    with pytest.raises(UserError, match="its grid is"):
+    with pytest.raises(UserError, match="its space is 8x8 tokens of .* codes, this run needs|its space is 4x4 tokens"):
         train_generator.prepare(config, caches["train"], own["val"], tokenizer_run, tmp_path)
     job = train_generator.prepare(config, caches["train"], caches["val"], tokenizer_run, tmp_path)
     generator = load_generator(job.train(quiet).path)
@@ -138,7 +139,7 @@ def test_larger_images_are_scored_at_the_usual_size(tokenizer_run, quiet):
     for size in (SIZE, LARGER):
         data = data_of(tokenizer, image_size=size)
         by_size[size] = next(eval_images(open_split(data, "test"), data, 100))["images"]
-    from vistok.data.transforms import to_uint8
+    from vistok.data.images.transforms import to_uint8
 
     fake = resize_uint8(to_uint8(tokenizer.resized(LARGER).decode(tokenizer.encode(by_size[LARGER]))), SIZE)
     error = (fake.float() - to_uint8(by_size[SIZE]).float()).square().mean(dim=(1, 2, 3))
@@ -163,13 +164,13 @@ def test_without_views_a_finished_or_stopped_ten_crop_cache_goes_on(tokenizer_ru
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(TokenCacheWriter, "finish", die)
+        patch.setattr(LatentCacheWriter, "finish", die)
         with pytest.raises(KeyboardInterrupt):
             cache_tokens(tokenizer_run, "val", quiet, out=tmp_path / "c", views=("ten-crop",))
         monkeypatch.setattr("vistok.verbs.cache._Caching.batches", lambda job, numbers: iter(()))  # none is left
     for _ in range(2):
         assert CliRunner().invoke(app, command).exit_code == 0
-    assert TokenCache(tmp_path / "c").manifest.views == TEN_CROP
+    assert LatentCache(tmp_path / "c").manifest.views == TEN_CROP
     refused = CliRunner().invoke(app, [*command, "--view", "center"])
     assert isinstance(refused.exception, UserError) and "its views is" in str(refused.exception)
 
@@ -178,11 +179,11 @@ def test_ten_crop_likelihoods_are_of_the_middle_in_training_and_validation(token
     """The corner view of train was set against the centre of validation."""
     facts = {"tokenizer_digest": "t", "grid": (4, 4), "codebook_size": 64, "dataset": "d", "data_digest": "x",
              "split": "val", "num_images": 6, "class_names": ("a", "b")}  # fmt: skip
-    ten, centre = (TokenManifest(**facts, views=views) for views in (TEN_CROP, ("center",)))
+    ten, centre = (LatentManifest(**facts, views=views) for views in (TEN_CROP, ("center",)))
     grids = torch.randint(64, (6, 10, 16), generator=torch.Generator().manual_seed(0))
     caches = []
     for name, manifest, tokens in (("ten", ten, grids.flatten(0, 1)), ("middle", centre, grids[:, 4])):
-        writer = TokenCacheWriter(tmp_path / name, manifest, 100)
+        writer = LatentCacheWriter(tmp_path / name, manifest, 100)
         writer.prepare(np.arange(6) % 2)
         writer.write(0, tokens, 0.1)
         caches.append(writer.finish())
@@ -202,13 +203,13 @@ def test_ten_crop_likelihoods_are_of_the_middle_in_training_and_validation(token
         file.write(b"\x07")
     shutil.rmtree(run / "evaluations")
     with pytest.raises(UserError, match="tokens.npy is damaged"):
-        evaluate_likelihood(run, TokenCache(tmp_path / "ten"), caches[1], quiet)
+        evaluate_likelihood(run, LatentCache(tmp_path / "ten"), caches[1], quiet)
 
 
 def _generator_without_raw_weights(place):
     """A finished run as imports write it, of 4x4 tokens, 64 codes and 2 classes."""
     config = override(find_recipe("debug_ar"), [])
-    model = AutoregressiveGenerator(config.generator, (4, 4), 64, 2)
+    model = AutoregressiveGenerator(config.generator, token_grid(4, 4, 64), 2)
     torch.nn.init.normal_(model.head.weight, std=0.5)
     run = RunDir(place)
     run.start(config, {})

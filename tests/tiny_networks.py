@@ -13,11 +13,13 @@ from vistok.interop.imported import write_finished
 from vistok.nn.classifier import Classifier
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.tokenizer.config import ConvNetConfig, LossConfig, TokenizerConfig, VQConfig
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.space import token_grid
+from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig, LossConfig
+from vistok.tokenizer.networks.conv import ConvTokenizer
 
 SIDE = ConvNetConfig(channels=4, multipliers=(1, 1), num_res_blocks=1, attention_resolutions=(), norm_groups=2)
-TOKENIZER = TokenizerConfig(
+TOKENIZER = ConvTokenizerConfig(
     image_size=8, in_channels=1, latent_channels=4, encoder=SIDE, decoder=SIDE,
     quantizer=VQConfig(codebook_size=8, code_dim=2),
 )  # fmt: skip
@@ -43,7 +45,7 @@ def generator_parts(tokenizer: Path, digest: str):
         "codebook_size": 8,
         "num_classes": 2,
     }
-    state = AutoregressiveGenerator(GENERATOR, (4, 4), 8, 2).state_dict()
+    state = AutoregressiveGenerator(GENERATOR, token_grid(4, 4, 8), 2).state_dict()
     return run, state, _metadata(run, "generator", **facts)
 
 

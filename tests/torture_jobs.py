@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from vistok.config import override
-from vistok.data.token_cache import TokenCache
+from vistok.data.latents.cache import LatentCache
 from vistok.engine.log import Progress
 from vistok.recipes import find_recipe
 from vistok.verbs import train_classifier, train_generator, train_tokenizer
@@ -42,7 +42,7 @@ def classifier(given: Path, runs: Path) -> None:
 
 
 def generator(given: Path, runs: Path) -> None:
-    caches = [TokenCache(given / "tokens" / split) for split in ("train", "val")]
+    caches = [LatentCache(given / "tokens" / split) for split in ("train", "val")]
     config = override(find_recipe("debug_ar"), [*OFTEN, "generator.dropout=0.2", "length=12 steps"])
     train_generator.prepare(config, *caches, given, runs).train(Progress(quiet=True))
 

@@ -33,9 +33,9 @@ from torture_faults import FAILING, Faults
 from vistok import cli
 from vistok.cli.options import recipe_config
 from vistok.cli.study import study_config
-from vistok.data import fashion_mnist
-from vistok.data.fashion_mnist import load as load_fashion_mnist
-from vistok.data.sources import ArraySource
+from vistok.data.images import fashion_mnist
+from vistok.data.images.fashion_mnist import load as load_fashion_mnist
+from vistok.data.images.sources import ArraySource
 from vistok.demo import sizes as demo_sizes
 from vistok.recipes import debug, find_recipe
 from vistok.recipes.debug import debug_ar, debug_vq
@@ -229,12 +229,13 @@ class Torture:
 
     def _foreign(self) -> None:
         from vistok.interop.autoencoder_names import to_theirs
-        from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig, VQConfig
-        from vistok.tokenizer.model import ConvTokenizer
+        from vistok.tokenizer.bottlenecks.config import VQConfig
+        from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
+        from vistok.tokenizer.networks.conv import ConvTokenizer
 
         side = ConvNetConfig(channels=32, multipliers=(1, 2), attention_resolutions=(8,))
         quantizer = VQConfig(codebook_size=32)
-        network = TokenizerConfig(image_size=16, latent_channels=8, encoder=side, decoder=side, quantizer=quantizer)
+        network = ConvTokenizerConfig(image_size=16, latent_channels=8, encoder=side, decoder=side, quantizer=quantizer)
         model = ConvTokenizer(network)
         theirs = to_theirs(model.state_dict(), model.config, "llamagen")
         torch.save({"model": theirs | {"quantize.codebook_used": torch.zeros(65536)}}, self.given / "vq.pt")

@@ -2,15 +2,20 @@
 
 A config has two halves. *Science* changes the result and is fingerprinted. *Execution* (workers,
 micro-batch, logging) does not: such fields are made with `execution()` and left out of the fingerprint.
-Fields that are added to a config are made with `later()`, so that earlier runs keep their names.
+Fields that are added to a config are made with `later()`, so that earlier runs keep their names. Where one of several
+configs may stand, `kind` tells which (`Kinds`).
 """
 
 import hashlib
 import json
 import types
-from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar, Union, get_args, get_origin
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic_core import core_schema
 
 from vistok.errors import UserError, nearest, printable, reason
 
@@ -41,6 +46,13 @@ class Config(BaseModel, metaclass=_Explained):
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=True)
+    # Paths that earlier versions had, and what stands there now: files and commands that name the old ones still work.
+    former_paths: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def as_named(cls, kept: dict[str, Any]) -> dict[str, Any]:
+        """Return what is fingerprinted of this config; a class whose fields moved gives them their former places."""
+        return kept
 
     def to_json(self) -> str:
         """Return this config as indented JSON; `from_json` is the exact inverse."""
@@ -73,6 +85,71 @@ def _file_name(text: str) -> str:
 FileName = Annotated[str, AfterValidator(_file_name)]
 
 
+def with_tuples(found: Any, info: ValidationInfo) -> Any:
+    """Return what was read with JSON's lists as tuples: what a validator looked at before counts as Python's own values."""
+    if info.mode != "json":
+        return found
+    if isinstance(found, dict):
+        return {name: with_tuples(value, info) for name, value in found.items()}
+    return tuple(with_tuples(value, info) for value in found) if isinstance(found, list) else found
+
+
+@dataclass(frozen=True)
+class Part:
+    """An entry of a table of parts: a config, and what is made of it, as "module:name" so that nothing heavy is loaded."""
+
+    config: type[Config]
+    made_by: str
+
+    def load(self) -> Any:
+        """Return what is made of the config: a class or a function."""
+        module, _, name = self.made_by.partition(":")
+        return getattr(import_module(module), name)
+
+
+def make(table: Mapping[str, Part], config: Any, *arguments: Any) -> Any:
+    """Return what a table makes of a config of one of its kinds."""
+    return table[config.kind].load()(config, *arguments)
+
+
+class Kinds:
+    """Configs of which one may stand in a field, by `kind`: the field's annotation is `Annotated[Base, kinds]`.
+
+    The table is read when a config is, so that a part which is added to it is known from then on. Files of versions
+    without `kind` mean `default`.
+    """
+
+    def __init__(self, base: type[Config], table: Mapping[str, Part], default: str = "") -> None:
+        self.base, self.table, self.default = base, table, default
+
+    def classes(self) -> list[type[Config]]:
+        """Return the classes, the default one first."""
+        return [self.table[kind].config for kind in sorted(self.table, key=lambda kind: kind != self.default)]
+
+    def read(self, value: Any, info: ValidationInfo) -> Any:
+        """Return a config of one of the kinds, from itself or from its fields."""
+        if isinstance(value, self.base):
+            return value
+        if not isinstance(value, dict):
+            raise ValueError(f"expected the fields of a config, found {type(value).__name__}")
+        kind = value.get("kind", self.default)
+        if kind not in self.table:
+            raise ValueError(f"kind {printable(str(kind))[:60]!r} is not one of {', '.join(self.table)}")
+        validator = self.table[kind].config.__pydantic_validator__
+        if info.mode == "json":  # where a list stands for a tuple
+            return validator.validate_json(json.dumps(value))
+        return validator.validate_python(value)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.with_info_plain_validator_function(
+            self.read,
+            # By the value's own class: its base knows none of its fields.
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda value, info: value.model_dump(mode=info.mode), info_arg=True
+            ),
+        )
+
+
 def execution(default: Any, description: str = "") -> Any:
     """Declare a field that does not change the result, so that it is not fingerprinted."""
     return Field(default=default, description=description, json_schema_extra={"execution": True})
@@ -97,10 +174,17 @@ def science(config: Config) -> dict[str, Any]:
         value = getattr(config, name)
         if isinstance(extra, dict) and extra.get("later") and value == field.default:
             continue
-        # A Duration is a Config that is written as text.
-        nested = isinstance(value, Config) and isinstance(dumped[name], dict)
-        kept[name] = science(value) if nested else dumped[name]
-    return kept
+        kept[name] = _science_of(value, dumped[name])
+    return config.as_named(kept)
+
+
+def _science_of(value: Any, dumped: Any) -> Any:
+    # A Duration is a Config that is written as text.
+    if isinstance(value, Config) and isinstance(dumped, dict):
+        return science(value)
+    if isinstance(value, tuple) and any(isinstance(item, Config) for item in value):
+        return [_science_of(item, other) for item, other in zip(value, dumped, strict=True)]
+    return dumped
 
 
 def fingerprint(config: Config, **inputs: str) -> str:
@@ -123,8 +207,22 @@ def override(config: C, assignments: list[str]) -> C:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise UserError(f"--set {assignment}: expected path=value, as in --set seed=1")
-        _assign(type(config), data, path.strip().split("."), _parse(text), path.strip())
-    return type(config).from_json(json.dumps(data))
+        path = path.strip()
+        _assign(type(config), data, _present(type(config), path).split("."), _parse(text), path)
+    try:
+        return type(config).from_json(json.dumps(data))
+    except ConfigError as error:
+        paths = [assignment.partition("=")[0].strip() for assignment in assignments]
+        moved = [f"{path} is {now}" for path in paths if (now := _present(type(config), path)) != path]
+        raise ConfigError(f"{error} ({'; '.join(moved)})" if moved else str(error)) from None
+
+
+def _present(cls: type[Config], path: str) -> str:
+    """Return the present place of a path that earlier versions had."""
+    for former, now in cls.former_paths.items():
+        if path == former or path.startswith(former + "."):
+            return now + path.removeprefix(former)
+    return path
 
 
 def _parse(text: str) -> Any:
@@ -144,6 +242,9 @@ def _assign(cls: type[Config], data: dict[str, Any], parts: list[str], value: An
     if not rest:
         data[name] = value
         return
+    if isinstance(data[name], list):
+        data[name] = _assign_kind(cls, name, data[name], rest, value, path)
+        return
     if data[name] is None:
         # A part that is switched off has no fields yet: start from its defaults.
         data[name] = _defaults(cls, name, path)
@@ -152,15 +253,34 @@ def _assign(cls: type[Config], data: dict[str, Any], parts: list[str], value: An
     _assign(_class_of(cls, name, data[name]), data[name], rest, value, path)
 
 
+def _assign_kind(
+    cls: type[Config], name: str, members: list[Any], parts: list[str], value: Any, path: str
+) -> list[Any]:
+    """Return a list of configs of different kinds with one changed: begun where it is not there, left out for null."""
+    kind, rest = parts[0], parts[1:]
+    choices = {str(choice.model_fields["kind"].default): choice for choice in _choices(cls, name)}
+    if kind not in choices:
+        raise UserError(f"config field {path!r}: {kind!r} is not one of {', '.join(choices) or 'its kinds'}")
+    others = [member for member in members if member["kind"] != kind]
+    if not rest:
+        if value is not None and not isinstance(value, dict):
+            raise UserError(
+                f"config field {path!r}: expected the fields of a config, or null for none, found {value!r:.60}"
+            )
+        return others if value is None else [*others, {"kind": kind, **value}]
+    own = next((member for member in members if member["kind"] == kind), None)
+    own = own if own is not None else choices[kind]().model_dump(mode="json")
+    _assign(choices[kind], own, rest, value, path)
+    return [own if member["kind"] == kind else member for member in members] if own in members else [*others, own]
+
+
 def _class_of(cls: type[Config], name: str, data: dict[str, Any]) -> type[Config]:
     """Return the class of a nested config: the choice that has exactly these fields."""
-    choices = config_choices(cls.model_fields[name].annotation) if name in cls.model_fields else []
-    return next((choice for choice in choices if set(choice.model_fields) == set(data)), Config)
+    return next((choice for choice in _choices(cls, name) if set(choice.model_fields) == set(data)), Config)
 
 
 def _defaults(cls: type[Config], name: str, path: str) -> dict[str, Any]:
-    field = cls.model_fields.get(name)
-    for choice in config_choices(field.annotation if field else None):
+    for choice in _choices(cls, name):
         try:
             return choice().model_dump(mode="json")
         except ConfigError:
@@ -168,11 +288,23 @@ def _defaults(cls: type[Config], name: str, path: str) -> dict[str, Any]:
     raise UserError(f"config field {path!r}: {name!r} is off (null); set it to a whole JSON object first")
 
 
+def _choices(cls: type[BaseModel], name: str) -> list[type[Config]]:
+    """Return the Config classes that may stand in a field."""
+    field = cls.model_fields.get(name)
+    if field is None:
+        return []
+    kinds = [part for part in field.metadata if isinstance(part, Kinds)]
+    return kinds[0].classes() if kinds else config_choices(field.annotation)
+
+
 def config_choices(annotation: Any) -> list[type[Config]]:
     """Return the Config classes that an annotation such as `VQConfig | FSQConfig | None` allows."""
     if isinstance(annotation, type) and issubclass(annotation, Config):
         return [annotation]
-    if get_origin(annotation) in (Union, types.UnionType, Annotated):
+    for part in get_args(annotation) if get_origin(annotation) is Annotated else ():
+        if isinstance(part, Kinds):
+            return part.classes()
+    if get_origin(annotation) in (Union, types.UnionType, Annotated, tuple):
         return [choice for part in get_args(annotation) for choice in config_choices(part)]
     return []
 
@@ -194,9 +326,7 @@ def _explain(error: ValidationError, cls: Any) -> str:
 def _fields_at(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     fields = list(cls.model_fields)
     for part in location:
-        field = cls.model_fields.get(str(part))
-        choices = config_choices(field.annotation) if field else []
-        if choices:
+        if choices := _choices(cls, str(part)):
             cls = choices[0]
             fields = [name for choice in choices for name in choice.model_fields]
     return fields

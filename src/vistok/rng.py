@@ -5,11 +5,12 @@
 """
 
 import hashlib
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     import torch
@@ -60,23 +61,25 @@ def seeded_init(seed: int, *stream: str | int) -> "Iterator[None]":
         torch.set_rng_state(state)
 
 
-def uniform_grid(seed: int, image_ids: "torch.Tensor", position: "int | torch.Tensor", count: int) -> "torch.Tensor":
-    """Return float32 uniforms in (0, 1), shape (images, count), keyed by (seed, image, position, column).
+def uniform_grid(
+    seed: int, image_ids: "torch.Tensor", position: "int | torch.Tensor", count: int, stream: str = "gumbel"
+) -> "torch.Tensor":
+    """Return float32 uniforms in (0, 1), shape (images, count), keyed by (seed, stream, image, position, column).
 
     `position` is one number, or one per image.
     """
     import torch
 
-    key = _mix(image_ids.to(torch.int64) * _GAMMA + stream_of(seed))
+    key = _mix(image_ids.to(torch.int64) * _GAMMA + stream_of(seed, stream))
     step = _signed((position + 1) * _MIX1) if isinstance(position, int) else (position + 1) * _MIX1
     key = _mix(key + step)
     columns = torch.arange(1, count + 1, device=image_ids.device, dtype=torch.int64) * _GAMMA
     return _to_uniform(_mix_(key[:, None] + columns[None, :]))
 
 
-def stream_of(seed: int) -> int:
+def stream_of(seed: int, stream: str = "gumbel") -> int:
     """Return what keys `uniform_grid`, a signed 64-bit integer."""
-    return _signed(derive_seed(seed, "gumbel"))
+    return _signed(derive_seed(seed, stream))
 
 
 def _to_uniform(bits: "torch.Tensor") -> "torch.Tensor":
@@ -92,6 +95,24 @@ def _to_uniform(bits: "torch.Tensor") -> "torch.Tensor":
 def gumbel_grid(seed: int, image_ids: "torch.Tensor", position: "int | torch.Tensor", count: int) -> "torch.Tensor":
     """Return standard Gumbel noise, shape (images, count), keyed like `uniform_grid`."""
     return to_gumbel(uniform_grid(seed, image_ids, position, count))
+
+
+def normal_grid(
+    seed: int, image_ids: "torch.Tensor", step: "int | torch.Tensor", shape: "Sequence[int]"
+) -> "torch.Tensor":
+    """Return standard normal noise, float32, shape (images, *shape), keyed by (seed, image, step): no batch changes it.
+
+    `step` is one number, or one per image. From pairs of uniforms (Box and Muller 1958) of 23 bits, so that no value lies
+    beyond 5.8.
+    """
+    import torch
+
+    count = math.prod(shape)
+    half = -(-count // 2)
+    radius, angle = uniform_grid(seed, image_ids, step, 2 * half, "normal").chunk(2, dim=1)
+    radius, angle = radius.log_().mul_(-2).sqrt_(), angle * (2 * math.pi)
+    noise = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
+    return noise[:, :count].unflatten(1, tuple(shape)) if shape else noise[:, 0]
 
 
 def to_gumbel(uniform: "torch.Tensor") -> "torch.Tensor":

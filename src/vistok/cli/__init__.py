@@ -92,7 +92,7 @@ def cache(
     with progress_bars() as progress:
         for name in split:
             found = cache_tokens(tokenizer, name, progress, out, data, views, image_size, workers)
-            say(f"{name}: {found.num_images} images, {found.tokens.nbytes / 1e6:.1f} MB in {found.folder}")
+            say(f"{name}: {found.num_images} images, {found.latents.nbytes / 1e6:.1f} MB in {found.folder}")
 
 
 @app.command()

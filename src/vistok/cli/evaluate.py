@@ -63,6 +63,7 @@ def evaluate_generator(
         Path | None,
         typer.Option(parser=path, help="Images to compare with, in place of the split's: ADM's .npz, or a folder."),
     ] = None,
+    batch_size: options.BatchSize = None,
     anyway: options.Anyway = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
@@ -77,7 +78,7 @@ def evaluate_generator(
     stage2 = task.load_stage2(run, checked_weights(weights), tokenizer, data)
     options.require_alive(run, anyway, tokenizer)
     extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info["class_names"])
-    sampling = sampling_config(guidance, temperature, top_k, top_p, seed, int8)
+    sampling = sampling_config(stage2.generator, guidance, temperature, top_k, top_p, seed, int8)
     where: dict[str, Any] = {"weights": weights, "tokenizer": tokenizer, "root": data}
     # Whatever can be found out before the sampling, is.
     against = open_batch(reference) if reference else None
@@ -87,7 +88,9 @@ def evaluate_generator(
         if choose is not None:
             search = (run, extractor, progress, _scales(choose), min(count, search_count), sampling)
             sampling = sampling.replace(guidance_scale=task.choose_guidance(*search, **where)["guidance_scale"])
-        scores = task.evaluate_generator(run, extractor, progress, sampling, count, split, reference=against, **where)
+        scores = task.evaluate_generator(
+            run, extractor, progress, sampling, count, split, reference=against, batch_size=batch_size, **where
+        )
         if caches is not None:
             scores["likelihood"] = evaluate_likelihood(run, *caches, progress)
     if caches is None:

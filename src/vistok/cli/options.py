@@ -58,6 +58,12 @@ ImageSize = Annotated[
         min=1, help="Side of the images to encode, where it is not the tokenizer's own: more or fewer tokens."
     ),
 ]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size", min=1, help="Images drawn at once; default: as many as free memory holds, 500 at most."
+    ),
+]
 Anyway = Annotated[
     bool, typer.Option("--anyway", help="Go on although a run that this builds on ended dead, as its alarms say.")
 ]
@@ -94,13 +100,18 @@ def progress_bars() -> Any:
 
 
 def sampling_config(
-    guidance: float, temperature: float, top_k: int | None, top_p: float | None, seed: int, int8: bool
+    generator: Any, guidance: float, temperature: float, top_k: int | None, top_p: float | None, seed: int, int8: bool
 ) -> Any:
-    """Return how to sample; raises UserError for bad values."""
-    from vistok.generator.autoregressive.config import SamplingConfig
+    """Return how to sample a generator; raises UserError for bad values, and for options that its family has not."""
+    from vistok.generator.families import FAMILIES, read_sampling
 
-    values = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed, "int8": int8}
-    return SamplingConfig.from_json(json.dumps({"guidance_scale": guidance, **values}))
+    kind = generator.config.kind
+    said: dict[str, Any] = {"temperature": temperature if temperature != 1.0 else None, "top_k": top_k, "top_p": top_p}
+    said = {name: value for name, value in {**said, "int8": int8 or None}.items() if value is not None}
+    known = FAMILIES[kind].sampling.model_fields
+    if wrong := [name for name in said if name not in known]:
+        raise UserError(f"--{wrong[0].replace('_', '-')}: {kind} generators are sampled without it; leave it out")
+    return read_sampling({"kind": kind, "guidance_scale": guidance, "seed": seed, **said})
 
 
 def checked_weights(name: str) -> str:

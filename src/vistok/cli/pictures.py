@@ -44,10 +44,11 @@ def sample(
         typer.Option(parser=path, help="A smaller generator of the same tokens, to write ahead: same samples."),
     ] = None,
     lookahead: Annotated[int, typer.Option(min=1, help="Tokens that the draft writes ahead.")] = 4,
+    batch_size: options.BatchSize = None,
     anyway: options.Anyway = False,
 ) -> None:
     """Draw images from a generator."""
-    from vistok.runs.drawing import make_sampler
+    from vistok.runs.drawing import Clock, cost_of, fitting_batch, make_sampler
     from vistok.runs.load import load_generator, load_tokenizer_of
     from vistok.runs.shipped import shipped_generator
     from vistok.verbs.class_choice import chosen_labels
@@ -61,26 +62,27 @@ def sample(
     model = load_generator(generator, checked_weights(weights)) if generator else shipped_generator(str(shipped))
     if guidance is None:
         guidance = float(model.info.get("scores", {}).get("guidance_scale", 1.0))
-    sampling = sampling_config(guidance, temperature, top_k, top_p, seed, int8)
-    sampler = make_sampler(
-        model, sampling, load_generator(draft, checked_weights(weights)) if draft else None, lookahead
-    )
+    sampling = sampling_config(model, guidance, temperature, top_k, top_p, seed, int8)
+    draft_model = load_generator(draft, checked_weights(weights)) if draft else None
+    sampler = make_sampler(model, sampling, draft_model, lookahead)
     names = model.info["class_names"]
     labels = chosen_labels(classes, names, count)
     columns = min(count, len(names) if not classes and len(names) > 1 else 10)
-    warnings = _write(
-        sampler, load_tokenizer_of(model, tokenizer), labels, (place, kind, columns), sampling, bool(classes)
-    )
+    decoder, clock = load_tokenizer_of(model, tokenizer), Clock()
+    at_once = fitting_batch(model, sampling, batch_size)
+    warnings = _write(sampler, decoder, labels, (place, kind, columns), sampling, bool(classes), at_once, clock)
     for line in warnings:
         say(f"warning: {line}", err=True)
     say(f"{count} images in {place}")
+    say(str(cost_of(model, decoder, sampling, clock, getattr(sampler, "spent", None))))
     if acceptance := getattr(sampler, "acceptance", None):
         say(f"{acceptance.rate:.1%} of the draft's guesses right, {acceptance.tokens_per_pass:.2f} tokens a pass")
 
 
 def _write(
-    sampler: Any, decoder: Any, labels: Any, to: tuple[Path, str, int], sampling: Any, chosen: bool
-) -> list[str]:
+    sampler: Any, decoder: Any, labels: Any, to: tuple[Path, str, int], sampling: Any, chosen: bool, at_once: int,
+    clock: Any,
+) -> list[str]:  # fmt: skip
     """Draw samples into files; return what they show to be wrong. `chosen`: they are of some classes alone."""
     from vistok.engine.distributed import join_world
     from vistok.metrics.variety import Drawn, variety
@@ -92,7 +94,9 @@ def _write(
     with progress_bars() as progress:
         if replaced := earlier_pictures(place):
             progress.say(f"warning: the {len(replaced)} pictures in {place} will be replaced")
-        batches = sample_batches(sampler, decoder, labels, progress, world=world, drawn=drawn)
+        batches = sample_batches(
+            sampler, decoder, labels, progress, batch_size=at_once, world=world, drawn=drawn, clock=clock
+        )
         write_samples(batches, labels, place, kind, columns, world)
     return collapse_warnings(variety(world.collect(drawn)), sampling, decoder.info, chosen)
 

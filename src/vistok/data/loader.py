@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vistok.data.config import DataConfig
+from vistok.data.images.sources import ArraySource, ImageSource
+from vistok.data.images.transforms import prepare, to_float
+from vistok.data.latents.cache import LatentCache
 from vistok.data.sampler import ShuffledStream
-from vistok.data.sources import ArraySource, ImageSource
-from vistok.data.token_cache import TokenCache
-from vistok.data.transforms import prepare, to_float
 from vistok.errors import UserError
-from vistok.rng import numpy_generator
+from vistok.rng import normal_grid, numpy_generator
 
 Batch = dict[str, Tensor]
 
@@ -46,17 +46,21 @@ class _Images(Dataset[Batch]):
         return prepare(self.source.read(index), self.config, generator)
 
 
-class _Tokens(Dataset[Batch]):
-    """Positions of the stream -> a batch of token rows; one of an image's views is drawn per pass."""
+class _Latents(Dataset[Batch]):
+    """Positions of the stream -> a batch of latents; one of an image's views, and of a posterior a sample, per pass."""
 
-    def __init__(self, cache: TokenCache, seed: int) -> None:
+    def __init__(self, cache: LatentCache, seed: int) -> None:
         self.cache, self.seed = cache, seed
         self.stream = ShuffledStream(cache.num_images, seed)
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         images = np.array([self.stream[p] for p in positions])
-        rows = images * self.cache.num_views + self._views(positions)
-        return self.cache.batch(rows)
+        batch = self.cache.batch(images * self.cache.num_views + self._views(positions))
+        if "deviations" in batch:
+            means, deviations = batch["latents"], batch.pop("deviations")
+            noise = normal_grid(self.seed, torch.from_numpy(images), torch.tensor(positions), means[0].shape)
+            batch["latents"] = means + deviations * noise
+        return batch
 
     def _views(self, positions: Sequence[int]) -> np.ndarray:
         if self.cache.num_views == 1:
@@ -97,11 +101,11 @@ def eval_images(
     return _load(_Images(source, config, 0, train=False), _Positions(batch_size, chosen, count), workers)
 
 
-def train_tokens(
-    cache: TokenCache, seed: int, batch_size: int, steps: range, workers: int = 0, part: tuple[int, int] = (0, 1)
+def train_latents(
+    cache: LatentCache, seed: int, batch_size: int, steps: range, workers: int = 0, part: tuple[int, int] = (0, 1)
 ) -> Iterator[Batch]:
-    """Yield one batch per step of `steps`: "tokens" (batch positions, int64) and "labels"; `part` as above."""
-    return _load(_Tokens(cache, seed), _Positions(batch_size, steps, part=part), workers)
+    """Yield one batch per step of `steps`: "latents" (tokens, int64, or vectors, float32) and "labels"; `part` as above."""
+    return _load(_Latents(cache, seed), _Positions(batch_size, steps, part=part), workers)
 
 
 class _Positions(Sampler[list[int]]):

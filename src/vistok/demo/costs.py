@@ -4,11 +4,14 @@ from typing import Any
 
 import torch
 
-from vistok.data.token_cache import TokenCache
+from vistok.config import make
+from vistok.data.latents.cache import LatentCache
 from vistok.demo.sizes import DemoSize
+from vistok.metrics.protocol import Treatment
 from vistok.nn.flops import count_flops, on_meta
 from vistok.runs.config import GeneratorRun, TokenizerRun
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.runs.latents import LatentFacts
+from vistok.tokenizer.config import NETWORKS
 from vistok.verbs import train_generator
 
 
@@ -16,7 +19,7 @@ def stage_costs(
     results: dict[str, Any],
     tokenizer: TokenizerRun,
     generator: GeneratorRun,
-    caches: dict[str, TokenCache],
+    caches: dict[str, LatentCache],
     demo: DemoSize,
 ) -> list[dict[str, Any]]:
     """Return one arm's stages in order: name, seconds (measured when it was done) and FLOPs.
@@ -24,8 +27,7 @@ def stage_costs(
     The evaluators' own FLOPs are left out: they are no part of what a user pays for.
     """
     encode, decode = _per_image(tokenizer)
-    manifest = caches["train"].manifest
-    facts = {"grid": manifest.grid, "codebook_size": manifest.codebook_size, "num_classes": len(manifest.class_names)}
+    facts = LatentFacts.of(caches["train"])
     # A training step is a forward pass and a backward pass of twice its cost.
     forward = train_generator.plan(generator, facts, 1).flops_per_step[0][1] / 3 / generator.batch_size
     first, second = results["tokenizer"], results["generator"]
@@ -33,14 +35,16 @@ def stage_costs(
     for found in second["scores"].values():
         if found not in evaluations:  # guidance 1 may be the chosen one: then both are one evaluation
             evaluations.append(found)
-    draws = [(found["num_images"], found["treatment"]["guidance_scale"]) for found in evaluations]
-    searches = [(demo.search_samples, scale) for scale in demo.scales]
+    draws = [
+        (found["num_images"], Treatment.model_validate(found["treatment"]).guidance_scale) for found in evaluations
+    ]
+    searches: list[tuple[int, float | None]] = [(demo.search_samples, scale) for scale in demo.scales]
     likelihood_images = sum(
         second["likelihood"][name]["nats_per_token"]["protocol"]["num_samples"] for name in ("ema", "raw", "train")
     )
     scored = [found["num_images"] for found in first["scores"].values()]
 
-    def sampling(drawn: list[tuple[int, float]]) -> float:
+    def sampling(drawn: list[tuple[int, float | None]]) -> float:
         return sum(count * ((1 if scale == 1.0 else 2) * forward + decode) for count, scale in drawn)
 
     rows = (
@@ -65,8 +69,8 @@ def _seconds(found: Any) -> float:
 
 def _per_image(config: TokenizerRun) -> tuple[float, float]:
     """Return the FLOPs of encoding and of decoding one image."""
-    model = on_meta(lambda: ConvTokenizer(config.tokenizer))
+    model = on_meta(lambda: make(NETWORKS, config.tokenizer))
     size, channels = config.tokenizer.image_size, config.tokenizer.in_channels
     encode = count_flops(lambda: model.to_latents(torch.empty(1, channels, size, size, device="meta")))
-    codes = torch.empty(1, model.token_grid.num_tokens, model.quantizer.code_dim, device="meta")
-    return encode, count_flops(lambda: model.to_images(codes, model.token_grid))
+    codes = torch.empty(1, model.space.layout.positions, model.quantizer.code_dim, device="meta")
+    return encode, count_flops(lambda: model.to_images(codes, model.space.layout))

@@ -1,5 +1,6 @@
 """The demo's page: one self-contained HTML file."""
 
+import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -10,17 +11,18 @@ import torch
 from torch import Tensor
 
 from vistok.data.config import DataConfig
+from vistok.data.images.open import open_split
+from vistok.data.images.transforms import to_uint8
 from vistok.data.loader import eval_images
-from vistok.data.open import open_split
-from vistok.data.transforms import to_uint8
 from vistok.demo.figures import NAMES, per_position, position_maps, training_curves
 from vistok.files import data_uri
-from vistok.generator.autoregressive.config import SamplingConfig
+from vistok.generator.families import default_sampling
 from vistok.metrics.interval import t_interval
+from vistok.runs.config import TokenizerRun
 from vistok.runs.drawing import sample_batches
 from vistok.runs.load import load_generator, load_tokenizer
 from vistok.runs.pictures import display_scale, png_bytes, sheet
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.interface import Tokenizer
 
 ARMS = ("baseline", "crt")
 RECONSTRUCTIONS = 14
@@ -47,10 +49,10 @@ def render(facts: dict[str, Any], runs: Path, data: DataConfig) -> str:
         memory={arm: results[0][arm]["generator"]["scores"]["off"]["memorization"] for arm in ARMS},
         spread=spread_sentence(results),
         per_position=per_position(results),
-        position_maps=position_maps(results, tokenizers["baseline"].token_grid),
+        position_maps=position_maps(results, _sides(tokenizers["baseline"])),
         training_curves=training_curves(results),
         protocol=results[0]["baseline"]["generator"]["scores"]["off"]["gfmd"]["protocol"],
-        tokenizer_config=tokenizers["crt"].info["run_config"],
+        regularizer=TokenizerRun.from_json(json.dumps(tokenizers["crt"].info["run_config"])).regularizer("causal"),
     )
 
 
@@ -87,6 +89,10 @@ ROWS = (
     Row("gFMD at that guidance", (*_GENERATOR, "chosen", "gfmd"), "lower"),
     Row("gFMD, guidance off, raw weights", (*_GENERATOR, "raw", "gfmd"), "lower"),
     Row("gFMD, guidance off, second evaluator", (*_GENERATOR, "off", "gfmd_second"), "lower"),
+    Row("calls of the network for an image, guidance off", (*_GENERATOR, "off", "cost", "calls"), "lower", 0),
+    Row("the same at the chosen guidance", (*_GENERATOR, "chosen", "cost", "calls"), "lower", 0, "guidance asks twice"),
+    Row("millions of FLOPs an image, guidance off", (*_GENERATOR, "off", "cost", "flops_per_image"), "lower", 1, "generator and decoder", 1e-6),
+    Row("milliseconds an image, guidance off", (*_GENERATOR, "off", "cost", "ms_per_image"), "lower", 2),
     Row("precision, guidance off", (*_GENERATOR, "off", "precision"), "higher", 3),
     Row("recall, guidance off", (*_GENERATOR, "off", "recall"), "higher", 3),
 )  # fmt: skip
@@ -120,13 +126,18 @@ def score_table(facts: dict[str, Any]) -> list[dict[str, Any]]:
                 "name": row.name,
                 "better": row.better,
                 "cells": cells,
-                "remark": edge if row.path[-1] == "guidance_scale" else row.remark,
+                "remark": {"guidance_scale": edge, "ms_per_image": _hardware(facts)}.get(row.path[-1], row.remark),
             }
         )
     count = facts["floor"]["protocol"]["num_samples"]
     remark = f"{count:,} training images against the test set: what a perfect generator would reach"
     cells = [f"{facts['floor']['value']:.3f}"] * 2
     return [*rows, {"name": "floor: FMD of real images", "better": "", "cells": cells, "remark": remark}]
+
+
+def _hardware(facts: dict[str, Any]) -> str:
+    cost = _dig(facts["results"][0]["baseline"], (*_GENERATOR, "off", "cost")) or {}
+    return f"{cost['hardware']}, {cost['batch']} at once" if cost else ""
 
 
 def _cell(found: list[Any], row: Row) -> str:
@@ -165,28 +176,36 @@ def stage_table(facts: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _reconstructions(tokenizers: dict[str, ConvTokenizer], data: DataConfig) -> str:
+def _reconstructions(tokenizers: dict[str, Tokenizer], data: DataConfig) -> str:
     images = next(eval_images(open_split(data, "test"), data, RECONSTRUCTIONS, limit=RECONSTRUCTIONS))["images"]
     rows = [to_uint8(images)]
     rows += [to_uint8(tokenizers[arm].decode(tokenizers[arm].encode(images))) for arm in ARMS]
     return _picture(torch.cat(rows), RECONSTRUCTIONS)
 
 
-def _samples(result: dict[str, Any], tokenizer: ConvTokenizer, runs: Path) -> str:
+def _sides(tokenizer: Tokenizer) -> tuple[int, int]:
+    layout = tokenizer.space.layout
+    assert layout.kind == "grid"
+    return layout.sides
+
+
+def _samples(result: dict[str, Any], tokenizer: Tokenizer, runs: Path) -> str:
     generator = load_generator(runs / result["generator_run"])
-    sampling = SamplingConfig(guidance_scale=result["generator"]["guidance"]["guidance_scale"])
+    sampling = default_sampling(generator.config).replace(
+        guidance_scale=result["generator"]["guidance"]["guidance_scale"]
+    )
     labels = torch.arange(generator.num_classes).repeat(SAMPLE_ROWS)
     return _picture(
         torch.cat(list(sample_batches(generator.sampler(sampling), tokenizer, labels))), generator.num_classes
     )
 
 
-def _copies(result: dict[str, Any], tokenizer: ConvTokenizer, runs: Path, data: DataConfig) -> str:
+def _copies(result: dict[str, Any], tokenizer: Tokenizer, runs: Path, data: DataConfig) -> str:
     """Return the samples nearest to a training image, above that image."""
     generator = load_generator(runs / result["generator_run"])
     closest = result["generator"]["scores"]["off"]["memorization"]["closest"]
     ids = torch.tensor([pair["sample"] for pair in closest])
-    tokens = generator.sample(ids % generator.num_classes, ids, SamplingConfig())
+    tokens = generator.sample(ids % generator.num_classes, ids)
     train = open_split(data, "train")
     real = torch.stack([_nchw(torch.from_numpy(train.read(pair["train_image"]).copy())) for pair in closest])
     return _picture(torch.cat([to_uint8(tokenizer.decode(tokens)), real]), len(closest))

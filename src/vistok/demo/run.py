@@ -11,13 +11,13 @@ from typing import Any
 
 from vistok.config import override
 from vistok.data.config import DataConfig
-from vistok.data.open import open_split
+from vistok.data.images.open import open_split
 from vistok.demo.costs import stage_costs
 from vistok.demo.sizes import ARMS, SIZES, DemoSize, demo_page, identity
 from vistok.engine.log import Progress, Task, read_rows
 from vistok.engine.run_dir import RunDir, provenance
 from vistok.files import write_atomic, write_json
-from vistok.generator.autoregressive.config import SamplingConfig
+from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.interval import Interval, frechet_replicates, t_interval
 from vistok.metrics.moments import Moments
@@ -163,7 +163,7 @@ def _score_samples(
     run: Path, first: FeatureExtractor, second: FeatureExtractor, scale: float, demo: DemoSize, progress: Progress
 ) -> dict[str, Any]:
     """Return the scores, guidance off and chosen; both in both evaluators' features."""
-    off, chosen = SamplingConfig(), SamplingConfig(guidance_scale=scale)
+    off, chosen = AutoregressiveSampling(), AutoregressiveSampling(guidance_scale=scale)
     found = {
         "off": evaluate_generator(run, first, progress, off, demo.num_samples, second=second),
         "chosen": evaluate_generator(run, first, progress, chosen, demo.num_samples, second=second),

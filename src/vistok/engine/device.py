@@ -2,11 +2,13 @@
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 
 from vistok.engine.allocator import keep_freed_memory
 from vistok.engine.config import ExecutionConfig
+from vistok.engine.provenance import cpu_name
 from vistok.errors import UserError
 
 
@@ -40,3 +42,36 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     if precision == "float32" or device.type == "meta":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that are free on a device: of a CPU what the machine, or its container, has left; None: unknown."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    found = [value for value in (_available(), _left_in_container()) if value is not None]
+    return min(found) if device.type == "cpu" and found else None
+
+
+def _available() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _left_in_container() -> int | None:
+    folder = Path("/sys/fs/cgroup")
+    try:
+        most, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return None if most == "max" else max(0, int(most) - int(used))
+    except (OSError, ValueError):
+        return None
+
+
+def hardware(device: torch.device) -> str:
+    """Name what a time was measured on: the GPU, or the CPU with the threads that torch uses of it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{cpu_name() or device.type} ({threads} thread{'s' * (threads > 1)})"

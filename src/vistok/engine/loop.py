@@ -22,7 +22,7 @@ from vistok.engine.divergence import exploded, how_to_go_on, last_good
 from vistok.engine.ema import EMA
 from vistok.engine.log import MetricsLog, Progress, Ringing, Row
 from vistok.engine.optim import load_optimizer, set_learning_rate
-from vistok.engine.parallel import Whole, replicate, synced, whole_tensor
+from vistok.engine.parallel import Weights, Whole, replicate, synced, whole_tensor
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss, only
 from vistok.engine.run_dir import RunDir
 from vistok.engine.stopping import StopRequest
@@ -45,7 +45,7 @@ class Training:
     emas: dict[str, EMA]
     whole: Whole
     batches: Callable[[range], Iterator[MicroBatch]]
-    evaluate: Callable[[int, dict[str, nn.Module]], dict[str, float]]
+    evaluate: Callable[[int, Weights], dict[str, float]]
     total_steps: int
     batch_size: int
     flops_per_step: Sequence[tuple[int, float]]

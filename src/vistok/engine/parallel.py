@@ -7,7 +7,7 @@ process does alone (validation, samples, export) sees plain networks (`Whole`).
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -81,41 +81,56 @@ def _shard(network: nn.Module, world: World) -> None:
     fully_shard(network, mesh=mesh)
 
 
+# "ema" and "raw": networks by name.
+Weights = dict[str, dict[str, nn.Module]]
+
+
 class Whole:
-    """Plain forms of a trained network, averaged and raw, on the main process.
+    """Plain forms of the networks that are averaged, averaged and raw, on the main process.
 
     Where nothing is sharded they are the networks themselves. Made before sharding: a sharded one cannot be copied.
     """
 
-    def __init__(self, ema: EMA, execution: ExecutionConfig, world: World) -> None:
-        self._networks = {"ema": ema.module, "raw": ema.source}
-        self._plain: dict[str, nn.Module] | None = None
+    def __init__(self, emas: Mapping[str, EMA], execution: ExecutionConfig, world: World) -> None:
+        self._networks: Weights = {
+            "ema": {name: ema.module for name, ema in emas.items()},
+            "raw": {name: ema.source for name, ema in emas.items()},
+        }
+        self._plain: Weights | None = None
         if shards(execution, world):
             # Only the main process needs them, and on the CPU, where there is room.
             self._plain = {
-                name: copy.deepcopy(module).cpu() if world.main else nn.Identity()
-                for name, module in self._networks.items()
+                weights: {
+                    name: copy.deepcopy(module).cpu() if world.main else nn.Identity() for name, module in found.items()
+                }
+                for weights, found in self._networks.items()
             }
 
     @contextmanager
-    def __call__(self) -> Iterator[dict[str, nn.Module]]:
-        """Give {"ema": ..., "raw": ...}; all processes take part, and the main one alone may use what it gets."""
+    def __call__(self) -> Iterator[Weights]:
+        """Give {"ema": {name: network}, "raw": ...}; all processes take part, and the main one alone may use what it gets."""
         if self._plain is None:
             yield self._networks
             return
-        devices = {name: next(module.parameters()).device for name, module in self._networks.items()}
-        for name, module in self._networks.items():
-            state, kept = {}, not isinstance(self._plain[name], nn.Identity)
-            for key, value in module.state_dict().items():
-                whole = whole_tensor(value)  # all take part, the main process alone keeps it
-                if kept:
-                    state[key] = whole.cpu()
-            if kept:
-                self._plain[name].load_state_dict(state)
-                self._plain[name].to(devices[name])
+        for weights, found in self._networks.items():
+            for name, module in found.items():
+                _gather(module, self._plain[weights][name])
         yield self._plain
-        for module in self._plain.values():
-            module.cpu()
+        for found in self._plain.values():
+            for module in found.values():
+                module.cpu()
+
+
+def _gather(module: nn.Module, plain: nn.Module) -> None:
+    """Put a sharded network's weights together in a plain one, where the process keeps one."""
+    device, kept, state = next(module.parameters()).device, not isinstance(plain, nn.Identity), {}
+    for key, value in module.state_dict().items():
+        whole = whole_tensor(value)  # all take part, the main process alone keeps it
+        if kept:
+            state[key] = whole.cpu()
+    if kept:
+        plain.load_state_dict(state)
+        plain.to(device)
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:

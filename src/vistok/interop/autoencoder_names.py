@@ -9,15 +9,15 @@ from torch import Tensor
 
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.interop.foreign_file import as_float
-from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
+from vistok.tokenizer.networks.conv import ConvTokenizer
 
 CODEBOOK = "quantizer.codebook"
 _RES = {"nin_shortcut": "skip", "conv_shortcut": "skip"}
 _ATTENTION = {"q": "query", "k": "key", "v": "value", "proj_out": "out"}
 
 
-def layer_names(config: TokenizerConfig, family: str) -> dict[str, str]:
+def layer_names(config: ConvTokenizerConfig, family: str) -> dict[str, str]:
     """Return their layer -> ours for `family` "llamagen" or "taming" (names without .weight and .bias)."""
     pairs = {
         "quant_conv": "pre_quantizer",
@@ -34,7 +34,7 @@ def layer_names(config: TokenizerConfig, family: str) -> dict[str, str]:
     return pairs
 
 
-def _levels(config: TokenizerConfig, network: ConvNetConfig, side: str, family: str) -> dict[str, str]:
+def _levels(config: ConvTokenizerConfig, network: ConvNetConfig, side: str, family: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
     count = len(network.multipliers)
     resolution = config.padded_size if side == "encoder" else config.padded_size // network.downsample
@@ -69,7 +69,7 @@ def _inside(theirs: str, ours: str, attention: bool) -> dict[str, str]:
     return same | {f"{theirs}.{a}": f"{ours}.{b}" for a, b in _RES.items()}
 
 
-def to_ours(state: dict[str, Tensor], config: TokenizerConfig, family: str) -> dict[str, Tensor]:
+def to_ours(state: dict[str, Tensor], config: ConvTokenizerConfig, family: str) -> dict[str, Tensor]:
     """Return weights under our names, in float32. Raises UserError for a name that this network has not."""
     what = f"a {family} autoencoder with multipliers {list(config.encoder.multipliers)}"
     return renamed(state, layer_names(config, family), what)
@@ -91,21 +91,21 @@ def renamed(state: dict[str, Tensor], layers: dict[str, str], what: str) -> dict
     return found
 
 
-def network_of(what: str, quantizer: dict[str, Any], **values: Any) -> TokenizerConfig:
+def network_of(what: str, quantizer: dict[str, Any], **values: Any) -> ConvTokenizerConfig:
     """Return a checked network with a codebook from a stranger's values; raises UserError beginning with `what`."""
     try:
-        return TokenizerConfig.from_json(json.dumps({"quantizer": {"kind": "vq", **quantizer}, **values}))
+        return ConvTokenizerConfig.from_json(json.dumps({"quantizer": {"kind": "vq", **quantizer}, **values}))
     except UserError as error:
         raise UserError(f"{what}: describes no network that can be built here. {error}") from None
 
 
-def shapes_of(what: str, config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
+def shapes_of(what: str, config: ConvTokenizerConfig) -> dict[str, tuple[int, ...]]:
     """Return the shapes of all weights of a network; raises UserError where a stranger's numbers are absurd."""
     with damage_is_a_mistake(what, "its network is too large to be built"), torch.device("meta"):
         return {name: tuple(value.shape) for name, value in ConvTokenizer(config).state_dict().items()}
 
 
-def to_theirs(state: dict[str, Tensor], config: TokenizerConfig, family: str) -> dict[str, Tensor]:
+def to_theirs(state: dict[str, Tensor], config: ConvTokenizerConfig, family: str) -> dict[str, Tensor]:
     """Return our weights under their names (the exact inverse)."""
     layers = {ours: theirs for theirs, ours in layer_names(config, family).items() if "conv_shortcut" not in theirs}
     found: dict[str, Tensor] = {}

@@ -11,7 +11,7 @@ from vistok.interop.autoencoder_names import CODEBOOK, network_of, renamed, shap
 from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
 from vistok.runs.foreign_families import require_family
-from vistok.tokenizer.config import ConvNetConfig, TokenizerConfig
+from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
 
 CONFIG = "config.json"
 WEIGHTS = tuple(f"diffusion_pytorch_model{kind}" for kind in (".safetensors", ".bin", ".fp16.safetensors", ".fp16.bin"))
@@ -55,7 +55,7 @@ def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> 
     header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
     write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **header)
     said = "" if image_size is not None else ", as its config says (--image-size gives another)"
-    return f"{name}: tokenizer, {config.num_tokens} tokens of {config.quantizer.codebook_size} codes at {config.image_size} pixels{said}"
+    return f"{name}: tokenizer, {config.space} at {config.image_size} pixels{said}"
 
 
 def _as_convolution(value: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def _find(place: Path) -> tuple[Path, dict[str, Any]]:
     return file, read_json(config, f"config {config}", "give the config.json that diffusers wrote")
 
 
-def _network(path: Path, settings: dict[str, Any], image_size: int | None) -> TokenizerConfig:
+def _network(path: Path, settings: dict[str, Any], image_size: int | None) -> ConvTokenizerConfig:
     what = f"config {path}"
     kind = settings.get("_class_name", "a model without _class_name")
     if kind != "VQModel":
@@ -136,7 +136,7 @@ def _side(what: str, values: dict[str, Any], field: str, kinds: dict[str, bool])
     }
 
 
-def _layers(config: TokenizerConfig) -> dict[str, str]:
+def _layers(config: ConvTokenizerConfig) -> dict[str, str]:
     """Return their layer -> ours."""
     pairs = {"quant_conv": "pre_quantizer", "post_quant_conv": "post_quantizer", "quantize.embedding": CODEBOOK}
     for side, network in (("encoder", config.encoder), ("decoder", config.decoder)):
@@ -150,7 +150,7 @@ def _layers(config: TokenizerConfig) -> dict[str, str]:
     return pairs
 
 
-def _levels(config: TokenizerConfig, network: ConvNetConfig, side: str) -> dict[str, str]:
+def _levels(config: ConvTokenizerConfig, network: ConvNetConfig, side: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
     down, last = side == "encoder", len(network.multipliers) - 1
     for place in range(last + 1):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import read_json, write_atomic, write_json
-from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+from vistok.generator.interface import Generator
 from vistok.interop.aside import Marks, built_aside, copy_synced, entries
 from vistok.interop.hub_card import (
     EVALUATIONS,
@@ -27,7 +27,7 @@ from vistok.interop.hub_card import (
 from vistok.interop.imported import RUNS, TOKENIZER, require_free, run_written_aside, write_finished
 from vistok.nn.classifier import Classifier
 from vistok.runs.load import Stored, check_network, network_of, read_model, weights_file
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.interface import Tokenizer
 
 WEIGHTS = "model.safetensors"
 EXTRA = "vistok[hub]"
@@ -35,9 +35,7 @@ SCHEMA = 1
 _MARKS = Marks(first="config.json", last=WEIGHTS)
 
 
-def from_pretrained(
-    name: str | Path, revision: str | None = None, token: str | None = None
-) -> ConvTokenizer | AutoregressiveGenerator:
+def from_pretrained(name: str | Path, revision: str | None = None, token: str | None = None) -> Tokenizer | Generator:
     """Return the network of a repository ("owner/name"), or of a folder that is laid out like one.
 
     In evaluation mode, on the best device. A generator's tokenizer: `load_tokenizer_of(generator)`. Raises UserError

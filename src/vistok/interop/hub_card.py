@@ -7,7 +7,8 @@ from typing import Any
 
 from vistok.config import C
 from vistok.errors import UserError
-from vistok.metrics.protocol import Score
+from vistok.metrics.protocol import Score, Treatment
+from vistok.runs.headers import GeneratorHeader, RunFacts, check_header
 from vistok.scoring.evaluators import SCHEMA, read_evaluation
 
 EVALUATIONS = "evaluations"
@@ -120,15 +121,23 @@ def _metadata(repo_id: str, header: dict[str, Any], evaluations: Sequence[dict[s
     return data.to_yaml()
 
 
+def regularized(run: RunFacts) -> str:
+    """Return how a tokenizer was regularized, in words."""
+    causal = [part.variant for part in (*([run.crt] if run.crt else []), *run.regularizers) if part.kind == "causal"]
+    others = [part.kind for part in run.regularizers if part.kind != "causal"]
+    names = [*(f"the causal regularizer (arXiv 2412.16326, {variant})" for variant in causal), *others]
+    return f"with {' and '.join(names)}" if names else "without a regularizer"
+
+
 def _description(header: dict[str, Any], params: int) -> list[str]:
-    if header["model"] == "generator":
+    found = check_header(header, Path("this file"))
+    if isinstance(found, GeneratorHeader):
         what = (
-            f"An autoregressive generator of {params:,} parameters: {header['grid'][0]}x{header['grid'][1]} tokens of "
-            f"{header['codebook_size']:,} codes, {header['num_classes']} classes. Its tokenizer lies in `tokenizer/`."
+            f"A generator of {params:,} parameters ({found.config.kind}): {found.space}, {found.num_classes} classes. "
+            "Its tokenizer lies in `tokenizer/`."
         )
     else:
-        crt = (header["run_config"] or {}).get("crt")
-        how = f"with the causal regularizer (arXiv 2412.16326, {crt['variant']})" if crt else "without a regularizer"
+        how = regularized(found.run_config)
         what = f"An image tokenizer of {params:,} parameters, trained {how}."
     facts = {
         "recipe": header["recipe"],
@@ -147,7 +156,7 @@ def _score_table(evaluations: Sequence[dict[str, Any]]) -> list[str]:
     for name, score in scores_of(evaluations):
         p, treatment = score["protocol"], score["treatment"]
         bounds = "" if score["low"] is None else f" ({score['low']:.4g} to {score['high']:.4g})"
-        made = ", ".join(f"{key} {value}" for key, value in treatment.items() if value not in (None, False))
+        made = str(Treatment.from_json(json.dumps(treatment)))
         network = "" if p["extractor"] == "none" else f"; features of {p['extractor']} ({p['extractor_digest'][:12]})"
         rows.append(
             f"| {name} | {score['value']:.4g}{bounds} | {p['num_samples']:,} images against {p['num_reference']:,} of "

@@ -15,19 +15,20 @@ from vistok.errors import UserError, some
 from vistok.files import sha256_of
 from vistok.interop.aside import Marks, built_aside, entries
 from vistok.runs.config import GeneratorRun, TokenizerRun
-from vistok.tokenizer.config import LossConfig, TokenizerConfig
+from vistok.space import former_space
+from vistok.tokenizer.config import ConvTokenizerConfig, LossConfig
 
 # Where a run directory keeps the tokenizer that came with a generator.
 TOKENIZER = "tokenizer"
 # The published checkpoints are of ImageNet, whose classes they know by number.
 IMAGENET_CLASSES = tuple(str(number) for number in range(1000))
 # What else than the config an imported network depends on.
-_FACTS = ("grid", "codebook_size", "num_classes", "tokenizer")
+_FACTS = ("space", "num_classes", "tokenizer")
 RUNS: dict[str, type[TokenizerRun | GeneratorRun]] = {"tokenizer": TokenizerRun, "generator": GeneratorRun}
 _MARKS = Marks(first="resolved.json", last="finished.json")
 
 
-def tokenizer_run(name: str, config: TokenizerConfig) -> TokenizerRun:
+def tokenizer_run(name: str, config: ConvTokenizerConfig) -> TokenizerRun:
     """Return the run that an imported tokenizer stands for; its images are those of --data FOLDER."""
     data = DataConfig(dataset="folder", root="images", image_size=config.image_size, channels=config.in_channels)
     return TokenizerRun(name=name, data=data, tokenizer=config, losses=LossConfig(perceptual=None))
@@ -64,7 +65,8 @@ def write_finished(
 ) -> str:
     """Make a folder a finished run directory; return the digest of its weights. `imported` says what they were."""
     found = RunDir(folder)
-    facts = {name: metadata[name] for name in _FACTS if name in metadata}
+    told = former_space(metadata)
+    facts = {name: told[name] for name in _FACTS if name in told}
     with found:
         found.start(run, {"imported": imported, "params": sum(value.numel() for value in state.values()), **facts})
         weights = metadata.get("weights", "ema")
@@ -121,6 +123,7 @@ def _require_same(new: Path, old: Path) -> None:
 def _settings(folder: Path) -> dict[str, Any]:
     """Return what an imported run depends on beside its weights."""
     run, resolved = RunDir(folder), RunDir(folder).read(_MARKS.first) or {}
+    resolved = former_space(resolved)
     found = {name: resolved[name] for name in _FACTS if name in resolved}
     if isinstance(found.get("tokenizer"), dict):
         found["tokenizer"] = found["tokenizer"].get("digest")

@@ -23,9 +23,10 @@ from vistok.nn.transformer import feed_forward_width
 from vistok.runs.config import GeneratorRun
 from vistok.runs.foreign_families import require_family
 from vistok.runs.load import check_network, load_tokenizer, read_model
-from vistok.tokenizer.config import TokenizerConfig, VQConfig
-from vistok.tokenizer.model import ConvTokenizer
-from vistok.tokenizer.quantizers.vq import OF_TRAINING
+from vistok.space import Tokens, token_grid
+from vistok.tokenizer.bottlenecks.vq import OF_TRAINING
+from vistok.tokenizer.config import ConvTokenizerConfig, VQConfig
+from vistok.tokenizer.interface import Tokenizer
 
 # Heads by (layers, width): no tensor tells them.
 SIZES = {
@@ -105,14 +106,14 @@ def _import_tokenizer(file: Path, out: Path, state: dict[str, Tensor], found: di
     name = f"llamagen-vq{config.encoder.downsample}"
     check_fits(ours, shapes_of(f"checkpoint {file}", config), name)
     write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **_imagenet())
-    return f"{name}: tokenizer, {config.num_tokens} tokens of {config.quantizer.codebook_size} codes at {image_size} pixels"
+    return f"{name}: tokenizer, {config.space} at {image_size} pixels"
 
 
 def _imagenet() -> dict[str, Any]:
     return {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
 
 
-def tokenizer_config(state: dict[str, Tensor], image_size: int, cosine: bool = True) -> TokenizerConfig:
+def tokenizer_config(state: dict[str, Tensor], image_size: int, cosine: bool = True) -> ConvTokenizerConfig:
     """Return the network that the shapes of LlamaGen's tokenizer describe; no shape tells its look-up."""
     channels, multipliers = multipliers_of(state, r"encoder\.conv_blocks\.(\d+)\.", "conv_blocks.{}.res.0")
     codes = state.get("quantize.embedding.weight")
@@ -153,23 +154,27 @@ def _import_generator(
         config = config.replace(label_dropout=0.0)
         table = ours["classes.table.weight"]
         ours["classes.table.weight"] = torch.cat([table, torch.zeros_like(table[:1])])
-    side = math.ceil(image_size / of.config.encoder.downsample)
+    space = _space_of(of, image_size, codes)
     with torch.device("meta"):
-        model = AutoregressiveGenerator(config, (side, side), codes, classes)
+        model = AutoregressiveGenerator(config, space, classes)
         expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     check_fits(ours, expected, f"LlamaGen's {name}")
     names = list(IMAGENET_CLASSES) if classes == 1000 else [str(number) for number in range(classes)]
     digest = of.info["digest"]
     write_run(
         out, "generator", GeneratorRun(name=f"llamagen-{name.lower()}", generator=config), ours, file,
-        grid=[side, side], codebook_size=codes, num_classes=classes, class_names=names, dataset="imagenet",
+        space=space.model_dump(mode="json"), num_classes=classes, class_names=names, dataset="imagenet",
         tokenizer={"digest": digest, "path": str(tokenizer.resolve())},
     )  # fmt: skip
     params = sum(value.numel() for value in ours.values())
-    return (
-        f"{name}: generator, {params / 1e6:.1f}M parameters, {side}x{side} tokens of {codes} codes, {classes} classes"
-        + ("" if has_null else " and none for 'no class' (trained without label dropout), so that it cannot be guided")
+    return f"{name}: generator, {params / 1e6:.1f}M parameters, {space}, {classes} classes" + (
+        "" if has_null else " and none for 'no class' (trained without label dropout), so that it cannot be guided"
     )
+
+
+def _space_of(tokenizer: Tokenizer, image_size: int, codes: int) -> Tokens:
+    side = math.ceil(image_size / tokenizer.config.encoder.downsample)  # type: ignore[attr-defined]
+    return token_grid(side, side, codes)
 
 
 def _classes(file: Path, rows: int, found: dict[str, Any]) -> tuple[int, bool]:
@@ -190,14 +195,15 @@ def _classes(file: Path, rows: int, found: dict[str, Any]) -> tuple[int, bool]:
     return rows - has_null, has_null
 
 
-def _require_its_tokenizer(file: Path, found: dict[str, Any], codes: int, path: Path, tokenizer: ConvTokenizer) -> None:
+def _require_its_tokenizer(file: Path, found: dict[str, Any], codes: int, path: Path, tokenizer: Tokenizer) -> None:
     """Raise UserError where the file's arguments, or its codes, ask for another tokenizer or another generator."""
     for name, only in (("gpt_type", "c2i"), ("cls_token_num", 1)):
         if _argument(found, name) not in (None, only):
             raise UserError(f"{file}: {name} {_argument(found, name)} is not supported, only {only} is")
-    if tokenizer.codebook_size != codes:
-        raise UserError(f"{file} writes tokens of {codes} codes, tokenizer {path} has {tokenizer.codebook_size}")
-    wanted, has = _argument(found, "downsample_size"), tokenizer.config.encoder.downsample
+    space, network = tokenizer.space, tokenizer.config
+    if space.kind != "tokens" or space.codebook_size != codes:
+        raise UserError(f"{file} writes tokens of {codes} codes, tokenizer {path} makes {space}")
+    wanted, has = _argument(found, "downsample_size"), network.encoder.downsample  # type: ignore[attr-defined]
     if wanted not in (None, has):
         raise UserError(f"{file} writes tokens of {wanted}x{wanted} pixels, those of tokenizer {path} are {has}x{has}")
 
@@ -267,7 +273,7 @@ def export_llamagen(source: Path, out: Path, weights: str = "ema") -> str:
     kind = str(header["model"])
     said = ""
     if kind == "tokenizer":
-        theirs = _tokenizer_to_theirs(state, TokenizerConfig.from_json(json.dumps(header["config"])))
+        theirs = _tokenizer_to_theirs(state, ConvTokenizerConfig.from_json(json.dumps(header["config"])))
     elif kind == "generator":
         generator = AutoregressiveConfig.from_json(json.dumps(header["config"]))
         if generator.qk_norm or generator.class_token_rotary != "zero":
@@ -296,14 +302,14 @@ def _write_once(out: Path, data: bytes) -> None:
     write_atomic(out, data)
 
 
-def _tokenizer_to_theirs(state: dict[str, Tensor], config: TokenizerConfig) -> dict[str, Tensor]:
+def _tokenizer_to_theirs(state: dict[str, Tensor], config: ConvTokenizerConfig) -> dict[str, Tensor]:
     _require_llamagen_tokenizer(config)
     own = {name: value for name, value in state.items() if name not in _OF_TRAINING}
     # LlamaGen loads strictly, and its log's counts are among what it wants.
     return to_theirs(own, config, "llamagen") | {_COUNTS: torch.zeros(_NUM_COUNTS)}
 
 
-def _require_llamagen_tokenizer(config: TokenizerConfig) -> None:
+def _require_llamagen_tokenizer(config: ConvTokenizerConfig) -> None:
     expected = (config.padded_size // config.encoder.downsample,)
     quantizer = config.quantizer
     if (

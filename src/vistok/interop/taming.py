@@ -40,10 +40,7 @@ def import_taming(file: Path, config: Path, out: Path) -> str:
     header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
     write_run(out, "tokenizer", tokenizer_run(vqgan.name, vqgan.network), ours, file, **header)
     network = vqgan.network
-    return (
-        f"{vqgan.name}: tokenizer, {network.num_tokens} tokens of {network.quantizer.codebook_size} codes at "
-        f"{network.image_size} pixels{said}"
-    )
+    return f"{vqgan.name}: tokenizer, {network.space} at {network.image_size} pixels{said}"
 
 
 def _used_weights(file: Path, state: dict[str, Tensor], use_ema: bool) -> tuple[dict[str, Tensor], str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.interop.autoencoder_names import network_of
-from vistok.tokenizer.config import TokenizerConfig
+from vistok.tokenizer.config import ConvTokenizerConfig
 
 MOST_BYTES = 2**20
 # Classes that build the same network, by the project that they are from. EMAVQ's codebook is an average; the look-up
@@ -42,7 +42,7 @@ _NETWORK_FIXED = {
 class VQGAN:
     """A network, what it is called, whether its averaged weights are used, and whether it lies inside a larger model."""
 
-    network: TokenizerConfig
+    network: ConvTokenizerConfig
     name: str
     use_ema: bool
     inside: bool
@@ -99,7 +99,7 @@ def _refuse_unknown(what: str, params: dict[str, Any], known: set[str]) -> None:
         raise UserError(f"{what}: {', '.join(map(str, unknown[:3]))} is not supported, only plain VQGANs are")
 
 
-def _network(what: str, params: dict[str, Any], network: dict[str, Any], target: str) -> TokenizerConfig:
+def _network(what: str, params: dict[str, Any], network: dict[str, Any], target: str) -> ConvTokenizerConfig:
     wanted = (
         (params, "n_embed"),
         (params, "embed_dim"),

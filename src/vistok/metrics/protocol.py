@@ -8,7 +8,7 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vistok.config import Config
 from vistok.errors import UserError
@@ -42,28 +42,47 @@ class Protocol(Config):
 
 
 class Treatment(Config):
-    """How the scored images were made."""
+    """How the scored images were made: which weights, and where images were drawn the sampling's config as it is."""
 
     weights: Literal["ema", "raw", "none"] = "ema"
-    guidance_scale: float | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    int8: bool = False
+    sampling: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former(cls, found: Any) -> Any:
+        """Read what earlier versions wrote, whose samplings were all of one family and lay flat."""
+        if not isinstance(found, dict) or found.keys() <= {"weights", "sampling"}:
+            return found
+        drawn = found.get("guidance_scale") is not None
+        sampling = {name: value for name, value in found.items() if name != "weights"}
+        return {"weights": found.get("weights", "ema"), "sampling": sampling if drawn else None}
+
+    @property
+    def guidance_scale(self) -> float | None:
+        """Of drawn images; 1 is no guidance."""
+        return None if self.sampling is None else float(self.sampling["guidance_scale"])
 
     def __str__(self) -> str:
         parts = [f"{self.weights} weights"]
-        if self.guidance_scale is not None:
-            parts.append(f"guidance {self.guidance_scale:g}")
-        if self.temperature not in (None, 1.0):
-            parts.append(f"temperature {self.temperature:g}")
-        parts += [f"{name} {value:g}" for name, value in (("top-k", self.top_k), ("top-p", self.top_p)) if value]
-        if self.int8:
-            parts.append("8-bit weights")
-        if self.seed:
-            parts.append(f"seed {self.seed}")
+        for name, value in (self.sampling or {}).items():
+            if name != "kind" and value != _UNSAID.get(name):
+                parts.append(_WORDS.get(name, name.replace("_", " ")) + ("" if value is True else f" {_plain(value)}"))
         return ", ".join(parts)
+
+
+# What goes without saying, and other words for fields of a sampling's config.
+_UNSAID = {"temperature": 1.0, "seed": 0, "int8": False, "precision": "float32"}
+_WORDS = {
+    "precision": "weights and cache in",
+    "guidance_scale": "guidance",
+    "int8": "8-bit weights",
+    "top_k": "top-k",
+    "top_p": "top-p",
+}
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 class Score(Config):

@@ -1,11 +1,11 @@
-"""Are samples different pictures? Equal token grids and pictures among them, and their variance."""
+"""Are samples different pictures? Equal latents and pictures among them, and their variance."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from vistok.metrics.spread import Spread
@@ -13,7 +13,7 @@ from vistok.metrics.spread import Spread
 
 @dataclass(frozen=True)
 class Variety:
-    """Of `count` samples: different token grids and pictures, the samples that show the commonest picture, variance.
+    """Of `count` samples: different latents and pictures, the samples that show the commonest picture, variance.
 
     variance: over samples, averaged over pixels, of values in 0...1.
     """
@@ -33,9 +33,9 @@ class Drawn:
         self.pictures: Counter[bytes] = Counter()
         self.spread = Spread()
 
-    def add(self, tokens: Int[Tensor, "batch positions"], images: UInt8[Tensor, "batch channels height width"]) -> None:
-        """Count a batch in: the tokens and what they were decoded into."""
-        self.grids.update(_digests(tokens))
+    def add(self, latents: Tensor, images: UInt8[Tensor, "batch channels height width"]) -> None:
+        """Count a batch in: the latents and what they were decoded into."""
+        self.grids.update(_digests(latents))
         self.pictures.update(_digests(images))
         self.spread.add(images)
 

@@ -5,7 +5,14 @@ from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.tokenizer.config import ConvNetConfig, CRTConfig, LossConfig, PerceptualConfig, TokenizerConfig, VQConfig
+from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.config import (
+    ConvNetConfig,
+    ConvTokenizerConfig,
+    LossConfig,
+    PerceptualConfig,
+)
+from vistok.tokenizer.regularizers.config import CausalConfig
 from vistok.units import percent, steps
 
 _EXECUTION = ExecutionConfig(log_every=5, evaluate_every=20, tensorboard=False)
@@ -23,7 +30,7 @@ def debug_vq() -> TokenizerRun:
     )
     return TokenizerRun(
         data=_DATA,
-        tokenizer=TokenizerConfig(
+        tokenizer=ConvTokenizerConfig(
             image_size=28,
             in_channels=1,
             latent_channels=16,
@@ -45,7 +52,7 @@ def debug_crt() -> TokenizerRun:
 
     vistok train tokenizer debug_crt
     """
-    return debug_vq().replace(crt=CRTConfig(width=16, num_heads=2, ffn_multiple=16, ramp=percent(20)))
+    return debug_vq().replace(regularizers=(CausalConfig(width=16, num_heads=2, ffn_multiple=16, ramp=percent(20)),))
 
 
 def debug_ar() -> GeneratorRun:

@@ -5,7 +5,14 @@ from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.tokenizer.config import ConvNetConfig, CRTConfig, LossConfig, PerceptualConfig, TokenizerConfig, VQConfig
+from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.config import (
+    ConvNetConfig,
+    ConvTokenizerConfig,
+    LossConfig,
+    PerceptualConfig,
+)
+from vistok.tokenizer.regularizers.config import CausalConfig
 from vistok.units import Duration, percent, steps
 
 # A validation every 150 steps makes a training curve of the demo's short runs.
@@ -66,7 +73,7 @@ def fashion_vq() -> TokenizerRun:
         channels=16, multipliers=(1, 1, 2), num_res_blocks=1, attention_resolutions=(), norm_groups=8
     )
     return TokenizerRun(
-        tokenizer=TokenizerConfig(
+        tokenizer=ConvTokenizerConfig(
             image_size=28,
             in_channels=1,
             latent_channels=64,
@@ -90,8 +97,8 @@ def fashion_crt() -> TokenizerRun:
     After quantization (l2_post), which generates best here by held-out images of the study (results/fashion); the paper
     regularizes before it (l2_pre).
     """
-    crt = CRTConfig(variant="l2_post", width=32, num_heads=2, ffn_multiple=32, ramp=percent(10))
-    return fashion_vq().replace(crt=crt)
+    crt = CausalConfig(variant="l2_post", width=32, num_heads=2, ffn_multiple=32, ramp=percent(10))
+    return fashion_vq().replace(regularizers=(crt,))
 
 
 def fashion_ar() -> GeneratorRun:

@@ -24,15 +24,15 @@ each computes its own part.
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.runs.config import TokenizerRun
+from vistok.tokenizer.bottlenecks.config import VQConfig
 from vistok.tokenizer.config import (
     AdversarialConfig,
     ConvNetConfig,
-    CRTConfig,
+    ConvTokenizerConfig,
     LossConfig,
     PerceptualConfig,
-    TokenizerConfig,
-    VQConfig,
 )
+from vistok.tokenizer.regularizers.config import CausalConfig
 from vistok.units import steps
 
 
@@ -51,7 +51,7 @@ def imagenet256_vq() -> TokenizerRun:
         data=DataConfig(
             dataset="imagenet", root="imagenet", image_size=256, channels=3, crop_scale=0.8, horizontal_flip=True
         ),
-        tokenizer=TokenizerConfig(),
+        tokenizer=ConvTokenizerConfig(),
         losses=LossConfig(
             perceptual=PerceptualConfig(network="lpips"),
             adversarial=AdversarialConfig(weight=0.5, start=steps(20_000), ramp=steps(2_000)),
@@ -77,7 +77,7 @@ def imagenet256_crt() -> TokenizerRun:
     --set crt.variant=ce_post (6.10, weight 0.03). Sweeps (Fig. 8): crt.weight 0 to 15, best near 4; crt.num_layers 2
     to 12 (crt=null is none), best at 4, with 5 % fewer steps for every two layers.
     """
-    return imagenet256_vq().replace(crt=CRTConfig(), length=steps(380_000))
+    return imagenet256_vq().replace(regularizers=(CausalConfig(),), length=steps(380_000))
 
 
 def imagenet256_crtopt() -> TokenizerRun:

@@ -8,15 +8,15 @@ from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
+from vistok.tokenizer.bottlenecks.config import VQConfig
 from vistok.tokenizer.config import (
     AdversarialConfig,
     ConvNetConfig,
-    CRTConfig,
+    ConvTokenizerConfig,
     LossConfig,
     PerceptualConfig,
-    TokenizerConfig,
-    VQConfig,
 )
+from vistok.tokenizer.regularizers.config import CausalConfig
 from vistok.units import percent, steps
 
 # Two processes decode and crop; the batches are the same with any number of them.
@@ -46,7 +46,7 @@ def _tokenizer(side: int, network: ConvNetConfig) -> TokenizerRun:
     """A tokenizer that is of use from the first steps on: results/own_images shows what each part of it does."""
     return TokenizerRun(
         data=_data(side),
-        tokenizer=TokenizerConfig(
+        tokenizer=ConvTokenizerConfig(
             image_size=side,
             in_channels=3,
             latent_channels=64,
@@ -65,7 +65,7 @@ def _tokenizer(side: int, network: ConvNetConfig) -> TokenizerRun:
 
 
 def _regularized(run: TokenizerRun) -> TokenizerRun:
-    crt = CRTConfig(
+    crt = CausalConfig(
         variant="l2_pre_normalized",
         weight=0.2,
         width=48,
@@ -74,7 +74,7 @@ def _regularized(run: TokenizerRun) -> TokenizerRun:
         start_explained=0.5,
         ramp=steps(200),
     )
-    return run.replace(crt=crt)
+    return run.replace(regularizers=(crt,))
 
 
 def _generator(width: int, depth: int) -> GeneratorRun:

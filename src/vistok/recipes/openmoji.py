@@ -5,7 +5,14 @@ from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.tokenizer.config import ConvNetConfig, CRTConfig, LossConfig, PerceptualConfig, TokenizerConfig, VQConfig
+from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.config import (
+    ConvNetConfig,
+    ConvTokenizerConfig,
+    LossConfig,
+    PerceptualConfig,
+)
+from vistok.tokenizer.regularizers.config import CausalConfig
 from vistok.units import percent, steps
 
 _DATA = DataConfig(dataset="openmoji", image_size=32, channels=3, horizontal_flip=True)
@@ -49,7 +56,7 @@ def openmoji_vq() -> TokenizerRun:
     )
     return TokenizerRun(
         data=_DATA,
-        tokenizer=TokenizerConfig(
+        tokenizer=ConvTokenizerConfig(
             image_size=32,
             in_channels=3,
             latent_channels=64,
@@ -71,7 +78,7 @@ def openmoji_crt() -> TokenizerRun:
 
     vistok train tokenizer openmoji_crt
     """
-    return openmoji_vq().replace(crt=CRTConfig(width=32, num_heads=2, ffn_multiple=32, ramp=percent(10)))
+    return openmoji_vq().replace(regularizers=(CausalConfig(width=32, num_heads=2, ffn_multiple=32, ramp=percent(10)),))
 
 
 def openmoji_ar() -> GeneratorRun:

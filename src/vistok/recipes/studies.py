@@ -8,11 +8,11 @@ from vistok.recipes.fashion import fashion_ar, fashion_vq
 from vistok.recipes.images import images64_ar, images64_crt, images64_vq
 from vistok.recipes.openmoji import openmoji_ar, openmoji_vq
 from vistok.study.config import Choice, Grid, Scoring, StudyConfig
-from vistok.tokenizer.config import CRTConfig, Variant
+from vistok.tokenizer.regularizers.config import CausalConfig, Variant
 from vistok.units import Duration, percent, steps
 
 
-def _crt(crt: CRTConfig) -> str:
+def _crt(crt: CausalConfig) -> str:
     return f"crt={json.dumps(crt.model_dump(mode='json'))}"
 
 
@@ -25,7 +25,7 @@ def debug_study() -> StudyConfig:
 
     vistok study run debug_study
     """
-    crt = CRTConfig(width=16, num_heads=2, ffn_multiple=16, ramp=percent(20))
+    crt = CausalConfig(width=16, num_heads=2, ffn_multiple=16, ramp=percent(20))
     generator = debug_ar().replace(
         optimizer=OptimizerConfig(lr=2e-3, schedule="wsd", warmup=steps(4)),
         execution=ExecutionConfig(log_every=5, evaluate_every=1000, tensorboard=False),
@@ -153,7 +153,7 @@ def _fashion_sweeps(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
 
 
 def _small_crt(variant: Variant, weight: float, num_layers: int = 2, **changes: str) -> Choice:
-    crt = CRTConfig(
+    crt = CausalConfig(
         variant=variant, weight=weight, num_layers=num_layers, width=32, num_heads=2, ffn_multiple=32, ramp=percent(10)
     )
     layers = "" if num_layers == 2 else f"-layers{num_layers}"
@@ -217,7 +217,7 @@ def images64_study() -> StudyConfig:
     Scores need features: Inception's where its weights are at hand, else those of a classifier of your classes
     (vistok train classifier images64_evaluator --data FOLDER; name its run with --set evaluator=...).
     """
-    crt = images64_crt().crt
+    crt = images64_crt().regularizer("causal")
     assert crt is not None
     baseline = images64_vq()
     sizes = tuple(

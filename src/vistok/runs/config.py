@@ -1,15 +1,18 @@
 """What a run is: everything that decides its result, and how it is executed."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
-from vistok.config import Config, FileName, execution, later
+from vistok.config import Config, FileName, execution, with_tuples
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
+from vistok.generator.families import AnyGenerator
 from vistok.nn.classifier_config import ClassifierConfig
-from vistok.tokenizer.config import CRTConfig, LossConfig, TokenizerConfig
+from vistok.tokenizer.config import AnyTokenizer, ConvTokenizerConfig, LossConfig
+from vistok.tokenizer.regularizers.config import AnyRegularizer
 from vistok.units import Duration, steps
 
 Precision = Literal["float32", "bfloat16"]
@@ -18,6 +21,7 @@ Precision = Literal["float32", "bfloat16"]
 class RunConfig(Config):
     """What every run has. `name` and `execution` do not change the result."""
 
+    kind: str
     name: FileName = execution("run", "first part of the run directory's name")
     seed: int = Field(default=0, ge=0)
     batch_size: int = Field(default=128, ge=1)
@@ -35,14 +39,48 @@ class RunConfig(Config):
 
 
 class TokenizerRun(RunConfig):
-    """Training of a tokenizer, with or without the causal regularizer (`crt`)."""
+    """Training of a tokenizer, with any regularizers."""
 
     kind: Literal["tokenizer"] = "tokenizer"
     data: DataConfig = DataConfig()
-    tokenizer: TokenizerConfig = TokenizerConfig()
+    tokenizer: AnyTokenizer = ConvTokenizerConfig()
     losses: LossConfig = LossConfig()
-    crt: CRTConfig | None = None
+    regularizers: tuple[AnyRegularizer, ...] = ()
     init_from: str = execution("", "tokenizer whose weights training begins with; their digest is fingerprinted")
+
+    former_paths: ClassVar[Mapping[str, str]] = {"crt": "regularizers.causal"}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_regularizer(cls, found: Any, info: ValidationInfo) -> Any:
+        """Read what earlier versions wrote: one causal regularizer, or none, as `crt`."""
+        found = with_tuples(found, info)
+        if not isinstance(found, dict) or "crt" not in found:
+            return found
+        rest = {name: value for name, value in found.items() if name != "crt"}
+        if found["crt"] is None:
+            return rest
+        causal = {"kind": "causal", **found["crt"]} if isinstance(found["crt"], dict) else found["crt"]
+        return {**rest, "regularizers": (*rest.get("regularizers", ()), causal)}
+
+    @classmethod
+    def as_named(cls, kept: dict[str, Any]) -> dict[str, Any]:
+        """Return what is fingerprinted, with the causal regularizer where it was when it was the only one."""
+        parts = {part["kind"]: part for part in kept.pop("regularizers")}
+        causal = parts.pop("causal", None)
+        former = None if causal is None else {name: value for name, value in causal.items() if name != "kind"}
+        return {**kept, "crt": former, **({"regularizers": list(parts.values())} if parts else {})}
+
+    def regularizer(self, kind: str) -> Any:
+        """Return the config of a regularizer, or None."""
+        return next((part for part in self.regularizers if part.kind == kind), None)
+
+    @model_validator(mode="after")
+    def _once(self) -> "TokenizerRun":
+        kinds = [part.kind for part in self.regularizers]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError(f"regularizers: one of each kind, found {', '.join(kinds)}")
+        return self
 
     @model_validator(mode="after")
     def _sizes(self) -> "TokenizerRun":
@@ -72,12 +110,31 @@ class TokenizerRun(RunConfig):
 
 
 class GeneratorRun(RunConfig):
-    """Training of a generator on a token cache."""
+    """Training of a generator of any family on a latent cache."""
 
     kind: Literal["generator"] = "generator"
-    generator: AutoregressiveConfig = AutoregressiveConfig()
-    # Weight of the squared log-normaliser, which keeps logits small (CRT paper A.2: 1e-4 in some runs of 576 tokens).
-    z_loss: Annotated[float, Field(ge=0)] = later(0.0)
+    generator: AnyGenerator = AutoregressiveConfig()
+
+    former_paths: ClassVar[Mapping[str, str]] = {"z_loss": "generator.z_loss"}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_z_loss(cls, found: Any, info: ValidationInfo) -> Any:
+        """Read what earlier versions wrote: the z-loss beside the network."""
+        found = with_tuples(found, info)
+        if not isinstance(found, dict) or "z_loss" not in found:
+            return found
+        rest = {name: value for name, value in found.items() if name != "z_loss"}
+        network = rest.get("generator", {})
+        network = network if isinstance(network, dict) else network.model_dump()
+        return {**rest, "generator": {**network, "z_loss": found["z_loss"]}}
+
+    @classmethod
+    def as_named(cls, kept: dict[str, Any]) -> dict[str, Any]:
+        """Return what is fingerprinted, with the z-loss where it was."""
+        network = dict(kept["generator"])
+        moved = {"z_loss": network.pop("z_loss")} if "z_loss" in network else {}
+        return {**kept, "generator": network, **moved}
 
 
 class ClassifierRun(RunConfig):

@@ -1,24 +1,72 @@
-"""Draw images: a generator's tokens through its tokenizer's decoder."""
+"""Draw images: a generator's latents through its tokenizer's decoder."""
 
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from vistok.data.transforms import to_uint8
+from vistok.config import make
+from vistok.data.images.transforms import to_uint8
+from vistok.engine.device import free_memory, hardware
 from vistok.engine.distributed import ALONE, World
 from vistok.engine.log import Progress
 from vistok.errors import UserError
-from vistok.generator.autoregressive.config import SamplingConfig
-from vistok.generator.autoregressive.frozen import FrozenTransformer
-from vistok.generator.autoregressive.generator import AutoregressiveGenerator
-from vistok.generator.autoregressive.speculative import SpeculativeSampler
+from vistok.generator.config import SamplingConfig
 from vistok.generator.interface import Generator, Sampler
+from vistok.metrics.cost import Cost
 from vistok.metrics.variety import Drawn
+from vistok.nn.flops import count_flops, on_meta
+from vistok.tokenizer.config import NETWORKS
 from vistok.tokenizer.interface import Tokenizer
 
 BATCH = 500
+# Of free memory, what a batch of samples may take: the decoder, and others, need some too.
+SHARE_OF_MEMORY = 0.5
+
+
+@dataclass
+class Clock:
+    """Images drawn, the largest batch of them, and the seconds that drawing and decoding took."""
+
+    images: int = 0
+    batch: int = 0
+    seconds: float = 0.0
+
+    def add(self, images: int, seconds: float) -> None:
+        """Count a batch in; the result is on the host, so that the device is done."""
+        self.images, self.batch, self.seconds = self.images + images, max(self.batch, images), self.seconds + seconds
+
+
+def cost_of(
+    generator: Generator,
+    tokenizer: Tokenizer,
+    sampling: SamplingConfig,
+    clock: Clock,
+    spent: tuple[float, float] | None = None,
+) -> Cost:
+    """Return what an image costs; `spent`: calls and FLOPs where they are not the family's own, as with a draft."""
+    device = next(generator.parameters()).device
+    calls, flops = spent or (generator.calls(sampling), generator.sampling_flops(sampling))
+    return Cost(
+        calls=float(calls),
+        flops=flops,
+        decoder_flops=decoding_flops(tokenizer),
+        milliseconds=1000 * clock.seconds / clock.images if clock.images else 0.0,
+        images=clock.images,
+        batch=clock.batch,
+        hardware=", ".join(filter(None, (hardware(device), generator.way_of(sampling, clock.batch)))),
+    )
+
+
+def decoding_flops(tokenizer: Tokenizer) -> float:
+    """Return the FLOPs of decoding one image, counted on the meta device."""
+    twin = on_meta(lambda: make(NETWORKS, tokenizer.config))
+    shape, dtype = (1, *twin.space.shape), torch.int64 if twin.space.kind == "tokens" else torch.float32
+    latents = torch.zeros(shape, dtype=dtype, device="meta")
+    return count_flops(lambda: twin.from_latents(latents))
 
 
 def balanced_labels(count: int, num_classes: int) -> Int[Tensor, "count"]:
@@ -41,13 +89,20 @@ def make_sampler(
             f"the draft writes tokens of another tokenizer (digest {b}, the generator's {a}); train a draft with the "
             "generator's own tokenizer: vistok train generator RECIPE --tokenizer RUN"
         )
-    assert isinstance(generator, AutoregressiveGenerator) and isinstance(draft, AutoregressiveGenerator)
-    return SpeculativeSampler(
-        FrozenTransformer(generator, sampling.int8),
-        FrozenTransformer(draft, sampling.int8),
-        sampling,
-        lookahead=lookahead,
-    )
+    return generator.sped_up(sampling, draft, lookahead)
+
+
+def fitting_batch(generator: Generator, sampling: SamplingConfig, asked: int | None = None) -> int:
+    """Return how many images to draw at once: what was asked for, else as many as free memory holds, 500 at most.
+
+    Samples do not depend on it, but where two codes are so close that the rounding of another batch turns them.
+    """
+    if asked is not None:
+        return asked
+    free = free_memory(next(generator.parameters()).device)
+    if free is None:
+        return BATCH
+    return max(1, min(BATCH, int(SHARE_OF_MEMORY * free / generator.sampling_bytes(sampling))))
 
 
 def sample_batches(
@@ -59,11 +114,12 @@ def sample_batches(
     batch_size: int = BATCH,
     world: World = ALONE,
     drawn: Drawn | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[UInt8[Tensor, "batch channels height width"]]:
     """Yield decoded uint8 images; image number i is drawn with label i and noise i.
 
     Of several processes each yields a run of consecutive batches: joined by rank they are in order. `drawn` counts this
-    process's.
+    process's, `clock` measures it.
     """
     device = next(tokenizer.parameters()).device
     progress = progress or Progress(quiet=True)
@@ -73,9 +129,12 @@ def sample_batches(
             start = number * batch_size
             chunk = labels[start : start + batch_size].to(device)
             ids = torch.arange(start, start + len(chunk), device=device)
-            tokens = sampler(chunk, ids)
-            images = to_uint8(tokenizer.decode(tokens)).cpu()
+            started = time.perf_counter()
+            latents = sampler(chunk, ids)
+            images = to_uint8(tokenizer.decode(latents)).cpu()
+            if clock is not None:
+                clock.add(len(chunk), time.perf_counter() - started)
             if drawn is not None:
-                drawn.add(tokens, images)
+                drawn.add(latents, images)
             yield images
             bar.advance(len(chunk) * world.size)

@@ -4,18 +4,19 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from vistok.config import Config
+from vistok.config import Config, with_tuples
 from vistok.engine.weights import AGAIN
 from vistok.errors import UserError, reason
-from vistok.generator.autoregressive.config import AutoregressiveConfig
+from vistok.generator.families import AnyGenerator
 from vistok.nn.classifier_config import ClassifierConfig
-from vistok.tokenizer.config import TokenizerConfig
+from vistok.space import Space, former_space
+from vistok.tokenizer.config import AnyTokenizer
 
 Weights = Literal["ema", "raw"]
-# No tensor has the grid's shape, so that only this keeps its table of positions small: 1024 x 1024 tokens an image.
-Side = Annotated[int, Field(ge=1, le=1024)]
+# No tensor has the layout's shape, so that only this keeps tables of positions small.
+MOST_POSITIONS = 2**20
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -42,14 +43,17 @@ class _Losses(_Part):
 
 
 class _Regularizer(_Part):
-    variant: str
+    kind: str = "causal"
+    variant: str = ""
 
 
-class _RunConfig(_Part):
+class RunFacts(_Part):
     """What is read of a run's config without the rest; all of it is checked where a run is made of it."""
 
     losses: _Losses = _Losses()
+    # Of earlier versions: the causal one.
     crt: _Regularizer | None = None
+    regularizers: tuple[_Regularizer, ...] = ()
 
 
 class _Scores(_Part):
@@ -86,7 +90,7 @@ class Header(_Part):
     recipe: str
     dataset: str
     class_names: tuple[str, ...]
-    run_config: _RunConfig
+    run_config: RunFacts
     training: Training
     weights: Weights = "ema"
     scores: _Scores = _Scores()
@@ -97,21 +101,28 @@ class Header(_Part):
 class TokenizerHeader(Header):
     """Of a tokenizer."""
 
-    config: TokenizerConfig
+    config: AnyTokenizer
 
 
 class GeneratorHeader(Header):
     """Of a generator."""
 
-    config: AutoregressiveConfig
-    grid: tuple[Side, Side]
-    codebook_size: int = Field(ge=2)
+    config: AnyGenerator
+    space: Space
     num_classes: int = Field(ge=1)
     tokenizer: _TokenizerOf
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former(cls, found: Any, info: ValidationInfo) -> Any:
+        found = with_tuples(found, info)
+        return former_space(found) if isinstance(found, dict) else found
 
     @model_validator(mode="after")
     def _classes(self) -> "GeneratorHeader":
         _require_names(self.class_names, self.num_classes)
+        if self.space.layout.positions > MOST_POSITIONS:
+            raise ValueError(f"{self.space.layout.positions} latents an image, more than {MOST_POSITIONS}")
         return self
 
 

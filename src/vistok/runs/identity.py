@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vistok.config import fingerprint
-from vistok.data.sources import ImageSource
+from vistok.data.images.sources import ImageSource
 from vistok.errors import UserError
 from vistok.files import sha256_of
 from vistok.runs.config import RunConfig, TokenizerRun

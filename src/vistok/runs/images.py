@@ -5,13 +5,13 @@ from pathlib import Path
 
 from vistok.config import override
 from vistok.data.config import DataConfig
-from vistok.data.open import kind_of
+from vistok.data.images.open import kind_of
 from vistok.errors import UserError
 from vistok.runs.config import TokenizerRun
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.interface import Tokenizer
 
 
-def data_of(tokenizer: ConvTokenizer, root: str | None = None, image_size: int | None = None) -> DataConfig:
+def data_of(tokenizer: Tokenizer, root: str | None = None, image_size: int | None = None) -> DataConfig:
     """Return the data a tokenizer was trained on, from its file; `root` where the images lie now."""
     run = TokenizerRun.from_json(json.dumps(tokenizer.info["run_config"]))
     changes = [f"root={json.dumps(root)}"] if root else []

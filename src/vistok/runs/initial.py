@@ -11,8 +11,8 @@ from vistok.runs.checkpoint_weights import is_checkpoint, read_checkpoint
 from vistok.runs.config import TokenizerRun
 from vistok.runs.load import read_model
 from vistok.runs.shipped import shipped_tokenizer, shipped_tokenizers
-from vistok.tokenizer.config import TokenizerConfig
-from vistok.tokenizer.quantizers.vq import OF_TRAINING
+from vistok.tokenizer.bottlenecks.vq import OF_TRAINING
+from vistok.tokenizer.config import ConvTokenizerConfig
 
 # What the restart of dead codes keeps; it may be switched on for the first time.
 _COUNTS = {f"quantizer.{name}" for name in OF_TRAINING}
@@ -21,7 +21,7 @@ _COUNTS = {f"quantizer.{name}" for name in OF_TRAINING}
 def with_network_of(config: TokenizerRun, path: str) -> TokenizerRun:
     """Return a run that trains on the network of some weights (see `read_initial`), at their image size."""
     _, header = read_initial(path)
-    network = TokenizerConfig.from_json(json.dumps(header["config"]))
+    network = ConvTokenizerConfig.from_json(json.dumps(header["config"]))
     data = config.data.replace(image_size=network.image_size, channels=network.in_channels)
     place = path if _shipped(path) else str(Path(path).resolve())
     return config.replace(init_from=place, tokenizer=network, data=data)

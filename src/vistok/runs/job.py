@@ -1,29 +1,32 @@
-"""What the three training verbs share: fingerprint, run directory, dry run, export."""
+"""A run that is ready to train: one preparation for tokenizers, generators of every family and classifiers."""
 
 import glob
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
 
 from vistok.config import fingerprint, science
-from vistok.data.sources import ImageSource
+from vistok.data.images.sources import ImageSource
+from vistok.data.loader import train_images
 from vistok.engine.checkpoint import find_latest, finished, step_of
 from vistok.engine.device import setup_device
 from vistok.engine.distributed import World, join_world
 from vistok.engine.ema import EMA
-from vistok.engine.log import Progress, read_rows
+from vistok.engine.log import Progress, Ringing, read_rows
 from vistok.engine.loop import Training, train
-from vistok.engine.parallel import Whole, spread
+from vistok.engine.objective import Objective
+from vistok.engine.parallel import Weights, Whole, spread
+from vistok.engine.phase import MicroBatch
 from vistok.engine.run_dir import RunDir
 from vistok.engine.weights import save_weights
 from vistok.errors import UserError
-from vistok.runs.config import RunConfig, TokenizerRun
+from vistok.runs.config import ClassifierRun, RunConfig, TokenizerRun
 from vistok.runs.health.alarms import Alarms
 from vistok.runs.health.record import health_record
 from vistok.runs.identity import Former
@@ -51,21 +54,34 @@ def run_directory(
     return own, []
 
 
-@dataclass
+# What a validation does: the step, and the networks' averaged and raw weights.
+Evaluate = Callable[[int, Weights], dict[str, float]]
+
+
+@dataclass(kw_only=True)
 class Job:
-    """A run that is ready to train: its plan, and how to build what the loop needs."""
+    """What is trained, on what, and how it is judged; `train` does it.
+
+    `objective`, `batches` and `evaluate` are called when training begins. `check` refuses what would go wrong in this world
+    of processes; `naming` is told of a run under a former name; `alarms` makes what watches the run's rows.
+    """
 
     config: RunConfig
     plan: Plan
     run_dir: RunDir
-    facts: dict[str, Any]
-    build: Callable[[World], Training]
+    num_images: int
+    objective: Callable[[torch.device, World], Objective]
+    batches: Callable[[range, World], Iterator[MicroBatch]]
+    evaluate: Callable[[torch.device], Evaluate]
+    # Of the weights' header: what the network is, its config, its classes.
     metadata: dict[str, Any]
+    facts: dict[str, Any]
     warnings: Sequence[str] = ()
-    # Of a run under a former name; told whether it is finished or not.
     naming: Sequence[str] = ()
-    # Returns what watches the run's rows, from its first one on.
     alarms: Callable[[], Alarms] | None = None
+    check: Callable[[World], None] = lambda world: None
+    # The command's option that begins a run from a checkpoint's weights, where there is one.
+    init_option: str = ""
 
     @property
     def finished(self) -> bool:
@@ -88,15 +104,49 @@ class Job:
             if world.main:
                 for line in self._before(world):
                     progress.say(line)
-            training = self.build(world)
+            training = self.training(world)
             seconds = train(training, self.run_dir, progress)
-            (name,) = training.emas
             with training.whole() as networks:
                 if world.main:
                     with self.run_dir.writing(self.run_dir.export().parent):
-                        self._export(name, networks, seconds)
+                        self._export(networks, seconds)
             world.wait()
         return self.run_dir
+
+    def training(self, world: World) -> Training:
+        """Build the networks, spread them over the processes, and return what the loop needs."""
+        self.check(world)
+        config, device = self.config, setup_device(self.config.execution)
+        objective = self.objective(device, world)
+        emas = {name: EMA(objective.networks[name], config.ema_decay) for name in objective.averaged}
+        # Before sharding, and optimizers after it.
+        whole = Whole(emas, config.execution, world)
+        for network in objective.networks.values():
+            if hasattr(network, "spread_units"):
+                spread(network, config.execution, world)
+        averages = config.execution.replace(recompute=False, compile=False)
+        for ema in emas.values():
+            if hasattr(ema.module, "spread_units"):
+                spread(ema.module, averages, world)
+        return Training(
+            name=config.name,
+            phases=objective.phases(self.plan.scale(config, self.num_images), world),
+            emas=emas,
+            whole=whole,
+            batches=lambda steps: self.batches(steps, world),
+            evaluate=self.evaluate(device),
+            total_steps=self.plan.total_steps,
+            batch_size=config.batch_size,
+            flops_per_step=self.plan.flops_per_step,
+            lr=config.optimizer.lr,
+            seed=config.seed,
+            precision=config.precision,
+            device=device,
+            execution=config.execution,
+            world=world,
+            alarms=self.alarms() if self.alarms else lambda rows: Ringing(),
+            init_option=self.init_option,
+        )
 
     def _before(self, world: World) -> list[str]:
         """Record the sitting; return what the user should know before the training."""
@@ -143,19 +193,21 @@ class Job:
             start = f"; to begin with its weights instead, add --init-from {shlex.quote(str(other.path))}"
             return (
                 f"this is a new run and starts at step 0: {other.path} differs in its length alone ({config.length}, not "
-                f"{self.config.length})" + (start if isinstance(config, TokenizerRun) and other.finished else "")
+                f"{self.config.length})" + (start if self.init_option and other.finished else "")
             )
         return None
 
-    def _export(self, name: str, networks: dict[str, nn.Module], seconds: float) -> None:
+    def _export(self, networks: Weights, seconds: float) -> None:
+        """Write the weights of all averaged networks: `model` and `raw` of what the run is of, the others by their names."""
         facts = {"steps": self.plan.total_steps, "seconds": seconds, "train_flops": self.plan.train_flops}
-        metadata = {"model": name, "recipe": self.config.name, **self.metadata, "training": facts, **self._health()}
-        digests = {
-            weights: save_weights(
-                self.run_dir.export(weights), module.state_dict(), {**metadata, "weights": weights}, make_folder=False
-            )
-            for weights, module in networks.items()
-        }
+        metadata = {"recipe": self.config.name, **self.metadata, "training": facts, **self._health()}
+        first, digests = next(iter(networks["ema"])), {}
+        for weights, found in networks.items():
+            for name, module in found.items():
+                key = weights if name == first else f"{name}-{weights}"
+                header = {"model": self.config.kind if name == first else name, **metadata, "weights": weights}
+                file = self.run_dir.export(key)
+                digests[key] = save_weights(file, module.state_dict(), header, make_folder=False)
         self.run_dir.finish(**facts, digests=digests)
 
     def _health(self) -> dict[str, Any]:
@@ -164,18 +216,6 @@ class Job:
             return {}
         rows = read_rows(self.run_dir.metrics)
         return {"health": health_record(self.alarms()(rows).standing, rows)}
-
-
-def spread_with_average(model: nn.Module, config: RunConfig, world: World) -> tuple[EMA, Whole]:
-    """Return a network's average and the plain forms of both, and spread both over the processes, in place.
-
-    Comes before optimizers are made.
-    """
-    ema = EMA(model, config.ema_decay)
-    whole = Whole(ema, config.execution, world)
-    spread(model, config.execution, world)
-    spread(ema.module, config.execution.replace(recompute=False, compile=False), world)
-    return ema, whole
 
 
 def accumulation_check(config: RunConfig) -> None:
@@ -208,3 +248,11 @@ def folder_warnings(source: ImageSource) -> list[str]:
 def config_json(config: RunConfig) -> dict[str, Any]:
     """Return a config as plain JSON values."""
     return json.loads(config.to_json())
+
+
+def image_batches(
+    config: TokenizerRun | ClassifierRun, source: ImageSource, steps: range, world: World
+) -> Iterator[MicroBatch]:
+    """Yield this process's part of the training images of each step."""
+    part = (world.rank, world.size)
+    return train_images(source, config.data, config.seed, config.batch_size, steps, config.execution.num_workers, part)

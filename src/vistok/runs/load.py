@@ -10,16 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from vistok.config import make
 from vistok.engine.device import best_device
 from vistok.engine.run_dir import RunDir
 from vistok.engine.weights import AGAIN, NotVistoks, load_weights
 from vistok.errors import UserError, damage_is_a_mistake
-from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+from vistok.generator.families import build_generator
+from vistok.generator.interface import Generator
 from vistok.nn.classifier import Classifier
 from vistok.runs.headers import AnyHeader, GeneratorHeader, TokenizerHeader, check_header
 from vistok.runs.wrong_file import TAKEN_BY, require_run, what_to_do
-from vistok.tokenizer.config import VQConfig
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.config import NETWORKS
+from vistok.tokenizer.interface import Tokenizer
 
 # Weights by name, and the header of their file.
 Stored = tuple[dict[str, Tensor], dict[str, Any]]
@@ -74,31 +77,27 @@ def read_model(path: str | Path, kind: str | None = None, weights: str | None = 
     return state, header
 
 
-def load_tokenizer(
-    path: str | Path, weights: str | None = None, device: str | torch.device | None = None
-) -> ConvTokenizer:
+def load_tokenizer(path: str | Path, weights: str | None = None, device: str | torch.device | None = None) -> Tokenizer:
     """Return a tokenizer in evaluation mode, on the best device; `weights`: "ema" or "raw", see `read_model`.
 
     Its `info` is the file's header: class names, data set, training, digest.
     """
     network = network_of(read_model(path, "tokenizer", weights), path, device)
-    assert isinstance(network, ConvTokenizer)
+    assert isinstance(network, Tokenizer)
     return network
 
 
-def load_generator(
-    path: str | Path, weights: str | None = None, device: str | torch.device | None = None
-) -> AutoregressiveGenerator:
+def load_generator(path: str | Path, weights: str | None = None, device: str | torch.device | None = None) -> Generator:
     """Return a generator in evaluation mode, on the best device; `weights`: "ema" or "raw", see `read_model`.
 
     Its `info` is the file's header: class names, the tokenizer it belongs to, training, digest.
     """
     network = network_of(read_model(path, "generator", weights), path, device)
-    assert isinstance(network, AutoregressiveGenerator)
+    assert isinstance(network, Generator)
     return network
 
 
-def load_tokenizer_of(generator: AutoregressiveGenerator, path: str | Path | None = None) -> ConvTokenizer:
+def load_tokenizer_of(generator: Generator, path: str | Path | None = None) -> Tokenizer:
     """Return the tokenizer whose tokens a generator writes, from `path` or from where it was in training.
 
     It decodes the generator's grid: where that is larger than its own, larger images.
@@ -121,21 +120,21 @@ def load_tokenizer_of(generator: AutoregressiveGenerator, path: str | Path | Non
     tokenizer = tokenizer.to(next(generator.parameters()).device)
     if wanted.get("image_size"):
         tokenizer = tokenizer.resized(wanted["image_size"])
-    if tuple(tokenizer.token_grid) == tuple(generator.grid):
+    if tokenizer.space == generator.space:
         return tokenizer
-    # Those of other projects are given their grid at import; our own learned the grid of their tokenizer.
-    if "imported" not in generator.info:
+    # Those of other projects are given their space at import; our own learned the space of their tokenizer.
+    larger = tokenizer.resized_for(generator.space.layout) if "imported" in generator.info else None
+    if larger is None:
         raise UserError(
-            f"the generator's header says {generator.grid[0]}x{generator.grid[1]} tokens, and its tokenizer's images of "
-            f"{tokenizer.config.image_size} pixels have {tokenizer.token_grid[0]}x{tokenizer.token_grid[1]}: the header is "
-            f"damaged; {AGAIN}"
+            f"the generator's header says {generator.space}, and its tokenizer's images of {tokenizer.config.image_size} "
+            f"pixels are {tokenizer.space}: the header is damaged; {AGAIN}"
         )
-    return tokenizer.resized(generator.grid[0] * tokenizer.config.decoder.downsample)
+    return larger
 
 
 def network_of(
     stored: Stored, path: str | Path, device: str | torch.device | None = None
-) -> ConvTokenizer | AutoregressiveGenerator | Classifier:
+) -> Tokenizer | Generator | Classifier:
     """Return the network that weights and header are of, in evaluation mode; its `info` is the header.
 
     `path` is for messages. Raises UserError where the weights do not fit the header's config; a config of absurd sizes
@@ -148,7 +147,7 @@ def network_of(
     model.info = header
     model = model.to(device or best_device()).eval()
     # Faster convolutions; the values are the same.
-    return model.to(memory_format=torch.channels_last) if isinstance(model, ConvTokenizer) else model
+    return model.to(memory_format=torch.channels_last) if isinstance(model, Tokenizer) else model
 
 
 def check_network(stored: Stored, path: str | Path) -> None:
@@ -166,14 +165,14 @@ def _build(state: dict[str, Tensor], header: dict[str, Any], path: Path) -> nn.M
 
 def _network(found: AnyHeader, state: dict[str, Tensor]) -> nn.Module:
     if isinstance(found, GeneratorHeader):
-        return AutoregressiveGenerator(found.config, found.grid, found.codebook_size, found.num_classes)
+        return build_generator(found.config, found.space, found.num_classes)
     if not isinstance(found, TokenizerHeader):
         return Classifier(found.config)
     quantizer = found.config.quantizer
     # Drawn, and so in memory, before it is a parameter.
     if isinstance(quantizer, VQConfig) and state["quantizer.codebook"].shape[0] != quantizer.codebook_size:
         raise ValueError(f"codebook_size {quantizer.codebook_size}, and {len(state['quantizer.codebook'])} codes")
-    return ConvTokenizer(found.config)
+    return make(NETWORKS, found.config)  # type: ignore[no-any-return]
 
 
 @contextmanager

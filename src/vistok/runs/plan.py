@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vistok.engine.device import autocast
+from vistok.engine.distributed import ALONE
+from vistok.engine.objective import Objective
+from vistok.engine.parallel import recompute
 from vistok.engine.phase import MicroBatch, Phase, only
 from vistok.errors import UserError
 from vistok.nn.flops import count_flops, count_params, paper_flops
@@ -108,11 +111,58 @@ def state_bytes(modules: Sequence[nn.Module]) -> int:
     return 5 * 4 * sum(count_params(module) for module in modules)
 
 
-def resolve_steps(config: RunConfig, num_images: int, num_tokens: int, costs: Sequence[tuple[int, float]]) -> Scale:
-    """Return the scale of a run whose cost per step is known, its number of steps filled in."""
-    scale = Scale(config.batch_size, num_images, num_tokens, costs)
-    total = config.length.to_steps(scale)
-    return Scale(config.batch_size, num_images, num_tokens, costs, total)
+def plan_of(
+    config: RunConfig,
+    objective: Objective,
+    num_images: int,
+    num_tokens: int,
+    stages: Callable[[Scale], tuple[int, ...]] | None = None,
+) -> Plan:
+    """Return a run's derived numbers; `objective` is built on the meta device, `num_tokens` are an image's latents (0: none).
+
+    `stages`: where the run's stages begin, if the objective's own are only for counting.
+    """
+    meta, stages = torch.device("meta"), stages or objective.stages
+    scale = Scale(config.batch_size, num_images, max(1, num_tokens), UNKNOWN_COST, 100)
+    phases = objective.phases(scale, ALONE)
+    micro = objective.example(config.batch_size, meta)
+    counted_at = (0, *objective.stages(scale))
+    counts = {step: step_flops(phases, micro, step) for step in dict.fromkeys(counted_at)}
+    scale = _settle(config, scale, [counts[step] for step in counted_at], stages)
+    share = (config.execution.micro_batch_size or config.batch_size) / config.batch_size
+    if config.execution.recompute:  # after the FLOPs are counted, which are those of the training itself
+        for network in objective.networks.values():
+            if hasattr(network, "spread_units"):
+                recompute(network)
+    last = max(counted_at)
+    memory = state_bytes([module for phase in phases for module in phase.modules])
+    memory += int(share * activation_bytes(phases, micro, last, config.precision))
+    return Plan(scale.total_steps, tuple(scale.flops_per_step), _params(objective), num_tokens, memory)
 
 
-Builder = Callable[[torch.device, Scale], list[Phase]]
+def _params(objective: Objective) -> dict[str, int]:
+    """Return the parameters of each part of what is exported; what lies in none of them is the quantizer's."""
+    parts = {name: count_params(part) for name, part in objective.parts().items()}
+    rest = sum(count_params(objective.networks[name]) for name in objective.averaged) - sum(parts.values())
+    return parts if not rest and set(parts) == set(objective.averaged) else {**parts, "quantizer": rest}
+
+
+def _settle(
+    config: RunConfig, scale: Scale, counts: Sequence[float], stages: Callable[[Scale], tuple[int, ...]]
+) -> Scale:
+    """Return the run's scale, its number of steps filled in: where a stage begins may be a share of a length in FLOPs.
+
+    `counts`: FLOPs of a step, stage after stage.
+    """
+
+    def resolved(costs: Sequence[tuple[int, float]]) -> Scale:
+        priced = replace(scale, flops_per_step=tuple(costs), total_steps=0)
+        return replace(priced, total_steps=config.length.to_steps(priced))
+
+    found = resolved([(0, counts[0])])
+    for _ in range(20 if len(counts) > 1 else 0):
+        starts = {0: counts[0]}  # a later stage replaces an earlier one that begins at the same step
+        for start, count in zip(stages(found), counts[1:], strict=True):
+            starts[start] = count
+        found = resolved(list(starts.items()))
+    return found

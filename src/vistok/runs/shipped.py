@@ -4,7 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from vistok.errors import UserError
-from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+from vistok.generator.interface import Generator
 from vistok.runs.load import load_generator
 
 _FOLDER = Path(str(files("vistok") / "weights"))
@@ -20,7 +20,7 @@ def shipped_pairs() -> list[str]:
     return sorted(name.replace("_", "-") for name in _of_kind("generator"))
 
 
-def shipped_generator(name: str) -> AutoregressiveGenerator:
+def shipped_generator(name: str) -> Generator:
     """Return a shipped generator; `load_tokenizer_of` finds its tokenizer. Raises UserError for an unknown name.
 
     Its `info` says how it was made (`made_by`) and what it scores (`scores`).

@@ -12,9 +12,9 @@ import torch
 
 from vistok.config import science
 from vistok.data.config import DataConfig
+from vistok.data.images.sources import ImageSource
+from vistok.data.images.transforms import to_uint8
 from vistok.data.loader import eval_images
-from vistok.data.sources import ImageSource
-from vistok.data.transforms import to_uint8
 from vistok.engine.device import best_device
 from vistok.engine.distributed import World
 from vistok.errors import UserError, damage_is_a_mistake, reason, some
@@ -50,8 +50,7 @@ IMAGENET = "imagenet"
 SCHEMA = 3
 # What is read of a file of each kind.
 NEEDED = {
-    "tokenizer": "run split num_images treatment.weights psnr.value ssim.value position_entropy.value codebook.usage "
-    "codebook.entropy codebook.skewness",
+    "tokenizer": "run split num_images treatment.weights psnr.value ssim.value",
     "generator": "run treatment memorization.copy_share memorization.num_samples memorization.num_train "
     "memorization.num_unseen",
     "likelihood": "split ema.nats_per_token.value ema.bits_per_image.value train.nats_per_token.value",

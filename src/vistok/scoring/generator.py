@@ -2,33 +2,33 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vistok.config import override
+from vistok.config import science
 from vistok.data.config import DataConfig
+from vistok.data.images.open import open_split
+from vistok.data.images.sources import ImageSource
+from vistok.data.images.transforms import resize_uint8, to_uint8
 from vistok.data.loader import eval_images
-from vistok.data.open import open_split
-from vistok.data.sources import ImageSource
-from vistok.data.transforms import resize_uint8, to_uint8
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.files import write_json
-from vistok.generator.autoregressive.config import SamplingConfig
-from vistok.generator.autoregressive.generator import AutoregressiveGenerator
-from vistok.generator.autoregressive.sampling import check_guidance
+from vistok.generator.config import SamplingConfig
+from vistok.generator.families import default_sampling
+from vistok.generator.interface import Generator
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.interval import frechet_replicates
 from vistok.metrics.memorization import memorization
 from vistok.metrics.protocol import Score, Treatment
 from vistok.metrics.variety import Drawn, variety
 from vistok.rng import derive_seed, stable_choice
-from vistok.runs.drawing import balanced_labels, sample_batches
+from vistok.runs.drawing import Clock, balanced_labels, cost_of, fitting_batch, sample_batches
 from vistok.runs.frozen_networks import perceptual_digest
 from vistok.runs.images import data_of
 from vistok.runs.load import load_generator, load_tokenizer_of
@@ -48,7 +48,7 @@ from vistok.scoring.evaluators import (
 )
 from vistok.scoring.image_batch import ImageBatch
 from vistok.scoring.image_scores import inception_scores, kernel_score, left_out, precision_recall_scores
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.interface import Tokenizer
 
 PRECISION_RECALL_IMAGES = 5_000
 MEMORIZATION_SAMPLES = 1_000
@@ -60,8 +60,8 @@ BALANCED = "balanced: image i has class i mod the number of classes"
 class Stage2:
     """A generator with the tokenizer that decodes it, and the data both were trained on."""
 
-    generator: AutoregressiveGenerator
-    tokenizer: ConvTokenizer
+    generator: Generator
+    tokenizer: Tokenizer
     data: DataConfig
 
     @property
@@ -89,7 +89,7 @@ def evaluate_generator(
     run: Path,
     extractor: FeatureExtractor,
     progress: Progress,
-    sampling: SamplingConfig,
+    sampling: SamplingConfig | None = None,
     num_samples: int = 10_000,
     split: str = "test",
     weights: str = "ema",
@@ -97,6 +97,7 @@ def evaluate_generator(
     root: str | None = None,
     second: FeatureExtractor | None = None,
     reference: ImageBatch | None = None,
+    batch_size: int | None = None,
 ) -> dict[str, Any]:
     """Score samples against a split and return the scores; done before, it only reads them.
 
@@ -105,6 +106,7 @@ def evaluate_generator(
     """
     extractors = [extractor] if second is None else [extractor, second]
     stage2 = load_stage2(run, weights, tokenizer, root)
+    sampling = sampling or default_sampling(stage2.generator.config)
     source = check_scoring(stage2, extractors, num_samples, split, reference)
     train = open_split(stage2.data, "train")
     file = evaluation_file(
@@ -113,38 +115,52 @@ def evaluate_generator(
         models=stage2.digests,
         images=[source.digest, train.digest],
         extractors=[found.digest for found in extractors],
-        sampling=sampling.model_dump(),
+        sampling=science(sampling),
         num_samples=num_samples,
         **({"reference": reference.digest()} if reference else {}),
     )
     done = finished_evaluation(file)
-    if done is not None:
-        return done
+    if done is None:
+        drawing = Drawing(
+            sampling, num_samples, f"samples, guidance {sampling.guidance_scale:g} ({weights})", batch_size
+        )
+        references = [
+            reference_of_batch(found, reference) if reference else reference_set(found, source, stage2.data, split)
+            for found in extractors
+        ]
+        about = {"run": run.name, "split": split}
+        done = about | _scores(stage2, drawing, extractors, references, (source, train), weights, progress)
+        if join_world().main:
+            write_json(file, done)
+    return done
+
+
+def _scores(
+    stage2: Stage2,
+    drawing: "Drawing",
+    extractors: Sequence[FeatureExtractor],
+    references: Sequence[ReferenceSet],
+    images: tuple[ImageSource, ImageSource],
+    weights: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Draw and score; `images`: those not seen in training, and those of training."""
     started = time.monotonic()
-    references = [
-        reference_of_batch(found, reference) if reference else reference_set(found, source, stage2.data, split)
-        for found in extractors
-    ]
-    name = f"samples, guidance {sampling.guidance_scale:g} ({weights})"
-    collected, images = _draw(stage2, sampling, num_samples, extractors, progress, name, drawn := Drawn())
-    treatment = treatment_of(sampling, weights)
-    scores: dict[str, Any] = {
+    collected, first = _draw(stage2, drawing, extractors, progress)
+    treatment = treatment_of(drawing.sampling, weights)
+    return {
         "schema_version": SCHEMA,
         "kind": "generator",
-        "run": run.name,
         "generator_digest": stage2.digests[0],
         "tokenizer_digest": stage2.digests[1],
-        "split": split,
-        "num_images": num_samples,
+        "num_images": drawing.count,
         "treatment": treatment.model_dump(),
+        **_image_scores(stage2, extractors, collected, references, treatment),
+        "cost": cost_of(stage2.generator, stage2.tokenizer, drawing.sampling, drawing.clock).to_json(),
+        "variety": asdict(variety(join_world().collect(drawing.drawn))),
+        "memorization": _memorization(first, stage2.data, *images, progress),
+        "seconds": round(time.monotonic() - started, 1),
     }
-    scores |= _image_scores(stage2, extractors, collected, references, treatment)
-    scores["variety"] = asdict(variety(join_world().collect(drawn)))
-    scores["memorization"] = _memorization(images, stage2.data, source, train, progress)
-    scores["seconds"] = round(time.monotonic() - started, 1)
-    if join_world().main:
-        write_json(file, scores)
-    return scores
 
 
 def check_scoring(
@@ -196,22 +212,38 @@ def _image_scores(
     return scores | left_out(scores, against, first)
 
 
+@dataclass
+class Drawing:
+    """Which samples are drawn, and what was counted and measured meanwhile."""
+
+    sampling: SamplingConfig
+    count: int
+    name: str
+    batch_size: int | None = None
+    drawn: Drawn = field(default_factory=Drawn)
+    clock: Clock = field(default_factory=Clock)
+
+
 def _draw(
-    stage2: Stage2,
-    sampling: SamplingConfig,
-    count: int,
-    extractors: Sequence[FeatureExtractor],
-    progress: Progress,
-    name: str,
-    drawn: Drawn | None = None,
+    stage2: Stage2, drawing: Drawing, extractors: Sequence[FeatureExtractor], progress: Progress
 ) -> tuple[list[Collected], Tensor]:
     """Draw samples, shared among processes, and count them; return their features by each extractor, and the first images."""
-    labels = balanced_labels(count, stage2.generator.num_classes)
+    labels = balanced_labels(drawing.count, stage2.generator.num_classes)
     features = [Collected() for _ in extractors]
     images: list[Tensor] = []
     world = join_world()
-    sampler = stage2.generator.sampler(sampling)
-    for images_drawn in sample_batches(sampler, stage2.tokenizer, labels, progress, name, world=world, drawn=drawn):
+    sampler = stage2.generator.sampler(drawing.sampling)
+    for images_drawn in sample_batches(
+        sampler,
+        stage2.tokenizer,
+        labels,
+        progress,
+        drawing.name,
+        fitting_batch(stage2.generator, drawing.sampling, drawing.batch_size),
+        world,
+        drawing.drawn,
+        drawing.clock,
+    ):
         batch = resize_uint8(images_drawn, stage2.data.image_size)
         for extractor, kept in zip(extractors, features, strict=True):
             kept.add(extractor.everything(batch))
@@ -222,7 +254,7 @@ def _draw(
 
 def treatment_of(sampling: SamplingConfig, weights: str) -> Treatment:
     """Return what a protocol records of how samples were made."""
-    return Treatment(weights=weights, **sampling.model_dump())  # type: ignore[arg-type]
+    return Treatment(weights=weights, sampling=science(sampling))  # type: ignore[arg-type]
 
 
 def choose_guidance(
@@ -243,8 +275,8 @@ def choose_guidance(
     stage2 = load_stage2(run, weights, tokenizer, root)
     source = check_scoring(stage2, [extractor], num_samples, "val")
     for scale in scales:
-        check_guidance(stage2.generator, scale)
-    sampling = sampling or SamplingConfig()
+        stage2.generator.check_guidance(scale)
+    sampling = sampling or default_sampling(stage2.generator.config)
     sampling = sampling.replace(seed=derive_seed(sampling.seed, "guidance search") % 2**31)
     file = evaluation_file(
         run,
@@ -252,7 +284,7 @@ def choose_guidance(
         models=stage2.digests,
         images=source.digest,
         extractor=extractor.digest,
-        sampling=sampling.model_dump(),
+        sampling=science(sampling),
         scales=list(scales),
         num_samples=num_samples,
     )
@@ -261,10 +293,11 @@ def choose_guidance(
         return done
     started = time.monotonic()
     found = {}
-    candidates = [override(sampling, [f"guidance_scale={scale}"]) for scale in scales]
+    candidates = [sampling.replace(guidance_scale=scale) for scale in scales]
     for scale, candidate in zip(scales, candidates, strict=True):
         name = f"choosing guidance: {scale:g}"
-        score = _distance(stage2, candidate, num_samples, extractor, (source, "val"), weights, progress, name)
+        drawing = Drawing(candidate, num_samples, name)
+        score = _distance(stage2, drawing, extractor, (source, "val"), weights, progress)
         found[f"{scale:g}"] = score.model_dump(mode="json")
     best = min(scales, key=lambda scale: found[f"{scale:g}"]["value"])
     result = {
@@ -282,26 +315,41 @@ def choose_guidance(
 
 
 def sample_distance(
-    run: Path, extractor: FeatureExtractor, progress: Progress, sampling: SamplingConfig, num_samples: int,
-    split: str = "test", weights: str = "ema", root: str | None = None,
-) -> Score:  # fmt: skip
-    """Return the Fréchet distance of samples to a split, and nothing else: what a study asks of every run."""
+    run: Path,
+    extractor: FeatureExtractor,
+    progress: Progress,
+    sampling: SamplingConfig,
+    num_samples: int,
+    split: str = "test",
+    weights: str = "ema",
+    root: str | None = None,
+    clock: Clock | None = None,
+) -> Score:
+    """Return the Fréchet distance of samples to a split, and nothing else: what a study asks of every run.
+
+    `clock` measures the drawing.
+    """
     name = f"samples, guidance {sampling.guidance_scale:g} ({weights})"
     stage2 = load_stage2(run, weights, root=root)
     source = check_scoring(stage2, [extractor], num_samples, split)
-    return _distance(stage2, sampling, num_samples, extractor, (source, split), weights, progress, name)
+    drawing = Drawing(sampling, num_samples, name, clock=clock or Clock())
+    return _distance(stage2, drawing, extractor, (source, split), weights, progress)
 
 
 def _distance(
-    stage2: Stage2, sampling: SamplingConfig, num_samples: int, extractor: FeatureExtractor,
-    against: tuple[ImageSource, str], weights: str, progress: Progress, name: str,
-) -> Score:  # fmt: skip
+    stage2: Stage2,
+    drawing: Drawing,
+    extractor: FeatureExtractor,
+    against: tuple[ImageSource, str],
+    weights: str,
+    progress: Progress,
+) -> Score:
     source, split = against
     reference = reference_set(extractor, source, stage2.data, split)
-    ((drawn,), _) = _draw(stage2, sampling, num_samples, [extractor], progress, name)
+    ((drawn,), _) = _draw(stage2, drawing, [extractor], progress)
     distance = frechet_replicates(drawn.features.numpy(), reference.moments)
-    treatment = treatment_of(sampling, weights)
-    return frechet_score("g", distance, num_samples, reference, extractor, treatment, BALANCED, resize=stage2.resize)
+    treatment = treatment_of(drawing.sampling, weights)
+    return frechet_score("g", distance, drawing.count, reference, extractor, treatment, BALANCED, resize=stage2.resize)
 
 
 def _memorization(

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from vistok.data.image_file import read_image
-from vistok.data.inspection import said_of_ignored
-from vistok.data.names import image_suffixes
-from vistok.data.walking import Listing, list_images
+from vistok.data.images.image_file import read_image
+from vistok.data.images.inspection import said_of_ignored
+from vistok.data.images.names import image_suffixes
+from vistok.data.images.walking import Listing, list_images
 from vistok.errors import UserError, damage_is_a_mistake, some
 from vistok.metrics.moments import Moments
 

@@ -5,12 +5,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from vistok.data.token_cache import TokenCache
+from vistok.data.latents.cache import LatentCache
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.engine.run_dir import RunDir
 from vistok.files import write_json
-from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+from vistok.generator.interface import Generator
 from vistok.metrics.interval import Replicates, mean_replicates
 from vistok.metrics.protocol import Protocol, Score, Treatment
 from vistok.runs.images import cache_folder
@@ -21,7 +21,7 @@ from vistok.scoring.nats import validation_likelihood
 IMAGES = 5_000
 
 
-def evaluate_likelihood(run: Path, train: TokenCache, held_out: TokenCache, progress: Progress) -> dict[str, Any]:
+def evaluate_likelihood(run: Path, train: LatentCache, held_out: LatentCache, progress: Progress) -> dict[str, Any]:
     """Return nats per token, by position, and bits per image of both caches; done before, it only reads them.
 
     Averaged and raw weights are both scored, on the same 5,000 random images of a cache; of a run without raw weights,
@@ -55,7 +55,7 @@ def evaluate_likelihood(run: Path, train: TokenCache, held_out: TokenCache, prog
     return result
 
 
-def caches_of(run: Path, split: str, tokenizer: str | None = None) -> tuple[TokenCache, TokenCache] | None:
+def caches_of(run: Path, split: str, tokenizer: str | None = None) -> tuple[LatentCache, LatentCache] | None:
     """Return a generator's caches of train and of a split, where its tokenizer's run keeps them; else None.
 
     Raises UserError for caches of another tokenizer, and for damaged ones.
@@ -68,18 +68,18 @@ def caches_of(run: Path, split: str, tokenizer: str | None = None) -> tuple[Toke
     folders = [cache_folder(place, name, image_size=facts.get("image_size")) for name in ("train", split)]
     if not all((folder / "manifest.json").is_file() for folder in folders):
         return None
-    train, held_out = (TokenCache(folder) for folder in folders)
+    train, held_out = (LatentCache(folder) for folder in folders)
     _require_own(generator, train, held_out)
     return train, held_out
 
 
-def _require_own(generator: AutoregressiveGenerator, *caches: TokenCache) -> None:
+def _require_own(generator: Generator, *caches: LatentCache) -> None:
     """Raise UserError for caches that hold the tokens of another tokenizer than the generator's."""
     for cache in caches:
         cache.require(tokenizer_digest=generator.info["tokenizer"]["digest"])
 
 
-def _scores(model: Any, cache: TokenCache, weights: str) -> dict[str, Any]:
+def _scores(model: Any, cache: LatentCache, weights: str) -> dict[str, Any]:
     found = validation_likelihood(model, cache, next(model.parameters()).device, IMAGES)
     manifest, per_image = cache.manifest, mean_replicates(found.per_image)
     bits = len(found.position_nats) / math.log(2)

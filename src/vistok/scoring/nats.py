@@ -1,10 +1,11 @@
 """The likelihood of a cache's tokens, and how often each code occurs in it."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
-from vistok.data.token_cache import TokenCache
-from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+from vistok.data.latents.cache import LatentCache
 from vistok.metrics.likelihood import Likelihood, likelihood
 from vistok.rng import stable_choice
 
@@ -13,36 +14,35 @@ COUNTED_ROWS = 50_000
 
 
 @torch.inference_mode()
-def validation_likelihood(
-    model: torch.nn.Module, cache: TokenCache, device: torch.device, limit: int | None = None
-) -> Likelihood:
+def validation_likelihood(model: Any, cache: LatentCache, device: torch.device, limit: int | None = None) -> Likelihood:
     """Return the likelihood of a cache's images (their central view), or of `limit` random ones of them.
 
     In evaluation mode. The same images are drawn every time; the first ones may be of one class.
     """
-    assert isinstance(model, AutoregressiveGenerator)
     training = model.training
     model.eval()
     rows = held_out_rows(cache, limit)
     nats = []
     for start in range(0, len(rows), BATCH):
         batch = cache.batch(rows[start : start + BATCH])
-        nats.append(model.loss(batch["tokens"].to(device), batch["labels"].to(device)).cpu().numpy())
+        nats.append(model.nats(batch["latents"].to(device), batch["labels"].to(device)).cpu().numpy())
     model.train(training)
     return likelihood(np.concatenate(nats))
 
 
-def held_out_rows(cache: TokenCache, limit: int | None) -> np.ndarray:
+def held_out_rows(cache: LatentCache, limit: int | None) -> np.ndarray:
     """Return the rows of a cache's images in their central view, or of `limit` random ones of them."""
     chosen = stable_choice(0, "likelihood", cache.num_images, limit or cache.num_images)
     return chosen * cache.num_views + cache.central_view
 
 
-def code_counts(cache: TokenCache, rows: np.ndarray | None = None) -> np.ndarray:
+def code_counts(cache: LatentCache, rows: np.ndarray | None = None) -> np.ndarray:
     """Return how often each code occurs in these rows of a cache; None: in 50,000 of them at most, evenly spread."""
     if rows is None:
-        rows = np.linspace(0, len(cache.tokens) - 1, min(len(cache.tokens), COUNTED_ROWS)).round().astype(np.int64)
-    counts = np.zeros(cache.manifest.codebook_size, dtype=np.int64)
+        rows = np.linspace(0, len(cache.latents) - 1, min(len(cache.latents), COUNTED_ROWS)).round().astype(np.int64)
+    space = cache.manifest.space
+    assert space.kind == "tokens"
+    counts = np.zeros(space.codebook_size, dtype=np.int64)
     for start in range(0, len(rows), BATCH):
-        counts += np.bincount(np.asarray(cache.tokens[rows[start : start + BATCH]]).ravel(), minlength=len(counts))
+        counts += np.bincount(np.asarray(cache.latents[rows[start : start + BATCH]]).ravel(), minlength=len(counts))
     return counts

@@ -1,19 +1,21 @@
 """What a study asks of a run beside its scores: the spread of latents, and what a wrong token costs."""
 
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from vistok.data.images.open import open_split
+from vistok.data.images.transforms import resize_uint8, to_uint8
 from vistok.data.loader import eval_images
-from vistok.data.open import open_split
-from vistok.data.transforms import resize_uint8, to_uint8
 from vistok.metrics.features import FeatureExtractor
 from vistok.rng import numpy_generator, stable_choice
 from vistok.runs.images import data_of
 from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
-from vistok.tokenizer.crt import batch_variance
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.interface import Tokenizer
+from vistok.tokenizer.spread import batch_variance
 
 IMAGES = 2_000
 SWAPS = 1_000
@@ -32,14 +34,23 @@ def latent_statistics(tokenizer_path: Path, root: str, image_size: int | None = 
         tokenizer = tokenizer.resized(image_size)
     latents, error = [], []
     for images in _held_out(tokenizer, IMAGES, root):
-        output = tokenizer(images["images"].to(tokenizer.post_quantizer.weight.device))
-        latents.append(output.quantized.latents)
-        distance = output.quantized.latents - output.quantized.z_q
+        output = tokenizer(images["images"].to(tokenizer.device))
+        latents.append(output.bottleneck.latents)
+        distance = output.bottleneck.latents - output.bottleneck.decoded
         error.append(distance.square().sum(dim=-1).flatten())
     return {
         "latent_variance": float(batch_variance(torch.cat(latents))),
         "quantization_error": float(torch.cat(error).mean()),
     }
+
+
+@runtime_checkable
+class HasLogits(Protocol):
+    """A generator that says how likely each code is at a place, given the true tokens before it."""
+
+    def logits(self, tokens: Tensor, labels: Tensor) -> Tensor:
+        """Return (batch positions codes)."""
+        ...
 
 
 @torch.inference_mode()
@@ -50,6 +61,7 @@ def swap_cost(run: Path, extractor: FeatureExtractor, root: str) -> dict[str, fl
     generator has it given the true tokens before; both grids are decoded.
     """
     generator = load_generator(run)
+    assert isinstance(generator, HasLogits)
     tokenizer = load_tokenizer_of(generator)
     size = data_of(tokenizer, root).image_size
     pixels, features = [], []
@@ -58,7 +70,7 @@ def swap_cost(run: Path, extractor: FeatureExtractor, root: str) -> dict[str, fl
         tokens = tokenizer.encode(batch["images"])
         labels = batch["labels"].to(tokens.device)
         rows, places = torch.arange(len(tokens)), torch.from_numpy(rng.integers(tokens.shape[1], size=len(tokens)))
-        logits = generator(tokens, labels)[rows, places]
+        logits = generator.logits(tokens, labels)[rows, places]
         logits[rows, tokens[rows, places]] = -torch.inf
         swapped = tokens.clone()
         swapped[rows, places] = logits.argmax(dim=-1)
@@ -72,7 +84,7 @@ def swap_cost(run: Path, extractor: FeatureExtractor, root: str) -> dict[str, fl
     }
 
 
-def _held_out(tokenizer: ConvTokenizer, count: int, root: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _held_out(tokenizer: Tokenizer, count: int, root: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
     data = data_of(tokenizer, root, tokenizer.config.image_size)
     source = open_split(data, "val")
     chosen = stable_choice(0, "study analysis", len(source), count)

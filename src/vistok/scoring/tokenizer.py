@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from vistok.data.config import DataConfig
+from vistok.data.images.open import open_split
+from vistok.data.images.sources import ImageSource
+from vistok.data.images.transforms import resize_uint8, to_uint8
 from vistok.data.loader import Batch, eval_images
-from vistok.data.open import open_split
-from vistok.data.sources import ImageSource
-from vistok.data.transforms import resize_uint8, to_uint8
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.files import write_json
@@ -38,7 +38,7 @@ from vistok.scoring.evaluators import (
     score_key,
 )
 from vistok.scoring.image_scores import kernel_score
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.interface import Tokenizer
 
 BATCH = 250
 PAIRED = FRECHET + ", each left out of reconstructions and originals"
@@ -111,16 +111,15 @@ class _Made:
 
     psnr: np.ndarray
     ssim: np.ndarray
-    tokens: np.ndarray
+    latents: np.ndarray
     features: list[np.ndarray]
     digest: str
 
 
 def _code_and_image_scores(
-    tokenizer: ConvTokenizer, made: _Made, reference: str, treatment: Treatment, resize: str
+    tokenizer: Tokenizer, made: _Made, reference: str, treatment: Treatment, resize: str
 ) -> dict[str, Any]:
     """Return the scores that no network takes part in."""
-    codes = codebook_statistics(made.tokens, tokenizer.codebook_size)
 
     def score(metric: str, found: Replicates, estimator: str) -> dict[str, Any]:
         protocol = Protocol(
@@ -134,15 +133,22 @@ def _code_and_image_scores(
         )
         return Score.of(found, protocol, treatment).model_dump(mode="json")
 
-    position_entropy = Replicates(float(codes.position_entropy.mean()))
-    return {
+    scores = {
         "psnr": score("PSNR (dB)", mean_replicates(made.psnr), "per image, uint8, then mean"),
         "ssim": score("SSIM", mean_replicates(made.ssim), "per image, uint8, then mean"),
+    }
+    space = tokenizer.space
+    if space.kind != "tokens":
+        return scores
+    codes = codebook_statistics(made.latents.astype(np.uint32), space.codebook_size)
+    position_entropy = Replicates(float(codes.position_entropy.mean()))
+    return {
+        **scores,
         "codebook_usage": score("codebook usage (share)", Replicates(codes.usage), "codes that occur"),
         "entropy": score("entropy of tokens (bits)", Replicates(codes.entropy), "plug-in"),
         "position_entropy": score("entropy by position (bits)", position_entropy, "plug-in, mean over positions"),
         "codebook": {**asdict(codes), "position_entropy": codes.position_entropy.tolist()},
-        "bits_per_image_upper_bound": float(np.log2(tokenizer.codebook_size) * tokenizer.token_grid.num_tokens),
+        "bits_per_image_upper_bound": float(np.log2(space.codebook_size) * space.layout.positions),
     }
 
 
@@ -165,7 +171,7 @@ def _distances(
 
 
 def _reconstruct(
-    tokenizer: ConvTokenizer,
+    tokenizer: Tokenizer,
     given: tuple[tuple[ImageSource, DataConfig], tuple[ImageSource, DataConfig]],
     extractors: Sequence[FeatureExtractor],
     progress: Progress,
@@ -173,7 +179,7 @@ def _reconstruct(
 ) -> _Made:
     """`given`: images as they are compared, and as they are encoded."""
     (source, compared), (larger, encoded) = given
-    psnr, ssim, tokens = [], [], []
+    psnr, ssim, latents = [], [], []
     features: list[list[torch.Tensor]] = [[] for _ in extractors]
     digests = []
     world = join_world()
@@ -186,20 +192,20 @@ def _reconstruct(
             originals = eval_images(source, compared, BATCH, batches=batches)
             pairs = zip(originals, eval_images(larger, encoded, BATCH, batches=batches), strict=True)
         for batch, other in pairs:
-            grid = tokenizer.encode(other["images"])
+            encoded_batch = tokenizer.encode(other["images"])
             real = to_uint8(batch["images"])
-            fake = resize_uint8(to_uint8(tokenizer.decode(grid)).cpu(), compared.image_size)
+            fake = resize_uint8(to_uint8(tokenizer.decode(encoded_batch)).cpu(), compared.image_size)
             digests.append(hashlib.sha256(real.numpy().tobytes()).hexdigest())
             psnr.append(psnr_per_image(fake, real))
             ssim.append(ssim_per_image(fake, real))
-            tokens.append(grid.cpu())
+            latents.append(encoded_batch.cpu())
             for found, kept in zip(extractors, features, strict=True):
                 kept.append(found(fake))
-            bar.advance(len(grid) * world.size)
+            bar.advance(len(encoded_batch) * world.size)
     return _Made(
         world.join(psnr).numpy(),
         world.join(ssim).numpy(),
-        world.join(tokens).numpy().astype(np.uint32),
+        world.join(latents).numpy(),
         [world.join(kept).numpy() for kept in features],
         hashlib.sha256("".join(sum(world.collect(digests), [])).encode()).hexdigest(),
     )

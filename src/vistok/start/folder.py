@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from vistok.data.config import DataConfig
-from vistok.data.folder import FolderSource
-from vistok.data.image_file import BadImage, file_bytes, open_image
-from vistok.data.open import kind_of, open_split
+from vistok.data.images.folder import FolderSource
+from vistok.data.images.image_file import BadImage, file_bytes, open_image
+from vistok.data.images.open import kind_of, open_split
 from vistok.errors import UserError
 
 LOOKED_AT = 200

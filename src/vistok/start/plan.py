@@ -15,6 +15,7 @@ from vistok.config import override
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
 from vistok.runs.config import GeneratorRun, TokenizerRun
+from vistok.space import Space
 from vistok.start.folder import Look
 from vistok.verbs import step_time as rate
 
@@ -151,8 +152,8 @@ def _plan_at(side: int, look: Look, seconds: float, init_from: str | None) -> St
     if init_from and side != GENERAL_SIDE:  # its network takes pictures of any size
         settings += [f"data.image_size={side}", f"tokenizer.image_size={side}"]
     config = find_recipe(f"images{side}_crt", "tokenizer")
-    codes = min(config.tokenizer.quantizer.codebook_size, codes_for(look.train * config.tokenizer.num_tokens))
-    if codes < config.tokenizer.quantizer.codebook_size and not init_from:
+    codes = min(codes_of(config), codes_for(look.train * config.tokenizer.num_tokens))
+    if codes < codes_of(config) and not init_from:
         settings.append(f"tokenizer.quantizer.codebook_size={codes}")
     draft = StartPlan(
         look.root, side, config.tokenizer.num_tokens, codes,
@@ -161,7 +162,7 @@ def _plan_at(side: int, look: Look, seconds: float, init_from: str | None) -> St
         init_from, seconds,
     )  # fmt: skip
     tokenizer, generator = draft.tokenizer_config(), draft.generator_config()
-    sizes = (tokenizer.tokenizer.grid, tokenizer.tokenizer.quantizer.codebook_size, len(look.classes))
+    sizes = (tokenizer.tokenizer.space, len(look.classes))
     first = rate.tokenizer_step_seconds(tokenizer) * OVERHEAD
     second = _generator_step_seconds(generator, *sizes) * OVERHEAD
     steps = [_rounded(seconds * share / each) for share, each in ((TOKENIZER, first), (GENERATOR, second))]
@@ -169,11 +170,18 @@ def _plan_at(side: int, look: Look, seconds: float, init_from: str | None) -> St
     return replace(
         draft,
         tokens=tokenizer.tokenizer.num_tokens,
-        codes=tokenizer.tokenizer.quantizer.codebook_size,
+        codes=codes_of(tokenizer),
         tokenizer=replace(draft.tokenizer, steps=steps[0], seconds=steps[0] * first),
         generator=replace(draft.generator, steps=steps[1], seconds=steps[1] * second),
         generator_steps_paid=paid,
     )
+
+
+def codes_of(config: TokenizerRun) -> int:
+    """Return the number of codes of a run's tokenizer."""
+    space = config.tokenizer.space
+    assert space.kind == "tokens"
+    return space.codebook_size
 
 
 def codes_for(tokens: int) -> int:
@@ -182,8 +190,8 @@ def codes_for(tokens: int) -> int:
 
 
 @lru_cache(maxsize=8)  # pictures of two sizes may have as many tokens
-def _generator_step_seconds(generator: GeneratorRun, grid: tuple[int, int], codes: int, classes: int) -> float:
-    return rate.generator_step_seconds(generator, grid, codes, classes)
+def _generator_step_seconds(generator: GeneratorRun, space: Space, classes: int) -> float:
+    return rate.generator_step_seconds(generator, space, classes)
 
 
 def busy() -> str | None:

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from PIL import Image
 
+from vistok.data.images.open import open_split
+from vistok.data.images.transforms import to_uint8
 from vistok.data.loader import eval_images
-from vistok.data.open import open_split
-from vistok.data.transforms import to_uint8
 from vistok.engine.device import best_device
 from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.files import read_json, write_json
-from vistok.generator.autoregressive.config import SamplingConfig
+from vistok.generator.families import default_sampling
 from vistok.metrics.reconstruction import psnr_per_image
 from vistok.nn.efficientnet_lite import is_installed
 from vistok.rng import stable_choice
@@ -98,7 +98,7 @@ def _scores(plan: StartPlan, tokenizer: Path, generator: Path, progress: Progres
     extractor = choose_evaluator(data, IMAGENET)
     return {
         "tokenizer_scores": evaluate_tokenizer(tokenizer, extractor, progress, split="val"),
-        "generator_scores": evaluate_generator(generator, extractor, progress, SamplingConfig(), count, "train"),
+        "generator_scores": evaluate_generator(generator, extractor, progress, None, count, "train"),
     }
 
 
@@ -114,7 +114,11 @@ def draw_overview(tokenizer_run: Path, generator_run: Path, file: Path, progress
     made = tokenizer.decode(tokenizer.encode(images))
     labels = balanced_labels(SAMPLE_ROWS * COLUMNS, generator.num_classes).sort().values
     samples = torch.cat(
-        list(sample_batches(generator.sampler(SamplingConfig()), tokenizer, labels.to(device), progress))
+        list(
+            sample_batches(
+                generator.sampler(default_sampling(generator.config)), tokenizer, labels.to(device), progress
+            )
+        )
     )
     real, fake, scale = to_uint8(images).cpu(), to_uint8(made).cpu(), display_scale(data.image_size)
     save_png(file, _above([sheet(torch.cat([real, fake]), len(real), scale), sheet(samples, COLUMNS, scale)]))

@@ -1,11 +1,13 @@
-"""Configs of stage 1: network, quantizer, losses, causal regularizer."""
+"""Configs of stage 1: the network of a tokenizer, and the losses that it is trained by."""
 
 import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vistok.config import Config, later
+from vistok.config import Config, Kinds, Part, later
+from vistok.space import Grid, Layout, Space, grid
+from vistok.tokenizer.bottlenecks.config import AnyBottleneck, VQConfig
 from vistok.units import Duration, percent, steps
 
 
@@ -39,65 +41,46 @@ class ConvNetConfig(Config):
         return int(self.patch * 2 ** (len(self.multipliers) - 1))
 
 
-class VQConfig(Config):
-    """Learned codebook. `cosine`: vectors and codes on the unit sphere (CRT paper A.1; ViT-VQGAN; LlamaGen).
-
-    `euclidean`: as they are (VQGAN), for imported checkpoints; with the cosine look-up more codes are used.
-    """
-
-    kind: Literal["vq"] = "vq"
-    codebook_size: int = Field(default=16_384, ge=2)
-    code_dim: int = Field(default=8, ge=1)
-    commitment_weight: float = Field(default=0.25, ge=0)
-    # Replace a code that no latent chose for this many steps by a latent of the batch (None: never).
-    restart_after: int | None = Field(default=None, ge=1)
-    lookup: Literal["cosine", "euclidean"] = later("cosine")
-    # Learn without quantization for this many steps, then begin with the k-means centres of the last latents (None: begin
-    # with random codes).
-    start_after: Annotated[int, Field(ge=1)] | None = later(None)
-
-
-class FSQConfig(Config):
-    """Finite scalar quantization (Mentzer et al. 2023, arXiv 2309.15505): no learned codebook."""
-
-    kind: Literal["fsq"] = "fsq"
-    levels: tuple[int, ...] = (8, 8, 8, 5, 5)
-
-    @model_validator(mode="after")
-    def _levels(self) -> "FSQConfig":
-        if not self.levels or min(self.levels) < 2:
-            raise ValueError(f"levels must be integers >= 2, found {self.levels}")
-        return self
-
-    @property
-    def codebook_size(self) -> int:
-        """Product of the levels."""
-        return math.prod(self.levels)
-
-    @property
-    def code_dim(self) -> int:
-        """One dimension per level."""
-        return len(self.levels)
-
-
 class TokenizerConfig(Config):
+    """What every tokenizer network says of itself."""
+
+    kind: str
+    image_size: int = Field(default=256, ge=4, le=2**14)
+    in_channels: Literal[1, 3] = 3
+    quantizer: AnyBottleneck = VQConfig()
+
+    @property
+    def layout(self) -> Layout:
+        """How the latents of an image of `image_size` lie."""
+        raise NotImplementedError
+
+    @property
+    def space(self) -> Space:
+        """What an image of `image_size` becomes."""
+        return self.quantizer.space(self.layout)
+
+    @property
+    def num_tokens(self) -> int:
+        """Latents of an image of `image_size`."""
+        return self.layout.positions
+
+
+class ConvTokenizerConfig(TokenizerConfig):
     """A convolutional tokenizer. The defaults are the full-size f16 tokenizer of the CRT paper.
 
     Where the downsampling does not divide `image_size`, images are padded to the next size that it divides
     and reconstructions cropped back.
     """
 
-    image_size: int = Field(default=256, ge=4, le=2**14)
-    in_channels: Literal[1, 3] = 3
+    kind: Literal["conv"] = later("conv")
     latent_channels: int = Field(default=256, ge=1)
     encoder: ConvNetConfig = ConvNetConfig()
     decoder: ConvNetConfig = ConvNetConfig()
-    quantizer: Annotated[VQConfig | FSQConfig, Field(discriminator="kind")] = VQConfig()
     # A linear path from patches to codes and back, which networks correct: right colours from the first steps on.
     shortcut: bool = later(False)
 
     @model_validator(mode="after")
-    def _sides_agree(self) -> "TokenizerConfig":
+    def _sides_agree(self) -> "ConvTokenizerConfig":
         f = self.encoder.downsample
         if f != self.decoder.downsample:
             raise ValueError(
@@ -113,18 +96,17 @@ class TokenizerConfig(Config):
     @property
     def padded_size(self) -> int:
         """`image_size`, or the next multiple of the downsampling."""
-        return self.grid[0] * self.encoder.downsample
+        return self.layout.height * self.encoder.downsample
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """Token grid (height, width) at `image_size`."""
+    def layout(self) -> Grid:
+        """The grid of latents at `image_size`."""
         side = math.ceil(self.image_size / self.encoder.downsample)
-        return side, side
+        return grid(side, side)
 
-    @property
-    def num_tokens(self) -> int:
-        """Tokens per image at `image_size`."""
-        return self.grid[0] * self.grid[1]
+
+NETWORKS = {"conv": Part(ConvTokenizerConfig, "vistok.tokenizer.networks.conv:ConvTokenizer")}
+AnyTokenizer = Annotated[TokenizerConfig, Kinds(TokenizerConfig, NETWORKS, "conv")]
 
 
 class PerceptualConfig(Config):
@@ -176,42 +158,3 @@ class LossConfig(Config):
     quantizer_weight: float = Field(default=1.0, ge=0)
     perceptual: PerceptualConfig | None = PerceptualConfig()
     adversarial: AdversarialConfig | None = None
-
-
-Variant = Literal["l2_pre", "l2_post", "ce_post", "l2_pre_normalized"]
-DEFAULT_WEIGHT: dict[str, float] = {"l2_pre": 4.0, "l2_post": 4.0, "ce_post": 0.03, "l2_pre_normalized": 4.0}
-
-
-class CRTConfig(Config):
-    """The causal regularizer (CRT paper 3.6 and A.1).
-
-    `l2_pre` is the paper's. `l2_post` and `ce_post` reach the encoder only through the
-    straight-through estimator. `l2_pre_normalized` is ours: divided by the targets' batch variance.
-    `weight` None takes the variant's own: 4, 4, 0.03, 4.
-    """
-
-    variant: Variant = "l2_pre"
-    weight: float | None = Field(default=None, ge=0)
-    num_layers: int = Field(default=2, ge=1, le=1000)
-    width: int = Field(default=1280, ge=4)
-    num_heads: int = Field(default=20, ge=1)
-    ffn_multiple: int = Field(default=256, ge=1)
-    # The ramp begins once reconstructions explain this share of the images' variance: latents that are pulled together
-    # before they tell anything never come apart.
-    start_explained: Annotated[float, Field(ge=0, lt=1)] = later(0.0)
-    ramp: Duration = Duration(value=1000, unit="steps")
-    detach_target: bool = False
-    weight_decay: float = Field(default=0.1, ge=0)
-
-    @model_validator(mode="after")
-    def _heads(self) -> "CRTConfig":
-        if self.width % self.num_heads or (self.width // self.num_heads) % 4:
-            raise ValueError(
-                f"width / num_heads must be a multiple of 4 (2-D rotary positions), found {self.width} / {self.num_heads}"
-            )
-        return self
-
-    @property
-    def full_weight(self) -> float:
-        """The weight after the ramp."""
-        return DEFAULT_WEIGHT[self.variant] if self.weight is None else self.weight

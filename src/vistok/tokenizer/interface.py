@@ -1,38 +1,83 @@
 """What the rest of vistok may ask of a tokenizer."""
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from vistok.space import Layout, Space
+from vistok.tokenizer.bottlenecks.base import Bottleneck, BottleneckOutput
+from vistok.tokenizer.config import TokenizerConfig
 
-class TokenGrid(NamedTuple):
-    """Latent layout before flattening; raster order."""
+Images = Float[Tensor, "batch channels height width"]
 
-    height: int
-    width: int
 
-    @property
-    def num_tokens(self) -> int:
-        """Positions of the flattened grid."""
-        return self.height * self.width
+@dataclass
+class TokenizerOutput:
+    """What a training batch gives: reconstructions (batch channels height width), the encoder's outputs before the
+    bottleneck (batch positions numbers), and the bottleneck's."""
+
+    reconstruction: Tensor
+    features: Tensor
+    bottleneck: BottleneckOutput
+    layout: Layout
 
 
 class Tokenizer(nn.Module, ABC):
-    """Images to integers and back."""
+    """Images to latents, integers or vectors, and back.
 
-    token_grid: TokenGrid
-    codebook_size: int
+    `space` says what an image of the own size becomes. Latents are (batch, *space.shape).
+    """
+
+    config: TokenizerConfig
+    space: Space
+    quantizer: Bottleneck
     # What the file says of itself: class names, training, digest (empty for a new model).
     info: dict[str, Any] = {}
 
     @abstractmethod
-    def encode(self, images: Float[Tensor, "batch channels height width"]) -> Int[Tensor, "batch positions"]:
-        """Map images in [-1, 1] to tokens in [0, codebook_size), raster order."""
+    def forward(self, images: Images) -> TokenizerOutput:
+        """Encode, squeeze and decode a training batch."""
 
     @abstractmethod
-    def decode(
-        self, tokens: Int[Tensor, "batch positions"], grid: TokenGrid | None = None
-    ) -> Float[Tensor, "batch channels height width"]:
-        """Map tokens to images (near [-1, 1], not clipped); `grid` where it is not the training grid."""
+    def encode(self, images: Images) -> Tensor:
+        """Map images in [-1, 1] to latents; of a distribution its mean."""
+
+    @abstractmethod
+    def stored(self, images: Images) -> Tensor:
+        """Map images to what a cache keeps of them: integers, or means and standard deviations side by side."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor, layout: Layout | None = None) -> Images:
+        """Map latents to images (near [-1, 1], not clipped); `layout` where it is not the own images'."""
+
+    @abstractmethod
+    def from_latents(self, latents: Tensor) -> Images:
+        """Do what `decode` does to a few images, without its checks: what is counted."""
+
+    @abstractmethod
+    def resized(self, image_size: int) -> "Tokenizer":
+        """Return this tokenizer, sharing its weights, as one whose own images have another size."""
+
+    def resized_for(self, layout: Layout) -> "Tokenizer | None":
+        """Return this tokenizer at the image size that gives a layout, or None where no size does."""
+        return None
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the networks that a plan counts by name; what lies in none of them is the bottleneck's."""
+        return {}
+
+    def last_layer(self) -> Tensor:
+        """Return the weight that pixels come from, at which gradients of losses are compared."""
+        raise NotImplementedError
+
+    def spread_units(self) -> list[nn.Module]:
+        """Return the parts that are recomputed, compiled and sharded one by one."""
+        return []
+
+    @property
+    def device(self) -> Any:
+        """Where the weights are."""
+        return next(self.parameters()).device

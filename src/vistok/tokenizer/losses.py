@@ -1,6 +1,5 @@
 """The named, weighted sum of stage 1 (CRT paper A.1, equation 1)."""
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vistok.tokenizer.config import LossConfig
-from vistok.tokenizer.model import TokenizerOutput
+from vistok.tokenizer.interface import TokenizerOutput
 
 
 def reconstruction_terms(
@@ -18,7 +17,7 @@ def reconstruction_terms(
     terms = {"pixel_loss": config.pixel_weight * F.mse_loss(output.reconstruction.float(), images)}
     if perceptual is not None and config.perceptual is not None:
         terms["perceptual_loss"] = config.perceptual.weight * perceptual(output.reconstruction, images)
-    for name, loss in output.quantized.losses.items():
+    for name, loss in output.bottleneck.losses.items():
         terms[name] = config.quantizer_weight * loss
     return terms
 
@@ -36,12 +35,3 @@ def adaptive_weight(
         for loss in (reconstruction, adversarial)
     ]
     return (norms[0] / (norms[1] + 1e-4)).clamp(max=1e4).detach()
-
-
-def cosine_ramp(step: int, start: int | float, length: int) -> float:
-    """Return 0 until `start`, then a half cosine up to 1 over `length` steps, then 1."""
-    if step < start:
-        return 0.0
-    if step >= start + length:
-        return 1.0
-    return 0.5 - 0.5 * math.cos(math.pi * (step - start) / length)

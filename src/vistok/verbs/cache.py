@@ -1,28 +1,28 @@
-"""Encode a split of images once: images -> token cache."""
+"""Encode a split of images once: images -> latent cache."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vistok.data.config import DataConfig
+from vistok.data.images.open import open_split
+from vistok.data.images.sources import ImageSource
+from vistok.data.latents.cache import LatentCache, LatentManifest
+from vistok.data.latents.writer import LatentCacheWriter, is_there, views_at
 from vistok.data.loader import eval_images
-from vistok.data.open import open_split
-from vistok.data.sources import ImageSource
-from vistok.data.token_cache import TokenCache, TokenManifest, token_dtype
-from vistok.data.token_writer import TokenCacheWriter, is_there, views_at
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.rng import stable_choice
 from vistok.runs.images import cache_folder, data_of
 from vistok.runs.load import load_tokenizer
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.interface import Tokenizer
 
 BATCH = 250
 TRIED = 100  # images that a dry run encodes to measure the rate
@@ -77,7 +77,7 @@ def cache_tokens(
     views: tuple[str, ...] | None = None,
     image_size: int | None = None,
     workers: int | None = None,
-) -> TokenCache:
+) -> LatentCache:
     """Encode a split and return the cache; a finished one is opened, a stopped one goes on.
 
     Without `views` a finished or stopped cache keeps those it has, and a new one holds the centre crops. `image_size`: of
@@ -94,26 +94,26 @@ def cache_tokens(
 class _Caching:
     """All that encoding a split needs."""
 
-    writer: TokenCacheWriter
-    tokenizer: ConvTokenizer
+    writer: LatentCacheWriter
+    tokenizer: Tokenizer
     source: ImageSource
     data: DataConfig
     workers: int
 
     def batches(self, numbers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-        """Yield (number, tokens of all views of all images) of these batches."""
+        """Yield (number, latents of all views of all images, as a cache keeps them) of these batches."""
         size = self.tokenizer.config.image_size
         views = [_view(name, size) for name in self.writer.manifest.views]
         batches = eval_images(self.source, self.data, BATCH, self.workers, batches=numbers)
         for number, batch in zip(numbers, batches, strict=True):
             images = batch["images"]
-            yield number, torch.stack([self.tokenizer.encode(view(images)) for view in views], dim=1).flatten(0, 1)
+            yield number, torch.stack([self.tokenizer.stored(view(images)) for view in views], dim=1).flatten(0, 1)
 
 
-def _open(job: _Caching, progress: Progress) -> TokenCache:
+def _open(job: _Caching, progress: Progress) -> LatentCache:
     """Return the finished cache; raises UserError where it is of another tokenizer, data set or views."""
-    cache = TokenCache(job.writer.folder)
-    expected = {name: getattr(job.writer.manifest, name) for name in TokenManifest.model_fields}
+    cache = LatentCache(job.writer.folder)
+    expected = {name: getattr(job.writer.manifest, name) for name in LatentManifest.model_fields}
     if cache.manifest.data_digest in job.source.former_digests:
         progress.say(
             f"token cache {cache.folder} was made by an earlier vistok, whose digest of these images did not cover all of "
@@ -148,11 +148,10 @@ def _prepare(
         data = _larger(data)
     source = open_split(data, split)
     if workers is None:
-        workers = 8 if tokenizer.post_quantizer.weight.is_cuda else 0
-    manifest = TokenManifest(
+        workers = 8 if tokenizer.device.type == "cuda" else 0
+    manifest = LatentManifest(
         tokenizer_digest=tokenizer.info["digest"],
-        grid=(tokenizer.token_grid.height, tokenizer.token_grid.width),
-        codebook_size=tokenizer.codebook_size,
+        space=tokenizer.space,
         dataset=data.dataset,
         data_digest=source.digest,
         split=split,
@@ -161,7 +160,7 @@ def _prepare(
         class_names=source.class_names,
         image_size=image_size,
     )
-    return _Caching(TokenCacheWriter(folder, manifest, BATCH * len(views)), tokenizer, source, data, workers)
+    return _Caching(LatentCacheWriter(folder, manifest, BATCH * len(views)), tokenizer, source, data, workers)
 
 
 def _larger(data: DataConfig) -> DataConfig:
@@ -186,7 +185,7 @@ def plan_cache(
     job = _prepare(tokenizer_path, split, None, root, views, image_size, workers)
     manifest, world = job.writer.manifest, join_world()
     rows = manifest.num_images * len(manifest.views)
-    size = np.dtype(token_dtype(manifest.codebook_size)).itemsize
+    size = manifest.dtype.itemsize * math.prod(manifest.row)
     tried = job.source.subset(stable_choice(0, "cache plan", len(job.source), TRIED), "tried")
     trial = replace(job, source=tried)
     started = time.monotonic()
@@ -198,15 +197,15 @@ def plan_cache(
         "images": manifest.num_images,
         "views": list(manifest.views),
         "tokens_per_view": manifest.num_tokens,
-        "bytes": rows * manifest.num_tokens * size,
-        "bytes_while_joining": 2 * rows * manifest.num_tokens * size,
+        "bytes": rows * size,
+        "bytes_while_joining": 2 * rows * size,
         "processes": world.size,
         "images_per_second": round(rate, 3),
         "hours": float(f"{manifest.num_images / rate / 3600:.3g}"),
     }
 
 
-def _write(job: _Caching, progress: Progress) -> TokenCache:
+def _write(job: _Caching, progress: Progress) -> LatentCache:
     """Encode what is missing; several processes share the batches, which stay the same."""
     world, writer, source = join_world(), job.writer, job.source
     try:
@@ -228,4 +227,4 @@ def _write(job: _Caching, progress: Progress) -> TokenCache:
         world.wait()
     finally:
         writer.close()
-    return TokenCache(writer.folder)
+    return LatentCache(writer.folder)

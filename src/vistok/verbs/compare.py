@@ -4,7 +4,8 @@ from pathlib import Path
 
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
-from vistok.metrics.protocol import Score, differences
+from vistok.metrics.cost import cost_in
+from vistok.metrics.protocol import Score, Treatment, differences
 from vistok.runs.health.record import alarms_of
 from vistok.scoring.evaluators import SCHEMA, read_evaluation, scores_in
 
@@ -48,8 +49,19 @@ def compare_runs(first: Path, second: Path) -> list[str]:
             "same evaluator, reference and number of samples"
         )
     head = f"{'':<{WIDTH}}{first.name[-26:]:>28}{second.name[-26:]:>28}  second - first (95 % interval)"
-    alarms = [line for run in (first, second) for line in alarm_lines(run)]
-    return [head, *rows, *(f"not compared: {reason}" for reason in apart), *alarms]
+    more = [line for run in (first, second) for line in (*cost_lines(run), *alarm_lines(run))]
+    return [head, *rows, *(f"not compared: {reason}" for reason in apart), *more]
+
+
+def cost_lines(run: Path) -> list[str]:
+    """Return a line for what drawing an image costs, in each of a generator's evaluations."""
+    lines = {}
+    for file in sorted((run / "evaluations").glob("*.json")):
+        content = read_evaluation(file)
+        if cost := cost_in(content):
+            treatment = Treatment.model_validate(content["treatment"])
+            lines[str(treatment)] = f"{run.name}, {treatment}: {cost}"
+    return list(lines.values())
 
 
 def alarm_lines(run: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vistok.data.names import image_suffixes
+from vistok.data.images.names import image_suffixes
 from vistok.errors import UserError
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from vistok.data.image_file import read_image
-from vistok.data.transforms import prepare, to_float, to_uint8
+from vistok.data.images.image_file import read_image
+from vistok.data.images.transforms import prepare, to_float, to_uint8
 from vistok.errors import UserError
 from vistok.files import owned, replacing
 from vistok.metrics.reconstruction import psnr_per_image

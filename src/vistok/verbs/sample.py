@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from vistok.generator.autoregressive.config import SamplingConfig
+from vistok.generator.config import SamplingConfig
 from vistok.runs.drawing import sample_batches
 from vistok.runs.pictures import save_png, sheet
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from vistok.data.names import is_hidden
+from vistok.data.images.names import is_hidden
 from vistok.engine.distributed import ALONE, World
 from vistok.errors import UserError
 from vistok.files import disk_error, owned, replacing, sweep, sync, temporary_folder, write_atomic

@@ -73,6 +73,7 @@ def start_lines(done: dict[str, Any]) -> list[str]:
 
 def generator_lines(scores: dict[str, Any]) -> list[str]:
     """Return what vistok evaluate generator prints."""
+    from vistok.metrics.cost import cost_in
     from vistok.metrics.protocol import Treatment  # which loads scipy: listing recipes should not
 
     key = "gfmd" if "gfmd" in scores else "gfid"
@@ -87,6 +88,8 @@ def generator_lines(scores: dict[str, Any]) -> list[str]:
     )
     if "likelihood" in scores:
         lines.append(_likelihood_line(scores["likelihood"]))
+    if cost := cost_in(scores):
+        lines.append(f"cost: {cost}")
     return lines
 
 
@@ -190,12 +193,14 @@ def resolve(config: Any) -> tuple[dict[str, Any], str]:
     if config.kind == "study":
         return _study_sizes(config), "vistok study run NAME --dry-run counts what is left to do"
     assert isinstance(config, GeneratorRun)
+    from vistok.runs.latents import LatentFacts
+    from vistok.space import token_grid
     from vistok.verbs import train_generator
 
-    grid, codes, classes, images = _example(config.name)
-    manifest = {"grid": grid, "codebook_size": codes, "num_classes": classes}
-    note = f"counted with a {grid[0]}x{grid[1]} grid, {codes} codes, {classes} classes and {images:,} images"
-    return train_generator.plan(config, manifest, images).summary(config), note
+    sides, codes, classes, images = _example(config.name)
+    facts = LatentFacts(token_grid(*sides, codes), classes)
+    note = f"counted with a {sides[0]}x{sides[1]} grid, {codes} codes, {classes} classes and {images:,} images"
+    return train_generator.plan(config, facts, images).summary(config), note
 
 
 def _study_sizes(config: Any) -> dict[str, Any]:

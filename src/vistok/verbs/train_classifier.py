@@ -1,29 +1,34 @@
 """Train a classifier on the images' classes; its features score, or are a perceptual distance."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
-from vistok.data.loader import eval_images, train_images
-from vistok.data.open import open_split
-from vistok.data.sources import ImageSource
-from vistok.engine.device import setup_device
-from vistok.engine.distributed import World
-from vistok.engine.ema import EMA
-from vistok.engine.loop import Training
+from vistok.data.images.open import open_split
+from vistok.data.images.sources import ImageSource
+from vistok.data.loader import eval_images
+from vistok.engine.distributed import ALONE, World
+from vistok.engine.objective import Objective
 from vistok.engine.optim import adamw, decay_groups
-from vistok.engine.parallel import Whole
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.engine.schedule import make_schedule
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier, share_of_dead_features
-from vistok.nn.flops import count_params
 from vistok.rng import seeded_init
 from vistok.runs.config import ClassifierRun
 from vistok.runs.identity import former_names
-from vistok.runs.job import Job, config_json, folder_facts, folder_warnings, run_directory
-from vistok.runs.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, sizes_fit, state_bytes, step_flops
+from vistok.runs.job import (
+    Evaluate,
+    Job,
+    config_json,
+    folder_facts,
+    folder_warnings,
+    image_batches,
+    run_directory,
+)
+from vistok.runs.plan import Plan, plan_of, sizes_fit
 from vistok.units import Scale
 
 EVAL_BATCH = 500
@@ -39,37 +44,50 @@ def with_classes(config: ClassifierRun, source: ImageSource) -> ClassifierRun:
     return config.replace(classifier=config.classifier.replace(num_classes=len(source.class_names)))
 
 
-def build_phases(config: ClassifierRun, device: torch.device, scale: Scale) -> list[Phase]:
-    """Return the one phase: cross-entropy."""
-    with seeded_init(config.seed, "init", "classifier"), device:
-        model = Classifier(config.classifier)
+class Classification(Objective):
+    """Cross-entropy of the classes."""
 
-    def loss(micro: MicroBatch, step: int) -> PhaseLoss:
-        logits = model(micro["images"]).float()
+    averaged = ("classifier",)
+
+    def __init__(self, run: ClassifierRun, device: torch.device) -> None:
+        self.run = run
+        with seeded_init(run.seed, "init", "classifier"), device:
+            self.model = Classifier(run.classifier)
+        self.networks = {"classifier": self.model}
+
+    def phases(self, scale: Scale, world: World = ALONE) -> list[Phase]:
+        """Return the one phase."""
+        optimizer = self.run.optimizer
+        return [
+            Phase(
+                name="classifier",
+                modules=[self.model],
+                optimizer=adamw(decay_groups(self.model, optimizer.weight_decay), optimizer),
+                schedule=make_schedule(optimizer, scale),
+                loss=self._loss,
+                clip_groups={"classifier": list(self.model.parameters())},
+                clip_norm=optimizer.clip_norm,
+            )
+        ]
+
+    def _loss(self, micro: MicroBatch, step: int) -> PhaseLoss:
+        logits = self.model(micro["images"]).float()
         accuracy = (logits.detach().argmax(1) == micro["labels"]).float().mean()
         return PhaseLoss({"cross_entropy": F.cross_entropy(logits, micro["labels"])}, {"accuracy": accuracy})
 
-    optimizer = adamw(decay_groups(model, config.optimizer.weight_decay), config.optimizer)
-    clip = {"classifier": list(model.parameters())}
-    schedule = make_schedule(config.optimizer, scale)
-    return [Phase("classifier", [model], optimizer, schedule, loss, clip, config.optimizer.clip_norm)]
+    def example(self, batch_size: int, device: torch.device) -> MicroBatch:
+        """Return images and labels of the right shapes: zeros."""
+        size, channels = self.run.classifier.image_size, self.run.classifier.in_channels
+        return {
+            "images": torch.zeros(batch_size, channels, size, size, device=device),
+            "labels": torch.zeros(batch_size, dtype=torch.int64, device=device),
+        }
 
 
 @sizes_fit()
 def plan(config: ClassifierRun, num_images: int) -> Plan:
     """Return the run's derived numbers."""
-    meta = torch.device("meta")
-    phases = build_phases(config, meta, Scale(config.batch_size, num_images, 1, UNKNOWN_COST, 100))
-    size = config.classifier.image_size
-    micro = {
-        "images": torch.empty(config.batch_size, config.classifier.in_channels, size, size, device=meta),
-        "labels": torch.empty(config.batch_size, dtype=torch.int64, device=meta),
-    }
-    costs = ((0, step_flops(phases, micro, 0)),)
-    scale = resolve_steps(config, num_images, 1, costs)
-    modules = phases[0].modules
-    memory = state_bytes(modules) + activation_bytes(phases, micro, 0, config.precision)
-    return Plan(scale.total_steps, costs, {"classifier": count_params(modules[0])}, 0, memory)
+    return plan_of(config, Classification(config, torch.device("meta")), num_images, 0)
 
 
 def prepare(config: ClassifierRun, runs: Path) -> Job:
@@ -78,51 +96,36 @@ def prepare(config: ClassifierRun, runs: Path) -> Job:
         raise UserError("a classifier has batch norm, which micro-batches would change; leave micro_batch_size null")
     source = open_split(config.data, "train")
     config = with_classes(config, source)
-    planned = plan(config, len(source))
 
-    def build(world: World) -> Training:
-        if world.size > 1:
-            raise UserError("a classifier has batch norm, which several processes would change; train it with one")
-        device = setup_device(config.execution)
-        scale = planned.scale(config, len(source))
-        phases = build_phases(config, device, scale)
-        ema = EMA(phases[0].modules[0], config.ema_decay)
+    def evaluate(device: torch.device) -> Evaluate:
         validation = open_split(config.data, "val")
-        return Training(
-            name=config.name,
-            phases=phases,
-            emas={"classifier": ema},
-            whole=Whole(ema, config.execution, world),
-            batches=lambda steps: train_images(
-                source,
-                config.data,
-                config.seed,
-                config.batch_size,
-                steps,
-                config.execution.num_workers,
-                (world.rank, world.size),
-            ),
-            evaluate=lambda step, networks: accuracy_on(networks["ema"], validation, config, device),
-            total_steps=planned.total_steps,
-            batch_size=config.batch_size,
-            flops_per_step=planned.flops_per_step,
-            lr=config.optimizer.lr,
-            seed=config.seed,
-            precision=config.precision,
-            device=device,
-            execution=config.execution,
-            world=world,
-        )
+        return lambda step, weights: accuracy_on(weights["ema"]["classifier"], validation, config, device)
 
-    metadata = {
-        "config": config_json(config)["classifier"],
-        "run_config": config_json(config),
-        "class_names": list(source.class_names),
-        "dataset": config.data.dataset,
-    }
-    facts = {**folder_facts(source), "num_images": len(source), "class_names": list(source.class_names)}
     run_dir, naming = run_directory(config, runs, former_names(config, source), data=source.digest)
-    return Job(config, planned, run_dir, facts, build, metadata, folder_warnings(source), naming)
+    return Job(
+        config=config,
+        plan=plan(config, len(source)),
+        run_dir=run_dir,
+        num_images=len(source),
+        objective=lambda device, world: Classification(config, device),
+        batches=partial(image_batches, config, source),
+        evaluate=evaluate,
+        metadata={
+            "config": config_json(config)["classifier"],
+            "run_config": config_json(config),
+            "class_names": list(source.class_names),
+            "dataset": config.data.dataset,
+        },
+        facts={**folder_facts(source), "num_images": len(source), "class_names": list(source.class_names)},
+        warnings=folder_warnings(source),
+        naming=naming,
+        check=_one_process,
+    )
+
+
+def _one_process(world: World) -> None:
+    if world.size > 1:
+        raise UserError("a classifier has batch norm, which several processes would change; train it with one")
 
 
 @torch.inference_mode()

@@ -1,6 +1,5 @@
-"""Train a tokenizer: autoencoder phase (with the causal regularizer inside), and a discriminator phase."""
+"""Train a tokenizer: an autoencoder with any regularizers, and a discriminator beside it."""
 
-from collections.abc import Callable, Sequence
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -9,108 +8,85 @@ import numpy as np
 import torch
 from torch import nn
 
-from vistok.data.loader import eval_images, train_images
-from vistok.data.open import open_split
-from vistok.data.sources import ImageSource
-from vistok.data.transforms import to_uint8
-from vistok.engine.device import setup_device
-from vistok.engine.distributed import World, join_world
-from vistok.engine.loop import Training
-from vistok.engine.parallel import recompute, spread
+from vistok.data.images.open import open_split
+from vistok.data.images.sources import ImageSource
+from vistok.data.images.transforms import to_uint8
+from vistok.data.loader import eval_images
+from vistok.engine.config import ExecutionConfig
+from vistok.engine.distributed import ALONE, World, join_world
+from vistok.engine.objective import Objective
+from vistok.engine.parallel import Weights
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
-from vistok.nn.flops import count_params
 from vistok.rng import stable_choice
 from vistok.runs.config import TokenizerRun
+from vistok.runs.frozen_networks import build_perceptual
 from vistok.runs.health.reconstructions import baseline_of, reconstruction_quality
 from vistok.runs.health.tokenizer import tokenizer_alarms
 from vistok.runs.identity import by_contents, content_digests, former_names
 from vistok.runs.initial import initial_weights, load_initial
 from vistok.runs.job import (
+    Evaluate,
     Job,
     accumulation_check,
     config_json,
     folder_facts,
     folder_warnings,
+    image_batches,
     run_directory,
-    spread_with_average,
 )
 from vistok.runs.pictures import display_scale, save_png, sheet
-from vistok.runs.plan import UNKNOWN_COST, Plan, activation_bytes, resolve_steps, sizes_fit, state_bytes, step_flops
-from vistok.units import Scale, steps
-from vistok.verbs.stage1 import build_networks, build_phases
+from vistok.runs.plan import Plan, plan_of, sizes_fit
+from vistok.tokenizer.objective import Autoencoder, adversarial_stages
+from vistok.units import steps
 
 EVAL_IMAGES = 1000
 SHEET_IMAGES = 16
 
 
-@lru_cache(maxsize=32)  # a count costs seconds, and a demo asks for the same one often
-@sizes_fit()
+def build_objective(config: TokenizerRun, device: torch.device, world: World = ALONE) -> Autoencoder:
+    """Return the objective with new networks."""
+    return Autoencoder(config, build_perceptual(config.losses.perceptual, device), device, world)
+
+
 def plan(config: TokenizerRun, num_images: int) -> Plan:
     """Return the run's derived numbers, from a build on the meta device."""
+    return _plan(config.replace(name="any", execution=_deciding(config.execution)), num_images)
+
+
+def _deciding(execution: ExecutionConfig) -> ExecutionConfig:
+    """Return what of the execution a plan depends on."""
+    return ExecutionConfig(recompute=execution.recompute, micro_batch_size=execution.micro_batch_size)
+
+
+@lru_cache(maxsize=32)  # a count costs seconds, and a demo asks for the same one often
+@sizes_fit()
+def _plan(config: TokenizerRun, num_images: int) -> Plan:
     meta = torch.device("meta")
-    networks = build_networks(config, meta)
-    size, channels, num_tokens = config.tokenizer.image_size, config.tokenizer.in_channels, config.tokenizer.num_tokens
-    micro = {
-        "images": torch.empty(config.batch_size, channels, size, size, device=meta),
-        "labels": torch.empty(config.batch_size, dtype=torch.int64, device=meta),
-    }
-    scale = Scale(config.batch_size, num_images, num_tokens, UNKNOWN_COST, 100)
-    phases = build_phases(_counted(config), networks, scale)
-    late = 10**9
-    # The middle stage is seldom there, and a count costs seconds.
-    middle = 7 if config.losses.adversarial and config.losses.adversarial.warmup.value else 0
-    counts = {step: step_flops(phases, micro, step) for step in {0, middle, late}}
-    scale = _settle(config, num_images, [counts[0], counts[middle], counts[late]])
-    share = (config.execution.micro_batch_size or config.batch_size) / config.batch_size
-    modules = [module for phase in phases for module in phase.modules]
-    if config.execution.recompute:  # after the FLOPs are counted, which are those of the training itself
-        for network in (networks.tokenizer, networks.regularizer):
-            if network is not None:
-                recompute(network)
-    memory = state_bytes(modules) + int(share * activation_bytes(phases, micro, late, config.precision))
-    parts = {"encoder": networks.tokenizer.encoder, "decoder": networks.tokenizer.decoder}
-    params = {name: count_params(part) for name, part in parts.items()}
-    params["quantizer"] = count_params(networks.tokenizer) - sum(params.values())
-    return Plan(scale.total_steps, tuple(scale.flops_per_step), params, num_tokens, memory)
+    counted = build_objective(_counted(config), meta)
+    stages = None
+    if config.losses.adversarial is not None:
+        stages = partial(adversarial_stages, config.losses.adversarial)
+    return plan_of(config, counted, num_images, config.tokenizer.num_tokens, stages)
 
 
 def _counted(config: TokenizerRun) -> TokenizerRun:
     """Return the run with its stages where they are counted: the discriminator alone from step 5 on, all from step 10."""
-    if config.losses.adversarial is None:
+    adversarial = config.losses.adversarial
+    if adversarial is None:
         return config
-    stages = config.losses.adversarial.replace(start=steps(10), warmup=steps(5))
+    # The middle stage is seldom there, and a count costs seconds.
+    stages = adversarial.replace(start=steps(10), warmup=steps(5 if adversarial.warmup.value else 0))
     return config.replace(losses=config.losses.replace(adversarial=stages))
-
-
-def _settle(config: TokenizerRun, num_images: int, stages: Sequence[float]) -> Scale:
-    """Return the run's scale: where the adversarial stages start may be a share of a length in FLOPs.
-
-    `stages`: FLOPs of a step before the discriminator, while it learns alone, and after.
-    """
-    adversarial, num_tokens = config.losses.adversarial, config.tokenizer.num_tokens
-    costs: tuple[tuple[int, float], ...] = ((0, stages[0]),)
-    scale = resolve_steps(config, num_images, num_tokens, costs)
-    for _ in range(20 if adversarial else 0):
-        assert adversarial is not None
-        start = adversarial.start.to_steps(scale)
-        starts = {0: stages[0]}  # a later stage replaces an earlier one that begins at the same step
-        starts[max(0, start - adversarial.warmup.to_steps(scale))] = stages[1]
-        starts[start] = stages[2]
-        costs = tuple(starts.items())
-        scale = resolve_steps(config, num_images, num_tokens, costs)
-    return scale
 
 
 def _whole_batches(config: TokenizerRun, world: World) -> None:
     """Raise UserError where micro-batches would change the result."""
     if (config.execution.micro_batch_size or config.batch_size) >= config.batch_size // world.size:
         return
-    if config.crt is not None and config.crt.variant == "l2_pre_normalized":
-        raise UserError(
-            "crt.variant l2_pre_normalized divides by the variance over the batch, which micro-batches would change; "
-            "leave execution.micro_batch_size null, or take variant l2_pre"
-        )
+    for regularizer in config.regularizers:
+        if reason := regularizer.needs_whole_batches():
+            raise UserError(f"{reason}, which micro-batches would change; leave execution.micro_batch_size null")
     if config.losses.adversarial is not None and config.losses.adversarial.adaptive:
         raise UserError(
             "losses.adversarial.adaptive compares gradients of the batch, which micro-batches would change; leave "
@@ -159,48 +135,27 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     former = former_names(config, source, digests.get("init_from"))
     run_dir, naming = run_directory(by_contents(config), runs, former, data=source.digest, **digests)
 
-    watch = partial(tokenizer_alarms, config, planned.total_steps)
-
-    def build(world: World) -> Training:
-        device = setup_device(config.execution)
-        networks = build_networks(config, device, world)
+    def objective(device: torch.device, world: World) -> Objective:
+        built = build_objective(config, device, world)
         if initial:
-            load_initial(networks.tokenizer, initial[0], config.init_from)
-        ema, whole = spread_with_average(networks.tokenizer, config, world)
-        if networks.regularizer is not None:
-            spread(networks.regularizer, config.execution, world)
-        return Training(
-            name=config.name,
-            phases=build_phases(config, networks, planned.scale(config, len(source)), world),
-            emas={"tokenizer": ema},
-            whole=whole,
-            batches=lambda steps: train_images(
-                source,
-                config.data,
-                config.seed,
-                config.batch_size,
-                steps,
-                config.execution.num_workers,
-                (world.rank, world.size),
-            ),
-            evaluate=_evaluation(config, run_dir, device),
-            total_steps=planned.total_steps,
-            batch_size=config.batch_size,
-            flops_per_step=planned.flops_per_step,
-            lr=config.optimizer.lr,
-            seed=config.seed,
-            precision=config.precision,
-            device=device,
-            execution=config.execution,
-            world=world,
-            alarms=watch(),
-            init_option="--init-from",
-        )
+            load_initial(built.tokenizer, initial[0], config.init_from)
+        return built
 
     images = {"class_names": list(source.class_names), "data_digest": source.digest}
-    facts = {**folder_facts(source), "num_images": len(source), **images, **digests}
     return Job(
-        config, planned, run_dir, facts, build, _metadata(config, images), folder_warnings(source), naming, watch
+        config=config,
+        plan=planned,
+        run_dir=run_dir,
+        num_images=len(source),
+        objective=objective,
+        batches=partial(image_batches, config, source),
+        evaluate=partial(_evaluation, config, run_dir),
+        metadata=_metadata(config, images),
+        facts={**folder_facts(source), "num_images": len(source), **images, **digests},
+        warnings=folder_warnings(source),
+        naming=naming,
+        alarms=partial(tokenizer_alarms, config, planned.total_steps),
+        init_option="--init-from",
     )
 
 
@@ -210,24 +165,24 @@ def _metadata(config: TokenizerRun, images: dict[str, Any]) -> dict[str, Any]:
     return {"config": plain["tokenizer"], "run_config": plain, **images, "dataset": config.data.dataset}
 
 
-def _evaluation(
-    config: TokenizerRun, run_dir: RunDir, device: torch.device
-) -> Callable[[int, dict[str, nn.Module]], dict[str, float]]:
+def _evaluation(config: TokenizerRun, run_dir: RunDir, device: torch.device) -> Evaluate:
     """Return what a validation does: score a fixed random set of held-out images, and save a sheet."""
     held_out = open_split(config.data, "val")
     chosen = stable_choice(0, "validation", len(held_out), EVAL_IMAGES)
     validation = held_out.subset(chosen, f"{EVAL_IMAGES} random images")
     shown = held_out.subset(chosen[_spread(len(chosen))], "shown")
     baseline = cache(lambda: baseline_of(validation, config.data))
-    network = config.tokenizer
-    tokens_per_code = len(validation) * network.num_tokens / network.quantizer.codebook_size
+    space = config.tokenizer.space
 
-    def evaluate(step: int, both: dict[str, nn.Module]) -> dict[str, float]:
+    def evaluate(step: int, networks: Weights) -> dict[str, float]:
+        both: dict[str, Any] = {weights: found["tokenizer"] for weights, found in networks.items()}
         values, raw = (
             reconstruction_quality(both[name], validation, config.data, device, baseline()) for name in ("ema", "raw")
         )
         save_reconstructions(both["ema"], shown, config, device, run_dir, step)
-        facts = {"image_variance": baseline().variance, "tokens_per_code": tokens_per_code}
+        facts = {"image_variance": baseline().variance}
+        if space.kind == "tokens":
+            facts["tokens_per_code"] = len(validation) * space.layout.positions / space.codebook_size
         return values | {f"{name}_raw": value for name, value in raw.items()} | facts
 
     return evaluate

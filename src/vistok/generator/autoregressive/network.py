@@ -5,28 +5,31 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vistok.errors import UserError
 from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.generator.conditioning import ClassEmbedding
 from vistok.generator.interface import Generator
 from vistok.nn.linear import Linear
 from vistok.nn.rope import axial_table, with_class_token
 from vistok.nn.transformer import Block, RMSNorm, init_transformer
+from vistok.space import Grid, Space, Tokens
 
 
 class AutoregressiveNetwork(Generator):
     """Predicts token i from the class token and the tokens before i, in raster order."""
 
+    config: AutoregressiveConfig
+    space: Tokens
     cos: Tensor
     sin: Tensor
 
-    def __init__(
-        self, config: AutoregressiveConfig, grid: tuple[int, int], codebook_size: int, num_classes: int
-    ) -> None:
+    def __init__(self, config: AutoregressiveConfig, space: Space, num_classes: int) -> None:
         super().__init__()
-        self.config = config
-        self.grid = grid
-        self.num_tokens = grid[0] * grid[1]
-        self.codebook_size = codebook_size
+        if not isinstance(space, Tokens) or not isinstance(space.layout, Grid):
+            raise UserError(f"an autoregressive generator writes tokens on a grid, and these latents are {space}")
+        self.config, self.space = config, space
+        self.num_tokens = space.layout.positions
+        self.codebook_size = codebook_size = space.codebook_size
         self.num_classes = num_classes
         self.classes = ClassEmbedding(num_classes, config.width, config.label_dropout)
         self.token_embedding = nn.Embedding(codebook_size, config.width)
@@ -37,7 +40,7 @@ class AutoregressiveNetwork(Generator):
         )
         self.norm = RMSNorm(config.width)
         self.head = Linear(config.width, codebook_size)
-        table = axial_table(*grid, config.width // config.num_heads)
+        table = axial_table(*space.layout.sides, config.width // config.num_heads)
         # The last token is never an input.
         cos, sin = with_class_token(table, config.class_token_rotary)
         self.register_buffer("cos", cos[: self.num_tokens], persistent=False)
@@ -78,13 +81,19 @@ class AutoregressiveNetwork(Generator):
             x = block(x, self.cos, self.sin)
         return self.head(self.norm(x))
 
-    def loss(
+    def logits(
+        self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
+    ) -> Float[Tensor, "batch positions codes"]:
+        """Return logits for every position, given the true tokens before it."""
+        return self(tokens, labels)
+
+    def nats(
         self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch positions"]:
         """Return nats per image and position."""
         return _nats(self(tokens, labels), tokens)
 
-    def loss_and_normalizer(
+    def nats_and_normalizer(
         self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
     ) -> tuple[Float[Tensor, "batch positions"], Float[Tensor, "batch positions"]]:
         """Return nats, and the squared log-normaliser of the logits (the z-loss), per image and position."""

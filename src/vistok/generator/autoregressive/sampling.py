@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vistok.errors import UserError
-from vistok.generator.autoregressive.config import SamplingConfig
+from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.generator.autoregressive.frozen import FrozenTransformer
 from vistok.generator.autoregressive.native import gumbel_noise
 from vistok.generator.autoregressive.network import AutoregressiveNetwork
@@ -38,7 +38,9 @@ def keep_top_p(logits: Float[Tensor, "batch codes"], p: float) -> Float[Tensor, 
     return logits.masked_fill(beyond.scatter(-1, order, beyond), float("-inf"))
 
 
-def filter_logits(logits: Float[Tensor, "batch codes"], sampling: SamplingConfig) -> Float[Tensor, "batch codes"]:
+def filter_logits(
+    logits: Float[Tensor, "batch codes"], sampling: AutoregressiveSampling
+) -> Float[Tensor, "batch codes"]:
     """Apply temperature, top-k, top-p in that order (temperature 0 is left to `choose`)."""
     if sampling.temperature not in (0.0, 1.0):
         logits = logits / sampling.temperature
@@ -53,7 +55,7 @@ def choose(
     logits: Float[Tensor, "batch codes"],
     image_ids: Int[Tensor, "batch"],
     position: int | Tensor,
-    sampling: SamplingConfig,
+    sampling: AutoregressiveSampling,
 ) -> Int[Tensor, "batch"]:
     """Draw one code per row by the Gumbel arg-max; temperature 0 takes the most likely.
 
@@ -116,7 +118,10 @@ class Guided:
 
 @torch.no_grad()
 def sample_tokens(
-    frozen: FrozenTransformer, labels: Int[Tensor, "batch"], image_ids: Int[Tensor, "batch"], sampling: SamplingConfig
+    frozen: FrozenTransformer,
+    labels: Int[Tensor, "batch"],
+    image_ids: Int[Tensor, "batch"],
+    sampling: AutoregressiveSampling,
 ) -> Int[Tensor, "batch positions"]:
     """Draw token grids, one token at a time. Raises UserError for labels out of range."""
     num_tokens = frozen.model.num_tokens

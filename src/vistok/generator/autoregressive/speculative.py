@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vistok.errors import UserError
-from vistok.generator.autoregressive.config import SamplingConfig
+from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.generator.autoregressive.frozen import FrozenTransformer
 from vistok.generator.autoregressive.sampling import Guided, choose
 from vistok.generator.interface import Generator
@@ -26,11 +26,17 @@ class Acceptance:
     guesses: int = 0
     right: int = 0
     tokens: int = 0
+    images: int = 0
 
     @property
     def rate(self) -> float:
         """Share of guesses that were right, counted up to the first wrong one of each pass."""
         return self.right / max(1, self.guesses)
+
+    @property
+    def passes_per_image(self) -> float:
+        """Passes of the target for an image, that of the first token included."""
+        return 1 + self.passes / max(1, self.images)
 
     @property
     def tokens_per_pass(self) -> float:
@@ -50,13 +56,26 @@ class SpeculativeSampler:
     """Draws what plain decoding draws; `acceptance` counts over all calls."""
 
     def __init__(
-        self, target: FrozenTransformer, draft: FrozenTransformer, sampling: SamplingConfig, lookahead: int
+        self, target: FrozenTransformer, draft: FrozenTransformer, sampling: AutoregressiveSampling, lookahead: int
     ) -> None:
         check_draft(target.model, draft.model)
         if lookahead < 1:
             raise UserError(f"lookahead {lookahead}: the draft must write at least one token ahead")
         self.target, self.draft, self.sampling, self.lookahead = target, draft, sampling, lookahead
         self.acceptance = Acceptance()
+        # Of a token, by both networks.
+        self.step_flops = 0.0
+
+    @property
+    def spent(self) -> tuple[float, float]:
+        """Calls of the target, and FLOPs of both networks, for an image of those drawn so far.
+
+        A pass checks `lookahead` guesses and one token more, and the draft writes as many; near the end fewer are left, so
+        that this is a little too much.
+        """
+        rows = 1 if self.sampling.guidance_scale == 1.0 else 2
+        passes = self.acceptance.passes_per_image
+        return rows * passes, rows * (1 + (passes - 1) * (self.lookahead + 1)) * self.step_flops
 
     @torch.no_grad()
     def __call__(self, labels: Int[Tensor, "batch"], image_ids: Int[Tensor, "batch"]) -> Int[Tensor, "batch positions"]:
@@ -69,6 +88,7 @@ class SpeculativeSampler:
         tokens[:, 0] = choose(target.start(labels)[:, 0], image_ids, 0, self.sampling)
         draft.start(labels)
         done = torch.ones_like(labels)  # tokens that each row has
+        self.acceptance.images += len(labels)
         while int(done.min()) < count:
             ahead = min(self.lookahead, count - int(done.min()) - 1)
             self._guess(draft, tokens, done, image_ids, ahead)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
-from vistok.tokenizer.config import CRTConfig, VQConfig
+from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.regularizers.config import CausalConfig
 
 C = TypeVar("C", bound=RunConfig)
 LOW_RATE, HIGH_RATE, USUAL_RATE = 5e-5, 2e-3, 5e-4
@@ -73,7 +74,7 @@ def longer(run: Judged[C]) -> str | None:
     return None if run.total_steps >= 3000 else train_again(_steps(3 * run.total_steps), "it may need more time")
 
 
-def _crushing(crt: CRTConfig | None) -> CRTConfig | None:
+def _crushing(crt: CausalConfig | None) -> CausalConfig | None:
     """Return a regularizer whose error falls when the latents shrink."""
     return crt if crt is not None and crt.full_weight > 0 and crt.variant in ("l2_pre", "l2_post") else None
 
@@ -81,14 +82,14 @@ def _crushing(crt: CRTConfig | None) -> CRTConfig | None:
 def normalized_regularizer(run: Judged[TokenizerRun]) -> str | None:
     """A regularizer that cannot be had by shrinking the latents."""
     micro = run.config.execution.micro_batch_size
-    if not _crushing(run.config.crt) or (micro is not None and micro < run.config.batch_size):
+    if not _crushing(run.config.regularizer("causal")) or (micro is not None and micro < run.config.batch_size):
         return None
     return train_again("crt.variant=l2_pre_normalized", "the plain regularizer is also met by making all latents alike")
 
 
 def waiting_regularizer(run: Judged[TokenizerRun]) -> str | None:
     """A regularizer that waits until there is something in the latents that it could spoil."""
-    crt = run.config.crt
+    crt = run.config.regularizer("causal")
     if crt is None or crt.full_weight == 0 or crt.start_explained > 0:
         return None
     return train_again("crt.start_explained=0.5", "the regularizer then waits until reconstructions show the images")
@@ -96,7 +97,7 @@ def waiting_regularizer(run: Judged[TokenizerRun]) -> str | None:
 
 def shortcut(run: Judged[TokenizerRun]) -> str | None:
     """A linear path, which shows colours and coarse shapes from the first steps on; it is a part of a network."""
-    if run.config.tokenizer.shortcut or run.config.init_from:
+    if getattr(run.config.tokenizer, "shortcut", True) or run.config.init_from:
         return None
     return train_again(
         "tokenizer.shortcut=true", "a linear path shows colours and coarse shapes from the first steps on"
@@ -105,7 +106,7 @@ def shortcut(run: Judged[TokenizerRun]) -> str | None:
 
 def weaker_regularizer(run: Judged[TokenizerRun]) -> str | None:
     """A regularizer that outweighs the reconstruction."""
-    crt = run.config.crt
+    crt = run.config.regularizer("causal")
     if crt is None or crt.full_weight <= {"ce_post": 0.01}.get(crt.variant, 0.5):
         return None
     return train_again(
@@ -115,7 +116,7 @@ def weaker_regularizer(run: Judged[TokenizerRun]) -> str | None:
 
 def no_regularizer(run: Judged[TokenizerRun]) -> str | None:
     """Without the regularizer."""
-    crt = run.config.crt
+    crt = run.config.regularizer("causal")
     return train_again("crt=null", "to see whether it is the regularizer") if crt and crt.full_weight > 0 else None
 
 
@@ -194,17 +195,21 @@ def weaker_discriminator(run: Judged[TokenizerRun]) -> str | None:
 
 def less_dropout(run: Judged[GeneratorRun]) -> str | None:
     """Dropout that a network which learns too little does not need."""
-    rate = run.config.generator.dropout
-    return None if rate <= 0.1 else train_again("generator.dropout=0.1", f"a dropout of {rate:g} hides much")
+    rate = getattr(run.config.generator, "dropout", None)
+    return (
+        None
+        if rate is None or rate <= 0.1
+        else train_again("generator.dropout=0.1", f"a dropout of {rate:g} hides much")
+    )
 
 
 def more_dropout(run: Judged[GeneratorRun]) -> str | None:
     """Dropout, against learning by heart."""
-    rate = run.config.generator.dropout
-    return None if rate >= 0.3 else train_again("generator.dropout=0.3", f"it is {rate:g}")
+    rate = getattr(run.config.generator, "dropout", None)
+    return None if rate is None or rate >= 0.3 else train_again("generator.dropout=0.3", f"it is {rate:g}")
 
 
 def smaller_generator(run: Judged[GeneratorRun]) -> str | None:
     """A network that cannot hold all images."""
-    depth = run.config.generator.depth
+    depth = getattr(run.config.generator, "depth", 0)
     return None if depth < 4 else train_again(f"generator.depth={depth // 2}", "a smaller network learns less by heart")

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from vistok.data.config import DataConfig
+from vistok.data.images.sources import ImageSource
+from vistok.data.images.transforms import to_uint8
 from vistok.data.loader import eval_images
-from vistok.data.sources import ImageSource
-from vistok.data.transforms import to_uint8
 from vistok.metrics.codebook import perplexity_share
 from vistok.metrics.color import lab_errors
 from vistok.metrics.spread import Spread
-from vistok.tokenizer.model import ConvTokenizer
+from vistok.tokenizer.interface import Tokenizer
 
 EVAL_BATCH = 250
 
@@ -36,7 +36,7 @@ def baseline_of(source: ImageSource, data: DataConfig) -> Baseline:
 
 @torch.inference_mode()
 def reconstruction_quality(
-    model: nn.Module, source: ImageSource, data: DataConfig, device: torch.device, baseline: Baseline
+    model: Tokenizer, source: ImageSource, data: DataConfig, device: torch.device, baseline: Baseline
 ) -> dict[str, float]:
     """Return measures over images; NaN for what equal images, or a single one, cannot tell.
 
@@ -44,17 +44,18 @@ def reconstruction_quality(
     reconstructions over images, divided by that of the images. codebook_usage, code_perplexity: shares of the codebook.
     lab_error, chroma_error: distances in Lab, of colour images.
     """
-    assert isinstance(model, ConvTokenizer)
     training = model.training
     model.eval()
     mean_picture = baseline.mean_picture.to(device)
     psnr, gain, lab = [], [], []
     made = Spread()
-    counts = torch.zeros(model.codebook_size, dtype=torch.int64, device=device)
+    codes = model.space.codebook_size if model.space.kind == "tokens" else 0
+    counts = torch.zeros(codes, dtype=torch.int64, device=device)
     for batch in eval_images(source, data, EVAL_BATCH):
         images = batch["images"].to(device)
         output = model(images)
-        counts += torch.bincount(output.quantized.indices.flatten(), minlength=len(counts))
+        if codes:
+            counts += torch.bincount(output.bottleneck.stored.flatten(), minlength=codes)
         fake, real = to_uint8(output.reconstruction), to_uint8(images)
         made.add(fake)
         psnr.append(_psnr(fake, real))
@@ -67,9 +68,10 @@ def reconstruction_quality(
         "psnr": float(torch.cat(psnr).mean()),
         "psnr_over_mean": float(torch.cat(gain).mean()) if known else float("nan"),
         "dependence": made.variance() / baseline.variance if known else float("nan"),
-        "codebook_usage": float((counts > 0).float().mean()),
-        "code_perplexity": perplexity_share(counts.cpu().numpy()),
     }
+    if codes:
+        values["codebook_usage"] = float((counts > 0).float().mean())
+        values["code_perplexity"] = perplexity_share(counts.cpu().numpy())
     if lab:
         values["lab_error"], values["chroma_error"] = torch.cat(lab, dim=1).mean(dim=1).tolist()
     return values

@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 from vistok.errors import UserError
-from vistok.generator.autoregressive.config import SamplingConfig
+from vistok.generator.config import SamplingConfig
+from vistok.generator.families import read_sampling
+from vistok.metrics.protocol import Treatment
 from vistok.metrics.variety import Variety
 from vistok.runs.config import GeneratorRun
 from vistok.runs.health.advice import Judged
@@ -23,7 +25,7 @@ def collapse_warnings(
 
     Without noise the samples of a class are one picture: that says nothing.
     """
-    if sampling.temperature == 0 or sampling.top_k == 1 or found.count < 2:
+    if sampling.always_alike or found.count < 2:
         return []
     if found.commonest > 1 and found.commonest >= SAME * found.count:
         return [f"{found.commonest} of {found.count} samples are the same picture"]
@@ -49,8 +51,7 @@ def _variance_of_reconstructions(tokenizer: dict[str, Any]) -> float | None:
 
 def score_warnings(scores: dict[str, Any], generator: dict[str, Any], tokenizer: dict[str, Any]) -> list[str]:
     """Return what a generator's scores show to be wrong, by the headers of both stages; of earlier versions' less is known."""
-    fields = SamplingConfig.model_fields
-    sampling = SamplingConfig(**{name: value for name, value in scores["treatment"].items() if name in fields})
+    sampling = read_sampling(Treatment.model_validate(scores["treatment"]).sampling or {})
     if "variety" in scores:
         collapsed = collapse_warnings(Variety(**scores["variety"]), sampling, tokenizer)
         if collapsed:  # copies of what is nobody's picture are none

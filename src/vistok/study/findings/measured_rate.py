@@ -4,6 +4,7 @@ import json
 
 from vistok.errors import UserError
 from vistok.runs.config import GeneratorRun
+from vistok.space import token_grid
 from vistok.study.findings.table import generators, read_table
 from vistok.study.run.record import StudyFolder
 
@@ -22,4 +23,4 @@ def measured_rate(folder: StudyFolder) -> float:
     record = folder.read(file)
     config = GeneratorRun.from_json(json.dumps(record["config"]))
     side = round(record["row"]["num_tokens"] ** 0.5)
-    return training_rate(config, (side, side), record["row"]["codebook_size"])
+    return training_rate(config, token_grid(side, side, record["row"]["codebook_size"]))

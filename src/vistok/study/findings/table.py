@@ -11,19 +11,9 @@ import pandas as pd
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import write_atomic
 from vistok.study.config import StudyConfig
-from vistok.study.run.record import TEXTS, StudyFolder
+from vistok.study.run.record import COLUMNS, NUMBERS, StudyFolder
 from vistok.study.run.wanted import asked_for
 
-COLUMNS = (
-    "kind", "run", "tokenizer_run", "data", "image_size", "choice", "tokenizer_choice", "seed",
-    "codebook_size", "num_tokens", "crt_weight", "crt_layers", "crt_variant",
-    "params", "steps", "train_flops", "train_flops_paper", "total_flops", "seconds",
-    "psnr", "ssim", "rfmd", "rfmd_low", "rfmd_high",
-    "codebook_usage", "entropy", "position_entropy", "skewness", "latent_variance", "quantization_error",
-    "val_nats_per_token", "train_nats_per_token", "bits_per_image",
-    "gfmd", "gfmd_low", "gfmd_high", "gfmd_unguided", "gfmd_val", "guidance_scale", "swap_pixels", "swap_features",
-    "by_position", "alarms",
-)  # fmt: skip
 AGAIN = "make it anew with vistok study report"
 # Of a generator's row: what it takes over from its tokenizer's.
 INHERITED = ("psnr", "ssim", "rfmd", "rfmd_low", "rfmd_high", "position_entropy")
@@ -31,6 +21,8 @@ INHERITED = ("psnr", "ssim", "rfmd", "rfmd_low", "rfmd_high", "position_entropy"
 
 def collect(folder: StudyFolder, study: StudyConfig) -> tuple[pd.DataFrame, str]:
     """Return the table of the records that a study asks for, and a sentence on those that are left out.
+
+    Columns: the usual ones, and behind them whatever else the scores of its runs gave.
 
     Kinds: tokenizer, generator. `total_flops` is of both stages. `by_position` holds numbers in raster order:
     entropies in bits of a tokenizer's tokens, held-out nats of a generator. `alarms` names those that a run ended with, a
@@ -48,7 +40,9 @@ def collect(folder: StudyFolder, study: StudyConfig) -> tuple[pd.DataFrame, str]
 
 
 def _tabulate(records: list[dict[str, Any]], folder: StudyFolder) -> pd.DataFrame:
-    table = pd.DataFrame([record["row"] for record in records]).reindex(columns=list(COLUMNS))
+    # What a record says beside the usual columns stands behind them.
+    more = dict.fromkeys(name for record in records for name in record["row"] if name not in COLUMNS)
+    table = pd.DataFrame([record["row"] for record in records]).reindex(columns=[*COLUMNS, *more])
     names = ["tokenizer_run", "tokenizer_choice"]
     table[names] = table[names].astype(object)  # empty columns are of numbers
     is_tokenizer = table.kind == "tokenizer"
@@ -109,7 +103,7 @@ def read_table(file: Path) -> pd.DataFrame:
     lacking = [name for name in COLUMNS if name not in table]
     if lacking:
         raise UserError(f"{file} lacks the columns {', '.join(lacking)}; {AGAIN}")
-    if wrong := [name for name in COLUMNS if name not in TEXTS and not pd.api.types.is_numeric_dtype(table[name])]:
+    if wrong := [name for name in NUMBERS if not pd.api.types.is_numeric_dtype(table[name])]:
         raise UserError(f"{file}: the column {wrong[0]} holds something that is not a number; {AGAIN}")
     return table
 

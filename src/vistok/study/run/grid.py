@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from vistok.config import fingerprint, override
-from vistok.data.open import open_split
+from vistok.data.images.open import open_split
 from vistok.errors import UserError
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.runs.identity import by_contents, content_digests, init_digest
+from vistok.space import Space
 from vistok.study.config import Choice, Grid, StudyConfig
 from vistok.study.run.wanted import evaluator_of
 from vistok.tokenizer.config import TokenizerConfig
@@ -201,12 +202,11 @@ def _generator_tasks(
     study: StudyConfig, grid: Grid, tokenizer: TokenizerTask, seed: int, facts: _Facts
 ) -> Iterator[GeneratorTask]:
     network = tokenizer.network
-    manifest = (tuple(network.grid), network.quantizer.codebook_size, facts.classes)
     for choice in grid.generators:
         base = override(study.generator, list(choice.set)).replace(seed=seed, name=f"{study.name}-{choice.name}")
         for length in sorted(grid.lengths, key=lambda length: -length.value):  # the longest is the others' trunk
             config = base.replace(length=length)
-            flops, steps = _generator_cost(config.replace(seed=0), manifest, facts.images)
+            flops, steps = _generator_cost(config.replace(seed=0), network.space, facts.classes, facts.images)
             if grid.max_flops is not None and flops > grid.max_flops:
                 continue
             # The evaluator's path in former names, its contents now.
@@ -240,11 +240,11 @@ def _tokenizer_flops(config: TokenizerRun, images: int) -> float:
 
 
 @lru_cache(maxsize=512)
-def _generator_cost(config: GeneratorRun, manifest: tuple[tuple[int, int], int, int], images: int) -> tuple[float, int]:
+def _generator_cost(config: GeneratorRun, space: Space, classes: int, images: int) -> tuple[float, int]:
+    from vistok.runs.latents import LatentFacts
     from vistok.verbs import train_generator
 
-    facts = dict(zip(("grid", "codebook_size", "num_classes"), manifest, strict=True))
-    found = train_generator.plan(config, facts, images)
+    found = train_generator.plan(config, LatentFacts(space, classes), images)
     return found.train_flops, found.total_steps
 
 

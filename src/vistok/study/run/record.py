@@ -13,10 +13,22 @@ from vistok.files import read_json, write_atomic, write_json
 SCHEMA = 1
 AGAIN = "delete it, and vistok study run makes it anew"
 # Of a row: the numbers that every table, fit and claim reads, and what is text.
-NEEDED = ("seed", "codebook_size", "num_tokens", "params", "steps", "train_flops", "seconds")
-OF_TOKENIZERS = ("psnr", "rfmd", "position_entropy")
-OF_GENERATORS = ("gfmd", "gfmd_val", "val_nats_per_token")
+NEEDED = ("seed", "num_tokens", "params", "steps", "train_flops", "seconds")
+OF_TOKENIZERS = ("psnr", "rfmd")
+OF_GENERATORS = ("gfmd", "gfmd_val")
+# The columns of every table.
+COLUMNS = (
+    "kind", "run", "tokenizer_run", "data", "image_size", "choice", "tokenizer_choice", "seed",
+    "codebook_size", "num_tokens", "crt_weight", "crt_layers", "crt_variant",
+    "params", "steps", "train_flops", "train_flops_paper", "total_flops", "seconds",
+    "psnr", "ssim", "rfmd", "rfmd_low", "rfmd_high",
+    "codebook_usage", "entropy", "position_entropy", "skewness", "latent_variance", "quantization_error",
+    "val_nats_per_token", "train_nats_per_token", "bits_per_image",
+    "gfmd", "gfmd_low", "gfmd_high", "gfmd_unguided", "gfmd_val", "guidance_scale", "swap_pixels", "swap_features",
+    "by_position", "alarms",
+)  # fmt: skip
 TEXTS = ("kind", "run", "tokenizer_run", "data", "choice", "tokenizer_choice", "crt_variant", "by_position", "alarms")
+NUMBERS = tuple(name for name in COLUMNS if name not in TEXTS)
 
 
 class StudyFolder:
@@ -86,13 +98,13 @@ def _check(record: dict[str, Any]) -> None:
         raise ValueError(f"{wrong[0]} is not text")
     if row["run"] != record["run"]:
         raise ValueError("its row is of another run")
-    if wrong := [name for name, value in row.items() if name not in TEXTS and not _is_number(value)]:
+    if wrong := [name for name, value in row.items() if name in NUMBERS and not _is_number(value)]:
         raise ValueError(f"{wrong[0]} is not a number")
     needed = (*NEEDED, *(OF_GENERATORS if generator else OF_TOKENIZERS))
     if lacking := [name for name in needed if row.get(name) is None]:
         raise ValueError(f"no {lacking[0]}")
     positions = [float(value) for value in row["by_position"].split()]
-    if type(row["seed"]) is not int or len(positions) != row["num_tokens"] or not np.isfinite(positions).all():
+    if type(row["seed"]) is not int or len(positions) not in (0, row["num_tokens"]) or not np.isfinite(positions).all():
         raise ValueError("seed is not an integer, or by_position not a number for each token")
     if not extractors(record):
         raise ValueError("no score with its protocol")

@@ -7,20 +7,19 @@ from vistok.engine.run_dir import RunDir, provenance
 from vistok.runs.config import GeneratorRun, TokenizerRun
 
 if TYPE_CHECKING:
-    from vistok.metrics.protocol import Score
     from vistok.study.run.order import Order
 
 
 def tokenizer_record(
-    order: "Order", config: TokenizerRun, run: RunDir, scores: dict[str, Any], latents: dict[str, float]
+    order: "Order", config: TokenizerRun, run: RunDir, scores: dict[str, Any], detail: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the record of a tokenizer."""
-    row = {**_common(order, config, run), **tokenizer_columns(config), **_reconstruction_columns(scores), **latents}
-    return _record(order, config, row, {"scores": scores}, run.path.name, run.read("provenance.json"))
+    """Return the record of a tokenizer; `scores` are columns of its row."""
+    row = {**_common(order, config, run), **tokenizer_columns(config), **scores}
+    return _record(order, config, row, detail, run.path.name, run.read("provenance.json"))
 
 
 def resized_record(
-    order: "Order", trained: dict[str, Any], scores: dict[str, Any], latents: dict[str, float]
+    order: "Order", trained: dict[str, Any], scores: dict[str, Any], detail: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the record of a tokenizer run at another image size; its cost is that of the `trained` record's run."""
     config = TokenizerRun.from_json(json.dumps(order.config))
@@ -30,55 +29,24 @@ def resized_record(
         "choice": order.choice,
         "image_size": order.image_size,
         **tokenizer_columns(config, order.image_size),
-        **_reconstruction_columns(scores),
-        **latents,
+        **scores,
     }
-    record = _record(order, config, row, {"scores": scores}, trained["directory"], provenance())
+    record = _record(order, config, row, detail, trained["directory"], provenance())
     return {**record, "weights": order.weights}
 
 
-def _reconstruction_columns(scores: dict[str, Any]) -> dict[str, Any]:
-    codebook = scores["codebook"]
-    return {
-        "psnr": scores["psnr"]["value"],
-        "ssim": scores["ssim"]["value"],
-        **_bounds("rfmd", _fidelity(scores, "r")),
-        "codebook_usage": codebook["usage"],
-        "entropy": codebook["entropy"],
-        "position_entropy": scores["position_entropy"]["value"],
-        "skewness": codebook["skewness"],
-        "by_position": _numbers(codebook["position_entropy"]),
-    }
-
-
 def generator_record(
-    order: "Order",
-    config: GeneratorRun,
-    run: RunDir,
-    likelihood: dict[str, Any],
-    guidance: dict[str, Any],
-    distances: dict[float, "Score"],
-    swaps: dict[str, float],
+    order: "Order", config: GeneratorRun, run: RunDir, scores: dict[str, Any], detail: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the record of a generator; `distances` by guidance scale, 1 among them."""
-    scale = guidance["guidance_scale"]
+    """Return the record of a generator; `scores` are columns of its row."""
     row = {
         **_common(order, config, run),
         "tokenizer_run": order.tokenizer,
         "tokenizer_choice": order.tokenizer_choice,
         **tokenizer_columns(TokenizerRun.from_json(json.dumps(order.tokenizer_config)), order.image_size),
-        "val_nats_per_token": likelihood["ema"]["nats_per_token"]["value"],
-        "train_nats_per_token": likelihood["train"]["nats_per_token"]["value"],
-        "bits_per_image": likelihood["ema"]["bits_per_image"]["value"],
-        **_bounds("gfmd", distances[scale].model_dump(mode="json")),
-        "gfmd_val": guidance["scores"][f"{scale:g}"]["value"],
-        "guidance_scale": scale,
-        "gfmd_unguided": distances[1.0].value,
-        **swaps,
-        "by_position": _numbers(likelihood["ema"]["position_nats"]),
+        "by_position": "",
+        **scores,
     }
-    scores = {f"{key:g}": score.model_dump(mode="json") for key, score in distances.items()}
-    detail = {"guidance": guidance, "gfmd": scores}
     return _record(order, config, row, detail, run.path.name, run.read("provenance.json"))
 
 
@@ -87,11 +55,11 @@ def tokenizer_columns(config: TokenizerRun, image_size: int | None = None) -> di
 
     `image_size`: of the images that it encodes, where not its own.
     """
-    crt, network = config.crt, config.tokenizer
+    crt, network = config.regularizer("causal"), config.tokenizer
     if image_size is not None:
         network = network.replace(image_size=image_size)
     return {
-        "codebook_size": network.quantizer.codebook_size,
+        "codebook_size": network.space.codebook_size if network.space.kind == "tokens" else None,
         "num_tokens": network.num_tokens,
         "crt_weight": crt.full_weight if crt else 0.0,
         "crt_layers": crt.num_layers if crt else 0,
@@ -118,20 +86,6 @@ def _common(order: "Order", config: TokenizerRun | GeneratorRun, run: RunDir) ->
         "seconds": round(finished["seconds"], 1),
         "alarms": " ".join(alarm.name for alarm in alarms_of(run.path)),
     }
-
-
-def _fidelity(scores: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Return the Fréchet score, whichever network's features it has."""
-    return next(scores[name] for name in (f"{prefix}fmd", f"{prefix}fid") if name in scores)
-
-
-def _bounds(name: str, score: dict[str, Any]) -> dict[str, Any]:
-    """Return value and interval of a score as columns; Inception's distances stand under the same names."""
-    return {name: score["value"], f"{name}_low": score["low"], f"{name}_high": score["high"]}
-
-
-def _numbers(values: list[float]) -> str:
-    return " ".join(f"{value:.4f}" for value in values)
 
 
 def _record(

@@ -46,11 +46,11 @@ def _recorded(task: Task, folder: StudyFolder) -> bool:
 
 
 def _cached(task: CacheTask, runs: Path) -> bool:
-    from vistok.data.token_cache import TokenCache
+    from vistok.data.latents.cache import LatentCache
 
     place = runs / "tokens" / task.tokenizer.run
     try:
-        return all(TokenCache(place / split) is not None for split in ("train", "val"))
+        return all(LatentCache(place / split) is not None for split in ("train", "val"))
     except UserError:
         return False
 

@@ -39,54 +39,44 @@ def _caches(order: Order) -> dict[str, Any]:
 def _tokenizer(order: Order) -> None:
     from vistok.engine.log import Progress
     from vistok.runs.config import TokenizerRun
-    from vistok.scoring.evaluators import choose_evaluator
-    from vistok.scoring.study_scores import latent_statistics
-    from vistok.scoring.tokenizer import evaluate_tokenizer
+    from vistok.scoring.scorers import score_all
     from vistok.study.run.rows import tokenizer_record
     from vistok.verbs import train_tokenizer
 
-    folder, progress = StudyFolder(Path(order.folder)), Progress()
+    folder = StudyFolder(Path(order.folder))
     config = _executed(TokenizerRun.from_json(json.dumps(order.config)), order)
-    run = train_tokenizer.prepare(config, Path(order.runs)).train(progress)
-    scores = evaluate_tokenizer(run.path, choose_evaluator(config.data, order.evaluator), progress)
+    run = train_tokenizer.prepare(config, Path(order.runs)).train(Progress())
+    scored = score_all("tokenizer", _finished(order, run.path, config.data))
     folder.keep_weights(order.run, run.export())
-    folder.write(tokenizer_record(order, config, run, scores, latent_statistics(run.path, order.root)))
+    folder.write(tokenizer_record(order, config, run, scored.columns, scored.detail))
     drop_checkpoints(run.path)
 
 
 def _resized_tokenizer(order: Order) -> None:
-    from vistok.engine.log import Progress
     from vistok.runs.config import TokenizerRun
-    from vistok.scoring.evaluators import choose_evaluator
-    from vistok.scoring.study_scores import latent_statistics
-    from vistok.scoring.tokenizer import evaluate_tokenizer
+    from vistok.scoring.scorers import score_all
     from vistok.study.run.rows import resized_record
 
     folder = StudyFolder(Path(order.folder))
-    weights = folder.weights_file(order.weights)
     config = TokenizerRun.from_json(json.dumps(order.config))
-    extractor = choose_evaluator(config.data, order.evaluator)
-    scores = evaluate_tokenizer(weights, extractor, Progress(), root=order.root, image_size=order.image_size)
+    scored = score_all("tokenizer", _finished(order, folder.weights_file(order.weights), config.data))
     trained = folder.read(folder.record_file(order.weights))
-    folder.write(resized_record(order, trained, scores, latent_statistics(weights, order.root, order.image_size)))
+    folder.write(resized_record(order, trained, scored.columns, scored.detail))
 
 
 def _generator(order: Order) -> None:
     from vistok.engine.log import Progress
-    from vistok.generator.autoregressive.config import SamplingConfig
+    from vistok.generator.families import default_sampling
     from vistok.runs.config import GeneratorRun
     from vistok.runs.health.record import require_alive
     from vistok.runs.images import data_of
     from vistok.runs.load import load_generator, load_tokenizer
-    from vistok.scoring.evaluators import choose_evaluator
-    from vistok.scoring.generator import choose_guidance, sample_distance
-    from vistok.scoring.likelihood import evaluate_likelihood
-    from vistok.scoring.study_scores import swap_cost
+    from vistok.scoring.scorers import score_all
     from vistok.study.run.rows import generator_record
     from vistok.verbs import train_generator
     from vistok.verbs.sample import save_sheet
 
-    folder, progress, scoring = StudyFolder(Path(order.folder)), Progress(), order.scoring
+    folder, progress = StudyFolder(Path(order.folder)), Progress()
     config = _executed(GeneratorRun.from_json(json.dumps(order.config)), order)
     weights, caches = folder.weights_file(order.weights), _caches(order)
     require_alive(weights, anyway=True, tell=progress.say)
@@ -94,24 +84,27 @@ def _generator(order: Order) -> None:
     _branch(order, job.run_dir.path)
     run = job.train(progress)
     names = load_generator(run.path).info["class_names"]
-    extractor = choose_evaluator(data_of(load_tokenizer(weights), order.root), order.evaluator, None, names)
-    likelihood = evaluate_likelihood(run.path, caches["train"], caches["val"], progress)
-    guidance = choose_guidance(
-        run.path, extractor, progress, scoring["scales"], scoring["search_samples"], root=order.root
-    )
-    chosen = SamplingConfig(guidance_scale=guidance["guidance_scale"])
-    distances = {
-        sampling.guidance_scale: sample_distance(
-            run.path, extractor, progress, sampling, scoring["samples"], root=order.root
-        )
-        for sampling in (SamplingConfig(), chosen)
-    }
-    swaps = swap_cost(run.path, extractor, order.root)
+    finished = _finished(order, run.path, data_of(load_tokenizer(weights), order.root), names)
+    finished.caches = caches
+    scored = score_all("generator", finished)
     write_json(_link(order), {"path": str(run.path)})
+    chosen = default_sampling(config.generator).replace(guidance_scale=scored.columns["guidance_scale"])
     save_sheet(run.path, chosen, folder.sheet_file(order.run))
-    folder.write(generator_record(order, config, run, likelihood, guidance, distances, swaps))
+    folder.write(generator_record(order, config, run, scored.columns, scored.detail))
     if not order.milestones:
         drop_checkpoints(run.path)
+
+
+def _finished(order: Order, path: Path, data: Any, class_names: Any = None) -> Any:
+    """Return a finished run with what its scores need."""
+    from vistok.engine.log import Progress
+    from vistok.scoring.evaluators import choose_evaluator
+    from vistok.scoring.scorer import Asked, Finished
+
+    extractor = choose_evaluator(data, order.evaluator, None, class_names)
+    asked = Asked(**{**order.scoring, "scales": tuple(order.scoring["scales"])})
+    size = order.image_size if order.kind == "tokenizer" else None
+    return Finished(path, order.root, extractor, asked, Progress(), image_size=size)
 
 
 def _link(order: Order, run: str | None = None) -> Path:

@@ -1,0 +1,75 @@
+"""Which images of a folder are for training, which are held out: by sub-folders, or by a hash of their names."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vistok.data.config import Split
+from vistok.data.images.names import is_hidden, split_names, split_of_folder
+from vistok.errors import UserError
+
+HELD_OUT_SHARE = 0.1
+SHOWN = 5
+
+
+def split_folders(root: Path, what: str) -> dict[str, str]:
+    """Return split -> sub-folder for those that are given; raises UserError where two folders are one split."""
+    given: dict[str, str] = {}
+    for name in sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name)):
+        split = split_of_folder(name)
+        if split is not None and split in given:
+            raise UserError(f"{what}: both {given[split]!r} and {name!r} are there, which mean {split}; keep one")
+        if split is not None:
+            given[split] = name
+    return given
+
+
+def divide(files: Sequence[str], folders: Mapping[str, str], what: str) -> dict[str, list[str]]:
+    """Return the files of each split: those in its folder, and what is held out for splits without one.
+
+    Raises UserError where there is a folder for train, and images lie outside every split.
+    """
+    splits = {split: [name for name in files if top(name) == folder] for split, folder in folders.items()}
+    # Given test or val images lie below the root too, and are not for training.
+    given = set(folders.values())
+    rest = [name for name in files if top(name) not in given]
+    if "train" in folders and rest:
+        raise UserError(
+            f"{what}: {_places(rest)} in no split, though {folders['train']!r} is there. Folders of splits are "
+            f"{split_names()}; move the images into one of them, or out of this folder"
+        )
+    rest = splits.get("train", rest)
+    held_out: list[Split] = [name for name in ("test", "val") if name not in folders]
+    prefix = folders["train"] + os.sep if "train" in folders else ""
+    ranked = sorted(
+        rest, key=lambda name: hashlib.sha256(name.removeprefix(prefix).encode(errors="surrogateescape")).digest()
+    )
+    count = max(1, round(len(rest) * HELD_OUT_SHARE))
+    for i, split in enumerate(held_out):
+        splits[split] = sorted(ranked[i * count : (i + 1) * count])
+    splits["train"] = sorted(ranked[len(held_out) * count :])
+    return splits
+
+
+def _places(files: Sequence[str]) -> str:
+    """Return where files lie: "12 images in 'cats', 3 images in 'dogs' and 1 image in no folder lie"."""
+    counts = Counter(top(name) for name in files)
+    loose = counts.pop("", 0)
+    parts = [f"{_images(count)} in {folder!r}" for folder, count in sorted(counts.items())]
+    if len(parts) > SHOWN:
+        rest = sum(count for _, count in sorted(counts.items())[SHOWN:])
+        parts = [*parts[:SHOWN], f"{_images(rest)} in {len(parts) - SHOWN} more folders"]
+    if loose:
+        parts.append(f"{_images(loose)} beside the folders (such as {next(f for f in files if not top(f))!r})")
+    return ", ".join(parts) + (" is" if len(files) == 1 else " are")
+
+
+def _images(count: int) -> str:
+    return f"{count:,} {'image' if count == 1 else 'images'}"
+
+
+def top(name: str) -> str:
+    """Return the first folder of a relative name, "" where it has none."""
+    return name.split(os.sep)[0] if os.sep in name else ""

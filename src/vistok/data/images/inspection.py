@@ -1,0 +1,212 @@
+"""Look at every file of a folder before a run: what cannot be read, is unusual, or occurs twice.
+
+Each file is decoded once; what was found is kept in the user's cache folder, by size and time of change.
+"""
+
+import errno
+import hashlib
+import io
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vistok.data.images.image_file import BadImage, decode, file_bytes, not_read
+from vistok.data.images.inspection_index import FileFacts, open_index
+from vistok.errors import UserError, reason, some
+
+SHOWN = 5
+QUIET = 2_000  # files that are looked at without a bar of progress
+_AT_ONCE = 1_000  # files that wait for a thread at a time
+# What a folder holds, and not what its disk or network does just now: links to nowhere or in a circle, closed files.
+OF_THE_FOLDER = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
+_SAID = {
+    "damaged EXIF": "have damaged EXIF data and count as upright",
+    "unreadable metadata": "have metadata that cannot be read and are used without them",
+}
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """What a folder holds, for the record of a run.
+
+    found: all images. used: those that are in a split and can be used. ignored: how many files are no images, by
+    suffix. hidden: how many files and folders are hidden, or were left by a system.
+    """
+
+    found: int
+    used: int
+    skipped: dict[str, str]
+    unusual: dict[str, list[str]]
+    duplicates: int
+    leaked: list[str]
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    hidden: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """Return counts, and names of what was skipped or converted, as JSON values."""
+        kinds = {kind: {"count": len(names), "first": names[:SHOWN]} for kind, names in self.unusual.items()}
+        return {**asdict(self), "unusual": kinds, "num_skipped": len(self.skipped), "leaked": self.leaked[:SHOWN]}
+
+    def warnings(self) -> list[str]:
+        """Return what a user should know before training."""
+        lines = []
+        if self.skipped:
+            lines.append(f"{len(self.skipped)} of {self.found} images are skipped: {_first(self.skipped)}")
+        for kind, names in self.unusual.items():
+            said = _SAID.get(kind, f"are {kind} and are converted")
+            lines.append(f"{len(names)} of {self.found} images {said}, such as {names[0]}")
+        if self.duplicates:
+            lines.append(f"{self.duplicates} images are copies of another one, byte for byte")
+        if self.leaked:
+            lines.append(
+                f"{len(self.leaked)} images of val or test lie in train too, byte for byte, such as {self.leaked[0]}: "
+                "scores on them are too good"
+            )
+        if self.ignored:
+            lines.append(said_of_ignored(self.ignored))
+        return lines
+
+
+def said_of_ignored(ignored: Mapping[str, int]) -> str:
+    """Return "ignored 3 files: 2 .txt, 1 .csv"; the most frequent suffixes first."""
+    counts = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
+    shown = some((f"{count:,} {suffix}" for suffix, count in counts), SHOWN)
+    total = sum(ignored.values())
+    return f"ignored {total:,} {'file' if total == 1 else 'files'}: {shown}"
+
+
+def inspect(root: Path, names: Sequence[str], channels: int, size: int) -> dict[str, FileFacts]:
+    """Return the facts of every named file below `root`; files that did not change are not read again.
+
+    What could not be read is tried again every time: it costs little, and what stood in the way may be gone. Raises
+    UserError naming the file where the machine fails: that says nothing about the image.
+    """
+    stamps = _stamps(root, names)
+    with open_index(root, channels, size) as index:
+        found = index.known(names, stamps)
+        new = [i for i, name in enumerate(names) if name not in found]
+        with warnings.catch_warnings():  # once, around all threads
+            warnings.simplefilter("ignore")
+            for i, facts in zip(new, _looked_at(root, [names[i] for i in new], channels, size), strict=True):
+                found[names[i]] = facts
+                if facts.problem is None and stamps[i, 0] >= 0:
+                    index.add(names[i], stamps[i].tolist(), facts)
+    return {name: found[name] for name in names}
+
+
+def usable(
+    what: str, facts: Mapping[str, FileFacts], unreadable: str, unusual: str, found: int | None = None
+) -> tuple[set[str], dict[str, str]]:
+    """Return the names to use, and those to skip with their reasons; raises UserError where the config refuses.
+
+    what: the data set in a message, as in "folder of images 'photos'". unreadable: "refuse" or "skip". unusual:
+    "convert", "skip" or "refuse". found: how many images there are, where `facts` has only those that are not plain.
+    """
+    total = len(facts) if found is None else found
+    bad = {name: found.problem for name, found in facts.items() if found.problem is not None}
+    odd = {name: ", ".join(found.unusual) for name, found in facts.items() if found.unusual}
+    if bad and unreadable == "refuse":
+        raise UserError(
+            f"{what}: {len(bad)} of {total} images cannot be read: {_first(bad)}. Remove or "
+            "replace them, or leave them out with --set data.unreadable_images=skip"
+        )
+    if odd and unusual == "refuse":
+        raise UserError(
+            f"{what}: {len(odd)} of {total} images are unusual: {_first(odd)}. Convert them "
+            "yourself, or let vistok do it with --set data.unusual_images=convert"
+        )
+    skipped = bad | (odd if unusual == "skip" else {})
+    return set(facts) - set(skipped), dict(sorted(skipped.items()))
+
+
+def report(
+    facts: Mapping[str, FileFacts],
+    splits: Mapping[str, Sequence[str]],
+    used: set[str],
+    skipped: dict[str, str],
+    ignored: Mapping[str, int] | None = None,
+    hidden: int = 0,
+) -> FolderReport:
+    """Sum up a folder; `splits` says which files are train, val and test."""
+    used = used & {name for files in splits.values() for name in files}
+    unusual: dict[str, list[str]] = {}
+    for name in sorted(used):
+        for kind in facts[name].unusual:
+            unusual.setdefault(kind, []).append(name)
+    copies = Counter(facts[name].digest for name in used)
+    train = {facts[name].digest for name in splits.get("train", ()) if name in used}
+    held_out = [name for split in ("val", "test") for name in splits.get(split, ()) if name in used]
+    return FolderReport(
+        found=len(facts),
+        used=len(used),
+        skipped=skipped,
+        unusual=unusual,
+        duplicates=sum(count - 1 for count in copies.values()),
+        leaked=[name for name in held_out if facts[name].digest in train],
+        ignored=dict(ignored or {}),
+        hidden=hidden,
+    )
+
+
+def _looked_at(root: Path, names: Sequence[str], channels: int, size: int) -> Iterator[FileFacts]:
+    def look(name: str) -> FileFacts:
+        path = root / name
+        try:
+            data = file_bytes(path)
+            _, unusual = decode(io.BytesIO(data), channels, size)
+            return FileFacts(hashlib.sha256(data).hexdigest(), unusual, None, len(data))
+        except BadImage as error:
+            return FileFacts("", (), str(error))
+        except OSError as error:
+            return FileFacts("", (), problem_of(path, error))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool, bar(len(names)) as advance:
+        for start in range(0, len(names), _AT_ONCE):
+            for facts in pool.map(look, names[start : start + _AT_ONCE]):
+                advance()
+                yield facts
+
+
+def problem_of(path: Path, error: OSError, what: str = "image") -> str:
+    """Return why a file or folder cannot be read; raises UserError where the machine failed: it may well be good."""
+    if error.errno not in OF_THE_FOLDER:
+        raise not_read(path, error, what) from None
+    return error.strerror or reason(error)
+
+
+@contextmanager
+def bar(total: int) -> Iterator[Callable[[], None]]:
+    """Show how many of `total` images were looked at, where they are many; gives what to call after each."""
+    if total <= QUIET:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("looking at every image, once", total=total)
+        yield lambda: bars.advance(task)
+
+
+def _stamps(root: Path, names: Sequence[str]) -> np.ndarray:
+    """Return size and time of change (ns) of each file, (count, 2); -1 where there is none."""
+    stamps = np.full((len(names), 2), -1, dtype=np.int64)
+    for i, name in enumerate(names):
+        try:
+            status = os.stat(f"{root}{os.sep}{name}")
+        except OSError:  # what it is comes out at the look
+            continue
+        stamps[i] = status.st_size, status.st_mtime_ns
+    return stamps
+
+
+def _first(reasons: Mapping[str, str | None]) -> str:
+    return some((f"{name} ({reason})" for name, reason in sorted(reasons.items())), SHOWN)

@@ -1,0 +1,86 @@
+"""Open a split of the configured data set."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from vistok.data.config import DataConfig
+from vistok.data.images import fashion_mnist, imagenet, openmoji, parquet, webdataset
+from vistok.data.images.folder import load_folder
+from vistok.data.images.names import is_hidden_below
+from vistok.data.images.sources import ArraySource, ImageSource
+from vistok.errors import UserError
+from vistok.rng import stable_choice
+
+
+def open_split(config: DataConfig, split: str) -> ImageSource:
+    """Return `train`, `val` (held out of train) or `test` of the configured data set."""
+    if split not in ("train", "val", "test"):
+        raise UserError(f"split {split!r}: allowed are train, val, test")
+    source = _open(config, split)
+    if config.max_images is None or len(source) <= config.max_images:
+        return source
+    spread = np.linspace(0, len(source) - 1, config.max_images).round().astype(np.int64)
+    return source.subset(spread, f"{config.max_images} images")
+
+
+def kind_of(root: str) -> str:
+    """Return the kind of data set that lies at a place, by what is there: shards, parquet files, ImageNet, a folder.
+
+    For networks that were imported: their files do not say where their images lie.
+    """
+    place = Path(root)
+    if _is_imagenet(place):  # first: its archives are .tar files too
+        return "imagenet"
+    if ".tar" in root or _holds(place, ".tar"):
+        return "webdataset"
+    return "parquet" if _holds(place, ".parquet") else "folder"
+
+
+def _holds(place: Path, suffix: str) -> bool:
+    """Whether a file with this suffix lies anywhere below, hidden ones apart."""
+    return any(not is_hidden_below(path.relative_to(place).as_posix()) for path in place.rglob(f"*{suffix}"))
+
+
+def _is_imagenet(place: Path) -> bool:
+    """Whether archives of ImageNet lie there, or class folders of WordNet ids (n01440764)."""
+    if any((place / f"ILSVRC2012_img_{name}.tar").is_file() for name in ("train", "val")):
+        return True
+    folders = (path.name for split in ("train", "val") for path in (place / split).glob("n*"))
+    return re.fullmatch(r"n\d{8}", next(folders, "")) is not None
+
+
+def _open(config: DataConfig, split: str) -> ImageSource:
+    root = Path(config.root)
+    if config.dataset == "fashion_mnist":
+        return fashion_mnist.load(root, split)
+    if config.dataset == "openmoji":
+        return openmoji.load(root, split, config.image_size)
+    if config.dataset == "cifar10":
+        return _cifar10(root, split)
+    if config.dataset == "imagenet":
+        return imagenet.load(config, split)
+    if config.dataset == "webdataset":
+        return webdataset.load(config, split)
+    if config.dataset == "parquet":
+        return parquet.load(config, split)
+    return load_folder(config, split)
+
+
+def _cifar10(root: Path, split: str) -> ArraySource:
+    from torchvision.datasets import CIFAR10
+
+    try:
+        found = CIFAR10(str(root), train=split != "test", download=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"CIFAR-10 is not in {root} and cannot be downloaded ({error}); put torchvision's folder "
+            "cifar-10-batches-py there, or name its place with --data"
+        ) from None
+    source = ArraySource(found.data, np.array(found.targets), found.classes, "cifar10-" + found.tgz_md5)
+    if split == "test":
+        return source
+    held_out = stable_choice(0, "cifar10-val", len(source), len(source) // 10)
+    rest = np.setdiff1d(np.arange(len(source)), held_out)
+    return source.subset(held_out if split == "val" else rest, split)

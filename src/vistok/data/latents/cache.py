@@ -1,0 +1,206 @@
+"""The boundary between the stages: a memory-mapped table of latents, with a manifest.
+
+A cache is a folder with `tokens.npy` (rows x positions, integers; row = image * views + view) or `vectors.npy` (rows x
+positions x twice the dim: means and standard deviations, float16), `labels.npy`, `manifest.json`, and `written.json`: seconds,
+checksums, and of vectors the mean and standard deviation of each channel. How it comes to be: `writer.py`.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from vistok.config import Config, with_tuples
+from vistok.errors import UserError, damage_is_a_mistake
+from vistok.files import read_json, sha256_of
+from vistok.space import Space, former_space
+
+SCHEMA = 3
+AGAIN = "delete the folder and repeat vistok cache"
+WRITTEN = "written.json"
+# The centre crop, and ten-crop's middle one.
+CENTRAL = ("center", "middle")
+
+
+class LatentManifest(Config):
+    """What the latents are, and of which tokenizer, data and split."""
+
+    schema_version: int = SCHEMA
+    tokenizer_digest: str
+    space: Space
+    dataset: str
+    data_digest: str
+    split: str
+    num_images: int = Field(ge=1)
+    views: tuple[str, ...] = Field(default=("center",), min_length=1)
+    class_names: tuple[str, ...] = Field(min_length=1)
+    # Side of the encoded images, where it is not the tokenizer's own.
+    image_size: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former(cls, found: Any, info: Any) -> Any:
+        found = with_tuples(found, info)
+        return former_space(found) if isinstance(found, dict) else found
+
+    @property
+    def num_tokens(self) -> int:
+        """Positions of a row."""
+        return self.space.layout.positions
+
+    @property
+    def file(self) -> str:
+        """The name of the table."""
+        return f"{self.space.kind}.npy"
+
+    @property
+    def dtype(self) -> "np.dtype[Any]":
+        """What an entry is kept as."""
+        if self.space.kind == "tokens":
+            return np.dtype(token_dtype(self.space.codebook_size))
+        return np.dtype(np.float16)
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """The shape of a row."""
+        if self.space.kind == "tokens":
+            return self.space.shape
+        return self.num_tokens, 2 * self.space.dim
+
+    @property
+    def checked(self) -> tuple[str, ...]:
+        """The files that have a checksum."""
+        return self.file, "labels.npy", "manifest.json"
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, Config) else repr(value)
+
+
+def _present(file: Path) -> Path:
+    """Return the file; raises UserError where it is missing, which is a damage of the cache."""
+    if not file.exists():
+        raise UserError(f"token cache {file.parent}: {file.name} is missing; {AGAIN}")
+    return file
+
+
+def token_dtype(codebook_size: int) -> type[np.generic]:
+    """Return uint16, or uint32 above 65,536 codes."""
+    return np.uint16 if codebook_size <= 2**16 else np.uint32
+
+
+def _read_manifest(folder: Path) -> LatentManifest:
+    file = folder / "manifest.json"
+    if not file.is_file():
+        raise UserError(f"token cache {folder}: no manifest.json; make it with vistok cache, into a place of its own")
+    found = read_json(file, f"token cache {folder}: its manifest.json", AGAIN)
+    version = found.get("schema_version")
+    if version != SCHEMA:
+        raise UserError(f"token cache {folder}: schema version {version}, this vistok reads {SCHEMA}; {AGAIN}")
+    try:
+        return LatentManifest.from_json(json.dumps(found))
+    except UserError as error:
+        raise UserError(f"token cache {folder}: its manifest.json is damaged ({error}); {AGAIN}") from None
+
+
+class LatentCache:
+    """A finished cache, opened for reading. Raises UserError where it is incomplete or damaged."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = _read_manifest(folder)
+        with damage_is_a_mistake(f"token cache {folder}", AGAIN):
+            self.latents = np.load(_present(folder / self.manifest.file), mmap_mode="r", allow_pickle=False)
+            self.labels = np.load(_present(folder / "labels.npy"), allow_pickle=False)
+        shape, dtype = (self.manifest.num_images * self.num_views, *self.manifest.row), self.manifest.dtype
+        if self.latents.shape != shape or self.latents.dtype != dtype:
+            raise UserError(
+                f"token cache {folder}: holds {self.latents.dtype} {self.latents.shape}, its manifest says "
+                f"{dtype} {shape}; {AGAIN}"
+            )
+        classes = len(self.manifest.class_names)
+        if self.labels.shape != (self.manifest.num_images,) or self.labels.dtype.kind not in "iu":
+            raise UserError(f"token cache {folder}: its labels are not one integer per image; {AGAIN}")
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < classes:
+            raise UserError(
+                f"token cache {folder}: labels must lie in 0...{classes - 1}, found {self.labels.min()}..."
+                f"{self.labels.max()}; {AGAIN}"
+            )
+
+    @property
+    def num_images(self) -> int:
+        """Images, not rows."""
+        return self.manifest.num_images
+
+    @property
+    def num_views(self) -> int:
+        """Rows per image."""
+        return len(self.manifest.views)
+
+    @property
+    def central_view(self) -> int:
+        """Number of the view that likelihoods are of: the centre's, so that caches of any views can be compared."""
+        views = self.manifest.views
+        return next((views.index(name) for name in CENTRAL if name in views), 0)
+
+    @property
+    def seconds(self) -> float:
+        """What encoding took, in seconds of one process."""
+        return float(self._written()["seconds"])
+
+    def verify(self) -> "LatentCache":
+        """Return the cache, all of it read once; raises UserError where bytes changed since it was written."""
+        for name, expected in self._written()["sha256"].items():
+            if sha256_of(self.folder / name) != expected:
+                raise UserError(f"token cache {self.folder}: {name} is damaged (checksum differs); {AGAIN}")
+        return self
+
+    def _written(self) -> dict[str, Any]:
+        what = f"token cache {self.folder}: its {WRITTEN}"
+        with damage_is_a_mistake(what, AGAIN):
+            found = read_json(_present(self.folder / WRITTEN), what, AGAIN)
+            if not 0 <= found["seconds"] < math.inf or set(found["sha256"]) != set(self.manifest.checked):
+                raise ValueError("seconds or sums of other files")
+            return found
+
+    @property
+    def channel_statistics(self) -> tuple[Tensor, Tensor]:
+        """The mean and standard deviation of each channel over the whole cache, (dim,) each; of vectors alone."""
+        found = self._written()["channels"]
+        return torch.tensor(found["mean"]), torch.tensor(found["std"])
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        """Return "latents" and "labels" (rows, int64).
+
+        Tokens (rows positions) are int64; vectors (rows positions dim) are means, float32, with "deviations" beside them.
+        """
+        rows = np.asarray(rows)
+        labels = torch.from_numpy(self.labels[rows // self.num_views].astype(np.int64))
+        found = np.asarray(self.latents[rows])
+        if self.manifest.space.kind == "tokens":
+            return {"latents": torch.from_numpy(found.astype(np.int64)), "labels": labels}
+        means, deviations = torch.from_numpy(found.astype(np.float32)).chunk(2, dim=-1)
+        return {"latents": means, "deviations": deviations, "labels": labels}
+
+    def require(self, **expected: Any) -> None:
+        """Raise UserError unless the manifest has these values, naming the first that differs."""
+        for name, value in expected.items():
+            found = getattr(self.manifest, name)
+            if found != value:
+                raise UserError(
+                    f"token cache {self.folder}: its {name} is {_shown(found)}, this run needs {_shown(value)}, and its tokens would "
+                    "mean other pictures. Make the right one with vistok cache: in another folder, or here once this one is "
+                    "removed"
+                )
+
+    def identity(self) -> str:
+        """Return what decides the latents: tokenizer, data, split, views, and the images' size where it is another."""
+        m = self.manifest
+        size = (f"{m.image_size} pixels",) if m.image_size else ()
+        return "/".join((m.tokenizer_digest, m.data_digest, m.split, *m.views, *size))

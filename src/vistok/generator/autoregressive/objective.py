@@ -1,0 +1,57 @@
+"""What an autoregressive generator minimises: the cross-entropy of the next token."""
+
+import torch
+
+from vistok.engine.distributed import ALONE, World
+from vistok.engine.objective import Objective
+from vistok.engine.optim import adamw, decay_groups
+from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
+from vistok.engine.schedule import make_schedule
+from vistok.generator.autoregressive.config import AutoregressiveConfig
+from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+from vistok.generator.training import GeneratorTraining
+from vistok.rng import seeded_init
+from vistok.space import Space
+from vistok.units import Scale
+
+
+class NextToken(Objective):
+    """Nats per token, and where asked for the squared log-normaliser of the logits (CRT paper A.2)."""
+
+    averaged = ("generator",)
+
+    def __init__(
+        self, run: GeneratorTraining, space: Space, num_classes: int, device: torch.device, world: World = ALONE
+    ) -> None:
+        assert isinstance(run.generator, AutoregressiveConfig)
+        self.optimizer, self.z_loss = run.optimizer, run.generator.z_loss
+        with seeded_init(run.seed, "init", "generator"), device:
+            self.model = AutoregressiveGenerator(run.generator, space, num_classes)
+        self.networks = {"generator": self.model}
+
+    def phases(self, scale: Scale, world: World = ALONE) -> list[Phase]:
+        """Return the one phase."""
+        return [
+            Phase(
+                name="generator",
+                modules=[self.model],
+                optimizer=adamw(decay_groups(self.model, self.optimizer.weight_decay), self.optimizer),
+                schedule=make_schedule(self.optimizer, scale),
+                loss=self._loss,
+                clip_groups={"generator": list(self.model.parameters())},
+                clip_norm=self.optimizer.clip_norm,
+            )
+        ]
+
+    def _loss(self, micro: MicroBatch, step: int) -> PhaseLoss:
+        if not self.z_loss:
+            return PhaseLoss({"nats_per_token": self.model.nats(micro["latents"], micro["labels"]).mean()})
+        nats, squared = self.model.nats_and_normalizer(micro["latents"], micro["labels"])
+        return PhaseLoss({"nats_per_token": nats.mean(), "z_loss": self.z_loss * squared.mean()})
+
+    def example(self, batch_size: int, device: torch.device) -> MicroBatch:
+        """Return tokens and labels of the right shapes: zeros."""
+        return {
+            "latents": torch.zeros(batch_size, self.model.num_tokens, dtype=torch.int64, device=device),
+            "labels": torch.zeros(batch_size, dtype=torch.int64, device=device),
+        }

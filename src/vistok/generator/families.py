@@ -1,0 +1,56 @@
+"""The families of generators: the one place that lists them."""
+
+import json
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any
+
+from vistok.config import Kinds, Part, make
+from vistok.errors import UserError
+from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling
+from vistok.generator.config import GeneratorConfig, SamplingConfig
+from vistok.space import Space
+
+
+@dataclass(frozen=True)
+class Family(Part):
+    """A network's config with what is made of it, the objective that trains it, and the config of its sampling."""
+
+    objective: str
+    sampling: type[SamplingConfig]
+
+    def load_objective(self) -> Any:
+        """Return the objective's class."""
+        module, _, name = self.objective.partition(":")
+        return getattr(import_module(module), name)
+
+
+FAMILIES: dict[str, Family] = {
+    "autoregressive": Family(
+        AutoregressiveConfig,
+        "vistok.generator.autoregressive.generator:AutoregressiveGenerator",
+        objective="vistok.generator.autoregressive.objective:NextToken",
+        sampling=AutoregressiveSampling,
+    ),
+}
+
+
+AnyGenerator = Annotated[GeneratorConfig, Kinds(GeneratorConfig, FAMILIES, "autoregressive")]
+
+
+def build_generator(config: GeneratorConfig, space: Space, num_classes: int) -> Any:
+    """Return a new generator of a space. Raises UserError where its family writes latents of another kind."""
+    return make(FAMILIES, config, space, num_classes)
+
+
+def read_sampling(values: dict[str, Any]) -> SamplingConfig:
+    """Return the sampling that a file's or a command's values give, by their `kind`; raises UserError for bad ones."""
+    kind = str(values.get("kind", "autoregressive"))
+    if kind not in FAMILIES:
+        raise UserError(f"sampling of kind {kind!r:.60}: allowed are {', '.join(FAMILIES)}")
+    return FAMILIES[kind].sampling.from_json(json.dumps(values))
+
+
+def default_sampling(config: GeneratorConfig) -> SamplingConfig:
+    """Return how a generator is sampled where nothing else is said."""
+    return FAMILIES[config.kind].sampling()  # type: ignore[call-arg]

@@ -1,0 +1,135 @@
+"""What a study asks of every run: the one place that lists its scores."""
+
+from typing import Any
+
+from vistok.generator.families import default_sampling
+from vistok.generator.interface import HasNats
+from vistok.metrics.cost import Cost
+from vistok.runs.drawing import Clock, cost_of
+from vistok.scoring.generator import choose_guidance, sample_distance
+from vistok.scoring.likelihood import evaluate_likelihood
+from vistok.scoring.scorer import Finished, Scored, Scorer, bounds, numbers
+from vistok.scoring.study_scores import HasLogits, latent_statistics, swap_cost
+from vistok.scoring.tokenizer import evaluate_tokenizer
+
+
+class Reconstruction(Scorer):
+    """What reconstructions and codes are like."""
+
+    of = "tokenizer"
+
+    def score(self, run: Finished) -> Scored:
+        """Score the test images' reconstructions. Inception's distances stand under the same names as others'."""
+        scores = evaluate_tokenizer(run.path, run.extractor, run.progress, root=run.root, image_size=run.image_size)
+        columns = {
+            "psnr": scores["psnr"]["value"],
+            "ssim": scores["ssim"]["value"],
+            **bounds("rfmd", next(scores[name] for name in ("rfmd", "rfid") if name in scores)),
+            "by_position": "",
+        }
+        if "codebook" in scores:
+            codebook = scores["codebook"]
+            columns |= {
+                "codebook_usage": codebook["usage"],
+                "entropy": codebook["entropy"],
+                "position_entropy": scores["position_entropy"]["value"],
+                "skewness": codebook["skewness"],
+                "by_position": numbers(codebook["position_entropy"]),
+            }
+        return Scored(columns, {"scores": scores})
+
+
+class LatentSpread(Scorer):
+    """How far latents lie apart, and from what the decoder gets for them."""
+
+    of = "tokenizer"
+
+    def score(self, run: Finished) -> Scored:
+        """Measure held-out train images."""
+        return Scored({**latent_statistics(run.path, run.root, run.image_size)})
+
+
+class HeldOutNats(Scorer):
+    """The likelihood of held-out latents, for families that have one."""
+
+    of = "generator"
+
+    def applies(self, run: Finished) -> bool:
+        """Whether the family has a likelihood."""
+        return isinstance(run.generator, HasNats)
+
+    def score(self, run: Finished) -> Scored:
+        """Score both caches."""
+        found = evaluate_likelihood(run.path, run.caches["train"], run.caches["val"], run.progress)
+        return Scored(
+            {
+                "val_nats_per_token": found["ema"]["nats_per_token"]["value"],
+                "train_nats_per_token": found["train"]["nats_per_token"]["value"],
+                "bits_per_image": found["ema"]["bits_per_image"]["value"],
+                "by_position": numbers(found["ema"]["position_nats"]),
+            }
+        )
+
+
+class Fidelity(Scorer):
+    """The Fréchet distance of samples: unguided, and at the guidance that is best for held-out train images."""
+
+    of = "generator"
+
+    def score(self, run: Finished) -> Scored:
+        """Choose the guidance, then draw and compare with the test images; what an image costs is measured meanwhile."""
+        asked, clock = run.asked, Clock()
+        guidance = choose_guidance(
+            run.path, run.extractor, run.progress, asked.scales, asked.search_samples, root=run.root
+        )
+        plain = default_sampling(run.generator.config)
+        chosen = plain.replace(guidance_scale=guidance["guidance_scale"])
+        distances = {
+            sampling.guidance_scale: sample_distance(
+                run.path, run.extractor, run.progress, sampling, asked.samples, root=run.root, clock=clock
+            )
+            for sampling in (plain, chosen)
+        }
+        scores = {f"{scale:g}": score.model_dump(mode="json") for scale, score in distances.items()}
+        scale = chosen.guidance_scale
+        columns = {
+            **bounds("gfmd", scores[f"{scale:g}"]),
+            "gfmd_val": guidance["scores"][f"{scale:g}"]["value"],
+            "guidance_scale": scale,
+            "gfmd_unguided": distances[1.0].value,
+            **_costs(cost := cost_of(run.generator, run.tokenizer, chosen, clock)),
+        }
+        return Scored(columns, {"guidance": guidance, "gfmd": scores, "cost": cost.to_json()})
+
+
+def _costs(cost: Cost) -> dict[str, Any]:
+    return {"calls": cost.calls, "flops_per_image": cost.flops_per_image, "ms_per_image": cost.milliseconds}
+
+
+class SwapCost(Scorer):
+    """What one wrong token costs, for families that say which token is likely."""
+
+    of = "generator"
+
+    def applies(self, run: Finished) -> bool:
+        """Whether the family has logits of tokens."""
+        return isinstance(run.generator, HasLogits)
+
+    def score(self, run: Finished) -> Scored:
+        """Swap a token of each of some images."""
+        return Scored({**swap_cost(run.path, run.extractor, run.root)})
+
+
+SCORERS: list[Scorer] = [Reconstruction(), LatentSpread(), HeldOutNats(), Fidelity(), SwapCost()]
+
+
+def score_all(kind: str, run: Finished) -> Scored:
+    """Return what all scores of a kind of run find, in the list's order."""
+    columns: dict[str, Any] = {}
+    detail: dict[str, Any] = {}
+    for scorer in SCORERS:
+        if scorer.of == kind and scorer.applies(run):
+            found = scorer.score(run)
+            columns |= found.columns
+            detail |= found.detail
+    return Scored(columns, detail)

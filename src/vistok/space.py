@@ -1,0 +1,104 @@
+"""What latents are, integers or vectors, and how they lie: on a grid or a line."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from vistok.config import Config, later
+
+Side = Annotated[int, Field(ge=1, le=2**14)]
+
+
+class Grid(Config):
+    """Rows and columns, in raster order; frame after frame where there are several."""
+
+    kind: Literal["grid"] = "grid"
+    height: Side
+    width: Side
+    frames: Side = later(1)
+
+    @property
+    def positions(self) -> int:
+        """Latents of an image."""
+        return self.frames * self.height * self.width
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+    def __str__(self) -> str:
+        return (f"{self.frames} frames of " if self.frames > 1 else "") + f"{self.height}x{self.width}"
+
+
+class Line(Config):
+    """One after the other, without a place in the image."""
+
+    kind: Literal["line"] = "line"
+    length: Annotated[int, Field(ge=1, le=2**20)]
+
+    @property
+    def positions(self) -> int:
+        """Latents of an image."""
+        return self.length
+
+    def __str__(self) -> str:
+        return f"a line of {self.length}"
+
+
+Layout = Annotated[Grid | Line, Field(discriminator="kind")]
+
+
+class Tokens(Config):
+    """Integers from 0 to below `codebook_size`; a batch is (images, positions), int64."""
+
+    kind: Literal["tokens"] = "tokens"
+    layout: Layout
+    codebook_size: int = Field(ge=2)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the latents of one image."""
+        return (self.layout.positions,)
+
+    def __str__(self) -> str:
+        return f"{self.layout} tokens of {self.codebook_size} codes"
+
+
+class Vectors(Config):
+    """Vectors of `dim` numbers; a batch is (images, positions, dim), float."""
+
+    kind: Literal["vectors"] = "vectors"
+    layout: Layout
+    dim: int = Field(ge=1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the latents of one image."""
+        return self.layout.positions, self.dim
+
+    def __str__(self) -> str:
+        return f"{self.layout} vectors of {self.dim} numbers"
+
+
+Space = Annotated[Tokens | Vectors, Field(discriminator="kind")]
+
+
+def grid(height: int, width: int) -> Grid:
+    """Return a grid."""
+    return Grid(height=height, width=width)
+
+
+def token_grid(height: int, width: int, codebook_size: int) -> Tokens:
+    """Return the space of tokens on a grid."""
+    return Tokens(layout=grid(height, width), codebook_size=codebook_size)
+
+
+def former_space(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a file's contents with `space` in place of what earlier versions wrote: `grid` and `codebook_size`."""
+    if "space" in found or not {"grid", "codebook_size"} <= found.keys():
+        return found
+    rest = {name: value for name, value in found.items() if name not in ("grid", "codebook_size")}
+    height, width = found["grid"]
+    layout = {"kind": "grid", "height": height, "width": width}
+    return {**rest, "space": {"kind": "tokens", "layout": layout, "codebook_size": found["codebook_size"]}}

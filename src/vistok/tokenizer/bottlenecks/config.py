@@ -1,0 +1,90 @@
+"""Configs of what stands between encoder and decoder, and the table of its kinds."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from vistok.config import Config, Kinds, Part, later
+from vistok.space import Layout, Space, Tokens
+
+
+class BottleneckConfig(Config):
+    """What every kind says of its latents."""
+
+    kind: str
+
+    def space(self, layout: Layout) -> Space:
+        """Return the space of latents that lie in a layout."""
+        raise NotImplementedError
+
+
+class QuantizerConfig(BottleneckConfig):
+    """A bottleneck whose latents are integers."""
+
+    @property
+    def codes(self) -> int:
+        """Number of codes."""
+        raise NotImplementedError
+
+    def space(self, layout: Layout) -> Tokens:
+        """Return the space of tokens that lie in a layout."""
+        return Tokens(layout=layout, codebook_size=self.codes)
+
+
+class VQConfig(QuantizerConfig):
+    """Learned codebook. `cosine`: vectors and codes on the unit sphere (CRT paper A.1; ViT-VQGAN; LlamaGen).
+
+    `euclidean`: as they are (VQGAN), for imported checkpoints; with the cosine look-up more codes are used.
+    """
+
+    kind: Literal["vq"] = "vq"
+    codebook_size: int = Field(default=16_384, ge=2)
+    code_dim: int = Field(default=8, ge=1)
+    commitment_weight: float = Field(default=0.25, ge=0)
+    # Replace a code that no latent chose for this many steps by a latent of the batch (None: never).
+    restart_after: int | None = Field(default=None, ge=1)
+    lookup: Literal["cosine", "euclidean"] = later("cosine")
+    # Learn without quantization for this many steps, then begin with the k-means centres of the last latents (None: begin
+    # with random codes).
+    start_after: Annotated[int, Field(ge=1)] | None = later(None)
+
+    @property
+    def codes(self) -> int:
+        """Number of codes."""
+        return self.codebook_size
+
+
+class FSQConfig(QuantizerConfig):
+    """Finite scalar quantization (Mentzer et al. 2023, arXiv 2309.15505): no learned codebook."""
+
+    kind: Literal["fsq"] = "fsq"
+    levels: tuple[int, ...] = (8, 8, 8, 5, 5)
+
+    @model_validator(mode="after")
+    def _levels(self) -> "FSQConfig":
+        if not self.levels or min(self.levels) < 2:
+            raise ValueError(f"levels must be integers >= 2, found {self.levels}")
+        return self
+
+    @property
+    def codes(self) -> int:
+        """Product of the levels."""
+        return math.prod(self.levels)
+
+    @property
+    def codebook_size(self) -> int:
+        """Product of the levels."""
+        return self.codes
+
+    @property
+    def code_dim(self) -> int:
+        """One dimension per level."""
+        return len(self.levels)
+
+
+BOTTLENECKS = {
+    "vq": Part(VQConfig, "vistok.tokenizer.bottlenecks.vq:VQ"),
+    "fsq": Part(FSQConfig, "vistok.tokenizer.bottlenecks.fsq:FSQ"),
+}
+AnyBottleneck = Annotated[BottleneckConfig, Kinds(BottleneckConfig, BOTTLENECKS, "vq")]

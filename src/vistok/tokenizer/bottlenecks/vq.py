@@ -1,0 +1,171 @@
+"""Vector quantization with a codebook that learns by gradient.
+
+Latents and codes are compared on the unit sphere, as in ViT-VQGAN and LlamaGen (CRT paper A.1); with
+`lookup="euclidean"` as they are, as in VQGAN.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vistok.nn.kmeans import kmeans
+from vistok.rng import torch_generator
+from vistok.tokenizer.bottlenecks.base import (
+    BottleneckOutput,
+    Quantizer,
+    contiguous_gradient,
+    in_float32,
+    straight_through,
+)
+from vistok.tokenizer.bottlenecks.config import VQConfig
+
+# Similarities that are held at once (2 MB in float32, or 32 rows of them): what stays in a core's cache is read
+# a second time for nothing.
+LOOKUP_ELEMENTS, LOOKUP_ROWS = 2**19, 32
+# A maximum is vectorised where an arg-max is not: first the best group of this many codes, then the code in it.
+GROUP = 64
+# Latents that are kept for the codes to begin with, for each code.
+POOL = 16
+# Buffers that nothing but training reads.
+OF_TRAINING = frozenset({"used", "steps_unused", "pool", "begun"})
+
+
+@torch.no_grad()
+def nearest_codes(
+    latents: Float[Tensor, "vectors dim"], codebook: Float[Tensor, "codes dim"]
+) -> Int[Tensor, "vectors"]:
+    """Return the code of greatest inner product for each vector, in chunks; ties go to the lowest number."""
+    missing = -len(codebook) % GROUP
+    if missing:  # a repeated first code ties with itself, and the lower number wins
+        codebook = torch.cat([codebook, codebook[:1].expand(missing, -1)])
+    rows = min(max(LOOKUP_ROWS, LOOKUP_ELEMENTS // len(codebook)), max(1, len(latents)))
+    if latents.is_meta:  # where FLOPs are counted, once is enough
+        rows = max(1, len(latents))
+    # One buffer for all chunks: allocated anew each time, they leave holes in the heap, up to hundreds of MB.
+    similarity = latents.new_empty(rows, len(codebook))
+    found = torch.empty(len(latents), dtype=torch.int64, device=latents.device)
+    for chunk, out in zip(latents.split(rows), found.split(rows), strict=True):
+        out.copy_(_best(torch.mm(chunk, codebook.T, out=similarity[: len(chunk)])))
+    return found
+
+
+def _best(similarity: Float[Tensor, "rows codes"]) -> Int[Tensor, "rows"]:
+    groups = similarity.unflatten(1, (-1, GROUP))
+    best = groups.amax(dim=2).argmax(dim=1)
+    return best * GROUP + groups[torch.arange(len(groups), device=groups.device), best].argmax(dim=1)
+
+
+class VQ(Quantizer):
+    """Codebook of `codebook_size` vectors in `code_dim` dimensions, unit-norm for the cosine look-up."""
+
+    used: Tensor
+    steps_unused: Tensor
+    pool: Tensor
+    begun: Tensor
+
+    def __init__(self, config: VQConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.codebook_size = config.codebook_size
+        self.code_dim = config.code_dim
+        self._cosine = config.lookup == "cosine"
+        # Uniform directions: LlamaGen's uniform(+-1/K), normalised, starts in the same place but for corners.
+        directions = F.normalize(torch.randn(config.codebook_size, config.code_dim), dim=-1)
+        # VQGAN's codes start close to zero, where its latents move to.
+        self.codebook = nn.Parameter(directions if self._cosine else directions / config.codebook_size)
+        self._recent: list[Tensor] = []
+        # Parameters that the last step put elsewhere, for averages.
+        self.placed_anew: tuple[str, ...] = ()
+        if config.restart_after is not None:
+            self.register_buffer("used", torch.zeros(config.codebook_size, dtype=torch.bool))
+            self.register_buffer("steps_unused", torch.zeros(config.codebook_size, dtype=torch.int64))
+        if config.start_after is not None:
+            self.register_buffer("pool", torch.zeros(POOL * config.codebook_size, config.code_dim))
+            self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
+
+    def forward(self, z_e: Float[Tensor, "*batch dim"]) -> BottleneckOutput:
+        """Quantize; the losses are codebook (VQ-VAE) and commitment, means over all dimensions."""
+        with in_float32(z_e):
+            latents = contiguous_gradient(self._placed(z_e.float()))
+            indices = self.codes_to_indices(latents.detach())
+            codes = self.indices_to_codes(indices)
+            losses = {
+                "codebook_loss": F.mse_loss(codes, latents.detach()),
+                "commitment_loss": self.config.commitment_weight * F.mse_loss(latents, codes.detach()),
+            }
+            z_q = straight_through(latents, codes)
+            if self.config.start_after is not None:  # before the codes begin the decoder sees the latents
+                z_q = torch.where(self.begun, z_q, latents)
+                losses = {name: self.begun * loss for name, loss in losses.items()}
+        if self.training:
+            if self.config.restart_after is not None:
+                self.used[indices.flatten()] = True
+            if self.config.restart_after is not None or self.config.start_after is not None:
+                self._recent.append(latents.detach().flatten(0, -2))
+        statistics = {"quantization_error": losses["codebook_loss"].detach() * self.code_dim}
+        return BottleneckOutput(latents, z_q, indices, losses, statistics)
+
+    def indices_to_codes(self, indices: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
+        """Return codes, unit-norm for the cosine look-up."""
+        return self._placed(F.embedding(indices, self.codebook).float())
+
+    @torch.no_grad()
+    def codes_to_indices(self, codes: Float[Tensor, "*batch dim"]) -> Int[Tensor, "*batch"]:
+        """Return the number of the code nearest in angle, or in distance."""
+        codebook, vectors = self._placed(self.codebook.float()), codes.float().reshape(-1, self.code_dim)
+        return self._nearest(vectors, codebook).view(codes.shape[:-1])
+
+    def _nearest(self, vectors: Tensor, codebook: Tensor) -> Tensor:
+        if not self._cosine:
+            # Least |v - c|^2 is greatest v.c - |c|^2 / 2: an inner product in one dimension more.
+            codebook = torch.cat([codebook, -codebook.square().sum(-1, keepdim=True) / 2], dim=-1)
+            vectors = F.pad(vectors, (0, 1), value=1.0)
+        return nearest_codes(vectors, codebook)
+
+    def _placed(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1) if self._cosine else vectors
+
+    @torch.no_grad()
+    def after_step(
+        self, generator_seed: int, step: int, gather: Callable[[Tensor], Tensor] = lambda part: part
+    ) -> None:
+        """Begin with the centres of the last latents, once; replace codes that were not chosen for `restart_after` steps."""
+        self.placed_anew = ()
+        if not self._recent:
+            return
+        own, self._recent = torch.cat(self._recent), []
+        if self.config.start_after is not None and step < self.config.start_after:
+            self._begin(gather(own), generator_seed, step)
+        elif self.config.restart_after is not None:
+            self._restart(own, self.config.restart_after, generator_seed, step, gather)
+
+    def _begin(self, latents: Tensor, generator_seed: int, step: int) -> None:
+        """Keep a step's latents, the newest over the oldest; at the last step of waiting place the codes."""
+        places = torch.arange(step * len(latents), (step + 1) * len(latents), device=latents.device) % len(self.pool)
+        self.pool[places[-len(self.pool) :]] = latents[-len(self.pool) :]
+        if step + 1 != self.config.start_after or self.begun:  # codes of the weights that a run begins with stay
+            return
+        kept = self.pool[self.pool.square().sum(-1) > 0]
+        generator = torch_generator(generator_seed, "start", step)
+        self.codebook.copy_(kmeans(kept, self.codebook_size, self._nearest, self._placed, generator))
+        self.placed_anew = ("codebook",)
+        self.begun.fill_(True)
+        self.pool.zero_()
+
+    def _restart(
+        self, own: Tensor, unused: int, generator_seed: int, step: int, gather: Callable[[Tensor], Tensor]
+    ) -> None:
+        """Put codes that no latent chose for `unused` steps where latents of this step are."""
+        used = gather(self.used[None]).any(dim=0)
+        self.steps_unused = torch.where(used, 0, self.steps_unused + 1)
+        self.used.zero_()
+        dead = torch.nonzero(self.steps_unused >= unused).flatten()
+        if len(dead):
+            recent = gather(own)
+            generator = torch_generator(generator_seed, "restart", step)
+            chosen = torch.randint(len(recent), (len(dead),), generator=generator)
+            self.codebook[dead] = recent[chosen.to(recent.device)]
+            self.steps_unused[dead] = 0

@@ -1,0 +1,1 @@
+"""Networks of tokenizers: images to what the bottleneck takes, and back."""

@@ -1,0 +1,189 @@
+"""The convolutional tokenizer: encoder, quantizer, decoder. Nothing here is for training only."""
+
+import copy
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vistok.config import make
+from vistok.errors import UserError
+from vistok.space import Grid, Layout, Space, Tokens, grid
+from vistok.tokenizer.bottlenecks.base import Bottleneck
+from vistok.tokenizer.bottlenecks.config import BOTTLENECKS
+from vistok.tokenizer.config import ConvTokenizerConfig
+from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
+from vistok.tokenizer.networks.convnet import Decoder, Encoder
+from vistok.tokenizer.networks.patch_shortcut import PatchShortcut
+
+# Interpolation overshoots a little; whole numbers up to 255 and standardized images lie far outside.
+FARTHEST = 1.5
+# Encoded or decoded at once, whatever the batch, so that memory does not grow with it: 16 images of 256x256, whose widest
+# layer then takes 0.5 GB. On a CPU a quarter of that, which is as fast (benchmarks/parts.py).
+CPU_PIXELS, PIXELS = 2**18, 2**20
+
+
+def _check_values(images: Tensor) -> None:
+    """Raise UserError for images that nobody meant: a NaN would become a code like any other."""
+    if not images.is_floating_point():
+        raise UserError(f"images of {images.dtype}: this tokenizer takes floats in [-1, 1]; use images / 127.5 - 1")
+    if not images.numel():
+        return
+    low, high = (float(value) for value in torch.aminmax(images))
+    if not math.isfinite(low + high):
+        raise UserError("images hold values that are not finite (NaN or infinity); look for where they come from")
+    if low < -FARTHEST or high > FARTHEST:
+        raise UserError(
+            f"images must lie in [-1, 1], found {low:g}...{high:g}; use images / 127.5 - 1 for values of 0...255"
+        )
+
+
+def _images_at_once(device: torch.device, height: int, width: int) -> int:
+    return max(1, (CPU_PIXELS if device.type == "cpu" else PIXELS) // (height * width))
+
+
+class ConvTokenizer(Tokenizer):
+    """Tokenizer of the taming / LlamaGen family; runs at its own size and at any multiple of its downsampling."""
+
+    config: ConvTokenizerConfig
+
+    def __init__(self, config: ConvTokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder, config.padded_size, config.in_channels, config.latent_channels)
+        self.quantizer: Bottleneck = make(BOTTLENECKS, config.quantizer)
+        self.pre_quantizer = nn.Conv2d(config.latent_channels, self.quantizer.in_dim, 1)
+        self.post_quantizer = nn.Conv2d(self.quantizer.code_dim, config.latent_channels, 1)
+        self.decoder = Decoder(config.decoder, config.padded_size, config.in_channels, config.latent_channels)
+        self.shortcut: PatchShortcut | None = None
+        if config.shortcut:
+            self.shortcut = PatchShortcut(config.encoder.downsample, config.in_channels, self.quantizer.code_dim)
+            for last in (self.pre_quantizer, self.decoder.conv_out):  # at first all goes by the shortcut
+                for parameter in last.parameters():
+                    nn.init.zeros_(parameter)
+        self.space: Space = config.space
+
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> TokenizerOutput:
+        """Encode, quantize and decode a training batch."""
+        z_e, layout = self.to_latents(images)
+        squeezed = self.quantizer(z_e)
+        return TokenizerOutput(self.to_images(squeezed.decoded, layout), z_e, squeezed, layout)
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Return encoder and decoder."""
+        return {"encoder": self.encoder, "decoder": self.decoder}
+
+    def last_layer(self) -> Tensor:
+        """Return the decoder's last convolution."""
+        return self.decoder.conv_out.weight
+
+    def spread_units(self) -> list[nn.Module]:
+        """Return the parts that are recomputed, compiled and sharded one by one."""
+        encoder, decoder = self.encoder, self.decoder
+        return [*encoder.levels, encoder.middle, decoder.middle, *decoder.levels]
+
+    @torch.no_grad()
+    def encode(self, images: Float[Tensor, "batch channels height width"]) -> Tensor:
+        """Map images in [-1, 1], on any device, to latents. Raises UserError for a size, channels or value that do not fit."""
+        return self.quantizer.from_stored(self.stored(images))
+
+    @torch.no_grad()
+    def stored(self, images: Float[Tensor, "batch channels height width"]) -> Tensor:
+        """Map images to what a cache keeps of them; raises UserError as `encode`."""
+        f, own, channels = self.config.encoder.downsample, self.config.image_size, self.config.in_channels
+        if images.shape[1] != channels or not self._takes(*images.shape[2:]):
+            raise UserError(
+                f"images {tuple(images.shape)}: this tokenizer takes (batch, {channels}, height, width) with height "
+                f"and width {own}, or multiples of {f}" + (f" but {self.config.padded_size}" if own % f else "")
+            )
+        _check_values(images)
+        images = images.to(self.post_quantizer.weight.device)
+        parts = images.split(_images_at_once(images.device, *images.shape[2:]))
+        return torch.cat([self.quantizer(self.to_latents(part)[0]).stored for part in parts])
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, layout: Layout | None = None) -> Float[Tensor, "batch channels height width"]:
+        """Map latents to images. Raises UserError for a count or a value that does not fit."""
+        layout = self._check_latents(latents, layout or self.space.layout)
+        f = self.config.decoder.downsample
+        latents = latents.to(self.post_quantizer.weight.device)
+        parts = latents.split(_images_at_once(latents.device, layout.height * f, layout.width * f))
+        return torch.cat([self.to_images(self.quantizer.to_decoder(part), layout) for part in parts])
+
+    def from_latents(self, latents: Tensor) -> Float[Tensor, "batch channels height width"]:
+        """Decode latents of the own layout, all at once and unchecked."""
+        layout = self.space.layout
+        assert isinstance(layout, Grid)
+        return self.to_images(self.quantizer.to_decoder(latents), layout)
+
+    def _check_latents(self, latents: Tensor, layout: Layout) -> Grid:
+        """Return the layout; raises UserError where latents do not fit it."""
+        space = self.config.quantizer.space(layout)
+        what = "tokens" if isinstance(space, Tokens) else "latents"
+        if not isinstance(layout, Grid) or latents.shape[1:] != torch.Size(space.shape):
+            raise UserError(
+                f"{what} {tuple(latents.shape)}: {layout} has {layout.positions} positions, and this tokenizer takes (batch, "
+                f"{', '.join(map(str, space.shape))})"
+            )
+        if isinstance(space, Tokens) and latents.numel():
+            low, high = int(latents.min()), int(latents.max())
+            if not 0 <= low <= high < space.codebook_size:
+                raise UserError(f"tokens must lie in 0...{space.codebook_size - 1}, found {low}...{high}")
+        return layout
+
+    def resized(self, image_size: int) -> "ConvTokenizer":
+        """Return this tokenizer, sharing its weights, as one whose own images have another size (CRT paper 3.4).
+
+        So an image gives more tokens or fewer without training again. Raises UserError where the downsampling does not
+        divide the size.
+        """
+        f = self.config.encoder.downsample
+        if image_size % f or image_size <= 0:
+            raise UserError(
+                f"image size {image_size}: this tokenizer runs at multiples of {f} (and at its own "
+                f"{self.config.image_size})"
+            )
+        other = copy.copy(self)
+        other.config = self.config.replace(image_size=image_size)
+        other.space = other.config.space
+        return other
+
+    def resized_for(self, layout: Layout) -> "ConvTokenizer | None":
+        """Return this tokenizer at the image size that gives a square grid."""
+        if not isinstance(layout, Grid) or layout.height != layout.width:
+            return None
+        return self.resized(layout.height * self.config.decoder.downsample)
+
+    def to_latents(self, images: Tensor) -> tuple[Tensor, Grid]:
+        """Return encoder outputs before the bottleneck, (batch positions numbers), and their grid."""
+        images = self._pad(images)
+        z_e = self.pre_quantizer(self.encoder(images))
+        if self.shortcut is not None:
+            z_e = z_e + self.shortcut.encode(images)
+        return z_e.flatten(2).transpose(1, 2), grid(*z_e.shape[2:])
+
+    def to_images(self, codes: Tensor, layout: Grid) -> Tensor:
+        """Decode what the bottleneck gives, (batch positions code_dim); crops what `to_latents` padded."""
+        codes = codes.transpose(1, 2).unflatten(2, layout.sides)
+        images = self.decoder(self.post_quantizer(codes))
+        if self.shortcut is not None:
+            images = images + self.shortcut.decode(codes)
+        own = self.config.image_size
+        return images[..., :own, :own] if layout == self.space.layout else images
+
+    def _pad(self, images: Tensor) -> Tensor:
+        """Repeat the last row and column of images of the own size up to a whole number of tokens."""
+        missing = self.config.padded_size - self.config.image_size
+        if not missing or images.shape[-1] != self.config.image_size:
+            return images
+        return F.pad(images, (0, missing, 0, missing), mode="replicate")
+
+    def _takes(self, height: int, width: int) -> bool:
+        config = self.config
+        if height == width == config.image_size:
+            return True
+        f = config.encoder.downsample
+        # Images of the padded size would come back cropped.
+        return not height % f and not width % f and (height, width) != (config.padded_size,) * 2

@@ -1,0 +1,70 @@
+"""The contract of every regularizer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from vistok.engine.phase import PhaseLoss
+from vistok.space import Layout, Space
+from vistok.tokenizer.bottlenecks.base import BottleneckOutput
+from vistok.tokenizer.regularizers.config import RegularizerConfig
+from vistok.tokenizer.spread import alone
+from vistok.units import Scale
+
+# The mean over processes that each hold an equal part of the batch.
+Average = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a regularizer is built for: numbers of a latent as it sees them, the space, the mean over processes."""
+
+    dim: int
+    space: Space
+    average: Average = alone
+
+    @property
+    def layout(self) -> Layout:
+        """How latents lie."""
+        return self.space.layout
+
+
+@dataclass
+class Seen:
+    """What a regularizer sees of a micro-batch.
+
+    `features` are the encoder's outputs before the bottleneck, (batch positions numbers); images and reconstructions
+    (batch channels height width).
+    """
+
+    images: Tensor
+    reconstruction: Tensor
+    features: Tensor
+    bottleneck: BottleneckOutput
+    layout: Layout
+    last_layer: Tensor
+
+
+class Regularizer(nn.Module, ABC):
+    """A loss beside reconstruction, with what it learns itself. Built anew for each training; never exported."""
+
+    # In the log, in seeds, and of its group of gradients.
+    name: ClassVar[str]
+    config: RegularizerConfig
+
+    @abstractmethod
+    def forward(self, seen: Seen, step: int) -> PhaseLoss:
+        """Return the terms to be added to the autoencoder's loss, already weighted, and what is logged."""
+
+    def begin(self, scale: Scale) -> None:  # noqa: B027 (those without a ramp need nothing)
+        """Turn durations into steps, before the first forward pass."""
+
+    def after_step(self, step: int) -> None:  # noqa: B027
+        """Do what follows an optimizer step."""
+
+    def spread_units(self) -> list[nn.Module]:
+        """Return the parts that are recomputed, compiled and sharded one by one."""
+        return []

@@ -1,0 +1,146 @@
+"""Causally Regularized Tokenization: a small causal model whose error also trains the encoder.
+
+Ramanujan et al. 2024, arXiv 2412.16326, sections 3.6 and A.1. The model predicts latent i + 1 from
+latents <= i, in raster order. Used while training only; encoding and decoding never import it.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vistok.engine.phase import PhaseLoss
+from vistok.errors import UserError
+from vistok.nn.rope import axial_table
+from vistok.nn.transformer import Block, RMSNorm, init_transformer
+from vistok.space import Grid, Tokens
+from vistok.tokenizer.bottlenecks.base import BottleneckOutput, straight_through
+from vistok.tokenizer.ramp import cosine_ramp
+from vistok.tokenizer.regularizers.base import Regularizer, Seen, Setting
+from vistok.tokenizer.regularizers.config import CausalConfig
+from vistok.tokenizer.regularizers.waiting import Waiting
+from vistok.tokenizer.spread import batch_variance
+from vistok.units import Scale
+
+
+class _ScaleGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] * ctx.scale, None
+
+
+def scale_gradient(x: Tensor, scale: float) -> Tensor:
+    """Return `x` unchanged; its gradient is multiplied by `scale`."""
+    return _ScaleGradient.apply(x, scale)
+
+
+class CausalModel(nn.Module):
+    """Linear in, blocks of the stage-2 transformer, norm, linear out."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: CausalConfig, code_dim: int, out_dim: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.embed = nn.Linear(code_dim, config.width)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.num_heads, config.ffn_multiple) for _ in range(config.num_layers)
+        )
+        self.norm = RMSNorm(config.width)
+        self.out = nn.Linear(config.width, out_dim)
+        cos, sin = axial_table(*grid, config.width // config.num_heads)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+        init_transformer(self)
+
+    def forward(self, latents: Float[Tensor, "batch positions dim"]) -> Float[Tensor, "batch positions out"]:
+        """Return at position i the prediction for position i + 1."""
+        x = self.embed(latents)
+        positions = latents.shape[1]
+        for block in self.blocks:
+            x = block(x, self.cos[:positions], self.sin[:positions])
+        return self.out(self.norm(x))
+
+
+class CausalRegularizer(Regularizer):
+    """The regularizer's loss, for each variant."""
+
+    name = "crt"
+    config: CausalConfig
+
+    def __init__(self, config: CausalConfig, facts: Setting) -> None:
+        super().__init__()
+        self.config = config
+        self.average = facts.average
+        assert isinstance(facts.layout, Grid)
+        out_dim = facts.dim
+        if config.variant == "ce_post":
+            if not isinstance(facts.space, Tokens):
+                raise UserError(
+                    "variant ce_post predicts code numbers, and these latents are vectors; take an l2 variant"
+                )
+            out_dim = facts.space.codebook_size
+        self.model = CausalModel(config, facts.dim, out_dim, facts.layout.sides)
+        self.waiting = Waiting(config.start_explained) if config.start_explained else None
+        self.ramp = 0
+
+    def begin(self, scale: Scale) -> None:
+        """Turn the ramp into steps."""
+        self.ramp = self.config.ramp.to_steps(scale)
+
+    def weight(self, step: int) -> float:
+        """Return the weight at a step: 0 until reconstructions are good enough, then the ramp."""
+        begins = self.waiting.begins if self.waiting else 0.0
+        return self.config.full_weight * cosine_ramp(step, begins, self.ramp)
+
+    def forward(self, seen: Seen, step: int) -> PhaseLoss:
+        """Return the causal loss, unscaled; the gradient that leaves through the latents is times the step's weight."""
+        statistics = {}
+        if self.waiting is not None:
+            self.waiting.see(seen.reconstruction, seen.images)
+            statistics["explained_share"] = self.waiting.explained.clone()
+        weight = self.weight(step)
+        loss = self.loss(seen.bottleneck, weight)
+        statistics["crt_weight"] = torch.tensor(weight, device=seen.images.device)
+        return PhaseLoss({"causal_loss": loss}, statistics)
+
+    def after_step(self, step: int) -> None:
+        """Count the step of what the regularizer waits for."""
+        if self.waiting is not None:
+            self.waiting.after_step(step, self.average)
+
+    def loss(self, bottleneck: BottleneckOutput, weight: float) -> Float[Tensor, ""]:
+        """Return the causal loss, unscaled; the gradient that leaves through the latents is times `weight`.
+
+        So the causal model learns at its own pace whatever the weight (paper, A.1), and weight 0 is
+        no regularizer at all.
+        """
+        # The one place where the regularizer's weight acts.
+        latents = scale_gradient(bottleneck.latents, weight)
+        if self.config.variant in ("l2_post", "ce_post"):
+            latents = straight_through(latents, bottleneck.decoded)
+        return self.prediction_loss(latents, bottleneck.stored)
+
+    def spread_units(self) -> list[nn.Module]:
+        """Return the parts that are recomputed, compiled and sharded one by one."""
+        return list(self.model.blocks)
+
+    def prediction_loss(self, latents: Float[Tensor, "batch positions dim"], indices: Tensor) -> Float[Tensor, ""]:
+        """Return the error of predicting positions 1... from those before, by the variant's measure."""
+        predicted = self.model(latents[:, :-1]).float()
+        if self.config.variant == "ce_post":
+            return F.cross_entropy(predicted.flatten(0, 1), indices[:, 1:].flatten())
+        target = latents[:, 1:]
+        if self.config.detach_target:
+            target = target.detach()
+        error = F.mse_loss(predicted, target)
+        if self.config.variant == "l2_pre_normalized":
+            return error / (batch_variance(target, self.average) * target.shape[-1])
+        return error

@@ -1,0 +1,68 @@
+"""Configs of regularizers, and the table of their kinds."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from vistok.config import Config, Kinds, Part, later
+from vistok.units import Duration
+
+
+class RegularizerConfig(Config):
+    """What every kind has: how strongly its own parameters decay."""
+
+    kind: str
+    weight_decay: float = Field(default=0.1, ge=0)
+
+    def needs_whole_batches(self) -> str:
+        """Return what it takes over the whole batch, so that micro-batches would change it; else ""."""
+        return ""
+
+
+Variant = Literal["l2_pre", "l2_post", "ce_post", "l2_pre_normalized"]
+DEFAULT_WEIGHT: dict[str, float] = {"l2_pre": 4.0, "l2_post": 4.0, "ce_post": 0.03, "l2_pre_normalized": 4.0}
+
+
+class CausalConfig(RegularizerConfig):
+    """The causal regularizer (CRT paper 3.6 and A.1).
+
+    `l2_pre` is the paper's. `l2_post` and `ce_post` reach the encoder only through the
+    straight-through estimator. `l2_pre_normalized` is ours: divided by the targets' batch variance.
+    `weight` None takes the variant's own: 4, 4, 0.03, 4.
+    """
+
+    kind: Literal["causal"] = "causal"
+    variant: Variant = "l2_pre"
+    weight: float | None = Field(default=None, ge=0)
+    num_layers: int = Field(default=2, ge=1, le=1000)
+    width: int = Field(default=1280, ge=4)
+    num_heads: int = Field(default=20, ge=1)
+    ffn_multiple: int = Field(default=256, ge=1)
+    # The ramp begins once reconstructions explain this share of the images' variance: latents that are pulled together
+    # before they tell anything never come apart.
+    start_explained: Annotated[float, Field(ge=0, lt=1)] = later(0.0)
+    ramp: Duration = Duration(value=1000, unit="steps")
+    detach_target: bool = False
+
+    @model_validator(mode="after")
+    def _heads(self) -> "CausalConfig":
+        if self.width % self.num_heads or (self.width // self.num_heads) % 4:
+            raise ValueError(
+                f"width / num_heads must be a multiple of 4 (2-D rotary positions), found {self.width} / {self.num_heads}"
+            )
+        return self
+
+    def needs_whole_batches(self) -> str:
+        """Return why the normalised variant cannot be accumulated."""
+        if self.variant != "l2_pre_normalized":
+            return ""
+        return "crt.variant l2_pre_normalized divides by the variance over the batch"
+
+    @property
+    def full_weight(self) -> float:
+        """The weight after the ramp."""
+        return DEFAULT_WEIGHT[self.variant] if self.weight is None else self.weight
+
+
+REGULARIZERS = {"causal": Part(CausalConfig, "vistok.tokenizer.regularizers.causal:CausalRegularizer")}
+AnyRegularizer = Annotated[RegularizerConfig, Kinds(RegularizerConfig, REGULARIZERS)]
