@@ -208,11 +208,7 @@ def test_only_the_same_import_is_written_again(pair, tmp_path):
     )
     # The same weights with another grid are another network.
     state, header = load_weights(folder / "model.safetensors")
-    save_weights(
-        folder / "model.safetensors",
-        state,
-        header | {"space": token_grid(2, 2, header["space"]["codebook_size"]).model_dump(mode="json")},
-    )
+    save_weights(folder / "model.safetensors", state, header | {"grid": [2, 2]})
     with pytest.raises(UserError, match=r"holds the same weights, imported with other settings \(space\)"):
         import_hub(str(folder), out)
     assert load_generator(out).space.layout.sides == (4, 4)
