@@ -1,54 +1,26 @@
 """The Llama block as LlamaGen uses it, with QK-norm: stage 2 and the causal regularizer share it."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vistok.config import make
 from vistok.nn.linear import Linear
-from vistok.nn.rope import apply_rotary
+from vistok.nn.mixers.base import Mixer
+from vistok.nn.mixers.config import MIXERS, MixerConfig, SoftmaxConfig
 
 INIT_STD = 0.02
 RMS_EPS = 1e-5
+SOFTMAX = SoftmaxConfig()
 
 
 def feed_forward_width(width: int, multiple: int) -> int:
     """Return the SwiGLU hidden width: 8/3 of `width`, rounded up to `multiple` (Llama's rule)."""
     hidden = int(8 * width / 3)
     return multiple * ((hidden + multiple - 1) // multiple)
-
-
-class Attention(nn.Module):
-    """Causal multi-head self-attention, one fused projection, no biases.
-
-    With `qk_norm`, queries and keys pass a layer norm over each head's dimensions (learned scale,
-    no bias) before the rotary turn (ViT-22B; CRT paper, A.2).
-    """
-
-    def __init__(self, width: int, num_heads: int, qk_norm: bool = True) -> None:
-        super().__init__()
-        if width % num_heads:
-            raise ValueError(f"width {width} is not a multiple of num_heads {num_heads}")
-        self.num_heads = num_heads
-        self.head_dim = width // num_heads
-        self.qkv = Linear(width, 3 * width)
-        self.out = Linear(width, width)
-        self.query_norm = nn.LayerNorm(self.head_dim, bias=False) if qk_norm else nn.Identity()
-        self.key_norm = nn.LayerNorm(self.head_dim, bias=False) if qk_norm else nn.Identity()
-
-    def forward(
-        self,
-        x: Float[Tensor, "batch positions width"],
-        cos: Float[Tensor, "positions pairs"],
-        sin: Float[Tensor, "positions pairs"],
-    ) -> Float[Tensor, "batch positions width"]:
-        """Attend to this position and earlier ones."""
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(2)
-        query = apply_rotary(self.query_norm(query).transpose(1, 2), cos, sin)
-        key = apply_rotary(self.key_norm(key).transpose(1, 2), cos, sin)
-        value = value.transpose(1, 2)
-        y = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return self.out(y.transpose(1, 2).flatten(2))
 
 
 class RMSNorm(nn.Module):
@@ -85,11 +57,17 @@ class Block(nn.Module):
     """Pre-norm transformer block; dropout acts on both residual branches."""
 
     def __init__(
-        self, width: int, num_heads: int, ffn_multiple: int = 256, qk_norm: bool = True, dropout: float = 0.0
+        self,
+        width: int,
+        num_heads: int,
+        ffn_multiple: int = 256,
+        qk_norm: bool = True,
+        dropout: float = 0.0,
+        mixer: MixerConfig = SOFTMAX,
     ) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(width)
-        self.attention = Attention(width, num_heads, qk_norm)
+        self.attention: Mixer = make(MIXERS, mixer, width, num_heads, qk_norm)
         self.feed_forward_norm = RMSNorm(width)
         self.feed_forward = SwiGLU(width, ffn_multiple)
         self.dropout = nn.Dropout(dropout)
@@ -98,6 +76,11 @@ class Block(nn.Module):
         """Map (batch, positions, width) to the same shape."""
         x = x + self.dropout(self.attention(self.attention_norm(x), cos, sin))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+    def step(self, x: Tensor, state: Any, cos: Tensor, sin: Tensor) -> Tensor:
+        """Map the next position (rows, 1, width), without dropout; `state` is the mixer's."""
+        x = x + self.attention.step(self.attention_norm(x), state, cos, sin)
+        return x + self.feed_forward(self.feed_forward_norm(x))
 
 
 def init_transformer(module: nn.Module) -> None:

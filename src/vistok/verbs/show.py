@@ -43,13 +43,15 @@ def _left_out_lines(scores: dict[str, Any]) -> list[str]:
 
 def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
     """Return what vistok evaluate tokenizer prints."""
-    codes = scores["codebook"]
     lines = [
         f"{scores['run']}: {scores['num_images']} images of {scores['split']}, {scores['treatment']['weights']} weights",
         f"PSNR {scores['psnr']['value']:.2f} dB, SSIM {scores['ssim']['value']:.4f}",
-        f"codebook usage {100 * codes['usage']:.1f} %, entropy {codes['entropy']:.2f} bits per token, "
-        f"by position {scores['position_entropy']['value']:.2f} bits, skewness {codes['skewness']:.3f}",
     ]
+    if codes := scores.get("codebook"):  # vectors have none
+        lines.append(
+            f"codebook usage {100 * codes['usage']:.1f} %, entropy {codes['entropy']:.2f} bits per token, "
+            f"by position {scores['position_entropy']['value']:.2f} bits, skewness {codes['skewness']:.3f}"
+        )
     lines += [
         score_line({"rfmd": "rFMD", "rfid": "rFID"}[key], scores[key]) for key in ("rfmd", "rfid") if key in scores
     ]

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from vistok.config import later
 from vistok.generator.config import GeneratorConfig, SamplingConfig
+from vistok.nn.mixers.config import AnyMixer, SoftmaxConfig
 
 
 class AutoregressiveConfig(GeneratorConfig):
@@ -23,6 +24,7 @@ class AutoregressiveConfig(GeneratorConfig):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     label_dropout: float = Field(default=0.1, ge=0, lt=1)
     class_token_rotary: Literal["identity", "zero"] = "identity"
+    mixer: AnyMixer = later(SoftmaxConfig())
     # Weight of the squared log-normaliser, which keeps logits small (CRT paper A.2: 1e-4 in some runs of 576 tokens).
     z_loss: Annotated[float, Field(ge=0)] = later(0.0)
 

@@ -11,6 +11,7 @@ from vistok.generator.autoregressive.kv_cache import KVCache
 from vistok.generator.autoregressive.native import MOST, native_step
 from vistok.generator.autoregressive.network import AutoregressiveNetwork
 from vistok.nn.linear_kernels import PlainLinear, frozen_linear
+from vistok.nn.mixers.softmax import Attention
 from vistok.nn.rope import as_turns, turn_pairs
 from vistok.nn.transformer import Block
 
@@ -20,6 +21,7 @@ class _Layer:
 
     def __init__(self, block: Block, int8: bool) -> None:
         attention, feed_forward = block.attention, block.feed_forward
+        assert isinstance(attention, Attention)
         self.attention_norm, self.feed_forward_norm = block.attention_norm, block.feed_forward_norm
         self.query_norm, self.key_norm = attention.query_norm, attention.key_norm
         self.heads = (3, attention.num_heads, attention.head_dim)

@@ -1,6 +1,7 @@
 """The network with the ways of sampling it: token by token, and with a draft that writes ahead."""
 
 import copy
+from typing import Any
 
 import torch
 
@@ -9,8 +10,9 @@ from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.generator.autoregressive.frozen import FrozenTransformer
 from vistok.generator.autoregressive.native import MOST
 from vistok.generator.autoregressive.network import AutoregressiveNetwork
-from vistok.generator.autoregressive.sampling import check_guidance, sample_tokens
+from vistok.generator.autoregressive.sampling import Ready, check_guidance, sample_tokens
 from vistok.generator.autoregressive.speculative import SpeculativeSampler
+from vistok.generator.autoregressive.stepwise import StepwiseTransformer
 from vistok.generator.config import SamplingConfig
 from vistok.generator.interface import Generator, Sampler
 from vistok.nn.flops import count_flops
@@ -34,7 +36,10 @@ class AutoregressiveGenerator(AutoregressiveNetwork):
         if not isinstance(draft, AutoregressiveNetwork):
             raise UserError(f"the draft is {draft.config.kind}, and the generator autoregressive: they must be alike")
         found = _own(sampling)
-        sampler = SpeculativeSampler(self._frozen(found), _frozen(draft, found), found, lookahead)
+        own, other = self._frozen(found), _frozen(draft, found)
+        if not isinstance(own, FrozenTransformer) or not isinstance(other, FrozenTransformer):
+            raise UserError("a draft needs blocks with softmax attention in both networks; leave --draft out")
+        sampler = SpeculativeSampler(own, other, found, lookahead)
         sampler.step_flops = sum(_mean_step_flops(model) for model in (self, draft))
         return sampler
 
@@ -59,7 +64,7 @@ class AutoregressiveGenerator(AutoregressiveNetwork):
         logits = LOGITS * self.codebook_size * 4
         return rows_per_image(found.guidance_scale) * (cache + logits)
 
-    def _frozen(self, sampling: AutoregressiveSampling) -> FrozenTransformer:
+    def _frozen(self, sampling: AutoregressiveSampling) -> Ready:
         return _frozen(self, sampling)
 
     def check_guidance(self, scale: float) -> None:
@@ -72,22 +77,31 @@ def rows_per_image(guidance_scale: float) -> int:
     return 1 if guidance_scale == 1.0 else 2
 
 
-def _frozen(model: AutoregressiveNetwork, sampling: AutoregressiveSampling) -> FrozenTransformer:
+def _ready(model: AutoregressiveNetwork, int8: bool = False) -> Ready:
+    """Return a model ready for writing: in fast layouts where its blocks are of the usual kind."""
+    if model.is_plain:
+        return FrozenTransformer(model, int8=int8)
+    if int8:
+        raise UserError("int8 is for blocks with softmax attention, and this generator has others: leave it out")
+    return StepwiseTransformer(model)
+
+
+def _frozen(model: AutoregressiveNetwork, sampling: AutoregressiveSampling) -> Ready:
     if sampling.precision == "bfloat16":
         model = copy.deepcopy(model).to(torch.bfloat16)
-    return FrozenTransformer(model, int8=sampling.int8)
+    return _ready(model, sampling.int8)
 
 
 def _mean_step_flops(model: AutoregressiveNetwork) -> float:
     """Return the FLOPs of writing a token, averaged over places: the ends tell, as they grow evenly."""
     with torch.device("meta"):
-        frozen = FrozenTransformer(type(model)(model.config, model.space, model.num_classes))
+        frozen = _ready(type(model)(model.config, model.space, model.num_classes))
     return sum(_step_flops(frozen, place) for place in (0, model.num_tokens - 1)) / 2
 
 
-def _step_flops(frozen: FrozenTransformer, place: int) -> float:
+def _step_flops(frozen: Ready, place: int) -> float:
     """Return the FLOPs of writing the token at a place."""
-    cache = frozen.new_cache(1)
+    cache: Any = frozen.new_cache(1)
     cache.length = place
     x = torch.empty(1, 1, frozen.model.config.width, device="meta")
     return count_flops(lambda: frozen.logits(x, cache))

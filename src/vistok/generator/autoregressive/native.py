@@ -27,6 +27,7 @@ from vistok.files import only_one, replace_synced, sha256_of, sync, user_cache, 
 from vistok.generator.autoregressive.kv_cache import KVCache
 from vistok.generator.autoregressive.network import AutoregressiveNetwork
 from vistok.nn.linear_kernels import to_int8
+from vistok.nn.mixers.softmax import Attention
 from vistok.nn.transformer import Block
 from vistok.rng import gumbel_grid, stream_of, to_gumbel
 
@@ -112,6 +113,7 @@ class NativeStep:
 
     def _layer(self, block: Block) -> _Layer:
         attention, feed_forward = block.attention, block.feed_forward
+        assert isinstance(attention, Attention)
         norms = (block.attention_norm, attention.query_norm, attention.key_norm, block.feed_forward_norm)
         linears = (attention.qkv, attention.out, feed_forward.gate, feed_forward.up, feed_forward.down)
         return _Layer(*(self._pointer(getattr(norm, "weight", None)) for norm in norms), *map(self._matrix, linears))

@@ -10,6 +10,7 @@ from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.generator.conditioning import ClassEmbedding
 from vistok.generator.interface import Generator
 from vistok.nn.linear import Linear
+from vistok.nn.mixers.softmax import Attention
 from vistok.nn.rope import axial_table, with_class_token
 from vistok.nn.transformer import Block, RMSNorm, init_transformer
 from vistok.space import Grid, Space, Tokens
@@ -35,7 +36,7 @@ class AutoregressiveNetwork(Generator):
         self.token_embedding = nn.Embedding(codebook_size, config.width)
         self.token_dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
-            Block(config.width, config.num_heads, config.ffn_multiple, config.qk_norm, config.dropout)
+            Block(config.width, config.num_heads, config.ffn_multiple, config.qk_norm, config.dropout, config.mixer)
             for _ in range(config.depth)
         )
         self.norm = RMSNorm(config.width)
@@ -56,20 +57,26 @@ class AutoregressiveNetwork(Generator):
         """Return the parts that are recomputed, compiled and sharded one by one."""
         return list(self.blocks)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all blocks are `Block`s with softmax attention."""
+        return all(
+            isinstance(block, Block) and type(block).forward is Block.forward and type(block.attention) is Attention
+            for block in self.blocks
+        )
+
     def plain_blocks(self) -> list[Block]:
         """Return the blocks, for code that computes `Block.forward` from their weights.
 
-        Raises TypeError for a block of another kind, which would be left out or computed as what it is not.
+        Raises TypeError for blocks of another kind, which would be left out or computed as what they are not.
         """
-        found: list[Block] = []
-        for number, block in enumerate(self.blocks):
-            if not isinstance(block, Block) or type(block).forward is not Block.forward:
-                raise TypeError(
-                    f"block {number} is a {type(block).__name__}: sampling takes the weights of {Block.__name__} and "
-                    "computes its forward itself, so it cannot run another kind"
-                )
-            found.append(block)
-        return found
+        if not self.is_plain:
+            kinds = sorted({f"{type(block).__name__} with {type(block.attention).__name__}" for block in self.blocks})
+            raise TypeError(
+                f"blocks of {', '.join(kinds)}: the fast way of sampling takes the weights of {Block.__name__} with "
+                f"{Attention.__name__} and computes its forward itself; StepwiseTransformer takes all kinds"
+            )
+        return [block for block in self.blocks if isinstance(block, Block)]
 
     def forward(
         self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]

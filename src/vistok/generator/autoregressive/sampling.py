@@ -4,6 +4,8 @@ The noise is keyed by (seed, image, position), so a sample depends on its seed a
 size and number of processes do not change it, but where two codes are so close that the rounding of another batch turns them.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,6 +15,10 @@ from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.generator.autoregressive.frozen import FrozenTransformer
 from vistok.generator.autoregressive.native import gumbel_noise
 from vistok.generator.autoregressive.network import AutoregressiveNetwork
+from vistok.generator.autoregressive.stepwise import StepwiseTransformer
+
+# A model made ready for writing.
+Ready = FrozenTransformer | StepwiseTransformer
 
 
 def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
@@ -87,10 +93,10 @@ def check_labels(model: AutoregressiveNetwork, labels: Int[Tensor, "batch"]) -> 
 class Guided:
     """A frozen network and its cache; guidance runs as one batch of twice the size."""
 
-    def __init__(self, frozen: FrozenTransformer, batch: int, scale: float, spare: int = 0) -> None:
+    def __init__(self, frozen: Ready, batch: int, scale: float, spare: int = 0) -> None:
         check_guidance(frozen.model, scale)
         self.frozen, self.scale = frozen, scale
-        self.cache = frozen.new_cache(batch if scale == 1.0 else 2 * batch, spare)
+        self.cache: Any = frozen.new_cache(batch if scale == 1.0 else 2 * batch, spare)
 
     def start(self, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch 1 codes"]:
         """Feed the class token; return the logits of the first token. Raises UserError for labels out of range."""
@@ -118,7 +124,7 @@ class Guided:
 
 @torch.no_grad()
 def sample_tokens(
-    frozen: FrozenTransformer,
+    frozen: Ready,
     labels: Int[Tensor, "batch"],
     image_ids: Int[Tensor, "batch"],
     sampling: AutoregressiveSampling,

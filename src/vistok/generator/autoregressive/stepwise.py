@@ -1,0 +1,40 @@
+"""Writing tokens with blocks of any kind and any mixer: as `FrozenTransformer`, without its fast layouts."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vistok.generator.autoregressive.network import AutoregressiveNetwork
+
+
+class Steps:
+    """The state of each block's mixer, and how far all rows are."""
+
+    def __init__(self, states: list[Any]) -> None:
+        self.states, self.length = states, 0
+
+
+class StepwiseTransformer:
+    """A generator that feeds one position after the other through `Block.step`. No gradients, no dropout."""
+
+    def __init__(self, model: AutoregressiveNetwork) -> None:
+        self.model, self.native = model, None
+
+    def new_cache(self, rows: int, spare: int = 0) -> Steps:
+        """Return the states before the first position."""
+        positions = self.model.num_tokens + spare
+        return Steps([block.attention.new_state(rows, positions) for block in self.model.blocks])  # type: ignore[union-attr, operator]
+
+    @torch.no_grad()
+    def logits(self, x: Float[Tensor, "rows new width"], cache: Steps) -> Float[Tensor, "rows new codes"]:
+        """Feed embedded inputs that follow the earlier ones; return the logits of the token after each."""
+        made = []
+        for column in x.split(1, dim=1):
+            place = slice(cache.length, cache.length + 1)
+            for block, state in zip(self.model.blocks, cache.states, strict=True):
+                column = block.step(column, state, self.model.cos[place], self.model.sin[place])  # type: ignore[operator]
+            made.append(self.model.head(self.model.norm(column)))
+            cache.length += 1
+        return torch.cat(made, dim=1)

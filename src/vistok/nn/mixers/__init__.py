@@ -1,0 +1,1 @@
+"""Mixers: what lets positions of a block see each other."""
