@@ -7,11 +7,10 @@ from common import arguments, entry, save
 from speculative import copy_without_scores, target_of
 
 from vistok.engine.log import Progress
-from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.runs.images import data_of
 from vistok.runs.load import load_generator, load_tokenizer_of
 from vistok.scoring.evaluators import choose_evaluator
-from vistok.scoring.generator import evaluate_generator
+from vistok.scoring.generator import Against, Drawing, evaluate_generator, load_stage2
 
 
 def main() -> None:
@@ -26,7 +25,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, progress.live():
         run = copy_without_scores(trained, Path(folder))
         for int8 in (False, True):
-            found = evaluate_generator(run, extractor, progress, AutoregressiveSampling(int8=int8), options.count)
+            stage2 = load_stage2(run)
+            drawing = Drawing(stage2.sampling(int8=int8), options.count)
+            found = evaluate_generator(stage2, Against((extractor,)), drawing, progress)
             scores[int8] = found["gfmd"]
     results = [
         entry("gFMD, int8 weights against full", scores[True]["value"], scores[False]["value"], "gFMD",

@@ -9,7 +9,6 @@ from vistok.config import override
 from vistok.data.config import DataConfig
 from vistok.engine.distributed import join_world, leave_world
 from vistok.engine.log import Progress
-from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.recipes import find_recipe
 from vistok.scoring import generator as evaluate_generator
 from vistok.scoring import tokenizer as evaluate_tokenizer
@@ -53,9 +52,9 @@ def use(tokenizer: Path, runs: Path) -> None:
         generators[micro] = job.train(quiet).path
     extractor = choose_evaluator(DataConfig())
     evaluate_tokenizer.evaluate_tokenizer(tokenizer, extractor, quiet, split="val")
-    evaluate_generator.evaluate_generator(
-        generators[16], extractor, quiet, AutoregressiveSampling(), num_samples=600, split="val"
-    )
+    stage2 = evaluate_generator.load_stage2(generators[16])
+    against = evaluate_generator.Against((extractor,), "val")
+    evaluate_generator.evaluate_generator(stage2, against, evaluate_generator.Drawing(stage2.sampling(), 600), quiet)
 
 
 if __name__ == "__main__":

@@ -181,7 +181,11 @@ def test_a_study_of_vectors_with_a_score_of_its_own(house, fashion_root, tmp_pat
 
 
 def test_spaces_are_read_as_they_are_written_and_as_earlier_versions_wrote_them(toy_runs):
-    for space in (token_grid(3, 4, 10), Vectors(layout=Line(length=32), dim=8), Tokens(layout=Line(length=5), codebook_size=2)):
+    for space in (
+        token_grid(3, 4, 10),
+        Vectors(layout=Line(length=32), dim=8),
+        Tokens(layout=Line(length=5), codebook_size=2),
+    ):
         assert type(space).from_json(space.to_json()) == space and hash(space) is not None
     assert str(Vectors(layout=Grid(height=2, width=3, frames=4), dim=5)) == "4 frames of 2x3 vectors of 5 numbers"
     cache = toy_runs[1]["train"]

@@ -21,6 +21,7 @@ from vistok.metrics.protocol import Treatment
 from vistok.scoring.evaluators import Collected, ReferenceSet
 from vistok.scoring.image_batch import open_batch
 from vistok.scoring.image_scores import inception_scores
+from vistok.scoring.measured import Measured
 from vistok.scoring.samples import evaluate_samples
 from vistok.verbs.show import samples_lines
 
@@ -278,7 +279,7 @@ def test_the_inception_score_of_a_folder_does_not_depend_on_names_that_sort_by_c
     collected = Collected([torch.zeros(400, 2048)], [sure])
     found = {
         mixed: inception_scores(
-            "", collected, ReferenceSet("r", "", np.empty((0, 2048))), extractor, Treatment(), "", "", mixed
+            Measured("", extractor, ReferenceSet("r", "", np.empty((0, 2048))), Treatment(), 400), collected, mixed
         )
         for mixed in (False, True)
     }

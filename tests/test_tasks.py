@@ -26,7 +26,7 @@ from vistok.recipes import all_recipes, find_recipe
 from vistok.runs.drawing import balanced_labels, make_sampler, sample_batches
 from vistok.runs.frozen_networks import shipped_classifier
 from vistok.scoring.evaluators import choose_evaluator, require_unseen
-from vistok.scoring.generator import choose_guidance, evaluate_generator
+from vistok.scoring.generator import Against, Drawing, choose_guidance, evaluate_generator, load_stage2
 from vistok.scoring.likelihood import caches_of, evaluate_likelihood
 from vistok.scoring.tokenizer import evaluate_tokenizer
 from vistok.tokenizer.networks import conv as tokenizer_model
@@ -384,18 +384,18 @@ def test_tokenizer_scores_by_hand(toy_runs, fashion_root, quiet):
 
 
 def test_generator_scores_and_guidance(toy_runs, quiet):
-    extractor = choose_evaluator(DataConfig())
-    chosen = choose_guidance(toy_runs[2], extractor, quiet, (1.0, 2.0), 100)
+    extractor, stage2 = choose_evaluator(DataConfig()), load_stage2(toy_runs[2])
+    chosen = choose_guidance(stage2, extractor, (1.0, 2.0), Drawing(stage2.sampling(), 100), quiet)
     assert chosen["guidance_scale"] in (1.0, 2.0)
     for score in chosen["scores"].values():
         assert "val" in score["protocol"]["reference"]  # never the test set
-    scores = evaluate_generator(toy_runs[2], extractor, quiet, AutoregressiveSampling(), num_samples=200)
+    scores = evaluate_generator(stage2, Against((extractor,)), Drawing(stage2.sampling(), 200), quiet)
     assert scores["gfmd"]["protocol"]["num_samples"] == 200
     assert scores["gfmd"]["treatment"]["sampling"]["guidance_scale"] == 1.0
     assert 0 <= scores["precision"]["value"] <= 1 and 0 <= scores["memorization"]["copy_share"] <= 1
     assert scores["precision"]["protocol"]["num_samples"] == 200 and scores["memorization"]["num_train"] == 400
-    assert evaluate_generator(toy_runs[2], extractor, quiet, AutoregressiveSampling(), num_samples=200) == scores
-    cooler = choose_guidance(toy_runs[2], extractor, quiet, (1.0,), 100, AutoregressiveSampling(temperature=0.5))
+    assert evaluate_generator(stage2, Against((extractor,)), Drawing(stage2.sampling(), 200), quiet) == scores
+    cooler = choose_guidance(stage2, extractor, (1.0,), Drawing(stage2.sampling(temperature=0.5), 100), quiet)
     assert cooler["scores"]["1"]["treatment"]["sampling"]["temperature"] == 0.5
     assert cooler["scores"]["1"]["treatment"]["sampling"]["seed"] not in (0, 1)  # noise of its own
 
@@ -424,7 +424,7 @@ def test_likelihood_of_held_out_tokens(toy_runs, quiet):
     with torch.no_grad():
         assert nats["value"] == pytest.approx(float(generator.nats(batch["latents"], batch["labels"]).mean()), rel=1e-5)
     for other in ("val", "train"):
-        assert caches_of(toy_runs[2], other) is not None
+        assert caches_of(vistok.load_generator(toy_runs[2]), other) is not None
 
 
 def test_compare_refuses_other_protocols(toy_runs, tmp_path, quiet):
@@ -456,7 +456,8 @@ def test_compare_sets_chosen_guidances_side_by_side(toy_runs, tmp_path, quiet):
     copy = tmp_path / "copy"
     shutil.copytree(toy_runs[2], copy, ignore=shutil.ignore_patterns("evaluations"))
     for run, scale in ((toy_runs[2], 1.5), (copy, 2.0)):
-        evaluate_generator(run, extractor, quiet, AutoregressiveSampling(guidance_scale=scale), num_samples=120)
+        drawing = Drawing(AutoregressiveSampling(guidance_scale=scale), 120)
+        evaluate_generator(load_stage2(run), Against((extractor,)), drawing, quiet)
         evaluate_likelihood(run, toy_runs[1]["train"], toy_runs[1]["val"], quiet)
     text = "\n".join(compare_runs(toy_runs[2], copy))
     assert "gFMD (ema weights, guidance 1.5 | ema weights, guidance 2)" in text

@@ -125,7 +125,7 @@ def test_more_tokens_without_training_again(tokenizer_run, quiet, tmp_path):
     decoder = load_tokenizer_of(generator)
     assert decoder.config.image_size == LARGER
     assert decoder.decode(torch.zeros(1, 64, dtype=torch.int64)).shape == (1, 3, LARGER, LARGER)
-    assert caches_of(job.run_dir.path, "val")[1].identity() == caches["val"].identity()
+    assert caches_of(load_generator(job.run_dir.path), "val")[1].identity() == caches["val"].identity()
 
 
 def test_larger_images_are_scored_at_the_usual_size(tokenizer_run, quiet):

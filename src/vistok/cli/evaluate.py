@@ -68,6 +68,9 @@ def evaluate_generator(
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Score samples: Frechet distance, precision and recall, memorisation; and the likelihood of held-out tokens."""
+    from dataclasses import replace
+
+    from vistok.generator.interface import HasNats
     from vistok.runs.health.samples import score_warnings
     from vistok.scoring import generator as task
     from vistok.scoring.evaluators import choose_evaluator
@@ -79,21 +82,23 @@ def evaluate_generator(
     options.require_alive(run, anyway, tokenizer)
     extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info["class_names"])
     sampling = sampling_config(stage2.generator, guidance, temperature, top_k, top_p, seed, int8)
-    where: dict[str, Any] = {"weights": weights, "tokenizer": tokenizer, "root": data}
     # Whatever can be found out before the sampling, is.
-    against = open_batch(reference) if reference else None
-    task.check_scoring(stage2, [extractor], count, split, against)
-    caches = caches_of(run, split, tokenizer)
+    against = task.Against((extractor,), split, open_batch(reference) if reference else None)
+    task.check_scoring(stage2, against, count)
+    caches = caches_of(stage2.generator, split, tokenizer) if isinstance(stage2.generator, HasNats) else None
+    drawing = task.Drawing(sampling, count, batch_size)
     with progress_bars() as progress:
         if choose is not None:
-            search = (run, extractor, progress, _scales(choose), min(count, search_count), sampling)
-            sampling = sampling.replace(guidance_scale=task.choose_guidance(*search, **where)["guidance_scale"])
-        scores = task.evaluate_generator(
-            run, extractor, progress, sampling, count, split, reference=against, batch_size=batch_size, **where
-        )
+            search = replace(drawing, count=min(count, search_count))
+            found = task.choose_guidance(stage2, extractor, _scales(choose), search, progress)
+            drawing.sampling = sampling.replace(guidance_scale=found["guidance_scale"])
+        scores = task.evaluate_generator(stage2, against, drawing, progress)
         if caches is not None:
-            scores["likelihood"] = evaluate_likelihood(run, *caches, progress)
-    if caches is None:
+            averaged = stage2.generator if weights == "ema" else None
+            scores["likelihood"] = evaluate_likelihood(run, *caches, progress, averaged)
+    if not isinstance(stage2.generator, HasNats):
+        say(f"no likelihood: {stage2.generator.config.kind} generators have none", err=True)
+    elif caches is None:
         say(f"no likelihood: no token caches of train and {split} (vistok cache TOKENIZER makes them)", err=True)
     for line in score_warnings(scores, stage2.generator.info, stage2.tokenizer.info):
         say(f"warning: {line}", err=True)

@@ -17,7 +17,6 @@ from vistok.demo.sizes import ARMS, SIZES, DemoSize, demo_page, identity
 from vistok.engine.log import Progress, Task, read_rows
 from vistok.engine.run_dir import RunDir, provenance
 from vistok.files import write_atomic, write_json
-from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.interval import Interval, frechet_replicates, t_interval
 from vistok.metrics.moments import Moments
@@ -25,9 +24,10 @@ from vistok.metrics.protocol import Score, Treatment
 from vistok.recipes import find_recipe
 from vistok.rng import stable_choice
 from vistok.runs.config import GeneratorRun, TokenizerRun
-from vistok.scoring.evaluators import choose_evaluator, frechet_score, reference_set
-from vistok.scoring.generator import choose_guidance, evaluate_generator
+from vistok.scoring.evaluators import choose_evaluator, reference_set
+from vistok.scoring.generator import Against, Drawing, Stage2, choose_guidance, evaluate_generator, load_stage2
 from vistok.scoring.likelihood import evaluate_likelihood
+from vistok.scoring.measured import Measured
 from vistok.scoring.tokenizer import evaluate_tokenizer
 from vistok.verbs import train_generator, train_tokenizer
 from vistok.verbs.cache import cache_tokens
@@ -141,9 +141,12 @@ def _arm(
     with stages.stage(f"likelihood ({label})") as progress:
         likelihood = evaluate_likelihood(generator.path, caches["train"], caches["val"], progress)
     with stages.stage(f"choose guidance on held-out train images ({label})") as progress:
-        guidance = choose_guidance(generator.path, extractor, progress, demo.scales, demo.search_samples)
+        stage2 = load_stage2(generator.path)
+        search = Drawing(stage2.sampling(), demo.search_samples)
+        guidance = choose_guidance(stage2, extractor, demo.scales, search, progress)
     with stages.stage(f"sample and score ({label})") as progress:
-        samples = _score_samples(generator.path, extractor, second, guidance["guidance_scale"], demo, progress)
+        against = Against((extractor, second))
+        samples = _score_samples(stage2, against, guidance["guidance_scale"], demo, progress)
     results: dict[str, Any] = {
         "tokenizer_run": tokenizer.path.name,
         "generator_run": generator.path.name,
@@ -160,16 +163,17 @@ def _arm(
 
 
 def _score_samples(
-    run: Path, first: FeatureExtractor, second: FeatureExtractor, scale: float, demo: DemoSize, progress: Progress
+    stage2: Stage2, against: Against, scale: float, demo: DemoSize, progress: Progress
 ) -> dict[str, Any]:
     """Return the scores, guidance off and chosen; both in both evaluators' features."""
-    off, chosen = AutoregressiveSampling(), AutoregressiveSampling(guidance_scale=scale)
-    found = {
-        "off": evaluate_generator(run, first, progress, off, demo.num_samples, second=second),
-        "chosen": evaluate_generator(run, first, progress, chosen, demo.num_samples, second=second),
-    }
+
+    def scored(of: Stage2, guidance: float) -> dict[str, Any]:
+        drawing = Drawing(of.sampling(guidance_scale=guidance), demo.num_samples)
+        return evaluate_generator(of, against, drawing, progress)
+
+    found = {"off": scored(stage2, 1.0), "chosen": scored(stage2, scale)}
     if "raw" in demo.weights:
-        found["raw"] = evaluate_generator(run, first, progress, off, demo.num_samples, weights="raw", second=second)
+        found["raw"] = scored(load_stage2(stage2.run, "raw"), 1.0)
     return found
 
 
@@ -198,8 +202,10 @@ def _floor(extractor: FeatureExtractor, data: DataConfig) -> dict[str, Any]:
     features = reference_set(extractor, train, data, "train").features[chosen]
     reference = reference_set(extractor, open_split(data, "test"), data, "test")
     found = frechet_replicates(features, Moments.of(reference.features))
-    return frechet_score("", found, len(chosen), reference, extractor, Treatment(weights="none")).model_dump(
-        mode="json"
+    return (
+        Measured("", extractor, reference, Treatment(weights="none"), len(chosen))
+        .frechet(found)
+        .model_dump(mode="json")
     )
 
 

@@ -27,9 +27,8 @@ from vistok.metrics.features import (
     InceptionFeatures,
     find_inception,
 )
-from vistok.metrics.interval import Replicates
 from vistok.metrics.moments import Moments, merge_all
-from vistok.metrics.protocol import FRECHET, Protocol, Score, Treatment
+from vistok.metrics.protocol import Score
 from vistok.nn.efficientnet_lite import INSTALL, is_installed
 from vistok.runs.frozen_networks import load_classifier_file, shipped_classifier
 from vistok.runs.load import weights_file
@@ -262,47 +261,6 @@ def require_images(count: int, what: str, least: int = 2) -> None:
             f"{what} has {images}; "
             + (f"a Fréchet distance needs at least {least}" if least > 1 else "nothing can be scored")
         )
-
-
-def frechet_score(
-    prefix: str,
-    found: Replicates,
-    num_samples: int,
-    reference: ReferenceSet,
-    extractor: FeatureExtractor,
-    treatment: Treatment,
-    labels: str = "not used",
-    estimator: str = FRECHET,
-    resize: str = "",
-) -> Score:
-    """Return a Fréchet distance as a score."""
-    metric = prefix + extractor.distance_name
-    protocol = distance_protocol(metric, num_samples, reference, extractor, labels, estimator, resize)
-    return Score.of(found, protocol, treatment)
-
-
-def distance_protocol(
-    metric: str,
-    num_samples: int,
-    reference: ReferenceSet,
-    extractor: FeatureExtractor,
-    labels: str,
-    estimator: str,
-    resize: str,
-) -> Protocol:
-    """Return the protocol of a distance between samples and a reference in an extractor's features."""
-    return Protocol(
-        metric=metric,
-        extractor=extractor.name,
-        extractor_digest=extractor.digest,
-        reference=reference.name,
-        reference_digest=reference.digest,
-        num_reference=len(reference.features),
-        num_samples=num_samples,
-        resize=resize + extractor.resize,
-        labels=labels,
-        estimator=estimator,
-    )
 
 
 def score_key(prefix: str, extractor: FeatureExtractor) -> str:

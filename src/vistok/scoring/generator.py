@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,6 @@ from vistok.scoring.evaluators import (
     ReferenceSet,
     evaluation_file,
     finished_evaluation,
-    frechet_score,
     reference_of_batch,
     reference_set,
     require_images,
@@ -48,6 +47,7 @@ from vistok.scoring.evaluators import (
 )
 from vistok.scoring.image_batch import ImageBatch
 from vistok.scoring.image_scores import inception_scores, kernel_score, left_out, precision_recall_scores
+from vistok.scoring.measured import Measured
 from vistok.tokenizer.interface import Tokenizer
 
 PRECISION_RECALL_IMAGES = 5_000
@@ -56,10 +56,12 @@ MEMORIZATION_TRAIN = 50_000
 BALANCED = "balanced: image i has class i mod the number of classes"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Stage2:
-    """A generator with the tokenizer that decodes it, and the data both were trained on."""
+    """A generator of a run with the tokenizer that decodes it, and the data both were trained on: loaded once, scored often."""
 
+    run: Path
+    weights: str
     generator: Generator
     tokenizer: Tokenizer
     data: DataConfig
@@ -75,6 +77,18 @@ class Stage2:
         """What both networks' outputs depend on."""
         return [self.generator.info["digest"], self.tokenizer.info["digest"]]
 
+    def sampling(self, **changes: Any) -> SamplingConfig:
+        """Return how the generator is sampled where nothing else is said, with changes."""
+        return default_sampling(self.generator.config).replace(**changes)
+
+    def treatment(self, sampling: SamplingConfig) -> Treatment:
+        """Return what a score records of how samples were made."""
+        return Treatment(weights=self.weights, sampling=science(sampling))  # type: ignore[arg-type]
+
+    def file(self, name: str, **parts: Any) -> Path:
+        """Return where an evaluation is kept that depends on these weights and on `parts`."""
+        return evaluation_file(self.run, f"{name}-{self.weights}", models=self.digests, **parts)
+
 
 def load_stage2(run: Path, weights: str = "ema", tokenizer: str | None = None, root: str | None = None) -> Stage2:
     """Load both stages of a generator's run; raises UserError for a file, beside which scores have no place."""
@@ -82,104 +96,86 @@ def load_stage2(run: Path, weights: str = "ema", tokenizer: str | None = None, r
         raise UserError(f"{run} is a file; give the generator's run directory, where its scores are kept")
     generator = load_generator(run, weights)
     decoder = load_tokenizer_of(generator, tokenizer)
-    return Stage2(generator, decoder, data_of(decoder, root))
+    return Stage2(run, weights, generator, decoder, data_of(decoder, root))
 
 
-def evaluate_generator(
-    run: Path,
-    extractor: FeatureExtractor,
-    progress: Progress,
-    sampling: SamplingConfig | None = None,
-    num_samples: int = 10_000,
-    split: str = "test",
-    weights: str = "ema",
-    tokenizer: str | None = None,
-    root: str | None = None,
-    second: FeatureExtractor | None = None,
-    reference: ImageBatch | None = None,
-    batch_size: int | None = None,
-) -> dict[str, Any]:
-    """Score samples against a split and return the scores; done before, it only reads them.
+@dataclass(frozen=True)
+class Against:
+    """What samples are compared with: a split, or a file's images in its place, in the features of one network or two.
 
-    `second` adds a distance in another network's features. `reference`: images of a file in place of the split's, such
-    as ADM's reference batch; memorisation is still asked of the split.
+    All other scores are of the first network. Memorisation is always asked of the split.
     """
-    extractors = [extractor] if second is None else [extractor, second]
-    stage2 = load_stage2(run, weights, tokenizer, root)
-    sampling = sampling or default_sampling(stage2.generator.config)
-    source = check_scoring(stage2, extractors, num_samples, split, reference)
-    train = open_split(stage2.data, "train")
-    file = evaluation_file(
-        run,
-        f"generator-{split}-{weights}",
-        models=stage2.digests,
+
+    extractors: tuple[FeatureExtractor, ...]
+    split: str = "test"
+    reference: ImageBatch | None = None
+
+
+@dataclass
+class Drawing:
+    """Which samples are drawn, and what is counted and measured meanwhile."""
+
+    sampling: SamplingConfig
+    count: int = 10_000
+    batch_size: int | None = None
+    drawn: Drawn = field(default_factory=Drawn)
+    clock: Clock = field(default_factory=Clock)
+
+
+def evaluate_generator(stage2: Stage2, against: Against, drawing: Drawing, progress: Progress) -> dict[str, Any]:
+    """Score samples and return the scores; done before, it only reads them."""
+    source, train = check_scoring(stage2, against, drawing.count), open_split(stage2.data, "train")
+    reference, sampling = against.reference, drawing.sampling
+    file = stage2.file(
+        f"generator-{against.split}",
         images=[source.digest, train.digest],
-        extractors=[found.digest for found in extractors],
+        extractors=[found.digest for found in against.extractors],
         sampling=science(sampling),
-        num_samples=num_samples,
+        num_samples=drawing.count,
         **({"reference": reference.digest()} if reference else {}),
     )
     done = finished_evaluation(file)
     if done is None:
-        drawing = Drawing(
-            sampling, num_samples, f"samples, guidance {sampling.guidance_scale:g} ({weights})", batch_size
-        )
+        started = time.monotonic()
         references = [
-            reference_of_batch(found, reference) if reference else reference_set(found, source, stage2.data, split)
-            for found in extractors
+            reference_of_batch(found, reference)
+            if reference
+            else reference_set(found, source, stage2.data, against.split)
+            for found in against.extractors
         ]
-        about = {"run": run.name, "split": split}
-        done = about | _scores(stage2, drawing, extractors, references, (source, train), weights, progress)
+        name = f"samples, guidance {sampling.guidance_scale:g} ({stage2.weights})"
+        collected, images = _draw(stage2, drawing, against.extractors, progress, name)
+        done = {
+            "schema_version": SCHEMA,
+            "kind": "generator",
+            "run": stage2.run.name,
+            "generator_digest": stage2.digests[0],
+            "tokenizer_digest": stage2.digests[1],
+            "split": against.split,
+            "num_images": drawing.count,
+            "treatment": stage2.treatment(sampling).model_dump(),
+            **_image_scores(stage2, against.extractors, collected, references, sampling),
+            "cost": cost_of(stage2.generator, stage2.tokenizer, sampling, drawing.clock).to_json(),
+            "variety": asdict(variety(join_world().collect(drawing.drawn))),
+            "memorization": _memorization(images, stage2.data, source, train, progress),
+            "seconds": round(time.monotonic() - started, 1),
+        }
         if join_world().main:
             write_json(file, done)
     return done
 
 
-def _scores(
-    stage2: Stage2,
-    drawing: "Drawing",
-    extractors: Sequence[FeatureExtractor],
-    references: Sequence[ReferenceSet],
-    images: tuple[ImageSource, ImageSource],
-    weights: str,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Draw and score; `images`: those not seen in training, and those of training."""
-    started = time.monotonic()
-    collected, first = _draw(stage2, drawing, extractors, progress)
-    treatment = treatment_of(drawing.sampling, weights)
-    return {
-        "schema_version": SCHEMA,
-        "kind": "generator",
-        "generator_digest": stage2.digests[0],
-        "tokenizer_digest": stage2.digests[1],
-        "num_images": drawing.count,
-        "treatment": treatment.model_dump(),
-        **_image_scores(stage2, extractors, collected, references, treatment),
-        "cost": cost_of(stage2.generator, stage2.tokenizer, drawing.sampling, drawing.clock).to_json(),
-        "variety": asdict(variety(join_world().collect(drawing.drawn))),
-        "memorization": _memorization(first, stage2.data, *images, progress),
-        "seconds": round(time.monotonic() - started, 1),
-    }
-
-
-def check_scoring(
-    stage2: Stage2,
-    extractors: Sequence[FeatureExtractor],
-    num_samples: int,
-    split: str,
-    reference: ImageBatch | None = None,
-) -> ImageSource:
+def check_scoring(stage2: Stage2, against: Against, num_samples: int) -> ImageSource:
     """Return the split. Raises UserError for all that would else be found out after the sampling."""
-    for found in extractors:
+    reference, size = against.reference, stage2.data.image_size
+    for found in against.extractors:
         require_unseen(found, perceptual_digest(stage2.tokenizer.info))
     require_images(num_samples, "the sample")
-    source = open_split(stage2.data, split)
-    require_images(len(source), f"split {split!r} of {stage2.data.dataset}", 1 if reference else 2)
-    size = stage2.data.image_size
+    source = open_split(stage2.data, against.split)
+    require_images(len(source), f"split {against.split!r} of {stage2.data.dataset}", 1 if reference else 2)
     if reference is None:
         return source
-    for found in extractors:
+    for found in against.extractors:
         require_reference(found, reference)
     if reference.count and reference.shape[:2] != (size, size):
         raise UserError(
@@ -194,38 +190,34 @@ def _image_scores(
     extractors: Sequence[FeatureExtractor],
     collected: Sequence[Collected],
     references: Sequence[ReferenceSet],
-    treatment: Treatment,
+    sampling: SamplingConfig,
 ) -> dict[str, Any]:
     """Return the Fréchet distance in each extractor's features, and what the first one's features say besides."""
+    measured = [
+        _measured(stage2, extractor, reference, len(drawn.features), sampling)
+        for extractor, reference, drawn in zip(extractors, references, collected, strict=True)
+    ]
     scores = {}
-    for found, drawn, against, suffix in zip(extractors, collected, references, ("", "_second"), strict=False):
-        distance = frechet_replicates(drawn.features.numpy(), against.moments)
-        count = len(drawn.features)
-        score = frechet_score("g", distance, count, against, found, treatment, BALANCED, resize=stage2.resize)
-        scores[score_key("g", found) + suffix] = score.model_dump(mode="json")
-    first, drawn, against = extractors[0], collected[0], references[0]
-    scores |= kernel_score("g", drawn.features.numpy(), against, first, treatment, BALANCED, stage2.resize)
-    scores |= inception_scores("g", drawn, against, first, treatment, BALANCED, stage2.resize)
+    for found, drawn, suffix in zip(measured, collected, ("", "_second"), strict=False):
+        distance = frechet_replicates(drawn.features.numpy(), found.reference.moments)
+        scores[score_key("g", found.extractor) + suffix] = found.frechet(distance).model_dump(mode="json")
+    first, drawn = measured[0], collected[0]
+    scores |= kernel_score(first, drawn.features.numpy())
+    scores |= inception_scores(first, drawn)
     # ADM's evaluator takes all images of its file; 5,000 suffice for a split of one's own.
-    limit = PRECISION_RECALL_IMAGES if against.of_split else None
-    scores |= precision_recall_scores(drawn.features, against, first, treatment, BALANCED, limit, stage2.resize)
-    return scores | left_out(scores, against, first)
+    limit = PRECISION_RECALL_IMAGES if first.reference.of_split else None
+    scores |= precision_recall_scores(first, drawn.features, limit)
+    return scores | left_out(first, scores)
 
 
-@dataclass
-class Drawing:
-    """Which samples are drawn, and what was counted and measured meanwhile."""
-
-    sampling: SamplingConfig
-    count: int
-    name: str
-    batch_size: int | None = None
-    drawn: Drawn = field(default_factory=Drawn)
-    clock: Clock = field(default_factory=Clock)
+def _measured(
+    stage2: Stage2, extractor: FeatureExtractor, reference: ReferenceSet, count: int, sampling: SamplingConfig
+) -> Measured:
+    return Measured("g", extractor, reference, stage2.treatment(sampling), count, BALANCED, stage2.resize)
 
 
 def _draw(
-    stage2: Stage2, drawing: Drawing, extractors: Sequence[FeatureExtractor], progress: Progress
+    stage2: Stage2, drawing: Drawing, extractors: Sequence[FeatureExtractor], progress: Progress, name: str
 ) -> tuple[list[Collected], Tensor]:
     """Draw samples, shared among processes, and count them; return their features by each extractor, and the first images."""
     labels = balanced_labels(drawing.count, stage2.generator.num_classes)
@@ -233,16 +225,9 @@ def _draw(
     images: list[Tensor] = []
     world = join_world()
     sampler = stage2.generator.sampler(drawing.sampling)
+    at_once = fitting_batch(stage2.generator, drawing.sampling, drawing.batch_size)
     for images_drawn in sample_batches(
-        sampler,
-        stage2.tokenizer,
-        labels,
-        progress,
-        drawing.name,
-        fitting_batch(stage2.generator, drawing.sampling, drawing.batch_size),
-        world,
-        drawing.drawn,
-        drawing.clock,
+        sampler, stage2.tokenizer, labels, progress, name, at_once, world, drawing.drawn, drawing.clock
     ):
         batch = resize_uint8(images_drawn, stage2.data.image_size)
         for extractor, kept in zip(extractors, features, strict=True):
@@ -252,52 +237,37 @@ def _draw(
     return [kept.joined(world) for kept in features], world.join(images)[:MEMORIZATION_SAMPLES]
 
 
-def treatment_of(sampling: SamplingConfig, weights: str) -> Treatment:
-    """Return what a protocol records of how samples were made."""
-    return Treatment(weights=weights, sampling=science(sampling))  # type: ignore[arg-type]
-
-
 def choose_guidance(
-    run: Path,
+    stage2: Stage2,
     extractor: FeatureExtractor,
-    progress: Progress,
     scales: Sequence[float],
-    num_samples: int,
-    sampling: SamplingConfig | None = None,
-    weights: str = "ema",
-    tokenizer: str | None = None,
-    root: str | None = None,
+    drawing: Drawing,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Return the guidance scale of least distance to `val`, images held out of train: never the test set.
 
-    All else of `sampling` is as it will be in scoring, but for the noise, which is of a seed of its own.
+    All else of the drawing's sampling is as it will be in scoring, but for the noise, which is of a seed of its own.
     """
-    stage2 = load_stage2(run, weights, tokenizer, root)
-    source = check_scoring(stage2, [extractor], num_samples, "val")
+    source = check_scoring(stage2, Against((extractor,), "val"), drawing.count)
     for scale in scales:
         stage2.generator.check_guidance(scale)
-    sampling = sampling or default_sampling(stage2.generator.config)
-    sampling = sampling.replace(seed=derive_seed(sampling.seed, "guidance search") % 2**31)
-    file = evaluation_file(
-        run,
-        f"guidance-{weights}",
-        models=stage2.digests,
+    sampling = drawing.sampling.replace(seed=derive_seed(drawing.sampling.seed, "guidance search") % 2**31)
+    file = stage2.file(
+        "guidance",
         images=source.digest,
         extractor=extractor.digest,
         sampling=science(sampling),
         scales=list(scales),
-        num_samples=num_samples,
+        num_samples=drawing.count,
     )
     done = finished_evaluation(file)
     if done is not None:
         return done
     started = time.monotonic()
     found = {}
-    candidates = [sampling.replace(guidance_scale=scale) for scale in scales]
-    for scale, candidate in zip(scales, candidates, strict=True):
-        name = f"choosing guidance: {scale:g}"
-        drawing = Drawing(candidate, num_samples, name)
-        score = _distance(stage2, drawing, extractor, (source, "val"), weights, progress)
+    for scale in scales:
+        candidate = replace(drawing, sampling=sampling.replace(guidance_scale=scale), drawn=Drawn(), clock=Clock())
+        score = _distance(stage2, candidate, extractor, (source, "val"), progress, f"choosing guidance: {scale:g}")
         found[f"{scale:g}"] = score.model_dump(mode="json")
     best = min(scales, key=lambda scale: found[f"{scale:g}"]["value"])
     result = {
@@ -305,7 +275,7 @@ def choose_guidance(
         "kind": "guidance",
         "guidance_scale": best,
         "at_the_edge": best == max(scales),
-        "num_samples": num_samples,
+        "num_samples": drawing.count,
         "scores": found,
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -315,41 +285,23 @@ def choose_guidance(
 
 
 def sample_distance(
-    run: Path,
-    extractor: FeatureExtractor,
-    progress: Progress,
-    sampling: SamplingConfig,
-    num_samples: int,
-    split: str = "test",
-    weights: str = "ema",
-    root: str | None = None,
-    clock: Clock | None = None,
+    stage2: Stage2, extractor: FeatureExtractor, drawing: Drawing, progress: Progress, split: str = "test"
 ) -> Score:
-    """Return the Fréchet distance of samples to a split, and nothing else: what a study asks of every run.
-
-    `clock` measures the drawing.
-    """
-    name = f"samples, guidance {sampling.guidance_scale:g} ({weights})"
-    stage2 = load_stage2(run, weights, root=root)
-    source = check_scoring(stage2, [extractor], num_samples, split)
-    drawing = Drawing(sampling, num_samples, name, clock=clock or Clock())
-    return _distance(stage2, drawing, extractor, (source, split), weights, progress)
+    """Return the Fréchet distance of samples to a split, and nothing else: what a study asks of every run."""
+    source = check_scoring(stage2, Against((extractor,), split), drawing.count)
+    name = f"samples, guidance {drawing.sampling.guidance_scale:g} ({stage2.weights})"
+    return _distance(stage2, drawing, extractor, (source, split), progress, name)
 
 
 def _distance(
-    stage2: Stage2,
-    drawing: Drawing,
-    extractor: FeatureExtractor,
-    against: tuple[ImageSource, str],
-    weights: str,
-    progress: Progress,
-) -> Score:
+    stage2: Stage2, drawing: Drawing, extractor: FeatureExtractor, against: tuple[ImageSource, str], progress: Progress,
+    name: str,
+) -> Score:  # fmt: skip
     source, split = against
     reference = reference_set(extractor, source, stage2.data, split)
-    ((drawn,), _) = _draw(stage2, drawing, [extractor], progress)
+    ((drawn,), _) = _draw(stage2, drawing, [extractor], progress, name)
     distance = frechet_replicates(drawn.features.numpy(), reference.moments)
-    treatment = treatment_of(drawing.sampling, weights)
-    return frechet_score("g", distance, drawing.count, reference, extractor, treatment, BALANCED, resize=stage2.resize)
+    return _measured(stage2, extractor, reference, drawing.count, drawing.sampling).frechet(distance)
 
 
 def _memorization(

@@ -6,44 +6,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vistok.metrics.features import FeatureExtractor, InceptionFeatures
+from vistok.metrics.features import InceptionFeatures
 from vistok.metrics.frechet import frechet_distance
 from vistok.metrics.inception_score import SPLITS, inception_score, shuffled
 from vistok.metrics.interval import Replicates
 from vistok.metrics.kernel_distance import kernel_distance, kernel_estimator
 from vistok.metrics.precision_recall import precision_recall
-from vistok.metrics.protocol import Protocol, Score, Treatment
 from vistok.rng import stable_choice
-from vistok.scoring.evaluators import Collected, ReferenceSet, distance_protocol
+from vistok.scoring.evaluators import Collected
+from vistok.scoring.measured import Measured
 
 NEIGHBOURS = 3
 MIXED = "splits of images shuffled by a fixed key"
 SPATIAL = "Frechet distance, float64, of the first 7 channels of mixed_6's 1x1 branch at 17x17 places (ADM)"
 
 
-def kernel_score(
-    prefix: str,
-    features: np.ndarray,
-    reference: ReferenceSet,
-    extractor: FeatureExtractor,
-    treatment: Treatment,
-    labels: str = "not used",
-    resize: str = "",
-    paired: bool = False,
-) -> dict[str, Any]:
+def kernel_score(measured: Measured, features: np.ndarray, paired: bool = False) -> dict[str, Any]:
     """Return the kernel distance by its key; {} for too few images. `paired`: row i is of image i of the reference."""
-    fakes, reals = len(features), len(reference.features)
-    if min(fakes, reals) < 2:
+    fakes, real = len(features), measured.reference.features
+    if min(fakes, len(real)) < 2:
         return {}
-    estimator = kernel_estimator(fakes, reals, paired)
-    metric = prefix + extractor.kernel_name
-    protocol = distance_protocol(metric, fakes, reference, extractor, labels, estimator, resize)
-    score = Score.of(kernel_distance(features, reference.features, paired), protocol, treatment)
-    return {protocol.metric.lower(): score.model_dump(mode="json")}
+    metric = measured.prefix + measured.extractor.kernel_name
+    estimator = kernel_estimator(fakes, len(real), paired)
+    score = measured.score(metric, kernel_distance(features, real, paired), estimator, num_samples=fakes)
+    return {metric.lower(): score.model_dump(mode="json")}
 
 
-def left_out(scores: dict[str, Any], reference: ReferenceSet, extractor: FeatureExtractor) -> dict[str, Any]:
+def left_out(measured: Measured, scores: dict[str, Any]) -> dict[str, Any]:
     """Return {"left_out": sentences} on the scores that could not be made; {} where none is missing."""
+    reference = measured.reference
     reasons = []
     if "precision" not in scores and not len(reference.features):
         reasons.append(
@@ -51,7 +42,7 @@ def left_out(scores: dict[str, Any], reference: ReferenceSet, extractor: Feature
         )
     elif "precision" not in scores:
         reasons.append(f"precision and recall: they need more than {NEIGHBOURS} images of each kind")
-    if isinstance(extractor, InceptionFeatures):
+    if isinstance(measured.extractor, InceptionFeatures):
         if reference.spatial is None:
             reasons.append(f"sFID: {reference.name} holds no statistics for it")
         if "inception_score" not in scores:
@@ -59,90 +50,38 @@ def left_out(scores: dict[str, Any], reference: ReferenceSet, extractor: Feature
     return {"left_out": reasons} if reasons else {}
 
 
-def precision_recall_scores(
-    fake: Tensor,
-    reference: ReferenceSet,
-    extractor: FeatureExtractor,
-    treatment: Treatment,
-    labels: str,
-    limit: int | None = None,
-    resize: str = "",
-) -> dict[str, Any]:
+def precision_recall_scores(measured: Measured, fake: Tensor, limit: int | None = None) -> dict[str, Any]:
     """Return both as scores, over all images, or as many random ones of each kind as `limit`; {} for too few."""
-    count = len(reference.features)
-    chosen = stable_choice(0, "precision recall", count, limit or count)
-    real, fake = torch.from_numpy(reference.features[chosen]), fake[:limit]
+    features = measured.reference.features
+    chosen = stable_choice(0, "precision recall", len(features), limit or len(features))
+    real, fake = torch.from_numpy(features[chosen]), fake[:limit]
     if min(len(real), len(fake)) <= NEIGHBOURS:
         return {}
-    values = precision_recall(real, fake, NEIGHBOURS)
+    estimator = f"{NEIGHBOURS} nearest neighbours (arXiv 1904.06991)"
+    counts = {"num_reference": len(real), "num_samples": len(fake)}
     return {
-        name: Score.of(
-            Replicates(value),
-            Protocol(
-                metric=name,
-                extractor=extractor.name,
-                extractor_digest=extractor.digest,
-                reference=reference.name,
-                reference_digest=reference.digest,
-                num_reference=len(real),
-                num_samples=len(fake),
-                resize=resize + extractor.resize,
-                labels=labels,
-                estimator=f"{NEIGHBOURS} nearest neighbours (arXiv 1904.06991)",
-            ),
-            treatment,
-        ).model_dump(mode="json")
-        for name, value in zip(("precision", "recall"), values, strict=True)
+        name: measured.score(name, Replicates(value), estimator, **counts).model_dump(mode="json")
+        for name, value in zip(("precision", "recall"), precision_recall(real, fake, NEIGHBOURS), strict=True)
     }
 
 
-def inception_scores(
-    prefix: str,
-    fake: Collected,
-    reference: ReferenceSet,
-    extractor: FeatureExtractor,
-    treatment: Treatment,
-    labels: str,
-    resize: str = "",
-    mixed: bool = False,
-) -> dict[str, Any]:
+def inception_scores(measured: Measured, fake: Collected, mixed: bool = False) -> dict[str, Any]:
     """Return sFID and Inception score; {} for another extractor than Inception.
 
     No sFID where a reference file holds statistics of the pooled features alone. `mixed`: the Inception score is over
     splits of shuffled samples, not of consecutive ones.
     """
-    if not isinstance(extractor, InceptionFeatures):
+    if not isinstance(measured.extractor, InceptionFeatures):
         return {}
-    logits = torch.cat(fake.logits)
-    common: dict[str, Any] = {
-        "extractor": extractor.name,
-        "extractor_digest": extractor.digest,
-        "num_samples": len(logits),
-        "resize": resize + extractor.resize,
-        "labels": labels,
-    }
-    scores = {}
-    if fake.spatial is not None and reference.spatial is not None:
-        protocol = Protocol(
-            metric=f"{prefix}sFID",
-            reference=reference.name,
-            reference_digest=reference.digest,
-            num_reference=len(reference.features),
-            estimator=SPATIAL,
-            **common,
-        )
-        distance = Replicates(frechet_distance(fake.spatial, reference.spatial))
-        scores[f"{prefix}sfid"] = Score.of(distance, protocol, treatment).model_dump(mode="json")
+    logits, scores = torch.cat(fake.logits), {}
+    if fake.spatial is not None and measured.reference.spatial is not None:
+        distance = Replicates(frechet_distance(fake.spatial, measured.reference.spatial))
+        score = measured.score(f"{measured.prefix}sFID", distance, SPATIAL, num_samples=len(logits))
+        scores[f"{measured.prefix}sfid"] = score.model_dump(mode="json")
     if len(logits) >= SPLITS:
-        protocol = Protocol(
-            metric="Inception score",
-            reference="none",
-            reference_digest="",
-            num_reference=0,
-            estimator=f"mean over {SPLITS} {MIXED if mixed else 'consecutive splits'}; logits without bias",
-            **common,
-        )
+        how = f"mean over {SPLITS} {MIXED if mixed else 'consecutive splits'}; logits without bias"
         mean, deviation = inception_score(shuffled(logits) if mixed else logits)
-        score = Score.of(Replicates(mean), protocol, treatment).model_dump(mode="json")
-        scores["inception_score"] = score | {"deviation_over_splits": deviation}
+        nothing = {"reference": "none", "reference_digest": "", "num_reference": 0, "num_samples": len(logits)}
+        score = measured.score("Inception score", Replicates(mean), how, **nothing)
+        scores["inception_score"] = score.model_dump(mode="json") | {"deviation_over_splits": deviation}
     return scores

@@ -21,13 +21,15 @@ from vistok.scoring.nats import validation_likelihood
 IMAGES = 5_000
 
 
-def evaluate_likelihood(run: Path, train: LatentCache, held_out: LatentCache, progress: Progress) -> dict[str, Any]:
+def evaluate_likelihood(
+    run: Path, train: LatentCache, held_out: LatentCache, progress: Progress, loaded: Generator | None = None
+) -> dict[str, Any]:
     """Return nats per token, by position, and bits per image of both caches; done before, it only reads them.
 
     Averaged and raw weights are both scored, on the same 5,000 random images of a cache; of a run without raw weights,
-    such as an imported one, the averaged alone.
+    such as an imported one, the averaged alone. `loaded`: the generator with averaged weights, where it is at hand.
     """
-    ema = load_generator(run, "ema")
+    ema = loaded or load_generator(run, "ema")
     raw = load_generator(run, "raw") if RunDir(run).export("raw").is_file() else None
     _require_own(ema, train, held_out)
     split = held_out.manifest.split
@@ -55,12 +57,11 @@ def evaluate_likelihood(run: Path, train: LatentCache, held_out: LatentCache, pr
     return result
 
 
-def caches_of(run: Path, split: str, tokenizer: str | None = None) -> tuple[LatentCache, LatentCache] | None:
+def caches_of(generator: Generator, split: str, tokenizer: str | None = None) -> tuple[LatentCache, LatentCache] | None:
     """Return a generator's caches of train and of a split, where its tokenizer's run keeps them; else None.
 
     Raises UserError for caches of another tokenizer, and for damaged ones.
     """
-    generator = load_generator(run)
     facts = generator.info["tokenizer"]
     place = Path(tokenizer or facts["path"])
     if not place.is_dir():

@@ -12,7 +12,6 @@ from vistok.scoring.evaluators import (
     BATCH,
     SCHEMA,
     Collected,
-    frechet_score,
     reference_of_batch,
     require_images,
     require_reference,
@@ -20,6 +19,7 @@ from vistok.scoring.evaluators import (
 )
 from vistok.scoring.image_batch import ImageBatch
 from vistok.scoring.image_scores import inception_scores, kernel_score, left_out, precision_recall_scores
+from vistok.scoring.measured import Measured
 
 LABELS = "as the file has them"
 
@@ -49,13 +49,12 @@ def evaluate_samples(
             collected.add(extractor.everything(images))
             bar.advance(len(images))
     against = reference_of_batch(extractor, reference)
-    treatment = Treatment(weights="none")
     distance = frechet_replicates(collected.features.numpy(), against.moments)
-    score = frechet_score("", distance, samples.count, against, extractor, treatment, LABELS)
+    measured = Measured("", extractor, against, Treatment(weights="none"), samples.count, LABELS)
     rest = {
-        **inception_scores("", collected, against, extractor, treatment, LABELS, mixed=samples.is_folder),
-        **kernel_score("", collected.features.numpy(), against, extractor, treatment, LABELS),
-        **precision_recall_scores(collected.features, against, extractor, treatment, LABELS),
+        **inception_scores(measured, collected, samples.is_folder),
+        **kernel_score(measured, collected.features.numpy()),
+        **precision_recall_scores(measured, collected.features),
     }
     join_world().wait()
     return {
@@ -64,7 +63,7 @@ def evaluate_samples(
         "samples": samples.name,
         "reference": reference.name,
         "num_images": samples.count,
-        score_key("", extractor): score.model_dump(mode="json"),
+        score_key("", extractor): measured.frechet(distance).model_dump(mode="json"),
         **rest,
-        **left_out(rest, against, extractor),
+        **left_out(measured, rest),
     }

@@ -10,7 +10,8 @@ from vistok.data.latents.cache import LatentCache
 from vistok.engine.log import Progress
 from vistok.generator.interface import Generator
 from vistok.metrics.features import FeatureExtractor
-from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
+from vistok.runs.load import load_tokenizer
+from vistok.scoring.generator import Stage2, load_stage2
 from vistok.tokenizer.interface import Tokenizer
 
 
@@ -40,15 +41,20 @@ class Finished:
     image_size: int | None = None
 
     @cached_property
+    def stage2(self) -> Stage2:
+        """The generator with averaged weights, and its tokenizer."""
+        return load_stage2(self.path, root=self.root)
+
+    @property
     def generator(self) -> Generator:
         """The generator with averaged weights."""
-        return load_generator(self.path)
+        return self.stage2.generator
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer: the run's own, or its generator's; at `image_size` where one is given."""
         if self.caches:
-            return load_tokenizer_of(self.generator)
+            return self.stage2.tokenizer
         own = load_tokenizer(self.path)
         return own.resized(self.image_size) if self.image_size else own
 

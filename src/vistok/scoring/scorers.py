@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from vistok.generator.families import default_sampling
 from vistok.generator.interface import HasNats
 from vistok.metrics.cost import Cost
 from vistok.runs.drawing import Clock, cost_of
-from vistok.scoring.generator import choose_guidance, sample_distance
+from vistok.scoring.generator import Drawing, choose_guidance, sample_distance
 from vistok.scoring.likelihood import evaluate_likelihood
 from vistok.scoring.scorer import Finished, Scored, Scorer, bounds, numbers
 from vistok.scoring.study_scores import HasLogits, latent_statistics, swap_cost
@@ -60,7 +59,7 @@ class HeldOutNats(Scorer):
 
     def score(self, run: Finished) -> Scored:
         """Score both caches."""
-        found = evaluate_likelihood(run.path, run.caches["train"], run.caches["val"], run.progress)
+        found = evaluate_likelihood(run.path, run.caches["train"], run.caches["val"], run.progress, run.generator)
         return Scored(
             {
                 "val_nats_per_token": found["ema"]["nats_per_token"]["value"],
@@ -78,15 +77,14 @@ class Fidelity(Scorer):
 
     def score(self, run: Finished) -> Scored:
         """Choose the guidance, then draw and compare with the test images; what an image costs is measured meanwhile."""
-        asked, clock = run.asked, Clock()
-        guidance = choose_guidance(
-            run.path, run.extractor, run.progress, asked.scales, asked.search_samples, root=run.root
-        )
-        plain = default_sampling(run.generator.config)
+        asked, clock, stage2 = run.asked, Clock(), run.stage2
+        plain = stage2.sampling()
+        search = Drawing(plain, asked.search_samples)
+        guidance = choose_guidance(stage2, run.extractor, asked.scales, search, run.progress)
         chosen = plain.replace(guidance_scale=guidance["guidance_scale"])
         distances = {
             sampling.guidance_scale: sample_distance(
-                run.path, run.extractor, run.progress, sampling, asked.samples, root=run.root, clock=clock
+                stage2, run.extractor, Drawing(sampling, asked.samples, clock=clock), run.progress
             )
             for sampling in (plain, chosen)
         }

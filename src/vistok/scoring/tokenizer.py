@@ -31,13 +31,13 @@ from vistok.scoring.evaluators import (
     ReferenceSet,
     evaluation_file,
     finished_evaluation,
-    frechet_score,
     reference_set,
     require_images,
     require_unseen,
     score_key,
 )
 from vistok.scoring.image_scores import kernel_score
+from vistok.scoring.measured import Measured
 from vistok.tokenizer.interface import Tokenizer
 
 BATCH = 250
@@ -163,10 +163,10 @@ def _distances(
     scores = {}
     for found, own, reference, suffix in zip(extractors, features, references, ("", "_second"), strict=False):
         distance = paired_frechet_replicates(own, reference.features)
-        score = frechet_score("r", distance, len(own), reference, found, treatment, estimator=PAIRED, resize=resize)
-        scores[score_key("r", found) + suffix] = score.model_dump(mode="json")
-    if extractors:
-        scores |= kernel_score("r", features[0], references[0], extractors[0], treatment, resize=resize, paired=True)
+        measured = Measured("r", found, reference, treatment, len(own), resize=resize)
+        scores[score_key("r", found) + suffix] = measured.frechet(distance, PAIRED).model_dump(mode="json")
+        if not suffix:
+            scores |= kernel_score(measured, own, paired=True)
     return scores
 
 

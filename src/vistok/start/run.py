@@ -25,7 +25,7 @@ from vistok.runs.load import load_generator, load_tokenizer
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.shipped import shipped_tokenizers
 from vistok.scoring.evaluators import IMAGENET, choose_evaluator
-from vistok.scoring.generator import evaluate_generator
+from vistok.scoring.generator import Against, Drawing, evaluate_generator, load_stage2
 from vistok.scoring.tokenizer import evaluate_tokenizer
 from vistok.start.folder import Look, look_at
 from vistok.start.plan import StartPlan, busy, plan_file, plan_start
@@ -95,10 +95,12 @@ def _scores(plan: StartPlan, tokenizer: Path, generator: Path, progress: Progres
         return {}
     data = plan.tokenizer_config().data
     count = min(SCORED_SAMPLES, 2 * len(open_split(data, "train")))
-    extractor = choose_evaluator(data, IMAGENET)
+    extractor, stage2 = choose_evaluator(data, IMAGENET), load_stage2(generator)
     return {
         "tokenizer_scores": evaluate_tokenizer(tokenizer, extractor, progress, split="val"),
-        "generator_scores": evaluate_generator(generator, extractor, progress, None, count, "train"),
+        "generator_scores": evaluate_generator(
+            stage2, Against((extractor,), "train"), Drawing(stage2.sampling(), count), progress
+        ),
     }
 
 

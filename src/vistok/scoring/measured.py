@@ -1,0 +1,49 @@
+"""Images that are scored, with all that the protocols of their scores share."""
+
+from dataclasses import dataclass
+
+from vistok.metrics.features import FeatureExtractor
+from vistok.metrics.interval import Replicates
+from vistok.metrics.protocol import FRECHET, Protocol, Score, Treatment
+from vistok.scoring.evaluators import ReferenceSet
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Against what images are compared, in whose features, and how they were made.
+
+    `prefix` begins the names of scores: r of reconstructions, g of a generator's samples. `resize`: what was done to images
+    before the extractor's own resizing.
+    """
+
+    prefix: str
+    extractor: FeatureExtractor
+    reference: ReferenceSet
+    treatment: Treatment
+    num_samples: int
+    labels: str = "not used"
+    resize: str = ""
+
+    def protocol(self, metric: str, estimator: str, **other: object) -> Protocol:
+        """Return the protocol of a score; `other` fields where they are not those of all images."""
+        fields: dict[str, object] = {
+            "metric": metric,
+            "extractor": self.extractor.name,
+            "extractor_digest": self.extractor.digest,
+            "reference": self.reference.name,
+            "reference_digest": self.reference.digest,
+            "num_reference": len(self.reference.features),
+            "num_samples": self.num_samples,
+            "resize": self.resize + self.extractor.resize,
+            "labels": self.labels,
+            "estimator": estimator,
+        }
+        return Protocol(**(fields | other))
+
+    def score(self, metric: str, found: Replicates, estimator: str, **other: object) -> Score:
+        """Return a score with its protocol."""
+        return Score.of(found, self.protocol(metric, estimator, **other), self.treatment)
+
+    def frechet(self, found: Replicates, estimator: str = FRECHET) -> Score:
+        """Return a Fréchet distance as a score, under the name that the extractor gives it."""
+        return self.score(self.prefix + self.extractor.distance_name, found, estimator)
