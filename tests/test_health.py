@@ -248,6 +248,9 @@ def test_alarms_of_a_generator():
     # By heart until it is worse than the frequencies: the name of the fault stays.
     assert names(watch, [*learns, nats(350, 1.0), likely(400, 5.0)]) == ["memorises"]
     assert names(watch, [{"kind": "validation", "step": 200, "nats_per_token": 9.0}]) == []
+    # So few images that it was never better than at its start, and knows those of training.
+    few = [likely(0, 6.9, 7.3), nats(100, 2.0), nats(300, 0.3), likely(370, 7.6, 7.3)]
+    assert names(watch, few) == ["memorises"]
 
 
 # What they advise.

@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vistok.cli import app
+from vistok.data.latents.cache import LatentCache
 from vistok.errors import UserError
 from vistok.metrics.features import ImageNetFeatures
 from vistok.runs.initial import initial_weights, load_initial, read_initial
@@ -111,7 +112,7 @@ def test_the_plan_names_commands_that_can_be_typed(speed, photo_folder, tmp_path
     done = CliRunner().invoke(app, ["start", str(photo_folder), "--runs", str(tmp_path), "--for", "20m"])
     assert done.exit_code == 0, done.output
     commands = [line.strip() for line in done.output.splitlines() if line.strip().startswith("vistok ")]
-    assert [command.split()[1] for command in commands] == ["train", "train", "sample", "evaluate"]
+    assert [command.split()[1] for command in commands] == ["train", "cache", "train", "sample", "evaluate"]
     assert "90 colour pictures in 3 classes" in done.output and "--go 20m" in done.output
 
 
@@ -124,12 +125,14 @@ def test_go_trains_draws_and_scores(photo_folder, tmp_path, quiet):
     generator = ("generator.width=24", "generator.depth=1", "generator.num_heads=2", "batch_size=8")
     plan = StartPlan(
         str(photo_folder), 32, 64, 32, Stage("images32_crt", small, 6, 1.0),
-        Stage("images64_ar", (*generator, *QUICK), 4, 1.0), None, 60.0,
+        Stage("images64_ar", (*generator, *QUICK), 4, 1.0), None, 60.0, views=("ten-crop",),
     )  # fmt: skip
+    assert plan.generator_config().execution.evaluate_every == 1  # its alarms see the whole of a short run
     done = start.run_start(plan, tmp_path, quiet)
     with Image.open(done["overview"]) as overview:
         columns = overview.width
     assert columns > 300
+    assert LatentCache(done["tokenizer"] / "tokens" / "train").num_views == 10
     assert done["generator_scores"]["gfmd"]["protocol"]["extractor"] == "efficientnet-lite0"
     assert start.run_start(plan, tmp_path, quiet)["tokenizer"] == done["tokenizer"]  # nothing is trained again
 

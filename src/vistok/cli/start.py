@@ -23,7 +23,7 @@ def start(
     for line in lines(plan, look):
         say(line)
     if go is None:
-        say(f"\nAll four at once: vistok start {folder} --go {time}")
+        say(f"\nAll of them at once: vistok start {folder} --go {time}")
         return
     with progress_bars() as progress:
         done = run_start(plan, runs, progress)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vistok.data.config import DataConfig
 from vistok.data.images.folder import FolderSource
-from vistok.data.images.image_file import BadImage, file_bytes, open_image
+from vistok.data.images.image_file import BadImage, file_bytes, not_read, open_image
 from vistok.data.images.open import kind_of, open_split
 from vistok.errors import UserError
 
@@ -68,7 +68,9 @@ def side_and_greyness(path: Path) -> tuple[int, bool]:
                 side = min(image.size)
                 image.draft("RGB", (64, 64))
                 small = image.convert("RGBA").convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
-    except (BadImage, OSError) as error:
+    except BadImage as error:
         raise UserError(f"image {path}: cannot be read ({error}); remove or replace the file") from None
+    except OSError as error:
+        raise not_read(path, error) from None
     pixels = np.asarray(small, dtype=np.float32)
     return side, float(np.ptp(pixels, axis=2).mean()) < GREY

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vistok.config import override
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
-from vistok.runs.config import GeneratorRun, TokenizerRun
+from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
 from vistok.space import Space
 from vistok.start.folder import Look
 from vistok.verbs import step_time as rate
@@ -28,6 +28,10 @@ ENOUGH_TOKENIZER, ENOUGH_GENERATOR = 500, 400
 OVERHEAD = 1.15
 # A generator that has seen a picture more often begins to remember it (results/own_images).
 EPOCHS = 100
+# A generator of fewer pictures learns them by heart within minutes: it is given ten crops of each.
+FEW = 5_000
+# A run is validated so often at least: its alarms see no more.
+VALIDATIONS = 6
 # Tokens for each code: fewer, and a code stands for single places of single pictures.
 TOKENS_PER_CODE = 16
 SMALLEST_CODEBOOK = 64
@@ -71,6 +75,8 @@ class StartPlan:
     seconds: float
     # Steps that the time pays for, where the folder is too small for as many.
     generator_steps_paid: int = 0
+    # Of each picture, for the generator.
+    views: tuple[str, ...] = ("center",)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a file holds it; `from_json` is the inverse."""
@@ -83,7 +89,7 @@ class StartPlan:
             name: Stage(**{**stored[name], "settings": tuple(stored[name]["settings"])})
             for name in ("tokenizer", "generator")
         }
-        return cls(**{**stored, **stages})
+        return cls(**{**stored, **stages, "views": tuple(stored.get("views", ("center",)))})
 
     def tokenizer_config(self) -> TokenizerRun:
         """Return the tokenizer's run."""
@@ -92,22 +98,37 @@ class StartPlan:
         config = find_recipe(self.tokenizer.recipe, "tokenizer")
         if self.init_from:
             config = with_network_of(config, self.init_from)
-        return override(config, [f"data.root={json.dumps(self.root)}", *self.tokenizer.all_settings])
+        return _watched(
+            override(config, [f"data.root={json.dumps(self.root)}", *self.tokenizer.all_settings]), self.tokenizer
+        )
 
     def generator_config(self) -> GeneratorRun:
         """Return the generator's run."""
-        return override(find_recipe(self.generator.recipe, "generator"), list(self.generator.all_settings))
+        config = override(find_recipe(self.generator.recipe, "generator"), list(self.generator.all_settings))
+        return _watched(config, self.generator)
 
     def commands(self, tokenizer_run: str, generator_run: str) -> list[list[str]]:
-        """Return the four commands, as words."""
+        """Return the commands, as words."""
         start = ["--init-from", self.init_from] if self.init_from else []
         train = ["vistok", "train"]
+        views = [word for view in self.views for word in ("--view", view)]
+        cache = ["vistok", "cache", tokenizer_run, "--split", "train", "--split", "val", *views]
         return [
             [*train, "tokenizer", self.tokenizer.recipe, "--data", self.root, *start, *self.tokenizer.words],
+            *([cache] if self.views != ("center",) else []),
             [*train, "generator", self.generator.recipe, "--tokenizer", tokenizer_run, *self.generator.words],
             ["vistok", "sample", generator_run, "--out", "samples.png"],
             ["vistok", "evaluate", "tokenizer", tokenizer_run],
         ]
+
+
+R = TypeVar("R", bound=RunConfig)
+
+
+def _watched(config: R, stage: Stage) -> R:
+    """Return a run that is validated often enough for its alarms, however short it is; its result is the same."""
+    every = min(config.execution.evaluate_every, max(1, stage.steps // VALIDATIONS))
+    return config.replace(execution=config.execution.replace(evaluate_every=every))
 
 
 def seconds_of(text: str) -> float:
@@ -174,6 +195,7 @@ def _plan_at(side: int, look: Look, seconds: float, init_from: str | None) -> St
         tokenizer=replace(draft.tokenizer, steps=steps[0], seconds=steps[0] * first),
         generator=replace(draft.generator, steps=steps[1], seconds=steps[1] * second),
         generator_steps_paid=paid,
+        views=("ten-crop",) if look.train < FEW else ("center",),
     )
 
 
@@ -220,8 +242,10 @@ def lines(plan: StartPlan, look: Look) -> list[str]:
     tokenizer_run = f"runs/{find_recipe(plan.tokenizer.recipe).name}-XXXXXXXXXX"
     generator_run = f"runs/{find_recipe(plan.generator.recipe).name}-XXXXXXXXXX"
     said = [look.sentence, f"In {_minutes(plan.seconds)} on this machine: {size}.", ""]
-    remarks = [*steps, "a minute", "a minute"]
-    for number, (words, remark) in enumerate(zip(plan.commands(tokenizer_run, generator_run), remarks, strict=True), 1):
+    commands = plan.commands(tokenizer_run, generator_run)
+    more = ["ten crops of each picture, as there are few"] if len(commands) > 4 else []
+    remarks = [steps[0], *more, steps[1], "a minute", "a minute"]
+    for number, (words, remark) in enumerate(zip(commands, remarks, strict=True), 1):
         said += [f"{number}. {remark}", f"   {shlex.join(words)}"]
     return said
 

@@ -76,7 +76,7 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress) -> dict[str, Any]
     tokenizer = train_tokenizer.prepare(plan.tokenizer_config(), runs).train(progress)
     require_alive(tokenizer.path, False, progress.say)
     progress.say("[2/4] generator")
-    caches = [cache_tokens(tokenizer.path, split, progress) for split in ("train", "val")]
+    caches = [cache_tokens(tokenizer.path, split, progress, views=plan.views) for split in ("train", "val")]
     generator = train_generator.prepare(plan.generator_config(), caches[0], caches[1], tokenizer.path, runs).train(
         progress
     )

@@ -1,7 +1,7 @@
 """Alarms: what the rows of a run show to be going wrong.
 
-A function of the rows alone, so that a resumed run raises the same ones. What is looked for is in `tokenizer_alarms.py`
-and `generator_alarms.py`, what is advised in `advice.py`.
+A function of the rows alone, so that a resumed run raises the same ones. What is looked for is in `tokenizer.py`
+and `generator.py`, what is advised in `advice.py`.
 """
 
 from collections import deque

@@ -54,6 +54,8 @@ def memorises(run: Run, views: tuple[str, ...], history: History) -> Alarm | Non
         return None
     (row, train), (best, train_then) = rows[-1], min(rows, key=lambda pair: pair[0]["nats_per_token"])
     nats, least = row["nats_per_token"], best["nats_per_token"]
+    if best["step"] == 0:  # nothing is logged of training then, and an untrained network knows both alike
+        train_then = least
     if nats <= RISEN * least or nats <= least + NATS or train is None or train_then is None or train >= train_then:
         return None
     found = (
