@@ -14,7 +14,7 @@ from vistok.engine.device import setup_device
 from vistok.engine.log import Progress
 from vistok.tokenizer.config import LossConfig
 from vistok.units import steps
-from vistok.verbs.cache import cache_tokens
+from vistok.verbs.cache_latents import cache_tokens
 from vistok.verbs.train_tokenizer import prepare
 
 

@@ -7,10 +7,10 @@ from common import arguments, entry, save
 from speculative import copy_without_scores, target_of
 
 from vistok.engine.log import Progress
-from vistok.runs.images import data_of
 from vistok.runs.load import load_generator, load_tokenizer_of
+from vistok.runs.run_images import data_of
+from vistok.scoring.evaluate_generator import Against, Drawing, evaluate_generator, load_stage2
 from vistok.scoring.evaluators import choose_evaluator
-from vistok.scoring.generator import Against, Drawing, evaluate_generator, load_stage2
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     )  # fmt: skip
     trained = options.run or target_of(options.runs)
     generator = load_generator(trained)
-    extractor = choose_evaluator(data_of(load_tokenizer_of(generator)), None, None, generator.info["class_names"])
+    extractor = choose_evaluator(data_of(load_tokenizer_of(generator)), None, None, generator.info.class_names)
     progress, scores = Progress(), {}
     with tempfile.TemporaryDirectory() as folder, progress.live():
         run = copy_without_scores(trained, Path(folder))

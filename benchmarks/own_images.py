@@ -35,7 +35,7 @@ from vistok.rng import stable_choice
 from vistok.runs.config import TokenizerRun
 from vistok.runs.initial import with_network_of
 from vistok.runs.load import load_tokenizer
-from vistok.start.folder import look_at
+from vistok.start.look import look_at
 from vistok.tokenizer import objective as stage1
 from vistok.verbs import train_tokenizer
 

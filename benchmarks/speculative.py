@@ -23,11 +23,11 @@ from vistok.generator.autoregressive.speculative import SpeculativeSampler
 from vistok.generator.interface import Sampler
 from vistok.recipes import find_recipe
 from vistok.runs.load import load_generator
+from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.evaluators import choose_evaluator
-from vistok.scoring.tokenizer import evaluate_tokenizer
 from vistok.space import token_grid
 from vistok.verbs import train_generator, train_tokenizer
-from vistok.verbs.cache import cache_tokens
+from vistok.verbs.cache_latents import cache_tokens
 
 TOKENIZERS = {
     "none": ("fashion_short_vq", []),

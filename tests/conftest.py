@@ -79,7 +79,7 @@ def toy_runs(tmp_path_factory, fashion_root, quiet):
     from vistok.config import override
     from vistok.recipes import find_recipe
     from vistok.verbs import train_generator, train_tokenizer
-    from vistok.verbs.cache import cache_tokens
+    from vistok.verbs.cache_latents import cache_tokens
 
     runs = tmp_path_factory.mktemp("runs")
     config = override(find_recipe("debug_crt"), [f'data.root="{fashion_root}"', "data.max_images=400"])

@@ -10,11 +10,10 @@ from vistok.data.config import DataConfig
 from vistok.engine.distributed import join_world, leave_world
 from vistok.engine.log import Progress
 from vistok.recipes import find_recipe
-from vistok.scoring import generator as evaluate_generator
-from vistok.scoring import tokenizer as evaluate_tokenizer
+from vistok.scoring import evaluate_generator, evaluate_tokenizer
 from vistok.scoring.evaluators import choose_evaluator
 from vistok.verbs import train_generator, train_tokenizer
-from vistok.verbs.cache import cache_tokens
+from vistok.verbs.cache_latents import cache_tokens
 
 train_tokenizer.EVAL_IMAGES, train_generator.EVAL_IMAGES = 100, 200
 GAN = ["losses.adversarial.weight=0.5", "losses.adversarial.start=4 steps", "losses.adversarial.ramp=4 steps",

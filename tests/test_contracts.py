@@ -30,7 +30,7 @@ from vistok.study.run.record import StudyFolder
 from vistok.study.run.worker import perform
 from vistok.units import steps
 from vistok.verbs import train_generator, train_tokenizer
-from vistok.verbs.cache import cache_tokens
+from vistok.verbs.cache_latents import cache_tokens
 
 
 @pytest.fixture(scope="module")

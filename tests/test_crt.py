@@ -11,11 +11,11 @@ from vistok.engine.phase import only
 from vistok.recipes import find_recipe
 from vistok.space import token_grid
 from vistok.tokenizer.bottlenecks.base import BottleneckOutput
+from vistok.tokenizer.latent_variance import batch_variance
 from vistok.tokenizer.ramp import cosine_ramp
 from vistok.tokenizer.regularizers.base import Setting
 from vistok.tokenizer.regularizers.causal import CausalModel, CausalRegularizer, scale_gradient
 from vistok.tokenizer.regularizers.config import CausalConfig
-from vistok.tokenizer.spread import batch_variance
 from vistok.units import Scale
 from vistok.verbs.train_tokenizer import build_objective
 

@@ -22,13 +22,14 @@ from vistok.metrics.codebook import perplexity_share, unigram_nats
 from vistok.metrics.color import lab_errors, to_lab
 from vistok.metrics.spread import Spread
 from vistok.metrics.variety import Drawn, Variety, variety
+from vistok.origin import Health, Origin, Training
 from vistok.recipes import find_recipe
 from vistok.runs.config import GeneratorRun, TokenizerRun
-from vistok.runs.health.generator import generator_alarms
-from vistok.runs.health.reconstructions import baseline_of, reconstruction_quality
-from vistok.runs.health.record import alarms_of, closing_words, require_alive
-from vistok.runs.health.samples import collapse_warnings, score_warnings
-from vistok.runs.health.tokenizer import tokenizer_alarms
+from vistok.runs.health.gate import alarms_of, closing_words, require_alive
+from vistok.runs.health.generator_symptoms import generator_alarms
+from vistok.runs.health.reconstruction_quality import baseline_of, reconstruction_quality
+from vistok.runs.health.sample_warnings import collapse_warnings, score_warnings
+from vistok.runs.health.tokenizer_symptoms import tokenizer_alarms
 from vistok.tokenizer.bottlenecks.config import VQConfig
 from vistok.tokenizer.config import LossConfig
 from vistok.tokenizer.networks.conv import ConvTokenizer
@@ -510,29 +511,29 @@ def test_equal_samples_are_found_whoever_drew_them():
 
 def test_samples_that_are_alike_are_warned_of():
     noisy, sound = AutoregressiveSampling(), Variety(40, 40, 40, 1, 0.04)
-    measured = {"health": {"validation": {"dependence": 0.5, "image_variance": 0.1}}}
+    measured, unknown = Origin(health=Health(validation={"dependence": 0.5, "image_variance": 0.1})), Origin()
     assert collapse_warnings(sound, noisy, measured) == []
-    assert collapse_warnings(Variety(40, 3, 3, 38, 0.0), noisy, {}) == ["38 of 40 samples are the same picture"]
-    assert "30 different" in collapse_warnings(Variety(40, 35, 30, 2, 0.04), noisy, {})[0]
+    assert collapse_warnings(Variety(40, 3, 3, 38, 0.0), noisy, unknown) == ["38 of 40 samples are the same picture"]
+    assert "30 different" in collapse_warnings(Variety(40, 35, 30, 2, 0.04), noisy, unknown)[0]
     assert "0.020 times" in collapse_warnings(Variety(40, 40, 40, 1, 0.001), noisy, measured)[0]
     assert collapse_warnings(Variety(40, 40, 40, 1, 0.001), noisy, measured, chosen=True) == []
-    assert collapse_warnings(Variety(40, 40, 40, 1, 0.001), noisy, {}) == []
+    assert collapse_warnings(Variety(40, 40, 40, 1, 0.001), noisy, unknown) == []
     assert collapse_warnings(Variety(40, 10, 10, 4, 0.0), AutoregressiveSampling(temperature=0.0), measured) == []
 
 
 def test_copies_are_warned_of_with_an_advice():
-    run = {"run_config": json.loads(GeneratorRun().to_json()), "training": {"steps": 500}}
+    run = Origin(run_config=json.loads(GeneratorRun().to_json()), training=Training(steps=500))
     scores = {
         "treatment": {"weights": "ema", "temperature": 1.0},
         "memorization": {"copy_share": 0.4, "num_unseen": 500},
     }
-    (line,) = score_warnings(scores, run, {})
+    (line,) = score_warnings(scores, run, Origin())
     assert "40% of the samples" in line and "generator.dropout=0.3" in line
     scores["memorization"] = {"copy_share": 0.2, "num_unseen": 9}  # too few to tell
-    assert score_warnings(scores, run, {}) == []
+    assert score_warnings(scores, run, Origin()) == []
     # Grey squares are nobody's copies.
     scores |= {"variety": vars(Variety(40, 1, 1, 40, 0.0)), "memorization": {"copy_share": 1.0, "num_unseen": 500}}
-    assert score_warnings(scores, run, {}) == ["40 of 40 samples are the same picture"]
+    assert score_warnings(scores, run, Origin()) == ["40 of 40 samples are the same picture"]
 
 
 # Comparisons and studies.

@@ -27,8 +27,8 @@ from vistok.interop import hub as hub_module
 from vistok.interop.hub import import_hub, push_to_hub, write_folder
 from vistok.interop.hub_card import evaluations_in
 from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
+from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.evaluators import SCHEMA, choose_evaluator
-from vistok.scoring.tokenizer import evaluate_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def scored(toy_runs, tmp_path_factory, quiet):
     tokenizer, generator = (shutil.copytree(run, folder / run.name, ignore=bare) for run in (toy_runs[0], toy_runs[2]))
     with pytest.MonkeyPatch.context() as patch:
         few = lambda data, split: open_split(data, split).subset(np.arange(300), "few")  # noqa: E731
-        patch.setattr("vistok.scoring.tokenizer.open_split", few)
+        patch.setattr("vistok.scoring.evaluate_tokenizer.open_split", few)
         evaluate_tokenizer(tokenizer, choose_evaluator(DataConfig()), quiet, split="val")
     return tokenizer, generator
 
@@ -107,7 +107,7 @@ def test_a_generator_brings_its_tokenizer(scored, tmp_path, monkeypatch):
     ]
     assert torch.equal(tokens[0], tokens[1]) and torch.equal(tokens[0], tokens[2])
     for generator in (load_generator(tmp_path / "run"), from_pretrained(folder)):
-        place = generator.info["tokenizer"]["path"]
+        place = generator.info.tokenizer.path
         assert str(tmp_path) in place
         assert torch.equal(load_tokenizer_of(generator).decode(tokens[0]), load_tokenizer(scored[0]).decode(tokens[0]))
     assert RunDir(tmp_path / "run").finished
@@ -193,7 +193,7 @@ def test_the_card_holds_scores_of_this_version_and_these_weights_alone(pair, tmp
     assert "(evaluations left out, damaged or of another version: tokenizer-now.json)" in import_hub(
         str(tmp_path / "out"), tmp_path / "run"
     )
-    assert load_tokenizer(tmp_path / "run").info["class_names"] == ["cats", "dogs"]
+    assert load_tokenizer(tmp_path / "run").info.class_names == ("cats", "dogs")
 
 
 def test_only_the_same_import_is_written_again(pair, tmp_path):
@@ -203,7 +203,7 @@ def test_only_the_same_import_is_written_again(pair, tmp_path):
     (out / "mine.txt").write_text("mine")
     (out / "export" / "model.safetensors").unlink()
     import_hub(str(folder), out)
-    assert (out / "mine.txt").read_text() == "mine" and load_generator(out).info["tokenizer"]["path"] == str(
+    assert (out / "mine.txt").read_text() == "mine" and load_generator(out).info.tokenizer.path == str(
         out / "tokenizer"
     )
     # The same weights with another grid are another network.

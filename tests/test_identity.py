@@ -480,7 +480,7 @@ def test_a_cache_under_an_earlier_digest_of_its_images_is_taken_and_told(tmp_pat
     from vistok.data.latents.cache import LatentManifest
     from vistok.data.latents.writer import LatentCacheWriter
     from vistok.errors import UserError
-    from vistok.verbs.cache import _open
+    from vistok.verbs.cache_latents import _open
 
     facts = {"tokenizer_digest": "t", "grid": (2, 2), "codebook_size": 8, "dataset": "d", "split": "train",
              "num_images": 3, "class_names": ("a",)}  # fmt: skip

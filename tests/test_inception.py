@@ -18,11 +18,11 @@ from vistok.metrics.features import Features, InceptionFeatures
 from vistok.metrics.inception_score import inception_score
 from vistok.metrics.kernel_distance import kernel_distance
 from vistok.metrics.protocol import Treatment
+from vistok.scoring.evaluate_samples import evaluate_samples
 from vistok.scoring.evaluators import Collected, ReferenceSet
 from vistok.scoring.image_batch import open_batch
 from vistok.scoring.image_scores import inception_scores
 from vistok.scoring.measured import Measured
-from vistok.scoring.samples import evaluate_samples
 from vistok.verbs.show import samples_lines
 
 COUNT, SIDE = 20, 24

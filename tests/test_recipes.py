@@ -7,7 +7,7 @@ import torch
 
 from vistok.nn.flops import count_params
 from vistok.recipes import all_recipes, find_recipe
-from vistok.runs.latents import LatentFacts
+from vistok.runs.latent_facts import LatentFacts
 from vistok.space import token_grid
 from vistok.tokenizer.networks.conv import ConvTokenizer
 from vistok.verbs import train_generator, train_tokenizer

@@ -15,10 +15,10 @@ from vistok.metrics.features import ImageNetFeatures
 from vistok.runs.initial import initial_weights, load_initial, read_initial
 from vistok.runs.load import read_model
 from vistok.runs.shipped import shipped_tokenizer
-from vistok.start import plan as start_plan
-from vistok.start import run as start
-from vistok.start.folder import Look, look_at
-from vistok.start.plan import Stage, StartPlan, codes_for, plan_start, seconds_of
+from vistok.start import go as start
+from vistok.start import proposal as start_plan
+from vistok.start.look import Look, look_at
+from vistok.start.proposal import Stage, StartPlan, codes_for, plan_start, seconds_of
 from vistok.verbs.train_tokenizer import build_objective
 
 QUICK = ("execution.tensorboard=false", "execution.num_workers=0", "execution.threads=1")

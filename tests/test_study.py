@@ -128,7 +128,7 @@ def test_a_tokenizer_is_scored_and_modelled_at_another_size_without_training(res
     write_pair(resolutions, "vistok study run", folder, tmp_path / "runs", "none-48px", tmp_path, "large")
     generator = load_generator(tmp_path / "large_generator.safetensors")
     tokenizer = load_tokenizer_of(generator, tmp_path / "large_tokenizer.safetensors")
-    assert tokenizer.config.image_size == 48 and tokenizer.info["scores"]["num_tokens"] == 144
+    assert tokenizer.config.image_size == 48 and tokenizer.info.scores["num_tokens"] == 144
     write_report(resolutions, folder)
     assert "| C4.resolution.low |" in (folder.path / "summary.md").read_text()
 
@@ -222,9 +222,9 @@ def test_the_best_pair_by_held_out_images_becomes_two_files(study, finished, tmp
     generator = load_generator(tmp_path / "toy_generator.safetensors")
     tokenizer = load_tokenizer_of(generator, tmp_path / "toy_tokenizer.safetensors")
     (kept,) = [row for row in rows if row["run"] == best]
-    assert generator.info["scores"]["gfmd"] == kept["gfmd"] and tokenizer.info["scores"]["psnr"] > 0
-    assert generator.info["scores"]["protocols"]["gfmd"]["metric"] == "gFMD"
-    assert generator.info["made_by"] == {"command": command, "study": study.name, "run": best}
+    assert generator.info.scores["gfmd"] == kept["gfmd"] and tokenizer.info.scores["psnr"] > 0
+    assert generator.info.scores["protocols"]["gfmd"]["metric"] == "gFMD"
+    assert generator.info.made_by == {"command": command, "study": study.name, "run": best}
     assert torch.equal(
         *(next(t.parameters()) for t in (tokenizer, load_tokenizer(folder.weights_file(kept["tokenizer_run"]))))
     )

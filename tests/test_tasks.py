@@ -25,12 +25,12 @@ from vistok.nn.classifier import share_of_dead_features
 from vistok.recipes import all_recipes, find_recipe
 from vistok.runs.drawing import balanced_labels, make_sampler, sample_batches
 from vistok.runs.frozen_networks import shipped_classifier
+from vistok.scoring.evaluate_generator import Against, Drawing, choose_guidance, evaluate_generator, load_stage2
+from vistok.scoring.evaluate_likelihood import caches_of, evaluate_likelihood
+from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.evaluators import choose_evaluator, require_unseen
-from vistok.scoring.generator import Against, Drawing, choose_guidance, evaluate_generator, load_stage2
-from vistok.scoring.likelihood import caches_of, evaluate_likelihood
-from vistok.scoring.tokenizer import evaluate_tokenizer
 from vistok.tokenizer.networks import conv as tokenizer_model
-from vistok.verbs.cache import cache_tokens
+from vistok.verbs.cache_latents import cache_tokens
 from vistok.verbs.class_choice import chosen_labels
 from vistok.verbs.compare import compare_runs
 from vistok.verbs.sample_files import samples_place, write_samples
@@ -45,9 +45,9 @@ def test_from_python_in_few_lines(toy_runs):
     assert tokenizer.decode(tokens).shape == images.shape
     drawn = generator.sample(torch.tensor([0, 9]))
     assert tokenizer.decode(drawn).shape == (2, 1, 28, 28)
-    assert generator.info["class_names"][9] == "Ankle boot"
+    assert generator.info.class_names[9] == "Ankle boot"
     raw = vistok.load_tokenizer(toy_runs[0], weights="raw")
-    assert raw.info["digest"] != tokenizer.info["digest"]
+    assert raw.info.digest != tokenizer.info.digest
     exported = vistok.load_tokenizer(toy_runs[0] / "export" / "model.safetensors")
     assert torch.equal(exported.encode(images), tokens)
 
@@ -108,7 +108,7 @@ def test_samples_with_a_draft_are_the_same(toy_runs, tmp_path):
     assert torch.equal(sampler(labels, torch.arange(30)), plain)
     assert 0.3 < sampler.acceptance.rate <= 1
     other = vistok.load_generator(toy_runs[2])
-    other.info = {**other.info, "tokenizer": {"digest": "f" * 64}}
+    other.info = other.info.replace(tokenizer=other.info.tokenizer.replace(digest="f" * 64))
     with pytest.raises(UserError, match="another tokenizer.*train a draft"):
         make_sampler(generator, sampling, other)
 
@@ -212,13 +212,11 @@ def test_shipped_pairs_draw_at_once_and_say_what_they_are(name, tmp_path, monkey
         assert drawn["arr_0"].shape == (10, 28, 28, 3) and drawn["arr_0"].std() > 30  # pictures, not grey
     generator = shipped_generator(name)
     for info in (generator.info, load_tokenizer_of(generator).info):
-        assert (
-            info["made_by"]["command"] == "vistok study run fashion_study" and info["scores"]["protocols"] is not None
-        )
-    assert 0.5 < generator.info["scores"]["gfmd"] < 1.1 and generator.info["scores"]["guidance_scale"] == 1.5
-    folder = Path(generator.info["tokenizer"]["path"]).parent
+        assert info.made_by["command"] == "vistok study run fashion_study" and info.scores["protocols"] is not None
+    assert 0.5 < generator.info.scores["gfmd"] < 1.1 and generator.info.scores["guidance_scale"] == 1.5
+    folder = Path(generator.info.tokenizer.path).parent
     assert all(file.stat().st_size <= 5e6 for file in folder.glob(f"{name.replace('-', '_')}_*"))
-    assert ("l2_post" in str(load_tokenizer_of(generator).info["run_config"]["crt"])) == (name == "fashion-crt")
+    assert ("l2_post" in str(load_tokenizer_of(generator).info.run_config["crt"])) == (name == "fashion-crt")
 
 
 def test_class_names_choose_labels():
@@ -564,7 +562,7 @@ def test_shipped_weights_are_small_and_say_their_recipe():
 
 
 def test_demo_end_to_end_and_again(tmp_path, fashion_root, quiet):
-    from vistok.demo.run import run_demo
+    from vistok.demo.make import run_demo
     from vistok.demo.sizes import finished_answer
 
     page, answer = run_demo("tiny", fashion_root, tmp_path, quiet)
@@ -601,6 +599,6 @@ def test_demo_end_to_end_and_again(tmp_path, fashion_root, quiet):
 
 @pytest.mark.parametrize(("low", "high", "word"), [(-2, -1, "better"), (1, 2, "worse"), (-1, 1, "not resolved")])
 def test_verdict_says_what_the_interval_says(low, high, word):
-    from vistok.demo.run import verdict
+    from vistok.demo.make import verdict
 
     assert verdict({"low": low, "high": high}, "better", "worse", "not resolved") == word

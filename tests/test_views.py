@@ -21,14 +21,14 @@ from vistok.engine.weights import save_weights
 from vistok.errors import UserError
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.recipes import find_recipe
-from vistok.runs.images import data_of
 from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
+from vistok.runs.run_images import data_of
+from vistok.scoring.evaluate_likelihood import caches_of, evaluate_likelihood
+from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.evaluators import evaluation_file
-from vistok.scoring.likelihood import caches_of, evaluate_likelihood
-from vistok.scoring.tokenizer import evaluate_tokenizer
 from vistok.space import token_grid
 from vistok.verbs import train_generator, train_tokenizer
-from vistok.verbs.cache import TEN_CROP, cache_tokens, expand_views
+from vistok.verbs.cache_latents import TEN_CROP, cache_tokens, expand_views
 
 SIZE, LARGER = 16, 32
 
@@ -167,7 +167,9 @@ def test_without_views_a_finished_or_stopped_ten_crop_cache_goes_on(tokenizer_ru
         patch.setattr(LatentCacheWriter, "finish", die)
         with pytest.raises(KeyboardInterrupt):
             cache_tokens(tokenizer_run, "val", quiet, out=tmp_path / "c", views=("ten-crop",))
-        monkeypatch.setattr("vistok.verbs.cache._Caching.batches", lambda job, numbers: iter(()))  # none is left
+        monkeypatch.setattr(
+            "vistok.verbs.cache_latents._Caching.batches", lambda job, numbers: iter(())
+        )  # none is left
     for _ in range(2):
         assert CliRunner().invoke(app, command).exit_code == 0
     assert LatentCache(tmp_path / "c").manifest.views == TEN_CROP
@@ -195,7 +197,7 @@ def test_ten_crop_likelihoods_are_of_the_middle_in_training_and_validation(token
     # Only what was wrong is named anew.
     (ten_crop,) = (run / "evaluations").glob("likelihood-*")
     evaluate_likelihood(run, caches[1], caches[1], quiet)
-    models, identity = [vistok.load_generator(run).info["digest"]], caches[1].identity()
+    models, identity = [vistok.load_generator(run).info.digest], caches[1].identity()
     old = evaluation_file(run, "likelihood-val", models=models, caches=[identity, identity], images=5_000)
     assert old.is_file() and old != ten_crop
     with open(caches[0].folder / "tokens.npy", "r+b") as file:

@@ -73,7 +73,7 @@ def test_a_digit_of_the_header_counts(pair, tmp_path):
 def test_files_of_earlier_versions_have_no_sum_of_the_header(pair, tmp_path):
     """They are read, and what lies in a header twice is compared."""
     file, old = pair[1] / "export" / "model.safetensors", tmp_path / "old.safetensors"
-    assert load_generator(rewritten(file, old, sums=False)).info["digest"] == load_generator(file).info["digest"]
+    assert load_generator(rewritten(file, old, sums=False)).info.digest == load_generator(file).info.digest
     config = {**load_weights(file)[1]["config"], "num_heads": 1}
     with pytest.raises(UserError, match=r"old\.safetensors: damaged header \(config is not the one in run_config"):
         load_generator(rewritten(file, old, sums=False, config=config))
@@ -150,8 +150,8 @@ def test_a_config_of_absurd_sizes_takes_no_memory(pair, tmp_path, monkeypatch):
 def test_raw_weights_are_those_that_are_used(pair):
     tokenizer, generator = pair
     raw = tokenizer / "export" / "raw.safetensors"
-    assert load_tokenizer(raw, "raw").info["weights"] == load_tokenizer(tokenizer, "raw").info["weights"] == "raw"
-    assert load_tokenizer(raw).info["weights"] == "raw"  # a file holds what it holds
+    assert load_tokenizer(raw, "raw").info.weights == load_tokenizer(tokenizer, "raw").info.weights == "raw"
+    assert load_tokenizer(raw).info.weights == "raw"  # a file holds what it holds
     with pytest.raises(UserError, match="holds raw weights, and ema ones were asked for"):
         load_tokenizer(raw, "ema")
     with pytest.raises(UserError, match=r"model\.safetensors holds ema weights, and raw ones were asked for"):

@@ -62,7 +62,7 @@ class Torture:
 
     def _make_caches(self) -> None:
         from vistok.engine.log import Progress
-        from vistok.verbs.cache import cache_tokens
+        from vistok.verbs.cache_latents import cache_tokens
 
         for split in ("train", "val"):
             cache_tokens(self.given, split, Progress(quiet=True))

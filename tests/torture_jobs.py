@@ -14,7 +14,7 @@ from vistok.data.latents.cache import LatentCache
 from vistok.engine.log import Progress
 from vistok.recipes import find_recipe
 from vistok.verbs import train_classifier, train_generator, train_tokenizer
-from vistok.verbs.cache import cache_tokens
+from vistok.verbs.cache_latents import cache_tokens
 
 ROOT = Path(__file__).resolve().parent.parent / "data"
 # A checkpoint after every step: most of the time a file is being written.
@@ -48,7 +48,7 @@ def generator(given: Path, runs: Path) -> None:
 
 
 def cache(given: Path, runs: Path) -> None:
-    from vistok.verbs import cache as task
+    from vistok.verbs import cache_latents as task
 
     task.BATCH = 20  # many pieces
     cache_tokens(given, "train", Progress(quiet=True), out=runs / "train")

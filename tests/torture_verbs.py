@@ -201,7 +201,7 @@ class Torture:
         """Make what the verbs read: a tokenizer, a generator, a hub's folder, a foreign file."""
         from vistok.config import override
         from vistok.engine.log import Progress
-        from vistok.verbs.cache import cache_tokens
+        from vistok.verbs.cache_latents import cache_tokens
 
         make_small()
         quiet = Progress(quiet=True)

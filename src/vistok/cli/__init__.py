@@ -79,7 +79,7 @@ def cache(
     anyway: options.Anyway = False,
 ) -> None:
     """Encode images to tokens, once."""
-    from vistok.verbs.cache import cache_tokens, plan_cache
+    from vistok.verbs.cache_latents import cache_tokens, plan_cache
 
     views = tuple(view) if view else None
     if out is not None and len(split) > 1:
@@ -138,7 +138,7 @@ def demo(
     size = "tiny" if tiny else "full" if full else "short"
     page, answer = demo_page(size, runs), finished_answer(size, runs)
     if answer is None:
-        from vistok.demo.run import run_demo
+        from vistok.demo.make import run_demo
 
         with progress_bars() as progress:
             page, answer = run_demo(size, data, runs, progress)

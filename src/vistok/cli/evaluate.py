@@ -26,7 +26,7 @@ def evaluate_tokenizer(
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Score reconstructions: PSNR, SSIM, Frechet distance, codebook usage and entropies."""
-    from vistok.scoring.tokenizer import evaluate_tokenizer as evaluate
+    from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer as evaluate
     from vistok.verbs.show import tokenizer_lines
 
     options.require_alive(run, anyway)
@@ -71,16 +71,16 @@ def evaluate_generator(
     from dataclasses import replace
 
     from vistok.generator.interface import HasNats
-    from vistok.runs.health.samples import score_warnings
-    from vistok.scoring import generator as task
+    from vistok.runs.health.sample_warnings import score_warnings
+    from vistok.scoring import evaluate_generator as task
+    from vistok.scoring.evaluate_likelihood import caches_of, evaluate_likelihood
     from vistok.scoring.evaluators import choose_evaluator
     from vistok.scoring.image_batch import open_batch
-    from vistok.scoring.likelihood import caches_of, evaluate_likelihood
     from vistok.verbs.show import generator_lines
 
     stage2 = task.load_stage2(run, checked_weights(weights), tokenizer, data)
     options.require_alive(run, anyway, tokenizer)
-    extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info["class_names"])
+    extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info.class_names)
     sampling = sampling_config(stage2.generator, guidance, temperature, top_k, top_p, seed, int8)
     # Whatever can be found out before the sampling, is.
     against = task.Against((extractor,), split, open_batch(reference) if reference else None)
@@ -117,8 +117,8 @@ def evaluate_samples(
     """Score a file of images by Inception: FID, sFID, Inception score, precision and recall."""
     from vistok.engine.device import best_device
     from vistok.metrics.features import InceptionFeatures, require_inception
+    from vistok.scoring.evaluate_samples import evaluate_samples as evaluate
     from vistok.scoring.image_batch import open_batch
-    from vistok.scoring.samples import evaluate_samples as evaluate
     from vistok.verbs.show import samples_lines
 
     found, real = open_batch(samples), open_batch(reference)
@@ -130,13 +130,13 @@ def evaluate_samples(
 
 def _extractor_of_tokenizer(run: Path, evaluator: str | None, inception: str | None, data: str | None) -> Any:
     """Return (extractor, None), or (None, why there is none)."""
-    from vistok.runs.images import data_of
     from vistok.runs.load import load_tokenizer
+    from vistok.runs.run_images import data_of
     from vistok.scoring.evaluators import choose_evaluator
 
     tokenizer = load_tokenizer(run)
     try:
-        return choose_evaluator(data_of(tokenizer, data), evaluator, inception, tokenizer.info["class_names"]), None
+        return choose_evaluator(data_of(tokenizer, data), evaluator, inception, tokenizer.info.class_names), None
     except UserError as error:
         if evaluator or inception:
             raise

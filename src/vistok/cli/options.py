@@ -87,7 +87,7 @@ def recipe_config(recipe: str, kind: str, settings: list[str], data: str | None,
 
 def require_alive(model: str | Path, anyway: bool, tokenizer: str | Path | None = None) -> None:
     """Raise UserError where a model is of a run that ended dead; tell its other alarms. A generator's tokenizer counts."""
-    from vistok.runs.health import record as health
+    from vistok.runs.health import gate as health
 
     health.require_alive(model, anyway, lambda line: say(line, err=True), tokenizer)
 

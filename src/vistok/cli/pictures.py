@@ -61,11 +61,11 @@ def sample(
         options.require_alive(generator, anyway, tokenizer)
     model = load_generator(generator, checked_weights(weights)) if generator else shipped_generator(str(shipped))
     if guidance is None:
-        guidance = float(model.info.get("scores", {}).get("guidance_scale", 1.0))
+        guidance = float(model.info.scores.get("guidance_scale") or 1.0)
     sampling = sampling_config(model, guidance, temperature, top_k, top_p, seed, int8)
     draft_model = load_generator(draft, checked_weights(weights)) if draft else None
     sampler = make_sampler(model, sampling, draft_model, lookahead)
-    names = model.info["class_names"]
+    names = model.info.class_names
     labels = chosen_labels(classes, names, count)
     columns = min(count, len(names) if not classes and len(names) > 1 else 10)
     decoder, clock = load_tokenizer_of(model, tokenizer), Clock()
@@ -87,7 +87,7 @@ def _write(
     from vistok.engine.distributed import join_world
     from vistok.metrics.variety import Drawn, variety
     from vistok.runs.drawing import sample_batches
-    from vistok.runs.health.samples import collapse_warnings
+    from vistok.runs.health.sample_warnings import collapse_warnings
     from vistok.verbs.sample_files import earlier_pictures, write_samples
 
     (place, kind, columns), world, drawn = to, join_world(), Drawn()

@@ -15,8 +15,8 @@ def start(
     runs: Runs = Path("runs"),
 ) -> None:
     """Look at a folder and say what to train on it; with --go do so: tokenizer, generator, samples, scores."""
-    from vistok.start.plan import lines, seconds_of
-    from vistok.start.run import prepare_start, run_start
+    from vistok.start.go import prepare_start, run_start
+    from vistok.start.proposal import lines, seconds_of
 
     seconds = seconds_of(go or time)
     plan, look = prepare_start(folder, seconds, runs, lambda line: say(f"warning: {line}", err=True))
@@ -27,7 +27,7 @@ def start(
         return
     with progress_bars() as progress:
         done = run_start(plan, runs, progress)
-    from vistok.runs.health.record import alarms_of, closing_words
+    from vistok.runs.health.gate import alarms_of, closing_words
     from vistok.verbs.show import start_lines
 
     for line in start_lines(done):

@@ -56,7 +56,7 @@ def train_generator(
     anyway: options.Anyway = False,
 ) -> None:
     """Train a generator on a tokenizer's tokens (cached first, if they are not yet)."""
-    from vistok.verbs.cache import cache_tokens
+    from vistok.verbs.cache_latents import cache_tokens
     from vistok.verbs.train_generator import dry_plan, prepare
 
     config = recipe_config(recipe, "generator", settings, None)
@@ -92,7 +92,7 @@ def _train(prepare: Any, dry_run: bool, strict: bool = False) -> None:
     finished = job.finished
     with progress_bars() as progress:
         job.train(progress)
-    from vistok.runs.health.record import alarms_of, closing_words
+    from vistok.runs.health.gate import alarms_of, closing_words
 
     alarms = alarms_of(job.run_dir.path)
     ended = "was finished already" if finished else "finished"

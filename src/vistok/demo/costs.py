@@ -10,7 +10,7 @@ from vistok.demo.sizes import DemoSize
 from vistok.metrics.protocol import Treatment
 from vistok.nn.flops import count_flops, on_meta
 from vistok.runs.config import GeneratorRun, TokenizerRun
-from vistok.runs.latents import LatentFacts
+from vistok.runs.latent_facts import LatentFacts
 from vistok.tokenizer.config import NETWORKS
 from vistok.verbs import train_generator
 

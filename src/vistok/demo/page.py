@@ -52,7 +52,7 @@ def render(facts: dict[str, Any], runs: Path, data: DataConfig) -> str:
         position_maps=position_maps(results, _sides(tokenizers["baseline"])),
         training_curves=training_curves(results),
         protocol=results[0]["baseline"]["generator"]["scores"]["off"]["gfmd"]["protocol"],
-        regularizer=TokenizerRun.from_json(json.dumps(tokenizers["crt"].info["run_config"])).regularizer("causal"),
+        regularizer=TokenizerRun.from_json(json.dumps(tokenizers["crt"].info.run_config)).regularizer("causal"),
     )
 
 

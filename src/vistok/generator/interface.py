@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vistok.errors import UserError
 from vistok.generator.config import GeneratorConfig, SamplingConfig
 from vistok.generator.families import default_sampling
+from vistok.origin import Origin
 from vistok.space import Space
 
 # (labels, image ids) -> latents
@@ -23,8 +24,8 @@ class Generator(nn.Module, ABC):
     config: GeneratorConfig
     space: Space
     num_classes: int
-    # What the file says of itself: class names, training, digest (empty for a new model).
-    info: dict[str, Any] = {}
+    # What the file says of itself: class names, training, digest (of a new network nothing).
+    info: Origin = Origin()
 
     @abstractmethod
     def sampler(self, sampling: SamplingConfig) -> Sampler:

@@ -137,7 +137,7 @@ def _description(header: dict[str, Any], params: int) -> list[str]:
             "Its tokenizer lies in `tokenizer/`."
         )
     else:
-        how = regularized(found.run_config)
+        how = regularized(RunFacts.of(found))
         what = f"An image tokenizer of {params:,} parameters, trained {how}."
     facts = {
         "recipe": header["recipe"],

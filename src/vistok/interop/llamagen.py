@@ -160,7 +160,7 @@ def _import_generator(
         expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     check_fits(ours, expected, f"LlamaGen's {name}")
     names = list(IMAGENET_CLASSES) if classes == 1000 else [str(number) for number in range(classes)]
-    digest = of.info["digest"]
+    digest = of.info.digest
     write_run(
         out, "generator", GeneratorRun(name=f"llamagen-{name.lower()}", generator=config), ours, file,
         space=space.model_dump(mode="json"), num_classes=classes, class_names=names, dataset="imagenet",

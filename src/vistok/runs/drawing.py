@@ -83,7 +83,7 @@ def make_sampler(
     """
     if draft is None:
         return generator.sampler(sampling)
-    a, b = (model.info["tokenizer"]["digest"][:12] for model in (generator, draft))
+    a, b = (of.digest[:12] if (of := model.info.tokenizer) else "" for model in (generator, draft))
     if a != b:
         raise UserError(
             f"the draft writes tokens of another tokenizer (digest {b}, the generator's {a}); train a draft with the "

@@ -2,7 +2,6 @@
 
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +10,8 @@ from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
 from vistok.nn.efficientnet_lite import SHA256, EfficientNetLite0, load_efficientnet_lite0
 from vistok.nn.flops import on_meta
+from vistok.origin import Origin
+from vistok.runs.headers import RunFacts
 from vistok.runs.load import network_of, read_model
 from vistok.tokenizer.config import PerceptualConfig
 from vistok.tokenizer.perceptual import LPIPS, ClassifierPerceptual, load_vgg
@@ -52,11 +53,11 @@ def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> n
     return LPIPS(load_vgg(config.vgg_file)).to(device)
 
 
-def perceptual_digest(info: dict[str, Any]) -> str | None:
+def perceptual_digest(origin: Origin) -> str | None:
     """Return the digest of the small network in a tokenizer's training loss, or None."""
-    perceptual = info.get("run_config", {}).get("losses", {}).get("perceptual")
-    if not perceptual or perceptual["network"] == "lpips":
+    perceptual = RunFacts.of(origin).losses.perceptual
+    if perceptual is None or perceptual.network == "lpips":
         return None
-    if perceptual["network"] == "imagenet":
+    if perceptual.network == "imagenet":
         return SHA256
-    return str(shipped_classifier(f"{perceptual['network']}_perceptual")[1]["digest"])
+    return str(shipped_classifier(f"{perceptual.network}_perceptual")[1]["digest"])

@@ -2,52 +2,37 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
-from vistok.config import Config, with_tuples
+from vistok.config import with_tuples
 from vistok.engine.weights import AGAIN
 from vistok.errors import UserError, reason
 from vistok.generator.families import AnyGenerator
 from vistok.nn.classifier_config import ClassifierConfig
+from vistok.origin import Amount, Known, Origin, TokenizerOf, Training
 from vistok.space import Space, former_space
 from vistok.tokenizer.config import AnyTokenizer
 
-Weights = Literal["ema", "raw"]
 # No tensor has the layout's shape, so that only this keeps tables of positions small.
 MOST_POSITIONS = 2**20
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Part(Config):
-    """A part of a header: what is read of it, among fields that are not."""
-
-    model_config = ConfigDict(extra="ignore")
-
-
-class Training(_Part):
-    """What training cost; imported networks do not know."""
-
-    steps: int = Field(default=0, ge=0)
-    seconds: Amount = 0.0
-    train_flops: Amount = 0.0
-
-
-class _Perceptual(_Part):
+class _Perceptual(Known):
     network: str
 
 
-class _Losses(_Part):
+class _Losses(Known):
     perceptual: _Perceptual | None = None
 
 
-class _Regularizer(_Part):
+class _Regularizer(Known):
     kind: str = "causal"
     variant: str = ""
 
 
-class RunFacts(_Part):
+class RunFacts(Known):
     """What is read of a run's config without the rest; all of it is checked where a run is made of it."""
 
     losses: _Losses = _Losses()
@@ -55,47 +40,30 @@ class RunFacts(_Part):
     crt: _Regularizer | None = None
     regularizers: tuple[_Regularizer, ...] = ()
 
+    @classmethod
+    def of(cls, origin: Origin) -> "RunFacts":
+        """Return what a network's origin says of its run."""
+        return cls.from_json(json.dumps(origin.run_config))
 
-class _Scores(_Part):
+
+class _Scores(Known):
     guidance_scale: Amount | None = None
 
 
-class _Alarm(_Part):
-    name: str
-    value: float
-    found: str
-    advice: str
-    dead: bool = False
-
-
-class _Health(_Part):
-    """How a run ended; imported networks and runs of earlier versions do not know."""
-
-    alarms: tuple[_Alarm, ...] = ()
-    validation: dict[str, float] = {}
-
-
-class _TokenizerOf(_Part):
-    """Which tokenizer a generator belongs to, and where it was."""
-
-    digest: str
-    path: str
-    weights: Weights | None = None
-    image_size: int | None = Field(default=None, ge=1, le=2**14)
-
-
-class Header(_Part):
-    """What every kind has."""
+class Header(Origin):
+    """What every kind must have."""
 
     recipe: str
     dataset: str
     class_names: tuple[str, ...]
-    run_config: RunFacts
+    run_config: dict[str, Any]
     training: Training
-    weights: Weights = "ema"
-    scores: _Scores = _Scores()
-    imported: dict[str, str] = {}
-    health: _Health = _Health()
+
+    @model_validator(mode="after")
+    def _readable(self) -> "Header":
+        RunFacts.of(self)
+        _Scores.from_json(json.dumps(self.scores))
+        return self
 
 
 class TokenizerHeader(Header):
@@ -110,7 +78,7 @@ class GeneratorHeader(Header):
     config: AnyGenerator
     space: Space
     num_classes: int = Field(ge=1)
-    tokenizer: _TokenizerOf
+    tokenizer: TokenizerOf
 
     @model_validator(mode="before")
     @classmethod

@@ -1,6 +1,5 @@
 """Begin a tokenizer's training from trained weights: fine-tune one that was imported or trained before."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,11 @@ from torch import Tensor, nn
 from vistok.errors import UserError
 from vistok.runs.checkpoint_weights import is_checkpoint, read_checkpoint
 from vistok.runs.config import TokenizerRun
+from vistok.runs.headers import check_header
 from vistok.runs.load import read_model
 from vistok.runs.shipped import shipped_tokenizer, shipped_tokenizers
 from vistok.tokenizer.bottlenecks.vq import OF_TRAINING
-from vistok.tokenizer.config import ConvTokenizerConfig
+from vistok.tokenizer.config import TokenizerConfig
 
 # What the restart of dead codes keeps; it may be switched on for the first time.
 _COUNTS = {f"quantizer.{name}" for name in OF_TRAINING}
@@ -21,7 +21,8 @@ _COUNTS = {f"quantizer.{name}" for name in OF_TRAINING}
 def with_network_of(config: TokenizerRun, path: str) -> TokenizerRun:
     """Return a run that trains on the network of some weights (see `read_initial`), at their image size."""
     _, header = read_initial(path)
-    network = ConvTokenizerConfig.from_json(json.dumps(header["config"]))
+    network = check_header(header, Path(path)).config
+    assert isinstance(network, TokenizerConfig)
     data = config.data.replace(image_size=network.image_size, channels=network.in_channels)
     place = path if _shipped(path) else str(Path(path).resolve())
     return config.replace(init_from=place, tokenizer=network, data=data)

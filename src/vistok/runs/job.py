@@ -28,7 +28,7 @@ from vistok.engine.weights import save_weights
 from vistok.errors import UserError
 from vistok.runs.config import ClassifierRun, RunConfig, TokenizerRun
 from vistok.runs.health.alarms import Alarms
-from vistok.runs.health.record import health_record
+from vistok.runs.health.gate import health_record
 from vistok.runs.identity import Former
 from vistok.runs.plan import Plan
 

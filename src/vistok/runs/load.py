@@ -104,26 +104,27 @@ def load_tokenizer_of(generator: Generator, path: str | Path | None = None) -> T
 
     Raises UserError where it is gone, or is another.
     """
-    wanted = generator.info["tokenizer"]
-    place = Path(path or wanted["path"])
+    wanted = generator.info.tokenizer
+    assert wanted is not None
+    place = Path(path or wanted.path)
     if not place.exists():
         raise UserError(
             f"the generator's tokenizer is not at {place} any more; name its run directory or exported file "
             "with --tokenizer"
         )
-    tokenizer = load_tokenizer(place, wanted.get("weights"))
-    if tokenizer.info["digest"] != wanted["digest"]:
+    tokenizer = load_tokenizer(place, wanted.weights)
+    if tokenizer.info.digest != wanted.digest:
         raise UserError(
-            f"tokenizer {place} (digest {tokenizer.info['digest'][:12]}) is not the one whose tokens this generator "
-            f"learned (digest {wanted['digest'][:12]}); name the right one with --tokenizer"
+            f"tokenizer {place} (digest {tokenizer.info.digest[:12]}) is not the one whose tokens this generator "
+            f"learned (digest {wanted.digest[:12]}); name the right one with --tokenizer"
         )
     tokenizer = tokenizer.to(next(generator.parameters()).device)
-    if wanted.get("image_size"):
-        tokenizer = tokenizer.resized(wanted["image_size"])
+    if wanted.image_size:
+        tokenizer = tokenizer.resized(wanted.image_size)
     if tokenizer.space == generator.space:
         return tokenizer
     # Those of other projects are given their space at import; our own learned the space of their tokenizer.
-    larger = tokenizer.resized_for(generator.space.layout) if "imported" in generator.info else None
+    larger = tokenizer.resized_for(generator.space.layout) if generator.info.imported else None
     if larger is None:
         raise UserError(
             f"the generator's header says {generator.space}, and its tokenizer's images of {tokenizer.config.image_size} "
@@ -144,7 +145,7 @@ def network_of(
     model: Any = _build(state, header, Path(path))
     _require_fit(state, model, Path(path))
     model.load_state_dict(state)
-    model.info = header
+    model.info = check_header(header, Path(path))
     model = model.to(device or best_device()).eval()
     # Faster convolutions; the values are the same.
     return model.to(memory_format=torch.channels_last) if isinstance(model, Tokenizer) else model

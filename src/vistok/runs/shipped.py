@@ -28,7 +28,9 @@ def shipped_generator(name: str) -> Generator:
     if name not in shipped_pairs():
         raise UserError(f"no shipped pair {name!r}; there are: {', '.join(shipped_pairs()) or 'none'}")
     generator = load_generator(_FOLDER / f"{name.replace('-', '_')}_generator.safetensors")
-    generator.info["tokenizer"]["path"] = str(_FOLDER / generator.info["tokenizer"]["path"])
+    of = generator.info.tokenizer
+    assert of is not None
+    generator.info = generator.info.replace(tokenizer=of.replace(path=str(_FOLDER / of.path)))
     return generator
 
 

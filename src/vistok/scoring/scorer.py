@@ -11,7 +11,7 @@ from vistok.engine.log import Progress
 from vistok.generator.interface import Generator
 from vistok.metrics.features import FeatureExtractor
 from vistok.runs.load import load_tokenizer
-from vistok.scoring.generator import Stage2, load_stage2
+from vistok.scoring.evaluate_generator import Stage2, load_stage2
 from vistok.tokenizer.interface import Tokenizer
 
 

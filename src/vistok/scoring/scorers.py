@@ -5,11 +5,11 @@ from typing import Any
 from vistok.generator.interface import HasNats
 from vistok.metrics.cost import Cost
 from vistok.runs.drawing import Clock, cost_of
-from vistok.scoring.generator import Drawing, choose_guidance, sample_distance
-from vistok.scoring.likelihood import evaluate_likelihood
+from vistok.scoring.evaluate_generator import Drawing, choose_guidance, sample_distance
+from vistok.scoring.evaluate_likelihood import evaluate_likelihood
+from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.scorer import Finished, Scored, Scorer, bounds, numbers
 from vistok.scoring.study_scores import HasLogits, latent_statistics, swap_cost
-from vistok.scoring.tokenizer import evaluate_tokenizer
 
 
 class Reconstruction(Scorer):

@@ -12,10 +12,10 @@ from vistok.data.images.transforms import resize_uint8, to_uint8
 from vistok.data.loader import eval_images
 from vistok.metrics.features import FeatureExtractor
 from vistok.rng import numpy_generator, stable_choice
-from vistok.runs.images import data_of
 from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
+from vistok.runs.run_images import data_of
 from vistok.tokenizer.interface import Tokenizer
-from vistok.tokenizer.spread import batch_variance
+from vistok.tokenizer.latent_variance import batch_variance
 
 IMAGES = 2_000
 SWAPS = 1_000

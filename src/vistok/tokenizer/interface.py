@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vistok.origin import Origin
 from vistok.space import Layout, Space
 from vistok.tokenizer.bottlenecks.base import Bottleneck, BottleneckOutput
 from vistok.tokenizer.config import TokenizerConfig
@@ -34,8 +35,8 @@ class Tokenizer(nn.Module, ABC):
     config: TokenizerConfig
     space: Space
     quantizer: Bottleneck
-    # What the file says of itself: class names, training, digest (empty for a new model).
-    info: dict[str, Any] = {}
+    # What the file says of itself: class names, training, digest (of a new network nothing).
+    info: Origin = Origin()
 
     @abstractmethod
     def forward(self, images: Images) -> TokenizerOutput:

@@ -17,11 +17,11 @@ from vistok.rng import seeded_init
 from vistok.tokenizer.config import NETWORKS, AdversarialConfig, LossConfig, TokenizerConfig
 from vistok.tokenizer.discriminator import PatchDiscriminator, adversarial_loss, hinge_discriminator_loss
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
+from vistok.tokenizer.latent_variance import batch_variance
 from vistok.tokenizer.losses import adaptive_weight, reconstruction_terms
 from vistok.tokenizer.ramp import cosine_ramp
 from vistok.tokenizer.regularizers.base import Regularizer, Seen, Setting
 from vistok.tokenizer.regularizers.config import REGULARIZERS, RegularizerConfig
-from vistok.tokenizer.spread import batch_variance
 from vistok.units import Scale
 
 

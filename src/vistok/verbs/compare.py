@@ -6,7 +6,7 @@ from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.metrics.cost import cost_in
 from vistok.metrics.protocol import Score, Treatment, differences
-from vistok.runs.health.record import alarms_of
+from vistok.runs.health.gate import alarms_of
 from vistok.scoring.evaluators import SCHEMA, read_evaluation, scores_in
 
 WIDTH = 46

@@ -9,9 +9,9 @@ from vistok.data.images.transforms import prepare, to_float, to_uint8
 from vistok.errors import UserError
 from vistok.files import owned, replacing
 from vistok.metrics.reconstruction import psnr_per_image
-from vistok.runs.images import data_of
 from vistok.runs.load import load_tokenizer
 from vistok.runs.pictures import SUFFIXES, check_side, display_scale, sheet, write_picture
+from vistok.runs.run_images import data_of
 from vistok.verbs.output import output_file
 
 

@@ -195,7 +195,7 @@ def resolve(config: Any) -> tuple[dict[str, Any], str]:
     if config.kind == "study":
         return _study_sizes(config), "vistok study run NAME --dry-run counts what is left to do"
     assert isinstance(config, GeneratorRun)
-    from vistok.runs.latents import LatentFacts
+    from vistok.runs.latent_facts import LatentFacts
     from vistok.space import token_grid
     from vistok.verbs import train_generator
 

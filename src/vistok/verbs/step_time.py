@@ -10,7 +10,7 @@ from vistok.engine.distributed import ALONE
 from vistok.engine.objective import Objective
 from vistok.engine.phase import only
 from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
-from vistok.runs.latents import LatentFacts
+from vistok.runs.latent_facts import LatentFacts
 from vistok.space import Space
 from vistok.units import Scale
 from vistok.verbs import train_generator, train_tokenizer

@@ -23,13 +23,13 @@ from vistok.generator.families import FAMILIES
 from vistok.generator.interface import HasNats
 from vistok.metrics.codebook import unigram_nats
 from vistok.runs.config import GeneratorRun, TokenizerRun
-from vistok.runs.health.generator import generator_alarms
-from vistok.runs.images import data_of
+from vistok.runs.health.generator_symptoms import generator_alarms
 from vistok.runs.job import Evaluate, Job, accumulation_check, config_json, run_directory
-from vistok.runs.latents import LatentFacts
+from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_tokenizer, read_model
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.plan import Plan, plan_of, sizes_fit
+from vistok.runs.run_images import data_of
 from vistok.scoring.nats import code_counts, held_out_rows, validation_likelihood
 from vistok.tokenizer.interface import Tokenizer
 

@@ -21,8 +21,8 @@ from vistok.errors import UserError
 from vistok.rng import stable_choice
 from vistok.runs.config import TokenizerRun
 from vistok.runs.frozen_networks import build_perceptual
-from vistok.runs.health.reconstructions import baseline_of, reconstruction_quality
-from vistok.runs.health.tokenizer import tokenizer_alarms
+from vistok.runs.health.reconstruction_quality import baseline_of, reconstruction_quality
+from vistok.runs.health.tokenizer_symptoms import tokenizer_alarms
 from vistok.runs.identity import by_contents, content_digests, former_names
 from vistok.runs.initial import initial_weights, load_initial
 from vistok.runs.job import (

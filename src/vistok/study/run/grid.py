@@ -241,7 +241,7 @@ def _tokenizer_flops(config: TokenizerRun, images: int) -> float:
 
 @lru_cache(maxsize=512)
 def _generator_cost(config: GeneratorRun, space: Space, classes: int, images: int) -> tuple[float, int]:
-    from vistok.runs.latents import LatentFacts
+    from vistok.runs.latent_facts import LatentFacts
     from vistok.verbs import train_generator
 
     found = train_generator.plan(config, LatentFacts(space, classes), images)

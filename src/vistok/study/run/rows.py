@@ -68,7 +68,7 @@ def tokenizer_columns(config: TokenizerRun, image_size: int | None = None) -> di
 
 
 def _common(order: "Order", config: TokenizerRun | GeneratorRun, run: RunDir) -> dict[str, Any]:
-    from vistok.runs.health.record import alarms_of
+    from vistok.runs.health.gate import alarms_of
 
     finished, resolved = run.read("finished.json") or {}, run.read("resolved.json") or {}
     data = order.tokenizer_config["data"]

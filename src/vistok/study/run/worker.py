@@ -26,7 +26,7 @@ def perform(order: Order) -> None:
 
 def _caches(order: Order) -> dict[str, Any]:
     from vistok.engine.log import Progress
-    from vistok.verbs.cache import cache_tokens
+    from vistok.verbs.cache_latents import cache_tokens
 
     weights = StudyFolder(Path(order.folder)).weights_file(order.weights)
     place = Path(order.runs) / "tokens" / order.tokenizer
@@ -68,9 +68,9 @@ def _generator(order: Order) -> None:
     from vistok.engine.log import Progress
     from vistok.generator.families import default_sampling
     from vistok.runs.config import GeneratorRun
-    from vistok.runs.health.record import require_alive
-    from vistok.runs.images import data_of
+    from vistok.runs.health.gate import require_alive
     from vistok.runs.load import load_generator, load_tokenizer
+    from vistok.runs.run_images import data_of
     from vistok.scoring.scorers import score_all
     from vistok.study.run.rows import generator_record
     from vistok.verbs import train_generator
@@ -83,7 +83,7 @@ def _generator(order: Order) -> None:
     job = train_generator.prepare(config, caches["train"], caches["val"], weights, Path(order.runs))
     _branch(order, job.run_dir.path)
     run = job.train(progress)
-    names = load_generator(run.path).info["class_names"]
+    names = load_generator(run.path).info.class_names
     finished = _finished(order, run.path, data_of(load_tokenizer(weights), order.root), names)
     finished.caches = caches
     scored = score_all("generator", finished)

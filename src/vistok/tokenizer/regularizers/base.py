@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from vistok.engine.phase import PhaseLoss
 from vistok.space import Layout, Space
 from vistok.tokenizer.bottlenecks.base import BottleneckOutput
+from vistok.tokenizer.latent_variance import alone
 from vistok.tokenizer.regularizers.config import RegularizerConfig
-from vistok.tokenizer.spread import alone
 from vistok.units import Scale
 
 # The mean over processes that each hold an equal part of the batch.

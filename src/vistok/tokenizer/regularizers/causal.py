@@ -17,11 +17,11 @@ from vistok.nn.rope import axial_table
 from vistok.nn.transformer import Block, RMSNorm, init_transformer
 from vistok.space import Grid, Tokens
 from vistok.tokenizer.bottlenecks.base import BottleneckOutput, straight_through
+from vistok.tokenizer.latent_variance import batch_variance
 from vistok.tokenizer.ramp import cosine_ramp
 from vistok.tokenizer.regularizers.base import Regularizer, Seen, Setting
 from vistok.tokenizer.regularizers.config import CausalConfig
 from vistok.tokenizer.regularizers.waiting import Waiting
-from vistok.tokenizer.spread import batch_variance
 from vistok.units import Scale
 
 

@@ -20,8 +20,8 @@ from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.rng import stable_choice
-from vistok.runs.images import cache_folder, data_of
 from vistok.runs.load import load_tokenizer
+from vistok.runs.run_images import cache_folder, data_of
 from vistok.tokenizer.interface import Tokenizer
 
 BATCH = 250
@@ -150,7 +150,7 @@ def _prepare(
     if workers is None:
         workers = 8 if tokenizer.device.type == "cuda" else 0
     manifest = LatentManifest(
-        tokenizer_digest=tokenizer.info["digest"],
+        tokenizer_digest=tokenizer.info.digest,
         space=tokenizer.space,
         dataset=data.dataset,
         data_digest=source.digest,

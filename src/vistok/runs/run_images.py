@@ -13,9 +13,9 @@ from vistok.tokenizer.interface import Tokenizer
 
 def data_of(tokenizer: Tokenizer, root: str | None = None, image_size: int | None = None) -> DataConfig:
     """Return the data a tokenizer was trained on, from its file; `root` where the images lie now."""
-    run = TokenizerRun.from_json(json.dumps(tokenizer.info["run_config"]))
+    run = TokenizerRun.from_json(json.dumps(tokenizer.info.run_config))
     changes = [f"root={json.dumps(root)}"] if root else []
-    if root and "file" in tokenizer.info.get("imported", {}):  # another project's: its file does not know of images
+    if root and "file" in tokenizer.info.imported:  # another project's: its file does not know of images
         changes.append(f'dataset="{kind_of(root)}"')
     return override(run.data, [*changes, f"image_size={image_size}"] if image_size else changes)
 

@@ -8,9 +8,10 @@ from vistok.generator.config import SamplingConfig
 from vistok.generator.families import read_sampling
 from vistok.metrics.protocol import Treatment
 from vistok.metrics.variety import Variety
+from vistok.origin import Origin
 from vistok.runs.config import GeneratorRun
 from vistok.runs.health.advice import Judged
-from vistok.runs.health.generator import against_memory
+from vistok.runs.health.generator_symptoms import against_memory
 
 SAME, DIFFERENT = 0.2, 0.8  # shares of the samples: that show the commonest picture, and of different pictures
 VARIANCE = 0.1  # of samples, as a share of what reconstructions of held-out images have
@@ -18,10 +19,8 @@ ENOUGH = 10  # samples whose variance says something
 COPIES = 0.1  # share of samples that are nearer to a training image than 99 % of unseen images, which give 0.01
 
 
-def collapse_warnings(
-    found: Variety, sampling: SamplingConfig, tokenizer: dict[str, Any], chosen: bool = False
-) -> list[str]:
-    """Return what samples show of a collapse; `tokenizer`: its header, `chosen`: they are of some classes alone.
+def collapse_warnings(found: Variety, sampling: SamplingConfig, tokenizer: Origin, chosen: bool = False) -> list[str]:
+    """Return what samples show of a collapse; `tokenizer`: its origin, `chosen`: they are of some classes alone.
 
     Without noise the samples of a class are one picture: that says nothing.
     """
@@ -40,17 +39,17 @@ def collapse_warnings(
     ]
 
 
-def _variance_of_reconstructions(tokenizer: dict[str, Any]) -> float | None:
+def _variance_of_reconstructions(tokenizer: Origin) -> float | None:
     """Return what a tokenizer's training measured at its end, where it did."""
-    measured = tokenizer.get("health", {}).get("validation", {})
+    measured = tokenizer.health.validation
     if "dependence" not in measured or "image_variance" not in measured:
         return None
     value = float(measured["dependence"] * measured["image_variance"])
     return value if value > 0 else None
 
 
-def score_warnings(scores: dict[str, Any], generator: dict[str, Any], tokenizer: dict[str, Any]) -> list[str]:
-    """Return what a generator's scores show to be wrong, by the headers of both stages; of earlier versions' less is known."""
+def score_warnings(scores: dict[str, Any], generator: Origin, tokenizer: Origin) -> list[str]:
+    """Return what a generator's scores show to be wrong, by the origins of both stages; of earlier versions' less is known."""
     sampling = read_sampling(Treatment.model_validate(scores["treatment"]).sampling or {})
     if "variety" in scores:
         collapsed = collapse_warnings(Variety(**scores["variety"]), sampling, tokenizer)
@@ -67,9 +66,9 @@ def score_warnings(scores: dict[str, Any], generator: dict[str, Any], tokenizer:
     ]
 
 
-def _against_memory(generator: dict[str, Any]) -> str:
+def _against_memory(generator: Origin) -> str:
     try:
-        config = GeneratorRun.from_json(json.dumps(generator["run_config"]))
+        config = GeneratorRun.from_json(json.dumps(generator.run_config))
     except UserError:  # of another version
         return "Train it on more images, or for fewer steps"
-    return against_memory(Judged(config, int(generator["training"].get("steps", 0))))
+    return against_memory(Judged(config, generator.training.steps))

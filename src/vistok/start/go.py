@@ -19,18 +19,18 @@ from vistok.metrics.reconstruction import psnr_per_image
 from vistok.nn.efficientnet_lite import is_installed
 from vistok.rng import stable_choice
 from vistok.runs.drawing import balanced_labels, sample_batches
-from vistok.runs.health.record import require_alive
-from vistok.runs.images import data_of
+from vistok.runs.health.gate import require_alive
 from vistok.runs.load import load_generator, load_tokenizer
 from vistok.runs.pictures import display_scale, save_png, sheet
+from vistok.runs.run_images import data_of
 from vistok.runs.shipped import shipped_tokenizers
+from vistok.scoring.evaluate_generator import Against, Drawing, evaluate_generator, load_stage2
+from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.evaluators import IMAGENET, choose_evaluator
-from vistok.scoring.generator import Against, Drawing, evaluate_generator, load_stage2
-from vistok.scoring.tokenizer import evaluate_tokenizer
-from vistok.start.folder import Look, look_at
-from vistok.start.plan import StartPlan, busy, plan_file, plan_start
+from vistok.start.look import Look, look_at
+from vistok.start.proposal import StartPlan, busy, plan_file, plan_start
 from vistok.verbs import train_generator, train_tokenizer
-from vistok.verbs.cache import cache_tokens
+from vistok.verbs.cache_latents import cache_tokens
 
 GENERAL = "pictures64"
 COLUMNS = 12

@@ -24,8 +24,8 @@ from vistok.metrics.interval import Replicates, mean_replicates, paired_frechet_
 from vistok.metrics.protocol import FRECHET, Protocol, Score, Treatment
 from vistok.metrics.reconstruction import psnr_per_image, ssim_per_image
 from vistok.runs.frozen_networks import perceptual_digest
-from vistok.runs.images import data_of
 from vistok.runs.load import load_tokenizer
+from vistok.runs.run_images import data_of
 from vistok.scoring.evaluators import (
     SCHEMA,
     ReferenceSet,
@@ -74,7 +74,7 @@ def evaluate_tokenizer(
     file = evaluation_file(
         run,
         f"tokenizer-{split}-{weights}",
-        tokenizer=tokenizer.info["digest"],
+        tokenizer=tokenizer.info.digest,
         images=source.digest,
         extractors=[found.digest for found in extractors],
         **({"image_size": image_size} if image_size else {}),
@@ -91,7 +91,7 @@ def evaluate_tokenizer(
         "schema_version": SCHEMA,
         "kind": "tokenizer",
         "run": run.name,
-        "tokenizer_digest": tokenizer.info["digest"],
+        "tokenizer_digest": tokenizer.info.digest,
         "split": split,
         "num_images": len(source),
         "treatment": treatment.model_dump(),

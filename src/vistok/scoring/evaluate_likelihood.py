@@ -13,8 +13,8 @@ from vistok.files import write_json
 from vistok.generator.interface import Generator
 from vistok.metrics.interval import Replicates, mean_replicates
 from vistok.metrics.protocol import Protocol, Score, Treatment
-from vistok.runs.images import cache_folder
 from vistok.runs.load import load_generator
+from vistok.runs.run_images import cache_folder
 from vistok.scoring.evaluators import SCHEMA, evaluation_file, finished_evaluation
 from vistok.scoring.nats import validation_likelihood
 
@@ -33,7 +33,7 @@ def evaluate_likelihood(
     raw = load_generator(run, "raw") if RunDir(run).export("raw").is_file() else None
     _require_own(ema, train, held_out)
     split = held_out.manifest.split
-    models = [model.info["digest"] for model in (ema, raw) if model is not None]
+    models = [model.info.digest for model in (ema, raw) if model is not None]
     caches = [cache.identity() for cache in (train, held_out)]
     # Earlier versions scored the first view under the name without this part.
     views = [cache.central_view for cache in (train, held_out)]
@@ -62,11 +62,12 @@ def caches_of(generator: Generator, split: str, tokenizer: str | None = None) ->
 
     Raises UserError for caches of another tokenizer, and for damaged ones.
     """
-    facts = generator.info["tokenizer"]
-    place = Path(tokenizer or facts["path"])
+    facts = generator.info.tokenizer
+    assert facts is not None
+    place = Path(tokenizer or facts.path)
     if not place.is_dir():
         return None
-    folders = [cache_folder(place, name, image_size=facts.get("image_size")) for name in ("train", split)]
+    folders = [cache_folder(place, name, image_size=facts.image_size) for name in ("train", split)]
     if not all((folder / "manifest.json").is_file() for folder in folders):
         return None
     train, held_out = (LatentCache(folder) for folder in folders)
@@ -76,8 +77,9 @@ def caches_of(generator: Generator, split: str, tokenizer: str | None = None) ->
 
 def _require_own(generator: Generator, *caches: LatentCache) -> None:
     """Raise UserError for caches that hold the tokens of another tokenizer than the generator's."""
+    of = generator.info.tokenizer
     for cache in caches:
-        cache.require(tokenizer_digest=generator.info["tokenizer"]["digest"])
+        cache.require(tokenizer_digest=of.digest if of else "")
 
 
 def _scores(model: Any, cache: LatentCache, weights: str) -> dict[str, Any]:

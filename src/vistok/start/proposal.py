@@ -16,7 +16,7 @@ from vistok.errors import UserError
 from vistok.recipes import find_recipe
 from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
 from vistok.space import Space
-from vistok.start.folder import Look
+from vistok.start.look import Look
 from vistok.verbs import step_time as rate
 
 SIDES = (32, 64, 128, 256)

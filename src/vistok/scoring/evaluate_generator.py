@@ -30,8 +30,8 @@ from vistok.metrics.variety import Drawn, variety
 from vistok.rng import derive_seed, stable_choice
 from vistok.runs.drawing import Clock, balanced_labels, cost_of, fitting_batch, sample_batches
 from vistok.runs.frozen_networks import perceptual_digest
-from vistok.runs.images import data_of
 from vistok.runs.load import load_generator, load_tokenizer_of
+from vistok.runs.run_images import data_of
 from vistok.scoring.evaluators import (
     SCHEMA,
     Collected,
@@ -75,7 +75,7 @@ class Stage2:
     @property
     def digests(self) -> list[str]:
         """What both networks' outputs depend on."""
-        return [self.generator.info["digest"], self.tokenizer.info["digest"]]
+        return [self.generator.info.digest, self.tokenizer.info.digest]
 
     def sampling(self, **changes: Any) -> SamplingConfig:
         """Return how the generator is sampled where nothing else is said, with changes."""

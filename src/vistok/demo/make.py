@@ -24,13 +24,13 @@ from vistok.metrics.protocol import Score, Treatment
 from vistok.recipes import find_recipe
 from vistok.rng import stable_choice
 from vistok.runs.config import GeneratorRun, TokenizerRun
+from vistok.scoring.evaluate_generator import Against, Drawing, Stage2, choose_guidance, evaluate_generator, load_stage2
+from vistok.scoring.evaluate_likelihood import evaluate_likelihood
+from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.evaluators import choose_evaluator, reference_set
-from vistok.scoring.generator import Against, Drawing, Stage2, choose_guidance, evaluate_generator, load_stage2
-from vistok.scoring.likelihood import evaluate_likelihood
 from vistok.scoring.measured import Measured
-from vistok.scoring.tokenizer import evaluate_tokenizer
 from vistok.verbs import train_generator, train_tokenizer
-from vistok.verbs.cache import cache_tokens
+from vistok.verbs.cache_latents import cache_tokens
 
 # Shares of a stage in the whole, for the time that is left (seconds of the short run on two cores).
 WEIGHTS = {
