@@ -1,10 +1,10 @@
 """The demo's figures, as SVG data URIs: colours for the colour-blind, axes with units."""
 
-import base64
-import io
 from typing import Any
 
 import numpy as np
+
+from vistok.runs.plots import plot_uri, pyplot
 
 COLOURS = {"baseline": "#0072B2", "crt": "#D55E00"}
 MARKERS = {"baseline": "o", "crt": "s"}
@@ -13,7 +13,7 @@ NAMES = {"baseline": "without", "crt": "with regularizer"}
 
 def per_position(results: list[dict[str, Any]]) -> str:
     """Return held-out nats by position: a line per arm, thin ones per seed."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(7.2, 3.0))
     for arm, colour in COLOURS.items():
         curves = [_position_nats(result, arm) for result in results]
@@ -24,12 +24,12 @@ def per_position(results: list[dict[str, Any]]) -> str:
     axes.set_xlabel("position in raster order")
     axes.set_ylabel("nats per token (held out)")
     axes.legend(frameon=False)
-    return _uri(figure)
+    return plot_uri(figure)
 
 
 def position_maps(results: list[dict[str, Any]], grid: tuple[int, int]) -> str:
     """Return the same over the token grid, and the gain of the regularizer."""
-    plt = _pyplot()
+    plt = pyplot()
     maps = {arm: np.mean([_position_nats(r, arm) for r in results], axis=0).reshape(grid) for arm in COLOURS}
     gain = maps["baseline"] - maps["crt"]
     figure, axes = plt.subplots(1, 3, figsize=(9.4, 3.0))
@@ -45,12 +45,12 @@ def position_maps(results: list[dict[str, Any]], grid: tuple[int, int]) -> str:
     for axis in axes:
         axis.set_xlabel("column")
         axis.set_ylabel("row")
-    return _uri(figure)
+    return plot_uri(figure)
 
 
 def training_curves(results: list[dict[str, Any]]) -> str:
     """Return validation PSNR and nats per token against training FLOPs."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.0))
     panels = (("tokenizer", "psnr", "PSNR (dB), held out"), ("generator", "nats_per_token", "nats per token, held out"))
     for axis, (stage, key, label) in zip(axes, panels, strict=True):
@@ -69,29 +69,8 @@ def training_curves(results: list[dict[str, Any]]) -> str:
         axis.set_xlabel(f"training TFLOP of the {stage} (full count)")
         axis.set_ylabel(label)
         axis.legend(frameon=False)
-    return _uri(figure)
+    return plot_uri(figure)
 
 
 def _position_nats(result: dict[str, Any], arm: str) -> np.ndarray:
     return np.array(result[arm]["generator"]["likelihood"]["ema"]["position_nats"])
-
-
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _uri(figure: Any) -> str:
-    from matplotlib import pyplot
-
-    for axis in figure.axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    pyplot.close(figure)
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -13,6 +13,7 @@ from vistok.config import override
 from vistok.data.config import DataConfig
 from vistok.data.images.open import open_split
 from vistok.demo.costs import stage_costs
+from vistok.demo.facts import dig
 from vistok.demo.sizes import ARMS, SIZES, DemoSize, demo_page, identity
 from vistok.engine.log import Progress, Task, read_rows
 from vistok.engine.run_dir import RunDir, provenance
@@ -216,19 +217,13 @@ def _difference(results: list[dict[str, Any]], path: tuple[str, ...]) -> dict[st
     """
     found = []
     for result in results:
-        baseline, crt = (Score.from_json(json.dumps(_dig(result[arm], path))) for arm in ARMS)
+        baseline, crt = (Score.from_json(json.dumps(dig(result[arm], path))) for arm in ARMS)
         found.append(crt.minus(baseline))
     interval: Interval | None = found[0].interval
     if len(found) > 1:
         interval = t_interval([replicates.value for replicates in found])
     assert interval is not None  # the demo scores hundreds of images
     return {"value": interval.value, "corrected": interval.corrected, "low": interval.low, "high": interval.high}
-
-
-def _dig(value: Any, path: tuple[str, ...]) -> Any:
-    for part in path:
-        value = value[part]
-    return value
 
 
 def verdict(difference: dict[str, float], less: str, more: str, neither: str) -> str:
@@ -238,7 +233,7 @@ def verdict(difference: dict[str, float], less: str, more: str, neither: str) ->
 
 def mean_of(results: list[dict[str, Any]], arm: str, path: tuple[str, ...]) -> float:
     """Return the mean over seeds of one score of an arm."""
-    values = [float(_dig(result[arm], path)["value"]) for result in results]
+    values = [float(dig(result[arm], path)["value"]) for result in results]
     return sum(values) / len(values)
 
 

@@ -14,6 +14,7 @@ from vistok.data.config import DataConfig
 from vistok.data.images.open import open_split
 from vistok.data.images.transforms import to_uint8
 from vistok.data.loader import eval_images
+from vistok.demo.facts import dig
 from vistok.demo.figures import NAMES, per_position, position_maps, training_curves
 from vistok.files import data_uri
 from vistok.generator.families import default_sampling
@@ -115,7 +116,7 @@ def score_table(facts: dict[str, Any]) -> list[dict[str, Any]]:
     """Return rows: name, a cell per arm, which way is better, and a remark."""
     rows = []
     for row in ROWS:
-        found = [[_dig(result[arm], row.path) for result in facts["results"]] for arm in ARMS]
+        found = [[dig(result[arm], row.path) for result in facts["results"]] for arm in ARMS]
         if any(value is None for values in found for value in values):
             continue  # not scored at this size of the demo
         searches = [result[arm]["generator"]["guidance"] for result in facts["results"] for arm in ARMS]
@@ -136,7 +137,7 @@ def score_table(facts: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _hardware(facts: dict[str, Any]) -> str:
-    cost = _dig(facts["results"][0]["baseline"], (*_GENERATOR, "off", "cost")) or {}
+    cost = dig(facts["results"][0]["baseline"], (*_GENERATOR, "off", "cost")) or {}
     return f"{cost['hardware']}, {cost['batch']} at once" if cost else ""
 
 
@@ -150,12 +151,6 @@ def _cell(found: list[Any], row: Row) -> str:
         half = row.scale * (found[0]["high"] - found[0]["low"]) / 2
         return f"{values[0]:.{row.digits}f} ± {half:.{row.digits}f}"
     return f"{values[0]:.{row.digits}f}"
-
-
-def _dig(value: Any, path: tuple[str, ...]) -> Any:
-    for part in path:
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
 
 
 def stage_table(facts: dict[str, Any]) -> list[dict[str, Any]]:

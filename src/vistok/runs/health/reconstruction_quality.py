@@ -12,6 +12,7 @@ from vistok.data.images.transforms import to_uint8
 from vistok.data.loader import eval_images
 from vistok.metrics.codebook import perplexity_share
 from vistok.metrics.color import lab_errors
+from vistok.metrics.reconstruction import IDENTICAL_DB
 from vistok.metrics.spread import Spread
 from vistok.tokenizer.interface import Tokenizer
 
@@ -81,4 +82,5 @@ def _psnr(
     a: UInt8[Tensor, "_ channels height width"], b: UInt8[Tensor, "batch channels height width"]
 ) -> Float[Tensor, "batch"]:
     error = a.float() - b.float()
-    return -10 * torch.log10(error.square().mean(dim=(1, 2, 3)).clamp(min=1e-10) / 255**2)
+    ratio = -10 * torch.log10(error.square().mean(dim=(1, 2, 3)).clamp(min=1e-10) / 255**2)
+    return ratio.clamp(max=IDENTICAL_DB)

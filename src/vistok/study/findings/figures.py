@@ -1,13 +1,12 @@
 """A study's figures, as SVG: colours for the colour-blind, a marker for each series, axes with units."""
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from vistok.runs.plots import plot_uri, pyplot
 from vistok.study.findings.fit import PowerLaw, frontier
 from vistok.study.findings.table import positions
 
@@ -41,7 +40,7 @@ def against_compute(
     columns: Sequence[str],
 ) -> str:
     """Return a value against compute, a panel for each count of it; a point for each run, its size by the generator's."""
-    figure, axes = _pyplot().subplots(1, len(columns), figsize=(4.7 * len(columns), 3.6), sharey=True, squeeze=False)
+    figure, axes = pyplot().subplots(1, len(columns), figsize=(4.7 * len(columns), 3.6), sharey=True, squeeze=False)
     sizes = {params: 18 + 22 * i for i, params in enumerate(sorted(set(rows.params)))}
     for axis, column in zip(axes[0], columns, strict=True):
         for name in style.numbers:
@@ -60,13 +59,13 @@ def against_compute(
     for axis in axes[0]:
         _logarithmic(axis)
     axes[0][-1].legend(frameon=False, fontsize=7)
-    return _uri(figure)
+    return plot_uri(figure)
 
 
 def frontiers(rows: pd.DataFrame, style: Style) -> str:
     """Return gFMD and held-out bits per image against the generator's compute, a line along each choice's frontier."""
     panels = (("gfmd", "gFMD (chosen guidance)"), ("bits_per_image", "bits per image (held out)"))
-    figure, axes = _pyplot().subplots(1, 2, figsize=(9.4, 3.4))
+    figure, axes = pyplot().subplots(1, 2, figsize=(9.4, 3.4))
     for axis, (value, label) in zip(axes, panels, strict=True):
         for name in style.numbers:
             own = rows[rows.tokenizer_choice == name]
@@ -78,13 +77,13 @@ def frontiers(rows: pd.DataFrame, style: Style) -> str:
         axis.set_xlabel(CONVENTIONS["train_flops"], fontsize=8)
         axis.set_ylabel(label, fontsize=9)
     axes[0].legend(frameon=False, fontsize=7)
-    return _uri(figure)
+    return plot_uri(figure)
 
 
 def rate_distortion(rows: pd.DataFrame, style: Style) -> str:
     """Return distortion (PSNR, rFMD) against rate: held-out bits per image of the largest generator's longest run."""
     last = rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
-    figure, axes = _pyplot().subplots(1, 2, figsize=(9.4, 3.4))
+    figure, axes = pyplot().subplots(1, 2, figsize=(9.4, 3.4))
     for axis, (column, label) in zip(axes, (("psnr", "PSNR (dB)"), ("rfmd", "rFMD")), strict=True):
         for name in style.numbers:
             own = last[last.tokenizer_choice == name]
@@ -92,12 +91,12 @@ def rate_distortion(rows: pd.DataFrame, style: Style) -> str:
         axis.set_xlabel("bits per image (held out)")
         axis.set_ylabel(label)
     axes[0].legend(frameon=False, fontsize=7)
-    return _uri(figure)
+    return plot_uri(figure)
 
 
 def position_curves(rows: pd.DataFrame, style: Style) -> str:
     """Return held-out nats by position in raster order: thin lines for seeds, a thick one for their mean."""
-    figure, axis = _pyplot().subplots(figsize=(7.4, 3.2))
+    figure, axis = pyplot().subplots(figsize=(7.4, 3.2))
     for name in style.numbers:
         own = rows[rows.tokenizer_choice == name]
         if own.empty:
@@ -110,7 +109,7 @@ def position_curves(rows: pd.DataFrame, style: Style) -> str:
     axis.set_xlabel("position in raster order")
     axis.set_ylabel("nats per token (held out)")
     axis.legend(frameon=False, fontsize=7)
-    return _uri(figure)
+    return plot_uri(figure)
 
 
 def position_gains(rows: pd.DataFrame, baseline: str, others: Sequence[str]) -> str:
@@ -121,14 +120,14 @@ def position_gains(rows: pd.DataFrame, baseline: str, others: Sequence[str]) -> 
     known = [name for name in others if name in means and means[name].shape == base.shape]
     gains = {name: base - means[name] for name in known}
     limit = max((float(np.abs(gain).max()) for gain in gains.values()), default=1.0) or 1.0
-    figure, axes = _pyplot().subplots(1, max(1, len(known)), figsize=(4.2 * max(1, len(known)), 3.4), squeeze=False)
+    figure, axes = pyplot().subplots(1, max(1, len(known)), figsize=(4.2 * max(1, len(known)), 3.4), squeeze=False)
     for axis, (name, gain) in zip(axes[0], gains.items(), strict=False):
         shown = axis.imshow(gain.reshape(side, -1), cmap="PuOr", vmin=-limit, vmax=limit)
         axis.set_title(f"{name}: {int((gain > 0).sum())} of {gain.size} positions easier", fontsize=9)
         axis.set_xlabel("column")
         axis.set_ylabel("row")
         figure.colorbar(shown, ax=axis, shrink=0.8, label="nats saved")
-    return _uri(figure)
+    return plot_uri(figure)
 
 
 def entropies(rows: pd.DataFrame, style: Style) -> str:
@@ -139,7 +138,7 @@ def entropies(rows: pd.DataFrame, style: Style) -> str:
         ("skewness", "skewness"),
     )
     names = [name for name in style.numbers if (rows.choice == name).any()]
-    figure, axes = _pyplot().subplots(1, 3, figsize=(10.4, 0.7 + 0.32 * len(names) + 0.6), sharey=True)
+    figure, axes = pyplot().subplots(1, 3, figsize=(10.4, 0.7 + 0.32 * len(names) + 0.6), sharey=True)
     for axis, (column, label) in zip(axes, panels, strict=True):
         for i, name in enumerate(names):
             own = rows[rows.choice == name]
@@ -147,13 +146,13 @@ def entropies(rows: pd.DataFrame, style: Style) -> str:
         axis.set_xlabel(label, fontsize=9)
         axis.set_yticks(range(len(names)), names, fontsize=8)
     axes[0].invert_yaxis()
-    return _uri(figure)
+    return plot_uri(figure)
 
 
 def sweep(rows: pd.DataFrame, column: str, label: str, group: str) -> str:
     """Return gFMD and the tokenizers' rFMD, nats per token and spread of latents against a swept setting."""
     panels = (("gfmd", "gFMD"), ("rfmd", "rFMD"), ("val_nats_per_token", "nats per token"))
-    figure, axes = _pyplot().subplots(1, 3, figsize=(10.4, 3.1))
+    figure, axes = pyplot().subplots(1, 3, figsize=(10.4, 3.1))
     groups = sorted(set(rows[group]))
     for axis, (value, name) in zip(axes, panels, strict=True):
         for i, key in enumerate(groups):
@@ -171,7 +170,7 @@ def sweep(rows: pd.DataFrame, column: str, label: str, group: str) -> str:
         axis.set_xlabel(label, fontsize=9)
         axis.set_ylabel(name, fontsize=9)
     axes[0].legend(frameon=False, fontsize=7)
-    return _uri(figure)
+    return plot_uri(figure)
 
 
 def _logarithmic(axis: Any) -> None:
@@ -199,26 +198,3 @@ def _few_powers(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e+", "e")))
     axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     axis.set_tick_params(labelsize=8)
-
-
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    # The same bytes for the same figure.
-    matplotlib.rcParams["svg.hashsalt"] = "vistok"
-    return pyplot
-
-
-def _uri(figure: Any) -> str:
-    from matplotlib import pyplot
-
-    for axis in figure.axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
