@@ -23,7 +23,8 @@ from vistok.runs.load import load_generator, load_tokenizer
 from vistok.scoring.evaluators import read_evaluation
 from vistok.space import Grid, Line, Tokens, Vectors, grid, token_grid
 from vistok.study.config import Choice
-from vistok.study.findings.table import collect
+from vistok.study.findings.report import write_report
+from vistok.study.findings.table import collect, read_table
 from vistok.study.run.grid import expand
 from vistok.study.run.order import make_order
 from vistok.study.run.record import StudyFolder
@@ -108,7 +109,7 @@ def test_training_draws_a_fresh_sample_of_each_posterior(vectors):
 def test_a_family_that_draws_vectors_is_sampled_scored_and_compared(vectors, tmp_path, fashion_root):
     tokenizer, _, run = vectors
     generator = load_generator(run)
-    assert isinstance(generator, toy_parts.NormalGenerator) and generator.means.abs().max() > 0
+    assert isinstance(generator, toy_parts.NormalGenerator) and generator.means.bias.abs().max() > 0
     ids = torch.arange(6)
     whole = generator.sample(ids % 10, ids)
     assert torch.equal(torch.cat([generator.sample(ids[i : i + 1] % 10, ids[i : i + 1]) for i in range(6)]), whole)
@@ -178,6 +179,39 @@ def test_a_study_of_vectors_with_a_score_of_its_own(house, fashion_root, tmp_pat
     assert generators.toy_brightness.notna().all() and (generators.calls == 1).all()
     assert generators.gfmd.notna().all() and generators.val_nats_per_token.isna().all()
     assert table[table.kind == "tokenizer"].codebook_usage.isna().all()
+    page = write_report(study, folder).read_text()  # and read again, with a column that no earlier version knew
+    assert "toy_brightness" in folder.table.read_text() and page.startswith("<!doctype html>")
+    assert read_table(folder.table).toy_brightness.notna().sum() == 2
+
+
+def test_every_average_is_exported_by_its_name(vectors, tmp_path, quiet, monkeypatch):
+    """An objective of two networks: what the run is of, and a critic beside it."""
+    from vistok.engine.weights import load_weights
+
+    class WithCritic(toy_parts.MeanError):
+        averaged = ("generator", "critic")
+
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.networks["critic"] = torch.nn.Linear(2, 1)
+
+        def phases(self, scale, world=None):
+            (phase,) = super().phases(scale)
+            phase.modules = [*phase.modules, self.networks["critic"]]
+            return [phase]
+
+    monkeypatch.setattr(toy_parts, "MeanError", WithCritic)
+    tokenizer, caches, _ = vectors
+    config = override(find_recipe("debug_ar"), ['generator={"kind": "toy_normal"}', "length=3 steps", "seed=5"])
+    run = train_generator.prepare(config, caches["train"], caches["val"], tokenizer, tmp_path).train(quiet)
+    names = {path.name for path in (run.path / "export").iterdir()}
+    assert names == {"model.safetensors", "raw.safetensors", "critic-ema.safetensors", "critic-raw.safetensors"}
+    assert load_weights(run.export("critic-ema"))[1]["model"] == "critic"
+    digests = run.read("finished.json")["digests"]
+    assert set(digests) == {"ema", "raw", "critic-ema", "critic-raw"}
+    run.export("critic-ema").unlink()  # what is gone is written again
+    again = train_generator.prepare(config, caches["train"], caches["val"], tokenizer, tmp_path).train(quiet)
+    assert again.export("critic-ema").is_file() and again.read("finished.json")["digests"] == digests
 
 
 def test_spaces_are_read_as_they_are_written_and_as_earlier_versions_wrote_them(toy_runs):

@@ -1,5 +1,6 @@
 """A small second implementation of every contract, as a user would add one: new files, and a line in a table each."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -92,14 +93,19 @@ class NormalGenerator(Generator):
     def __init__(self, config: NormalConfig, space: Space, num_classes: int) -> None:
         super().__init__()
         self.config, self.space, self.num_classes = config, space, num_classes
-        self.means = nn.Parameter(torch.full((num_classes, *space.shape), config.start))
+        self.means = nn.Linear(num_classes, math.prod(space.shape))
+        nn.init.constant_(self.means.weight, config.start)
 
     def sampler(self, sampling: SamplingConfig) -> Sampler:
         def draw(labels: Tensor, image_ids: Tensor) -> Tensor:
             noise = normal_grid(sampling.seed, image_ids, 0, self.space.shape)
-            return self.means.detach()[labels] + sampling.spread * noise
+            return self.mean_of(labels).detach() + sampling.spread * noise
 
         return draw
+
+    def mean_of(self, labels: Tensor) -> Tensor:
+        classes = nn.functional.one_hot(labels, self.num_classes).float()
+        return self.means(classes).unflatten(-1, self.space.shape)
 
     def calls(self, sampling: SamplingConfig) -> int:
         return 1
@@ -108,7 +114,7 @@ class NormalGenerator(Generator):
         return 0.0
 
     def sampling_bytes(self, sampling: SamplingConfig) -> int:
-        return 4 * self.means[0].numel()
+        return 4 * self.means.out_features
 
 
 class MeanError(Objective):
@@ -129,7 +135,7 @@ class MeanError(Objective):
                 optimizer=adamw(decay_groups(self.model, 0.0), optimizer),
                 schedule=make_schedule(optimizer, scale),
                 loss=lambda micro, step: PhaseLoss(
-                    {"error": (self.model.means[micro["labels"]] - micro["latents"]).square().mean()}
+                    {"error": (self.model.mean_of(micro["labels"]) - micro["latents"]).square().mean()}
                 ),
                 clip_groups={"generator": list(self.model.parameters())},
                 clip_norm=optimizer.clip_norm,

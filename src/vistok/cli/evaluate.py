@@ -49,6 +49,7 @@ def evaluate_generator(
     top_p: options.TopP = None,
     seed: options.Seed = 0,
     int8: options.Int8 = False,
+    precision: options.Precision = "float32",
     weights: Weights = "ema",
     tokenizer: options.TokenizerPath = None,
     evaluator: options.Evaluator = None,
@@ -68,41 +69,62 @@ def evaluate_generator(
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
 ) -> None:
     """Score samples: Frechet distance, precision and recall, memorisation; and the likelihood of held-out tokens."""
-    from dataclasses import replace
-
-    from vistok.generator.interface import HasNats
     from vistok.runs.health.sample_warnings import score_warnings
-    from vistok.scoring import evaluate_generator as task
-    from vistok.scoring.evaluate_likelihood import caches_of, evaluate_likelihood
+    from vistok.scoring.evaluate_generator import Against, Drawing, load_stage2
     from vistok.scoring.evaluators import choose_evaluator
     from vistok.scoring.image_batch import open_batch
     from vistok.verbs.show import generator_lines
 
-    stage2 = task.load_stage2(run, checked_weights(weights), tokenizer, data)
+    stage2 = load_stage2(run, checked_weights(weights), tokenizer, data)
     options.require_alive(run, anyway, tokenizer)
     extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info.class_names)
-    sampling = sampling_config(stage2.generator, guidance, temperature, top_k, top_p, seed, int8)
-    # Whatever can be found out before the sampling, is.
-    against = task.Against((extractor,), split, open_batch(reference) if reference else None)
-    task.check_scoring(stage2, against, count)
-    caches = caches_of(stage2.generator, split, tokenizer) if isinstance(stage2.generator, HasNats) else None
-    drawing = task.Drawing(sampling, count, batch_size)
-    with progress_bars() as progress:
-        if choose is not None:
-            search = replace(drawing, count=min(count, search_count))
-            found = task.choose_guidance(stage2, extractor, _scales(choose), search, progress)
-            drawing.sampling = sampling.replace(guidance_scale=found["guidance_scale"])
-        scores = task.evaluate_generator(stage2, against, drawing, progress)
-        if caches is not None:
-            averaged = stage2.generator if weights == "ema" else None
-            scores["likelihood"] = evaluate_likelihood(run, *caches, progress, averaged)
-    if not isinstance(stage2.generator, HasNats):
-        say(f"no likelihood: {stage2.generator.config.kind} generators have none", err=True)
-    elif caches is None:
-        say(f"no likelihood: no token caches of train and {split} (vistok cache TOKENIZER makes them)", err=True)
+    said = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "int8": int8, "precision": precision}
+    sampling = sampling_config(stage2.generator, guidance, seed, **said)
+    against = Against((extractor,), split, open_batch(reference) if reference else None)
+    scores = _score_samples(
+        stage2,
+        against,
+        Drawing(sampling, count, batch_size),
+        tuple(_scales(choose)) if choose else (),
+        search_count,
+        tokenizer,
+    )
     for line in score_warnings(scores, stage2.generator.info, stage2.tokenizer.info):
         say(f"warning: {line}", err=True)
     show_scores(scores, as_json, generator_lines)
+
+
+def _score_samples(
+    stage2: Any, against: Any, drawing: Any, scales: tuple[float, ...], search_count: int, tokenizer: str | None
+) -> dict[str, Any]:
+    """Choose the guidance among scales where there are some, and score samples, and held-out latents where it can be done."""
+    from dataclasses import replace
+
+    from vistok.generator.interface import HasNats
+    from vistok.scoring.evaluate_generator import check_scoring, choose_guidance, evaluate_generator
+    from vistok.scoring.evaluate_likelihood import caches_of, evaluate_likelihood
+
+    # Whatever can be found out before the sampling, is.
+    check_scoring(stage2, against, drawing.count)
+    likely = isinstance(stage2.generator, HasNats)
+    caches = caches_of(stage2.generator, against.split, tokenizer) if likely else None
+    with progress_bars() as progress:
+        if scales:
+            search = replace(drawing, count=min(drawing.count, search_count))
+            found = choose_guidance(stage2, against.extractors[0], scales, search, progress)
+            drawing.sampling = drawing.sampling.replace(guidance_scale=found["guidance_scale"])
+        scores = evaluate_generator(stage2, against, drawing, progress)
+        if caches is not None:
+            averaged = stage2.generator if stage2.weights == "ema" else None
+            scores["likelihood"] = evaluate_likelihood(stage2.run, *caches, progress, averaged)
+    if not likely:
+        say(f"no likelihood: {stage2.generator.config.kind} generators have none", err=True)
+    elif caches is None:
+        say(
+            f"no likelihood: no latent caches of train and {against.split} (vistok cache TOKENIZER makes them)",
+            err=True,
+        )
+    return scores
 
 
 @evaluate_app.command("samples")

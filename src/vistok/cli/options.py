@@ -58,6 +58,9 @@ ImageSize = Annotated[
         min=1, help="Side of the images to encode, where it is not the tokenizer's own: more or fewer tokens."
     ),
 ]
+Precision = Annotated[
+    str, typer.Option("--precision", help="float32, or bfloat16: weights and cache in half the bytes, other samples.")
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(
@@ -99,15 +102,16 @@ def progress_bars() -> Any:
     return Progress(quiet=not main_process()).live()
 
 
-def sampling_config(
-    generator: Any, guidance: float, temperature: float, top_k: int | None, top_p: float | None, seed: int, int8: bool
-) -> Any:
-    """Return how to sample a generator; raises UserError for bad values, and for options that its family has not."""
+# Options of sampling where they say nothing.
+NEUTRAL = {"temperature": 1.0, "top_k": None, "top_p": None, "int8": False, "precision": "float32"}
+
+
+def sampling_config(generator: Any, guidance: float, seed: int, **options: Any) -> Any:
+    """Return how to sample a generator; raises UserError for bad values, and for options that its family does not have."""
     from vistok.generator.families import FAMILIES, read_sampling
 
     kind = generator.config.kind
-    said: dict[str, Any] = {"temperature": temperature if temperature != 1.0 else None, "top_k": top_k, "top_p": top_p}
-    said = {name: value for name, value in {**said, "int8": int8 or None}.items() if value is not None}
+    said = {name: value for name, value in options.items() if value != NEUTRAL[name]}
     known = FAMILIES[kind].sampling.model_fields
     if wrong := [name for name in said if name not in known]:
         raise UserError(f"--{wrong[0].replace('_', '-')}: {kind} generators are sampled without it; leave it out")

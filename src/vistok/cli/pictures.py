@@ -39,6 +39,7 @@ def sample(
     weights: options.Weights = "ema",
     tokenizer: options.TokenizerPath = None,
     int8: options.Int8 = False,
+    precision: options.Precision = "float32",
     draft: Annotated[
         Path | None,
         typer.Option(parser=path, help="A smaller generator of the same tokens, to write ahead: same samples."),
@@ -62,7 +63,8 @@ def sample(
     model = load_generator(generator, checked_weights(weights)) if generator else shipped_generator(str(shipped))
     if guidance is None:
         guidance = float(model.info.scores.get("guidance_scale") or 1.0)
-    sampling = sampling_config(model, guidance, temperature, top_k, top_p, seed, int8)
+    said = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "int8": int8, "precision": precision}
+    sampling = sampling_config(model, guidance, seed, **said)
     draft_model = load_generator(draft, checked_weights(weights)) if draft else None
     sampler = make_sampler(model, sampling, draft_model, lookahead)
     names = model.info.class_names

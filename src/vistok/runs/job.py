@@ -86,7 +86,7 @@ class Job:
     @property
     def finished(self) -> bool:
         """Whether the run came to its end and its weights are still there: the averaged ones, which every verb takes."""
-        return self.run_dir.finished and self.run_dir.export() not in self._missing_exports()
+        return self.run_dir.finished and all(path.stem.endswith("raw") for path in self._missing_exports())
 
     def train(self, progress: Progress) -> RunDir:
         """Train or resume; a finished run is left as it is. Export raw and averaged weights at the end.

@@ -109,7 +109,7 @@ def _where(data: StudyData, grid: Grid, name: str) -> list[Claim]:
 
 def _position_gains(rows: pd.DataFrame, baseline: str, other: str) -> list[np.ndarray]:
     """Return baseline - other by position, an array per seed, at the longest run of the largest generator of both."""
-    rows = in_common(rows, baseline, other)
+    rows = in_common(rows[rows.by_position != ""], baseline, other)
     if rows.empty:
         return []
     last = rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]

@@ -21,6 +21,8 @@ from vistok.study.findings.table import alarm_sentence, collect, generators, tok
 from vistok.study.findings.verdict import Claim
 from vistok.study.run.record import StudyFolder
 
+# What an image costs its generator.
+COSTS = ("calls", "flops_per_image", "ms_per_image")
 # grid -> (swept column, its label): the dearest runs against the setting.
 SWEEPS = {
     "weights": ("crt_weight", "weight of the regularizer"),
@@ -73,7 +75,9 @@ def all_fits(data: StudyData) -> list[Fit]:
     for name, rows in main_runs(data).groupby("tokenizer_choice"):
         for value in ("gfmd", "val_nats_per_token"):
             for compute in figures.CONVENTIONS:
-                x, y = _frontier_runs(rows, compute, value)
+                x, y = _frontier_runs(rows.dropna(subset=[value]), compute, value)
+                if not y:  # a family without a likelihood
+                    continue
                 fixed = 0.9 * min(min(y), float(rows.rfmd.mean()) if value == "gfmd" else min(y))
                 for floor, given in (("free", None), ("fixed", fixed)):
                     if len(x) > (3 if given is None else 2):
@@ -106,16 +110,19 @@ def _page(
     style, everyone = figures.Style(choices), figures.Style(list(dict.fromkeys(data.tokenizers.choice)))
     free = {(fit.tokenizer, fit.compute): fit.law for fit in fits if fit.value == "gfmd" and fit.floor == "free"}
     nats = {(fit.tokenizer, fit.compute): fit.law for fit in fits if fit.value != "gfmd" and fit.floor == "free"}
-    pictures: dict[str, str] = {"entropies": figures.entropies(data.tokenizers, everyone)}
+    pictures: dict[str, str] = {}
+    if data.tokenizers.entropy.notna().any():  # vectors have none
+        pictures["entropies"] = figures.entropies(data.tokenizers, everyone)
+    columns, likely = list(figures.CONVENTIONS), rows[rows.by_position != ""]
     if len(rows):
-        columns = list(figures.CONVENTIONS)
-        last = rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
+        pictures["gfmd"] = figures.against_compute(rows, "gfmd", "gFMD (chosen guidance)", style, free, columns)
+    if len(likely):  # of families with a likelihood
+        last = likely[(likely.params == likely.params.max()) & (likely.steps == likely.steps.max())]
         pictures |= {
-            "gfmd": figures.against_compute(rows, "gfmd", "gFMD (chosen guidance)", style, free, columns),
             "nats": figures.against_compute(
-                rows, "val_nats_per_token", "held-out nats per token", style, nats, columns
+                likely, "val_nats_per_token", "held-out nats per token", style, nats, columns
             ),
-            "rate": figures.rate_distortion(rows, style),
+            "rate": figures.rate_distortion(likely, style),
             "curves": figures.position_curves(last, style),
         }
         if (last.tokenizer_choice == base).any():
@@ -125,6 +132,7 @@ def _page(
         pictures=pictures,
         sweeps=_sweeps(data),
         sheets=_sheets(folder, rows, choices),
+        costs="calls" in rows and rows.calls.notna().any(),
         claims=claims,
         fits=fits,
         conventions=figures.CONVENTIONS,
@@ -184,7 +192,7 @@ def tokenizer_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Return means over seeds of what the tokenizers are like."""
     columns = ("psnr", "rfmd", "codebook_usage", "entropy", "position_entropy", "skewness", "latent_variance", "quantization_error", "seconds")  # fmt: skip
     return [
-        {"name": name, "seeds": len(own), **{column: float(own[column].mean()) for column in columns}}
+        {"name": name, "seeds": len(own), **{column: _mean(own[column]) for column in columns}}
         for name, own in rows.groupby("choice", sort=False)
     ]
 
@@ -195,11 +203,13 @@ def cell_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
     for (tokenizer, generator, steps), own in rows.groupby(["tokenizer_choice", "choice", "steps"], sort=True):
         found.append({
             "tokenizer": tokenizer, "generator": generator, "steps": steps, "seeds": len(own),
-            "params": int(own.params.iloc[0]), "nats": float(own.val_nats_per_token.mean()),
-            "gap": float((own.val_nats_per_token - own.train_nats_per_token).mean()),
-            "gfmd": float(own.gfmd.mean()), "low": float(own.gfmd.min()), "high": float(own.gfmd.max()),
-            "unguided": float(own.gfmd_unguided.mean()), "scale": float(own.guidance_scale.mean()),
-            "swap_pixels": float(own.swap_pixels.mean()), "swap_features": float(own.swap_features.mean()),
+            "params": int(own.params.iloc[0]), "nats": _mean(own.val_nats_per_token),
+            "gap": _mean(own.val_nats_per_token - own.train_nats_per_token),
+            "gfmd": _mean(own.gfmd), "low": float(own.gfmd.min()), "high": float(own.gfmd.max()),
+            "unguided": _mean(own.gfmd_unguided), "scale": _mean(own.guidance_scale),
+            "swap_pixels": _mean(own.swap_pixels), "swap_features": _mean(own.swap_features),
+            # Records of earlier versions do not know what an image costs.
+            **{name: _mean(own[name]) if name in own else float("nan") for name in COSTS},
         })  # fmt: skip
     return sorted(found, key=lambda cell: (cell["params"], cell["steps"], cell["tokenizer"]))
 
@@ -232,3 +242,8 @@ def summary(study: StudyConfig, table: pd.DataFrame, claims: Sequence[Claim], le
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _mean(values: pd.Series) -> float:
+    """Return the mean of what is known; not a number where nothing is."""
+    return float(values.astype("Float64").astype(float).mean())
