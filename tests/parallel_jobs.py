@@ -73,7 +73,7 @@ def main() -> None:
         if one.get("dies"):
             die_at(one["dies"], world.size - 1, Path(order["out"]) / f"{name}.died")
         ready = job(one["kind"], *places, Path(order["out"]) / name, *one["settings"])
-        build = ready.build
+        build = ready.training
 
         def reporting(world, build=build, name=name):
             training = build(world)
@@ -82,7 +82,7 @@ def main() -> None:
                 (Path(order["out"]) / f"{name}.shares").write_text(json.dumps(shares))
             return training
 
-        ready.build = reporting
+        ready.training = reporting
         ready.train(Progress(quiet=True))
     leave_world()
 

@@ -20,15 +20,17 @@ from vistok.engine.weights import load_weights, save_weights, weights_digest
 from vistok.errors import UserError
 from vistok.interop.hub import import_hub
 from vistok.recipes import find_recipe
+from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
 from vistok.scoring.evaluators import choose_evaluator
+from vistok.space import token_grid
 from vistok.verbs import train_classifier, train_generator, train_tokenizer
 
-MANIFEST = {"grid": (7, 7), "codebook_size": 64, "class_names": ["a", "b"], "num_classes": 2}
+FACTS = LatentFacts(token_grid(7, 7, 64), 2)
 PLANS = {
     "debug_crt": lambda config: train_tokenizer.plan(config, 100),
     "debug_crt_gan": lambda config: train_tokenizer.plan(config, 100),
-    "debug_ar": lambda config: train_generator.plan(config, MANIFEST, 100),
+    "debug_ar": lambda config: train_generator.plan(config, FACTS, 100),
     "debug_classifier": lambda config: train_classifier.plan(config, 100),
 }
 

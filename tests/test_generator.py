@@ -13,8 +13,10 @@ from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.generator.autoregressive.sampling import choose, filter_logits, guide, keep_top_k, keep_top_p
 from vistok.generator.autoregressive.speculative import SpeculativeSampler
 from vistok.nn.flops import count_params, on_meta
+from vistok.nn.mixers.config import SoftmaxConfig
+from vistok.nn.mixers.softmax import Attention
 from vistok.nn.rope import apply_rotary, axial_table, with_class_token
-from vistok.nn.transformer import Attention, feed_forward_width
+from vistok.nn.transformer import feed_forward_width
 from vistok.space import token_grid
 
 GRID, CODES, CLASSES = (4, 5), 40, 6
@@ -211,7 +213,7 @@ def test_class_token_rotary_modes():
 
 def test_queries_and_keys_are_normalised_before_the_turn():
     torch.manual_seed(0)
-    attention = Attention(32, 2, qk_norm=True)
+    attention = Attention(SoftmaxConfig(), 32, 2, qk_norm=True)
     x = torch.randn(1, 5, 32)
     cos, sin = torch.ones(5, 8), torch.zeros(5, 8)
     with torch.no_grad():

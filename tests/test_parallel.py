@@ -148,7 +148,7 @@ def gradients(ready, batches=1):
     from vistok.engine.distributed import ALONE
     from vistok.rng import reseed_global
 
-    training = ready.build(ALONE)
+    training = ready.training(ALONE)
     (phase, *_) = training.phases
     batch = next(training.batches(range(1)))
     reseed_global(0, "step", 0, 0)

@@ -282,7 +282,7 @@ def test_table_page_and_summary(study, finished, tmp_path):
     _, folder, _ = finished
     page = write_report(study, folder)
     table = read_table(folder.table)
-    assert list(table.columns) == list(COLUMNS) and len(table) == 3
+    assert list(table.columns) == [*COLUMNS, "calls", "flops_per_image", "ms_per_image"] and len(table) == 3
     tokenizer, generators = table[table.kind == "tokenizer"].iloc[0], table[table.kind == "generator"]
     assert set(generators.tokenizer_run) == {tokenizer.run}
     assert (generators.total_flops == generators.train_flops + tokenizer.train_flops).all()

@@ -78,7 +78,9 @@ def test_files_of_earlier_versions_have_no_sum_of_the_header(pair, tmp_path):
     with pytest.raises(UserError, match=r"old\.safetensors: damaged header \(config is not the one in run_config"):
         load_generator(rewritten(file, old, sums=False, config=config))
     generator = load_generator(rewritten(file, old, sums=False, grid=[6, 6]))
-    with pytest.raises(UserError, match=r"6x6 tokens, and its tokenizer's images of 8 pixels have 4x4"):
+    with pytest.raises(
+        UserError, match=r"6x6 tokens of \d+ codes, and its tokenizer's images of 8 pixels are 4x4 tokens"
+    ):
         load_tokenizer_of(generator)
 
 
@@ -119,8 +121,8 @@ def test_integers_in_place_of_floats_are_refused(pair, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "changes", "words"),
     [
-        (1, {"grid": [10**9, 10**9]}, "grid.0"),
-        (1, {"grid": None}, "grid"),
+        (1, {"grid": [10**9, 10**9]}, "grid.height"),
+        (1, {"grid": None}, "grid.height"),
         (1, {"class_names": []}, "0 class_names for 2 classes"),
         (1, {"codebook_size": 2**40}, "cannot be built"),
         (0, {"training": []}, "training"),

@@ -99,6 +99,7 @@ def former_space(found: dict[str, Any]) -> dict[str, Any]:
     if "space" in found or not {"grid", "codebook_size"} <= found.keys():
         return found
     rest = {name: value for name, value in found.items() if name not in ("grid", "codebook_size")}
-    height, width = found["grid"]
+    sides = found["grid"]
+    height, width = sides if isinstance(sides, list | tuple) and len(sides) == 2 else (sides, sides)
     layout = {"kind": "grid", "height": height, "width": width}
     return {**rest, "space": {"kind": "tokens", "layout": layout, "codebook_size": found["codebook_size"]}}

@@ -60,23 +60,28 @@ class AutoregressiveNetwork(Generator):
     @property
     def is_plain(self) -> bool:
         """Whether all blocks are `Block`s with softmax attention."""
-        return all(
-            isinstance(block, Block) and type(block).forward is Block.forward and type(block.attention) is Attention
-            for block in self.blocks
-        )
+        return self._first_other() is None
 
     def plain_blocks(self) -> list[Block]:
         """Return the blocks, for code that computes `Block.forward` from their weights.
 
-        Raises TypeError for blocks of another kind, which would be left out or computed as what they are not.
+        Raises TypeError for a block of another kind, which would be left out or computed as what it is not.
         """
-        if not self.is_plain:
-            kinds = sorted({f"{type(block).__name__} with {type(block.attention).__name__}" for block in self.blocks})
+        if (number := self._first_other()) is not None:
+            block = self.blocks[number]
+            mixer = type(getattr(block, "attention", None)).__name__
             raise TypeError(
-                f"blocks of {', '.join(kinds)}: the fast way of sampling takes the weights of {Block.__name__} with "
-                f"{Attention.__name__} and computes its forward itself; StepwiseTransformer takes all kinds"
+                f"block {number} is a {type(block).__name__} with {mixer}: the fast way of sampling takes the weights of "
+                f"{Block.__name__} with {Attention.__name__} and computes its forward itself, so it cannot run another kind"
             )
         return [block for block in self.blocks if isinstance(block, Block)]
+
+    def _first_other(self) -> int | None:
+        for number, block in enumerate(self.blocks):
+            plain = isinstance(block, Block) and type(block).forward is Block.forward
+            if not plain or type(block.attention) is not Attention:
+                return number
+        return None
 
     def forward(
         self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
