@@ -265,3 +265,55 @@ def test_noise_of_vectors_is_normal_and_no_batchs():
     assert abs(float(values.mean())) < 0.02 and abs(float(values.var()) - 1) < 0.03
     assert abs(float((values**4).mean()) - 3) < 0.15 and normal_grid(0, ids, 0, (3,)).shape == (2000, 3)
     assert abs(float(torch.corrcoef(noise.flatten(1).T).fill_diagonal_(0).abs().max())) < 0.1
+
+
+@pytest.fixture(scope="module")
+def wide_run(tmp_path_factory, photo_folder, quiet):
+    """A tokenizer of pictures of 16x24 pixels, its caches of ten crops, and a generator."""
+    runs = tmp_path_factory.mktemp("wide")
+    config = override(
+        find_recipe("debug_vq"),
+        [
+            f'data.root="{photo_folder}"', 'data.dataset="folder"', "data.channels=3", "tokenizer.in_channels=3",
+            "losses.perceptual=null", "data.image_size=16", "data.image_width=24", "tokenizer.image_size=16",
+            "tokenizer.image_width=24", "length=3 steps", "data.crop_scale=0.8",
+        ],
+    )  # fmt: skip
+    tokenizer = train_tokenizer.prepare(config, runs).train(quiet).path
+    caches = {split: cache_tokens(tokenizer, split, quiet, views=("ten-crop",)) for split in ("train", "val")}
+    config = override(find_recipe("debug_ar"), ["length=3 steps"])
+    job = train_generator.prepare(config, caches["train"], caches["val"], tokenizer, runs)
+    return tokenizer, caches, job.train(quiet).path
+
+
+def test_images_need_not_be_square(wide_run, tmp_path, photo_folder):
+    run, caches, generator = wide_run
+    tokenizer = load_tokenizer(run)
+    assert tokenizer.space.layout == grid(4, 6) and caches["train"].latents.shape[1:] == (24,)
+    images = torch.rand(2, 3, 16, 24) * 2 - 1
+    assert tokenizer.decode(tokenizer.encode(images)).shape == images.shape
+    with pytest.raises(UserError, match=r"takes \(batch, 3, height, width\) with height and width 16x24"):
+        tokenizer.encode(images[..., :18])
+    twice = tokenizer.resized(32)
+    assert twice.config.sides == (32, 48) and twice.space.layout == grid(8, 12)
+    code, said = vistok("sample", generator, "--out", tmp_path / "a.npz", "--format", "npz", "--count", 6)
+    assert code == 0 and np.load(tmp_path / "a.npz")["arr_0"].shape == (6, 16, 24, 3)
+    code, said = vistok("evaluate", "generator", generator, "--count", 20, "--evaluator", "imagenet", "--split", "val")
+    assert code == 0 and "gFMD" in said
+    code, said = vistok("evaluate", "tokenizer", run, "--evaluator", "imagenet", "--split", "val", "--image-size", 32)
+    assert code == 0 and "PSNR" in said
+    picture = next((photo_folder / "waves").iterdir())
+    assert vistok("reconstruct", picture, "--tokenizer", run, "--out", tmp_path / "r.png")[0] == 0
+
+
+def test_a_crop_is_the_largest_of_its_shape():
+    from vistok.data.config import DataConfig
+    from vistok.data.images.transforms import prepare
+
+    config = DataConfig(dataset="folder", image_size=20, image_width=40, channels=1)
+    tall = np.repeat(np.arange(90, dtype=np.uint8)[:, None, None], 60, axis=1)  # rows are numbered
+    found = prepare(tall, config, None)
+    assert found.shape == (20, 40, 1) and (found[:, 0] == found[:, -1]).all()
+    assert 30 <= found[0, 0, 0] <= 32 and 57 <= found[-1, 0, 0] <= 59  # the middle 30 rows of all 60 columns
+    with pytest.raises(UserError, match="fashion_mnist has square images"):
+        DataConfig(image_width=40)

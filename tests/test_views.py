@@ -141,7 +141,7 @@ def test_larger_images_are_scored_at_the_usual_size(tokenizer_run, quiet):
         by_size[size] = next(eval_images(open_split(data, "test"), data, 100))["images"]
     from vistok.data.images.transforms import to_uint8
 
-    fake = resize_uint8(to_uint8(tokenizer.resized(LARGER).decode(tokenizer.encode(by_size[LARGER]))), SIZE)
+    fake = resize_uint8(to_uint8(tokenizer.resized(LARGER).decode(tokenizer.encode(by_size[LARGER]))), (SIZE, SIZE))
     error = (fake.float() - to_uint8(by_size[SIZE]).float()).square().mean(dim=(1, 2, 3))
     assert scores["psnr"]["value"] == pytest.approx(float((-10 * (error / 255**2).log10()).mean()), rel=1e-4)
 

@@ -1,6 +1,6 @@
 """Which images, and how they are prepared."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,7 +20,9 @@ class DataConfig(Config):
         "fashion_mnist"
     )
     root: str = execution("data", "folder of images, or where downloads are kept")
+    # The height, and the width too unless `image_width` gives another.
     image_size: int = Field(default=28, ge=4, le=2**14)
+    image_width: Annotated[int, Field(ge=4, le=2**14)] | None = later(None)
     channels: Literal[1, 3] = 1
     # Training crops cover at least this share of the shorter side (1.0 = the centre crop, always).
     crop_scale: float = Field(default=1.0, gt=0.0, le=1.0)
@@ -34,8 +36,15 @@ class DataConfig(Config):
     unreadable_images: Literal["refuse", "skip"] = execution("refuse")
     unusual_images: Literal["convert", "skip", "refuse"] = execution("convert")
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of images, in pixels."""
+        return self.image_size, self.image_width or self.image_size
+
     @model_validator(mode="after")
     def _native(self) -> "DataConfig":
+        if self.dataset in ("fashion_mnist", "cifar10", "openmoji") and self.sides != (self.image_size,) * 2:
+            raise ValueError(f"{self.dataset} has square images: leave image_width null, found {self.image_width}")
         native = {"fashion_mnist": (28, 1), "cifar10": (32, 3)}.get(self.dataset)
         if native and (self.image_size, self.channels) != native:
             raise ValueError(

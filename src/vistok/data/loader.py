@@ -27,8 +27,8 @@ class _Images(Dataset[Batch]):
         self.source, self.config, self.seed, self.train = source, config, seed, train
         self.stream = ShuffledStream(len(source), seed) if train else None
         augmented = train and (config.crop_scale < 1.0 or config.horizontal_flip)
-        size = (config.image_size, config.image_size)
-        self.ready = isinstance(source, ArraySource) and source.images.shape[1:3] == size and not augmented
+        ready = isinstance(source, ArraySource) and source.images.shape[1:3] == config.sides
+        self.ready = ready and not augmented
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         indices = np.array([self.stream[p] if self.stream else p for p in positions])

@@ -70,7 +70,7 @@ def _seconds(found: Any) -> float:
 def _per_image(config: TokenizerRun) -> tuple[float, float]:
     """Return the FLOPs of encoding and of decoding one image."""
     model = on_meta(lambda: make(NETWORKS, config.tokenizer))
-    size, channels = config.tokenizer.image_size, config.tokenizer.in_channels
-    encode = count_flops(lambda: model.to_latents(torch.empty(1, channels, size, size, device="meta")))
+    sides, channels = config.tokenizer.sides, config.tokenizer.in_channels
+    encode = count_flops(lambda: model.to_latents(torch.empty(1, channels, *sides, device="meta")))
     codes = torch.empty(1, model.space.layout.positions, model.quantizer.code_dim, device="meta")
     return encode, count_flops(lambda: model.to_images(codes, model.space.layout))

@@ -155,7 +155,7 @@ def _levels(config: ConvTokenizerConfig, network: ConvNetConfig, side: str) -> d
     down, last = side == "encoder", len(network.multipliers) - 1
     for place in range(last + 1):
         theirs = f"{side}.{'down' if down else 'up'}_blocks.{place}"
-        resolution = config.padded_size >> (place if down else last - place)
+        resolution = config.padded_sides[0] >> (place if down else last - place)
         position = 0
         for i in range(network.num_res_blocks + (not down)):
             pairs |= _residual(f"{theirs}.resnets.{i}", f"{side}.levels.{place}.{position}")

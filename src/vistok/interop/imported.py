@@ -30,7 +30,13 @@ _MARKS = Marks(first="resolved.json", last="finished.json")
 
 def tokenizer_run(name: str, config: ConvTokenizerConfig) -> TokenizerRun:
     """Return the run that an imported tokenizer stands for; its images are those of --data FOLDER."""
-    data = DataConfig(dataset="folder", root="images", image_size=config.image_size, channels=config.in_channels)
+    data = DataConfig(
+        dataset="folder",
+        root="images",
+        image_size=config.image_size,
+        image_width=config.image_width,
+        channels=config.in_channels,
+    )
     return TokenizerRun(name=name, data=data, tokenizer=config, losses=LossConfig(perceptual=None))
 
 

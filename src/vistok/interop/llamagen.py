@@ -310,7 +310,7 @@ def _tokenizer_to_theirs(state: dict[str, Tensor], config: ConvTokenizerConfig) 
 
 
 def _require_llamagen_tokenizer(config: ConvTokenizerConfig) -> None:
-    expected = (config.padded_size // config.encoder.downsample,)
+    expected = (config.padded_sides[0] // config.encoder.downsample,)
     quantizer = config.quantizer
     if (
         not isinstance(quantizer, VQConfig)

@@ -84,27 +84,27 @@ class TokenizerRun(RunConfig):
 
     @model_validator(mode="after")
     def _sizes(self) -> "TokenizerRun":
-        images = (self.data.image_size, self.data.channels)
-        network = (self.tokenizer.image_size, self.tokenizer.in_channels)
+        images = (*self.data.sides, self.data.channels)
+        network = (*self.tokenizer.sides, self.tokenizer.in_channels)
         if images != network:
             raise ValueError(
-                f"data gives (image_size, channels) {images} and tokenizer takes {network}; set both alike "
-                "(data.image_size and tokenizer.image_size, data.channels and tokenizer.in_channels)"
+                f"data gives (height, width, channels) {images} and tokenizer takes {network}; set both alike "
+                "(data.image_size and tokenizer.image_size, image_width, data.channels and tokenizer.in_channels)"
             )
         perceptual = self.losses.perceptual
-        sizes = {"fashion": (28, 1), "openmoji": (32, 3)}
+        sizes = {"fashion": (28, 28, 1), "openmoji": (32, 32, 3)}
         if perceptual is not None and perceptual.network in sizes and network != sizes[perceptual.network]:
-            side, channels = sizes[perceptual.network]
+            side, _, channels = sizes[perceptual.network]
             raise ValueError(
                 f"losses.perceptual.network {perceptual.network!r} is for {side}x{side} images of {channels} channels, "
-                f"these have {network[0]} pixels and {network[1]}; use 'lpips', or null for none"
+                f"these have {network[0]}x{network[1]} pixels and {network[2]}; use 'lpips', or null for none"
             )
         adversarial = self.losses.adversarial
         # The two last convolutions of the discriminator take a pixel each, and one logit must be left.
-        if adversarial is not None and self.tokenizer.image_size < 3 * 2**adversarial.num_layers:
+        if adversarial is not None and min(self.tokenizer.sides) < 3 * 2**adversarial.num_layers:
             raise ValueError(
                 f"losses.adversarial.num_layers {adversarial.num_layers} halves the image as often, and "
-                f"{self.tokenizer.image_size} pixels are too few for it: they must be at least 3 * 2 ** num_layers"
+                f"{min(self.tokenizer.sides)} pixels are too few for it: they must be at least 3 * 2 ** num_layers"
             )
         return self
 
@@ -147,6 +147,10 @@ class ClassifierRun(RunConfig):
 
     @model_validator(mode="after")
     def _sizes(self) -> "ClassifierRun":
+        if self.data.image_width not in (None, self.data.image_size):
+            raise ValueError(
+                f"a classifier takes square images: leave data.image_width null, found {self.data.image_width}"
+            )
         images = (self.data.image_size, self.data.channels)
         network = (self.classifier.image_size, self.classifier.in_channels)
         if images != network:

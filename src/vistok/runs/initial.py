@@ -23,7 +23,9 @@ def with_network_of(config: TokenizerRun, path: str) -> TokenizerRun:
     _, header = read_initial(path)
     network = check_header(header, Path(path)).config
     assert isinstance(network, TokenizerConfig)
-    data = config.data.replace(image_size=network.image_size, channels=network.in_channels)
+    data = config.data.replace(
+        image_size=network.image_size, image_width=network.image_width, channels=network.in_channels
+    )
     place = path if _shipped(path) else str(Path(path).resolve())
     return config.replace(init_from=place, tokenizer=network, data=data)
 

@@ -17,7 +17,10 @@ def data_of(tokenizer: Tokenizer, root: str | None = None, image_size: int | Non
     changes = [f"root={json.dumps(root)}"] if root else []
     if root and "file" in tokenizer.info.imported:  # another project's: its file does not know of images
         changes.append(f'dataset="{kind_of(root)}"')
-    return override(run.data, [*changes, f"image_size={image_size}"] if image_size else changes)
+    if image_size:
+        height, width = run.tokenizer.at(image_size).sides
+        changes += [f"image_size={height}", *([f"image_width={width}"] if run.data.image_width else [])]
+    return override(run.data, changes)
 
 
 def cache_folder(tokenizer_path: Path, split: str, weights: str = "ema", image_size: int | None = None) -> Path:

@@ -69,8 +69,8 @@ class Stage2:
     @property
     def resize(self) -> str:
         """What a protocol says of samples that are larger than the data, before the extractor's own resizing."""
-        drawn, wanted = self.tokenizer.config.image_size, self.data.image_size
-        return "" if drawn == wanted else f"{drawn} to {wanted} pixels bicubic, antialiased; "
+        drawn, wanted = self.tokenizer.config.sides, self.data.sides
+        return "" if drawn == wanted else f"{drawn[0]} to {wanted[0]} pixels bicubic, antialiased; "
 
     @property
     def digests(self) -> list[str]:
@@ -167,7 +167,7 @@ def evaluate_generator(stage2: Stage2, against: Against, drawing: Drawing, progr
 
 def check_scoring(stage2: Stage2, against: Against, num_samples: int) -> ImageSource:
     """Return the split. Raises UserError for all that would else be found out after the sampling."""
-    reference, size = against.reference, stage2.data.image_size
+    reference, sides = against.reference, stage2.data.sides
     for found in against.extractors:
         require_unseen(found, perceptual_digest(stage2.tokenizer.info))
     require_images(num_samples, "the sample")
@@ -177,9 +177,9 @@ def check_scoring(stage2: Stage2, against: Against, num_samples: int) -> ImageSo
         return source
     for found in against.extractors:
         require_reference(found, reference)
-    if reference.count and reference.shape[:2] != (size, size):
+    if reference.count and reference.shape[:2] != sides:
         raise UserError(
-            f"{reference.name} has images of {reference.shape[:2]} (height, width), samples are scored at {(size, size)}: "
+            f"{reference.name} has images of {reference.shape[:2]} (height, width), samples are scored at {sides}: "
             "resize them yourself, the way counts"
         )
     return source
@@ -229,7 +229,7 @@ def _draw(
     for images_drawn in sample_batches(
         sampler, stage2.tokenizer, labels, progress, name, at_once, world, drawing.drawn, drawing.clock
     ):
-        batch = resize_uint8(images_drawn, stage2.data.image_size)
+        batch = resize_uint8(images_drawn, stage2.data.sides)
         for extractor, kept in zip(extractors, features, strict=True):
             kept.add(extractor.everything(batch))
         if sum(map(len, images)) < MEMORIZATION_SAMPLES:

@@ -194,7 +194,7 @@ def _reconstruct(
         for batch, other in pairs:
             encoded_batch = tokenizer.encode(other["images"])
             real = to_uint8(batch["images"])
-            fake = resize_uint8(to_uint8(tokenizer.decode(encoded_batch)).cpu(), compared.image_size)
+            fake = resize_uint8(to_uint8(tokenizer.decode(encoded_batch)).cpu(), compared.sides)
             digests.append(hashlib.sha256(real.numpy().tobytes()).hexdigest())
             psnr.append(psnr_per_image(fake, real))
             ssim.append(ssim_per_image(fake, real))

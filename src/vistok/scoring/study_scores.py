@@ -63,7 +63,7 @@ def swap_cost(run: Path, extractor: FeatureExtractor, root: str) -> dict[str, fl
     generator = load_generator(run)
     assert isinstance(generator, HasLogits)
     tokenizer = load_tokenizer_of(generator)
-    size = data_of(tokenizer, root).image_size
+    sides = data_of(tokenizer, root).sides
     pixels, features = [], []
     rng = numpy_generator(0, "swap")
     for batch in _held_out(tokenizer, SWAPS, root):
@@ -75,7 +75,7 @@ def swap_cost(run: Path, extractor: FeatureExtractor, root: str) -> dict[str, fl
         swapped = tokens.clone()
         swapped[rows, places] = logits.argmax(dim=-1)
         decoded = (to_uint8(tokenizer.decode(grid)).cpu() for grid in (tokens, swapped))
-        right, wrong = (resize_uint8(images, size) for images in decoded)
+        right, wrong = (resize_uint8(images, sides) for images in decoded)
         pixels.append(((right.float() - wrong.float()) / 255).square().mean(dim=(1, 2, 3)).numpy())
         features.append((extractor(right) - extractor(wrong)).square().sum(dim=-1).numpy())
     return {

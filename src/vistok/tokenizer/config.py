@@ -1,11 +1,11 @@
 """Configs of stage 1: the network of a tokenizer, and the losses that it is trained by."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vistok.config import Config, Kinds, Part, later
+from vistok.config import Config, ConfigError, Kinds, Part, later
 from vistok.space import Grid, Layout, Space, grid
 from vistok.tokenizer.bottlenecks.config import AnyBottleneck, VQConfig
 from vistok.units import Duration, percent, steps
@@ -45,9 +45,31 @@ class TokenizerConfig(Config):
     """What every tokenizer network says of itself."""
 
     kind: str
+    # The height, and the width too unless `image_width` gives another.
     image_size: int = Field(default=256, ge=4, le=2**14)
+    image_width: Annotated[int, Field(ge=4, le=2**14)] | None = later(None)
     in_channels: Literal[1, 3] = 3
     quantizer: AnyBottleneck = VQConfig()
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of images, in pixels."""
+        return self.image_size, self.image_width or self.image_size
+
+    def at(self, image_size: int) -> Self:
+        """Return this config for images of another height, and of a width in proportion.
+
+        Raises ConfigError where no whole number of pixels is in proportion.
+        """
+        if self.image_width is None:
+            return self.replace(image_size=image_size)
+        width, rest = divmod(self.image_width * image_size, self.image_size)
+        if rest:
+            raise ConfigError(
+                f"image_size {image_size}: images of {self.image_size}x{self.image_width} pixels would have a width of "
+                f"{self.image_width * image_size / self.image_size:g}; take a height whose width is a whole number"
+            )
+        return self.replace(image_size=image_size, image_width=width)
 
     @property
     def layout(self) -> Layout:
@@ -86,23 +108,22 @@ class ConvTokenizerConfig(TokenizerConfig):
             raise ValueError(
                 f"encoder halves to 1/{f}, decoder doubles {self.decoder.downsample}-fold; they must agree"
             )
-        if f > self.image_size:
+        if f > min(self.sides):
             raise ValueError(
-                f"downsampling {f} is more than image_size {self.image_size}: an image would be less than one token; "
+                f"downsampling {f} is more than image_size {min(self.sides)}: an image would be less than one token; "
                 "give fewer multipliers (each after the first halves the image)"
             )
         return self
 
     @property
-    def padded_size(self) -> int:
-        """`image_size`, or the next multiple of the downsampling."""
-        return self.layout.height * self.encoder.downsample
+    def padded_sides(self) -> tuple[int, int]:
+        """Height and width, or the next multiples of the downsampling."""
+        return self.layout.height * self.encoder.downsample, self.layout.width * self.encoder.downsample
 
     @property
     def layout(self) -> Grid:
         """The grid of latents at `image_size`."""
-        side = math.ceil(self.image_size / self.encoder.downsample)
-        return grid(side, side)
+        return grid(*(math.ceil(side / self.encoder.downsample) for side in self.sides))
 
 
 NETWORKS = {"conv": Part(ConvTokenizerConfig, "vistok.tokenizer.networks.conv:ConvTokenizer")}

@@ -87,9 +87,9 @@ class Autoencoder(Objective):
 
     def example(self, batch_size: int, device: torch.device) -> MicroBatch:
         """Return images and labels of the right shapes: zeros."""
-        size, channels = self.run.tokenizer.image_size, self.run.tokenizer.in_channels
+        sides, channels = self.run.tokenizer.sides, self.run.tokenizer.in_channels
         return {
-            "images": torch.zeros(batch_size, channels, size, size, device=device),
+            "images": torch.zeros(batch_size, channels, *sides, device=device),
             "labels": torch.zeros(batch_size, dtype=torch.int64, device=device),
         }
 

@@ -46,7 +46,7 @@ def expand_views(views: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _view(name: str, size: int) -> View:
+def _view(name: str, sides: tuple[int, int]) -> View:
     """Return the function that takes a view out of images."""
     if name in VIEWS:
         return VIEWS[name]
@@ -56,14 +56,14 @@ def _view(name: str, size: int) -> View:
         # As torchvision's: the flipped crops are crops of the flipped image.
         images = images.flip(-1) if name.endswith("-flip") else images
         height, width = images.shape[-2:]
-        top, left = height - size, width - size
+        top, left = height - sides[0], width - sides[1]
         if crop == "middle":
             top, left = round(top / 2), round(left / 2)
         elif "top" in crop:
             top = 0
         if "left" in crop:
             left = 0
-        return images[..., top : top + size, left : left + size]
+        return images[..., top : top + sides[0], left : left + sides[1]]
 
     return take
 
@@ -102,8 +102,8 @@ class _Caching:
 
     def batches(self, numbers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """Yield (number, latents of all views of all images, as a cache keeps them) of these batches."""
-        size = self.tokenizer.config.image_size
-        views = [_view(name, size) for name in self.writer.manifest.views]
+        sides = self.tokenizer.config.sides
+        views = [_view(name, sides) for name in self.writer.manifest.views]
         batches = eval_images(self.source, self.data, BATCH, self.workers, batches=numbers)
         for number, batch in zip(numbers, batches, strict=True):
             images = batch["images"]
@@ -165,7 +165,8 @@ def _prepare(
 
 def _larger(data: DataConfig) -> DataConfig:
     try:
-        return data.replace(image_size=int(data.image_size * LARGER))
+        width = data.image_width and int(data.image_width * LARGER)
+        return data.replace(image_size=int(data.image_size * LARGER), image_width=width)
     except ValueError:
         raise UserError(
             f"ten-crop takes crops of images a tenth larger, and {data.dataset} has them at {data.image_size} pixels only; "

@@ -30,7 +30,7 @@ def reconstruct_files(
         tokenizer = load_tokenizer(tokenizer_path, weights)
         data = data_of(tokenizer)
         pixels = [
-            torch.from_numpy(prepare(read_image(path, data.channels, data.image_size), data, None)) for path in paths
+            torch.from_numpy(prepare(read_image(path, data.channels, max(data.sides)), data, None)) for path in paths
         ]
         real = torch.stack(pixels).permute(0, 3, 1, 2).contiguous()
         fake = to_uint8(tokenizer.decode(tokenizer.encode(to_float(real)))).cpu()

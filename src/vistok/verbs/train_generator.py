@@ -119,7 +119,7 @@ def _require_latents_of(cache: LatentCache, tokenizer_path: Path) -> None:
             "the tokenizer that the cache is of"
         )
     network = TokenizerRun.from_json(json.dumps(header["run_config"])).tokenizer
-    network = network.replace(image_size=manifest.image_size) if manifest.image_size else network
+    network = network.at(manifest.image_size) if manifest.image_size else network
     cache.require(space=network.space)
 
 

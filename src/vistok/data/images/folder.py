@@ -48,7 +48,7 @@ class FolderSource(ImageSource):
 
     def read(self, index: int) -> np.ndarray:
         """Return one image as uint8 (height, width, channels), turned upright by its EXIF tag."""
-        return read_image(self.root / self.files[index], self.config.channels, self.config.image_size)
+        return read_image(self.root / self.files[index], self.config.channels, max(self.config.sides))
 
     def subset(self, indices: np.ndarray, name: str) -> "FolderSource":
         """Return the images at `indices` as a source of their own."""
@@ -85,7 +85,7 @@ def load_folder(config: DataConfig, split: str) -> FolderSource:
     files = listing.images
     folders = split_folders(root, what)
     splits = divide(files, folders, what)
-    facts = inspect(root, files, config.channels, config.image_size)
+    facts = inspect(root, files, config.channels, max(config.sides))
     facts |= {name: FileFacts("", (), problem) for name, problem in listing.problems.items()}
     used, skipped = usable(what, facts, config.unreadable_images, config.unusual_images)
     class_names = _class_names(root / folders.get("train", ""), files, folders, used)

@@ -50,7 +50,7 @@ def load(config: DataConfig, split: str) -> FolderSource:
     listings = {name: _listed(root, name) for name in folders}
     splits = _splits(listings)
     files = [file for listing in listings.values() for file in listing.images]
-    facts = inspect(root, files, config.channels, config.image_size)
+    facts = inspect(root, files, config.channels, max(config.sides))
     facts |= {name: FileFacts("", (), why) for found in listings.values() for name, why in found.problems.items()}
     used, skipped = usable(f"ImageNet {root}", facts, config.unreadable_images, config.unusual_images)
     chosen = [name for name in splits[split] if name in used]

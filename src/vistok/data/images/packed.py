@@ -60,7 +60,7 @@ class PackedSource(ImageSource):
             with packed.file.open("rb") as file:
                 file.seek(int(packed.offsets[place]))
                 data = file.read(int(packed.sizes[place]))
-            return decode(io.BytesIO(data), self.config.channels, self.config.image_size)[0]
+            return decode(io.BytesIO(data), self.config.channels, max(self.config.sides))[0]
         except (BadImage, OSError) as error:
             (image,) = packed.called(place)
             raise UserError(f"image {image}: cannot be read ({reason(error)}); write the file again") from None
@@ -171,7 +171,7 @@ def _looked(
 ) -> _Images:
     labels = [numbered(packed, classes[split], what, split) for split in SPLITS for packed in files[split]]
     every = [packed for split in SPLITS for packed in files[split]]
-    facts = look_at(every, config.channels, config.image_size)
+    facts = look_at(every, config.channels, max(config.sides))
     counts = [len(packed) for packed in every]
     where = np.empty((sum(counts), 2), dtype=np.int64)
     where[:, 0] = np.repeat(np.arange(len(every)), counts)

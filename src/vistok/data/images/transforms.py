@@ -21,40 +21,50 @@ def to_uint8(images: Float[Tensor, "*batch channels height width"]) -> UInt8[Ten
 
 
 def resize_uint8(
-    images: UInt8[Tensor, "batch channels height width"], size: int
-) -> UInt8[Tensor, "batch channels size size"]:
-    """Return square images at another size: bicubic with antialiasing, rounded and clipped to uint8."""
-    if tuple(images.shape[2:]) == (size, size):
+    images: UInt8[Tensor, "batch channels _ _"], sides: tuple[int, int]
+) -> UInt8[Tensor, "batch channels height width"]:
+    """Return images at another height and width: bicubic with antialiasing, rounded and clipped to uint8."""
+    if tuple(images.shape[2:]) == sides:
         return images
-    resized = F.interpolate(images.float(), (size, size), mode="bicubic", antialias=True)
+    resized = F.interpolate(images.float(), sides, mode="bicubic", antialias=True)
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
 def prepare(image: np.ndarray, config: DataConfig, generator: np.random.Generator | None) -> np.ndarray:
-    """Return uint8 (size, size, channels): the shorter side resized, then cropped.
+    """Return uint8 (height, width, channels): the largest crop of the config's shape, resized.
 
-    With a generator (training): a square crop of random scale and place, and a random flip, as the
+    With a generator (training): a crop of random scale and place, and a random flip, as the
     config says. Without: the centre crop.
     """
-    size = config.image_size
-    height, width = image.shape[:2]
+    whole = _largest(image.shape[:2], config.sides)
     if generator is None or config.crop_scale == 1.0:
-        side, place = float(min(height, width)), (0.5, 0.5)
+        crop, place = whole, (0.5, 0.5)
     else:
-        side = min(height, width) * generator.uniform(config.crop_scale, 1.0)
-        place = (generator.random(), generator.random())
-    if (height, width) != (size, size) or side != size:
-        image = _crop_and_resize(image, side, place, size)
+        scale = generator.uniform(config.crop_scale, 1.0)
+        crop, place = (whole[0] * scale, whole[1] * scale), (generator.random(), generator.random())
+    if image.shape[:2] != config.sides or crop != config.sides:
+        image = _crop_and_resize(image, crop, place, config.sides)
     if generator is not None and config.horizontal_flip and generator.random() < 0.5:
         image = image[:, ::-1]
     return np.array(image, order="C")  # a copy: a decoded image may be read-only
 
 
-def _crop_and_resize(image: np.ndarray, side: float, place: tuple[float, float], size: int) -> np.ndarray:
+def _largest(sides: tuple[int, ...], shape: tuple[int, int]) -> tuple[float, float]:
+    """Return height and width of the largest crop of an image that has a shape's ratio."""
+    if shape[0] == shape[1]:  # exactly, whatever a division would round
+        return float(min(sides)), float(min(sides))
+    scale = min(sides[0] / shape[0], sides[1] / shape[1])
+    return min(shape[0] * scale, float(sides[0])), min(shape[1] * scale, float(sides[1]))
+
+
+def _crop_and_resize(
+    image: np.ndarray, crop: tuple[float, float], place: tuple[float, float], sides: tuple[int, int]
+) -> np.ndarray:
     height, width, channels = image.shape
-    top, left = (height - side) * place[0], (width - side) * place[1]
+    top, left = (height - crop[0]) * place[0], (width - crop[1]) * place[1]
     picture = Image.fromarray(image[:, :, 0] if channels == 1 else image)
     # Bicubic with antialiasing, as ADM's and LlamaGen's centre crop end with.
-    picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    box = (left, top, left + crop[1], top + crop[0])
+    picture = picture.resize((sides[1], sides[0]), Image.Resampling.BICUBIC, box=box)
     array = np.asarray(picture)
     return array[:, :, None] if channels == 1 else array

@@ -55,7 +55,7 @@ class TokenizerTask:
     def network(self) -> TokenizerConfig:
         """The network at its image size."""
         network = self.config.tokenizer
-        return network if self.image_size is None else network.replace(image_size=self.image_size)
+        return network if self.image_size is None else network.at(self.image_size)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def tokenizer_columns(config: TokenizerRun, image_size: int | None = None) -> di
     """
     crt, network = config.regularizer("causal"), config.tokenizer
     if image_size is not None:
-        network = network.replace(image_size=image_size)
+        network = network.at(image_size)
     return {
         "codebook_size": network.space.codebook_size if network.space.kind == "tokens" else None,
         "num_tokens": network.num_tokens,

@@ -52,11 +52,11 @@ class ConvTokenizer(Tokenizer):
     def __init__(self, config: ConvTokenizerConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config.encoder, config.padded_size, config.in_channels, config.latent_channels)
+        self.encoder = Encoder(config.encoder, config.padded_sides[0], config.in_channels, config.latent_channels)
         self.quantizer: Bottleneck = make(BOTTLENECKS, config.quantizer)
         self.pre_quantizer = nn.Conv2d(config.latent_channels, self.quantizer.in_dim, 1)
         self.post_quantizer = nn.Conv2d(self.quantizer.code_dim, config.latent_channels, 1)
-        self.decoder = Decoder(config.decoder, config.padded_size, config.in_channels, config.latent_channels)
+        self.decoder = Decoder(config.decoder, config.padded_sides[0], config.in_channels, config.latent_channels)
         self.shortcut: PatchShortcut | None = None
         if config.shortcut:
             self.shortcut = PatchShortcut(config.encoder.downsample, config.in_channels, self.quantizer.code_dim)
@@ -92,11 +92,12 @@ class ConvTokenizer(Tokenizer):
     @torch.no_grad()
     def stored(self, images: Float[Tensor, "batch channels height width"]) -> Tensor:
         """Map images to what a cache keeps of them; raises UserError as `encode`."""
-        f, own, channels = self.config.encoder.downsample, self.config.image_size, self.config.in_channels
+        f, own, channels = self.config.encoder.downsample, self.config.sides, self.config.in_channels
         if images.shape[1] != channels or not self._takes(*images.shape[2:]):
+            padded = self.config.padded_sides
             raise UserError(
                 f"images {tuple(images.shape)}: this tokenizer takes (batch, {channels}, height, width) with height "
-                f"and width {own}, or multiples of {f}" + (f" but {self.config.padded_size}" if own % f else "")
+                f"and width {_said(own)}, or multiples of {f}" + (f" but {_said(padded)}" if padded != own else "")
             )
         _check_values(images)
         images = images.to(self.post_quantizer.weight.device)
@@ -140,19 +141,23 @@ class ConvTokenizer(Tokenizer):
         divide the size.
         """
         f = self.config.encoder.downsample
-        if image_size % f or image_size <= 0:
+        config = self.config.at(image_size) if image_size > 0 else None
+        if config is None or any(side % f for side in config.sides):
             raise UserError(
                 f"image size {image_size}: this tokenizer runs at multiples of {f} (and at its own "
-                f"{self.config.image_size})"
+                f"{_said(self.config.sides)})"
             )
         other = copy.copy(self)
-        other.config = self.config.replace(image_size=image_size)
+        other.config = config
         other.space = other.config.space
         return other
 
     def resized_for(self, layout: Layout) -> "ConvTokenizer | None":
-        """Return this tokenizer at the image size that gives a square grid."""
-        if not isinstance(layout, Grid) or layout.height != layout.width:
+        """Return this tokenizer at the image size that gives a grid of the same proportions."""
+        own = self.space.layout
+        if not isinstance(layout, Grid) or not isinstance(own, Grid):
+            return None
+        if layout.height * own.width != layout.width * own.height:
             return None
         return self.resized(layout.height * self.config.decoder.downsample)
 
@@ -170,20 +175,24 @@ class ConvTokenizer(Tokenizer):
         images = self.decoder(self.post_quantizer(codes))
         if self.shortcut is not None:
             images = images + self.shortcut.decode(codes)
-        own = self.config.image_size
-        return images[..., :own, :own] if layout == self.space.layout else images
+        height, width = self.config.sides
+        return images[..., :height, :width] if layout == self.space.layout else images
 
     def _pad(self, images: Tensor) -> Tensor:
         """Repeat the last row and column of images of the own size up to a whole number of tokens."""
-        missing = self.config.padded_size - self.config.image_size
-        if not missing or images.shape[-1] != self.config.image_size:
+        own, padded = self.config.sides, self.config.padded_sides
+        if own == padded or tuple(images.shape[2:]) != own:
             return images
-        return F.pad(images, (0, missing, 0, missing), mode="replicate")
+        return F.pad(images, (0, padded[1] - own[1], 0, padded[0] - own[0]), mode="replicate")
 
     def _takes(self, height: int, width: int) -> bool:
         config = self.config
-        if height == width == config.image_size:
+        if (height, width) == config.sides:
             return True
         f = config.encoder.downsample
         # Images of the padded size would come back cropped.
-        return not height % f and not width % f and (height, width) != (config.padded_size,) * 2
+        return not height % f and not width % f and (height, width) != config.padded_sides
+
+
+def _said(sides: tuple[int, int]) -> str:
+    return str(sides[0]) if sides[0] == sides[1] else f"{sides[0]}x{sides[1]}"
