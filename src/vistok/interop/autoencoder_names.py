@@ -37,7 +37,7 @@ def layer_names(config: ConvTokenizerConfig, family: str) -> dict[str, str]:
 def _levels(config: ConvTokenizerConfig, network: ConvNetConfig, side: str, family: str) -> dict[str, str]:
     pairs: dict[str, str] = {}
     count = len(network.multipliers)
-    resolution = config.padded_sides[0] if side == "encoder" else config.padded_size // network.downsample
+    resolution = config.padded_sides[0] if side == "encoder" else config.padded_sides[0] // network.downsample
     for place in range(count):
         # taming counts a decoder's levels from the image inwards, the others in the order of their use.
         number = count - 1 - place if side == "decoder" and family == "taming" else place
