@@ -26,8 +26,8 @@ TOKENIZER, GENERATOR = 0.4, 0.45
 ENOUGH_TOKENIZER, ENOUGH_GENERATOR = 500, 400
 # Loading images, logging and validation beside the steps themselves, as measured in results/own_images.
 OVERHEAD = 1.15
-# A generator that has seen a picture more often begins to remember it (results/own_images).
-EPOCHS = 100
+# A generator that has seen a picture more often, ten crops of it, begins to remember it (results/own_images).
+EPOCHS = 50
 # A generator of fewer pictures learns them by heart within minutes: it is given ten crops of each.
 FEW = 5_000
 # A run is validated so often at least: its alarms see no more.

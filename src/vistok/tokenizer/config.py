@@ -1,7 +1,7 @@
 """Configs of stage 1: the network of a tokenizer, and the losses that it is trained by."""
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -41,6 +41,9 @@ class ConvNetConfig(Config):
         return int(self.patch * 2 ** (len(self.multipliers) - 1))
 
 
+T = TypeVar("T", bound="TokenizerConfig")
+
+
 class TokenizerConfig(Config):
     """What every tokenizer network says of itself."""
 
@@ -56,7 +59,7 @@ class TokenizerConfig(Config):
         """Height and width of images, in pixels."""
         return self.image_size, self.image_width or self.image_size
 
-    def at(self, image_size: int) -> Self:
+    def at(self: T, image_size: int) -> T:
         """Return this config for images of another height, and of a width in proportion.
 
         Raises ConfigError where no whole number of pixels is in proportion.
