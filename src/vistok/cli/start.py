@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vistok.cli.options import Runs, place, progress_bars, say
+from vistok.cli.options import Anyway, Runs, place, progress_bars, say
 
 
 def start(
@@ -13,6 +13,7 @@ def start(
     go: Annotated[str | None, typer.Option("--go", help="Do all of it in this time, as in 30m or 2h.")] = None,
     time: Annotated[str, typer.Option("--for", help="Only plan, for this time.")] = "30m",
     runs: Runs = Path("runs"),
+    anyway: Anyway = False,
 ) -> None:
     """Look at a folder and say what to train on it; with --go do so: tokenizer, generator, samples, scores."""
     from vistok.start.go import prepare_start, run_start
@@ -26,7 +27,7 @@ def start(
         say(f"\nAll of them at once: vistok start {folder} --go {time}")
         return
     with progress_bars() as progress:
-        done = run_start(plan, runs, progress)
+        done = run_start(plan, runs, progress, anyway)
     from vistok.runs.health.gate import alarms_of, closing_words
     from vistok.verbs.show import start_lines
 

@@ -14,17 +14,22 @@ from vistok.engine.device import best_device
 from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.files import read_json, write_json
-from vistok.generator.families import default_sampling
+from vistok.generator.config import SamplingConfig
 from vistok.metrics.reconstruction import psnr_per_image
 from vistok.nn.efficientnet_lite import is_installed
 from vistok.rng import stable_choice
 from vistok.runs.drawing import balanced_labels, sample_batches
 from vistok.runs.health.gate import require_alive
-from vistok.runs.load import load_generator, load_tokenizer
 from vistok.runs.pictures import display_scale, save_png, sheet
-from vistok.runs.run_images import data_of
 from vistok.runs.shipped import shipped_tokenizers
-from vistok.scoring.evaluate_generator import Against, Drawing, evaluate_generator, load_stage2
+from vistok.scoring.evaluate_generator import (
+    Against,
+    Drawing,
+    Stage2,
+    choose_guidance,
+    evaluate_generator,
+    load_stage2,
+)
 from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.evaluators import IMAGENET, choose_evaluator
 from vistok.start.look import Look, look_at
@@ -36,6 +41,8 @@ GENERAL = "pictures64"
 COLUMNS = 12
 SAMPLE_ROWS = 3
 SCORED_SAMPLES = 1_000
+# Guidance scales to choose among, and the samples for each.
+GUIDANCE, GUIDANCE_SAMPLES = (1.0, 1.5, 2.0, 3.0), 300
 
 
 def prepare_start(root: str, seconds: float, runs: Path, warn: Callable[[str], None]) -> tuple[StartPlan, Look]:
@@ -66,62 +73,66 @@ def initial_tokenizer(side: int) -> str | None:
     return GENERAL if side in (64, 128) and GENERAL in shipped_tokenizers() else None
 
 
-def run_start(plan: StartPlan, runs: Path, progress: Progress) -> dict[str, Any]:
+def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = False) -> dict[str, Any]:
     """Train both stages, draw samples and score; whatever is done already is left as it is.
 
     Returns the two runs, the overview and the scores. `overview.png` shows held-out pictures, their reconstructions,
-    and samples. Raises UserError, with what to do, where a stage ends dead: nothing is built on it.
+    and samples, which are guided where there are classes. Raises UserError, with what to do, where a stage ends dead:
+    nothing is built on it, unless `anyway`.
     """
     progress.say("[1/4] tokenizer")
     tokenizer = train_tokenizer.prepare(plan.tokenizer_config(), runs).train(progress)
-    require_alive(tokenizer.path, False, progress.say)
+    require_alive(tokenizer.path, anyway, progress.say)
     progress.say("[2/4] generator")
     caches = [cache_tokens(tokenizer.path, split, progress, views=plan.views) for split in ("train", "val")]
     generator = train_generator.prepare(plan.generator_config(), caches[0], caches[1], tokenizer.path, runs).train(
         progress
     )
-    require_alive(generator.path, False, progress.say)
+    require_alive(generator.path, anyway, progress.say)
     progress.say("[3/4] samples")
     overview = plan_file(runs, plan.root, plan.seconds).with_name("overview.png")
-    psnr = draw_overview(tokenizer.path, generator.path, overview, progress)
+    stage2 = load_stage2(generator.path)
+    sampling = _guided(stage2, progress)
+    psnr = draw_overview(stage2, sampling, overview, progress)
     progress.say("[4/4] scores")
-    scores = _scores(plan, tokenizer.path, generator.path, progress)
-    return {"tokenizer": tokenizer.path, "generator": generator.path, "overview": overview, "psnr": psnr, **scores}
+    scores = _scores(tokenizer.path, stage2, sampling, progress)
+    made = {"overview": overview, "psnr": psnr, "guidance": sampling.guidance_scale}
+    return {"tokenizer": tokenizer.path, "generator": generator.path, **made, **scores}
 
 
-def _scores(plan: StartPlan, tokenizer: Path, generator: Path, progress: Progress) -> dict[str, Any]:
+def _guided(stage2: Stage2, progress: Progress) -> SamplingConfig:
+    """Return how to sample: with the guidance whose samples are nearest to held-out pictures, where there are classes."""
+    if stage2.generator.num_classes < 2 or not is_installed():
+        return stage2.sampling()
+    search = Drawing(stage2.sampling(), GUIDANCE_SAMPLES)
+    found = choose_guidance(stage2, choose_evaluator(stage2.data, IMAGENET), GUIDANCE, search, progress)
+    return stage2.sampling(guidance_scale=found["guidance_scale"])
+
+
+def _scores(tokenizer: Path, stage2: Stage2, sampling: SamplingConfig, progress: Progress) -> dict[str, Any]:
     """Score against held-out pictures by the small ImageNet network; without it there are no distances."""
     if not is_installed():
         return {}
-    data = plan.tokenizer_config().data
-    count = min(SCORED_SAMPLES, 2 * len(open_split(data, "train")))
-    extractor, stage2 = choose_evaluator(data, IMAGENET), load_stage2(generator)
+    count = min(SCORED_SAMPLES, 2 * len(open_split(stage2.data, "train")))
+    extractor = choose_evaluator(stage2.data, IMAGENET)
     return {
         "tokenizer_scores": evaluate_tokenizer(tokenizer, extractor, progress, split="val"),
         "generator_scores": evaluate_generator(
-            stage2, Against((extractor,), "train"), Drawing(stage2.sampling(), count), progress
+            stage2, Against((extractor,), "train"), Drawing(sampling, count), progress
         ),
     }
 
 
 @torch.inference_mode()
-def draw_overview(tokenizer_run: Path, generator_run: Path, file: Path, progress: Progress) -> float:
+def draw_overview(stage2: Stage2, sampling: SamplingConfig, file: Path, progress: Progress) -> float:
     """Write held-out pictures, their reconstructions below, and samples below these; return the PSNR of the shown (dB)."""
-    tokenizer, generator = load_tokenizer(tokenizer_run), load_generator(generator_run)
-    data, device = data_of(tokenizer), best_device()
-    tokenizer, generator = tokenizer.to(device), generator.to(device)
+    tokenizer, generator, data, device = stage2.tokenizer, stage2.generator, stage2.data, best_device()
     held_out = open_split(data, "val")
     shown = held_out.subset(stable_choice(0, "overview", len(held_out), COLUMNS), "shown")
     images = next(eval_images(shown, data, COLUMNS))["images"].to(device)
     made = tokenizer.decode(tokenizer.encode(images))
     labels = balanced_labels(SAMPLE_ROWS * COLUMNS, generator.num_classes).sort().values
-    samples = torch.cat(
-        list(
-            sample_batches(
-                generator.sampler(default_sampling(generator.config)), tokenizer, labels.to(device), progress
-            )
-        )
-    )
+    samples = torch.cat(list(sample_batches(generator.sampler(sampling), tokenizer, labels.to(device), progress)))
     real, fake, scale = to_uint8(images).cpu(), to_uint8(made).cpu(), display_scale(data.image_size)
     save_png(file, _above([sheet(torch.cat([real, fake]), len(real), scale), sheet(samples, COLUMNS, scale)]))
     return float(psnr_per_image(fake, real).mean())

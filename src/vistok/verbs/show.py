@@ -70,7 +70,8 @@ def start_lines(done: dict[str, Any]) -> list[str]:
         ]
     else:
         said.append(f"PSNR of the pictures shown {done['psnr']:.2f} dB")
-    return [*said, f"pictures, their reconstructions, and samples: {done['overview']}"]
+    guided = f" at guidance {done['guidance']:g}" if done["guidance"] != 1.0 else ""
+    return [*said, f"pictures, their reconstructions, and samples{guided}: {done['overview']}"]
 
 
 def generator_lines(scores: dict[str, Any]) -> list[str]:
