@@ -17,7 +17,7 @@ from vistok.runs.load import read_model
 from vistok.runs.shipped import shipped_tokenizer
 from vistok.start import go as start
 from vistok.start import proposal as start_plan
-from vistok.start.look import Look, look_at
+from vistok.start.look import Look, look_at, shared_ratio
 from vistok.start.proposal import Stage, StartPlan, codes_for, plan_start, seconds_of
 from vistok.verbs.train_tokenizer import build_objective
 
@@ -95,6 +95,16 @@ def test_small_and_grey_folders_get_what_they_need(speed):
     assert (config.data.channels, config.tokenizer.in_channels, config.tokenizer.quantizer.codebook_size) == (1, 1, 128)
     # No picture is seen more than a hundred times, or about that.
     assert plan.generator.steps * plan.generator_config().batch_size <= 110 * 45
+
+
+def test_pictures_that_share_a_shape_keep_it(speed):
+    assert shared_ratio([(300, 200)] * 9 + [(100, 100)]) == 1.5
+    assert shared_ratio([(300, 200), (200, 300)] * 5) == shared_ratio([(110, 100)] * 9) == 1.0
+    wide = Look("wide", 2000, 1800, ("all",), 300, False, 1.5)
+    config = planned(wide, 15).tokenizer_config()
+    assert config.data.sides == config.tokenizer.sides == (56, 80)
+    assert config.tokenizer.layout.sides == (7, 10)  # about as many tokens as a square's 64
+    assert "wide (1.50 to 1)" in wide.sentence and "wide" not in COLOUR.sentence
 
 
 def test_a_plan_is_kept(speed, photo_folder, tmp_path, monkeypatch):

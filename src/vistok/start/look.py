@@ -3,6 +3,7 @@
 import io
 import statistics
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +19,15 @@ from vistok.errors import UserError
 LOOKED_AT = 200
 # A picture whose channels differ by less than this, of 255, on average is grey: JPEG leaves a little colour.
 GREY = 2.0
+# Pictures whose ratios differ by less than this share one, if so many of them do.
+SHARED, MOST = 1.2, 0.8
 
 
 @dataclass(frozen=True)
 class Look:
     """A folder of images: how many, of which classes, how large (median of the shorter sides), whether all are grey.
 
-    `train`: those that are not held out.
+    `train`: those that are not held out. `ratio`: width by height, where most of them share one that is not square.
     """
 
     root: str
@@ -33,13 +36,17 @@ class Look:
     classes: tuple[str, ...]
     side: int
     grey: bool
+    ratio: float = 1.0
 
     @property
     def sentence(self) -> str:
         """Say it."""
         count = f"{self.count:,} {'grey' if self.grey else 'colour'} pictures"
         classes = f"in {len(self.classes)} classes" if len(self.classes) > 1 else "without classes"
-        return f"{self.root}: {count} {classes}, half of them more than {self.side - 1} pixels on their shorter side"
+        shape = (
+            "" if self.ratio == 1 else f", most of them {'wide' if self.ratio > 1 else 'tall'} ({self.ratio:.2f} to 1)"
+        )
+        return f"{self.root}: {count} {classes}, half of them more than {self.side - 1} pixels on their shorter side{shape}"
 
 
 def look_at(root: str) -> Look:
@@ -53,19 +60,27 @@ def look_at(root: str) -> Look:
     train, *held_out = (open_split(data, split) for split in ("train", "val", "test"))
     assert isinstance(train, FolderSource)
     spread = np.linspace(0, len(train) - 1, min(LOOKED_AT, len(train))).round().astype(np.int64)
-    found = [side_and_greyness(train.root / train.files[index]) for index in spread]
-    sides = [side for side, _ in found]
-    count = len(train) + sum(map(len, held_out))
-    return Look(root, count, len(train), train.class_names, int(statistics.median(sides)), all(g for _, g in found))
+    found = [size_and_greyness(train.root / train.files[index]) for index in spread]
+    side = int(statistics.median(min(size) for size, _ in found))
+    count, grey = len(train) + sum(map(len, held_out)), all(grey for _, grey in found)
+    return Look(root, count, len(train), train.class_names, side, grey, shared_ratio([size for size, _ in found]))
 
 
-def side_and_greyness(path: Path) -> tuple[int, bool]:
-    """Return a picture's shorter side, in pixels, and whether it is grey. Raises UserError where it cannot be read."""
+def shared_ratio(sizes: Sequence[tuple[int, int]]) -> float:
+    """Return the median of width by height where most (width, height) are near it and it is not near a square; else 1."""
+    ratios = [width / height for width, height in sizes]
+    median = statistics.median(ratios)
+    near = sum(1 / SHARED < ratio / median < SHARED for ratio in ratios)
+    return median if near >= MOST * len(ratios) and not 1 / SHARED < median < SHARED else 1.0
+
+
+def size_and_greyness(path: Path) -> tuple[tuple[int, int], bool]:
+    """Return a picture's width and height, and whether it is grey. Raises UserError where it cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with open_image(io.BytesIO(file_bytes(path))) as image:
-                side = min(image.size)
+                size = image.size
                 image.draft("RGB", (64, 64))
                 small = image.convert("RGBA").convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
     except BadImage as error:
@@ -73,4 +88,4 @@ def side_and_greyness(path: Path) -> tuple[int, bool]:
     except OSError as error:
         raise not_read(path, error) from None
     pixels = np.asarray(small, dtype=np.float32)
-    return side, float(np.ptp(pixels, axis=2).mean()) < GREY
+    return size, float(np.ptp(pixels, axis=2).mean()) < GREY

@@ -170,8 +170,11 @@ def _plan_at(side: int, look: Look, seconds: float, init_from: str | None) -> St
     settings: list[str] = []
     if look.grey:
         settings += ["data.channels=1", "tokenizer.in_channels=1"]
-    if init_from and side != GENERAL_SIDE:  # its network takes pictures of any size
-        settings += [f"data.image_size={side}", f"tokenizer.image_size={side}"]
+    height, width = shape_of(side, look.ratio, find_recipe(f"images{side}_crt", "tokenizer"))
+    if (init_from and side != GENERAL_SIDE) or height != side:  # its network takes pictures of any size
+        settings += [f"data.image_size={height}", f"tokenizer.image_size={height}"]
+    if height != width:
+        settings += [f"data.image_width={width}", f"tokenizer.image_width={width}"]
     config = find_recipe(f"images{side}_crt", "tokenizer")
     codes = min(codes_of(config), codes_for(look.train * config.tokenizer.num_tokens))
     if codes < codes_of(config) and not init_from:
@@ -197,6 +200,16 @@ def _plan_at(side: int, look: Look, seconds: float, init_from: str | None) -> St
         generator_steps_paid=paid,
         views=("ten-crop",) if look.train < FEW else ("center",),
     )
+
+
+def shape_of(side: int, ratio: float, config: TokenizerRun) -> tuple[int, int]:
+    """Return height and width of about as many pixels as a square's, in whole tokens, two to one at most."""
+    layout = config.tokenizer.layout
+    assert layout.kind == "grid"
+    token, limited = side // layout.height, min(2.0, max(0.5, ratio))
+    sides = side / math.sqrt(limited), side * math.sqrt(limited)
+    height, width = (max(1, round(length / token)) * token for length in sides)
+    return height, width
 
 
 def codes_of(config: TokenizerRun) -> int:
@@ -237,7 +250,8 @@ def _rounded(steps: float) -> int:
 
 def lines(plan: StartPlan, look: Look) -> list[str]:
     """Return the plan in words, with its commands."""
-    size = f"{plan.side}x{plan.side} pixels, {plan.tokens} tokens a picture, {plan.codes:,} codes"
+    height, width = plan.tokenizer_config().tokenizer.sides
+    size = f"{height}x{width} pixels, {plan.tokens} tokens a picture, {plan.codes:,} codes"
     steps = [f"{stage.steps:,} steps, about {_minutes(stage.seconds)}" for stage in (plan.tokenizer, plan.generator)]
     tokenizer_run = f"runs/{find_recipe(plan.tokenizer.recipe).name}-XXXXXXXXXX"
     generator_run = f"runs/{find_recipe(plan.generator.recipe).name}-XXXXXXXXXX"
