@@ -1,0 +1,103 @@
+"""Commands beside busy neighbours: how long they take against their fair share, with and without the bound on spinning.
+
+A neighbour is a process that counts. Beside n of them, on a machine of c processors, a command with c threads has a fair
+share of c in c + n: it should take (c + n) / c times as long as alone. Every command is a process of its own, as a user
+starts it; the ways alternate. Start it on a machine that has nothing else to do.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from common import THREADS, arguments, entry, save
+
+VISTOK = [sys.executable, "-m", "vistok"]
+# GNU's OpenMP spins so often where nothing is set.
+UNBOUND = {"GOMP_SPINCOUNT": "300000"}
+NEIGHBOURS = (0, 1, 2, 4)
+
+
+def commands(folder: Path, data: Path, count: int, steps: int) -> dict[str, list[str]]:
+    """Return the commands: sampling, and training steps of a tokenizer and of a generator on its tokens."""
+    quiet = ["--set", "execution.tensorboard=false", "--set", f"execution.threads={THREADS}", "--runs", str(folder)]
+    length = ["--set", f'length="{steps} steps"', "--set", "execution.evaluate_every=100000"]
+    made = ["--data", str(data), *quiet]
+    tokenizer = ["train", "tokenizer", "fashion_crt", *made, *length, "--set", "data.max_images=2000"]
+    generator = ["train", "generator", "fashion_ar", "--tokenizer", str(only(folder, "fashion-crt-*")), *made, *length]
+    return {
+        f"sample --from fashion-crt --count {count}": [
+            "sample",
+            "--from",
+            "fashion-crt",
+            "--count",
+            str(count),
+            "--out",
+        ],
+        f"tokenizer, {steps} steps": tokenizer,
+        f"generator, {steps} steps": generator,
+    }
+
+
+def only(folder: Path, pattern: str) -> Path:
+    return next(iter(sorted(folder.glob(pattern))))
+
+
+def seconds(command: list[str], bound: bool, number: int, folder: Path) -> float:
+    """Run a command once beside so many neighbours; return how long it took."""
+    environment = {**os.environ, **({} if bound else UNBOUND)}
+    for variable in ("OMP_WAIT_POLICY", *(UNBOUND if bound else ())):
+        environment.pop(variable, None)
+    words = [*command, str(folder / "samples.png")] if command[-1] == "--out" else [*command, *fresh()]
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    try:
+        started = time.perf_counter()
+        subprocess.run([*VISTOK, *words], env=environment, check=True, capture_output=True)
+        return time.perf_counter() - started
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def fresh() -> list[str]:
+    """Return a setting that makes a run a new one: nothing is resumed."""
+    return ["--set", f"seed={time.time_ns() % 2**31}"]
+
+
+def main() -> None:
+    options: Any = arguments(
+        __doc__, data={"type": Path, "default": Path("data")}, count={"type": int, "default": 1000},
+        steps={"type": int, "default": 100},
+    )  # fmt: skip
+    results = []
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        first = ["train", "tokenizer", "fashion_crt", "--data", str(options.data), "--runs", place]
+        short = ["--set", 'length="30 steps"', "--set", "data.max_images=2000"]
+        subprocess.run([*VISTOK, *first, *short], check=True, capture_output=True)
+        for name, command in commands(folder, options.data, options.count, options.steps).items():
+            alone: dict[bool, float] = {}
+            for number in NEIGHBOURS:
+                taken: dict[bool, list[float]] = {True: [], False: []}
+                for _ in range(options.repeats):
+                    for bound, found in taken.items():
+                        found.append(seconds(command, bound, number, folder))
+                middle = {bound: statistics.median(found) for bound, found in taken.items()}
+                alone = alone or middle
+                fair = (THREADS + number) / THREADS
+                share = {bound: middle[bound] / (alone[bound] * fair) for bound in middle}
+                print(f"{name}, beside {number}: {middle}, of the fair share {share}", flush=True)
+                results.append(
+                    entry(f"{name}, beside {number} busy", middle[True], middle[False], "s",
+                          of_fair_share=round(share[True], 3), of_fair_share_unbound=round(share[False], 3))
+                )  # fmt: skip
+    save("neighbours", results, "Beside busy neighbours: with the bound on spinning, and without")
+
+
+if __name__ == "__main__":
+    main()
