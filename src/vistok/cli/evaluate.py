@@ -1,4 +1,4 @@
-"""vistok evaluate: scores of a tokenizer, of a generator."""
+"""vistok evaluate: score a tokenizer, a generator, or images of any generator."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ from vistok.cli import options
 from vistok.cli.options import Data, Weights, checked_weights, path, progress_bars, sampling_config, say, show_scores
 from vistok.errors import UserError
 
-evaluate_app = typer.Typer(help="Score a trained tokenizer or generator.", no_args_is_help=True)
+evaluate_app = typer.Typer(help="Score a trained tokenizer or generator, or images.", no_args_is_help=True)
 
 
 @evaluate_app.command("tokenizer")
@@ -23,9 +23,9 @@ def evaluate_tokenizer(
     data: Data = None,
     image_size: options.ImageSize = None,
     anyway: options.Anyway = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Score reconstructions: PSNR, SSIM, Frechet distance, codebook usage and entropies."""
+    """Score a tokenizer's reconstructions: PSNR, SSIM, Frechet distance, codebook usage and entropies."""
     from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer as evaluate
     from vistok.verbs.show import tokenizer_lines
 
@@ -56,18 +56,20 @@ def evaluate_generator(
     data: Data = None,
     choose: Annotated[
         str | None,
-        typer.Option("--choose-guidance", help="Scales to choose from on held-out train images, as in 1,1.5,2."),
+        typer.Option(
+            "--choose-guidance", help="Choose the best of these scales on held-out training images, as in 1,1.5,2."
+        ),
     ] = None,
-    search_count: Annotated[int, typer.Option(min=2, help="Samples for each scale of that choice.")] = 2_000,
+    search_count: Annotated[int, typer.Option(min=2, help="Number of samples for each of these scales.")] = 2_000,
     reference: Annotated[
         Path | None,
-        typer.Option(parser=path, help="Images to compare with, in place of the split's: ADM's .npz, or a folder."),
+        typer.Option(parser=path, help="Images to compare with instead of the split's: ADM's .npz, or a folder."),
     ] = None,
     batch_size: options.BatchSize = None,
     anyway: options.Anyway = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Score samples: Frechet distance, precision and recall, memorisation; and the likelihood of held-out tokens."""
+    """Score a generator's samples (Frechet distance, precision and recall, memorisation) and held-out likelihood."""
     from dataclasses import replace
 
     from vistok.generator.interface import HasNats
@@ -82,7 +84,7 @@ def evaluate_generator(
     options.require_alive(run, anyway, tokenizer)
     extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info.class_names)
     sampling = sampling_config(stage2.generator, guidance, temperature, top_k, top_p, seed, int8)
-    # Whatever can be found out before the sampling, is.
+    # Check as much as possible before sampling starts.
     against = task.Against((extractor,), split, open_batch(reference) if reference else None)
     task.check_scoring(stage2, against, count)
     caches = caches_of(stage2.generator, split, tokenizer) if isinstance(stage2.generator, HasNats) else None
@@ -90,8 +92,8 @@ def evaluate_generator(
     with progress_bars() as progress:
         if choose is not None:
             search = replace(drawing, count=min(count, search_count))
-            found = task.choose_guidance(stage2, extractor, _scales(choose), search, progress)
-            drawing.sampling = sampling.replace(guidance_scale=found["guidance_scale"])
+            chosen = task.choose_guidance(stage2, extractor, _scales(choose), search, progress)
+            drawing.sampling = sampling.replace(guidance_scale=chosen["guidance_scale"])
         scores = task.evaluate_generator(stage2, against, drawing, progress)
         if caches is not None:
             averaged = stage2.generator if weights == "ema" else None
@@ -99,7 +101,10 @@ def evaluate_generator(
     if not isinstance(stage2.generator, HasNats):
         say(f"no likelihood: {stage2.generator.config.kind} generators have none", err=True)
     elif caches is None:
-        say(f"no likelihood: no token caches of train and {split} (vistok cache TOKENIZER makes them)", err=True)
+        say(
+            f"no likelihood: there are no token caches of train and {split} (vistok cache TOKENIZER makes them)",
+            err=True,
+        )
     for line in score_warnings(scores, stage2.generator.info, stage2.tokenizer.info):
         say(f"warning: {line}", err=True)
     show_scores(scores, as_json, generator_lines)
@@ -108,28 +113,28 @@ def evaluate_generator(
 @evaluate_app.command("samples")
 def evaluate_samples(
     samples: Annotated[
-        Path, typer.Argument(parser=path, help="Images of any generator: .npz in ADM's layout, or a folder.")
+        Path, typer.Argument(parser=path, help="Images from any generator: .npz in ADM's layout, or a folder.")
     ],
     reference: Annotated[Path, typer.Option(parser=path, help="Real images: ADM's reference .npz, or a folder.")],
     inception: options.Inception = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Score a file of images by Inception: FID, sFID, Inception score, precision and recall."""
+    """Score any images with Inception: FID, sFID, Inception score, precision and recall."""
     from vistok.engine.device import best_device
     from vistok.metrics.features import InceptionFeatures, require_inception
     from vistok.scoring.evaluate_samples import evaluate_samples as evaluate
     from vistok.scoring.image_batch import open_batch
     from vistok.verbs.show import samples_lines
 
-    found, real = open_batch(samples), open_batch(reference)
+    images, real = open_batch(samples), open_batch(reference)
     extractor = InceptionFeatures(require_inception(inception), best_device())
     with progress_bars() as progress:
-        scores = evaluate(found, real, extractor, progress)
+        scores = evaluate(images, real, extractor, progress)
     show_scores(scores, as_json, samples_lines)
 
 
 def _extractor_of_tokenizer(run: Path, evaluator: str | None, inception: str | None, data: str | None) -> Any:
-    """Return (extractor, None), or (None, why there is none)."""
+    """Return (extractor, None), or (None, the reason why there is none)."""
     from vistok.runs.load import load_tokenizer
     from vistok.runs.run_images import data_of
     from vistok.scoring.evaluators import choose_evaluator
@@ -149,5 +154,5 @@ def _scales(text: str) -> list[float]:
     except ValueError:
         scales = []
     if not scales or not all(math.isfinite(scale) and scale >= 0 for scale in scales):
-        raise UserError(f"--choose-guidance {text!r}: give numbers of at least 0, as in 1,1.5,2")
+        raise UserError(f"--choose-guidance {text!r}: give scales of 0 or more, as in 1,1.5,2")
     return scales
