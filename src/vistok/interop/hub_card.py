@@ -55,8 +55,8 @@ def parsed(kind: type[C], value: Any) -> C:
 
 def evaluations_in(run: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Return a run's evaluations of this version, with their files; raises UserError where one is damaged."""
-    found = ((file, current_evaluation(file)) for file in evaluation_files(run))
-    return [(file, evaluation) for file, evaluation in found if evaluation is not None]
+    pairs = ((file, current_evaluation(file)) for file in evaluation_files(run))
+    return [(file, evaluation) for file, evaluation in pairs if evaluation is not None]
 
 
 def of_network(evaluation: dict[str, Any], header: dict[str, Any]) -> bool:
@@ -132,14 +132,14 @@ def regularized(run: RunFacts) -> str:
 
 
 def _description(header: dict[str, Any], params: int) -> list[str]:
-    found = check_header(header, Path("this file"))
-    if isinstance(found, GeneratorHeader):
+    checked = check_header(header, Path("this file"))
+    if isinstance(checked, GeneratorHeader):
         what = (
-            f"A generator of {params:,} parameters ({found.config.kind}): {found.space}, {found.num_classes} classes. "
+            f"A generator of {params:,} parameters ({checked.config.kind}): {checked.space}, {checked.num_classes} classes. "
             "Its tokenizer is in `tokenizer/`."
         )
     else:
-        how = regularized(RunFacts.of(found))
+        how = regularized(RunFacts.of(checked))
         what = f"An image tokenizer of {params:,} parameters, trained {how}."
     facts = {
         "recipe": header["recipe"],
