@@ -48,7 +48,7 @@ def debug_vq() -> TokenizerRun:
 
 
 def debug_crt() -> TokenizerRun:
-    """Train the toy tokenizer with the causal regularizer added.
+    """Train debug_vq with the causal regularizer added.
 
     vistok train tokenizer debug_crt
     """

@@ -43,7 +43,7 @@ def fashion_evaluator() -> ClassifierRun:
 
 
 def fashion_evaluator_2() -> ClassifierRun:
-    """Train the same evaluator with another seed, to see how much scores depend on it. Shipped with vistok.
+    """Train fashion_evaluator with another seed, to see how much scores depend on it. Shipped with vistok.
 
     vistok train classifier fashion_evaluator_2
     """
@@ -51,7 +51,7 @@ def fashion_evaluator_2() -> ClassifierRun:
 
 
 def fashion_perceptual() -> ClassifierRun:
-    """Train the network of the perceptual loss; it differs from the evaluator in size and seed. Shipped with vistok.
+    """Train the network of the perceptual loss, unlike the evaluator in size and seed. Shipped with vistok.
 
     vistok train classifier fashion_perceptual
     """

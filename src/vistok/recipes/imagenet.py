@@ -106,7 +106,7 @@ def _codes(exponent: int) -> TokenizerRun:
 
 
 def imagenet256_vq_1k() -> TokenizerRun:
-    """Train the baseline with 2^10 codes.
+    """Train imagenet256_vq with 1,024 (2^10) codes instead of 16,384.
 
     torchrun --nproc-per-node 8 -m vistok train tokenizer imagenet256_vq_1k --data IMAGENET
 
@@ -117,7 +117,7 @@ def imagenet256_vq_1k() -> TokenizerRun:
 
 
 def imagenet256_vq_2k() -> TokenizerRun:
-    """Train the baseline with 2^11 codes.
+    """Train imagenet256_vq with 2,048 (2^11) codes instead of 16,384.
 
     torchrun --nproc-per-node 8 -m vistok train tokenizer imagenet256_vq_2k --data IMAGENET
 
@@ -127,7 +127,7 @@ def imagenet256_vq_2k() -> TokenizerRun:
 
 
 def imagenet256_vq_4k() -> TokenizerRun:
-    """Train the baseline with 2^12 codes.
+    """Train imagenet256_vq with 4,096 (2^12) codes instead of 16,384.
 
     torchrun --nproc-per-node 8 -m vistok train tokenizer imagenet256_vq_4k --data IMAGENET
 
@@ -137,7 +137,7 @@ def imagenet256_vq_4k() -> TokenizerRun:
 
 
 def imagenet256_vq_8k() -> TokenizerRun:
-    """Train the baseline with 2^13 codes.
+    """Train imagenet256_vq with 8,192 (2^13) codes instead of 16,384.
 
     torchrun --nproc-per-node 8 -m vistok train tokenizer imagenet256_vq_8k --data IMAGENET
 
@@ -147,7 +147,7 @@ def imagenet256_vq_8k() -> TokenizerRun:
 
 
 def imagenet256_vq_32k() -> TokenizerRun:
-    """Train the baseline with 2^15 codes (imagenet256_vq has 2^14).
+    """Train imagenet256_vq with 32,768 (2^15) codes instead of 16,384.
 
     torchrun --nproc-per-node 8 -m vistok train tokenizer imagenet256_vq_32k --data IMAGENET
 
@@ -158,7 +158,7 @@ def imagenet256_vq_32k() -> TokenizerRun:
 
 
 def imagenet256_vq_65k() -> TokenizerRun:
-    """Train the baseline with 2^16 codes.
+    """Train imagenet256_vq with 65,536 (2^16) codes instead of 16,384.
 
     torchrun --nproc-per-node 8 -m vistok train tokenizer imagenet256_vq_65k --data IMAGENET
 
@@ -168,7 +168,7 @@ def imagenet256_vq_65k() -> TokenizerRun:
 
 
 def imagenet256_vq_131k() -> TokenizerRun:
-    """Train the baseline with 2^17 codes.
+    """Train imagenet256_vq with 131,072 (2^17) codes instead of 16,384.
 
     torchrun --nproc-per-node 8 -m vistok train tokenizer imagenet256_vq_131k --data IMAGENET
 

@@ -36,7 +36,7 @@ def openmoji_evaluator() -> ClassifierRun:
 
 
 def openmoji_perceptual() -> ClassifierRun:
-    """Train the network of OpenMoji's perceptual loss; it differs from the evaluator in size and seed. Shipped with vistok.
+    """Train the network of OpenMoji's perceptual loss, unlike the evaluator in size and seed. Shipped with vistok.
 
     vistok train classifier openmoji_perceptual
     """

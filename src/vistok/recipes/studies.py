@@ -48,7 +48,7 @@ def debug_study() -> StudyConfig:
 
 
 def fashion_study() -> StudyConfig:
-    """Test the paper's claims on Fashion-MNIST, small enough for two CPU cores: 8 hours, and you can stop and resume.
+    """Test the paper's claims on Fashion-MNIST, in about 8 hours on two CPU cores; you can stop and resume.
 
     vistok study run fashion_study
 
