@@ -116,7 +116,7 @@ def test_a_generator_brings_its_tokenizer(scored, tmp_path, monkeypatch):
 
 def test_clear_words(scored, hub, tmp_path, monkeypatch):
     done = vistok(hub, tmp_path / "home", "import", "hub", "someone/nothing", "--out", tmp_path / "x")
-    assert done.returncode == 1 and "someone/nothing could not be fetched from the hub" in done.stderr
+    assert done.returncode == 1 and "someone/nothing could not be downloaded from the hub" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "x").exists()
     hub.url, right = "http://127.0.0.1:9", hub.url  # nobody listens there
     done = vistok(hub, tmp_path / "home", "export", "hub", scored[0], "--repo", "someone/toy")
@@ -190,7 +190,7 @@ def test_the_card_holds_scores_of_this_version_and_these_weights_alone(pair, tmp
         assert not (tmp_path / "other").exists()
     # Of a repository they are left out, and the network is imported.
     (tmp_path / "out" / "evaluations" / "tokenizer-now.json").write_text("{")
-    assert "(evaluations left out, damaged or of another version: tokenizer-now.json)" in import_hub(
+    assert "(left out evaluations that are damaged or of another version: tokenizer-now.json)" in import_hub(
         str(tmp_path / "out"), tmp_path / "run"
     )
     assert load_tokenizer(tmp_path / "run").info.class_names == ("cats", "dogs")

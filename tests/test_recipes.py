@@ -160,7 +160,7 @@ def test_what_is_our_choice_is_shown():
     from vistok.verbs.show import recipe_lines
 
     text = " ".join("\n".join(recipe_lines("imagenet256_crt")).split())
-    for word in ("unit-norm 8-d latents", "mean over batch", "not detached", "no start token", "not normalised", "1280",
+    for word in ("unit-norm 8-d latents", "mean over batch", "not detached", "without a start token", "not normalised", "1280",
                  "2-D rotary", "no dropout", "cosine ramp", "scales the gradient", "hinge", "EMA", "bfloat16"):  # fmt: skip
         assert word in text, word
     text = " ".join("\n".join(recipe_lines("imagenet256_ar_111m")).split())
@@ -170,7 +170,7 @@ def test_what_is_our_choice_is_shown():
         "temperature 1",
         "VIRTUAL",
         "at saturation",
-        "at 375,000 they give",
+        "at 375,000 steps the fits give",
     ):
         assert word in text, word
 
