@@ -11,6 +11,16 @@ from vistok.cli.options import Data, Weights, checked_weights, path, progress_ba
 from vistok.errors import UserError
 
 evaluate_app = typer.Typer(help="Score a trained tokenizer or generator, or images.", no_args_is_help=True)
+Choose = Annotated[
+    str | None,
+    typer.Option(
+        "--choose-guidance", help="Choose the best of these scales on held-out training images, as in 1,1.5,2."
+    ),
+]
+Reference = Annotated[
+    Path | None,
+    typer.Option(parser=path, help="Images to compare with instead of the split's: ADM's .npz, or a folder."),
+]
 
 
 @evaluate_app.command("tokenizer")
@@ -54,17 +64,9 @@ def evaluate_generator(
     evaluator: options.Evaluator = None,
     inception: options.Inception = None,
     data: Data = None,
-    choose: Annotated[
-        str | None,
-        typer.Option(
-            "--choose-guidance", help="Choose the best of these scales on held-out training images, as in 1,1.5,2."
-        ),
-    ] = None,
+    choose: Choose = None,
     search_count: Annotated[int, typer.Option(min=2, help="Number of samples for each of these scales.")] = 2_000,
-    reference: Annotated[
-        Path | None,
-        typer.Option(parser=path, help="Images to compare with instead of the split's: ADM's .npz, or a folder."),
-    ] = None,
+    reference: Reference = None,
     batch_size: options.BatchSize = None,
     anyway: options.Anyway = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
@@ -101,10 +103,7 @@ def evaluate_generator(
     if not isinstance(stage2.generator, HasNats):
         say(f"no likelihood: {stage2.generator.config.kind} generators have none", err=True)
     elif caches is None:
-        say(
-            f"no likelihood: there are no token caches of train and {split} (vistok cache TOKENIZER makes them)",
-            err=True,
-        )
+        say(f"no likelihood: no token caches of train and {split} (create them: vistok cache TOKENIZER)", err=True)
     for line in score_warnings(scores, stage2.generator.info, stage2.tokenizer.info):
         say(f"warning: {line}", err=True)
     show_scores(scores, as_json, generator_lines)

@@ -18,14 +18,21 @@ Classes = Annotated[
     list[str],
     typer.Option("--class", help="Names or numbers of classes, comma-separated or repeated; default: all in turn."),
 ]
+Shipped = Annotated[
+    str | None,
+    typer.Option("--from", help="A pair of networks shipped with vistok: fashion-crt or fashion-baseline."),
+]
+Draft = Annotated[
+    Path | None,
+    typer.Option(
+        parser=path, help="A smaller generator of the same tokens that guesses ahead; the samples stay the same."
+    ),
+]
 
 
 def sample(
     generator: Generator = None,
-    shipped: Annotated[
-        str | None,
-        typer.Option("--from", help="A pair of networks shipped with vistok: fashion-crt or fashion-baseline."),
-    ] = None,
+    shipped: Shipped = None,
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 40,
     out: SamplesOut = None,
     kind: Annotated[
@@ -45,12 +52,7 @@ def sample(
     weights: options.Weights = "ema",
     tokenizer: options.TokenizerPath = None,
     int8: options.Int8 = False,
-    draft: Annotated[
-        Path | None,
-        typer.Option(
-            parser=path, help="A smaller generator of the same tokens that guesses ahead; the samples stay the same."
-        ),
-    ] = None,
+    draft: Draft = None,
     lookahead: Annotated[int, typer.Option(min=1, help="Number of tokens that the draft guesses ahead.")] = 4,
     batch_size: options.BatchSize = None,
     anyway: options.Anyway = False,
@@ -64,9 +66,7 @@ def sample(
 
     place = samples_place(out, kind)
     if (generator is None) == (shipped is None):
-        raise UserError(
-            "give either a generator's run directory, or a pair shipped with vistok, as in --from fashion-crt"
-        )
+        raise UserError("give a generator's run directory or a pair shipped with vistok, as in --from fashion-crt")
     if generator is not None:
         options.require_alive(generator, anyway, tokenizer)
     model = load_generator(generator, checked_weights(weights)) if generator else shipped_generator(str(shipped))
@@ -86,9 +86,7 @@ def sample(
     say(f"{count} images in {place}")
     say(str(cost_of(model, decoder, sampling, clock, getattr(sampler, "spent", None))))
     if acceptance := getattr(sampler, "acceptance", None):
-        say(
-            f"{acceptance.rate:.1%} of the draft's guesses were right, {acceptance.tokens_per_pass:.2f} tokens per pass"
-        )
+        say(f"{acceptance.rate:.1%} of the draft's guesses right, {acceptance.tokens_per_pass:.2f} tokens per pass")
 
 
 def _write(
