@@ -116,8 +116,8 @@ def test_every_path_is_expanded(monkeypatch, tmp_path):
 def test_the_command_to_repeat_can_be_pasted(monkeypatch, capsys):
     arguments = ["train", "tokenizer", "x", "--set", "length=4 steps", "--runs=my runs", "--data", "it's $HOME"]
     code, said = ended(monkeypatch, capsys, Stopped("stopped"), *arguments)
-    assert code == 130 and said.startswith("vistok: stopped. Repeat the command to go on: vistok train ")
-    assert shlex.split(said.split("go on: ")[1]) == ["vistok", *arguments]
+    assert code == 130 and said.startswith("vistok: stopped. To continue, repeat the command: vistok train ")
+    assert shlex.split(said.split("repeat the command: ")[1]) == ["vistok", *arguments]
     monkeypatch.setattr("sys.argv", ["/x/vistok/__main__.py", "demo"])
     monkeypatch.setattr("sys.orig_argv", ["python", "-m", "vistok", "demo"])
     assert typed_command() == "python -m vistok demo"
@@ -125,7 +125,8 @@ def test_the_command_to_repeat_can_be_pasted(monkeypatch, capsys):
     assert typed_command() == ".venv/bin/vistok demo"
     monkeypatch.setenv("RANK", "1")
     assert (
-        "vistok (process 1): stopped. Repeat the torchrun command" in ended(monkeypatch, capsys, Stopped("stopped"))[1]
+        "vistok (process 1): stopped. To continue, repeat the torchrun command"
+        in ended(monkeypatch, capsys, Stopped("stopped"))[1]
     )
 
 
@@ -133,12 +134,12 @@ def test_the_command_to_repeat_can_be_pasted(monkeypatch, capsys):
     ("error", "words"),
     [
         (OSError(errno.EIO, "Input/output error", "photos/1.png"), "vistok: photos/1.png: Input/output error\n"),
-        (OSError(errno.EIO, "Input/output error"), "does not say on which file. It happened in: vistok sample 'a b'. "),
+        (OSError(errno.EIO, "Input/output error"), "does not say for which file. It happened in: vistok sample 'a b'. "),
         (OSError(errno.EACCES, "Permission denied", "s.png.0123456789ab.partial", None, "s.png"), "vistok: s.png: "),
         (OSError(errno.EACCES, "Permission denied", "/a/s.png.0123456789ab.partial"), "vistok: /a/s.png: Permission"),
         (OSError(errno.ENOENT, "No such file", EVIL), f"vistok: {SHOWN}: No such file"),
         (UserError(f"image {EVIL}"), f"vistok: image {SHOWN}\n"),
-        (MemoryError("Unable to allocate 8 GiB"), "vistok: not enough memory (Unable to allocate 8 GiB). Ask for less"),
+        (MemoryError("Unable to allocate 8 GiB"), "vistok: not enough memory (Unable to allocate 8 GiB). Use smaller"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes"), "vistok: not enough memory (Default"),
     ],
 )  # fmt: skip
@@ -149,7 +150,7 @@ def test_what_goes_wrong_outside_is_a_sentence(error, words, monkeypatch, capsys
 
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch, capsys):
     code, said = ended(monkeypatch, capsys, KeyError(EVIL))
-    assert code == 1 and said.startswith("vistok: this is a fault in vistok itself") and "in verb" in said
+    assert code == 1 and said.startswith("vistok: this is a bug in vistok") and "in verb" in said
     assert "\x1b" not in said and "\u202e" not in said
 
 

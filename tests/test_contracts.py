@@ -122,7 +122,7 @@ def test_a_family_that_draws_vectors_is_sampled_scored_and_compared(vectors, tmp
     assert found["treatment"]["sampling"] == {"kind": "toy_normal", "guidance_scale": 1.0, "seed": 0}
     cost = cost_in(found)
     assert cost.calls == 1 and cost.images == 50 and cost.milliseconds > 0 and cost.flops_per_image > 1e5
-    with pytest.raises(UserError, match="--temperature: toy_normal generators are sampled without it"):
+    with pytest.raises(UserError, match="--temperature: toy_normal generators do not support it"):
         vistok("sample", run, "--out", tmp_path / "b.png", "--temperature", 0.5)
     code, said = vistok("evaluate", "tokenizer", tokenizer, "--data", fashion_root)
     assert code == 0 and "PSNR" in said and "codes" not in said

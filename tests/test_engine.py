@@ -173,7 +173,7 @@ def test_a_stopped_command_says_how_to_go_on(number, fashion_root, tmp_path):
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped after step" in said and "Repeat the command to go on" in said and "Traceback" not in said
+    assert "stopped after step" in said and "To continue, repeat the command" in said and "Traceback" not in said
     (run,) = (tmp_path / "runs").iterdir()
     found, warnings = load_latest(run / "checkpoints")
     assert found is not None and not warnings

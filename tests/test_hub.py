@@ -116,7 +116,7 @@ def test_a_generator_brings_its_tokenizer(scored, tmp_path, monkeypatch):
 
 def test_clear_words(scored, hub, tmp_path, monkeypatch):
     done = vistok(hub, tmp_path / "home", "import", "hub", "someone/nothing", "--out", tmp_path / "x")
-    assert done.returncode == 1 and "someone/nothing could not be fetched from the hub" in done.stderr
+    assert done.returncode == 1 and "someone/nothing could not be downloaded from the hub" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "x").exists()
     hub.url, right = "http://127.0.0.1:9", hub.url  # nobody listens there
     done = vistok(hub, tmp_path / "home", "export", "hub", scored[0], "--repo", "someone/toy")
@@ -124,19 +124,19 @@ def test_clear_words(scored, hub, tmp_path, monkeypatch):
     assert (
         done.returncode == 1 and "someone/toy could not be uploaded" in done.stderr and "Traceback" not in done.stderr
     )
-    with pytest.raises(UserError, match="'a/b/c' is no name of a repository"):
+    with pytest.raises(UserError, match="'a/b/c' is not a valid repository name"):
         push_to_hub(str(scored[0]), "a/b/c")
     with pytest.raises(UserError, match="has no model.safetensors"):
         from_pretrained(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds something already"):
+    with pytest.raises(UserError, match="already holds something else"):
         write_folder(scored[0], tmp_path / "full", "someone/toy")
     folder = write_folder(scored[0], tmp_path / "folder", "someone/toy")
-    with pytest.raises(UserError, match="holds something else already"):
+    with pytest.raises(UserError, match="already holds something else"):
         import_hub(str(folder), tmp_path / "full")
     ar = write_folder(scored[1], tmp_path / "ar", "someone/toy-ar", tokenizer=scored[0])
-    with pytest.raises(UserError, match="holds something else already"):
+    with pytest.raises(UserError, match="already holds something else"):
         import_hub(str(ar), tmp_path / "full")
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
     monkeypatch.setattr(hub_module, "find_spec", lambda name: None)
@@ -190,7 +190,7 @@ def test_the_card_holds_scores_of_this_version_and_these_weights_alone(pair, tmp
         assert not (tmp_path / "other").exists()
     # Of a repository they are left out, and the network is imported.
     (tmp_path / "out" / "evaluations" / "tokenizer-now.json").write_text("{")
-    assert "(evaluations left out, damaged or of another version: tokenizer-now.json)" in import_hub(
+    assert "(left out evaluations that are damaged or of another version: tokenizer-now.json)" in import_hub(
         str(tmp_path / "out"), tmp_path / "run"
     )
     assert load_tokenizer(tmp_path / "run").info.class_names == ("cats", "dogs")
@@ -209,13 +209,13 @@ def test_only_the_same_import_is_written_again(pair, tmp_path):
     # The same weights with another grid are another network.
     state, header = load_weights(folder / "model.safetensors")
     save_weights(folder / "model.safetensors", state, header | {"grid": [2, 2]})
-    with pytest.raises(UserError, match=r"holds the same weights, imported with other settings \(space\)"):
+    with pytest.raises(UserError, match=r"already holds the same weights, imported with other settings \(space\)"):
         import_hub(str(folder), out)
     assert load_generator(out).space.layout.sides == (4, 4)
-    with pytest.raises(UserError, match="out is a run directory already"):
+    with pytest.raises(UserError, match="out is already a run directory"):
         import_hub(str(out), tmp_path / "again")
     other = write_folder(pair[0], tmp_path / "other", "a/c")
-    with pytest.raises(UserError, match="holds something else already"):
+    with pytest.raises(UserError, match="already holds something else"):
         import_hub(str(other), out)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file is a file; give a new folder"):

@@ -281,7 +281,7 @@ def test_a_record_of_an_edited_choice_is_left_out_and_named(small_study, recorde
     assert table.equals(whole) and float(table.rfmd.mean()) == 1.0
     assert told.startswith("left out 3 records") and all(name in told for name in (record["run"], "m-on", "m-long"))
     faster = small_study.tokenizer.optimizer.replace(lr=1.0)
-    with pytest.raises(UserError, match="none is left. Give the same --set"):
+    with pytest.raises(UserError, match="none is left. Use the same --set"):
         collect(folder, small_study.replace(tokenizer=small_study.tokenizer.replace(optimizer=faster)))
 
 
@@ -310,7 +310,7 @@ def test_one_name_has_one_meaning_in_all_grids(small_study):
 
     (main,) = small_study.grids
     other = main.replace(name="again", tokenizers=(Choice(name="none", set=("optimizer.lr=1",)),))
-    with pytest.raises(ValueError, match=r"two tokenizers are named 'none'.*the base as it is; optimizer.lr=1"):
+    with pytest.raises(ValueError, match=r"two tokenizers are named 'none'.*the base unchanged; optimizer.lr=1"):
         small_study.replace(grids=(main, other))
 
 

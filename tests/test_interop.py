@@ -156,7 +156,7 @@ def test_generator_goes_to_llamagen_and_back(tmp_path: Path, small_llamagen: Aut
     import_llamagen(tmp_path / "gpt.pt", tmp_path / "gpt", tokenizer=tmp_path / "tok")
     # The same import again changes nothing; another into the same folder is refused.
     import_llamagen(tmp_path / "gpt.pt", tmp_path / "gpt", tokenizer=tmp_path / "tok")
-    with pytest.raises(UserError, match="something else"):
+    with pytest.raises(UserError, match="already holds something else"):
         import_llamagen(tmp_path / "vq.pt", tmp_path / "gpt", image_size=16)
     imported = load_generator(tmp_path / "gpt")
     tokens, labels = torch.randint(32, (2, 64)), torch.tensor([1, 9])
@@ -442,12 +442,12 @@ def test_llamagens_stored_arguments_are_read(tmp_path: Path, small_llamagen: Aut
     for number, (state, arguments, words) in enumerate((
         (theirs, {}, "256 pixels assumed"),
         (theirs, {"image_size": 32}, "16x16 tokens of 32 codes, 10 classes$"),
-        (classless, {"class_dropout_prob": 0.0}, "10 classes and none for 'no class'"),
-        (classless, {"num_classes": 10}, "10 classes and none for 'no class'"),
+        (classless, {"class_dropout_prob": 0.0}, "10 classes, trained without label dropout"),
+        (classless, {"num_classes": 10}, "10 classes, trained without label dropout"),
         (theirs, {"num_classes": 10}, "10 classes; 256"),
         (theirs, {"num_classes": 12}, "num_classes 12"),
         (theirs, {"cls_token_num": 120}, "cls_token_num 120"),
-        (theirs, {"downsample_size": 16}, "tokens of 16x16 pixels, those of tokenizer"),
+        (theirs, {"downsample_size": 16}, "tokens of 16x16 pixels, but those of tokenizer"),
         (theirs, {"image_size": "wide"}, "image size 'wide'"),
     )):  # fmt: skip
         torch.save({"model": state, "args": argparse.Namespace(**arguments)}, tmp_path / "gpt.pt")
@@ -465,7 +465,7 @@ def test_llamagens_stored_arguments_are_read(tmp_path: Path, small_llamagen: Aut
     # Published files tell their size by their names.
     torch.save({"model": theirs}, tmp_path / "c2i_B_384.pt")
     said = import_llamagen(tmp_path / "c2i_B_384.pt", tmp_path / "gpt-b", tokenizer=tmp_path / "tok")
-    assert "192x192 tokens" in said and "384 pixels by the file's name" in said
+    assert "192x192 tokens" in said and "384 pixels, going by the file's name" in said
 
 
 def test_an_export_can_be_repeated_and_overwrites_nothing_else(tmp_path: Path) -> None:
@@ -481,7 +481,7 @@ def test_an_export_can_be_repeated_and_overwrites_nothing_else(tmp_path: Path) -
         assert export_llamagen(tmp_path / "run.safetensors", tmp_path / "out.pt") == "tokenizer"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.pt", "run.safetensors"]
     (tmp_path / "mine.pt").write_bytes(b"precious")
-    with pytest.raises(UserError, match="holds something else"):
+    with pytest.raises(UserError, match="already exists with other contents"):
         export_llamagen(tmp_path / "run.safetensors", tmp_path / "mine.pt")
     assert (tmp_path / "mine.pt").read_bytes() == b"precious"
 
@@ -530,7 +530,7 @@ def test_a_vqmodel_of_diffusers(tmp_path: Path) -> None:
         ({"_class_name": "AutoencoderKL"}, "AutoencoderKL.*continuous"),
         ({"norm_type": "spatial"}, "norm_type: spatial"),
         ({"twist": 1}, "twist: 1"),
-        ({"block_out_channels": [32, 48]}, "not multiples"),
+        ({"block_out_channels": [32, 48]}, "must all be multiples"),
         ({"block_out_channels": "x"}, "block_out_channels"),
         ({"up_block_types": ["Strange", "UpDecoderBlock2D"]}, "Strange"),
         ({"layers_per_block": 3}, "missing"),

@@ -399,7 +399,7 @@ def test_a_score_agrees_with_its_own_replicates():
         with pytest.raises(UserError, match="low|high|corrected|value|finite"):
             Score.read(stored | change)
     for bad in (math.nan, math.inf):
-        with pytest.raises(UserError, match="gFMD is (nan|inf), which is no score"):
+        with pytest.raises(UserError, match="gFMD is (nan|inf), not a usable score"):
             Score.of(mean_replicates(np.full(3, bad)), protocol(), Treatment())
 
 
@@ -420,7 +420,7 @@ def test_features_that_are_not_finite_make_no_score():
 
     model = shipped_classifier("fashion_evaluator")[0]
     next(model.parameters()).data.fill_(math.nan)
-    with pytest.raises(UserError, match="evaluator e gives features that are not finite"):
+    with pytest.raises(UserError, match="evaluator e produces features that are not finite"):
         ClassifierFeatures(model, "e", "")(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
 
 

@@ -137,9 +137,11 @@ def test_a_size_without_its_tokenizer_is_refused(resolutions):
     (grid,) = resolutions.grids
     lone = [{"name": "none"}, {"name": "big", "of": "other", "image_size": 48}]
     changed = grid.model_dump(mode="json") | {"tokenizers": lone}
-    with pytest.raises(UserError, match="'big' is to be 'other' at another size; the grid's tokenizers: none"):
+    with pytest.raises(
+        UserError, match="'big' is 'other' at another size, but the grid trains no such tokenizer; choose from: none"
+    ):
         override(resolutions, [f"grids={json.dumps([changed])}"])
-    with pytest.raises(UserError, match="both, and no `set`"):
+    with pytest.raises(UserError, match="give both `of` .*and no `set`"):
         override(resolutions, ['grids=[{"name": "g", "tokenizers": [{"name": "none", "of": "none"}]}]'])
 
 
@@ -228,9 +230,9 @@ def test_the_best_pair_by_held_out_images_becomes_two_files(study, finished, tmp
     assert torch.equal(
         *(next(t.parameters()) for t in (tokenizer, load_tokenizer(folder.weights_file(kept["tokenizer_run"]))))
     )
-    with pytest.raises(UserError, match="no generators of a tokenizer choice 'other'"):
+    with pytest.raises(UserError, match="no generators for the tokenizer choice 'other'"):
         write_pair(study, command, folder, runs, "other", tmp_path, "toy")
-    with pytest.raises(UserError, match=f"best generator of none is {best}, and its weights are not in"):
+    with pytest.raises(UserError, match=f"best generator of none is {best}, but its weights are not in"):
         write_pair(study, command, folder, tmp_path / "gone", "none", tmp_path, "toy")
 
 

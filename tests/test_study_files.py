@@ -75,7 +75,7 @@ def test_a_damaged_record_is_a_sentence_that_names_it(study, folder):
                 refused.append(path)
         for text in ("", "{", "[]", "[" * 50_000, "\0\0", '{"schema_version": 1}'):
             file.write_text(text)
-            with pytest.raises(UserError, match=f"{file.name}.*delete it, and vistok study run makes it anew"):
+            with pytest.raises(UserError, match=f"{file.name}.*delete it and repeat vistok study run"):
                 collect(folder, study)
         file.write_text(whole)
     assert {("row",), ("row", "gfmd"), ("row", "by_position"), ("config",), ("detail",)} <= set(refused)
@@ -98,13 +98,13 @@ def test_a_damaged_table_is_a_sentence(tmp_path):
         "kind\n",
     ):
         (tmp_path / "runs.csv").write_text(text)
-        with pytest.raises(UserError, match=r"runs\.csv.*make it anew with vistok study report"):
+        with pytest.raises(UserError, match=r"runs\.csv.*repeat vistok study report"):
             read_table(tmp_path / "runs.csv")
     rows = whole.splitlines()
     header, first = rows[0].split(","), rows[1].split(",")
     first[header.index("psnr")] = "much"
     (tmp_path / "runs.csv").write_text("\n".join([rows[0], ",".join(first), *rows[2:]]))
-    with pytest.raises(UserError, match="the column psnr holds something that is not a number"):
+    with pytest.raises(UserError, match="the column psnr holds values that are not numbers"):
         read_table(tmp_path / "runs.csv")
 
 
@@ -113,7 +113,7 @@ def test_a_damaged_order_is_a_sentence(tmp_path, text):
     from vistok.study.run.order import Order
 
     (tmp_path / "order.json").write_text(text)
-    with pytest.raises(UserError, match=r"order .*order\.json: damaged.*vistok study run writes it anew"):
+    with pytest.raises(UserError, match=r"order .*order\.json: damaged.*vistok study run writes it again"):
         Order.read(tmp_path / "order.json")
 
 

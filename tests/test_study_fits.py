@@ -300,7 +300,7 @@ def test_advice_finds_the_best_tokenizer_and_size(rng):
     expected = law(2 * (budget - TOKENIZER_FLOPS), -0.5, 15.0, 1.3)
     assert found.best.gfmd == pytest.approx(expected, rel=0.02) and found.best.low < expected < found.best.high
     assert found.runner_up.tokenizer["tokenizer_choice"] == "none" and found.surer_seeds == 0
-    assert "The seeds at hand tell the two apart." in advice_lines(found)
+    assert "The seeds so far are enough to tell the two apart." in advice_lines(found)
 
 
 def test_advice_says_where_runs_do_not_reach(rng):
@@ -309,7 +309,7 @@ def test_advice_says_where_runs_do_not_reach(rng):
     assert not far.supported and "extrapolated" in advice_lines(far)[0]
     bare = table.assign(rfmd=3.0)  # what the tokenizers alone lose: above every law's floor
     assert advise(bare, 1e18).best.gfmd == pytest.approx(3.0)
-    with pytest.raises(UserError, match="does not pay the cheapest tokenizer"):
+    with pytest.raises(UserError, match="does not cover the cheapest tokenizer"):
         advise(table, 1e9)
     with pytest.raises(UserError, match="nothing to fit"):
         advise(table[table.kind == "tokenizer"], 1e13)

@@ -1,4 +1,4 @@
-"""The command line: verbs and options only; everything heavy is imported inside the verb that needs it."""
+"""The command line: only commands and options; heavy imports happen inside the commands that need them."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from vistok.engine.spinning import bound_spinning
 from vistok.errors import Stopped, UserError
 
 app = typer.Typer(
-    help="Train image tokenizers and the generators that model their tokens, and see what one costs the other.",
+    help="Train image tokenizers and the generators that model their tokens, and see how one affects the other.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,18 +40,18 @@ app.command()(sample)
 app.command()(reconstruct)
 
 
-# Verbs whose work several processes (torchrun) share.
+# Commands whose work can be shared by several processes (torchrun).
 SHARED = ("train", "cache", "evaluate", "sample")
 
 
 @app.callback()
 def before_a_verb(context: typer.Context) -> None:
-    """Keep freed memory; what only prints help does without. Refuse several processes where they would do the same."""
+    """Reject several processes where each would repeat the same work; keep freed memory, except when printing help."""
     processes, verb = os.environ.get("WORLD_SIZE", "1"), context.invoked_subcommand
     if verb not in SHARED and processes != "1":
         raise UserError(
-            f"vistok {verb} runs in one process, found WORLD_SIZE={processes}: start it without torchrun. Processes share "
-            f"the work of {', '.join(SHARED)}"
+            f"vistok {verb} runs in one process, found WORLD_SIZE={processes}: start it without torchrun. Only these commands "
+            f"can use several processes: {', '.join(SHARED)}"
         )
     keep_freed_memory()
 
@@ -59,31 +59,33 @@ def before_a_verb(context: typer.Context) -> None:
 @app.command()
 def cache(
     tokenizer: Annotated[Path, typer.Argument(parser=path, help="Run directory (or exported file) of a tokenizer.")],
-    split: Annotated[list[str], typer.Option(help="train, val, test; may be repeated.")] = ["train", "val", "test"],
+    split: Annotated[list[str], typer.Option(help="train, val or test; may be repeated.")] = ["train", "val", "test"],
     view: Annotated[
         list[str] | None,
         typer.Option(
-            help="center, flip (may be repeated), or ten-crop, of images a tenth larger; default those of a cache that is "
-            "there, else center."
+            help="center, flip (may be repeated), or ten-crop, from images a tenth larger; default: those of an existing "
+            "cache, else center."
         ),
     ] = None,
     image_size: options.ImageSize = None,
-    out: Annotated[Path | None, typer.Option(parser=path, help="Folder of the cache; default: inside the run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=path, help="Folder for the cache; default: inside the run.")
+    ] = None,
     data: Data = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that decode images; default 8 where a GPU encodes, else none.")
+        int | None, typer.Option(min=0, help="Processes that decode images; default: 8 if a GPU encodes, else none.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print bytes, and hours at a measured rate, and stop.")
+        bool, typer.Option("--dry-run", help="Print the size in bytes and the hours at a measured rate, then stop.")
     ] = False,
     anyway: options.Anyway = False,
 ) -> None:
-    """Encode images to tokens, once."""
+    """Encode images to tokens once, so that training need not do it again."""
     from vistok.verbs.cache_latents import cache_tokens, plan_cache
 
     views = tuple(view) if view else None
     if out is not None and len(split) > 1:
-        raise UserError("--out takes one split: add --split train (or val, or test)")
+        raise UserError("--out works with a single split: add --split train (or val, or test)")
     options.require_alive(tokenizer, anyway or dry_run)
     if dry_run:
         plans = [plan_cache(tokenizer, name, data, views, image_size, workers) for name in split]
@@ -91,16 +93,16 @@ def cache(
         return
     with progress_bars() as progress:
         for name in split:
-            found = cache_tokens(tokenizer, name, progress, out, data, views, image_size, workers)
-            say(f"{name}: {found.num_images} images, {found.latents.nbytes / 1e6:.1f} MB in {found.folder}")
+            tokens = cache_tokens(tokenizer, name, progress, out, data, views, image_size, workers)
+            say(f"{name}: {tokens.num_images} images, {tokens.latents.nbytes / 1e6:.1f} MB in {tokens.folder}")
 
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(parser=path, help="A run that has been evaluated.")],
-    second: Annotated[Path, typer.Argument(parser=path, help="Another of the same kind.")],
+    first: Annotated[Path, typer.Argument(parser=path, help="A run with evaluations.")],
+    second: Annotated[Path, typer.Argument(parser=path, help="Another run of the same kind, to compare with it.")],
 ) -> None:
-    """Set the scores of two runs side by side; refuses scores of different protocols."""
+    """Compare the scores of two runs; scores with different protocols are refused."""
     from vistok.verbs.compare import compare_runs
 
     for line in compare_runs(first, second):
@@ -109,10 +111,12 @@ def compare(
 
 @app.command()
 def recipes(
-    show: Annotated[str | None, typer.Option(help="Resolve one recipe: parameters, FLOPs, tokens, memory.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, for programs.")] = False,
+    show: Annotated[
+        str | None, typer.Option(help="Show one recipe in full: config, parameters, FLOPs, tokens, memory.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """List the recipes."""
+    """List the recipes, or show one."""
     from vistok.verbs.show import recipe_json, recipe_lines, recipe_list
 
     if as_json:
@@ -124,17 +128,21 @@ def recipes(
 
 @app.command()
 def demo(
-    tiny: Annotated[bool, typer.Option("--tiny", help="Everything in under a minute, to see that it runs.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="About an hour, several seeds.")] = False,
-    data: Annotated[Path, typer.Option("--data", parser=path, help="Where Fashion-MNIST is kept.")] = Path("data"),
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="Do everything in under a minute, to see that it works.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Take about an hour and use several seeds.")] = False,
+    data: Annotated[Path, typer.Option("--data", parser=path, help="Folder for the Fashion-MNIST download.")] = Path(
+        "data"
+    ),
     runs: Runs = Path("runs"),
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Run the main job: two tokenizers, two generators, samples, scores, one page."""
+    """See vistok at work: train two tokenizers and two generators, sample, score, and write one page of results."""
     from vistok.demo.sizes import demo_page, finished_answer
 
     if tiny and full:
-        raise UserError("--tiny and --full exclude each other")
+        raise UserError("--tiny and --full exclude each other; give one of them, or neither")
     size = "tiny" if tiny else "full" if full else "short"
     page, answer = demo_page(size, runs), finished_answer(size, runs)
     if answer is None:
@@ -149,15 +157,17 @@ def demo(
 
 
 def main() -> NoReturn:
-    """Run the command line; what goes wrong is printed as a sentence, with exit code 1 (130 where stopped, `cli/ending.py`)."""
+    """Run the command line. Errors print as one sentence, with exit code 1 (130 if stopped); see `cli/ending.py`."""
     bound_spinning()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal may not know all letters of a name
+        if isinstance(stream, TextIOWrapper):  # a terminal may be unable to show some characters of a name
             stream.reconfigure(errors="backslashreplace")
     code = exit_code_of(app)
-    if "vistok.engine.distributed" in sys.modules:  # else there is no group, and help would wait for torch
+    if (
+        "vistok.engine.distributed" in sys.modules
+    ):  # else there is no process group, and help would have to wait for torch
         from vistok.engine.distributed import leave_world
 
         leave_world(code)

@@ -1,4 +1,4 @@
-"""vistok evaluate: scores of a tokenizer, of a generator."""
+"""vistok evaluate: score a tokenizer, a generator, or images of any generator."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,17 @@ from vistok.cli import options
 from vistok.cli.options import Data, Weights, checked_weights, path, progress_bars, sampling_config, say, show_scores
 from vistok.errors import UserError
 
-evaluate_app = typer.Typer(help="Score a trained tokenizer or generator.", no_args_is_help=True)
+evaluate_app = typer.Typer(help="Score a trained tokenizer or generator, or images.", no_args_is_help=True)
+Choose = Annotated[
+    str | None,
+    typer.Option(
+        "--choose-guidance", help="Choose the best of these scales on held-out training images, as in 1,1.5,2."
+    ),
+]
+Reference = Annotated[
+    Path | None,
+    typer.Option(parser=path, help="Images to compare with instead of the split's: ADM's .npz, or a folder."),
+]
 
 
 @evaluate_app.command("tokenizer")
@@ -23,9 +33,9 @@ def evaluate_tokenizer(
     data: Data = None,
     image_size: options.ImageSize = None,
     anyway: options.Anyway = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Score reconstructions: PSNR, SSIM, Frechet distance, codebook usage and entropies."""
+    """Score a tokenizer's reconstructions: PSNR, SSIM, Frechet distance, codebook usage and entropies."""
     from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer as evaluate
     from vistok.verbs.show import tokenizer_lines
 
@@ -55,20 +65,14 @@ def evaluate_generator(
     evaluator: options.Evaluator = None,
     inception: options.Inception = None,
     data: Data = None,
-    choose: Annotated[
-        str | None,
-        typer.Option("--choose-guidance", help="Scales to choose from on held-out train images, as in 1,1.5,2."),
-    ] = None,
-    search_count: Annotated[int, typer.Option(min=2, help="Samples for each scale of that choice.")] = 2_000,
-    reference: Annotated[
-        Path | None,
-        typer.Option(parser=path, help="Images to compare with, in place of the split's: ADM's .npz, or a folder."),
-    ] = None,
+    choose: Choose = None,
+    search_count: Annotated[int, typer.Option(min=2, help="Number of samples for each of these scales.")] = 2_000,
+    reference: Reference = None,
     batch_size: options.BatchSize = None,
     anyway: options.Anyway = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Score samples: Frechet distance, precision and recall, memorisation; and the likelihood of held-out tokens."""
+    """Score a generator's samples (Frechet distance, precision and recall, memorisation) and held-out likelihood."""
     from vistok.runs.health.sample_warnings import score_warnings
     from vistok.scoring.evaluate_generator import Against, Drawing, load_stage2
     from vistok.scoring.evaluators import choose_evaluator
@@ -121,7 +125,7 @@ def _score_samples(
         say(f"no likelihood: {stage2.generator.config.kind} generators have none", err=True)
     elif caches is None:
         say(
-            f"no likelihood: no latent caches of train and {against.split} (vistok cache TOKENIZER makes them)",
+            f"no likelihood: no latent caches of train and {against.split} (create them: vistok cache TOKENIZER)",
             err=True,
         )
     return scores
@@ -130,28 +134,28 @@ def _score_samples(
 @evaluate_app.command("samples")
 def evaluate_samples(
     samples: Annotated[
-        Path, typer.Argument(parser=path, help="Images of any generator: .npz in ADM's layout, or a folder.")
+        Path, typer.Argument(parser=path, help="Images from any generator: .npz in ADM's layout, or a folder.")
     ],
     reference: Annotated[Path, typer.Option(parser=path, help="Real images: ADM's reference .npz, or a folder.")],
     inception: options.Inception = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Score a file of images by Inception: FID, sFID, Inception score, precision and recall."""
+    """Score any images with Inception: FID, sFID, Inception score, precision and recall."""
     from vistok.engine.device import best_device
     from vistok.metrics.features import InceptionFeatures, require_inception
     from vistok.scoring.evaluate_samples import evaluate_samples as evaluate
     from vistok.scoring.image_batch import open_batch
     from vistok.verbs.show import samples_lines
 
-    found, real = open_batch(samples), open_batch(reference)
+    images, real = open_batch(samples), open_batch(reference)
     extractor = InceptionFeatures(require_inception(inception), best_device())
     with progress_bars() as progress:
-        scores = evaluate(found, real, extractor, progress)
+        scores = evaluate(images, real, extractor, progress)
     show_scores(scores, as_json, samples_lines)
 
 
 def _extractor_of_tokenizer(run: Path, evaluator: str | None, inception: str | None, data: str | None) -> Any:
-    """Return (extractor, None), or (None, why there is none)."""
+    """Return (extractor, None), or (None, the reason why there is none)."""
     from vistok.runs.load import load_tokenizer
     from vistok.runs.run_images import data_of
     from vistok.scoring.evaluators import choose_evaluator
@@ -171,5 +175,5 @@ def _scales(text: str) -> list[float]:
     except ValueError:
         scales = []
     if not scales or not all(math.isfinite(scale) and scale >= 0 for scale in scales):
-        raise UserError(f"--choose-guidance {text!r}: give numbers of at least 0, as in 1,1.5,2")
+        raise UserError(f"--choose-guidance {text!r}: give scales of 0 or more, as in 1,1.5,2")
     return scales

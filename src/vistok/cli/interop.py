@@ -1,4 +1,4 @@
-"""vistok import, vistok export: checkpoints of other projects."""
+"""vistok import, vistok export: checkpoints from and for other projects."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,14 +8,15 @@ import typer
 from vistok.cli.options import Anyway, TokenizerPath, Weights, checked_weights, path, place, require_alive, say
 
 import_app = typer.Typer(
-    help="Turn checkpoints of other projects into run directories. No code in them is run.", no_args_is_help=True
+    help="Turn other projects' checkpoints into run directories, without running any code in them.",
+    no_args_is_help=True,
 )
-export_app = typer.Typer(help="Write networks for other projects.", no_args_is_help=True)
+export_app = typer.Typer(help="Write networks for use in other projects.", no_args_is_help=True)
 
 Checkpoint = Annotated[Path, typer.Argument(parser=path, help="The checkpoint: .pt, .ckpt or .safetensors.")]
 Out = Annotated[Path, typer.Option(parser=path, help="Run directory to write.")]
 ImageSize = Annotated[
-    int | None, typer.Option(help="Pixels a side; default: what the file or its name says, else 256.")
+    int | None, typer.Option(help="Pixels per side; default: as stated in the file or its name, else 256.")
 ]
 
 
@@ -24,11 +25,11 @@ def import_llamagen(
     file: Checkpoint,
     out: Out,
     tokenizer: Annotated[
-        Path | None, typer.Option(parser=path, help="For a generator: its tokenizer, imported or trained before.")
+        Path | None, typer.Option(parser=path, help="For a generator: its tokenizer, already imported or trained.")
     ] = None,
     image_size: ImageSize = None,
 ) -> None:
-    """Import VQ-16, VQ-8, or a class-conditional GPT-B ... GPT-3B of LlamaGen."""
+    """Import LlamaGen's VQ-16, VQ-8, or one of its class-conditional generators GPT-B ... GPT-3B."""
     from vistok.interop.llamagen import import_llamagen as run
 
     say(f"{run(file, out, tokenizer, image_size)}, in {out}")
@@ -38,7 +39,7 @@ def import_llamagen(
 def import_taming(
     file: Checkpoint, config: Annotated[Path, typer.Option(parser=path, help="The VQGAN's .yaml.")], out: Out
 ) -> None:
-    """Import a VQGAN of taming-transformers or latent-diffusion, also out of a larger model's checkpoint."""
+    """Import a VQGAN of taming-transformers or latent-diffusion, even from inside a larger model's checkpoint."""
     from vistok.interop.taming import import_taming as run
 
     say(f"{run(file, config, out)}, in {out}")
@@ -46,11 +47,13 @@ def import_taming(
 
 @import_app.command("diffusers")
 def import_diffusers(
-    folder: Annotated[Path, typer.Argument(parser=path, help="Folder of a VQModel, or of a pipeline that has one.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=path, help="Folder of a VQModel, or of a pipeline that contains one.")
+    ],
     out: Out,
-    image_size: Annotated[int | None, typer.Option(help="Pixels a side; default: the config's sample_size.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels per side; default: the config's sample_size.")] = None,
 ) -> None:
-    """Import a VQModel of diffusers."""
+    """Import a VQModel from diffusers."""
     from vistok.interop.diffusers import import_diffusers as run
 
     say(f"{run(folder, out, image_size)}, in {out}")
@@ -59,7 +62,7 @@ def import_diffusers(
 @import_app.command("hub")
 def import_hub(
     name: Annotated[
-        str, typer.Argument(parser=place, help="owner/name on the Hugging Face Hub, or a folder laid out like it.")
+        str, typer.Argument(parser=place, help="owner/name on the Hugging Face Hub, or a folder with the same layout.")
     ],
     out: Out,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
@@ -73,16 +76,18 @@ def import_hub(
 @export_app.command("hub")
 def export_hub(
     run: Annotated[Path, typer.Argument(parser=path, help="Run directory of a tokenizer or generator.")],
-    repo: Annotated[str, typer.Option(help="owner/name on the hub; the card names it.")],
+    repo: Annotated[str, typer.Option(help="owner/name on the hub; it also appears in the model card.")],
     out: Annotated[
         Path | None,
-        typer.Option(parser=path, help="Write the folder here instead of uploading: look at the card first."),
+        typer.Option(
+            parser=path, help="Write a folder here instead of uploading, for example to check the card first."
+        ),
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
     tokenizer: TokenizerPath = None,
     anyway: Anyway = False,
 ) -> None:
-    """Upload a run to the Hugging Face Hub, with a card that holds its scores and their protocols."""
+    """Upload a run to the Hugging Face Hub, with a model card that lists its scores and their protocols."""
     from vistok.interop.hub import push_to_hub, write_folder
 
     require_alive(run, anyway, tokenizer)
@@ -102,7 +107,7 @@ def export_llamagen(
     weights: Weights = "ema",
     anyway: Anyway = False,
 ) -> None:
-    """Write a tokenizer or a generator for LlamaGen's code."""
+    """Write a tokenizer or generator in the format of LlamaGen's code."""
     from vistok.interop.llamagen import export_llamagen as run
 
     require_alive(network, anyway)

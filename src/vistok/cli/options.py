@@ -1,4 +1,4 @@
-"""Options and helpers that several verbs share."""
+"""Options and helpers shared by several commands."""
 
 import json
 import os
@@ -12,50 +12,56 @@ from vistok.files import named_error
 
 
 def place(text: str) -> str:
-    """Return a path, or what else may stand in its stead, with the `~` at its beginning expanded.
+    """Return a path, or text accepted in place of one, with a leading `~` expanded.
 
-    Shells leave it in `--runs=~/x`. Every option and argument that takes a path is read by this or by `path`; the
-    library takes paths as they are.
+    Shells do not expand the `~` in `--runs=~/x`. Every option and argument that takes a path is parsed by this function or
+    by `path`; the library itself takes paths as they are.
     """
     return os.path.expanduser(text)
 
 
 def path(text: str) -> Path:
-    """Return a path, with the `~` at its beginning expanded."""
+    """Return a path, with a leading `~` expanded."""
     return Path(place(text))
 
 
 def setting(text: str) -> str:
-    """Return an assignment, `data.root=~/photos`, with the `~` at the beginning of its value expanded."""
+    """Return an assignment such as `data.root=~/photos`, with a leading `~` of its value expanded."""
     name, equals, value = text.partition("=")
     quote = '"' if value.startswith('"') else ""
     return f"{name}{equals}{quote}{place(value.removeprefix(quote))}"
 
 
-Runs = Annotated[Path, typer.Option("--runs", parser=path, help="Folder of run directories.")]
-Recipe = Annotated[str, typer.Argument(help="A recipe; vistok recipes lists them.")]
+Runs = Annotated[Path, typer.Option("--runs", parser=path, help="Folder for run directories.")]
+Recipe = Annotated[str, typer.Argument(help="Name of a recipe; vistok recipes lists them.")]
 Set = Annotated[
     list[str], typer.Option("--set", parser=setting, help="Change a config value, as in --set seed=1; may be repeated.")
 ]
 Data = Annotated[
-    str | None, typer.Option("--data", parser=place, help="Folder of images (or where downloads are kept).")
+    str | None, typer.Option("--data", parser=place, help="Folder of images, or folder for downloaded data sets.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print steps, parameters, FLOPs and memory, and stop.")]
-Int8 = Annotated[bool, typer.Option("--int8", help="Round weights to 8 bits: faster, other samples.")]
-Weights = Annotated[str, typer.Option(help="ema (averaged) or raw.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print steps, parameters, FLOPs and memory, then stop.")]
+Int8 = Annotated[bool, typer.Option("--int8", help="Round weights to 8 bits: faster, but with different samples.")]
+Weights = Annotated[str, typer.Option(help="ema (averaged weights) or raw.")]
 Evaluator = Annotated[
-    str | None, typer.Option(parser=place, help="Classifier run or file whose features score; default by data set.")
+    str | None,
+    typer.Option(
+        parser=place,
+        help="Classifier (run or file) whose features are used for scoring; default: depends on the data set.",
+    ),
 ]
-Inception = Annotated[str | None, typer.Option(parser=place, help="File of torch-fidelity's Inception weights.")]
+Inception = Annotated[str | None, typer.Option(parser=place, help="File with torch-fidelity's Inception weights.")]
 Guidance = Annotated[float, typer.Option("--guidance", help="Classifier-free guidance scale; 1 is off.")]
-Temperature = Annotated[float, typer.Option(help="Softmax temperature; 0 takes the most likely token.")]
-TopK = Annotated[int | None, typer.Option(help="Keep the k most likely tokens.")]
-TopP = Annotated[float | None, typer.Option(help="Keep the most likely tokens up to this probability.")]
+Temperature = Annotated[float, typer.Option(help="Softmax temperature; 0 always takes the most likely token.")]
+TopK = Annotated[int | None, typer.Option(help="Sample only from the k most likely tokens.")]
+TopP = Annotated[
+    float | None, typer.Option(help="Sample only from the most likely tokens, up to this total probability.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of the samples.")]
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Side of the images to encode, where it is not the tokenizer's own: more or fewer tokens."
+        min=1, help="Pixels per side of the images to encode, for more or fewer tokens; default: the tokenizer's size."
     ),
 ]
 Precision = Annotated[
@@ -64,17 +70,19 @@ Precision = Annotated[
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        "--batch-size", min=1, help="Images drawn at once; default: as many as free memory holds, 500 at most."
+        "--batch-size", min=1, help="Images drawn at once; default: as many as fit into free memory, at most 500."
     ),
 ]
 Anyway = Annotated[
-    bool, typer.Option("--anyway", help="Go on although a run that this builds on ended dead, as its alarms say.")
+    bool, typer.Option("--anyway", help="Go ahead even if alarms say that a run this builds on ended dead.")
 ]
-TokenizerPath = Annotated[str | None, typer.Option("--tokenizer", parser=place, help="Tokenizer run, where it moved.")]
+TokenizerPath = Annotated[
+    str | None, typer.Option("--tokenizer", parser=place, help="Run of the tokenizer, if it was moved.")
+]
 
 
 def recipe_config(recipe: str, kind: str, settings: list[str], data: str | None, init_from: str | None = None) -> Any:
-    """Return a recipe of this kind with changed values; with `init_from` a tokenizer's, on the network of that file."""
+    """Return a recipe of this kind with changed values; with `init_from`, a tokenizer recipe with the network of that file."""
     from vistok.config import override
     from vistok.recipes import find_recipe
 
@@ -89,14 +97,14 @@ def recipe_config(recipe: str, kind: str, settings: list[str], data: str | None,
 
 
 def require_alive(model: str | Path, anyway: bool, tokenizer: str | Path | None = None) -> None:
-    """Raise UserError where a model is of a run that ended dead; tell its other alarms. A generator's tokenizer counts."""
+    """Raise UserError if a model's run, or its tokenizer's, ended dead; print its other alarms."""
     from vistok.runs.health import gate as health
 
     health.require_alive(model, anyway, lambda line: say(line, err=True), tokenizer)
 
 
 def progress_bars() -> Any:
-    """Return live progress bars, of the main process alone."""
+    """Return live progress bars, which only the main process shows."""
     from vistok.engine.log import Progress
 
     return Progress(quiet=not main_process()).live()
@@ -107,21 +115,21 @@ NEUTRAL = {"temperature": 1.0, "top_k": None, "top_p": None, "int8": False, "pre
 
 
 def sampling_config(generator: Any, guidance: float, seed: int, **options: Any) -> Any:
-    """Return how to sample a generator; raises UserError for bad values, and for options that its family does not have."""
+    """Return a generator's sampling config; raises UserError for bad values, and for options its family does not have."""
     from vistok.generator.families import FAMILIES, read_sampling
 
     kind = generator.config.kind
     said = {name: value for name, value in options.items() if value != NEUTRAL[name]}
     known = FAMILIES[kind].sampling.model_fields
     if wrong := [name for name in said if name not in known]:
-        raise UserError(f"--{wrong[0].replace('_', '-')}: {kind} generators are sampled without it; leave it out")
+        raise UserError(f"--{wrong[0].replace('_', '-')}: {kind} generators do not support it; leave it out")
     return read_sampling({"kind": kind, "guidance_scale": guidance, "seed": seed, **said})
 
 
 def checked_weights(name: str) -> str:
-    """Return ema or raw, or raise UserError."""
+    """Return the name if it is ema or raw; raises UserError otherwise."""
     if name not in ("ema", "raw"):
-        raise UserError(f"--weights {name!r}: allowed are ema, raw")
+        raise UserError(f"--weights {name!r}: give ema or raw")
     return name
 
 
@@ -135,7 +143,7 @@ def show_scores(scores: dict[str, Any], as_json: bool, lines: Any) -> None:
 
 
 def say(text: str, err: bool = False) -> None:
-    """Print, in the main process; names of files and classes are shown and never obeyed by the terminal."""
+    """Print from the main process only; control characters in names of files and classes are escaped."""
     if not main_process():
         return
     try:
@@ -145,5 +153,5 @@ def say(text: str, err: bool = False) -> None:
 
 
 def main_process() -> bool:
-    """Whether this is the first of torchrun's processes, or the only one."""
+    """Whether this is the first of torchrun's processes, or the only process."""
     return os.environ.get("RANK", "0") == "0"

@@ -1,4 +1,4 @@
-"""vistok sample, vistok reconstruct: pictures from a generator, or through a tokenizer."""
+"""vistok sample, vistok reconstruct: images from a generator, or through a tokenizer."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,22 +15,35 @@ SamplesOut = Annotated[
     typer.Option(parser=path, help="File or folder to write; default: samples.png, samples/ or samples.npz."),
 ]
 Classes = Annotated[
-    list[str], typer.Option("--class", help="Names or numbers, comma-separated or repeated; default all in turn.")
+    list[str],
+    typer.Option("--class", help="Names or numbers of classes, comma-separated or repeated; default: all in turn."),
+]
+Shipped = Annotated[
+    str | None,
+    typer.Option("--from", help="A pair of networks shipped with vistok: fashion-crt or fashion-baseline."),
+]
+Draft = Annotated[
+    Path | None,
+    typer.Option(
+        parser=path, help="A smaller generator of the same tokens that guesses ahead; the samples stay the same."
+    ),
 ]
 
 
 def sample(
     generator: Generator = None,
-    shipped: Annotated[
-        str | None, typer.Option("--from", help="A pair that comes with vistok: fashion-crt, fashion-baseline.")
-    ] = None,
+    shipped: Shipped = None,
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 40,
     out: SamplesOut = None,
-    kind: Annotated[str, typer.Option("--format", help="grid (one PNG), png (a folder), npz (ADM's layout).")] = "grid",
+    kind: Annotated[
+        str, typer.Option("--format", help="grid (one PNG), png (a folder of PNGs) or npz (ADM's layout).")
+    ] = "grid",
     classes: Classes = [],
     guidance: Annotated[
         float | None,
-        typer.Option("--guidance", help="Classifier-free guidance scale; default 1 (off), of a shipped pair its best."),
+        typer.Option(
+            "--guidance", help="Classifier-free guidance scale; default: 1 (off), or the best one of a shipped pair."
+        ),
     ] = None,
     temperature: options.Temperature = 1.0,
     top_k: options.TopK = None,
@@ -40,11 +53,8 @@ def sample(
     tokenizer: options.TokenizerPath = None,
     int8: options.Int8 = False,
     precision: options.Precision = "float32",
-    draft: Annotated[
-        Path | None,
-        typer.Option(parser=path, help="A smaller generator of the same tokens, to write ahead: same samples."),
-    ] = None,
-    lookahead: Annotated[int, typer.Option(min=1, help="Tokens that the draft writes ahead.")] = 4,
+    draft: Draft = None,
+    lookahead: Annotated[int, typer.Option(min=1, help="Number of tokens that the draft guesses ahead.")] = 4,
     batch_size: options.BatchSize = None,
     anyway: options.Anyway = False,
 ) -> None:
@@ -57,7 +67,7 @@ def sample(
 
     place = samples_place(out, kind)
     if (generator is None) == (shipped is None):
-        raise UserError("give a generator's run directory, or --from a pair that comes with vistok (fashion-crt)")
+        raise UserError("give a generator's run directory or a pair shipped with vistok, as in --from fashion-crt")
     if generator is not None:
         options.require_alive(generator, anyway, tokenizer)
     model = load_generator(generator, checked_weights(weights)) if generator else shipped_generator(str(shipped))
@@ -78,14 +88,14 @@ def sample(
     say(f"{count} images in {place}")
     say(str(cost_of(model, decoder, sampling, clock, getattr(sampler, "spent", None))))
     if acceptance := getattr(sampler, "acceptance", None):
-        say(f"{acceptance.rate:.1%} of the draft's guesses right, {acceptance.tokens_per_pass:.2f} tokens a pass")
+        say(f"{acceptance.rate:.1%} of the draft's guesses right, {acceptance.tokens_per_pass:.2f} tokens per pass")
 
 
 def _write(
     sampler: Any, decoder: Any, labels: Any, to: tuple[Path, str, int], sampling: Any, chosen: bool, at_once: int,
     clock: Any,
 ) -> list[str]:  # fmt: skip
-    """Draw samples into files; return what they show to be wrong. `chosen`: they are of some classes alone."""
+    """Draw samples and write them to files; return warnings about them. `chosen`: the user chose the classes."""
     from vistok.engine.distributed import join_world
     from vistok.metrics.variety import Drawn, variety
     from vistok.runs.drawing import sample_batches
@@ -95,7 +105,7 @@ def _write(
     (place, kind, columns), world, drawn = to, join_world(), Drawn()
     with progress_bars() as progress:
         if replaced := earlier_pictures(place):
-            progress.say(f"warning: the {len(replaced)} pictures in {place} will be replaced")
+            progress.say(f"warning: {len(replaced)} pictures in {place} will be replaced")
         batches = sample_batches(
             sampler, decoder, labels, progress, batch_size=at_once, world=world, drawn=drawn, clock=clock
         )
@@ -108,13 +118,13 @@ def reconstruct(
     tokenizer: Annotated[
         Path, typer.Option("--tokenizer", parser=path, help="Run directory or exported file of a tokenizer.")
     ],
-    out: Annotated[Path, typer.Option(parser=path, help="Picture to write.")] = Path("reconstruction.png"),
+    out: Annotated[Path, typer.Option(parser=path, help="Image file to write.")] = Path("reconstruction.png"),
     weights: options.Weights = "ema",
 ) -> None:
-    """Encode and decode images; writes originals above reconstructions."""
+    """Encode and decode images; write one picture with the originals above their reconstructions."""
     from vistok.verbs.reconstruct import reconstruct_files
 
-    options.require_alive(tokenizer, anyway=True)  # the pictures show it
+    options.require_alive(tokenizer, anyway=True)  # the picture will show it
     quality, place = reconstruct_files(images, tokenizer, out, checked_weights(weights))
     for image, psnr in zip(images, quality, strict=True):
         say(f"{image}: PSNR {psnr:.2f} dB")

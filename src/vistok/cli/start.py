@@ -1,4 +1,4 @@
-"""vistok start: from a folder of images to a plan, or to samples."""
+"""vistok start: from a folder of images to a plan, or all the way to samples."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,13 +9,17 @@ from vistok.cli.options import Anyway, Runs, place, progress_bars, say
 
 
 def start(
-    folder: Annotated[str, typer.Argument(parser=place, help="Folder of images: one sub-folder per class, or flat.")],
-    go: Annotated[str | None, typer.Option("--go", help="Do all of it in this time, as in 30m or 2h.")] = None,
-    time: Annotated[str, typer.Option("--for", help="Only plan, for this time.")] = "30m",
+    folder: Annotated[
+        str, typer.Argument(parser=place, help="Folder of images: one sub-folder per class, or all in one folder.")
+    ],
+    go: Annotated[
+        str | None, typer.Option("--go", help="Carry out the plan within this time, as in 30m or 2h.")
+    ] = None,
+    time: Annotated[str, typer.Option("--for", help="Only make a plan, for this time.")] = "30m",
     runs: Runs = Path("runs"),
     anyway: Anyway = False,
 ) -> None:
-    """Look at a folder and say what to train on it; with --go do so: tokenizer, generator, samples, scores."""
+    """Look at a folder and suggest what to train on it; with --go, do it: tokenizer, generator, samples, scores."""
     from vistok.start.go import prepare_start, run_start
     from vistok.start.proposal import lines, seconds_of
 
@@ -24,7 +28,7 @@ def start(
     for line in lines(plan, look):
         say(line)
     if go is None:
-        say(f"\nAll of them at once: vistok start {folder} --go {time}")
+        say(f"\nTo run all of them: vistok start {folder} --go {time}")
         return
     with progress_bars() as progress:
         done = run_start(plan, runs, progress, anyway)

@@ -1,4 +1,4 @@
-"""vistok study run | report."""
+"""vistok study run, report and pair; vistok advise."""
 
 import json
 import shlex
@@ -10,12 +10,10 @@ import typer
 from vistok.cli.options import Data, Runs, Set, path, progress_bars, say
 from vistok.errors import UserError
 
-study_app = typer.Typer(
-    help="Grids of runs: train what is missing, make the table, figures and page.", no_args_is_help=True
-)
-Study = Annotated[str, typer.Argument(help="A study's recipe; vistok recipes lists them.")]
+study_app = typer.Typer(help="Run grids of tokenizers and generators, and report the results.", no_args_is_help=True)
+Study = Annotated[str, typer.Argument(help="Recipe of a study; vistok recipes lists them.")]
 Out = Annotated[
-    Path | None, typer.Option("--out", parser=path, help="Folder of records and results; default: results/<study>.")
+    Path | None, typer.Option("--out", parser=path, help="Folder for records and results; default: results/<study>.")
 ]
 
 
@@ -26,16 +24,18 @@ def run(
     data: Data = None,
     runs: Runs = Path("runs"),
     out: Out = None,
-    grid: Annotated[list[str], typer.Option(help="Only these grids of the study; may be repeated.")] = [],
+    grid: Annotated[list[str], typer.Option(help="Run only this grid of the study; may be repeated.")] = [],
     processes: Annotated[
-        int | None, typer.Option(min=1, help="Tasks at a time on this machine; default: one for each core.")
+        int | None, typer.Option(min=1, help="Number of tasks at a time on this machine; default: one per core.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a task; default: cores / processes.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads per task; default: cores / processes.")] = None,
     executor: Annotated[str, typer.Option(help="pool (this machine) or ray (a cluster).")] = "pool",
-    address: Annotated[str | None, typer.Option(help="Address of the Ray cluster; default: the one at hand.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be run, and stop.")] = False,
+    address: Annotated[
+        str | None, typer.Option(help="Address of the Ray cluster; default: the one this machine belongs to.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, then stop.")] = False,
 ) -> None:
-    """Train and score what is missing of a study; repeat it to go on."""
+    """Train and score whatever is missing from a study; repeat the command to resume."""
     import os
 
     from vistok.study.run.executor import make_executor
@@ -54,7 +54,7 @@ def run(
         pool = make_executor(executor, address, count, threads or max(1, cores // count))
         outcome = run_study(config, runs, folder, pool, threads or max(1, cores // count), progress)
     say(
-        f"{len(outcome.done)} tasks done, {len(outcome.failed)} failed, {len(outcome.blocked)} waiting for a failed one"
+        f"{len(outcome.done)} tasks done, {len(outcome.failed)} failed, {len(outcome.blocked)} blocked by a failed task"
     )
     if outcome.failed:
         names = "\n  ".join(outcome.failed)
@@ -63,7 +63,7 @@ def run(
 
 @study_app.command("report")
 def report(study: Study, settings: Set = [], out: Out = None) -> None:
-    """Make the table, fits, verdicts, figures and page of a study from its records."""
+    """Write the table, fits, verdicts, figures and page of a study from its records."""
     from vistok.study.findings.report import write_report
     from vistok.study.run.record import StudyFolder
 
@@ -77,14 +77,14 @@ def report(study: Study, settings: Set = [], out: Out = None) -> None:
 @study_app.command("pair")
 def pair(
     study: Study,
-    choice: Annotated[str, typer.Option(help="The tokenizer choice whose best generator is taken.")],
-    name: Annotated[str, typer.Option(help="First part of the files' names.")],
+    choice: Annotated[str, typer.Option(help="Tokenizer choice whose best generator to take.")],
+    name: Annotated[str, typer.Option(help="First part of the file names.")],
     to: Annotated[Path, typer.Option(parser=path, help="Folder to write to.")],
     settings: Set = [],
     runs: Runs = Path("runs"),
     out: Out = None,
 ) -> None:
-    """Write a study's best pair, by held-out train images, as two files with their scores inside."""
+    """Write a study's best pair, judged by held-out training images, as two files that include its scores."""
     from vistok.study.findings.pair import write_pair
     from vistok.study.run.record import StudyFolder
 
@@ -92,17 +92,17 @@ def pair(
     command = shlex.join(
         ["vistok", "study", "run", study, *(part for setting in settings for part in ("--set", setting))]
     )
-    found = write_pair(config, command, StudyFolder(out or results_of(config)), runs, choice, to, name)
-    say(f"{found}: {to / name}_tokenizer.safetensors, {to / name}_generator.safetensors")
+    best = write_pair(config, command, StudyFolder(out or results_of(config)), runs, choice, to, name)
+    say(f"{best}: {to / name}_tokenizer.safetensors, {to / name}_generator.safetensors")
 
 
 def results_of(config: Any) -> Path:
-    """Return where a study's results lie by default."""
+    """Return the default folder of a study's results."""
     return Path("results") / str(config.name).removesuffix("-study")
 
 
 def study_config(name: str, settings: list[str], data: str | None, grids: list[str]) -> Any:
-    """Return a study's recipe, with other data and values, or with some of its grids alone."""
+    """Return a study's recipe with changed data and values, restricted to the given grids if any."""
     from vistok.config import override
     from vistok.recipes import find_recipe
 
@@ -111,7 +111,7 @@ def study_config(name: str, settings: list[str], data: str | None, grids: list[s
     config = override(find_recipe(name, "study"), settings)
     known = [grid.name for grid in config.grids]
     if unknown := [grid for grid in grids if grid not in known]:
-        raise UserError(f"study {name} has no grid {', '.join(unknown)}; there are: {', '.join(known)}")
+        raise UserError(f"study {name} has no grid {', '.join(unknown)}; choose from: {', '.join(known)}")
     if not grids:
         return config
     return config.replace(grids=tuple(grid for grid in config.grids if grid.name in grids))
@@ -119,13 +119,13 @@ def study_config(name: str, settings: list[str], data: str | None, grids: list[s
 
 def advise(
     budget: Annotated[
-        str, typer.Option(help='What can be spent on both stages: "2e14 flops", "3 hours", "20 minutes".')
+        str, typer.Option(help='What you can spend on both stages, as in "2e14 flops", "3 hours" or "20 minutes".')
     ],
-    data: Annotated[str, typer.Option(help="The data set that it is for.")] = "fashion_mnist",
+    data: Annotated[str, typer.Option(help="Data set to get advice for.")] = "fashion_mnist",
     study: Annotated[Path, typer.Option(parser=path, help="Folder of a study's results.")] = Path("results/fashion"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Say which tokenizer and which generator to train for a budget, from a study's runs."""
+    """Recommend a tokenizer and a generator for a training budget, based on a study's runs."""
     from vistok.study.findings.advise import advice_lines, check_data, parse_budget
     from vistok.study.findings.advise import advise as advise_by
     from vistok.study.findings.table import read_table
@@ -140,7 +140,7 @@ def advise(
 
         rate = measured_rate(folder)
         amount *= rate * (3600 if unit == "hours" else 60)
-        say(f"{budget} are {amount:.3g} FLOPs at {rate / 1e9:.1f} GFLOP/s, measured now on this machine.")
+        say(f"{budget} is {amount:.3g} FLOPs at {rate / 1e9:.1f} GFLOP/s, just measured on this machine.")
     advice = advise_by(table, amount)
     if as_json:
         say(json.dumps(advice.as_json(), indent=2))

@@ -1,4 +1,4 @@
-"""vistok train: a tokenizer, a generator, a classifier."""
+"""vistok train: train a tokenizer, a generator or a classifier."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ train_app = typer.Typer(
 )
 
 
-Strict = Annotated[bool, typer.Option("--strict", help=f"End with exit code {ALARMED} where the run ends with alarms.")]
+Strict = Annotated[bool, typer.Option("--strict", help=f"Exit with code {ALARMED} if the run ends with alarms.")]
 
 
 @train_app.command("tokenizer")
@@ -30,16 +30,16 @@ def train_tokenizer(
     dry_run: DryRun = False,
     init_from: Annotated[
         str | None,
-        typer.Option(parser=place, help="Fine-tune this tokenizer (run directory or file), on its own network."),
+        typer.Option(parser=place, help="Fine-tune this tokenizer (run directory or file), keeping its network."),
     ] = None,
     strict: Strict = False,
 ) -> None:
-    """Train a tokenizer: vistok train tokenizer fashion_crt."""
+    """Train a tokenizer, as in: vistok train tokenizer fashion_crt."""
     from vistok.verbs.train_tokenizer import prepare
 
     config = recipe_config(recipe, "tokenizer", settings, data, init_from)
     if init_from is not None:
-        options.require_alive(init_from, anyway=True)  # it may be what mends it
+        options.require_alive(init_from, anyway=True)  # fine-tuning may be meant to repair it
     _train(lambda: prepare(config, runs), dry_run, strict)
 
 
@@ -55,7 +55,7 @@ def train_generator(
     strict: Strict = False,
     anyway: options.Anyway = False,
 ) -> None:
-    """Train a generator on a tokenizer's tokens (cached first, if they are not yet)."""
+    """Train a generator on a tokenizer's tokens, which are cached first if necessary."""
     from vistok.verbs.cache_latents import cache_tokens
     from vistok.verbs.train_generator import dry_plan, prepare
 
@@ -75,7 +75,7 @@ def train_generator(
 def train_classifier(
     recipe: Recipe, settings: Set = [], data: Data = None, runs: Runs = Path("runs"), dry_run: DryRun = False
 ) -> None:
-    """Train a classifier on your classes, to be the evaluator of your images."""
+    """Train a classifier on the classes of your images, to use as their evaluator."""
     from vistok.verbs.train_classifier import prepare
 
     config = recipe_config(recipe, "classifier", settings, data)
@@ -83,7 +83,7 @@ def train_classifier(
 
 
 def _train(prepare: Any, dry_run: bool, strict: bool = False) -> None:
-    """Train to the end; raises typer.Exit where that is to be strict and alarms stand there."""
+    """Train to the end; raises typer.Exit if `strict` and the run ended with alarms."""
     job: Job = prepare()
     summary = job.plan.summary(job.config)
     if dry_run:

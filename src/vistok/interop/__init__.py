@@ -1,1 +1,1 @@
-"""Checkpoints of other projects, in and out."""
+"""Import and export of other projects' checkpoints."""

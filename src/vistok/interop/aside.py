@@ -1,4 +1,4 @@
-"""Build a folder aside and bring it to its place: what fails or is killed can be repeated, and loses nothing."""
+"""Build a folder aside, then move it into place: a failed or killed attempt loses nothing and can be repeated."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from vistok.files import PARTIAL, owned, replacing, replacing_folder, sweep, syn
 
 @dataclass(frozen=True)
 class Marks:
-    """Names of files: the `first` says what a folder is, and comes first; with the `last` it is complete."""
+    """Names of files: `first` identifies a folder and is moved first; `last` is moved last and marks it as complete."""
 
     first: str
     last: str
@@ -21,10 +21,10 @@ class Marks:
 
 @contextmanager
 def built_aside(out: Path, marks: Marks) -> Iterator[Path]:
-    """Give a new folder whose files are in `out` when the block ends; on an error `out` is as it was.
+    """Yield a new folder whose files are moved to `out` when the block ends; on an error `out` stays unchanged.
 
-    A new `out` comes into being whole. In one that is there, which is the caller's to check, files are replaced one by
-    one, and others stay. Raises UserError where the disk is full, or where another process writes `out`.
+    A new `out` appears all at once. In an existing one, which the caller must have checked, files are replaced one by one
+    and other files stay. Raises UserError where the disk is full, or where another process is writing `out`.
     """
     out = out.resolve()
     with owned(out):
@@ -34,7 +34,7 @@ def built_aside(out: Path, marks: Marks) -> Iterator[Path]:
                 yield folder
             return
         sweep(out, of=_NEW)
-        # Inside, so that it is on the same disk.
+        # Inside `out`, so that both are on the same disk.
         with temporary_folder(out / _NEW) as folder:
             yield folder
             _move(folder, out, marks)
@@ -45,7 +45,7 @@ _NEW = "new"
 
 def _move(folder: Path, out: Path, marks: Marks) -> None:
     files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
-    # Of a folder within a folder: the outer says first what it is, and last that it is complete.
+    # With a folder inside a folder, the outer one's `first` comes first of all and its `last` comes last.
     for file in sorted(files, key=lambda file: _order(file, marks)):
         (out / file).parent.mkdir(parents=True, exist_ok=True)
         os.replace(folder / file, out / file)
@@ -63,9 +63,9 @@ def _order(file: Path, marks: Marks) -> tuple[int, int, str]:
 
 
 def entries(out: Path) -> list[Path]:
-    """Return what lies in a folder, but for what writers leave there; of a folder that is not there nothing.
+    """Return the contents of a folder without locks and unfinished files; empty where the folder does not exist.
 
-    Raises UserError for a file.
+    Raises UserError where `out` is a file.
     """
     if not out.exists():
         return []
@@ -75,6 +75,6 @@ def entries(out: Path) -> list[Path]:
 
 
 def copy_synced(source: Path, target: Path) -> None:
-    """Copy a file's contents; whole or absent, also after a power cut."""
+    """Copy a file's contents; even after a power cut, the copy is either whole or absent."""
     with open(source, "rb") as read, replacing(target) as written:
         shutil.copyfileobj(read, written, 2**20)

@@ -1,4 +1,4 @@
-"""Names of the taming / LlamaGen autoencoder's weights <-> ours: the same network, written down differently."""
+"""Weight names of the taming / LlamaGen autoencoder <-> ours: the same network under different names."""
 
 import json
 import re
@@ -18,7 +18,7 @@ _ATTENTION = {"q": "query", "k": "key", "v": "value", "proj_out": "out"}
 
 
 def layer_names(config: ConvTokenizerConfig, family: str) -> dict[str, str]:
-    """Return their layer -> ours for `family` "llamagen" or "taming" (names without .weight and .bias)."""
+    """Map their layer names to ours for `family` "llamagen" or "taming" (names without .weight and .bias)."""
     pairs = {
         "quant_conv": "pre_quantizer",
         "post_quant_conv": "post_quantizer",
@@ -39,7 +39,7 @@ def _levels(config: ConvTokenizerConfig, network: ConvNetConfig, side: str, fami
     count = len(network.multipliers)
     resolution = config.padded_sides[0] if side == "encoder" else config.padded_sides[0] // network.downsample
     for place in range(count):
-        # taming counts a decoder's levels from the image inwards, the others in the order of their use.
+        # taming numbers a decoder's levels from the image inwards; the others number them in order of use.
         number = count - 1 - place if side == "decoder" and family == "taming" else place
         theirs = {
             ("llamagen", "encoder"): f"encoder.conv_blocks.{number}",
@@ -70,57 +70,58 @@ def _inside(theirs: str, ours: str, attention: bool) -> dict[str, str]:
 
 
 def to_ours(state: dict[str, Tensor], config: ConvTokenizerConfig, family: str) -> dict[str, Tensor]:
-    """Return weights under our names, in float32. Raises UserError for a name that this network has not."""
+    """Return weights under our names, in float32. Raises UserError for a name that this network does not have."""
     what = f"a {family} autoencoder with multipliers {list(config.encoder.multipliers)}"
     return renamed(state, layer_names(config, family), what)
 
 
 def renamed(state: dict[str, Tensor], layers: dict[str, str], what: str) -> dict[str, Tensor]:
-    """Return weights and biases under our names, in float32; `layers`: their layer -> ours.
+    """Return weights and biases under our names, in float32; `layers` maps their layer names to ours.
 
-    Raises UserError for a name that `what` has not: nothing is left out, and no two become one.
+    Raises UserError for a weight that `what` does not have, or where two weights map to the same name: no weight is dropped
+    or overwritten.
     """
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for name, value in state.items():
         layer, _, kind = name.rpartition(".")
         place = layers.get(layer)
         ours = place if place == CODEBOOK and kind == "weight" else f"{place}.{kind}"
-        if place is None or kind not in ("weight", "bias") or ours == f"{CODEBOOK}.{kind}" or ours in found:
-            raise UserError(f"weight {name!r} is not part of {what}: this is a checkpoint of another architecture")
-        found[ours] = as_float(name, value)
-    return found
+        if place is None or kind not in ("weight", "bias") or ours == f"{CODEBOOK}.{kind}" or ours in weights:
+            raise UserError(f"weight {name!r} is not part of {what}: this checkpoint has a different architecture")
+        weights[ours] = as_float(name, value)
+    return weights
 
 
 def network_of(what: str, quantizer: dict[str, Any], **values: Any) -> ConvTokenizerConfig:
-    """Return a checked network with a codebook from a stranger's values; raises UserError beginning with `what`."""
+    """Return a validated config of a network with a codebook, from imported values; raises UserError beginning with `what`."""
     try:
         return ConvTokenizerConfig.from_json(json.dumps({"quantizer": {"kind": "vq", **quantizer}, **values}))
     except UserError as error:
-        raise UserError(f"{what}: describes no network that can be built here. {error}") from None
+        raise UserError(f"{what}: describes a network that cannot be built here. {error}") from None
 
 
 def shapes_of(what: str, config: ConvTokenizerConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all weights of a network; raises UserError where a stranger's numbers are absurd."""
+    """Return the shapes of all weights of a network; raises UserError where imported sizes are absurd."""
     with damage_is_a_mistake(what, "its network is too large to be built"), torch.device("meta"):
         return {name: tuple(value.shape) for name, value in ConvTokenizer(config).state_dict().items()}
 
 
 def to_theirs(state: dict[str, Tensor], config: ConvTokenizerConfig, family: str) -> dict[str, Tensor]:
-    """Return our weights under their names (the exact inverse)."""
+    """Return our weights under their names: the exact inverse of `to_ours`."""
     layers = {ours: theirs for theirs, ours in layer_names(config, family).items() if "conv_shortcut" not in theirs}
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for name, value in state.items():
         layer, _, kind = name.rpartition(".")
         if name == CODEBOOK:
-            found["quantize.embedding.weight"] = value
+            weights["quantize.embedding.weight"] = value
         else:
-            found[f"{layers[layer]}.{kind}"] = value
-    return found
+            weights[f"{layers[layer]}.{kind}"] = value
+    return weights
 
 
 def multipliers_of(state: dict[str, Tensor], pattern: str, block: str) -> tuple[int, tuple[int, ...]]:
-    """Return (channels, multipliers) of an encoder from its weights' shapes; `pattern` finds a level's number."""
-    levels = sorted({int(found[1]) for name in state if (found := re.match(pattern, name))})
+    """Return (channels, multipliers) of an encoder from its weights' shapes; `pattern` matches a level's number."""
+    levels = sorted({int(match[1]) for name in state if (match := re.match(pattern, name))})
     if not levels or levels != list(range(len(levels))) or "encoder.conv_in.weight" not in state:
         raise UserError("the checkpoint has no encoder of the taming / LlamaGen family (no encoder.conv_in and levels)")
     channels = len(state["encoder.conv_in.weight"])

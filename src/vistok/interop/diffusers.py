@@ -1,4 +1,4 @@
-"""VQModel of diffusers (Hugging Face, Apache 2.0): a folder with config.json and its weights."""
+"""VQModel of diffusers (Hugging Face, Apache 2.0): a folder with config.json and weights."""
 
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
 
 CONFIG = "config.json"
 WEIGHTS = tuple(f"diffusion_pytorch_model{kind}" for kind in (".safetensors", ".bin", ".fp16.safetensors", ".fp16.bin"))
-# Where a pipeline's folder keeps its tokenizer.
+# Sub-folders in which pipelines keep their tokenizer.
 _PARTS = ("vqvae", "movq", "vae")
-# By block, whether attention follows each of its residual blocks.
+# Type of block -> whether attention follows each of its residual blocks.
 _DOWN = {"DownEncoderBlock2D": False, "AttnDownEncoderBlock2D": True}
 _UP = {"UpDecoderBlock2D": False, "AttnUpDecoderBlock2D": True}
 _DEFAULTS: dict[str, Any] = {
@@ -26,9 +26,9 @@ _DEFAULTS: dict[str, Any] = {
     "latent_channels": 3, "sample_size": 32, "num_vq_embeddings": 256, "norm_num_groups": 32, "vq_embed_dim": None,
     "norm_type": "group", "mid_block_add_attention": True,
 }  # fmt: skip
-# Of diffusion, of memory, or of how tokens are handed over; none changes tokens or pictures.
+# Settings for diffusion, memory, or how tokens are passed on; none changes tokens or images.
 _HARMLESS = {"scaling_factor", "lookup_from_codebook", "force_upcast"}
-# Ours by theirs, in the names of today and of before diffusers 0.15.
+# Their names -> ours: those of today, then those from before diffusers 0.15.
 _ATTENTION = {
     "group_norm": "norm", "to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "out",
     "query": "query", "key": "key", "value": "value", "proj_attn": "out",
@@ -36,10 +36,10 @@ _ATTENTION = {
 
 
 def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> str:
-    """Write a run directory from a VQModel's folder, a pipeline's folder around it, or its weights beside a config.json.
+    """Write a run directory from a VQModel: its folder, the folder of its pipeline, or its weights next to a config.json.
 
-    `image_size` None: the config's `sample_size`. Returns a line that says what it was. Raises UserError for models
-    without a codebook (AutoencoderKL) and for what our network has not.
+    If `image_size` is None, the config's `sample_size` is used. Returns a line that describes the network. Raises UserError
+    for models without a codebook (AutoencoderKL), and for settings that our network does not support.
     """
     file, settings = _find(folder)
     with damage_is_a_mistake(f"config {file.parent / CONFIG}", "give the config.json that diffusers wrote"):
@@ -49,12 +49,12 @@ def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> 
     name = f"diffusers-vq-f{config.encoder.downsample}"
     expected = shapes_of(f"config {file.parent / CONFIG}", config)
     ours = renamed(state, _layers(config), "the VQModel that config.json describes")
-    # Attention's projections are linear layers there and convolutions of one pixel here.
+    # Attention's projections are linear layers there and 1x1 convolutions here.
     ours = {key: _as_convolution(value) if len(expected.get(key, ())) == 4 else value for key, value in ours.items()}
     check_fits(ours, expected, f"the VQModel of {file.parent / CONFIG}")
     header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
     write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **header)
-    said = "" if image_size is not None else ", as its config says (--image-size gives another)"
+    said = "" if image_size is not None else ", as in its config (--image-size changes it)"
     return f"{name}: tokenizer, {config.space} at {config.image_size} pixels{said}"
 
 
@@ -63,14 +63,14 @@ def _as_convolution(value: Tensor) -> Tensor:
 
 
 def _find(place: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the file of weights and the settings in the config.json beside it."""
+    """Return the weights file, and the settings in the config.json beside it."""
     folders = [place.parent] if place.is_file() else [place, *(place / part for part in _PARTS)]
     folder = next((folder for folder in folders if (folder / CONFIG).is_file()), None)
     if folder is None:
-        raise UserError(f"{place}: no {CONFIG} there; give the folder of a VQModel, with {CONFIG} and {WEIGHTS[0]}")
+        raise UserError(f"{place}: it has no {CONFIG}; give the folder of a VQModel, with {CONFIG} and {WEIGHTS[0]}")
     file = place if place.is_file() else next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if file is None:
-        raise UserError(f"{folder}: no weights there ({' or '.join(WEIGHTS[:2])})")
+        raise UserError(f"{folder}: it has no weights; a VQModel's folder holds {' or '.join(WEIGHTS[:2])}")
     config = folder / CONFIG
     return file, read_json(config, f"config {config}", "give the config.json that diffusers wrote")
 
@@ -111,16 +111,18 @@ def _network(path: Path, settings: dict[str, Any], image_size: int | None) -> Co
 
 
 def _side(what: str, values: dict[str, Any], field: str, kinds: dict[str, bool]) -> dict[str, Any]:
-    """Return the config of an encoder or a decoder; raises UserError naming what cannot be expressed."""
+    """Return the config of an encoder or decoder; raises UserError naming what our network does not support."""
     widths, types, size = values["block_out_channels"], values[field], values["sample_size"]
     if not isinstance(widths, list) or not all(isinstance(width, int) and width > 0 for width in widths) or not widths:
         raise UserError(f"{what}: block_out_channels must be a list of widths, found {widths}")
     if any(width % widths[0] for width in widths):
         raise UserError(
-            f"{what}: block_out_channels {widths} are not multiples of the first; such a network is not supported"
+            f"{what}: block_out_channels {widths} must all be multiples of the first; other networks are not supported"
         )
     if not isinstance(types, list) or len(types) != len(widths) or any(kind not in kinds for kind in types):
-        raise UserError(f"{what}: {field} {types} is not supported; one of {', '.join(kinds)} for each of {widths} is")
+        raise UserError(
+            f"{what}: {field} {types} is not supported; give one of {', '.join(kinds)} for each of {widths}"
+        )
     levels = types if field == "down_block_types" else types[::-1]
     # Images are padded to whole tokens, so that every level halves exactly.
     f = 2 ** (len(widths) - 1)
@@ -128,7 +130,7 @@ def _side(what: str, values: dict[str, Any], field: str, kinds: dict[str, bool])
     return {
         "channels": widths[0],
         "multipliers": [width // widths[0] for width in widths],
-        # The decoder's extra block is in ours too.
+        # As in diffusers, our decoder has one more block per level.
         "num_res_blocks": values["layers_per_block"],
         "attention_resolutions": [padded // 2**level for level, kind in enumerate(levels) if kinds[kind]],
         "norm_groups": values["norm_num_groups"],
@@ -137,7 +139,7 @@ def _side(what: str, values: dict[str, Any], field: str, kinds: dict[str, bool])
 
 
 def _layers(config: ConvTokenizerConfig) -> dict[str, str]:
-    """Return their layer -> ours."""
+    """Map their layer names to ours."""
     pairs = {"quant_conv": "pre_quantizer", "post_quant_conv": "post_quantizer", "quantize.embedding": CODEBOOK}
     for side, network in (("encoder", config.encoder), ("decoder", config.decoder)):
         pairs |= {f"{side}.conv_in": f"{side}.conv_in", f"{side}.conv_norm_out": f"{side}.norm_out"}

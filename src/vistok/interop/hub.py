@@ -1,7 +1,7 @@
-"""Networks on the Hugging Face Hub: `from_pretrained`, `push_to_hub`, and the same folders without a network.
+"""Networks on the Hugging Face Hub: `from_pretrained`, `push_to_hub`, and the same for local folders, offline.
 
-A repository holds `model.safetensors` (weights, their config inside), `config.json`, `README.md` (the card), the run's
-evaluations, and for a generator its tokenizer in `tokenizer/`. Nothing in it is run.
+A repository holds `model.safetensors` (weights with their config inside), `config.json`, `README.md` (the model card), the
+run's evaluations and, for a generator, its tokenizer in `tokenizer/`. No code from a repository is run.
 """
 
 from importlib.util import find_spec
@@ -36,10 +36,10 @@ _MARKS = Marks(first="config.json", last=WEIGHTS)
 
 
 def from_pretrained(name: str | Path, revision: str | None = None, token: str | None = None) -> Tokenizer | Generator:
-    """Return the network of a repository ("owner/name"), or of a folder that is laid out like one.
+    """Return the network from a repository ("owner/name"), or from a folder with the same layout.
 
-    In evaluation mode, on the best device. A generator's tokenizer: `load_tokenizer_of(generator)`. Raises UserError
-    where there is none, or no way to it.
+    It comes in evaluation mode, on the best device. To get a generator's tokenizer, call `load_tokenizer_of(generator)`.
+    Raises UserError where there is no such network, or where it cannot be reached.
     """
     folder = fetch(str(name), revision, token)
     stored = _read(folder / WEIGHTS)
@@ -51,10 +51,10 @@ def from_pretrained(name: str | Path, revision: str | None = None, token: str | 
 
 
 def import_hub(name: str, out: Path, revision: str | None = None, token: str | None = None) -> str:
-    """Write the finished run directory `out` from a repository or folder; return a line that says what it is.
+    """Write the finished run directory `out` from a repository or folder; return a line that describes the network.
 
-    A generator's tokenizer comes into `out`/tokenizer. Raises UserError where `out` holds something else, or where the
-    repository is damaged: then `out` is as it was.
+    A generator's tokenizer is written to `out`/tokenizer. Raises UserError where `out` holds something else, or where the
+    repository is damaged; `out` is then left unchanged.
     """
     folder = fetch(name, revision, token)
     network = _checked(folder / WEIGHTS)
@@ -69,7 +69,9 @@ def import_hub(name: str, out: Path, revision: str | None = None, token: str | N
         if header["model"] == "generator":
             left_out += _write_run(folder / TOKENIZER, new / TOKENIZER, name, *inner)
         left_out += _write_run(folder, new, name, *network)
-    missing = f" (evaluations left out, damaged or of another version: {', '.join(left_out)})" if left_out else ""
+    missing = (
+        f" (left out evaluations that are damaged or of another version: {', '.join(left_out)})" if left_out else ""
+    )
     return f"{header['recipe']}: {header['model']} of {name}{missing}"
 
 
@@ -80,9 +82,9 @@ def push_to_hub(
     token: str | None = None,
     tokenizer: str | Path | None = None,
 ) -> str:
-    """Upload a run with its card, scores and, for a generator, its tokenizer; return the repository's address.
+    """Upload a run with its model card, scores and, for a generator, its tokenizer; return the repository's URL.
 
-    The repository is made where there is none. `tokenizer`: where it lies, if it moved.
+    The repository is created if it does not exist. `tokenizer`: where the tokenizer is now, if it was moved.
     """
     _require_hub()
     from huggingface_hub import HfApi
@@ -92,25 +94,25 @@ def push_to_hub(
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise UserError(f"{repo_id!r} is no name of a repository ({_first_line(error)}); give owner/name") from None
+        raise UserError(f"{repo_id!r} is not a valid repository name ({_first_line(error)}); give owner/name") from None
     api = HfApi(token=token)
     with TemporaryDirectory() as scratch:
         folder = write_folder(Path(run), Path(scratch) / "repository", repo_id, tokenizer)
         try:
             address = api.create_repo(repo_id, private=private, exist_ok=True)
             api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload by vistok")
-        except Exception as error:  # those of the hub and of whichever HTTP client it uses
+        except Exception as error:  # raised by the hub or by whichever HTTP client it uses
             raise UserError(
-                f"{repo_id} could not be uploaded: {_first_line(error)}. Check the name and your rights to it (hf auth "
+                f"{repo_id} could not be uploaded: {_first_line(error)}. Check the name and your access rights (hf auth "
                 "login), or write the folder with --out FOLDER and upload it yourself"
             ) from None
     return str(address)
 
 
 def write_folder(run: Path, out: Path, repo_id: str, tokenizer: str | Path | None = None) -> Path:
-    """Write what a repository holds to a folder: a new one, an empty one, or that of an earlier export of this network.
+    """Write a repository's files to a folder that is new, empty, or from an earlier export of this network.
 
-    Raises UserError where something else lies there, or where the run is damaged.
+    Raises UserError where the folder holds something else, or where the run is damaged.
     """
     _require_hub()
     file = weights_file(run)
@@ -127,7 +129,7 @@ def write_folder(run: Path, out: Path, repo_id: str, tokenizer: str | Path | Non
     params = sum(value.numel() for value in state.values())
     readme = card(repo_id, header, params, scores).encode()
     with built_aside(out, _MARKS) as folder:
-        _require_export(out, header)  # now that nobody else writes it
+        _require_export(out, header)  # checked again, now that no other process writes it
         if inner is not None:
             _copy(*inner, folder / TOKENIZER)
         _copy(file, header, folder)
@@ -138,7 +140,7 @@ def write_folder(run: Path, out: Path, repo_id: str, tokenizer: str | Path | Non
 
 
 def _require_export(out: Path, header: dict[str, Any]) -> None:
-    """Raise UserError where a folder holds anything else than an earlier export of this network."""
+    """Raise UserError where a folder holds anything but an earlier export of this network."""
     if not entries(out):
         return
     try:
@@ -146,42 +148,42 @@ def _require_export(out: Path, header: dict[str, Any]) -> None:
     except (OSError, UserError):
         there = {}
     if there.get("digest") != header["digest"]:
-        raise UserError(f"{out} holds something already; give an empty or a new folder with --out")
+        raise UserError(f"{out} already holds something else; give a new or empty folder with --out")
 
 
 def fetch(name: str, revision: str | None = None, token: str | None = None) -> Path:
-    """Return the folder of a repository, from the hub's cache or the network, or the folder `name` itself."""
+    """Return a repository's folder, from the hub's cache or downloaded, or `name` itself where it is a folder."""
     if (Path(name) / WEIGHTS).is_file():
         return Path(name)
     if (Path(name) / "finished.json").is_file():
-        raise UserError(f"{name} is a run directory already, and every verb takes it as it is")
+        raise UserError(f"{name} is already a run directory; pass it to any command as it is")
     if Path(name).exists():
-        raise UserError(f"{name} has no {WEIGHTS}; give a folder that vistok export hub wrote, or owner/name")
+        raise UserError(f"{name} has no {WEIGHTS}; give a folder written by vistok export hub, or owner/name")
     _require_hub()
     from huggingface_hub import snapshot_download
 
     try:
         patterns = [WEIGHTS, "config.json", "evaluations/*.json", f"{TOKENIZER}/*"]
         folder = Path(snapshot_download(name, revision=revision, token=token, allow_patterns=patterns))
-    except Exception as error:  # those of the hub and of whichever HTTP client it uses
+    except Exception as error:  # raised by the hub or by whichever HTTP client it uses
         raise UserError(
-            f"{name} could not be fetched from the hub: {_first_line(error)}. It is neither in the hub's cache nor a folder "
-            "here; check the name and the network, or get the files by other means and give their folder"
+            f"{name} could not be downloaded from the hub: {_first_line(error)}. It is neither in the hub's cache nor a local "
+            "folder; check the name and the network, or get the files by other means and give their folder"
         ) from None
     if not (folder / WEIGHTS).is_file():
-        raise UserError(f"{name} has no {WEIGHTS}: it was not written by vistok")
+        raise UserError(f"{name} has no {WEIGHTS}, so it was not uploaded by vistok; give a repository that was")
     return folder
 
 
 def _read(file: Path, kind: str | None = None) -> Stored:
     stored = read_model(file, kind)
     if stored[1]["model"] not in RUNS:
-        raise UserError(f"{file} holds a {stored[1]['model']}; the hub is for tokenizers and generators")
+        raise UserError(f"{file} holds a {stored[1]['model']}; only tokenizers and generators can be shared on the hub")
     return stored
 
 
 def _checked(file: Path, kind: str | None = None) -> Stored:
-    """Return weights and header that are known to fit each other."""
+    """Return weights and header, checked to fit each other."""
     stored = _read(file, kind)
     check_network(stored, file)
     return stored
@@ -189,7 +191,9 @@ def _checked(file: Path, kind: str | None = None) -> Stored:
 
 def _require_digest(place: Path, tokenizer: dict[str, Any], generator: dict[str, Any]) -> None:
     if tokenizer["digest"] != generator["tokenizer"]["digest"]:
-        raise UserError(f"tokenizer {place} is not the one whose tokens this generator learned; name the right one")
+        raise UserError(
+            f"tokenizer {place} is not the one this generator was trained on; give the right one with --tokenizer"
+        )
 
 
 def _copy(file: Path, header: dict[str, Any], out: Path) -> None:
@@ -198,7 +202,7 @@ def _copy(file: Path, header: dict[str, Any], out: Path) -> None:
 
 
 def _write_run(folder: Path, out: Path, name: str, state: dict[str, Tensor], header: dict[str, Any]) -> list[str]:
-    """Write a run directory; return the names of evaluations that are left out."""
+    """Write a run directory; return the names of the evaluations that were left out."""
     with damage_is_a_mistake(
         f"weights {folder / WEIGHTS}: run_config in its header", "copy it again, or export it again"
     ):
@@ -221,13 +225,13 @@ def _is_whole(evaluation: Path) -> bool:
 
 
 def _imported(name: str, header: dict[str, Any]) -> dict[str, str]:
-    """Return where a network comes from, and before that: of another project's stays known what file it was."""
+    """Return where a network comes from, keeping its earlier origin: for other projects' networks, the original file."""
     return {**header.get("imported", {}), "hub": name, "digest": str(header["digest"])}
 
 
 def _require_hub() -> None:
     if find_spec("huggingface_hub") is None:
-        raise UserError(f"the Hugging Face Hub needs a package that is not installed: pip install '{EXTRA}'")
+        raise UserError(f"the Hugging Face Hub needs a package that is not installed; run pip install '{EXTRA}'")
 
 
 def _first_line(error: Exception) -> str:

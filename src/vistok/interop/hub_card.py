@@ -1,4 +1,4 @@
-"""The model card of a network on the Hugging Face Hub: what it is, its scores with their protocols, how to use it."""
+"""The model card of a network on the Hugging Face Hub: what it is, its scores and protocols, and how to use it."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -29,22 +29,24 @@ NAMES = {
 
 
 def evaluation_files(run: Path) -> list[Path]:
-    """Return the files of a run's evaluations; of a weights file, which has none, nothing."""
+    """Return the evaluation files of a run; a weights file has none."""
     return sorted(path for path in (run / EVALUATIONS).glob("*.json") if path.is_file())
 
 
 def current_evaluation(file: Path) -> dict[str, Any] | None:
-    """Return an evaluation, None where it is of another version; raises UserError where it is damaged or edited."""
-    found = read_evaluation(file)
-    if found.get("schema_version") != SCHEMA:
+    """Return an evaluation, or None where it is of another version; raises UserError where it was damaged or edited."""
+    evaluation = read_evaluation(file)
+    if evaluation.get("schema_version") != SCHEMA:
         return None
-    # Fields that have defaults may be missing in the file.
-    scores = {name: Score.read(part) for name, part in found.items() if isinstance(part, dict) and "protocol" in part}
-    return found | {name: score.model_dump(mode="json") for name, score in scores.items()}
+    # Fields with defaults may be missing from the file.
+    scores = {
+        name: Score.read(part) for name, part in evaluation.items() if isinstance(part, dict) and "protocol" in part
+    }
+    return evaluation | {name: score.model_dump(mode="json") for name, score in scores.items()}
 
 
 def parsed(kind: type[C], value: Any) -> C:
-    """Return a config from what a file holds; raises ValueError with the first thing that is wrong."""
+    """Return a config from values in a file; raises ValueError naming the first problem."""
     try:
         return kind.from_json(json.dumps(value))
     except UserError as error:
@@ -52,13 +54,13 @@ def parsed(kind: type[C], value: Any) -> C:
 
 
 def evaluations_in(run: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Return a run's evaluations of this version with their files; raises UserError where one is damaged."""
-    found = ((file, current_evaluation(file)) for file in evaluation_files(run))
-    return [(file, evaluation) for file, evaluation in found if evaluation is not None]
+    """Return a run's evaluations of this version, with their files; raises UserError where one is damaged."""
+    pairs = ((file, current_evaluation(file)) for file in evaluation_files(run))
+    return [(file, evaluation) for file, evaluation in pairs if evaluation is not None]
 
 
 def of_network(evaluation: dict[str, Any], header: dict[str, Any]) -> bool:
-    """Whether an evaluation scored these very weights, and not the raw ones of the same run."""
+    """Whether an evaluation scored exactly these weights, not the run's raw (or averaged) ones."""
     kind = header["model"]
     return evaluation.get("kind") == kind and evaluation.get(f"{kind}_digest") == header["digest"]
 
@@ -72,7 +74,7 @@ def scores_of(evaluations: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict
 
 
 def card(repo_id: str, header: dict[str, Any], params: int, evaluations: Sequence[dict[str, Any]]) -> str:
-    """Return README.md: the hub's metadata, then text."""
+    """Return the contents of README.md: metadata for the hub, then text."""
     kind = header["model"]
     return "\n".join([
         "---",
@@ -89,7 +91,7 @@ def card(repo_id: str, header: dict[str, Any], params: int, evaluations: Sequenc
         "",
         *_usage(repo_id, kind),
         "",
-        f"Weights digest `{header['digest']}`; the config lies in `config.json` and inside `model.safetensors`.",
+        f"Weights digest `{header['digest']}`; the config is in `config.json` and inside `model.safetensors`.",
         "",
     ])  # fmt: skip
 
@@ -122,7 +124,7 @@ def _metadata(repo_id: str, header: dict[str, Any], evaluations: Sequence[dict[s
 
 
 def regularized(run: RunFacts) -> str:
-    """Return how a tokenizer was regularized, in words."""
+    """Return a phrase that tells how a tokenizer was regularized."""
     causal = [part.variant for part in (*([run.crt] if run.crt else []), *run.regularizers) if part.kind == "causal"]
     others = [part.kind for part in run.regularizers if part.kind != "causal"]
     names = [*(f"the causal regularizer (arXiv 2412.16326, {variant})" for variant in causal), *others]
@@ -130,14 +132,14 @@ def regularized(run: RunFacts) -> str:
 
 
 def _description(header: dict[str, Any], params: int) -> list[str]:
-    found = check_header(header, Path("this file"))
-    if isinstance(found, GeneratorHeader):
+    checked = check_header(header, Path("this file"))
+    if isinstance(checked, GeneratorHeader):
         what = (
-            f"A generator of {params:,} parameters ({found.config.kind}): {found.space}, {found.num_classes} classes. "
-            "Its tokenizer lies in `tokenizer/`."
+            f"A generator of {params:,} parameters ({checked.config.kind}): {checked.space}, {checked.num_classes} classes. "
+            "Its tokenizer is in `tokenizer/`."
         )
     else:
-        how = regularized(RunFacts.of(found))
+        how = regularized(RunFacts.of(checked))
         what = f"An image tokenizer of {params:,} parameters, trained {how}."
     facts = {
         "recipe": header["recipe"],
@@ -151,7 +153,7 @@ def _description(header: dict[str, Any], params: int) -> list[str]:
 
 
 def _score_table(evaluations: Sequence[dict[str, Any]]) -> list[str]:
-    """Every number with what it was measured against and how it was made: others cannot be compared with it."""
+    """List each score with its protocol and treatment, since scores of other protocols cannot be compared with it."""
     rows = []
     for name, score in scores_of(evaluations):
         p, treatment = score["protocol"], score["treatment"]
@@ -163,7 +165,7 @@ def _score_table(evaluations: Sequence[dict[str, Any]]) -> list[str]:
             f"{p['reference']}{network}; {p['estimator']}; resize {p['resize']}; {p['rounding']} | {made} |"
         )
     if not rows:
-        return ["No scores yet: `vistok evaluate` makes them."]
+        return ["No scores yet: run `vistok evaluate` to get some."]
     return ["## Scores", "", "| score | value (95 %) | protocol | treatment |", "|---|---|---|---|", *rows]
 
 

@@ -1,10 +1,10 @@
-"""Read what torch.save wrote without torch.load, and without running anything that the file names.
+"""Read files of torch.save without torch.load, and without running anything that they name.
 
-A pickle may name any function to be called while it is read, may set attributes of any object that it reaches, and
+A pickle can name any function to be called while it is read and can set attributes of any object it reaches; and
 torch.load hands some archives to TorchScript, which runs the program in them. So both formats of torch.save, the zip
-archive and the older stream of pickles, are read here by an unpickler that builds containers, numbers and tensors.
-Every other name becomes an inert object that swallows its arguments: a file with Lightning's callbacks can be read,
-and one with a call to os.system does nothing.
+archive and the older stream of pickles, are read here by an unpickler that builds only containers, numbers and tensors.
+Every other name becomes an inert object that swallows its arguments: a file with Lightning callbacks can be read, and a
+call to os.system in a file does nothing.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vistok.torch_files import ZIP, first_bytes
 
-MAGIC = 0x1950A86A20F9469CFC6C  # the first number in the older format
+MAGIC = 0x1950A86A20F9469CFC6C  # the first number of a file in the older format
 STORAGES = {
     "FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
@@ -31,12 +31,12 @@ STORAGES = {
 
 
 class Inert(dict):  # type: ignore[type-arg]
-    """Stands for whatever a file names: takes any argument, holds any item, does nothing."""
+    """Stands in for anything that a file names: accepts any argument, holds any item, does nothing."""
 
     named = "something"
 
     def __new__(cls, *_: Any, **__: Any) -> "Inert":
-        """Take anything."""
+        """Accept any arguments."""
         return super().__new__(cls)
 
     def __init__(self, *_: Any, **__: Any) -> None:
@@ -59,7 +59,7 @@ class Inert(dict):  # type: ignore[type-arg]
 
 
 def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
-    """Return a tensor's part of a flat storage; raises ValueError where it reaches beyond."""
+    """Return a tensor as a view of a flat storage; raises ValueError where it reaches beyond the storage."""
     if not isinstance(storage, Tensor):
         return Inert()
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
@@ -71,16 +71,16 @@ def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int,
 def _tensor_of_bytes(
     storage: Any, offset: int, size: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any
 ) -> Any:
-    """As `_tensor`, for types that have no storage of their own; anything but a type is inert."""
+    """Do as `_tensor`, for dtypes without a storage class of their own; a dtype that is none gives an inert object."""
     return _tensor(storage.view(dtype), offset, size, stride) if isinstance(dtype, torch.dtype) else Inert()
 
 
 def _parameter(data: Any, *_: Any) -> Any:
-    """Return a parameter's tensor; hooks and attributes are left out."""
+    """Return a parameter's tensor, without hooks and attributes."""
     return data
 
 
-# All that a file may call or build: none of these does more than to hold numbers and names.
+# Everything that a file may call or build: all of these do no more than hold numbers and names.
 ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("argparse", "Namespace"): argparse.Namespace,
@@ -92,12 +92,12 @@ ALLOWED: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     **{("torch", name): dtype for name, dtype in STORAGES.items()},
     ("torch.storage", "UntypedStorage"): torch.uint8,
-    **{("torch", name): found for name in dir(torch) if isinstance(found := getattr(torch, name), torch.dtype)},
+    **{("torch", name): dtype for name in dir(torch) if isinstance(dtype := getattr(torch, name), torch.dtype)},
 }
 
 
-# The unpickler in Python, not the one in C: its way to set attributes can be replaced, and a damaged number makes it
-# allocate nothing.
+# The unpickler written in Python, not the one in C: its method for setting attributes can be overridden, and a damaged
+# size does not make it allocate memory.
 class _Unpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
 
@@ -112,7 +112,7 @@ class _Unpickler(pickle._Unpickler):
         return self._storage(saved)
 
     def load_build(self) -> None:
-        """Set attributes of a namespace and of nothing else: functions and classes here are the program's own."""
+        """Set attributes of a namespace, and of nothing else: other functions and classes are the program's own."""
         stack: list[Any] = self.stack  # type: ignore[attr-defined]
         state, built = stack.pop(), stack[-1]
         if isinstance(built, argparse.Namespace) and isinstance(state, dict):
@@ -122,7 +122,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 def read_pickled(path: Path) -> Any:
-    """Return what a file of torch.save holds, on the CPU.
+    """Return the contents of a file written by torch.save, on the CPU.
 
     Raises ValueError, pickle.UnpicklingError or nearly any other exception for a damaged file.
     """
@@ -132,7 +132,7 @@ def read_pickled(path: Path) -> Any:
         try:
             return _read_archive(file)
         except OSError as error:
-            if error.errno == errno.EINVAL:  # the list of parts points outside of the file
+            if error.errno == errno.EINVAL:  # the list of parts points outside the file
                 raise ValueError("its list of parts is damaged") from None
             raise
 
@@ -142,10 +142,10 @@ def _read_archive(file: IO[bytes]) -> Any:
         parts = {part.filename: part for part in archive.infolist()}
         tops = [name for name in parts if name.rpartition("/")[2] == "data.pkl" and name.count("/") < 2]
         if len(tops) != 1:
-            raise ValueError("a zip archive without a data.pkl, so not one of torch.save")
+            raise ValueError("a zip archive without a data.pkl, so torch.save did not write it")
         top = tops[0].removesuffix("data.pkl")
         if f"{top}byteorder" in parts and archive.read(f"{top}byteorder") == b"big":
-            raise ValueError("it was written on a machine of the other byte order")
+            raise ValueError("it was written on a machine with the other byte order")
         storages: dict[str, Tensor] = {}
 
         def storage(saved: Any) -> Any:
@@ -158,7 +158,7 @@ def _read_archive(file: IO[bytes]) -> Any:
                 buffer = bytearray(count * dtype.itemsize)
                 with archive.open(part) as opened:
                     _require(opened.readinto(buffer) == len(buffer), key)  # type: ignore[attr-defined]
-                    opened.read()  # to the end, where the checksum is looked at
+                    opened.read()  # to the end, where the checksum is verified
                 storages[key] = _numbers(buffer, dtype)
             return storages[key]
 
@@ -167,7 +167,7 @@ def _read_archive(file: IO[bytes]) -> Any:
 
 
 def _read_stream(file: IO[bytes], size: int) -> Any:
-    """Read the format before torch 1.6: three headers, the object, the storages' keys, then their numbers in turn."""
+    """Read the format from before torch 1.6: three headers, the object, the storages' keys, then the data of each storage."""
     storages: dict[str, tuple[bytearray, Tensor, int]] = {}
 
     def storage(saved: Any) -> Any:
@@ -175,7 +175,7 @@ def _read_stream(file: IO[bytes], size: int) -> Any:
             return Inert()
         _, dtype, key, _, count, view = saved
         if not isinstance(dtype, torch.dtype):
-            raise ValueError("it holds numbers of a type that is not known here")
+            raise ValueError("it holds numbers of an unknown type")
         if key not in storages:
             _require(0 <= count * dtype.itemsize <= size, key)
             buffer = bytearray(count * dtype.itemsize)
@@ -187,15 +187,15 @@ def _read_stream(file: IO[bytes], size: int) -> Any:
         raise ValueError("a storage in a header")
 
     if _Unpickler(file, refuse).load() != MAGIC:
-        raise ValueError("a pickle of something else than torch.save")
+        raise ValueError("a pickle that torch.save did not write")
     for _ in range(2):  # protocol, system
         _Unpickler(file, refuse).load()
-    found = _Unpickler(file, storage).load()
+    content = _Unpickler(file, storage).load()
     for key in _Unpickler(file, refuse).load():
         buffer, _, itemsize = storages[key]
         count = int.from_bytes(file.read(8), "little")
         _require(count * itemsize == len(buffer) and file.readinto(buffer) == len(buffer), key)  # type: ignore[attr-defined]
-    return found
+    return content
 
 
 def _require(whole: bool, key: Any) -> None:
@@ -204,5 +204,5 @@ def _require(whole: bool, key: Any) -> None:
 
 
 def _numbers(buffer: bytearray, dtype: torch.dtype) -> Tensor:
-    """Return a flat tensor on the memory of `buffer`."""
+    """Return a flat tensor that shares the memory of `buffer`."""
     return torch.frombuffer(buffer, dtype=dtype) if buffer else torch.empty(0, dtype=dtype)

@@ -1,4 +1,4 @@
-"""VQGAN checkpoints of taming-transformers and latent-diffusion (CompVis, MIT): .ckpt with its .yaml."""
+"""VQGAN checkpoints of taming-transformers and latent-diffusion (CompVis, MIT): a .ckpt with its .yaml."""
 
 from pathlib import Path
 from typing import Any
@@ -12,30 +12,30 @@ from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run,
 from vistok.interop.vqgan_yaml import read_config
 from vistok.runs.foreign_families import require_family
 
-# Inside a transformer's or a diffusion model's checkpoint.
+# Prefix of the VQGAN's weights in the checkpoint of a transformer or diffusion model.
 _INSIDE = "first_stage_model."
 _AVERAGES = "model_ema."
-# Losses (discriminator, LPIPS) and a projection for pictures of logs lie beside the autoencoder.
+# Losses (discriminator, LPIPS) and a projection for images in logs, which are not part of the autoencoder.
 _NOT_OURS = ("loss.", "colorize")
-# What an averaged codebook is made from; the codebook itself is `quantize.embedding.weight` there too.
+# Statistics from which an averaged codebook is computed; the codebook itself is `quantize.embedding.weight`, as ever.
 _STATISTICS = {"quantize.embedding.cluster_size", "quantize.embedding.embed_avg"}
 
 
 def import_taming(file: Path, config: Path, out: Path) -> str:
-    """Write a run directory from a VQGAN; `config` is its yaml. Returns a line that says what it was.
+    """Write a run directory from a VQGAN, with `config` its yaml; return a line that describes the network.
 
-    The checkpoint may be that of a transformer or a diffusion model with the VQGAN inside, which alone is taken. The
-    Euclidean look-up is VQGAN's. The discriminator is not taken: it is another network than ours.
+    The checkpoint may be that of a transformer or diffusion model that contains a VQGAN; then only the VQGAN is imported.
+    The look-up is Euclidean, as in VQGAN. The discriminator is left out, since its architecture differs from ours.
     Raises UserError for other quantizers, and for weights that do not fit the yaml.
     """
     vqgan = read_config(config)
     state = weights_of(file, read_foreign(file), ("state_dict", "model"))
     require_family(file, state, "taming")
     inside = {name.removeprefix(_INSIDE): value for name, value in state.items() if name.startswith(_INSIDE)}
-    own, said = _used_weights(file, inside or state, vqgan.use_ema)
+    used, said = _used_weights(file, inside or state, vqgan.use_ema)
     if inside:
         said += "; the larger model around it is left out"
-    ours = to_ours(own, vqgan.network, "taming")
+    ours = to_ours(used, vqgan.network, "taming")
     check_fits(ours, shapes_of(f"config {config}", vqgan.network), f"the network of {config.name}")
     header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
     write_run(out, "tokenizer", tokenizer_run(vqgan.name, vqgan.network), ours, file, **header)
@@ -44,25 +44,27 @@ def import_taming(file: Path, config: Path, out: Path) -> str:
 
 
 def _used_weights(file: Path, state: dict[str, Tensor], use_ema: bool) -> tuple[dict[str, Tensor], str]:
-    """Return the weights that the original decodes with, and what to say of the choice.
+    """Return the weights that the original decodes with, and a remark on the choice.
 
-    With `use_ema` the averages: they lie under the weights' names without their dots, for each that is trained.
+    With `use_ema` these are the EMA weights, stored for each trained weight under its name without dots.
     """
     averages = {name.removeprefix(_AVERAGES): value for name, value in state.items() if name.startswith(_AVERAGES)}
-    own = {
+    raw = {
         name: value
         for name, value in state.items()
         if not name.startswith((*_NOT_OURS, _AVERAGES)) and name not in _STATISTICS
     }
     if not averages:
-        return own, "; the yaml asks for averaged weights, the file has none" if use_ema else ""
+        return raw, "; the yaml asks for averaged weights, but the file has none" if use_ema else ""
     if not use_ema:
-        return own, "; the file's averaged weights are left out, since the yaml does not use them (use_ema)"
-    chosen = {name: averages.get(name.replace(".", "")) for name in own}
-    # A codebook that is an average itself is not trained, and has no second one.
+        return raw, "; the file's averaged weights are left out, since the yaml does not enable them (use_ema)"
+    chosen = {name: averages.get(name.replace(".", "")) for name in raw}
+    # A codebook that is itself an average is not trained, so it has no EMA.
     missing = [name for name, value in chosen.items() if value is None and not name.startswith("quantize.")]
     if missing:
-        raise UserError(f"{file}: its yaml asks for averaged weights, and {missing[0]!r} has none under {_AVERAGES}")
+        raise UserError(
+            f"{file}: the yaml asks for averaged weights, but the file has none for {missing[0]!r} under {_AVERAGES}"
+        )
     return {
-        name: own[name] if value is None else value for name, value in chosen.items()
+        name: raw[name] if value is None else value for name, value in chosen.items()
     }, "; averaged weights (use_ema)"

@@ -1,1 +1,1 @@
-"""Scores: tensors in, numbers out. Every score names its protocol and its treatment."""
+"""Scores: tensors in, numbers out. Every score states its protocol and its treatment."""

@@ -1,4 +1,4 @@
-"""How a tokenizer uses its codes: usage, entropies, skewness (CRT paper, section 4)."""
+"""How a tokenizer uses its codebook: usage, entropies, skewness (CRT paper, section 4)."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class CodebookStatistics:
-    """Over a stated set of images. Entropies in bits.
+    """Codebook statistics over a set of images; entropies are in bits.
 
-    usage: share of codes that occur. entropy: of all tokens together. position_entropy: of each
-    position alone, (positions,). skewness: 1 - 2^(mean position entropy) / 2^entropy.
+    `usage`: share of codes that occur. `entropy`: of all tokens pooled. `position_entropy`: of each
+    position separately, (positions,). `skewness`: 1 - 2^(mean position entropy) / 2^entropy.
     """
 
     usage: float
@@ -37,14 +37,15 @@ def codebook_statistics(tokens: np.ndarray, codebook_size: int) -> CodebookStati
 
 
 def perplexity_share(counts: np.ndarray) -> float:
-    """Return the perplexity of codes that occur so often, (codes,), as a share of their number: 1 where all are alike."""
+    """Return the perplexity of code counts (codes,) as a share of the codebook size: 1 where all codes are equally frequent."""
     return float(2 ** _entropy_bits(counts)) / len(counts)
 
 
 def unigram_nats(train: np.ndarray, held_out: np.ndarray) -> float:
-    """Return the nats per token of held-out tokens by how often each code occurs in training, one added to each.
+    """Return the nats per token that code frequencies alone achieve, from counts by code (codes,) of both splits.
 
-    Of counts by code, (codes,) both: what a model gives that knows of no neighbour, place or class.
+    This is the loss of a model that ignores neighbours, positions and classes. Training counts are smoothed by adding
+    one to each.
     """
     share = (train + 1) / (train + 1).sum()
     return float(-(held_out * np.log(share)).sum() / held_out.sum())

@@ -1,10 +1,10 @@
-"""Differences of colour as an eye sees them: CIE Lab of sRGB images, under D65."""
+"""Colour differences as the eye perceives them: CIE Lab of sRGB images, with white point D65."""
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-# Linear sRGB to XYZ (IEC 61966-2-1), and XYZ of its white, D65.
+# Linear sRGB to XYZ (IEC 61966-2-1), and the XYZ of its white point, D65.
 _TO_XYZ = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
 _WHITE = (0.95047, 1.0, 1.08883)
 
@@ -23,6 +23,6 @@ def to_lab(images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batc
 def lab_errors(
     a: UInt8[Tensor, "batch 3 height width"], b: UInt8[Tensor, "batch 3 height width"]
 ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
-    """Return each image's mean distance in Lab (Delta E 1976; 2.3 can just be seen), and that in a and b alone."""
+    """Return each image's mean distance in Lab (Delta E 1976; 2.3 is just noticeable), and the same in a and b alone."""
     difference = to_lab(a) - to_lab(b)
     return tuple(part.square().sum(1).sqrt().mean((1, 2)) for part in (difference, difference[:, 1:]))  # type: ignore[return-value]

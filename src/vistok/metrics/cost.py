@@ -1,4 +1,4 @@
-"""What an image costs its generator: calls of the network, FLOPs, milliseconds."""
+"""What it costs to generate an image: network calls, FLOPs, milliseconds."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one image. A call is one forward pass of the network (two where guidance doubles it).
+    """Cost of one image. A call is one forward pass of the network; guidance needs two.
 
-    `flops` are of the generator, `decoder_flops` of the tokenizer's decoder, 2 for each multiply-add, counted from what is
-    executed. `milliseconds` are of both, measured while `images` were drawn `batch` at a time on `hardware`; 0 images: not
-    measured.
+    `flops` counts the generator and `decoder_flops` the tokenizer's decoder: 2 per multiply-add, counted from the operations
+    that run. `milliseconds` covers both, measured while drawing `images` images on `hardware`, `batch` at a time; where
+    `images` is 0 it was not measured.
     """
 
     calls: float
@@ -23,11 +23,11 @@ class Cost:
 
     @property
     def flops_per_image(self) -> float:
-        """FLOPs of generator and decoder."""
+        """FLOPs of the generator and the decoder together."""
         return self.flops + self.decoder_flops
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as an evaluation's file holds it."""
+        """Return the cost as stored in an evaluation file."""
         return {"flops_per_image": self.flops_per_image, "ms_per_image": self.milliseconds, **asdict(self)}
 
     def __str__(self) -> str:
@@ -46,8 +46,8 @@ def _flops(count: float) -> str:
 
 
 def cost_in(evaluation: dict[str, Any]) -> Cost | None:
-    """Return what an evaluation says of cost; None for those of earlier versions."""
-    found = evaluation.get("cost")
-    if not isinstance(found, dict):
+    """Return the cost in an evaluation; None for evaluations of earlier versions, which have none."""
+    cost = evaluation.get("cost")
+    if not isinstance(cost, dict):
         return None
-    return Cost(**{name: found[name] for name in Cost.__dataclass_fields__})
+    return Cost(**{name: cost[name] for name in Cost.__dataclass_fields__})

@@ -1,4 +1,4 @@
-"""Feature extractors: uint8 images to vectors, with a name and a digest that protocols record."""
+"""Feature extractors: uint8 images to vectors, with the name and digest that protocols record."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 
 @dataclass(frozen=True)
 class Features:
-    """What an extractor gives of a batch; `spatial` and `logits` are Inception's alone."""
+    """Features of a batch; only Inception has `spatial` and `logits`."""
 
     pooled: Tensor
     spatial: Tensor | None = None
@@ -31,7 +31,7 @@ class Features:
 
 
 class FeatureExtractor(ABC):
-    """Images to features. A Fréchet distance in its space is called `distance_name`, a kernel distance `kernel_name`."""
+    """Maps images to features. Fréchet distances between them are called `distance_name`, kernel distances `kernel_name`."""
 
     name: str
     digest: str
@@ -41,15 +41,15 @@ class FeatureExtractor(ABC):
 
     @abstractmethod
     def __call__(self, images: UInt8[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
-        """Return features, in evaluation mode and float32."""
+        """Return features in float32, computed in evaluation mode."""
 
     def everything(self, images: UInt8[Tensor, "batch channels height width"]) -> Features:
-        """Return all that scores of these images need, from one pass."""
+        """Return all features that any score of these images needs, from a single forward pass."""
         return Features(self(images))
 
 
 class ClassifierFeatures(FeatureExtractor):
-    """Features of a small classifier, before its last ReLU. Distances are called FMD and KMD, never FID and KID."""
+    """Features of a small classifier, taken before its last ReLU. Distances are called FMD and KMD, never FID and KID."""
 
     distance_name, kernel_name = "FMD", "KMD"
 
@@ -67,14 +67,14 @@ class ClassifierFeatures(FeatureExtractor):
         if tuple(images.shape[1:]) != expected:
             raise UserError(
                 f"evaluator {self.name} takes images (channels, height, width) {expected}, found "
-                f"{tuple(images.shape[1:])}; use an evaluator that was trained at this size"
+                f"{tuple(images.shape[1:])}; use an evaluator trained at this size"
             )
         device = next(self.classifier.parameters()).device
         return _finite(self.classifier.features(images.to(device).float() / 127.5 - 1.0).cpu(), self.name)
 
 
 class ImageNetFeatures(FeatureExtractor):
-    """Features of EfficientNet-Lite0, which a package brings: 1,280 numbers of images of any size and kind."""
+    """Features of EfficientNet-Lite0, from a Python package: 1,280 numbers per image, for images of any size and kind."""
 
     distance_name, kernel_name = "FMD", "KMD"
     name, digest, resize = "efficientnet-lite0", efficientnet_lite.SHA256, "128x128 bicubic, antialiased"
@@ -93,10 +93,10 @@ class ImageNetFeatures(FeatureExtractor):
 
 
 class InceptionFeatures(FeatureExtractor):
-    """The FID Inception, by torch-fidelity: 2,048 pooled features; grey images are repeated to RGB.
+    """The Inception network of FID, from torch-fidelity: 2,048 pooled features; grey images are repeated to RGB.
 
-    Beside them the logits without bias (for the Inception score) and, as in ADM's evaluator, the first seven channels of
-    the 1x1 branch of mixed_6 at 17x17 places (for sFID).
+    It also gives the logits without bias, for the Inception score, and the first seven channels of the 1x1 branch of
+    mixed_6 at 17x17 places, for sFID, as in ADM's evaluator.
     """
 
     distance_name, kernel_name = "FID", "KID"
@@ -117,11 +117,11 @@ class InceptionFeatures(FeatureExtractor):
 
     @torch.inference_mode()
     def everything(self, images: UInt8[Tensor, "batch channels height width"]) -> Features:
-        """Return pooled and spatial features and logits of uint8 images of any size."""
+        """Return pooled features, spatial features and logits of uint8 images of any size."""
         device = next(self.network.parameters()).device
         pooled, logits = self.network(images.to(device).expand(-1, 3, -1, -1))
         assert self._branch is not None
-        # Rows, columns, channels: the order of ADM's evaluator, and so of the mu_s and sigma_s in its reference files.
+        # Rows, columns, channels: the order in ADM's evaluator, and so in mu_s and sigma_s of its reference files.
         spatial = self._branch[:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)
         self._branch = None
         return Features(*(_finite(part.float().cpu(), self.name) for part in (pooled, spatial, logits)))
@@ -131,17 +131,17 @@ class InceptionFeatures(FeatureExtractor):
 
 
 def _finite(features: Tensor, name: str) -> Tensor:
-    """Return features; raises UserError where some are not finite, from which no score can be made."""
+    """Return the features; raises UserError where some are not finite, since they would spoil every score."""
     if not bool(features.isfinite().all()):
         raise UserError(
-            f"evaluator {name} gives features that are not finite numbers: its weights are damaged. Copy or train it again, "
+            f"evaluator {name} produces features that are not finite numbers: its weights are damaged. Copy or train it again, "
             "or use another evaluator"
         )
     return features
 
 
 def find_inception(file: str | None = None) -> Path | None:
-    """Return torch-fidelity's Inception weights: the given file, or its download cache; None where absent."""
+    """Return torch-fidelity's Inception weights: the given file, or the one in torch's download cache, or None."""
     path = Path(file) if file else Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
     if path.is_file():
         return path
@@ -151,28 +151,30 @@ def find_inception(file: str | None = None) -> Path | None:
 
 
 def require_inception(file: str | None = None) -> Path:
-    """Return torch-fidelity's Inception weights; raises UserError where they are not on this machine."""
-    found = find_inception(file)
-    if found is None:
+    """Return torch-fidelity's Inception weights; raises UserError where this machine does not have them."""
+    weights = find_inception(file)
+    if weights is None:
         raise UserError(
             f"torch-fidelity's Inception weights ({INCEPTION_FILE}) are not on this machine: put the file into "
-            f"{torch.hub.get_dir()}/checkpoints, or name it with --inception FILE"
+            f"{torch.hub.get_dir()}/checkpoints, or pass it with --inception FILE"
         )
-    return found
+    return weights
 
 
 def _inception(file: Path) -> Any:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     refuse_program(file, "Inception weights")
-    # torch-fidelity loads with weights_only=False; this makes torch refuse anything but tensors.
+    # torch-fidelity loads with weights_only=False; this variable makes torch refuse anything but tensors.
     before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     try:
         network = FeatureExtractorInceptionV3(
             "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(file)
         )
-    except Exception as error:  # unpickling and mismatches raise many kinds; each means: not these weights
+    except (
+        Exception
+    ) as error:  # unpickling and mismatches raise many kinds; each means that these are the wrong weights
         raise UserError(f"Inception weights {file}: cannot be loaded ({str(error).splitlines()[0]})") from None
     finally:
         os.environ.pop("TORCH_FORCE_WEIGHTS_ONLY_LOAD")

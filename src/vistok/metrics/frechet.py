@@ -1,4 +1,4 @@
-"""Fréchet distance between two Gaussians, right for singular covariances too."""
+"""Fréchet distance between two Gaussians, correct for singular covariances too."""
 
 import numpy as np
 import torch
@@ -6,20 +6,20 @@ from scipy.linalg.lapack import dpstrf
 
 from vistok.metrics.moments import Moments
 
-# Below this share of the largest, a squared pivot of Cholesky's may be rounding of zero.
+# A squared Cholesky pivot below this share of the largest one may be a rounded zero.
 WELL_CONDITIONED = 1e-8
 
 
 def covariance_factor(covariance: np.ndarray) -> np.ndarray:
-    """Return A with A A^T = covariance, (features, rank): directions without variance are cut."""
+    """Return A (features, rank) with A A^T = covariance; directions without variance are dropped."""
     symmetric = (covariance + covariance.T) / 2
-    # A tenth of the time of an eigendecomposition; torch's linear algebra is faster than numpy's (benchmarks/frechet.py).
+    # Ten times faster than an eigendecomposition; torch's linear algebra beats numpy's (benchmarks/frechet.py).
     lower, failed = torch.linalg.cholesky_ex(torch.from_numpy(symmetric))
     pivots = lower.diagonal() ** 2
     if not failed and len(pivots) and pivots.min() > WELL_CONDITIONED * pivots.max():
         return lower.numpy()
-    # With pivots it stops where what is left is rounding of zero (n eps times the largest variance), whose root would
-    # not be small; and it is the sooner done the lower the rank.
+    # Pivoted Cholesky stops once only rounding error remains (n eps times the largest variance); the root of that error
+    # would not be small. The lower the rank, the sooner it stops.
     pivoted, order, rank, _ = dpstrf(symmetric, lower=1)
     factor = np.empty((len(symmetric), rank))
     factor[order - 1] = np.tril(pivoted)[:, :rank]
@@ -27,9 +27,9 @@ def covariance_factor(covariance: np.ndarray) -> np.ndarray:
 
 
 def sample_factor(features: np.ndarray) -> np.ndarray | None:
-    """Return the factor (features, samples) of a covariance of few samples, or None: there are enough of them.
+    """Return the covariance factor (features, samples) where there are no more samples than features, else None.
 
-    With no more samples than features it is the centred samples themselves, and no decomposition is needed.
+    It consists of the centred samples themselves, so no decomposition is needed. None for fewer than 2 samples, too.
     """
     x = np.asarray(features, dtype=np.float64)
     if not 2 <= len(x) <= x.shape[1]:
@@ -42,8 +42,8 @@ def frechet_distance(
 ) -> float:
     """Return |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) (Dowson and Landau 1982; Heusel et al. 2017).
 
-    tr (A B)^(1/2) is the sum of the singular values of F_a^T F_b, with A = F_a F_a^T: no matrix root.
-    Factors that are at hand save work.
+    With A = F_a F_a^T, tr (A B)^(1/2) is the sum of the singular values of F_a^T F_b, so no matrix root is taken.
+    Pass factors that are already known to save work.
     """
     if factor_a is None:
         factor_a = covariance_factor(a.covariance)

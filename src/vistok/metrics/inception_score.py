@@ -1,4 +1,4 @@
-"""Inception score (Salimans et al. 2016): how sure the classifier is of each image, and how varied its answers are."""
+"""Inception score (Salimans et al. 2016): how confident the classifier is about each image, and how varied its predictions are."""
 
 import torch
 from jaxtyping import Float
@@ -10,14 +10,14 @@ SPLITS = 10
 
 
 def shuffled(logits: Float[Tensor, "samples classes"]) -> Float[Tensor, "samples classes"]:
-    """Return logits in an order that is fixed and mixed: images whose names sort by class would fill a split each."""
+    """Return logits in a fixed random order: images sorted by class would otherwise fill one split per class."""
     return logits[torch.from_numpy(numpy_generator(0, "inception score").permutation(len(logits)))]
 
 
 def inception_score(logits: Float[Tensor, "samples classes"], splits: int = SPLITS) -> tuple[float, float]:
-    """Return mean and standard deviation over consecutive splits of exp(mean KL(p(class|image) || p(class))).
+    """Return the mean and standard deviation of exp(mean KL(p(class|image) || p(class))) over consecutive splits.
 
-    With 50,000 samples ten splits are ADM's 5,000 images each. Raises ValueError for fewer samples than splits.
+    For 50,000 samples, ten splits hold 5,000 images each, as in ADM. Raises ValueError for fewer samples than splits.
     """
     if len(logits) < splits:
         raise ValueError(f"{splits} splits need at least {splits} samples, found {len(logits)}")

@@ -1,7 +1,7 @@
-"""Intervals: delete-a-group jackknife over mixed blocks of samples, t-intervals over seeds.
+"""Intervals: a delete-a-group jackknife over shuffled blocks of samples, and t-intervals over seeds.
 
-Resampling with replacement inflates a Fréchet distance (repeated samples narrow the covariance);
-leaving out blocks does not, and also corrects the bias of a finite sample.
+Resampling with replacement would inflate a Fréchet distance, since repeated samples narrow the covariance.
+Leaving out blocks does not, and it also corrects the bias of a finite sample.
 """
 
 import math
@@ -20,7 +20,7 @@ BLOCKS = 20
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with a 95 % interval; `value` is the plain estimate, `corrected` without its bias."""
+    """An estimate with a 95 % interval: `value` is the plain estimate, `corrected` has its bias removed."""
 
     value: float
     corrected: float
@@ -29,13 +29,13 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """Half of the interval's width."""
+        """Half the width of the interval."""
         return (self.high - self.low) / 2
 
 
 @dataclass(frozen=True)
 class Replicates:
-    """An estimate of all samples, and of all but each block; no replicates where samples are too few."""
+    """An estimate from all samples, and one with each block left out; no replicates where there are too few samples."""
 
     value: float
     left_out: tuple[float, ...] = ()
@@ -46,7 +46,7 @@ class Replicates:
         return jackknife(self.value, self.left_out) if self.left_out else None
 
     def minus(self, other: "Replicates") -> "Replicates":
-        """Return the difference, paired block by block: it leaves out the same samples of both."""
+        """Return the difference, paired block by block: each replicate leaves the same samples out of both."""
         if len(self.left_out) != len(other.left_out):
             return Replicates(self.value - other.value)
         pairs = zip(self.left_out, other.left_out, strict=True)
@@ -54,9 +54,9 @@ class Replicates:
 
 
 def blocks_of(count: int, blocks: int = BLOCKS) -> list[np.ndarray]:
-    """Return the numbers 0...count-1 in disjoint blocks, mixed, and the same ones every time.
+    """Return the indices 0...count-1 in disjoint blocks: shuffled, but the same on every call.
 
-    Images often come sorted by class: blocks in their order would not be like the whole.
+    Images are often sorted by class, and unshuffled blocks would not resemble the whole.
     """
     return np.array_split(numpy_generator(0, "blocks").permutation(count), blocks)
 
@@ -72,7 +72,7 @@ def jackknife(full: float, left_out: Sequence[float], confidence: float = 0.95) 
 
 
 def mean_replicates(values: np.ndarray) -> Replicates:
-    """Return the mean of one value per sample."""
+    """Return the replicates of a mean over samples."""
     x = np.asarray(values, dtype=np.float64)
     if len(x) < 2 * BLOCKS:
         return Replicates(float(x.mean()))
@@ -81,39 +81,40 @@ def mean_replicates(values: np.ndarray) -> Replicates:
 
 
 def frechet_replicates(features: np.ndarray, reference: Moments) -> Replicates:
-    """Return the Fréchet distance of samples (samples, features) to a fixed reference."""
+    """Return the Fréchet distance between samples (samples, features) and a fixed reference."""
     factor = covariance_factor(reference.covariance)
     if len(features) < 2 * BLOCKS:
         return Replicates(frechet_distance(Moments.of(features), reference, factor, sample_factor(features)))
-    blocks, own = _block_moments(features), _left_out_factors(features)
+    blocks, factors = _block_moments(features), _left_out_factors(features)
     left = tuple(
-        frechet_distance(part, reference, factor, mine) for part, mine in zip(leave_one_out(blocks), own, strict=True)
+        frechet_distance(part, reference, factor, kept)
+        for part, kept in zip(leave_one_out(blocks), factors, strict=True)
     )
     return Replicates(frechet_distance(merge_all(blocks), reference, factor, sample_factor(features)), left)
 
 
 def paired_frechet_replicates(features: np.ndarray, reference: np.ndarray) -> Replicates:
-    """Return the Fréchet distance of reconstructions to their own originals.
+    """Return the Fréchet distance between reconstructions and their originals.
 
-    Row i of one belongs to row i of the other, so a block is left out of both.
+    Row i of one corresponds to row i of the other, so each block is left out of both.
     """
     factors = sample_factor(reference), sample_factor(features)
     if len(features) < 2 * BLOCKS:
         return Replicates(frechet_distance(Moments.of(features), Moments.of(reference), *factors))
-    own, theirs = _block_moments(features), _block_moments(reference)
+    of_features, of_reference = _block_moments(features), _block_moments(reference)
     pairs = zip(
-        leave_one_out(own),
-        leave_one_out(theirs),
+        leave_one_out(of_features),
+        leave_one_out(of_reference),
         _left_out_factors(reference),
         _left_out_factors(features),
         strict=True,
     )
     left = tuple(frechet_distance(*pair) for pair in pairs)
-    return Replicates(frechet_distance(merge_all(own), merge_all(theirs), *factors), left)
+    return Replicates(frechet_distance(merge_all(of_features), merge_all(of_reference), *factors), left)
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Return the mean of independent values (one per seed) with its t-interval; infinite for one value."""
+    """Return the mean of independent values (one per seed) with its t-interval, infinite for a single value."""
     x = np.asarray(values, dtype=np.float64)
     mean = float(x.mean())
     if len(x) < 2:
@@ -123,7 +124,7 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
 
 
 def _left_out_factors(features: np.ndarray) -> list[np.ndarray | None]:
-    """Return the factors of all samples but each block, where they are few."""
+    """Return, for each block, the covariance factor of all other samples (None where there are many)."""
     return [sample_factor(np.delete(features, block, axis=0)) for block in blocks_of(len(features))]
 
 

@@ -1,4 +1,4 @@
-"""Kernel distance (KID: Bińkowski et al. 2018, arXiv 1801.01401): without bias, whatever the number of samples."""
+"""Kernel distance (KID: Bińkowski et al. 2018, arXiv 1801.01401): unbiased for any number of samples."""
 
 import numpy as np
 import torch
@@ -11,12 +11,12 @@ SUBSETS, SUBSET_SIZE = 100, 1_000
 
 
 def kernel_distance(fake: np.ndarray, real: np.ndarray, paired: bool = False) -> Replicates:
-    """Return the squared maximum mean discrepancy of features (samples, features) by the kernel (x.y / features + 1)^3.
+    """Return the squared maximum mean discrepancy of features (samples, features) with kernel (x.y / features + 1)^3.
 
-    It is the mean over 100 subsets of 1,000 of each kind (of fewer where there are fewer), drawn by a fixed key. The
-    replicates leave blocks of fakes out of all subsets. `paired`: row i of one is the reconstruction of row i of the
-    other. A subset then holds both, a block is left out of both, and no image is set against its own reconstruction
-    (Gretton et al. 2012, equation 4), which would be nearer to it than chance.
+    It is averaged over 100 subsets of 1,000 samples of each kind (fewer if there are fewer), drawn with a fixed seed.
+    Replicates leave blocks of fakes out of all subsets. `paired`: row i of `fake` is the reconstruction of row i of
+    `real`. Then a subset holds both, a block is left out of both, and an image is never compared with its own
+    reconstruction (Gretton et al. 2012, equation 4), to which it is closer than chance.
 
     Raises ValueError for fewer than 2 samples of either kind.
     """
@@ -26,19 +26,19 @@ def kernel_distance(fake: np.ndarray, real: np.ndarray, paired: bool = False) ->
     block_of = np.zeros(len(fake), dtype=np.int64)
     for number, block in enumerate(blocks_of(len(fake))):
         block_of[block] = number
-    found = np.zeros(1 + BLOCKS)
+    sums = np.zeros(1 + BLOCKS)
     for number in range(subsets):
-        own = _chosen(len(fake), size, "fake", number)
-        other = own if paired else _chosen(len(real), size, "real", number)
-        blocks = torch.nn.functional.one_hot(torch.from_numpy(block_of[own]), BLOCKS).double()
-        x, y = torch.from_numpy(fake[own]), torch.from_numpy(real[other])
-        found += _paired(x, y, blocks) if paired else _unpaired(x, y, blocks)
-    value, *left_out = (found / subsets).tolist()
+        fake_rows = _chosen(len(fake), size, "fake", number)
+        real_rows = fake_rows if paired else _chosen(len(real), size, "real", number)
+        blocks = torch.nn.functional.one_hot(torch.from_numpy(block_of[fake_rows]), BLOCKS).double()
+        x, y = torch.from_numpy(fake[fake_rows]), torch.from_numpy(real[real_rows])
+        sums += _paired(x, y, blocks) if paired else _unpaired(x, y, blocks)
+    value, *left_out = (sums / subsets).tolist()
     return Replicates(value, tuple(left_out) if size >= 2 * BLOCKS else ())
 
 
 def kernel_estimator(fakes: int, reals: int, paired: bool = False) -> str:
-    """Return what a protocol says of the distance of so many samples."""
+    """Return the estimator's description in protocols, for these numbers of samples."""
     subsets, size = _subsets(fakes, reals)
     of = f"all {size} images" if subsets == 1 else f"{subsets} subsets of {size}"
     pairs = ", each left out of reconstructions and originals, none against its own" if paired else ""
@@ -46,7 +46,7 @@ def kernel_estimator(fakes: int, reals: int, paired: bool = False) -> str:
 
 
 def _subsets(fakes: int, reals: int) -> tuple[int, int]:
-    """Return how many subsets there are, and their size."""
+    """Return the number of subsets and their size."""
     size = min(fakes, reals, SUBSET_SIZE)
     return 1 if size == fakes == reals else SUBSETS, size
 
@@ -61,13 +61,13 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _unpaired(x: Tensor, y: Tensor, blocks: Tensor) -> np.ndarray:
-    """Return the distance of all, and of all but each block of x."""
-    own, (count, left) = _sums_without_blocks(_kernel(x, x).fill_diagonal_(0), blocks), _counts(blocks)
-    theirs = _kernel(y, y).fill_diagonal_(0).sum(dtype=torch.float64) / (len(y) * (len(y) - 1))
+    """Return the distance from all samples, and with each block of x left out."""
+    within_x, (count, left) = _sums_without_blocks(_kernel(x, x).fill_diagonal_(0), blocks), _counts(blocks)
+    within_y = _kernel(y, y).fill_diagonal_(0).sum(dtype=torch.float64) / (len(y) * (len(y) - 1))
     across = blocks.T @ _kernel(x, y).sum(dim=1, dtype=torch.float64)
     cross = torch.cat([across.sum()[None], across.sum() - across])
     counts = torch.cat([count, left])
-    return (own / (counts * (counts - 1)) + theirs - 2 * cross / (counts * len(y))).numpy()
+    return (within_x / (counts * (counts - 1)) + within_y - 2 * cross / (counts * len(y))).numpy()
 
 
 def _paired(x: Tensor, y: Tensor, blocks: Tensor) -> np.ndarray:
@@ -78,13 +78,13 @@ def _paired(x: Tensor, y: Tensor, blocks: Tensor) -> np.ndarray:
 
 
 def _counts(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the number of all samples, and of all but each block."""
+    """Return the number of samples, in all and with each block left out."""
     count = torch.tensor([float(len(blocks))], dtype=torch.float64)
     return count, count - blocks.sum(dim=0)
 
 
 def _sums_without_blocks(matrix: Tensor, blocks: Tensor) -> Tensor:
-    """Return the sum of a symmetric matrix, and without the rows and columns of each block."""
-    # The many in their own precision, the sums of each row's blocks in float64.
+    """Return the sum of a symmetric matrix, in all and without the rows and columns of each block."""
+    # Sums over each row's blocks keep the matrix's precision; sums of these are in float64.
     sums = blocks.T @ (matrix @ blocks.to(matrix.dtype)).double()
     return torch.cat([sums.sum()[None], sums.sum() - 2 * sums.sum(dim=1) + sums.diagonal()])

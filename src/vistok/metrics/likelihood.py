@@ -1,4 +1,4 @@
-"""Token likelihood: nats per token, by position; bits per image. A rate, never a ranking by itself."""
+"""Token likelihood: nats per token, by position, and bits per image. It is a rate, never a ranking by itself."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Of held-out images. per_image: nats per token (images,); position_nats: (positions,)."""
+    """Likelihood of held-out images. `per_image`: nats per token, (images,). `position_nats`: (positions,)."""
 
     nats_per_token: float
     bits_per_image: float

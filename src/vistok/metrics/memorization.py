@@ -1,4 +1,4 @@
-"""Are samples copies of training images? Their nearest neighbours, against those of unseen real images."""
+"""Are samples copies of training images? Compare their nearest neighbours with those of unseen real images."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class Memorization:
-    """Root-mean-square pixel distance (0...1 scale) to the nearest training image.
+    """Distances to the nearest training image: root mean square over pixels, on a scale of 0...1.
 
-    copy_share: samples nearer to a training image than 99 % of unseen real images are; 0.01 is what
-    unseen images themselves give. nearest: number of each sample's nearest training image, in the order
-    in which they came; searched: how many there were.
+    `copy_share`: share of samples closer to a training image than 99 % of unseen real images are; unseen images
+    themselves give 0.01. `nearest`: index of each sample's nearest training image, in the order in which they
+    were passed. `searched`: number of training images.
     """
 
     sample_median: float
@@ -32,18 +32,20 @@ def memorization(
     unseen: UInt8[Tensor, "unseen channels height width"],
     train: Iterable[UInt8[Tensor, "_ channels height width"]],
 ) -> Memorization:
-    """Compare images; the training images come in batches, once."""
+    """Compare samples with training images, which are read once, in batches."""
     distance, nearest, searched = nearest_neighbours(torch.cat([samples, unseen]), train)
-    (own, real), count = distance.split([len(samples), len(unseen)]), len(samples)
-    share = float((own < real.quantile(0.01)).float().mean())
-    return Memorization(float(own.median()), float(real.median()), share, nearest[:count], own, searched)
+    (of_samples, of_unseen), count = distance.split([len(samples), len(unseen)]), len(samples)
+    share = float((of_samples < of_unseen.quantile(0.01)).float().mean())
+    return Memorization(
+        float(of_samples.median()), float(of_unseen.median()), share, nearest[:count], of_samples, searched
+    )
 
 
 def nearest_neighbours(
     queries: UInt8[Tensor, "queries channels height width"],
     points: Iterable[UInt8[Tensor, "_ channels height width"]],
 ) -> tuple[Float[Tensor, "queries"], Int[Tensor, "queries"], int]:
-    """Return root-mean-square distance and number of the nearest point of each query, and the points' count."""
+    """Return each query's distance (root mean square) to its nearest point, that point's index, and the number of points."""
     flat = _flat(queries)
     best = torch.full((len(flat),), float("inf"))
     where = torch.zeros(len(flat), dtype=torch.int64)
@@ -51,10 +53,10 @@ def nearest_neighbours(
     for batch in points:
         pixels = _flat(batch)
         for start in range(0, len(flat), CHUNK):
-            found = torch.cdist(flat[start : start + CHUNK], pixels).min(dim=1)
-            nearer = found.values < best[start : start + CHUNK]
-            best[start : start + CHUNK][nearer] = found.values[nearer]
-            where[start : start + CHUNK][nearer] = found.indices[nearer] + count
+            closest = torch.cdist(flat[start : start + CHUNK], pixels).min(dim=1)
+            nearer = closest.values < best[start : start + CHUNK]
+            best[start : start + CHUNK][nearer] = closest.values[nearer]
+            where[start : start + CHUNK][nearer] = closest.indices[nearer] + count
         count += len(batch)
     return best / flat.shape[1] ** 0.5, where, count
 

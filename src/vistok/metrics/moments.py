@@ -1,4 +1,4 @@
-"""Streaming mean and covariance in float64; mergeable (Chan, Golub, LeVeque 1979)."""
+"""Streaming mean and covariance in float64, which can be merged (Chan, Golub, LeVeque 1979)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean (features) and scatter (features features): the sum of squared deviations."""
+    """Count, mean (features,) and scatter (features, features), the sum of products of deviations from the mean."""
 
     count: int
     mean: np.ndarray
@@ -26,7 +26,7 @@ class Moments:
 
     @classmethod
     def empty(cls, dim: int) -> "Moments":
-        """Return the moments of no sample."""
+        """Return the moments of zero samples."""
         return cls(0, np.zeros(dim), np.zeros((dim, dim)))
 
     def merge(self, other: "Moments") -> "Moments":
@@ -41,7 +41,7 @@ class Moments:
 
     @property
     def covariance(self) -> np.ndarray:
-        """Unbiased covariance; raises ValueError below two samples."""
+        """Unbiased covariance; raises ValueError for fewer than two samples."""
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 samples, found {self.count}")
         return self.scatter / (self.count - 1)
@@ -56,7 +56,7 @@ def merge_all(parts: Sequence[Moments]) -> Moments:
 
 
 def leave_one_out(parts: Sequence[Moments]) -> list[Moments]:
-    """Return, for each part, the moments of all the others."""
+    """Return, for each part, the moments of all other parts."""
     empty = Moments.empty(len(parts[0].mean))
     before, after = [empty], [empty]
     for part in parts[:-1]:

@@ -12,10 +12,10 @@ def precision_recall(
 ) -> tuple[float, float]:
     """Return (precision, recall): shares of fakes near a real image, and of reals near a fake.
 
-    Near: within the other's distance to its k-th neighbour of its own kind. The paper uses k = 3.
-    Raises ValueError where either kind has k images or fewer.
+    An image is near another if it lies within that image's distance to the k-th nearest neighbour of its kind. The paper
+    uses k = 3. Raises ValueError where either kind has k images or fewer.
     """
-    # Squared lengths are subtracted in the distances: a mean that is large against the spread would leave no digits.
+    # Distances subtract squared lengths: a mean much larger than the spread would leave no significant digits.
     mean = real.mean(dim=0, dtype=torch.float64).to(real.dtype)
     real, fake = (real - mean).float(), (fake - mean).float()
     precision = _inside_any(fake, real, _radii(real, k)).float().mean()
@@ -26,7 +26,7 @@ def precision_recall(
 def _radii(points: Tensor, k: int) -> Float[Tensor, "points"]:
     if len(points) <= k:
         raise ValueError(f"{k} nearest neighbours need more than {k} samples, found {len(points)}")
-    # The nearest is the point itself.
+    # k + 1, since the nearest neighbour of a point is the point itself.
     return torch.cat([torch.cdist(c, points).kthvalue(k + 1, dim=1).values for c in points.split(CHUNK)])
 
 

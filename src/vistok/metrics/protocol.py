@@ -1,7 +1,7 @@
-"""Every score has a protocol (what it measures against what) and a treatment (how it was made).
+"""Every score carries a protocol (what was measured, against what) and a treatment (how the images were made).
 
-Scores of different protocols must not be compared: `require_same` names the difference. The treatment
-is recorded, and free to differ.
+Scores with different protocols must not be compared: `require_same` names the differences. Treatments are
+recorded and may differ.
 """
 
 import json
@@ -14,7 +14,7 @@ from vistok.config import Config
 from vistok.errors import UserError
 from vistok.metrics.interval import Replicates
 
-# A stored interval may differ from its replicates' by so much of the largest of them.
+# A stored interval may differ from the one that its replicates give by this share of the largest replicate.
 ROUNDING = 1e-9
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -22,10 +22,10 @@ FRECHET = "Frechet distance, float64, unbiased covariances; jackknife over 20 bl
 
 
 class Protocol(Config):
-    """All that a score's value depends on beside the model.
+    """Everything that a score depends on besides the model.
 
-    reference_digest is of the reference images (uint8, after resizing); extractor_digest of the weights
-    ("" where no network takes part).
+    `reference_digest` covers the reference images (uint8, after resizing), `extractor_digest` the extractor's
+    weights ("" where no network is involved).
     """
 
     metric: str
@@ -42,24 +42,24 @@ class Protocol(Config):
 
 
 class Treatment(Config):
-    """How the scored images were made: which weights, and where images were drawn the sampling's config as it is."""
+    """How the scored images were made: which weights were used and, for generated images, the sampling config."""
 
     weights: Literal["ema", "raw", "none"] = "ema"
     sampling: dict[str, Any] | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _former(cls, found: Any) -> Any:
-        """Read what earlier versions wrote, whose samplings were all of one family and lay flat."""
-        if not isinstance(found, dict) or found.keys() <= {"weights", "sampling"}:
-            return found
-        drawn = found.get("guidance_scale") is not None
-        sampling = {name: value for name, value in found.items() if name != "weights"}
-        return {"weights": found.get("weights", "ema"), "sampling": sampling if drawn else None}
+    def _former(cls, values: Any) -> Any:
+        """Read the format of earlier versions, which had one family of samplers and stored its fields at the top level."""
+        if not isinstance(values, dict) or values.keys() <= {"weights", "sampling"}:
+            return values
+        drawn = values.get("guidance_scale") is not None
+        sampling = {name: value for name, value in values.items() if name != "weights"}
+        return {"weights": values.get("weights", "ema"), "sampling": sampling if drawn else None}
 
     @property
     def guidance_scale(self) -> float | None:
-        """Of drawn images; 1 is no guidance."""
+        """The guidance scale of generated images (1 is no guidance), else None."""
         return None if self.sampling is None else float(self.sampling["guidance_scale"])
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class Treatment(Config):
         return ", ".join(parts)
 
 
-# What goes without saying, and other words for fields of a sampling's config.
+# Default values, which are not mentioned, and readable names for fields of a sampling config.
 _UNSAID = {"temperature": 1.0, "seed": 0, "int8": False, "precision": "float32"}
 _WORDS = {
     "precision": "weights and cache in",
@@ -88,8 +88,8 @@ def _plain(value: Any) -> str:
 class Score(Config):
     """A value with its 95 % interval (bias-corrected), protocol and treatment.
 
-    `replicates`: the same score without each of 20 blocks of samples, for paired differences; interval
-    and replicates are missing where the samples were too few, or the score has none.
+    `replicates`: the score recomputed with each of 20 blocks of samples left out, for paired differences. Interval
+    and replicates are missing where there were too few samples, or where the kind of score has none.
     """
 
     value: Finite
@@ -102,11 +102,11 @@ class Score(Config):
 
     @classmethod
     def of(cls, found: Replicates, protocol: Protocol, treatment: Treatment) -> "Score":
-        """Return a score with its interval; raises UserError for numbers that are not finite."""
+        """Return a score with its interval; raises UserError where a number is not finite."""
         if not all(map(math.isfinite, (found.value, *found.left_out))):
             raise UserError(
-                f"{protocol.metric} is {found.value}, which is no score: the images' features or the statistics of "
-                f"{protocol.reference} are too large or not finite"
+                f"{protocol.metric} is {found.value}, not a usable score: the features of the images, or the statistics of "
+                f"{protocol.reference}, are too large or not finite"
             )
         bounds = found.interval
         return cls(
@@ -121,40 +121,43 @@ class Score(Config):
 
     @classmethod
     def read(cls, stored: dict[str, Any]) -> "Score":
-        """Return a score from its values in a file; what lies beside its own fields is left out.
+        """Return a score from its stored fields, ignoring any others.
 
-        Raises UserError where it is no score, or its interval is not the one that its value and replicates give.
+        Raises UserError where a field is missing or invalid, or where the stored interval is not the one that the value
+        and replicates give.
         """
         score = cls.from_json(json.dumps({name: stored[name] for name in cls.model_fields if name in stored}))
         again = cls.of(Replicates(score.value, score.replicates), score.protocol, score.treatment)
         most = ROUNDING * max(map(abs, (score.value, *score.replicates)))
         for name in ("corrected", "low", "high"):
-            found, expected = getattr(score, name), getattr(again, name)
-            if found != expected and (found is None or expected is None or abs(found - expected) > most):
+            stored_value, expected = getattr(score, name), getattr(again, name)
+            if stored_value != expected and (
+                stored_value is None or expected is None or abs(stored_value - expected) > most
+            ):
                 raise UserError(
-                    f"{score.protocol.metric} {score.value:g}: its {name} is {found}, value and replicates give {expected}"
+                    f"{score.protocol.metric} {score.value:g}: its {name} is {stored_value}, but value and replicates give {expected}"
                 )
         return score
 
     def minus(self, other: "Score") -> Replicates:
-        """Return self - other, paired; raises UserError for another protocol."""
+        """Return the paired difference self - other; raises UserError where their protocols differ."""
         require_same(self.protocol, other.protocol)
         return Replicates(self.value, self.replicates).minus(Replicates(other.value, other.replicates))
 
 
 def require_same(a: Protocol, b: Protocol) -> None:
     """Raise UserError naming every field in which two protocols differ."""
-    found = differences(a, b)
-    if found:
+    differing = differences(a, b)
+    if differing:
         raise UserError(
             "these scores have different protocols and cannot be compared: "
-            + "; ".join(found)
+            + "; ".join(differing)
             + ". Evaluate both again with the same evaluator, reference and number of samples"
         )
 
 
 def differences(a: Protocol, b: Protocol) -> list[str]:
-    """Return a sentence for every field in which two protocols differ."""
+    """Describe each field in which two protocols differ."""
     left: dict[str, Any] = a.model_dump()
     right: dict[str, Any] = b.model_dump()
     return [

@@ -1,4 +1,4 @@
-"""PSNR and SSIM of uint8 images, per image and then averaged (by torchmetrics)."""
+"""PSNR and SSIM of uint8 images, computed per image by torchmetrics and averaged by the caller."""
 
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -9,7 +9,7 @@ IDENTICAL_DB = 100.0
 def psnr_per_image(
     a: UInt8[Tensor, "batch channels height width"], b: UInt8[Tensor, "batch channels height width"]
 ) -> Float[Tensor, "batch"]:
-    """Return peak signal-to-noise ratios in dB; identical images, whose ratio is infinite, count as 100."""
+    """Return peak signal-to-noise ratios in dB; identical images, whose ratio is infinite, count as 100 dB."""
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
     ratio = peak_signal_noise_ratio(a.float(), b.float(), data_range=255.0, reduction="none", dim=(1, 2, 3))

@@ -1,4 +1,4 @@
-"""How much images differ from each other, from sums alone: memory does not grow with their number."""
+"""How much images differ from each other, computed from sums: memory does not grow with their number."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ CHUNK = 32
 
 
 class Spread:
-    """Sums of pixels and of their squares over images of one size; whole numbers, so that they are exact."""
+    """Sums of pixels and of squared pixels over images of one size; kept as integers, so they are exact."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -18,7 +18,7 @@ class Spread:
         self.squares: Tensor | None = None
 
     def add(self, images: UInt8[Tensor, "batch channels height width"]) -> None:
-        """Count a batch in."""
+        """Add a batch of images."""
         for part in images.split(CHUNK):
             self._count(len(part), part.sum(0, dtype=torch.int64), part.int().square().sum(0, dtype=torch.int64))
 
@@ -29,7 +29,7 @@ class Spread:
 
     @classmethod
     def joined(cls, parts: Sequence["Spread"]) -> "Spread":
-        """Return the sums of several, such as those of all processes."""
+        """Return the combined sums of several parts, such as those of all processes."""
         whole = cls()
         for part in parts:
             if part.total is not None and part.squares is not None:
@@ -37,12 +37,12 @@ class Spread:
         return whole
 
     def mean_picture(self) -> UInt8[Tensor, "1 channels height width"]:
-        """Return the mean of all images, rounded as an image is."""
+        """Return the mean of all images, rounded to uint8."""
         assert self.total is not None
         return (self.total.cpu().double() / self.count).round().to(torch.uint8)[None]
 
     def variance(self) -> float:
-        """Return the variance over images, averaged over pixels and channels, of values in 0...1; of none 0."""
+        """Return the variance over images (values in 0...1), averaged over pixels and channels; 0 where there are none."""
         if self.total is None or self.squares is None:
             return 0.0
         mean = self.total.cpu().double() / self.count

@@ -1,4 +1,4 @@
-"""Are samples different pictures? Equal latents and pictures among them, and their variance."""
+"""Do samples differ from each other? Duplicate latents, duplicate pictures, and variance."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from vistok.metrics.spread import Spread
 
 @dataclass(frozen=True)
 class Variety:
-    """Of `count` samples: different latents and pictures, the samples that show the commonest picture, variance.
+    """Of `count` samples: the distinct latents and pictures, and how many show the most common picture.
 
-    variance: over samples, averaged over pixels, of values in 0...1.
+    `variance`: over samples (values in 0...1), averaged over pixels.
     """
 
     count: int
@@ -26,7 +26,7 @@ class Variety:
 
 
 class Drawn:
-    """What is counted while samples are drawn: a digest of each, and sums."""
+    """Collected while samples are drawn: a digest of each, and sums of pixels."""
 
     def __init__(self) -> None:
         self.grids: Counter[bytes] = Counter()
@@ -34,7 +34,7 @@ class Drawn:
         self.spread = Spread()
 
     def add(self, latents: Tensor, images: UInt8[Tensor, "batch channels height width"]) -> None:
-        """Count a batch in: the latents and what they were decoded into."""
+        """Add a batch: latents and the images decoded from them."""
         self.grids.update(_digests(latents))
         self.pictures.update(_digests(images))
         self.spread.add(images)
@@ -45,7 +45,7 @@ def _digests(rows: Tensor) -> list[bytes]:
 
 
 def variety(parts: Sequence[Drawn]) -> Variety:
-    """Return the variety of all samples, which one or several processes drew."""
+    """Return the variety of all samples, drawn by one or more processes."""
     grids: Counter[bytes] = Counter()
     pictures: Counter[bytes] = Counter()
     for part in parts:

@@ -1,1 +1,1 @@
-"""Layers that at least two parts share."""
+"""Layers that at least two parts of vistok share."""

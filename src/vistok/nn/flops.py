@@ -1,4 +1,4 @@
-"""FLOPs counted from what is executed, on the meta device: 2 per multiply-add, forward and backward."""
+"""FLOPs, counted by running the operations on the meta device: 2 per multiply-add, forward and backward."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 def count_flops(run: Callable[[], object]) -> float:
     """Return the FLOPs of matrix products, convolutions and attention that `run` executes.
 
-    Attention is run by its plain matrix products, which every device counts alike.
+    Attention runs as plain matrix products, so that every device gives the same count.
     """
     counter = FlopCounterMode(display=False)
     with sdpa_kernel(SDPBackend.MATH), counter:
@@ -21,7 +21,7 @@ def count_flops(run: Callable[[], object]) -> float:
 
 
 def paper_flops(params: int, num_steps: int, tokens_per_image: int) -> float:
-    """Return 6 * params * steps * tokens per image, the CRT paper's plotted axis (no batch factor)."""
+    """Return 6 * params * steps * tokens per image: the axis of the CRT paper's plots, which omits the batch size."""
     return 6.0 * params * num_steps * tokens_per_image
 
 
@@ -34,6 +34,6 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def on_meta(build: Callable[[], M]) -> M:
-    """Build a module without memory or initial values."""
+    """Build a module on the meta device: without memory and without initial values."""
     with torch.device("meta"):
         return build()

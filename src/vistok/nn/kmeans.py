@@ -1,4 +1,4 @@
-"""K-means: codes that begin where the latents are (Lloyd 1982)."""
+"""K-means, to start the codebook where the latents are (Lloyd 1982)."""
 
 from collections.abc import Callable
 
@@ -21,9 +21,10 @@ def kmeans(
 ) -> Float[Tensor, "codes dim"]:
     """Return the centres of `num_codes` clusters of vectors.
 
-    `nearest(vectors, codes)` gives each vector's cluster, `place` puts centres where codes may lie (the unit sphere).
-    Begins at vectors that lie apart (k-means++, Arthur and Vassilvitskii 2007; in rounds, as Bahmani et al. 2012). A cluster that loses all of its own
-    begins anew at another vector. With fewer vectors than codes some codes are equal.
+    `nearest(vectors, codes)` returns the cluster of each vector; `place` projects centres to where codes are allowed (the
+    unit sphere). The initial centres are vectors spread far apart (k-means++, Arthur and Vassilvitskii 2007; drawn in
+    rounds, as in Bahmani et al. 2012). An empty cluster restarts at a random vector. With fewer vectors than codes, some
+    codes are equal.
     """
     codes = _apart(vectors, num_codes, generator)
     for _ in range(iterations):
@@ -38,11 +39,11 @@ def kmeans(
 
 
 def _apart(vectors: Tensor, count: int, generator: torch.Generator) -> Float[Tensor, "codes dim"]:
-    """Draw vectors in rounds, each with a chance that grows as its squared distance to those of the rounds before."""
+    """Draw vectors in rounds, each with probability proportional to its squared distance from those of earlier rounds."""
     drawn = torch.randint(len(vectors), (1,), generator=generator)
     distance = (vectors - vectors[drawn[0]]).square().sum(-1)
     while len(drawn) < count:
-        # Rounding leaves a little even where a vector was drawn already; where nothing is left, any will do.
+        # Rounding leaves a small distance even for vectors drawn already. If all distances are zero, any vector will do.
         chances = distance.double().cpu()
         chances = chances if bool(chances.sum() > 0) else torch.ones_like(chances)
         new = torch.multinomial(chances, min(-(-count // ROUNDS), count - len(drawn)), True, generator=generator)

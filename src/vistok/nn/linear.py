@@ -1,7 +1,7 @@
-"""nn.Linear without bias, whose large float32 products run in oneDNN on a CPU.
+"""nn.Linear without bias; on a CPU its large float32 products run in oneDNN.
 
-torch multiplies float32 by MKL there; on an AMD CPU oneDNN is faster forward and for the inputs' gradient at the sizes of
-a 111M generator, on an Intel one it is not (benchmarks/products.py). The weights' gradient stays with MKL.
+By default torch uses MKL for them. At the sizes of a 111M generator, oneDNN is faster for the forward pass and for the
+inputs' gradient on AMD CPUs, but not on Intel CPUs (benchmarks/products.py). The weights' gradient stays with MKL.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vistok.nn.linear_kernels import can_pack, on_mkls_own_cpu
 
-# Multiply-adds from which the detour through a Python function is worth its microseconds.
+# Number of multiply-adds from which the microseconds of a detour through Python pay off.
 LARGE = 2**27
 
 
@@ -46,7 +46,7 @@ class Linear(nn.Linear):
 
     def _large(self, x: Tensor) -> bool:
         return (
-            not torch.compiler.is_compiling()  # first: what follows would break the graph
+            not torch.compiler.is_compiling()  # must come first: the other conditions would break the graph
             and can_pack(self.weight)
             and x.dtype == self.weight.dtype
             and x.dim() >= 2

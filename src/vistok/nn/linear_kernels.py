@@ -1,7 +1,8 @@
-"""Matrix products of frozen weights with few rows, which is what writing token after token is made of.
+"""Matrix products of frozen weights with a few rows: most of the work of sampling token by token.
 
-On a CPU, oneDNN's blocked layout reads a weight faster than MKL does the plain row-major one (benchmarks/products.py),
-but for one to three rows on an Intel one. Elsewhere, and where torch comes without oneDNN, the plain product.
+On a CPU, oneDNN reads a weight in its blocked layout faster than MKL reads it in plain row-major order
+(benchmarks/products.py), except for one to three rows on an Intel CPU. On other devices, and where torch was built
+without oneDNN, the plain product is used.
 """
 
 import platform
@@ -12,14 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Any hint from 2 on gives the layout that is fast from 1 to 32 rows; 1 gives one that is slow above.
+# Any hint of 2 or more gives the layout that is fast for 1 to 32 rows; a hint of 1 gives one that is slow beyond 1 row.
 _ROWS_HINT = 8
-# Up to here MKL reads at the speed of memory, on the CPUs that it is written for.
+# Up to this many rows, MKL reads at memory speed on the CPUs it was written for.
 _FEW_ROWS = 3
 
 
 class PlainLinear:
-    """x @ weight.T, with what may follow it at once."""
+    """x @ weight.T, optionally fused with the operation that follows."""
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
@@ -42,7 +43,7 @@ class PlainLinear:
 
 
 class PackedLinear(PlainLinear):
-    """The same from a copy of the weight in oneDNN's own layout, which also does what follows in one pass."""
+    """The same from a copy of the weight in oneDNN's layout; the operation that follows is done in the same pass."""
 
     def __init__(self, weight: Tensor, few_rows: int = 0) -> None:
         super().__init__(weight)
@@ -53,53 +54,53 @@ class PackedLinear(PlainLinear):
         return x.numel() <= self.few_rows * x.shape[-1]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """As PlainLinear's."""
+        """Do as PlainLinear does."""
         if self._few(x):
             return super().__call__(x)
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, None, "none", [], "")
 
     def silu(self, x: Tensor) -> Tensor:
-        """As PlainLinear's."""
+        """Do as PlainLinear does."""
         if self._few(x):
             return super().silu(x)
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, None, "swish", [], "")
 
     def times(self, x: Tensor, other: Tensor) -> Tensor:
-        """As PlainLinear's."""
+        """Do as PlainLinear does."""
         if self._few(x):
             return super().times(x, other)
         return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.packed, None, "mul")
 
     def plus(self, x: Tensor, other: Tensor) -> Tensor:
-        """As PlainLinear's."""
+        """Do as PlainLinear does."""
         if self._few(x):
             return super().plus(x, other)
         return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.packed, None, "add")
 
 
 def to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a weight (outputs, inputs) rounded to 255 levels per output, and the size of a level, (outputs,)."""
+    """Return a weight (outputs, inputs) rounded to 255 levels per output, and the step between levels, (outputs,)."""
     scale = weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
     return (weight / scale[:, None]).round().to(torch.int8), scale
 
 
 def can_pack(weight: Tensor) -> bool:
-    """Whether oneDNN's layout exists for this weight: float32 on a CPU, by a torch that has it."""
+    """Whether oneDNN can pack this weight: it must be float32, on a CPU, in a torch built with oneDNN."""
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
 @cache
 def on_mkls_own_cpu() -> bool:
-    """Whether torch multiplies by MKL on an Intel CPU, for which MKL is written."""
+    """Whether torch multiplies with MKL on an Intel CPU, the kind MKL was written for."""
     listing = Path("/proc/cpuinfo")
     about = listing.read_text() if listing.is_file() else platform.processor()
     return "GenuineIntel" in about and torch.backends.mkl.is_available()
 
 
 def frozen_linear(weight: Tensor, int8: bool = False) -> PlainLinear:
-    """Return the fastest product with a weight that will not change while it is in use: (outputs, inputs).
+    """Return the fastest product with a weight (outputs, inputs) that will not change while the product is in use.
 
-    With `int8` it multiplies by what `to_int8` makes of the weight.
+    With `int8`, the weight is first rounded by `to_int8`.
     """
     weight = weight.detach()
     if int8:

@@ -1,4 +1,4 @@
-"""The Llama block as LlamaGen uses it, with QK-norm: stage 2 and the causal regularizer share it."""
+"""The Llama block as used by LlamaGen, plus QK-norm; shared by stage 2 and the causal regularizer."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def feed_forward_width(width: int, multiple: int) -> int:
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm with a learned scale, in float32 also under autocast (eps 1e-5, as Llama's)."""
+    """Root-mean-square norm with a learned scale; computed in float32 even under autocast (eps 1e-5, as in Llama)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -32,14 +32,14 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """Normalise the last axis."""
-        # Four kernels, where F.rms_norm takes ten on a CPU and twice the time.
+        # Four kernels; F.rms_norm needs ten on a CPU and takes twice as long.
         wide = x.float()
         scale = torch.rsqrt(torch.linalg.vecdot(wide, wide) / wide.shape[-1] + RMS_EPS)
         return (wide * scale[..., None] * self.weight).to(x.dtype)
 
 
 class SwiGLU(nn.Module):
-    """Gated feed-forward layer: down(silu(gate(x)) * up(x)), no biases."""
+    """Gated feed-forward layer: down(silu(gate(x)) * up(x)), without biases."""
 
     def __init__(self, width: int, ffn_multiple: int) -> None:
         super().__init__()
@@ -78,13 +78,13 @@ class Block(nn.Module):
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
     def step(self, x: Tensor, state: Any, cos: Tensor, sin: Tensor) -> Tensor:
-        """Map the next position (rows, 1, width), without dropout; `state` is the mixer's."""
+        """Map the next position (rows, 1, width) without dropout; `state` belongs to the mixer."""
         x = x + self.attention.step(self.attention_norm(x), state, cos, sin)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
 def init_transformer(module: nn.Module) -> None:
-    """Give every linear and embedding weight below `module` a normal(0, 0.02) start; biases zero."""
+    """Draw every linear and embedding weight in `module` from normal(0, 0.02), and set biases to zero."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Embedding):
             nn.init.normal_(layer.weight, std=INIT_STD)

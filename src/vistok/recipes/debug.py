@@ -1,4 +1,4 @@
-"""Everything in seconds: for tests and for looking around. The numbers mean nothing."""
+"""Toy recipes that finish in seconds, for tests and for trying out vistok. Their scores mean nothing."""
 
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
@@ -21,7 +21,7 @@ _OPTIMIZER = OptimizerConfig(lr=2e-3, schedule="cosine", warmup=percent(10))
 
 
 def debug_vq() -> TokenizerRun:
-    """Train a toy tokenizer of Fashion-MNIST for 20 steps.
+    """Train a toy tokenizer on Fashion-MNIST for 20 steps.
 
     vistok train tokenizer debug_vq
     """
@@ -48,7 +48,7 @@ def debug_vq() -> TokenizerRun:
 
 
 def debug_crt() -> TokenizerRun:
-    """Train the toy tokenizer with the causal regularizer.
+    """Train debug_vq with the causal regularizer added.
 
     vistok train tokenizer debug_crt
     """
@@ -56,7 +56,7 @@ def debug_crt() -> TokenizerRun:
 
 
 def debug_ar() -> GeneratorRun:
-    """Train a toy generator for 40 steps.
+    """Train a toy generator for 40 steps, on the tokens of a toy tokenizer.
 
     vistok train generator debug_ar --tokenizer RUN
     """

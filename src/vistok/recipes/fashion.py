@@ -1,4 +1,4 @@
-"""Fashion-MNIST at its native 28x28: 7x7 tokens on two cores."""
+"""Fashion-MNIST at its native 28x28 pixels: 7x7 tokens per image, small enough to train on two CPU cores."""
 
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
@@ -15,11 +15,9 @@ from vistok.tokenizer.config import (
 from vistok.tokenizer.regularizers.config import CausalConfig
 from vistok.units import Duration, percent, steps
 
-# A validation every 150 steps makes a training curve of the demo's short runs.
+# Validating every 150 steps gives the demo's short runs a training curve.
 _EXECUTION = ExecutionConfig(evaluate_every=150)
-
-
-# The demo's short runs see fewer images than this.
+# More images than the demo's short runs see.
 _SHORT_DATA = DataConfig(max_images=20_000)
 
 
@@ -28,7 +26,7 @@ def _epochs(count: float) -> Duration:
 
 
 def fashion_evaluator() -> ClassifierRun:
-    """Train the Fashion-MNIST evaluator whose features give rFMD and gFMD; shipped with the package.
+    """Train the Fashion-MNIST evaluator: its features give rFMD and gFMD. Shipped with vistok.
 
     vistok train classifier fashion_evaluator
     """
@@ -45,7 +43,7 @@ def fashion_evaluator() -> ClassifierRun:
 
 
 def fashion_evaluator_2() -> ClassifierRun:
-    """Train the same evaluator with another seed: how much does a score depend on it? Shipped too.
+    """Train fashion_evaluator with another seed, to see how much scores depend on it. Shipped with vistok.
 
     vistok train classifier fashion_evaluator_2
     """
@@ -53,7 +51,7 @@ def fashion_evaluator_2() -> ClassifierRun:
 
 
 def fashion_perceptual() -> ClassifierRun:
-    """Train the small network of the perceptual loss; shipped. Never the evaluator: other sizes, other seed.
+    """Train the network of the perceptual loss, unlike the evaluator in size and seed. Shipped with vistok.
 
     vistok train classifier fashion_perceptual
     """
@@ -65,7 +63,7 @@ def fashion_perceptual() -> ClassifierRun:
 
 
 def fashion_vq() -> TokenizerRun:
-    """Train the baseline tokenizer of Fashion-MNIST: 7x7 tokens, 512 codes, no regularizer.
+    """Train the baseline tokenizer for Fashion-MNIST: 7x7 tokens, 512 codes, no regularizer.
 
     vistok train tokenizer fashion_vq
     """
@@ -90,19 +88,19 @@ def fashion_vq() -> TokenizerRun:
 
 
 def fashion_crt() -> TokenizerRun:
-    """Train the same tokenizer with the causal regularizer, which costs about 5 % of its FLOPs.
+    """Train the Fashion-MNIST tokenizer with the causal regularizer, which costs about 5 % of its FLOPs.
 
     vistok train tokenizer fashion_crt
 
-    After quantization (l2_post), which generates best here by held-out images of the study (results/fashion); the paper
-    regularizes before it (l2_pre).
+    The regularizer acts after quantization (l2_post). In our study (results/fashion) this variant generated best, judged by
+    held-out images; the paper regularizes before quantization (l2_pre).
     """
     crt = CausalConfig(variant="l2_post", width=32, num_heads=2, ffn_multiple=32, ramp=percent(10))
     return fashion_vq().replace(regularizers=(crt,))
 
 
 def fashion_ar() -> GeneratorRun:
-    """Train a generator of about 0.9 M parameters on either tokenizer's tokens.
+    """Train a generator with about 0.9 M parameters on the tokens of either Fashion-MNIST tokenizer.
 
     vistok train generator fashion_ar --tokenizer RUN
     """
@@ -116,7 +114,7 @@ def fashion_ar() -> GeneratorRun:
 
 
 def fashion_short_vq() -> TokenizerRun:
-    """Train the demo's baseline tokenizer: fashion_vq, short.
+    """Train the demo's baseline tokenizer: a short fashion_vq.
 
     vistok train tokenizer fashion_short_vq
     """
@@ -124,7 +122,7 @@ def fashion_short_vq() -> TokenizerRun:
 
 
 def fashion_short_crt() -> TokenizerRun:
-    """Train the demo's regularized tokenizer: fashion_crt, short.
+    """Train the demo's regularized tokenizer: a short fashion_crt.
 
     vistok train tokenizer fashion_short_crt
     """
@@ -132,7 +130,7 @@ def fashion_short_crt() -> TokenizerRun:
 
 
 def fashion_short_ar() -> GeneratorRun:
-    """Train the demo's generator: fashion_ar, short.
+    """Train the demo's generator: a smaller, briefly trained fashion_ar.
 
     vistok train generator fashion_short_ar --tokenizer RUN
     """

@@ -1,27 +1,30 @@
-"""The paper's seven generators of ImageNet tokens (CRT, arXiv 2412.16326, section A.2 and Table 2).
+"""The paper's seven generators for ImageNet tokens (CRT, arXiv 2412.16326, section A.2 and Table 2).
 
-All learn at 3e-3 at most after 5,000 steps of warm-up from 3e-4, then a cosine to zero; batch 256; 375,000 steps (75
-epochs). The scaling study has every size at 15,000, 22,500, 45,000, 90,000, 187,500, 375,000, 750,000, 1,500,000 and
-2,250,000 steps, each a run with a cosine of its own: --set "length=15000 steps". The tables "at saturation" do not state
-a length; by the paper's own fits they are of 750,000 steps or more, so compare two tokenizers at equal steps.
+All use a peak learning rate of 3e-3, reached by a warm-up of 5,000 steps from 3e-4 and followed by a cosine to zero; batch
+size 256; 375,000 steps (75 epochs). The scaling study trains every size for 15,000, 22,500, 45,000, 90,000, 187,500,
+375,000, 750,000, 1,500,000 and 2,250,000 steps, each in a separate run with its full cosine: --set "length=15000 steps".
+The paper's tables "at saturation" do not state a length; according to its fits it is 750,000 steps or more, so compare
+tokenizers at equal steps.
 
-First the tokens, ten crops of every image (section A.2; LlamaGen: of the image at 281 pixels):
+First cache the tokens of ten crops of every image (section A.2; LlamaGen crops from the image at 281 pixels):
 
     torchrun --nproc-per-node 8 -m vistok cache TOKENIZER --split train --view ten-crop
-    (its validation images are cached as centre crops when training begins; add --image-size 320 or 384 for 400 or 576 tokens, and then --set z_loss=1e-4)
 
-Then training, and scores, with guidance chosen among four scales by 50,000 samples against 10,000 images held out of
-train (the paper: 50,000 images of train):
+Centre crops of the validation images are cached when training begins. For 400 or 576 tokens, add --image-size 320 or 384
+to this command and to the training command, and --set z_loss=1e-4 to the latter.
+
+Then train and score. Guidance is chosen among four scales by scoring 50,000 samples against 10,000 images held out of the
+training set (the paper uses 50,000 training images):
 
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_ar_111m --tokenizer TOKENIZER
     vistok evaluate generator RUN --count 50000 --choose-guidance 1.5,1.75,2,2.25 --search-count 50000
 
-What the paper leaves open is LlamaGen's (dropout 0.1, clipping at norm 1, bfloat16) or ours (weight decay 0.1; an
-average of the weights; parameters counted with embeddings, which gives the paper's seven figures; temperature 1 and
-50,000 samples, balanced over classes; validation loss on centre crops with the class given, mean over positions, in
-nats). The paper's text scores gFID against the validation images, its figures look like ADM's reference batch: give both
-(--split test, and --reference VIRTUAL_imagenet256_labeled.npz). Nobody has measured
-these recipes yet.
+Where the paper leaves something open, we follow LlamaGen (dropout 0.1, gradients clipped at norm 1, bfloat16) or decide
+ourselves (weight decay 0.1; EMA weights; parameter counts that include embeddings, which gives the paper's seven numbers;
+temperature 1 and 50,000 samples, balanced over classes; validation loss on centre crops with the class given, in nats,
+averaged over positions). The paper's text scores gFID against the validation images, but its numbers look like those
+against ADM's reference batch, so report both (--split test, and --reference VIRTUAL_imagenet256_labeled.npz). Nobody has
+yet run these recipes in full.
 """
 
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
@@ -43,82 +46,88 @@ def _generator(size: str) -> GeneratorRun:
 
 
 def imagenet256_ar_52m() -> GeneratorRun:
-    """Train the generator of 52.1M parameters.
+    """Train the paper's generator with 52.1M parameters.
 
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_ar_52m --tokenizer RUN
 
-    Hardware: 8 A100 of 80 GB; hours: about 6 (the paper's 3.5 days for 775M, in proportion). Expect gFID no
-    table entry; the paper's fits (section 3.6, Fig. 7) give 5.7 without and 5.4 with the regularizer.
+    Hardware: 8 A100 GPUs (80 GB), about 6 hours (scaled from the paper's 3.5 days for 775M).
+    The paper's tables omit this size; from its fits (section 3.6, Fig. 7), expect gFID 5.7 without and 5.4 with the
+    regularizer.
     """
     return _generator("52m")
 
 
 def imagenet256_ar_81m() -> GeneratorRun:
-    """Train the generator of 80.6M parameters.
+    """Train the paper's generator with 80.6M parameters.
 
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_ar_81m --tokenizer RUN
 
-    Hardware: 8 A100 of 80 GB; hours: about 9 (the paper's 3.5 days for 775M, in proportion). Expect gFID no
-    table entry; the paper's fits (section 3.6, Fig. 7) give 4.8 without and 4.5 with the regularizer.
+    Hardware: 8 A100 GPUs (80 GB), about 9 hours (scaled from the paper's 3.5 days for 775M).
+    The paper's tables omit this size; from its fits (section 3.6, Fig. 7), expect gFID 4.8 without and 4.5 with the
+    regularizer.
     """
     return _generator("81m")
 
 
 def imagenet256_ar_111m() -> GeneratorRun:
-    """Train the generator of 111M parameters.
+    """Train the paper's generator with 111M parameters.
 
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_ar_111m --tokenizer RUN
 
-    Hardware: 8 A100 of 80 GB; hours: about 12 (the paper's 3.5 days for 775M, in proportion). Expect gFID 4.90
-    with the baseline's tokens, 4.34 with CRT's (Table 1b), 4.23 with CRTopt's (Table 1a): at saturation, which by
-    the paper's fits is 750,000 steps or more; at 375,000 they give 4.3 and 4.0 (Fig. 7).
+    Hardware: 8 A100 GPUs (80 GB), about 12 hours (scaled from the paper's 3.5 days for 775M). Expect gFID 4.90 with
+    the baseline's tokens, 4.34 with CRT's (Table 1b) and 4.23 with CRTopt's (Table 1a). These are at saturation,
+    which according to the paper's fits takes 750,000 steps or more; at 375,000 steps the fits give 4.3 for the
+    baseline and 4.0 for CRT (Fig. 7).
     """
     return _generator("111m")
 
 
 def imagenet256_ar_212m() -> GeneratorRun:
-    """Train the generator of 212M parameters.
+    """Train the paper's generator with 212M parameters.
 
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_ar_212m --tokenizer RUN
 
-    Hardware: 8 A100 of 80 GB; hours: about 23 (the paper's 3.5 days for 775M, in proportion). Expect gFID 3.32
-    with the baseline's tokens, 2.94 with CRT's (Table 1b): at saturation, which by
-    the paper's fits is 750,000 steps or more; at 375,000 they give 3.6 and 3.3 (Fig. 7).
+    Hardware: 8 A100 GPUs (80 GB), about 23 hours (scaled from the paper's 3.5 days for 775M). Expect gFID 3.32 with
+    the baseline's tokens and 2.94 with CRT's (Table 1b). These are at saturation, which according to the paper's fits
+    takes 750,000 steps or more; at 375,000 steps the fits give 3.6 for the baseline and 3.3 for CRT (Fig. 7).
     """
     return _generator("212m")
 
 
 def imagenet256_ar_343m() -> GeneratorRun:
-    """Train the generator of 343M parameters.
+    """Train the paper's generator with 343M parameters.
 
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_ar_343m --tokenizer RUN
 
-    Hardware: 8 A100 of 80 GB; hours: about 37 (the paper's 3.5 days for 775M, in proportion). Expect gFID 2.89
-    with the baseline's tokens, 2.75 with CRT's (Table 1b), 2.45 with CRTopt's (Table 1a): at saturation, which by
-    the paper's fits is 750,000 steps or more; at 375,000 they give 3.2 and 3.0 (Fig. 7).
+    Hardware: 8 A100 GPUs (80 GB), about 37 hours (scaled from the paper's 3.5 days for 775M). Expect gFID 2.89 with
+    the baseline's tokens, 2.75 with CRT's (Table 1b) and 2.45 with CRTopt's (Table 1a). These are at saturation,
+    which according to the paper's fits takes 750,000 steps or more; at 375,000 steps the fits give 3.2 for the
+    baseline and 3.0 for CRT (Fig. 7).
     """
     return _generator("343m")
 
 
 def imagenet256_ar_517m() -> GeneratorRun:
-    """Train the generator of 517M parameters.
+    """Train the paper's generator with 517M parameters.
 
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_ar_517m --tokenizer RUN
 
-    Hardware: 8 A100 of 80 GB; hours: about 56 (the paper's 3.5 days for 775M, in proportion). Expect gFID 2.77
-    with the baseline's tokens, 2.55 with CRT's (Table 1b, where it is called 550M): at saturation, which by
-    the paper's fits is 750,000 steps or more; at 375,000 they give 3.0 and 2.8 (Fig. 7).
+    Hardware: 8 A100 GPUs (80 GB), about 56 hours (scaled from the paper's 3.5 days for 775M). Expect gFID 2.77 with
+    the baseline's tokens and 2.55 with CRT's (Table 1b, which calls it 550M). These are at saturation, which according
+    to the paper's fits takes 750,000 steps or more; at 375,000 steps the fits give 3.0 for the baseline and 2.8 for
+    CRT (Fig. 7).
     """
     return _generator("517m")
 
 
 def imagenet256_ar_775m() -> GeneratorRun:
-    """Train the generator of 775M parameters.
+    """Train the paper's generator with 775M parameters.
 
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_ar_775m --tokenizer RUN
 
-    Hardware: 8 A100 of 80 GB; hours: about 84 (the paper's 3.5 days for 775M, in proportion). Expect gFID 2.55
-    with the baseline's tokens, 2.35 with CRT's (Table 1b), 2.18 with CRTopt's (Table 1a): at saturation, which by
-    the paper's fits is 750,000 steps or more; at 375,000 they give 2.8 and 2.7 (Fig. 7).
+    Hardware: 8 A100 GPUs (80 GB), about 84 hours (scaled from the paper's 3.5 days for 775M). Expect gFID 2.55 with
+    the baseline's tokens, 2.35 with CRT's (Table 1b) and 2.18 with CRTopt's (Table 1a). These are at saturation,
+    which according to the paper's fits takes 750,000 steps or more; at 375,000 steps the fits give 2.8 for the
+    baseline and 2.7 for CRT (Fig. 7).
     """
     return _generator("775m")

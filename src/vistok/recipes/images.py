@@ -1,6 +1,7 @@
-"""One's own images: a folder with a sub-folder per class, or flat. Add --data FOLDER.
+"""Your own images: a folder with one sub-folder per class, or all images in one folder. Add --data FOLDER.
 
-`vistok start FOLDER` looks at the folder and the machine and says which of these to take, and for how long.
+Not sure which to choose? `vistok start FOLDER` looks at the folder and your machine, then suggests recipes and how long to
+train them.
 """
 
 from vistok.data.config import DataConfig
@@ -19,9 +20,9 @@ from vistok.tokenizer.config import (
 from vistok.tokenizer.regularizers.config import CausalConfig
 from vistok.units import percent, steps
 
-# Two processes decode and crop; the batches are the same with any number of them.
+# Two processes decode and crop images; the batches do not depend on their number.
 _EXECUTION = ExecutionConfig(num_workers=2)
-# Warm-up, ramps and restarts are in steps, not in percent: a short run needs as many of them as a long one.
+# Warm-up, ramps and restarts are given in steps, not percent: short runs need as many steps of them as long runs.
 _WARMUP = steps(30)
 
 
@@ -43,7 +44,7 @@ def _network(channels: int, patch: int, *multipliers: int) -> ConvNetConfig:
 
 
 def _tokenizer(side: int, network: ConvNetConfig) -> TokenizerRun:
-    """A tokenizer that is of use from the first steps on: results/own_images shows what each part of it does."""
+    """A tokenizer that is useful from the first steps on; results/own_images shows what each setting contributes."""
     return TokenizerRun(
         data=_data(side),
         tokenizer=ConvTokenizerConfig(
@@ -89,7 +90,7 @@ def _generator(width: int, depth: int) -> GeneratorRun:
 
 
 def images32_vq() -> TokenizerRun:
-    """Train a tokenizer of your pictures at 32 pixels: 8x8 tokens, 1,024 codes, without the regularizer.
+    """Train a tokenizer for your images at 32x32 pixels: 8x8 tokens, 1,024 codes, no regularizer.
 
     vistok train tokenizer images32_vq --data FOLDER
     """
@@ -97,7 +98,7 @@ def images32_vq() -> TokenizerRun:
 
 
 def images32_crt() -> TokenizerRun:
-    """Train the same tokenizer with the causal regularizer.
+    """Train images32_vq with the causal regularizer added.
 
     vistok train tokenizer images32_crt --data FOLDER
     """
@@ -105,7 +106,7 @@ def images32_crt() -> TokenizerRun:
 
 
 def images64_vq() -> TokenizerRun:
-    """Train a tokenizer of your pictures at 64 pixels: 8x8 tokens, 1,024 codes, without the regularizer.
+    """Train a tokenizer for your images at 64x64 pixels: 8x8 tokens, 1,024 codes, no regularizer.
 
     vistok train tokenizer images64_vq --data FOLDER
     """
@@ -113,7 +114,7 @@ def images64_vq() -> TokenizerRun:
 
 
 def images64_crt() -> TokenizerRun:
-    """Train the same tokenizer with the causal regularizer, which costs about 5 % of its FLOPs.
+    """Train images64_vq with the causal regularizer added, which costs about 5 % of its FLOPs.
 
     vistok train tokenizer images64_crt --data FOLDER
     """
@@ -121,9 +122,11 @@ def images64_crt() -> TokenizerRun:
 
 
 def images64_sharp() -> TokenizerRun:
-    """Train it longer and sharper: a perceptual loss (pip install 'vistok[imagenet]') and, from half-way, an adversarial one.
+    """Train images64_crt longer, for sharper images: with a perceptual loss and, from half-way on, an adversarial loss.
 
     vistok train tokenizer images64_sharp --data FOLDER
+
+    The perceptual loss needs pip install 'vistok[imagenet]'.
     """
     run = images64_crt()
     losses = LossConfig(
@@ -134,7 +137,7 @@ def images64_sharp() -> TokenizerRun:
 
 
 def images128_vq() -> TokenizerRun:
-    """Train a tokenizer of your pictures at 128 pixels: 16x16 tokens, 1,024 codes, without the regularizer.
+    """Train a tokenizer for your images at 128x128 pixels: 16x16 tokens, 1,024 codes, no regularizer.
 
     vistok train tokenizer images128_vq --data FOLDER
     """
@@ -142,7 +145,7 @@ def images128_vq() -> TokenizerRun:
 
 
 def images128_crt() -> TokenizerRun:
-    """Train the same tokenizer with the causal regularizer.
+    """Train images128_vq with the causal regularizer added.
 
     vistok train tokenizer images128_crt --data FOLDER
     """
@@ -150,7 +153,7 @@ def images128_crt() -> TokenizerRun:
 
 
 def images256_vq() -> TokenizerRun:
-    """Train a tokenizer of your pictures at 256 pixels: 16x16 tokens, 4,096 codes, without the regularizer.
+    """Train a tokenizer for your images at 256x256 pixels: 16x16 tokens, 4,096 codes, no regularizer.
 
     vistok train tokenizer images256_vq --data FOLDER
     """
@@ -160,7 +163,7 @@ def images256_vq() -> TokenizerRun:
 
 
 def images256_crt() -> TokenizerRun:
-    """Train the same tokenizer with the causal regularizer.
+    """Train images256_vq with the causal regularizer added.
 
     vistok train tokenizer images256_crt --data FOLDER
     """
@@ -168,7 +171,7 @@ def images256_crt() -> TokenizerRun:
 
 
 def images64_ar() -> GeneratorRun:
-    """Train a generator of about 3 M parameters on the tokens of any of these tokenizers.
+    """Train a generator with about 3 M parameters on the tokens of any images tokenizer.
 
     vistok train generator images64_ar --tokenizer RUN
     """
@@ -176,7 +179,7 @@ def images64_ar() -> GeneratorRun:
 
 
 def images256_ar() -> GeneratorRun:
-    """Train a generator of about 14 M parameters: for 256 tokens an image, and an evening or a GPU.
+    """Train a generator with about 14 M parameters, for 256 tokens per image; takes an evening, or a GPU.
 
     vistok train generator images256_ar --tokenizer RUN
     """
@@ -184,7 +187,7 @@ def images256_ar() -> GeneratorRun:
 
 
 def images64_evaluator() -> ClassifierRun:
-    """Train the evaluator of your images on your own classes, where Inception is not at hand.
+    """Train an evaluator on the classes of your images, for scores where Inception's weights are not available.
 
     vistok train classifier images64_evaluator --data FOLDER
     """

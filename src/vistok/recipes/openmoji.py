@@ -1,4 +1,4 @@
-"""OpenMoji at 32x32, in colour: 8x8 tokens on two cores. Needs pip install 'vistok[openmoji]'."""
+"""OpenMoji in colour at 32x32 pixels: 8x8 tokens, trained on two CPU cores. Needs pip install 'vistok[openmoji]'."""
 
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
@@ -19,7 +19,7 @@ _DATA = DataConfig(dataset="openmoji", image_size=32, channels=3, horizontal_fli
 
 
 def openmoji_evaluator() -> ClassifierRun:
-    """Train the OpenMoji evaluator whose features give rFMD and gFMD; shipped with the package.
+    """Train the OpenMoji evaluator: its features give rFMD and gFMD. Shipped with vistok.
 
     vistok train classifier openmoji_evaluator
     """
@@ -36,7 +36,7 @@ def openmoji_evaluator() -> ClassifierRun:
 
 
 def openmoji_perceptual() -> ClassifierRun:
-    """Train the small network of OpenMoji's perceptual loss; shipped. Never the evaluator: other sizes, other seed.
+    """Train the network of OpenMoji's perceptual loss, unlike the evaluator in size and seed. Shipped with vistok.
 
     vistok train classifier openmoji_perceptual
     """
@@ -47,7 +47,7 @@ def openmoji_perceptual() -> ClassifierRun:
 
 
 def openmoji_vq() -> TokenizerRun:
-    """Train the baseline tokenizer of OpenMoji: 8x8 tokens, 512 codes, no regularizer.
+    """Train the baseline tokenizer for OpenMoji: 8x8 tokens, 512 codes, no regularizer.
 
     vistok train tokenizer openmoji_vq
     """
@@ -74,7 +74,7 @@ def openmoji_vq() -> TokenizerRun:
 
 
 def openmoji_crt() -> TokenizerRun:
-    """Train the same tokenizer with the causal regularizer, which costs about 5 % of its FLOPs.
+    """Train the OpenMoji tokenizer with the causal regularizer, which costs about 5 % of its FLOPs.
 
     vistok train tokenizer openmoji_crt
     """
@@ -82,11 +82,11 @@ def openmoji_crt() -> TokenizerRun:
 
 
 def openmoji_ar() -> GeneratorRun:
-    """Train a generator of about 0.5 M parameters on either tokenizer's tokens.
+    """Train a generator with about 0.5 M parameters on the tokens of either OpenMoji tokenizer.
 
     vistok train generator openmoji_ar --tokenizer RUN
 
-    With dropout: there are 3,000 pictures to learn by heart.
+    It uses dropout, because with only 3,000 pictures it could memorise them all.
     """
     return GeneratorRun(
         generator=AutoregressiveConfig(width=96, depth=3, num_heads=3, ffn_multiple=32, dropout=0.1),

@@ -1,4 +1,4 @@
-"""Studies: which tokenizer to train for which generator."""
+"""Studies: which tokenizer works best with which generator?"""
 
 import json
 
@@ -21,7 +21,7 @@ _LENGTHS = tuple(steps(count) for count in (250, 500, 1000, 2000))
 
 
 def debug_study() -> StudyConfig:
-    """Run a toy study in a minute: two tokenizers, two generators, three lengths. The numbers mean nothing.
+    """Run a toy study in a minute: two tokenizers, two generators, three lengths. Its scores mean nothing.
 
     vistok study run debug_study
     """
@@ -37,7 +37,7 @@ def debug_study() -> StudyConfig:
         grids=(
             Grid(
                 name="main",
-                purpose="Tokenizers without and with the regularizer, generators of two sizes and three lengths.",
+                purpose="Tokenizers with and without the regularizer; generators of two sizes, trained for three lengths.",
                 tokenizers=(Choice(name="none"), Choice(name="l2-pre-w4", set=(_crt(crt),))),
                 generators=(Choice(name="s", set=("generator.width=16",)), Choice(name="m")),
                 lengths=(steps(10), steps(20), steps(40)),
@@ -48,12 +48,13 @@ def debug_study() -> StudyConfig:
 
 
 def fashion_study() -> StudyConfig:
-    """Measure the paper's claims on Fashion-MNIST at a scale that two cores train; pieces resume, 8 hours in all.
+    """Test the paper's claims on Fashion-MNIST, in about 8 hours on two CPU cores; you can stop and resume.
 
     vistok study run fashion_study
 
-    Tokenizers have equal training FLOPs, those of 3,000 steps without regularizer. The grid `weights` has seeds of
-    its own: weights are chosen there, by gFMD to held-out train images, and the grid `main` uses the chosen ones.
+    All tokenizers get the same training FLOPs: those of 3,000 steps without the regularizer. The grid `weights` uses
+    separate seeds to choose the regularizer's weights, by gFMD against held-out training images; the grid `main` then uses
+    the chosen weights.
     """
     sizes = tuple(
         Choice(name=name, set=(f"generator.width={width}", f"generator.depth={depth}", f"generator.num_heads={heads}"))
@@ -76,7 +77,7 @@ def _fashion_regularizer_grids(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
     return (
         Grid(
             name="weights",
-            purpose="C6: how much regularization, for the paper's loss and for the normalised one; seeds of its own.",
+            purpose="C6: how strong the regularizer should be, for the paper's loss and the normalised one; on separate seeds.",
             tokenizers=(
                 _NONE,
                 *(_small_crt("l2_pre", weight) for weight in (0.25, 1.0, 4.0, 16.0)),
@@ -88,9 +89,9 @@ def _fashion_regularizer_grids(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
         ),
         Grid(
             name="main",
-            purpose="C1, C2, C7: without, with the paper's loss and with the normalised one, each at the weight that "
-            "the grid `weights` chose on held-out train images; and with l2_post at the design's weight, the best by held-out "
-            "images of the grid `variants` (another seed).",
+            purpose="C1, C2, C7: no regularizer, the paper's loss, and the normalised one, each at the weight chosen by "
+            "the grid `weights` on held-out training images; also l2_post at its design weight, the best of the grid "
+            "`variants` (another seed) on held-out images.",
             tokenizers=chosen,
             generators=sizes,
             lengths=_LENGTHS,
@@ -98,7 +99,7 @@ def _fashion_regularizer_grids(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
         ),
         Grid(
             name="budgets",
-            purpose="C7: the tokenizers of the grid `main` of another seed, generators for budgets between its lengths.",
+            purpose="C7: the tokenizers of the grid `main` with another seed; generators for budgets between its lengths.",
             tokenizers=chosen,
             generators=sizes[:2],
             lengths=tuple(Duration(value=flops, unit="flops") for flops in (2.8e12, 5.6e12, 1.1e13)),
@@ -111,7 +112,7 @@ def _fashion_sweeps(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
     return (
         Grid(
             name="layers",
-            purpose="C6: how deep the causal model; without, and with 2, 4 and 8 layers, the chosen weight.",
+            purpose="C6: how deep the causal model should be: none, then 2, 4 and 8 layers, at the chosen weight.",
             tokenizers=(_NONE, *(_small_crt("l2_pre", 1.0, num_layers) for num_layers in (2, 4, 8))),
             generators=sizes[1:2],
             lengths=(steps(250), steps(1000)),
@@ -119,7 +120,7 @@ def _fashion_sweeps(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
         ),
         Grid(
             name="variants",
-            purpose="C5: before against after quantization, each at the weight that the design gives it.",
+            purpose="C5: regularizing before or after quantization, each variant at its design weight.",
             tokenizers=(_small_crt("l2_pre", 4.0), _small_crt("l2_post", 4.0), _small_crt("ce_post", 0.03)),
             generators=sizes[1:2],
             lengths=(steps(250), steps(1000)),
@@ -127,7 +128,7 @@ def _fashion_sweeps(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
         ),
         Grid(
             name="codebooks",
-            purpose="C3: how many codes.",
+            purpose="C3: how large the codebook should be.",
             tokenizers=(
                 Choice(name="codes-64", set=("tokenizer.quantizer.codebook_size=64",)),
                 _NONE,
@@ -138,8 +139,8 @@ def _fashion_sweeps(sizes: tuple[Choice, ...]) -> tuple[Grid, ...]:
         ),
         Grid(
             name="tokens",
-            purpose="C4: how many tokens; 4x4 (of images padded to 32 pixels), 7x7 and 14x14, each with generators of all "
-            "sizes up to the same compute.",
+            purpose="C4: how many tokens per image: 4x4 (images padded to 32 pixels), 7x7 and 14x14, each with generators "
+            "of all sizes up to the same compute.",
             tokenizers=(
                 _levels("tokens-16", (1, 1, 2, 2)),
                 _NONE,
@@ -168,12 +169,12 @@ def _levels(name: str, multipliers: tuple[int, ...]) -> Choice:
 
 
 def openmoji_study() -> StudyConfig:
-    """Measure signature and efficiency on a second, coloured data set, and one tokenizer at three image sizes.
+    """Repeat the main claims on a second data set, in colour, and run one tokenizer at three image sizes.
 
     vistok study run openmoji_study
 
-    The weight is the one that Fashion-MNIST's held-out images chose. Tokenizers have equal training FLOPs, those of 2,500
-    steps without regularizer.
+    It measures the regularizer's signature (C1) and efficiency (C2), at the weight chosen on held-out Fashion-MNIST images,
+    and the number of tokens (C4). All tokenizers get the same training FLOPs: those of 2,500 steps without the regularizer.
     """
     generators, lengths = (Choice(name="m"),), tuple(steps(count) for count in (250, 500, 1000))
     return StudyConfig(
@@ -187,7 +188,7 @@ def openmoji_study() -> StudyConfig:
         grids=(
             Grid(
                 name="main",
-                purpose="C1, C2: without and with the regularizer, at one size of generator.",
+                purpose="C1, C2: with and without the regularizer, at one generator size.",
                 tokenizers=(_NONE, _small_crt("l2_pre", 1.0)),
                 generators=generators,
                 lengths=lengths,
@@ -195,7 +196,7 @@ def openmoji_study() -> StudyConfig:
             ),
             Grid(
                 name="resolutions",
-                purpose="C4: the tokenizer trained at 32 pixels (64 tokens) run at 24 and 48 pixels (36 and 144 tokens).",
+                purpose="C4: the tokenizer trained at 32 pixels (64 tokens), also run at 24 and 48 pixels (36 and 144 tokens).",
                 tokenizers=(
                     Choice(name="none-24px", of="none", image_size=24),
                     _NONE,
@@ -210,12 +211,12 @@ def openmoji_study() -> StudyConfig:
 
 
 def images64_study() -> StudyConfig:
-    """Ask of your own images at 64 pixels which tokenizer suits which generator: 3 tokenizers, 18 generators.
+    """Find out which tokenizer suits which generator on your own images at 64x64 pixels: 3 tokenizers, 18 generators.
 
     vistok study run images64_study --data FOLDER --set evaluator=RUN
 
-    Scores need features: Inception's where its weights are at hand, else those of a classifier of your classes
-    (vistok train classifier images64_evaluator --data FOLDER; name its run with --set evaluator=...).
+    Scores are computed from features: Inception's where its weights are available, else those of a classifier trained on
+    your classes (vistok train classifier images64_evaluator --data FOLDER; pass its run with --set evaluator=RUN).
     """
     crt = images64_crt().regularizer("causal")
     assert crt is not None
@@ -225,13 +226,13 @@ def images64_study() -> StudyConfig:
         for name, width, depth, heads in (("s", 96, 4, 3), ("m", 192, 6, 6))
     )
     return StudyConfig(
-        # Equal FLOPs for all: those of 3,000 steps without the regularizer.
+        # The same FLOPs for all tokenizers: those of 3,000 steps without the regularizer.
         tokenizer=baseline.replace(length=Duration(value=1.63e14, unit="flops")),
         generator=images64_ar().replace(optimizer=OptimizerConfig(lr=1e-3, schedule="wsd", warmup=steps(150))),
         grids=(
             Grid(
                 name="main",
-                purpose="Without the regularizer, with the paper's, and with the normalised one.",
+                purpose="No regularizer, the paper's, and the normalised one.",
                 tokenizers=(
                     Choice(name="none"),
                     Choice(name="l2-pre-4", set=(_crt(crt),)),

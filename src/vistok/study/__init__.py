@@ -1,1 +1,1 @@
-"""Studies: grids of runs, one table, scaling laws, verdicts on claims, and advice for a budget."""
+"""Studies: grids of runs, and what they give: one table, scaling laws, verdicts on claims, and advice for a budget."""

@@ -1,4 +1,4 @@
-"""What a study is: grids of tokenizers x generators x lengths x seeds, and how each run is scored."""
+"""Config of a study: grids of tokenizers x generators x lengths x seeds, and how runs are scored."""
 
 import re
 from typing import Literal
@@ -11,10 +11,10 @@ from vistok.units import Duration
 
 
 class Choice(Config):
-    """A variant of a base run: a name, and the values that differ (as in --set).
+    """A variant of the base run: a name, and the values to change (as in --set).
 
-    A tokenizer choice may instead be another one of its grid run at another image size (`of`, `image_size`), without
-    training again: CRT paper 3.4.
+    A tokenizer choice can instead reuse another choice of its grid (`of`) at another `image_size`, without retraining
+    (CRT paper, section 3.4).
     """
 
     name: str
@@ -26,22 +26,22 @@ class Choice(Config):
     def _file_name(self) -> "Choice":
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", self.name):
             raise ValueError(
-                f"a choice's name becomes a file name: small letters, digits, '.', '_', '-'; found {self.name!r}"
+                f"a choice's name becomes a file name: use lower-case letters, digits, '.', '_', '-'; found {self.name!r}"
             )
         if (self.of is None) != (self.image_size is None) or (self.of and self.set):
             raise ValueError(
-                f"choice {self.name!r}: a tokenizer run at another size has `of` (a choice of the same grid) and "
-                "`image_size`, both, and no `set`"
+                f"choice {self.name!r}: to run a tokenizer at another size, give both `of` (a choice of the same grid) and "
+                "`image_size`, and no `set`"
             )
         return self
 
 
 class Grid(Config):
-    """Every tokenizer with every seed; on each, every generator for every length.
+    """Every tokenizer with every seed and, on each of them, every generator at every length.
 
-    `purpose` says what the grid is for. Without generators it trains tokenizers alone. Lengths are the
-    generators'; the tokenizer's is part of its config. `max_flops`: generators whose training costs more are left out,
-    so that tokenizers with more tokens are compared at the same compute, not at the same steps.
+    `purpose` says what the grid is for. Without generators, only tokenizers are trained. `lengths` are for generators; a
+    tokenizer's length is part of its config. Generators that cost more than `max_flops` to train are left out, so that
+    tokenizers with more tokens are compared at the same compute, not at the same number of steps.
     """
 
     name: FileName
@@ -60,8 +60,8 @@ class Grid(Config):
         for choice in self.tokenizers:
             if choice.of is not None and choice.of not in trained:
                 raise ValueError(
-                    f"grid {self.name!r}: {choice.name!r} is to be {choice.of!r} at another size; the grid's tokenizers: "
-                    f"{', '.join(trained)}"
+                    f"grid {self.name!r}: {choice.name!r} is {choice.of!r} at another size, but the grid trains no such "
+                    f"tokenizer; choose from: {', '.join(trained)}"
                 )
         return self
 
@@ -73,7 +73,7 @@ class Grid(Config):
 
 
 class Scoring(Config):
-    """How generators are scored: guidance by the least distance to held-out train images, then `samples` of them."""
+    """How generators are scored: choose the guidance scale closest to held-out training images, then draw `samples`."""
 
     scales: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
     search_samples: int = Field(default=1_000, ge=40)
@@ -81,7 +81,7 @@ class Scoring(Config):
 
 
 class StudyConfig(Config):
-    """A study. Grids come in the order in which they are run; runs that several of them want are made once."""
+    """A study. Grids run in the given order; runs that several grids share are made only once."""
 
     kind: Literal["study"] = "study"
     name: FileName = "study"
@@ -90,7 +90,7 @@ class StudyConfig(Config):
     scoring: Scoring = Scoring()
     evaluator: str | None = None
     grids: tuple[Grid, ...] = Field(min_length=1)
-    # The grid whose seeds settle the claims on signature and efficiency, and the choice that is the baseline.
+    # The grid that settles the claims on signature and efficiency, and the choice that serves as the baseline.
     main_grid: str = "main"
     baseline: str = "none"
 
@@ -98,22 +98,22 @@ class StudyConfig(Config):
     def _names(self) -> "StudyConfig":
         names = [grid.name for grid in self.grids]
         if len(set(names)) < len(names):
-            raise ValueError(f"every grid needs a name of its own, found {', '.join(names)}")
+            raise ValueError(f"grid names must be unique, found {', '.join(names)}")
         return self
 
     @model_validator(mode="after")
     def _one_meaning(self) -> "StudyConfig":
-        """A choice's name stands for its settings in tables and claims."""
+        """Require that a choice's name always means the same settings, since tables and claims rely on it."""
         for kind in ("tokenizers", "generators"):
             known: dict[str, Choice] = {}
             for choice in (choice for grid in self.grids for choice in getattr(grid, kind)):
                 if known.setdefault(choice.name, choice) != choice:
                     raise ValueError(
-                        f"two {kind} are named {choice.name!r} and have different settings ({_said(known[choice.name])}; "
-                        f"{_said(choice)}): a table would average them. Give one of them another name"
+                        f"two {kind} are named {choice.name!r} but have different settings ({_said(known[choice.name])}; "
+                        f"{_said(choice)}), and a table would average them. Rename one of them"
                     )
         return self
 
 
 def _said(choice: Choice) -> str:
-    return f"{choice.of} at {choice.image_size} pixels" if choice.of else ", ".join(choice.set) or "the base as it is"
+    return f"{choice.of} at {choice.image_size} pixels" if choice.of else ", ".join(choice.set) or "the base unchanged"

@@ -1,1 +1,1 @@
-"""Mixers: what lets positions of a block see each other."""
+"""Mixers: layers through which the positions of a sequence exchange information."""

@@ -1,4 +1,4 @@
-"""Configs of mixers, and the table of their kinds."""
+"""Mixer configs, and the table of mixer kinds."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,7 @@ from vistok.config import Config, Kinds, Part
 
 
 class MixerConfig(Config):
-    """What every kind has."""
+    """Fields that every kind of mixer has."""
 
     kind: str
 

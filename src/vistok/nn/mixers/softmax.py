@@ -12,10 +12,10 @@ from vistok.nn.rope import apply_rotary
 
 
 class Attention(Mixer):
-    """Causal multi-head self-attention, one fused projection, no biases.
+    """Causal multi-head self-attention with one fused projection and no biases.
 
-    With `qk_norm`, queries and keys pass a layer norm over each head's dimensions (learned scale,
-    no bias) before the rotary turn (ViT-22B; CRT paper, A.2).
+    With `qk_norm`, queries and keys pass through a layer norm over each head's dimensions (learned scale,
+    no bias) before the rotary embedding (ViT-22B; CRT paper, A.2).
     """
 
     def __init__(self, config: SoftmaxConfig, width: int, num_heads: int, qk_norm: bool = True) -> None:
@@ -35,7 +35,7 @@ class Attention(Mixer):
         cos: Float[Tensor, "positions pairs"],
         sin: Float[Tensor, "positions pairs"],
     ) -> Float[Tensor, "batch positions width"]:
-        """Attend to this position and earlier ones."""
+        """Let each position attend to itself and to earlier positions."""
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(2)
         query = apply_rotary(self.query_norm(query).transpose(1, 2), cos, sin)
         key = apply_rotary(self.key_norm(key).transpose(1, 2), cos, sin)
@@ -44,12 +44,12 @@ class Attention(Mixer):
         return self.out(y.transpose(1, 2).flatten(2))
 
     def new_state(self, rows: int, positions: int) -> list[Tensor]:
-        """Return no keys and no values yet."""
+        """Return an empty key-value cache."""
         empty = self.qkv.weight.new_empty(rows, self.num_heads, 0, self.head_dim)
         return [empty, empty]
 
     def step(self, x: Tensor, state: list[Tensor], cos: Tensor, sin: Tensor) -> Tensor:
-        """Attend to the positions in `state` and to this one."""
+        """Attend to the cached positions and to this one."""
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(2)
         query = apply_rotary(self.query_norm(query).transpose(1, 2), cos, sin)
         key = apply_rotary(self.key_norm(key).transpose(1, 2), cos, sin)

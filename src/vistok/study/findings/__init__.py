@@ -1,1 +1,1 @@
-"""What a study found: table, fits, claims, advice, report."""
+"""The results of a study: table, fits, claims, advice and report."""

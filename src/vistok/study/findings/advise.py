@@ -1,7 +1,7 @@
-"""Advice for a budget: which tokenizer, which generator, for how long, from a study's table.
+"""Advice for a budget, from a study's table: which tokenizer and which generator to train, and for how long.
 
-For every tokenizer setting and generator size, gFMD follows a law in the generator's training FLOPs
-(`fit.py`). A budget pays the tokenizer first; the rest buys steps. The least expected gFMD wins.
+For each tokenizer setting and generator size, gFMD follows a law in the generator's training FLOPs
+(`fit.py`). A budget first pays for the tokenizer, and the rest buys steps. The lowest expected gFMD wins.
 """
 
 import math
@@ -17,15 +17,15 @@ from vistok.study.findings.fit import PowerLaw, fit_power_law
 from vistok.study.findings.table import generators, tokenizers
 
 SETTING = ("tokenizer_choice", "codebook_size", "num_tokens", "crt_variant", "crt_weight", "crt_layers")
-# How far beyond its dearest run a law may be asked.
+# A law is trusted up to this many times the compute of its most expensive run.
 REACH = 2.0
-# More runs than this to tell two options apart: they are alike.
+# If it takes more seeds than this to tell two options apart, they count as alike.
 MANY_SEEDS = 100
 
 
 @dataclass(frozen=True)
 class Option:
-    """A tokenizer setting with a generator size: what a budget buys of it, and the gFMD to expect (95 %)."""
+    """A tokenizer setting with a generator size: what a budget buys, and the gFMD to expect (95 % interval)."""
 
     tokenizer: dict[str, Any]
     generator: str
@@ -44,7 +44,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Advice:
-    """The best option and the best with another tokenizer; `surer`: FLOPs that would tell them apart, None for never."""
+    """The best option, and the best with another tokenizer; `surer_*`: what would tell them apart, None if nothing would."""
 
     budget: float
     best: Option
@@ -56,13 +56,13 @@ class Advice:
     range_high: float
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the advice as plain JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """One generator size on one tokenizer setting: its law, what its runs cost, and the tokenizer's own rFMD."""
+    """One generator size on one tokenizer setting: its law, the cost of its runs, and the tokenizer's rFMD."""
 
     setting: dict[str, Any]
     generator: str
@@ -74,12 +74,12 @@ class _Curve:
     law: PowerLaw
 
     def option(self, budget: float) -> Option | None:
-        """Return what a budget buys; None where it does not pay the tokenizer and one step."""
+        """Return what a budget buys; None if it does not cover the tokenizer and one step."""
         steps = int((budget - self.tokenizer_flops) / self.flops_per_step)
         if steps < 1:
             return None
         compute = steps * self.flops_per_step
-        # Samples are decoded by the tokenizer: no law, however far it is carried, goes below what that itself loses.
+        # Samples are decoded by the tokenizer, so however far a law is extrapolated, gFMD stays above the tokenizer's rFMD.
         value, low, high = (max(bound, self.rfmd) for bound in self.law.predict(compute))
         supported = self.law.low_compute * 0.999 <= compute <= REACH * self.law.high_compute
         return Option(
@@ -89,16 +89,17 @@ class _Curve:
 
 
 def advise(table: pd.DataFrame, budget: float) -> Advice:
-    """Return advice for a budget in FLOPs of both stages.
+    """Return advice for a budget, in FLOPs for both stages.
 
-    Raises UserError where no curve has runs enough, or the budget does not pay any tokenizer.
+    Raises UserError where no curve has enough runs, or where the budget does not cover any tokenizer.
     """
     if not (math.isfinite(budget) and budget > 0):
         raise UserError(f"the budget must be above 0 FLOPs, found {budget:g}")
     curves = fit_curves(table)
     if not curves:
         raise UserError(
-            "no tokenizer of this study has a generator with 3 runs or more of different lengths: nothing to fit"
+            "no tokenizer of this study has a generator with at least 3 runs of different lengths, so there is nothing to fit; "
+            "run more of the study first"
         )
     ends = [curve.tokenizer_flops + end for curve in curves for end in (curve.law.low_compute, curve.law.high_compute)]
     low, high = min(ends), REACH * max(ends)
@@ -106,8 +107,8 @@ def advise(table: pd.DataFrame, budget: float) -> Advice:
     if not options:
         cheapest = min(curve.tokenizer_flops for curve in curves)
         raise UserError(
-            f"a budget of {budget:.3g} FLOPs does not pay the cheapest tokenizer of this study ({cheapest:.3g}); its runs "
-            f"support {low:.3g} to {high:.3g}"
+            f"a budget of {budget:.3g} FLOPs does not cover the cheapest tokenizer of this study ({cheapest:.3g}); give {low:.3g} "
+            f"to {high:.3g}, the range that the study's runs support"
         )
     supported = [option for option in options if option.supported]
     ranked = sorted(supported or options, key=lambda option: option.gfmd)
@@ -118,7 +119,7 @@ def advise(table: pd.DataFrame, budget: float) -> Advice:
 
 
 def fit_curves(table: pd.DataFrame) -> list[_Curve]:
-    """Return the law of every tokenizer setting with every generator size that has runs enough."""
+    """Return the law of every combination of tokenizer setting and generator size that has enough runs."""
     costs: dict[str, float] = tokenizers(table).groupby("tokenizer_choice").train_flops.mean().to_dict()  # type: ignore[assignment]
     curves = []
     for _, rows in generators(table).groupby([*SETTING, "choice", "params"]):
@@ -135,7 +136,7 @@ def fit_curves(table: pd.DataFrame) -> list[_Curve]:
 
 
 def law_of(rows: pd.DataFrame) -> PowerLaw | None:
-    """Return the law of gFMD in the generator's FLOPs: its floor fitted from 4 lengths and 6 runs on, else 0.
+    """Return the law of gFMD in the generator's FLOPs; its floor is fitted given 4 lengths and 6 runs, else it is 0.
 
     None for fewer than 3 lengths.
     """
@@ -146,9 +147,9 @@ def law_of(rows: pd.DataFrame) -> PowerLaw | None:
 
 
 def _surer(best: Option, other: Option) -> tuple[int | None, float | None]:
-    """Return (further seeds of each, FLOPs) after which the 95 % interval of their ratio would leave out 1.
+    """Return (further seeds of each, FLOPs) after which the 95 % interval of their ratio would exclude 1.
 
-    Two seeds at least: one says nothing of how tokenizers of the same setting differ.
+    At least two seeds are needed in all, since one says nothing about how tokenizers of the same setting vary.
     """
     gap = math.log(other.gfmd / best.gfmd)
     variance = best.scatter**2 + other.scatter**2
@@ -166,7 +167,7 @@ def _plain(value: Any) -> Any:
 
 
 def parse_budget(text: str) -> tuple[float, str]:
-    """Return (number, "flops", "hours" or "minutes") of "2e14 flops" or "3 hours"; raises UserError."""
+    """Return (number, "flops", "hours" or "minutes") from text like "2e14 flops"; raises UserError if it is anything else."""
     number, _, unit = text.strip().partition(" ")
     unit = {"flop": "flops", "h": "hours", "hour": "hours", "min": "minutes", "minute": "minutes"}.get(
         unit, unit or "flops"
@@ -177,42 +178,42 @@ def parse_budget(text: str) -> tuple[float, str]:
         value = math.nan
     if not (math.isfinite(value) and value > 0) or unit not in ("flops", "hours", "minutes"):
         raise UserError(
-            f'--budget {text!r}: write a number above 0 and a unit, as in "2e14 flops", "3 hours", "20 minutes"'
+            f'--budget {text!r}: give a number above 0 and a unit, as in "2e14 flops", "3 hours" or "20 minutes"'
         )
     return value, unit
 
 
 def advice_lines(advice: Advice, flops_per_second: float | None = None) -> list[str]:
-    """Return the advice in sentences; with a rate, times too."""
+    """Return the advice in sentences; given a rate, they also state times."""
     best = advice.best
     lines = []
     if not advice.supported:
         lines.append(
-            f"Careful: this budget lies outside what the study's runs support ({advice.range_low:.3g} to "
-            f"{advice.range_high:.3g} FLOPs); what follows is extrapolated."
+            f"Careful: this budget is outside the range that the study's runs support ({advice.range_low:.3g} to "
+            f"{advice.range_high:.3g} FLOPs), so the following is extrapolated."
         )
     lines += [
         f"Tokenizer: {_setting(best.tokenizer)}; {best.tokenizer_flops:.3g} FLOPs{_time(best.tokenizer_flops, flops_per_second)}.",
         f"Generator: {best.generator}, {best.params:,} parameters, {best.steps:,} steps; "
         f"{best.flops - best.tokenizer_flops:.3g} FLOPs{_time(best.flops - best.tokenizer_flops, flops_per_second)}.",
-        f"Expected gFMD: {best.gfmd:.2f}, a new run lies in {best.low:.2f} to {best.high:.2f} (95 %; {best.runs} runs, "
+        f"Expected gFMD: {best.gfmd:.2f}; a new run would fall between {best.low:.2f} and {best.high:.2f} (95 %; {best.runs} runs, "
         f"{best.seeds} tokenizer seed{'s' if best.seeds > 1 else ''}).",
     ]
     other = advice.runner_up
     if other is None:
-        return [*lines, "No other tokenizer of the study can be judged at this budget."]
+        return [*lines, "The study has no other tokenizer that can be judged at this budget."]
     lines.append(
         f"Runner-up: {_setting(other.tokenizer)}, with {other.generator} ({other.params:,} parameters) for {other.steps:,} "
         f"steps; expected gFMD {other.gfmd:.2f} ({other.low:.2f} to {other.high:.2f})."
     )
     if advice.surer_flops is None:
-        lines.append(f"The two are alike: more than {MANY_SEEDS} seeds of each would be needed to tell them apart.")
+        lines.append(f"The two are alike: it would take more than {MANY_SEEDS} seeds of each to tell them apart.")
     elif advice.surer_seeds == 0:
-        lines.append("The seeds at hand tell the two apart.")
+        lines.append("The seeds so far are enough to tell the two apart.")
     else:
         more = "1 more seed" if advice.surer_seeds == 1 else f"{advice.surer_seeds} more seeds"
         lines.append(
-            f"To be surer which is better: about {more} of each, {advice.surer_flops:.3g} FLOPs"
+            f"To be surer which is better, train about {more} of each: {advice.surer_flops:.3g} FLOPs"
             f"{_time(advice.surer_flops, flops_per_second)}."
         )
     return lines
@@ -233,11 +234,11 @@ def _time(flops: float, rate: float | None) -> str:
 
 
 def check_data(table: pd.DataFrame, data: str, file: str) -> pd.DataFrame:
-    """Return the runs on this data set; raises UserError where there are none."""
+    """Return the runs on this data set; raises UserError if there are none."""
     names: Sequence[str] = sorted(set(table.data))
     if data not in names:
         raise UserError(
-            f"{file} has no runs on {data!r}, only on {', '.join(names)}: what is best there says little about other "
-            "images. Run a small study on yours: vistok study run images_study --data FOLDER, then vistok study report"
+            f"{file} has no runs on {data!r}, only on {', '.join(names)}: what works best there says little about other "
+            "images. Run a small study on yours: vistok study run images64_study --data FOLDER, then vistok study report"
         )
     return table[table.data == data]

@@ -1,4 +1,4 @@
-"""What claims read: a study's table, by grid, tokenizer choice and seed."""
+"""The data that claims are judged on: a study's table by grid, tokenizer choice and seed."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from vistok.study.findings.table import generators, tokenizers
 
 
 class StudyData:
-    """Rows by the grids that asked for them."""
+    """A study's table, with the rows of each grid."""
 
     def __init__(self, table: pd.DataFrame, study: StudyConfig) -> None:
         self.table, self.study = table, study
         self.tokenizers, self.generators = tokenizers(table), generators(table)
 
     def grid(self, name: str) -> Grid | None:
-        """Return a grid by name."""
+        """Return the grid with this name, or None."""
         return next((grid for grid in self.study.grids if grid.name == name), None)
 
     def runs(self, grid: Grid) -> pd.DataFrame:
@@ -39,25 +39,25 @@ class StudyData:
         return rows[rows.choice.isin([choice.name for choice in grid.tokenizers]) & rows.seed.isin(list(grid.seeds))]
 
     def regularized(self, grid: Grid) -> list[str]:
-        """Return a grid's tokenizer choices beside the baseline."""
+        """Return a grid's tokenizer choices other than the baseline."""
         return [choice.name for choice in grid.tokenizers if choice.name != self.study.baseline]
 
 
 def by_seed(rows: pd.DataFrame, value: str, choices: Sequence[str], where: str = "choice") -> pd.DataFrame:
-    """Return (seed x choice) of a column, only the seeds that have all choices."""
+    """Return a column as a table of (seed x choice), with only the seeds that have all choices."""
     wide = rows.pivot_table(index="seed", columns=where, values=value, aggfunc="mean")
     return wide.reindex(columns=list(choices)).dropna()
 
 
 def in_common(rows: pd.DataFrame, baseline: str, other: str) -> pd.DataFrame:
-    """Return the runs of two tokenizer choices in the cells (seed, generator, steps) that both have."""
+    """Return the runs of two tokenizer choices, in the cells (seed, generator, steps) that both have."""
     rows = rows[rows.tokenizer_choice.isin([baseline, other])]
     both = rows.groupby(["seed", "choice", "steps"]).tokenizer_choice.transform("nunique") == 2
     return rows[both]
 
 
 def cells(rows: pd.DataFrame, value: str, baseline: str, other: str) -> pd.DataFrame:
-    """Return (seed x (generator, steps)) of other - baseline, only what both have."""
+    """Return other - baseline as a table of (seed x (generator, steps)), with only the cells that both have."""
     keys = ["seed", "choice", "steps"]
     sides = [rows[rows.tokenizer_choice == name].set_index(keys)[value] for name in (other, baseline)]
     return (sides[0] - sides[1]).dropna().unstack("seed").T

@@ -1,6 +1,6 @@
-"""The paper's claims (CRT, arXiv 2412.16326) as estimators, margins and rules over a study's table.
+"""The paper's claims (CRT, arXiv 2412.16326) as estimators, margins and rules on a study's table.
 
-A claim reads the table's runs of one grid, by the grid's name; a study is judged by the claims whose grids it has.
+Each claim is judged on the runs of one grid, identified by name; a study is judged by the claims whose grids it has.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""C1 signature and C2 efficiency: claims on the main grid, paired over tokenizer seeds."""
+"""C1 signature and C2 efficiency: claims on the main grid, paired by tokenizer seed."""
 
 import math
 
@@ -26,16 +26,16 @@ SEEDS = "t-interval over tokenizer seeds, 95 %"
 
 
 def signature(data: StudyData, grid: Grid) -> list[Claim]:
-    """C1, for each regularized choice: reconstruction, unigram entropy, validation loss, and where it falls."""
-    found = []
+    """Judge C1 for each regularized choice: reconstruction, unigram entropy, validation loss, and where the loss falls."""
+    claims = []
     for name in data.regularized(grid):
-        found += [
+        claims += [
             _reconstruction(data, grid, name),
             _unigram(data, grid, name),
             _likelihood(data, grid, name),
             *_where(data, grid, name),
         ]
-    return found
+    return claims
 
 
 def _reconstruction(data: StudyData, grid: Grid, name: str) -> Claim:
@@ -83,7 +83,7 @@ def _likelihood(data: StudyData, grid: Grid, name: str) -> Claim:
 
 
 def _where(data: StudyData, grid: Grid, name: str) -> list[Claim]:
-    """By position, at the largest generator and its longest run."""
+    """Judge the gains by position, for the largest generator's longest run."""
     rows = data.runs(grid)
     share_rule = (
         f"effect: share of positions whose nats fall, largest generator, longest run, mean over seeds, {SEEDS}; holds above "
@@ -108,7 +108,7 @@ def _where(data: StudyData, grid: Grid, name: str) -> list[Claim]:
 
 
 def _position_gains(rows: pd.DataFrame, baseline: str, other: str) -> list[np.ndarray]:
-    """Return baseline - other by position, an array per seed, at the longest run of the largest generator of both."""
+    """Return baseline - other by position, one array per seed, for the longest run of the largest generator of both."""
     rows = in_common(rows[rows.by_position != ""], baseline, other)
     if rows.empty:
         return []
@@ -122,16 +122,16 @@ def _position_gains(rows: pd.DataFrame, baseline: str, other: str) -> list[np.nd
 
 
 def efficiency(data: StudyData, grid: Grid) -> list[Claim]:
-    """C2, for each regularized choice: compute for equal gFMD, and the regime in which it gains."""
-    found = []
+    """Judge C2 for each regularized choice: compute for equal gFMD, and the regime in which the regularizer helps."""
+    claims = []
     for name in data.regularized(grid):
-        found += [
+        claims += [
             _compute_ratio(data, grid, name, "total_flops", "both stages"),
             _compute_ratio(data, grid, name, "train_flops", "stage 2 alone"),
             _compute_ratio(data, grid, name, "train_flops", "stage 2 alone", guided=False),
             _regime(data, grid, name),
         ]
-    return found
+    return claims
 
 
 def _compute_ratio(data: StudyData, grid: Grid, name: str, column: str, stages: str, guided: bool = True) -> Claim:
@@ -157,10 +157,12 @@ def _compute_ratio(data: StudyData, grid: Grid, name: str, column: str, stages: 
         return missing_claim(label, statement, rule, "no seed has frontiers that reach a common gFMD")
     logs = mean_of_seeds(known)
     low, high = (math.exp(min(bound, 700)) for bound in (logs.low, logs.high))
-    found = Estimate(math.exp(logs.value), *((low, high) if logs.n > 1 else (-math.inf, math.inf)), logs.n)
+    ratio_of_seeds = Estimate(math.exp(logs.value), *((low, high) if logs.n > 1 else (-math.inf, math.inf)), logs.n)
     apart = len(ratios) - len(known)
-    verdict = OPEN if apart else above(found, 1.0)
-    return make_claim(label, statement, rule, found, verdict, f"{apart} seeds reach nothing in common" if apart else "")
+    verdict = OPEN if apart else above(ratio_of_seeds, 1.0)
+    return make_claim(
+        label, statement, rule, ratio_of_seeds, verdict, f"{apart} seeds reach nothing in common" if apart else ""
+    )
 
 
 def _regime(data: StudyData, grid: Grid, name: str) -> Claim:
@@ -174,9 +176,9 @@ def _regime(data: StudyData, grid: Grid, name: str) -> Claim:
         sides = [runs[runs.tokenizer_choice == choice].set_index(["choice", "steps"]) for choice in (base, name)]
         both = sides[0].index.intersection(sides[1].index)
         if len(both) > 2:
-            own, other = sides[0].loc[both], sides[1].loc[both]
-            x = np.log((own.rfmd / own.gfmd).to_numpy(float))
-            y = np.log((other.gfmd / own.gfmd).to_numpy(float))
+            of_base, other = sides[0].loc[both], sides[1].loc[both]
+            x = np.log((of_base.rfmd / of_base.gfmd).to_numpy(float))
+            y = np.log((other.gfmd / of_base.gfmd).to_numpy(float))
             slopes.append(float(np.polyfit(x, y, 1)[0]))
             most, least = int(x.argmax()), int(x.argmin())
             gains.append((math.exp(x[most]), float(y[most]), math.exp(x[least]), float(y[least])))

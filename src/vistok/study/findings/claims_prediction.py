@@ -1,4 +1,4 @@
-"""C7 prediction: claims on what laws and advice say of runs that they have not seen."""
+"""C7 prediction: claims on how well laws and advice predict runs they have not seen."""
 
 import math
 
@@ -22,9 +22,9 @@ from vistok.study.findings.verdict import (
     missing_claim,
 )
 
-# A run's FLOPs differ from those asked for by less than a step.
+# A run's FLOPs differ from its budget by less than this share: at most one step.
 SAME_BUDGET = 0.01
-# How `_inside` judges.
+# The rule of `_inside`, in words.
 INSIDE = (
     "Clopper-Pearson interval, 95 %; holds where the interval's upper end reaches 0.95 and the share is at least 0.8, "
     "fails where the upper end is below 0.8"
@@ -32,7 +32,7 @@ INSIDE = (
 
 
 def prediction(data: StudyData, grid: Grid) -> list[Claim]:
-    """C7: laws fitted to the cheaper half of the main grid predict the dearer half; and what advice from them costs."""
+    """Judge C7: do laws fitted to the cheaper half of the main grid predict the other half, and how good is their advice?"""
     inside_rule = (
         "effect: share of the held-out runs (each generator's longest) inside the 95 % prediction interval of the law "
         f"fitted to the shorter ones of the same tokenizer choice and generator; {INSIDE}"
@@ -58,7 +58,7 @@ def prediction(data: StudyData, grid: Grid) -> list[Claim]:
 
 
 def _inside(name: str, statement: str, rule: str, cheap: pd.DataFrame, held: pd.DataFrame) -> Claim:
-    """Judge how many of the held-out runs lie where the laws of the others put them."""
+    """Judge how many of the held-out runs fall where the laws of the other runs predict."""
     hits = []
     for key, runs in cheap.groupby(["tokenizer_choice", "choice"]):
         later = held[(held.tokenizer_choice == key[0]) & (held.choice == key[1])]
@@ -96,12 +96,12 @@ def _regret(data: StudyData, statement: str, rule: str, cheap: pd.DataFrame, hel
             regrets.append(math.log(value / affordable.gfmd.min()))
     if not regrets:
         return missing_claim("C7.regret", statement, rule, "no held-out budget for which advice could be given")
-    found = mean_of_seeds(regrets)
-    return make_claim("C7.regret", statement, rule, found, below(found, 0.1))
+    regret = mean_of_seeds(regrets)
+    return make_claim("C7.regret", statement, rule, regret, below(regret, 0.1))
 
 
 def budgets(data: StudyData, grid: Grid) -> list[Claim]:
-    """C7: what advice from the main grid says for budgets between its lengths, trained on tokenizers of new seeds."""
+    """Judge C7: does the main grid's advice for budgets between its lengths hold on tokenizers of new seeds?"""
     names = ("C7.budgets", "C7.budgets_regret")
     statements = (
         "A new run, on a tokenizer of a new seed and for a budget between the main grid's, lies where its law says.",
@@ -122,18 +122,18 @@ def budgets(data: StudyData, grid: Grid) -> list[Claim]:
     inside = _inside(names[0], statements[0], rules[0], known, rows)
     known = pd.concat([data.tokenizer_runs(main), known])
     advised = [_advised(known, rows, length.value) for length in grid.lengths if length.unit == "flops"]
-    found = mean_of_seeds([math.log(one / best) for one, best, _ in filter(None, advised)])
+    regret = mean_of_seeds([math.log(one / best) for one, best, _ in filter(None, advised)])
     others = [math.log(mean / best) for _, best, mean in filter(None, advised)]
     note = (
         f"an option picked at random: {np.mean(others):.2f}"
         if others
         else "no budget for which what advice says was trained"
     )
-    return [inside, make_claim(names[1], statements[1], rules[1], found, below(found, 0.1), note)]
+    return [inside, make_claim(names[1], statements[1], rules[1], regret, below(regret, 0.1), note)]
 
 
 def _advised(known: pd.DataFrame, rows: pd.DataFrame, flops: float) -> tuple[float, float, float] | None:
-    """Return gFMD at a budget of the generator: of what advice says, of the best, and the geometric mean of all."""
+    """Return gFMD at a generator budget: of the advised option, of the best option, and the geometric mean of all options."""
     runs = rows[(rows.train_flops / flops - 1).abs() < SAME_BUDGET]
     if runs.empty:
         return None

@@ -1,4 +1,4 @@
-"""C3 codebook size, C4 token count, C5 variants, C6 weight and layers: one-dimensional sweeps of the tokenizer."""
+"""C3 codebook size, C4 token count, C5 variants, C6 weight and layers: sweeps over one setting of the tokenizer."""
 
 import math
 
@@ -27,28 +27,28 @@ NOISE = "over seeds (t), or with one seed from the noise of the scored samples a
 def difference(rows: pd.DataFrame, first: str, second: str, where: str = "tokenizer_choice") -> Estimate:
     """Return the mean of log(gFMD of first / gFMD of second), paired by seed.
 
-    With one seed the interval is of the samples' noise alone: the runs' own 95 % intervals, as independent.
+    With one seed, the interval covers only sampling noise: the runs' 95 % intervals, taken as independent.
     """
     sides = [rows[rows[where] == name].set_index("seed") for name in (first, second)]
     seeds = sides[0].index.intersection(sides[1].index)
     if len(seeds) == 0:
         return mean_of_seeds([])
     logs = [np.log(side.loc[seeds, "gfmd"].astype(float)) for side in sides]
-    found = mean_of_seeds(list(logs[0] - logs[1]))
-    if found.n > 1:
-        return found
-    return _with_sampling_noise(found, *(side.loc[seeds].iloc[0] for side in sides))
+    mean = mean_of_seeds(list(logs[0] - logs[1]))
+    if mean.n > 1:
+        return mean
+    return _with_sampling_noise(mean, *(side.loc[seeds].iloc[0] for side in sides))
 
 
-def _with_sampling_noise(found: Estimate, *runs: "pd.Series[float]") -> Estimate:
+def _with_sampling_noise(mean: Estimate, *runs: "pd.Series[float]") -> Estimate:
     half = math.hypot(*(float((run.gfmd_high - run.gfmd_low) / 2 / run.gfmd) for run in runs))
-    return Estimate(found.value, found.value - half, found.value + half, 1)
+    return Estimate(mean.value, mean.value - half, mean.value + half, 1)
 
 
 def difference_at_equal_compute(rows: pd.DataFrame, first: str, second: str, dear: bool) -> Estimate:
-    """Return the mean of log(gFMD of first / of second) at the most (or least) stage-2 FLOPs that both have, by seed.
+    """Return the mean over seeds of log(gFMD of first / second) at the most (or least) stage-2 FLOPs that both have.
 
-    gFMD at a compute is read off each seed's frontier; runs of the same steps may differ in compute.
+    The gFMD at that compute is read off each seed's frontier; runs with equal steps may differ in compute.
     """
     logs, last = [], []
     for _, runs in rows.groupby("seed"):
@@ -59,27 +59,27 @@ def difference_at_equal_compute(rows: pd.DataFrame, first: str, second: str, dea
             values = [math.log(loss_at(list(side.train_flops), list(side.gfmd), compute)) for side in sides]
             logs.append(values[0] - values[1])
             last = [side.loc[(np.log(side.train_flops) - math.log(compute)).abs().idxmin()] for side in sides]
-    found = mean_of_seeds(logs)
-    return _with_sampling_noise(found, *last) if found.n == 1 else found
+    mean = mean_of_seeds(logs)
+    return _with_sampling_noise(mean, *last) if mean.n == 1 else mean
 
 
 def _dearest(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs of the dearest cell (generator, steps) by mean stage-2 FLOPs."""
+    """Return the runs of the most expensive cell (generator, steps), by mean stage-2 FLOPs."""
     return max((cell for _, cell in rows.groupby(["choice", "steps"])), key=lambda cell: cell.train_flops.mean())
 
 
 def codebook_size(data: StudyData, grid: Grid) -> list[Claim]:
-    """C3: the smallest codebook wins at low compute, the largest at high compute; where their laws cross."""
+    """Judge C3: the smallest codebook wins at low compute, the largest at high compute, and their laws cross in between."""
     return _small_against_large(data.runs(grid), "C3", "codebook_size", "codebook")
 
 
 def token_count(data: StudyData, grid: Grid) -> list[Claim]:
-    """C4: fewer tokens win at low compute, more at high compute; a tokenizer is trained for each number."""
+    """Judge C4: fewer tokens win at low compute, more at high compute; a tokenizer is trained for each number."""
     return _small_against_large(data.runs(grid), "C4", "num_tokens", "number of tokens")
 
 
 def resolution(data: StudyData, grid: Grid) -> list[Claim]:
-    """C4 as in the paper: one tokenizer, run at several image sizes, its output resized before scoring."""
+    """Judge C4 as in the paper: one tokenizer run at several image sizes, with its output resized before scoring."""
     return _small_against_large(data.runs(grid), "C4.resolution", "num_tokens", "number of tokens of one tokenizer")
 
 
@@ -127,21 +127,21 @@ def _crossing(rows: pd.DataFrame, small: str, large: str, name: str, statement: 
         gap = laws[0](np.exp(grid)) - laws[1](np.exp(grid))
         winner = small if gap.mean() < 0 else large
         return missing_claim(name, statement, rule, f"no crossing inside the runs: {winner} is ahead throughout")
-    rng, found = np.random.default_rng(0), []
+    rng, crossings = np.random.default_rng(0), []
     for _ in range(400):
         drawn = [
             law(x) * np.exp(law.scale * rng.standard_normal(len(x))) for law, (x, _) in zip(laws, runs, strict=True)
         ]
-        # Lines in logarithms of the drawn runs: a cross that is not there in most draws is no cross.
+        # Fit lines or parabolas in logarithms to the redrawn runs: a crossing that most redraws lack is no crossing.
         fits = [
             np.polyfit(np.log(x), np.log(y), min(2, len(np.unique(x)) - 1))
             for y, (x, _) in zip(drawn, runs, strict=True)
         ]
         place = _sign_change(grid, np.polyval(fits[0], grid) - np.polyval(fits[1], grid))
-        found.append(math.nan if place is None else place)
-    inside = np.array(found)[~np.isnan(found)]
+        crossings.append(math.nan if place is None else place)
+    inside = np.array(crossings)[~np.isnan(crossings)]
     to10 = 1 / math.log(10)
-    if len(inside) < 0.95 * len(found):
+    if len(inside) < 0.95 * len(crossings):
         estimate = Estimate(centre * to10, -math.inf, math.inf, len(rows))
         return make_claim(
             name, statement, rule, estimate, "open", "the crossing leaves the runs in more than 5 % of redraws"
@@ -153,41 +153,41 @@ def _crossing(rows: pd.DataFrame, small: str, large: str, name: str, statement: 
 
 
 def _sign_change(grid: np.ndarray, gap: np.ndarray) -> float | None:
-    """Return where the gap changes its sign for the last time, or None."""
+    """Return where the gap last changes sign, or None."""
     changes = np.nonzero(np.diff(np.sign(gap)))[0]
     return float(grid[changes[-1]]) if len(changes) else None
 
 
 def variants(data: StudyData, grid: Grid) -> list[Claim]:
-    """C5: l2 before quantization beats l2 and cross-entropy after it."""
+    """Judge C5: l2 before quantization beats l2 and cross-entropy after it."""
     rule = f"effect: mean over cells of log(gFMD of l2_pre / of the other), by seed, 95 % {NOISE}; holds below 0, fails above"
     rows = data.runs(grid)
-    found = []
+    claims = []
     for other in ("l2_post", "ce_post"):
         statement = f"l2_pre generates better than {other}."
         pair = rows[rows.crt_variant.isin(["l2_pre", other])] if len(rows) else rows
         if len(pair) == 0 or pair.crt_variant.nunique() < 2:
-            found.append(missing_claim(f"C5.{other}", statement, rule, "its grid has no runs of both"))
+            claims.append(missing_claim(f"C5.{other}", statement, rule, "its grid has no runs of both"))
             continue
         cell_means = [difference(cell, "l2_pre", other, "crt_variant") for _, cell in pair.groupby(["choice", "steps"])]
         half = math.sqrt(sum(((e.high - e.low) / 2) ** 2 for e in cell_means)) / len(cell_means)
         value = float(np.mean([e.value for e in cell_means]))
         estimate = Estimate(value, value - half, value + half, cell_means[0].n)
-        found.append(make_claim(f"C5.{other}", statement, rule, estimate, below(estimate)))
-    return found
+        claims.append(make_claim(f"C5.{other}", statement, rule, estimate, below(estimate)))
+    return claims
 
 
 def weight(data: StudyData, grid: Grid) -> list[Claim]:
-    """C6: an interior optimum of the weight, and what shrinks as it grows; for each variant of the grid `weights`."""
+    """Judge C6: an interior optimum of the weight, and what shrinks as it grows, for each variant of the grid `weights`."""
     rows = data.runs(grid)
-    found = []
+    claims = []
     for variant in sorted(set(rows.crt_variant) - {"none"}) if len(rows) else []:
-        found += [_optimum(data, grid, rows, variant), *_shrinking(data.tokenizer_runs(grid), variant)]
-    return found or [missing_claim("C6", "the weight has an interior optimum", "", "no runs of the grid 'weights'")]
+        claims += [_optimum(data, grid, rows, variant), *_shrinking(data.tokenizer_runs(grid), variant)]
+    return claims or [missing_claim("C6", "the weight has an interior optimum", "", "no runs of the grid 'weights'")]
 
 
 def best_weight(rows: pd.DataFrame, variant: str, interior: bool = True) -> float | None:
-    """Return the weight of least mean gFMD to held-out train images, never the test set; `interior`: not the largest."""
+    """Return the weight with the lowest mean gFMD to held-out training images, never the test set; `interior`: not the largest."""
     of_variant = rows[rows.crt_variant == variant]
     means = of_variant.groupby("crt_weight").gfmd_val.mean()
     if interior and len(means) > 1:
@@ -201,13 +201,13 @@ def _optimum(data: StudyData, grid: Grid, rows: pd.DataFrame, variant: str) -> C
         "the weight is chosen by the mean gFMD to held-out train images; effect: log(gFMD to the test set at that weight / at "
         f"weight 0 or at the largest), whichever is larger, means over the grid's cells, 95 % {NOISE}; holds below 0, fails above"
     )
-    own = rows[(rows.crt_variant == variant) | (rows.tokenizer_choice == data.study.baseline)]
+    of_variant = rows[(rows.crt_variant == variant) | (rows.tokenizer_choice == data.study.baseline)]
     chosen = best_weight(rows, variant)
     label = f"C6.optimum {variant}"
-    if chosen is None or 0.0 not in set(own.crt_weight):
+    if chosen is None or 0.0 not in set(of_variant.crt_weight):
         return missing_claim(label, statement, rule, "the grid lacks weight 0 or this variant")
-    ends = [0.0, float(own.crt_weight.max())]
-    last = _dearest(own)
+    ends = [0.0, float(of_variant.crt_weight.max())]
+    last = _dearest(of_variant)
     contrasts = [difference(last, chosen, end, "crt_weight") for end in ends]  # type: ignore[arg-type]
     worst = max(contrasts, key=lambda estimate: estimate.value)
     return make_claim(
@@ -216,23 +216,23 @@ def _optimum(data: StudyData, grid: Grid, rows: pd.DataFrame, variant: str) -> C
 
 
 def _shrinking(rows: pd.DataFrame, variant: str) -> list[Claim]:
-    found = []
-    own = rows[(rows.crt_variant == variant) & (rows.crt_weight > 0)]
+    claims = []
+    of_variant = rows[(rows.crt_variant == variant) & (rows.crt_weight > 0)]
     for column, what in (("latent_variance", "spread of the latents"), ("quantization_error", "distance to the codes")):
         rule = f"effect: slope of log {column} on log weight by seed, 95 % {NOISE.split(',')[0]}; holds below 0, fails above"
         slopes = [
             float(np.polyfit(np.log(runs.crt_weight.astype(float)), np.log(runs[column].astype(float)), 1)[0])
-            for _, runs in own.groupby("seed")
+            for _, runs in of_variant.groupby("seed")
             if runs.crt_weight.nunique() > 2
         ]
         slope = mean_of_seeds(slopes)
         statement = f"{variant}: the {what} shrinks as the weight grows."
-        found.append(make_claim(f"C6.{column} {variant}", statement, rule, slope, below(slope)))
-    return found
+        claims.append(make_claim(f"C6.{column} {variant}", statement, rule, slope, below(slope)))
+    return claims
 
 
 def layers(data: StudyData, grid: Grid) -> list[Claim]:
-    """C6: an interior optimum of the number of layers (the paper: 4 of 0 to 12)."""
+    """Judge C6: an interior optimum of the number of layers (the paper: 4, out of 0 to 12)."""
     statement = "Some number of layers between the least and the most tried generates best."
     rule = (
         "the layers are chosen by gFMD to held-out train images; effect: log(gFMD to the test set / at the least or the most "

@@ -1,4 +1,4 @@
-"""A study's figures, as SVG: colours for the colour-blind, a marker for each series, axes with units."""
+"""A study's figures, as SVG: colour-blind-safe colours, a marker for each series, axes with units."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from vistok.runs.plots import plot_uri, pyplot
 from vistok.study.findings.fit import PowerLaw, frontier
 from vistok.study.findings.table import positions
 
-# Okabe and Ito's palette; black last.
+# Okabe and Ito's palette, with black last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 MARKERS = "osD^vP*X"
 CONVENTIONS = {
@@ -21,7 +21,7 @@ CONVENTIONS = {
 
 
 class Style:
-    """A colour and a marker for each name, the same in all figures."""
+    """A colour and a marker for each name, consistent across figures."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.numbers = {name: i for i, name in enumerate(names)}
@@ -39,16 +39,22 @@ def against_compute(
     laws: dict[tuple[str, str], PowerLaw],
     columns: Sequence[str],
 ) -> str:
-    """Return a value against compute, a panel for each count of it; a point for each run, its size by the generator's."""
+    """Plot a value against compute, with one panel per way to count it; points are runs, larger for larger generators."""
     figure, axes = pyplot().subplots(1, len(columns), figsize=(4.7 * len(columns), 3.6), sharey=True, squeeze=False)
     sizes = {params: 18 + 22 * i for i, params in enumerate(sorted(set(rows.params)))}
     for axis, column in zip(axes[0], columns, strict=True):
         for name in style.numbers:
-            own = rows[rows.tokenizer_choice == name]
-            if own.empty:
+            of_choice = rows[rows.tokenizer_choice == name]
+            if of_choice.empty:
                 continue
             axis.scatter(
-                own[column], own[value], s=[sizes[p] for p in own.params], **style[name], alpha=0.6, lw=0, label=name
+                of_choice[column],
+                of_choice[value],
+                s=[sizes[p] for p in of_choice.params],
+                **style[name],
+                alpha=0.6,
+                lw=0,
+                label=name,
             )
             law = laws.get((name, column))
             if law is not None:
@@ -63,14 +69,14 @@ def against_compute(
 
 
 def frontiers(rows: pd.DataFrame, style: Style) -> str:
-    """Return gFMD and held-out bits per image against the generator's compute, a line along each choice's frontier."""
+    """Plot gFMD and held-out bits per image against the generator's compute, with a line along each choice's frontier."""
     panels = (("gfmd", "gFMD (chosen guidance)"), ("bits_per_image", "bits per image (held out)"))
     figure, axes = pyplot().subplots(1, 2, figsize=(9.4, 3.4))
     for axis, (value, label) in zip(axes, panels, strict=True):
         for name in style.numbers:
-            own = rows[rows.tokenizer_choice == name]
-            axis.scatter(own.train_flops, own[value], **style[name], s=26, alpha=0.6, lw=0, label=name)
-            for _, runs in own.groupby("seed"):
+            of_choice = rows[rows.tokenizer_choice == name]
+            axis.scatter(of_choice.train_flops, of_choice[value], **style[name], s=26, alpha=0.6, lw=0, label=name)
+            for _, runs in of_choice.groupby("seed"):
                 best = runs.iloc[frontier(list(runs.train_flops), list(runs[value]))]  # by compute
                 axis.plot(best.train_flops, best[value], color=style[name]["color"], lw=1.2)
         _logarithmic(axis)
@@ -81,13 +87,13 @@ def frontiers(rows: pd.DataFrame, style: Style) -> str:
 
 
 def rate_distortion(rows: pd.DataFrame, style: Style) -> str:
-    """Return distortion (PSNR, rFMD) against rate: held-out bits per image of the largest generator's longest run."""
+    """Plot distortion (PSNR, rFMD) against rate: held-out bits per image of the largest generator's longest run."""
     last = rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
     figure, axes = pyplot().subplots(1, 2, figsize=(9.4, 3.4))
     for axis, (column, label) in zip(axes, (("psnr", "PSNR (dB)"), ("rfmd", "rFMD")), strict=True):
         for name in style.numbers:
-            own = last[last.tokenizer_choice == name]
-            axis.scatter(own.bits_per_image, own[column], **style[name], s=36, alpha=0.8, lw=0, label=name)
+            of_choice = last[last.tokenizer_choice == name]
+            axis.scatter(of_choice.bits_per_image, of_choice[column], **style[name], s=36, alpha=0.8, lw=0, label=name)
         axis.set_xlabel("bits per image (held out)")
         axis.set_ylabel(label)
     axes[0].legend(frameon=False, fontsize=7)
@@ -95,13 +101,13 @@ def rate_distortion(rows: pd.DataFrame, style: Style) -> str:
 
 
 def position_curves(rows: pd.DataFrame, style: Style) -> str:
-    """Return held-out nats by position in raster order: thin lines for seeds, a thick one for their mean."""
+    """Plot held-out nats by position in raster order: thin lines are seeds, a thick line their mean."""
     figure, axis = pyplot().subplots(figsize=(7.4, 3.2))
     for name in style.numbers:
-        own = rows[rows.tokenizer_choice == name]
-        if own.empty:
+        of_choice = rows[rows.tokenizer_choice == name]
+        if of_choice.empty:
             continue
-        curves = positions(own)
+        curves = positions(of_choice)
         colour = style[name]["color"]
         for curve in curves:
             axis.plot(curve, color=colour, lw=0.5, alpha=0.5)
@@ -113,10 +119,10 @@ def position_curves(rows: pd.DataFrame, style: Style) -> str:
 
 
 def position_gains(rows: pd.DataFrame, baseline: str, others: Sequence[str]) -> str:
-    """Return over the token grid how many nats each choice with as many tokens saves, mean over seeds."""
+    """Plot, over the token grid, the nats that each choice with the same number of tokens saves (mean over seeds)."""
     base = positions(rows[rows.tokenizer_choice == baseline]).mean(axis=0)
     side = round(len(base) ** 0.5)
-    means = {name: positions(own).mean(axis=0) for name, own in rows.groupby("tokenizer_choice")}
+    means = {name: positions(of_choice).mean(axis=0) for name, of_choice in rows.groupby("tokenizer_choice")}
     known = [name for name in others if name in means and means[name].shape == base.shape]
     gains = {name: base - means[name] for name in known}
     limit = max((float(np.abs(gain).max()) for gain in gains.values()), default=1.0) or 1.0
@@ -131,7 +137,7 @@ def position_gains(rows: pd.DataFrame, baseline: str, others: Sequence[str]) -> 
 
 
 def entropies(rows: pd.DataFrame, style: Style) -> str:
-    """Return total entropy, entropy by position and skewness of each tokenizer, a point for each seed."""
+    """Plot each tokenizer's total entropy, entropy by position and skewness, with a point for each seed."""
     panels = (
         ("entropy", "entropy of all tokens (bits)"),
         ("position_entropy", "entropy by position (bits)"),
@@ -141,8 +147,8 @@ def entropies(rows: pd.DataFrame, style: Style) -> str:
     figure, axes = pyplot().subplots(1, 3, figsize=(10.4, 0.7 + 0.32 * len(names) + 0.6), sharey=True)
     for axis, (column, label) in zip(axes, panels, strict=True):
         for i, name in enumerate(names):
-            own = rows[rows.choice == name]
-            axis.scatter(own[column], [i] * len(own), **style[name], s=26, alpha=0.8, lw=0)
+            of_choice = rows[rows.choice == name]
+            axis.scatter(of_choice[column], [i] * len(of_choice), **style[name], s=26, alpha=0.8, lw=0)
         axis.set_xlabel(label, fontsize=9)
         axis.set_yticks(range(len(names)), names, fontsize=8)
     axes[0].invert_yaxis()
@@ -150,16 +156,16 @@ def entropies(rows: pd.DataFrame, style: Style) -> str:
 
 
 def sweep(rows: pd.DataFrame, column: str, label: str, group: str) -> str:
-    """Return gFMD and the tokenizers' rFMD, nats per token and spread of latents against a swept setting."""
+    """Plot gFMD, the tokenizers' rFMD and nats per token against a swept setting."""
     panels = (("gfmd", "gFMD"), ("rfmd", "rFMD"), ("val_nats_per_token", "nats per token"))
     figure, axes = pyplot().subplots(1, 3, figsize=(10.4, 3.1))
     groups = sorted(set(rows[group]))
     for axis, (value, name) in zip(axes, panels, strict=True):
         for i, key in enumerate(groups):
-            own = rows[rows[group] == key]
+            of_group = rows[rows[group] == key]
             style = {"color": COLOURS[i % 8], "marker": MARKERS[i % 8]}
-            axis.scatter(own[column], own[value], **style, s=20, alpha=0.6, lw=0)
-            means = own.groupby(column)[value].mean()
+            axis.scatter(of_group[column], of_group[value], **style, s=20, alpha=0.6, lw=0)
+            means = of_group.groupby(column)[value].mean()
             axis.plot(means.index, means, color=style["color"], lw=1.2, label=str(key))
         values = sorted(set(rows[column]))
         if all(float(value).is_integer() for value in values):
@@ -174,7 +180,7 @@ def sweep(rows: pd.DataFrame, column: str, label: str, group: str) -> str:
 
 
 def _logarithmic(axis: Any) -> None:
-    """Make both axes of a drawn panel logarithmic, with labels that one can read."""
+    """Make both axes of a plotted panel logarithmic, with readable labels."""
     axis.set_xscale("log")
     axis.set_yscale("log")
     _plain_numbers(axis.yaxis)
@@ -190,7 +196,7 @@ def _plain_numbers(axis: Any) -> None:
 
 
 def _few_powers(axis: Any) -> None:
-    """Label a logarithmic axis of FLOPs at 1 and 3 times the powers of ten (closer where it spans less than one)."""
+    """Label a logarithmic axis of FLOPs at 1 and 3 times powers of ten (more densely if it spans less than one decade)."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     low, high = axis.get_view_interval()

@@ -1,7 +1,7 @@
-"""Scaling laws: L(C) = L_min + exp(b) * C ** alpha, fitted in logarithms by a robust method, with intervals.
+"""Scaling laws: L(C) = L_min + exp(b) * C ** alpha, fitted robustly in logarithms, with intervals.
 
-The CRT paper's form (figures 4 to 7). Errors are relative, so residuals are log L - log L(C); a soft L1
-loss bounds what a bad run can do. C is scaled by its geometric mean inside, so that b is well determined.
+This is the form used in the CRT paper (figures 4 to 7). Errors are relative, so residuals are log L - log L(C); a soft L1
+loss limits the influence of a bad run. Internally, C is divided by its geometric mean, so that b is well determined.
 """
 
 import math
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special
 
-# Relative errors above this count less and less.
+# Relative errors above this size get less and less weight.
 ROBUST_SCALE = 0.1
 CONFIDENCE = 0.95
-# Where an interval of alpha ends at the latest; it is about -8 where a fixed cost dwarfs what varies.
+# The widest interval for alpha; alpha is about -8 if a fixed cost dwarfs the varying part.
 ALPHAS = (-50.0, 50.0)
 _GRID = 25
 _STEPS = 60
@@ -24,8 +24,8 @@ _STEPS = 60
 class PowerLaw:
     """A fitted law, as in the paper: alpha < 0, b the intercept in natural logarithms, l_min the floor.
 
-    Intervals are by the likelihood ratio (F-test) in alpha and l_min. `r2` is of log L. `scale` is the
-    relative standard error of one run about the law.
+    Intervals of alpha and l_min come from the likelihood ratio (F-test). `r2` is for log L. `scale` is the
+    relative standard error of a single run around the law.
     """
 
     alpha: float
@@ -40,18 +40,18 @@ class PowerLaw:
     n: int
     low_compute: float
     high_compute: float
-    # Of (alpha, b at the runs' mean log compute, l_min), for predictions.
+    # The covariance is of (alpha, b at the runs' mean log compute `center`, l_min); predictions use it.
     center: float
     covariance: tuple[tuple[float, ...], ...]
 
     def __call__(self, compute: float | np.ndarray) -> np.ndarray:
-        """Return L at these FLOPs."""
+        """Return the law's value at this compute (FLOPs)."""
         return self.l_min + np.exp(self.b + self.alpha * np.log(compute))
 
     def predict(self, compute: float, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
-        """Return (value, low, high) for one new run at these FLOPs.
+        """Return (value, low, high) for one new run at this compute (FLOPs).
 
-        The interval holds the scatter of runs and the uncertainty of the law, carried over linearly.
+        The interval covers the scatter of runs and the uncertainty of the law, propagated linearly.
         """
         value = float(self(compute))
         power = math.exp(self.b + self.alpha * math.log(compute))
@@ -62,7 +62,7 @@ class PowerLaw:
 
 
 def fit_power_law(compute: Sequence[float], loss: Sequence[float], l_min: float | None = None) -> PowerLaw:
-    """Fit the law to runs; `l_min` fixes the floor, else it is fitted too.
+    """Fit the law to runs; `l_min` fixes the floor, which is otherwise fitted too.
 
     Raises ValueError for fewer than 4 runs (3 with a fixed floor), values that are not positive, or a floor
     that is not below all of them.
@@ -70,11 +70,11 @@ def fit_power_law(compute: Sequence[float], loss: Sequence[float], l_min: float 
     x, y = np.log(np.asarray(compute, dtype=np.float64)), np.asarray(loss, dtype=np.float64)
     free = 3 if l_min is None else 2
     if len(x) <= free:
-        raise ValueError(f"a law with {free} free numbers needs at least {free + 1} runs, found {len(x)}")
+        raise ValueError(f"a law with {free} free parameters needs at least {free + 1} runs, found {len(x)}")
     if not (np.isfinite(x).all() and np.isfinite(y).all() and (y > 0).all()):
         raise ValueError("compute and loss must be finite and above 0")
     if l_min is not None and not 0 <= l_min < y.min():
-        raise ValueError(f"the floor {l_min:g} must lie in 0 ... {y.min():g}, below all losses")
+        raise ValueError(f"the floor {l_min:g} must be at least 0 and below all losses (the lowest is {y.min():g})")
     problem = _Problem(x - x.mean(), y)
     best = problem.solve(floor=l_min)
     cost, (alpha, b, floor) = best
@@ -108,10 +108,10 @@ def fit_power_law(compute: Sequence[float], loss: Sequence[float], l_min: float 
 
 
 def _covariance(
-    x: np.ndarray, found: tuple[float, float, float], variance: float, floor_is_free: bool
+    x: np.ndarray, fitted: tuple[float, float, float], variance: float, floor_is_free: bool
 ) -> tuple[tuple[float, ...], ...]:
-    """Return the covariance of (alpha, b, l_min) by the linearised problem; a fixed floor has none."""
-    alpha, b, floor = found
+    """Return the covariance of (alpha, b, l_min) from the linearised problem; it is zero for a fixed floor."""
+    alpha, b, floor = fitted
     power = np.exp(b + alpha * x)
     jacobian = np.stack([power * x, power, np.ones_like(x)], axis=1) / (floor + power)[:, None]
     free = 3 if floor_is_free else 2
@@ -121,17 +121,17 @@ def _covariance(
 
 
 class _Problem:
-    """Least robust cost over what is free: a search in the floor, and for each floor a line by damped Gauss-Newton."""
+    """Minimises the robust cost: searches over the floor and, for each floor, fits a line by damped Gauss-Newton."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
         self.x, self.y, self.log_y = x, y, np.log(y)
 
     def solve(self, alpha: float | None = None, floor: float | None = None) -> tuple[float, tuple[float, float, float]]:
-        """Return (cost, (alpha, b, floor)); given values stay."""
+        """Return (cost, (alpha, b, floor)) of the best fit; given values stay fixed."""
         if floor is not None:
             return self._best(alpha, np.array([floor]))[0]
         lowest = float(self.y.min())
-        # As the share of the smallest loss that is above the floor, in logarithms: floors near it matter most.
+        # Search over log10(1 - floor / smallest loss), since floors close to the smallest loss matter most.
         low, high = -4.0, 0.0
         for _ in range(3):
             exponents = np.linspace(low, high, _GRID)
@@ -145,12 +145,12 @@ class _Problem:
         return (float(cost[i]), (float(slopes[i]), float(intercepts[i]), float(floors[i]))), i
 
     def _lines(self, alpha: float | None, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return (cost, slope, intercept) for each floor, all floors at once."""
+        """Return (cost, slope, intercept) for all floors at once."""
         a, b = self._start(alpha, floors)
         cost, u, residual = self._model(a, b, floors)
         damping, still = np.full(len(floors), 1e-3), 0
         for _ in range(_STEPS):
-            # Reweighting makes the soft L1 loss a weighted square.
+            # Reweighting turns the soft L1 loss into weighted least squares.
             weight = u * u / np.sqrt(1 + (residual / ROBUST_SCALE) ** 2)
             pull = residual / np.maximum(u, 1e-300)
             s0, s1, s2 = weight.sum(1), (weight * self.x).sum(1), (weight * self.x**2).sum(1)
@@ -176,7 +176,7 @@ class _Problem:
         return cost, a, b
 
     def _model(self, a: np.ndarray, b: np.ndarray, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return (cost, d log L / d b, residual of log L) by floor."""
+        """Return (cost, d log L / d b, residual of log L) for each floor."""
         power = np.exp(np.clip(b[:, None] + a[:, None] * self.x, -700, 700))
         total = floors[:, None] + power
         residual = self.log_y - np.log(np.maximum(total, 1e-300))
@@ -184,7 +184,7 @@ class _Problem:
         return cost, power / np.maximum(total, 1e-300), residual
 
     def _start(self, alpha: float | None, floors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (slopes, intercepts) of weighted lines through log(L - floor), errors being L / (L - floor) larger."""
+        """Return (slopes, intercepts) of lines through log(L - floor), weighted because its errors are L / (L - floor) larger."""
         excess = np.maximum(self.y - floors[:, None], 1e-9 * self.y)
         weight, logs = (excess / self.y) ** 2, np.log(excess)
         total = weight.sum(1)
@@ -196,7 +196,7 @@ class _Problem:
 
     @staticmethod
     def interval(cost, best: float, limit: float, step: float, bounds: tuple[float, float]) -> tuple[float, float]:  # type: ignore[no-untyped-def]  # noqa: ANN001
-        """Return where the profile of the cost crosses the limit on either side, or the bound."""
+        """Return where the profile of the cost crosses the limit on either side, or the bound if it does not."""
         ends = []
         for sign, bound in ((-1, bounds[0]), (1, bounds[1])):
             inside, distance = best, step
@@ -217,7 +217,7 @@ class _Problem:
 
 
 def frontier(compute: Sequence[float], loss: Sequence[float]) -> list[int]:
-    """Return the numbers of the runs that no cheaper run equals, by compute."""
+    """Return the indices of the runs that no cheaper run matches, sorted by compute."""
     order = sorted(range(len(compute)), key=lambda i: (compute[i], loss[i]))
     best, kept = math.inf, []
     for i in order:

@@ -1,4 +1,4 @@
-"""The rate by which a budget in hours is turned into FLOPs."""
+"""The rate that converts a budget in hours into FLOPs."""
 
 import json
 
@@ -10,16 +10,18 @@ from vistok.study.run.record import StudyFolder
 
 
 def measured_rate(folder: StudyFolder) -> float:
-    """Return training FLOPs per second of the largest generator of the study's table, measured now on this machine.
+    """Measure, on this machine, the training FLOPs per second of the largest generator in the study's table.
 
-    Raises UserError where its record is not there.
+    Raises UserError if its record is missing.
     """
     from vistok.verbs.step_time import training_rate
 
     rows = generators(read_table(folder.table))
     file = folder.record_file(str(rows.run.iloc[int(rows.params.to_numpy(float).argmax())])) if len(rows) else None
     if file is None or not file.is_file():
-        raise UserError(f"{folder.path} holds no records of generators: a budget in hours needs one; give it in FLOPs")
+        raise UserError(
+            f"{folder.path} holds no records of generators, which a budget in hours needs; give the budget in FLOPs"
+        )
     record = folder.read(file)
     config = GeneratorRun.from_json(json.dumps(record["config"]))
     side = round(record["row"]["num_tokens"] ** 0.5)

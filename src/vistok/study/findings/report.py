@@ -1,4 +1,4 @@
-"""A study's report: table, fits, claims, figures; one self-contained HTML page and a Markdown summary."""
+"""A study's report: table, fits, claims and figures, in one self-contained HTML page and a Markdown summary."""
 
 import shlex
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ from vistok.study.run.record import StudyFolder
 
 # What an image costs its generator.
 COSTS = ("calls", "flops_per_image", "ms_per_image")
-# grid -> (swept column, its label): the dearest runs against the setting.
+# Grid -> (swept column, label): the most expensive runs are plotted against the setting.
 SWEEPS = {
     "weights": ("crt_weight", "weight of the regularizer"),
     "layers": ("crt_layers", "layers of the causal model"),
 }
-# grid -> (column, its label): all runs against compute, since the setting changes what a step costs or which compute pays.
+# Grid -> (column, label): all runs are plotted against compute, since the setting changes a step's cost or when it pays.
 FRONTIERS = {
     "codebooks": ("codebook_size", "codes"),
     "tokens": ("num_tokens", "tokens per image, a tokenizer trained for each"),
@@ -38,7 +38,7 @@ FRONTIERS = {
 
 @dataclass(frozen=True)
 class Fit:
-    """A law of a value against compute, over the frontier runs of one tokenizer choice."""
+    """A law of a value against compute, fitted to the frontier runs of one tokenizer choice."""
 
     tokenizer: str
     value: str
@@ -63,14 +63,14 @@ def write_report(study: StudyConfig, folder: StudyFolder) -> Path:
 
 
 def main_runs(data: StudyData) -> pd.DataFrame:
-    """Return the generators of the main grid; of all grids where it has none."""
+    """Return the generators of the main grid, or of all grids if it has none."""
     grid = data.grid(data.study.main_grid)
     rows = data.runs(grid) if grid else data.generators
     return rows if len(rows) else data.generators
 
 
 def all_fits(data: StudyData) -> list[Fit]:
-    """Return the laws of gFMD and of nats per token for every tokenizer choice, by each count of compute."""
+    """Return the laws of gFMD and of nats per token for every tokenizer choice, in each way to count compute."""
     fits = []
     for name, rows in main_runs(data).groupby("tokenizer_choice"):
         for value in ("gfmd", "val_nats_per_token"):
@@ -86,7 +86,7 @@ def all_fits(data: StudyData) -> list[Fit]:
 
 
 def _frontier_runs(rows: pd.DataFrame, compute: str, value: str) -> tuple[list[float], list[float]]:
-    """Return the runs on the frontier of each seed."""
+    """Return (compute, value) of the runs on each seed's frontier."""
     x, y = [], []
     for _, runs in rows.groupby("seed"):
         kept = frontier(list(runs[compute]), list(runs[value]))
@@ -148,7 +148,7 @@ def _page(
 
 
 def _sweeps(data: StudyData) -> list[dict[str, str]]:
-    found = []
+    sweeps = []
     for name, (column, label) in (SWEEPS | FRONTIERS).items():
         grid = data.grid(name)
         rows = data.runs(grid) if grid else pd.DataFrame()
@@ -157,65 +157,65 @@ def _sweeps(data: StudyData) -> list[dict[str, str]]:
         if name in FRONTIERS:
             order = rows.sort_values(column).tokenizer_choice
             picture = figures.frontiers(rows, figures.Style(list(dict.fromkeys(order))))
-            shown = "all runs of the grid; lines join the runs that no cheaper one equals"
+            shown = "all runs of the grid; lines join the runs that no cheaper run matches"
         else:
             rows = rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
             picture = figures.sweep(_with_zero(rows), column, label, "crt_variant")
-            shown = "the dearest runs of the grid; points are seeds"
-        found.append({"name": name, "label": label, "shown": shown, "picture": picture})
-    return found
+            shown = "the most expensive runs of the grid; each point is a seed"
+        sweeps.append({"name": name, "label": label, "shown": shown, "picture": picture})
+    return sweeps
 
 
 def _with_zero(rows: pd.DataFrame) -> pd.DataFrame:
-    """Let the runs without regularizer stand in every variant's line."""
+    """Include the runs without regularizer in every variant's line."""
     none, others = rows[rows.crt_variant == "none"], rows[rows.crt_variant != "none"]
     return pd.concat([others, *(none.assign(crt_variant=variant) for variant in sorted(set(others.crt_variant)))])
 
 
 def _sheets(folder: StudyFolder, rows: pd.DataFrame, choices: Sequence[str]) -> list[dict[str, Any]]:
-    """Return sample sheets of the first seed at equal compute: the largest generator's longest run of each choice."""
+    """Return sample sheets at equal compute: for each choice, the largest generator's longest run, of the first seed."""
     if not len(rows):
         return []
     last = rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
     sheets = []
     for name in choices:
-        own = last[last.tokenizer_choice == name].sort_values("seed")
-        file = folder.sheet_file(str(own.run.iloc[0])) if len(own) else None
+        of_choice = last[last.tokenizer_choice == name].sort_values("seed")
+        file = folder.sheet_file(str(of_choice.run.iloc[0])) if len(of_choice) else None
         if file is not None and file.is_file():
-            row = own.iloc[0]
+            row = of_choice.iloc[0]
             facts = {"name": name, "gfmd": row.gfmd, "scale": row.guidance_scale, "seed": row.seed}
             sheets.append({**facts, "picture": data_uri(file.read_bytes())})
     return sheets
 
 
 def tokenizer_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return means over seeds of what the tokenizers are like."""
+    """Return the tokenizers' scores, averaged over seeds."""
     columns = ("psnr", "rfmd", "codebook_usage", "entropy", "position_entropy", "skewness", "latent_variance", "quantization_error", "seconds")  # fmt: skip
     return [
-        {"name": name, "seeds": len(own), **{column: _mean(own[column]) for column in columns}}
-        for name, own in rows.groupby("choice", sort=False)
+        {"name": name, "seeds": len(runs), **{column: _mean(runs[column]) for column in columns}}
+        for name, runs in rows.groupby("choice", sort=False)
     ]
 
 
 def cell_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return means over seeds by tokenizer, generator and length."""
-    found = []
-    for (tokenizer, generator, steps), own in rows.groupby(["tokenizer_choice", "choice", "steps"], sort=True):
-        found.append({
-            "tokenizer": tokenizer, "generator": generator, "steps": steps, "seeds": len(own),
-            "params": int(own.params.iloc[0]), "nats": _mean(own.val_nats_per_token),
-            "gap": _mean(own.val_nats_per_token - own.train_nats_per_token),
-            "gfmd": _mean(own.gfmd), "low": float(own.gfmd.min()), "high": float(own.gfmd.max()),
-            "unguided": _mean(own.gfmd_unguided), "scale": _mean(own.guidance_scale),
-            "swap_pixels": _mean(own.swap_pixels), "swap_features": _mean(own.swap_features),
+    """Return the scores of each cell (tokenizer, generator, length), averaged over seeds."""
+    cells = []
+    for (tokenizer, generator, steps), runs in rows.groupby(["tokenizer_choice", "choice", "steps"], sort=True):
+        cells.append({
+            "tokenizer": tokenizer, "generator": generator, "steps": steps, "seeds": len(runs),
+            "params": int(runs.params.iloc[0]), "nats": _mean(runs.val_nats_per_token),
+            "gap": _mean(runs.val_nats_per_token - runs.train_nats_per_token),
+            "gfmd": _mean(runs.gfmd), "low": float(runs.gfmd.min()), "high": float(runs.gfmd.max()),
+            "unguided": _mean(runs.gfmd_unguided), "scale": _mean(runs.guidance_scale),
+            "swap_pixels": _mean(runs.swap_pixels), "swap_features": _mean(runs.swap_features),
             # Records of earlier versions do not know what an image costs.
-            **{name: _mean(own[name]) if name in own else float("nan") for name in COSTS},
+            **{name: _mean(runs[name]) if name in runs else float("nan") for name in COSTS},
         })  # fmt: skip
-    return sorted(found, key=lambda cell: (cell["params"], cell["steps"], cell["tokenizer"]))
+    return sorted(cells, key=lambda cell: (cell["params"], cell["steps"], cell["tokenizer"]))
 
 
 def summary(study: StudyConfig, table: pd.DataFrame, claims: Sequence[Claim], left_out: str = "") -> str:
-    """Return the Markdown summary; `left_out`: a sentence on records that are not in the table."""
+    """Return the Markdown summary; `left_out` is a sentence on records left out of the table."""
     lines = [
         f"# Study {study.name}",
         "",
@@ -235,7 +235,7 @@ def summary(study: StudyConfig, table: pd.DataFrame, claims: Sequence[Claim], le
         lines.append(f"| {claim.claim} | {claim.verdict} | {effect} | {bounds} | {claim.n} | {claim.statement}{note} |")
     lines += [
         "",
-        "Rules: `claims.json`. All runs: `runs.csv`. Laws: `fits.json`. Page: `index.html`. Again:",
+        "Rules: `claims.json`. All runs: `runs.csv`. Laws: `fits.json`. Page: `index.html`. To repeat the study:",
         "",
         "```",
         *(shlex.join(["vistok", "study", verb, study.name.replace("-", "_")]) for verb in ("run", "report")),

@@ -1,4 +1,4 @@
-"""What a claim is, and how an interval settles it. Rules are fixed here and beside each claim, before its runs."""
+"""Claims, and how an interval settles them. The rules were fixed here and with each claim before its runs were made."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ HOLDS, FAILS, OPEN = "holds", "fails", "open"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n independent units (seeds), with an interval; without one where n < 2."""
+    """A mean over n independent units (seeds) with an interval, which is infinite for n < 2."""
 
     value: float
     low: float
@@ -23,9 +23,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement, the rule that judges it, what was found and the verdict.
+    """A statement, the rule by which it is judged, the evidence and the verdict.
 
-    `effect`, `low`, `high`: see the rule for the unit; None where there are too few runs.
+    The rule states the unit of `effect`, `low` and `high`; they are None where there are too few runs.
     """
 
     claim: str
@@ -39,7 +39,7 @@ class Claim:
     note: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the claim as plain JSON values."""
         return asdict(self)
 
 
@@ -56,28 +56,28 @@ def mean_of_seeds(values: Sequence[float], confidence: float = 0.95) -> Estimate
 
 
 def below(found: Estimate, margin: float = 0.0) -> str:
-    """Holds where the interval lies below the margin, fails where it lies above it."""
+    """Return the verdict: holds if the interval is below the margin, fails if it is above, else open."""
     return HOLDS if found.high < margin else FAILS if found.low > margin else OPEN
 
 
 def above(found: Estimate, margin: float = 0.0) -> str:
-    """Holds where the interval lies above the margin, fails where it lies below it."""
+    """Return the verdict: holds if the interval is above the margin, fails if it is below, else open."""
     return HOLDS if found.low > margin else FAILS if found.high < margin else OPEN
 
 
 def within(found: Estimate, low: float, high: float) -> str:
-    """Holds where the interval lies inside (low, high), fails where it lies outside."""
+    """Return the verdict: holds if the interval is inside (low, high), fails if it is outside, else open."""
     if low < found.low and found.high < high:
         return HOLDS
     return FAILS if found.high < low or found.low > high else OPEN
 
 
 def make_claim(claim: str, statement: str, rule: str, found: Estimate, verdict: str, note: str = "") -> Claim:
-    """Return a claim; infinite bounds become None, and without any unit it is open."""
+    """Return a claim; infinite bounds become None, and an estimate without any unit leaves it open."""
     effect, low, high = (value if math.isfinite(value) else None for value in (found.value, found.low, found.high))
     return Claim(claim, statement, rule, effect, low, high, found.n, verdict if found.n else OPEN, note)
 
 
 def missing_claim(claim: str, statement: str, rule: str, why: str) -> Claim:
-    """Return an open claim for which there are no runs."""
+    """Return a claim that stays open because there are no runs for it."""
     return Claim(claim, statement, rule, None, None, None, 0, OPEN, why)

@@ -1,1 +1,1 @@
-"""How a study is run: its grid, workers and records."""
+"""Running a study: its grid of tasks, its workers and its records."""

@@ -1,4 +1,4 @@
-"""Where tasks run: a pool of processes on this machine, or Ray's nodes."""
+"""Where tasks run: a pool of processes on this machine, or the nodes of a Ray cluster."""
 
 import logging
 import subprocess
@@ -15,33 +15,33 @@ TAIL = 12
 
 
 class Executor(Protocol):
-    """Runs orders, some at a time."""
+    """Runs orders, several at a time."""
 
     @property
     def slots(self) -> int:
-        """How many tasks it takes at a time."""
+        """Number of tasks that can run at the same time."""
 
     def submit(self, order: Order) -> None:
-        """Begin a task."""
+        """Start a task."""
 
     def wait(self) -> list[tuple[str, str | None]]:
-        """Return (run, None or what went wrong) of tasks that ended, after at most a second."""
+        """Return (run, None or an error) for the tasks that have ended, after at most a second."""
 
     def close(self) -> None:
-        """Stop what runs: each saves its state first."""
+        """Stop all running tasks; each saves its state first."""
 
 
 def run_order(order: Order) -> str | None:
-    """Perform an order in a process of its own; return None, or what it said last."""
+    """Perform an order in a separate process; return None, or the end of its log on failure."""
     process = start(order)
     try:
         return outcome(order, process.wait())
     finally:
-        process.terminate()  # where waiting was interrupted; it saves its state
+        process.terminate()  # if waiting was interrupted; the process saves its state
 
 
 def start(order: Order) -> "subprocess.Popen[bytes]":
-    """Start the process of an order; what it says goes to the order's log."""
+    """Start the process of an order; its output goes to the order's log."""
     order.log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "vistok.study.run.worker", str(order.write())]
     with open(order.log, "ab") as log:
@@ -51,7 +51,7 @@ def start(order: Order) -> "subprocess.Popen[bytes]":
 
 
 def outcome(order: Order, code: int) -> str | None:
-    """Return None for success, else the end of the log."""
+    """Return None for success, else the exit code and the end of the log."""
     if code == 0:
         return None
     lines = order.log.read_text(errors="replace").strip().splitlines()[-TAIL:]
@@ -60,7 +60,7 @@ def outcome(order: Order, code: int) -> str | None:
 
 
 class PoolExecutor:
-    """Processes on this machine."""
+    """Runs tasks in processes on this machine."""
 
     def __init__(self, processes: int) -> None:
         self.processes = processes
@@ -68,28 +68,28 @@ class PoolExecutor:
 
     @property
     def slots(self) -> int:
-        """As many as there are processes."""
+        """Number of processes."""
         return self.processes
 
     def submit(self, order: Order) -> None:
-        """Begin a task."""
+        """Start a task."""
         self.running[order.run] = (order, start(order))
 
     def wait(self) -> list[tuple[str, str | None]]:
-        """Return the tasks that ended, after at most a second."""
+        """Return the tasks that have ended, after at most a second."""
         for _ in range(10):
             ended = [run for run, (_, process) in self.running.items() if process.poll() is not None]
             if ended or not self.running:
                 break
             time.sleep(0.1)
-        found = []
+        outcomes = []
         for run in ended:
             order, process = self.running.pop(run)
-            found.append((run, outcome(order, process.returncode)))
-        return found
+            outcomes.append((run, outcome(order, process.returncode)))
+        return outcomes
 
     def close(self) -> None:
-        """Ask all processes to stop, and wait until they have saved their state."""
+        """Ask all processes to stop, and wait until they have saved their states."""
         for _, process in self.running.values():
             process.terminate()
         for _, process in self.running.values():
@@ -101,7 +101,7 @@ class PoolExecutor:
 
 
 class RayExecutor:
-    """Ray's nodes, which share this machine's disk (runs and results); a lost node's tasks go on elsewhere."""
+    """Runs tasks on Ray nodes that share this machine's disk (runs and results); a lost node's tasks resume elsewhere."""
 
     def __init__(self, address: str, threads: int | None) -> None:
         try:
@@ -111,13 +111,13 @@ class RayExecutor:
         self.ray = ray
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         self.threads = threads or 1
-        # A task whose node died is sent to another one, where it resumes from its newest checkpoint.
+        # If a node dies, its task is sent to another one, where it resumes from its newest checkpoint.
         self.remote: Callable[..., Any] = ray.remote(num_cpus=self.threads, max_retries=-1)(run_order).remote
         self.pending: dict[Any, str] = {}
 
     @property
     def slots(self) -> int:
-        """As many tasks as the cluster's processors can take now: nodes come and go."""
+        """Number of tasks that the cluster's CPUs can run now; it changes as nodes come and go."""
         return max(1, int(self.ray.cluster_resources().get("CPU", 1) // self.threads))
 
     def submit(self, order: Order) -> None:
@@ -125,32 +125,32 @@ class RayExecutor:
         self.pending[self.remote(order)] = order.run
 
     def wait(self) -> list[tuple[str, str | None]]:
-        """Return the tasks that ended, after at most a second."""
+        """Return the tasks that have ended, after at most a second."""
         if not self.pending:
             return []
         ended, _ = self.ray.wait(list(self.pending), num_returns=1, timeout=1)
-        found = []
+        outcomes = []
         for handle in ended:
             run = self.pending.pop(handle)
             try:
-                found.append((run, self.ray.get(handle)))
-            except Exception as error:  # whatever Ray raises: the study goes on
-                found.append((run, f"Ray: {error}"))
-        return found
+                outcomes.append((run, self.ray.get(handle)))
+            except Exception as error:  # whatever Ray raises, the study continues
+                outcomes.append((run, f"Ray: {error}"))
+        return outcomes
 
     def close(self) -> None:
-        """Leave the cluster; its tasks are cancelled."""
+        """Cancel all tasks and leave the cluster."""
         for handle in self.pending:
             self.ray.cancel(handle)
         self.ray.shutdown()
 
 
 def make_executor(kind: str, address: str | None, processes: int, threads: int | None) -> Executor:
-    """Return the executor of this name."""
+    """Return the executor with this name; raises UserError for unknown names."""
     if kind == "pool":
         if address is not None:
-            raise UserError("--address is for --executor ray")
+            raise UserError(f"--address {address} works only with --executor ray; add that, or leave out --address")
         return PoolExecutor(processes)
     if kind == "ray":
         return RayExecutor(address or "auto", threads)
-    raise UserError(f"--executor {kind!r}: allowed are pool, ray")
+    raise UserError(f"--executor {kind!r}: give pool or ray")

@@ -1,4 +1,4 @@
-"""Records under the names of earlier versions, which did not cover all that decides a run: found where they agree."""
+"""Find records under names of earlier versions, which did not cover everything that determines a run."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,10 +9,10 @@ from vistok.study.run.record import StudyFolder, extractors
 
 
 def as_recorded(tasks: Sequence[Task], folder: StudyFolder) -> tuple[list[Task], list[str]]:
-    """Return the tasks, each under the name by which it is recorded, and what is to be told of names.
+    """Return the tasks, each under the name of its record, and messages about former names for the user.
 
-    A task without a record takes a former name that has one, if that record is of the same evaluator and the same
-    initial weights as far as it tells.
+    A task without a record takes a former name that has one, unless the record states another evaluator or other initial
+    weights.
     """
     names: dict[str, str] = {}
     for task in tasks:
@@ -26,7 +26,7 @@ def as_recorded(tasks: Sequence[Task], folder: StudyFolder) -> tuple[list[Task],
 
 
 def _agrees(task: Task, record: dict[str, Any]) -> bool:
-    """Whether a record is of a task, by what it says itself."""
+    """Whether a record matches a task, as far as its contents tell."""
     if not isinstance(task, CacheTask) and task.evaluator is not None and extractors(record) - {task.evaluator}:
         return False
     if isinstance(task, TokenizerTask):
@@ -53,7 +53,7 @@ def _told(names: dict[str, str], folder: StudyFolder) -> list[str]:
         return []
     new, old = next(iter(names.items()))
     return [
-        f"{len(names)} records in {folder.path} keep their old names, which did not cover the contents of every file that "
-        f"the study names (images, evaluator, initial weights, perceptual network): {old} would be {new} today. If such a "
-        "file changed since, move its records away and repeat the command"
+        f"{len(names)} records in {folder.path} keep their old names, which did not cover the contents of all files used by "
+        f"the study (images, evaluator, initial weights, perceptual network): {old} would be {new} today. If such a file has "
+        "changed since, move its records away and repeat the command"
     ]

@@ -1,4 +1,4 @@
-"""A study's config -> its tasks: what to train and score, what each needs first, and what it costs."""
+"""A study's config -> its tasks: what to train and score, what each task depends on, and what it costs."""
 
 import json
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ from vistok.tokenizer.config import TokenizerConfig
 from vistok.units import Scale
 from vistok.units import steps as in_steps
 
-# Of all records: a change of what a run's record says makes it anew.
+# Part of every run's name: increase it when records change, and all runs are recorded again.
 SCHEMA = "1"
 
 
 @dataclass(frozen=True)
 class TokenizerTask:
-    """Train a tokenizer and score it. `run` is its name for ever: it depends on science and data alone.
+    """Train a tokenizer and score it. `run` is its permanent name: it depends only on science and data.
 
-    `resized`: the run whose weights are scored at `image_size` instead, nothing trained. `former`: its names in earlier
-    versions, which did not cover `evaluator` (a digest) and other files that the study names. `directories`: fingerprints
-    of its run directory, where training begins with the weights of such a file.
+    `resized`: the run whose weights are scored at `image_size`; nothing is trained then. `former`: the run's names in earlier
+    versions, which did not cover `evaluator` (a digest) and other files that the study uses. `directories`: fingerprints of
+    its run directory, if training starts from the weights in such a file.
     """
 
     run: str
@@ -43,17 +43,17 @@ class TokenizerTask:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Nothing comes before a tokenizer that is trained."""
+        """The run whose weights it reuses; none for a tokenizer that is trained."""
         return (self.resized,) if self.resized else ()
 
     @property
     def weights(self) -> str:
-        """The run whose weights it has."""
+        """The run that its weights come from."""
         return self.resized or self.run
 
     @property
     def network(self) -> TokenizerConfig:
-        """The network at its image size."""
+        """The network config at its image size."""
         network = self.config.tokenizer
         return network if self.image_size is None else network.at(self.image_size)
 
@@ -69,7 +69,7 @@ class CacheTask:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Its tokenizer."""
+        """Its tokenizer's run."""
         return (self.tokenizer.run,)
 
 
@@ -77,8 +77,8 @@ class CacheTask:
 class GeneratorTask:
     """Train a generator on a tokenizer's tokens and score it.
 
-    `trunk` is a longer run with the same constant part, from whose checkpoint this one begins; `milestones`
-    are the steps at which shorter runs begin from this one. `former` and `evaluator` as a tokenizer's.
+    `trunk` is a longer run with the same constant phase, from whose checkpoint this run starts; `milestones` are
+    the steps at which shorter runs branch off from this one. `former` and `evaluator` are as in TokenizerTask.
     """
 
     run: str
@@ -100,7 +100,7 @@ class GeneratorTask:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Its tokens, and the run that it branches from."""
+        """The cache of its tokens, and the run that it branches from."""
         return (self.cache, *([self.trunk] if self.trunk else []))
 
 
@@ -108,7 +108,7 @@ Task = TokenizerTask | CacheTask | GeneratorTask
 
 
 def expand(study: StudyConfig) -> list[Task]:
-    """Return all tasks of a study, each once, in the order of its grids and after what it needs."""
+    """Return all tasks of a study without duplicates: in the order of its grids, each after the tasks it needs."""
     facts = _data_facts(study)
     tasks: dict[str, Task] = {}
     for grid in study.grids:
@@ -125,17 +125,17 @@ def expand(study: StudyConfig) -> list[Task]:
 
 
 def branch_step(task: GeneratorTask) -> int:
-    """Return the step at which this run leaves its constant part (schedule wsd), its last for other schedules."""
+    """Return the step at which the constant phase of schedule wsd ends; the last step for other schedules."""
     scale = Scale(task.config.batch_size, 1, 1, (), task.steps)
     return task.steps - task.config.optimizer.decay.to_steps(scale)
 
 
 @dataclass(frozen=True)
 class _Facts:
-    """What the files of a study say.
+    """Facts about the files that a study uses.
 
-    Its images: digest, the digests that earlier versions gave them, number for training, number of classes. The digest
-    of its evaluator, where it names one. `begun`: digests of the weights that runs begin with, by path.
+    About its images: their digest, the digests that earlier versions gave them, the number for training, the number of
+    classes. The digest of its evaluator, if the study names one. `begun`: digests of initial weights, by path.
     """
 
     digest: str
@@ -146,7 +146,7 @@ class _Facts:
     begun: dict[str, str | None] = field(default_factory=dict)
 
     def contents(self, config: TokenizerRun) -> dict[str, str]:
-        """Return the digests of the files that a tokenizer run reads."""
+        """Return the digests of the files that a tokenizer run uses."""
         if config.init_from not in self.begun:
             self.begun[config.init_from] = init_digest(config)
         return content_digests(config, self.begun[config.init_from])
@@ -168,7 +168,9 @@ def _tokenizer_task(study: StudyConfig, grid: Grid, choice: Choice, seed: int, f
         )
     config = override(study.tokenizer, list(choice.set)).replace(seed=seed, name=f"{study.name}-{choice.name}")
     if config.data != study.tokenizer.data:
-        raise UserError(f"tokenizer choice {choice.name!r} changes data: the runs of a study share their images")
+        raise UserError(
+            f"tokenizer choice {choice.name!r} changes data, but all runs of a study share their images; leave data out of `set`"
+        )
     run, former = _tokenizer_names(choice.name, config, facts)
     flops = _tokenizer_flops(config.replace(seed=0, name="any"), facts.images)
     directories: tuple[str, ...] = ()
@@ -182,7 +184,7 @@ def _tokenizer_task(study: StudyConfig, grid: Grid, choice: Choice, seed: int, f
 
 
 def _tokenizer_names(choice: str, config: TokenizerRun, facts: _Facts, **size: str) -> tuple[str, tuple[str, ...]]:
-    """Return a run's name and its former ones: it covers the contents of all files that the study names."""
+    """Return a run's name, which covers the contents of all files the study uses, and its former names."""
     named = by_contents(config)
     evaluator = {} if facts.evaluator is None else {"evaluator": facts.evaluator}
     key = fingerprint(named, data=facts.digest, record=SCHEMA, **size, **facts.contents(config), **evaluator)
@@ -191,7 +193,7 @@ def _tokenizer_names(choice: str, config: TokenizerRun, facts: _Facts, **size: s
 
 
 def _cache_task(tokenizer: TokenizerTask, facts: _Facts) -> CacheTask:
-    # An encoder's forward pass is about a sixth of a training step: half the network, a third of the work.
+    # The encoder's forward pass is about a sixth of a training step: half of the network, a third of the work.
     flops, steps = _tokenizer_plan(tokenizer.config.replace(seed=0, name="any"), facts.images)
     larger = tokenizer.network.num_tokens / tokenizer.config.tokenizer.num_tokens
     per_image = larger * flops / 6 / (steps * tokenizer.config.batch_size)
@@ -204,12 +206,14 @@ def _generator_tasks(
     network = tokenizer.network
     for choice in grid.generators:
         base = override(study.generator, list(choice.set)).replace(seed=seed, name=f"{study.name}-{choice.name}")
-        for length in sorted(grid.lengths, key=lambda length: -length.value):  # the longest is the others' trunk
+        for length in sorted(
+            grid.lengths, key=lambda length: -length.value
+        ):  # the longest run is the trunk of the others
             config = base.replace(length=length)
             flops, steps = _generator_cost(config.replace(seed=0), network.space, facts.classes, facts.images)
             if grid.max_flops is not None and flops > grid.max_flops:
                 continue
-            # The evaluator's path in former names, its contents now.
+            # Names cover the evaluator's contents; former names covered its path.
             names = [
                 f"{choice.name}-{steps}-{tokenizer.choice}-s{seed}-{key}"
                 for evaluator in (facts.evaluator, study.evaluator)
@@ -222,7 +226,7 @@ def _generator_tasks(
 
 
 def _generator_keys(config: GeneratorRun, tokenizer: TokenizerTask, scoring: str) -> list[str]:
-    """Return the fingerprints of a generator under each name of its tokenizer, the present one first."""
+    """Return a generator's fingerprints for each name of its tokenizer, the current name first."""
     names = (tokenizer.run, *tokenizer.former)
     return [fingerprint(config, tokenizer=name, scoring=scoring, record=SCHEMA) for name in names]
 
@@ -231,8 +235,8 @@ def _generator_keys(config: GeneratorRun, tokenizer: TokenizerTask, scoring: str
 def _tokenizer_plan(config: TokenizerRun, images: int) -> tuple[float, int]:
     from vistok.verbs import train_tokenizer
 
-    found = train_tokenizer.plan(config, images)
-    return found.train_flops, found.total_steps
+    plan = train_tokenizer.plan(config, images)
+    return plan.train_flops, plan.total_steps
 
 
 def _tokenizer_flops(config: TokenizerRun, images: int) -> float:
@@ -244,12 +248,12 @@ def _generator_cost(config: GeneratorRun, space: Space, classes: int, images: in
     from vistok.runs.latent_facts import LatentFacts
     from vistok.verbs import train_generator
 
-    found = train_generator.plan(config, LatentFacts(space, classes), images)
-    return found.train_flops, found.total_steps
+    plan = train_generator.plan(config, LatentFacts(space, classes), images)
+    return plan.train_flops, plan.total_steps
 
 
 def _with_trunks(tasks: list[Task]) -> list[Task]:
-    """Let runs that differ in nothing but length share the longest one's constant part (schedule wsd)."""
+    """Let runs that differ only in length share the constant phase of the longest one (schedule wsd)."""
     families: dict[str, list[GeneratorTask]] = {}
     for task in tasks:
         if isinstance(task, GeneratorTask) and _can_branch(task.config):
@@ -266,6 +270,6 @@ def _with_trunks(tasks: list[Task]) -> list[Task]:
 
 
 def _can_branch(config: GeneratorRun) -> bool:
-    """Whether the state at a step depends on the length only after the constant part: a warm-up in steps or images."""
+    """Whether the length affects only the steps after the constant phase, as with a warm-up in steps or images."""
     optimizer = config.optimizer
     return optimizer.schedule == "wsd" and optimizer.warmup.unit != "percent"

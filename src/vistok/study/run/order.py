@@ -1,4 +1,4 @@
-"""All that a process needs to do one task of a study, as a file."""
+"""Everything a process needs to perform one task of a study, as a file."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from vistok.study.run.grid import CacheTask, GeneratorTask, Task, TokenizerTask,
 
 @dataclass(frozen=True)
 class Order:
-    """All that a process needs to do one task; plain JSON values, so that any machine can take it."""
+    """Everything a process needs to perform one task, as plain JSON values, so that any machine can run it."""
 
     kind: str
     run: str
@@ -20,7 +20,7 @@ class Order:
     tokenizer: str
     tokenizer_choice: str
     tokenizer_config: dict[str, Any]
-    # The run of the tokenizer's weights, and the size of its images where that is not its own.
+    # The run that the tokenizer's weights come from, and its image size if changed.
     weights: str
     image_size: int | None
     trunk: str | None
@@ -35,39 +35,39 @@ class Order:
 
     @property
     def log(self) -> Path:
-        """Where the process writes what it says."""
+        """File for the output of the process."""
         return Path(self.runs) / "logs" / f"{self.run}.log"
 
     @property
     def root(self) -> str:
-        """Where the images lie."""
+        """Folder of the images."""
         return str(self.tokenizer_config["data"]["root"])
 
     @classmethod
     def read(cls, path: Path) -> "Order":
         """Read an order; raises UserError where the file is damaged."""
-        what, again = f"order {path}", "vistok study run writes it anew"
-        found = read_json(path, what, again)
+        what, again = f"order {path}", "vistok study run writes it again"
+        fields = read_json(path, what, again)
         with damage_is_a_mistake(what, again):
-            return cls(**found)
+            return cls(**fields)
 
     def write(self) -> Path:
-        """Write the order beside its log; return the file."""
+        """Write the order next to its log; return the file."""
         path = self.log.with_suffix(".json")
         write_json(path, asdict(self))
         return path
 
 
 def make_order(task: Task, study: Any, runs: Path, folder: Path, threads: int | None) -> Order:
-    """Return the order for a task of a study; runs lie in `runs/<study>`."""
+    """Return the order for a task of a study, whose runs are in `runs/<study>`."""
     tokenizer = task if isinstance(task, TokenizerTask) else task.tokenizer
     generator = task if isinstance(task, GeneratorTask) else None
-    own = tokenizer if isinstance(task, CacheTask) else task
+    trained = tokenizer if isinstance(task, CacheTask) else task
     return Order(
         kind=task.kind,
         run=task.run,
-        choice=own.choice,
-        config=own.config.model_dump(mode="json"),
+        choice=trained.choice,
+        config=trained.config.model_dump(mode="json"),
         tokenizer=tokenizer.run,
         tokenizer_choice=tokenizer.choice,
         tokenizer_config=tokenizer.config.model_dump(mode="json"),

@@ -1,4 +1,4 @@
-"""Records: what remains of a finished run. A record is enough for its run never to be made again."""
+"""Records: what is kept of a finished run. A run that has a record is never repeated."""
 
 import math
 import shutil
@@ -11,12 +11,12 @@ from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import read_json, write_atomic, write_json
 
 SCHEMA = 1
-AGAIN = "delete it, and vistok study run makes it anew"
-# Of a row: the numbers that every table, fit and claim reads, and what is text.
+AGAIN = "delete it and repeat vistok study run"
+# Columns of a row: numbers that tables, fits and claims need, for all runs or for one kind.
 NEEDED = ("seed", "num_tokens", "params", "steps", "train_flops", "seconds")
 OF_TOKENIZERS = ("psnr", "rfmd")
 OF_GENERATORS = ("gfmd", "gfmd_val")
-# The columns of every table.
+# The columns of every table, and those that hold text.
 COLUMNS = (
     "kind", "run", "tokenizer_run", "data", "image_size", "choice", "tokenizer_choice", "seed",
     "codebook_size", "num_tokens", "crt_weight", "crt_layers", "crt_variant",
@@ -32,7 +32,7 @@ NUMBERS = tuple(name for name in COLUMNS if name not in TEXTS)
 
 
 class StudyFolder:
-    """`results/<study>/`: records of finished runs, tokenizers' weights, and what the report makes of them."""
+    """`results/<study>/`: records of finished runs, tokenizers' weights, and the report."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,19 +43,19 @@ class StudyFolder:
         return self.path / "runs.csv"
 
     def record_file(self, run: str) -> Path:
-        """Where a run's record lies."""
+        """File of a run's record."""
         return self.path / "records" / f"{run}.json"
 
     def weights_file(self, tokenizer_run: str) -> Path:
-        """Where a tokenizer's averaged weights lie."""
+        """File of a tokenizer's EMA weights."""
         return self.path / "tokenizers" / f"{tokenizer_run}.safetensors"
 
     def sheet_file(self, run: str) -> Path:
-        """Where a generator's samples lie, one PNG."""
+        """File of a generator's samples: one PNG."""
         return self.path / "samples" / f"{run}.png"
 
     def finished(self, run: str) -> bool:
-        """Whether a run is recorded."""
+        """Whether a run has a record."""
         return self.record_file(run).is_file()
 
     def write(self, record: dict[str, Any]) -> None:
@@ -63,31 +63,31 @@ class StudyFolder:
         write_json(self.record_file(record["run"]), {"schema_version": SCHEMA, **record})
 
     def keep_weights(self, run: str, export: Path) -> None:
-        """Keep a tokenizer's weights beside the records."""
+        """Keep a copy of a tokenizer's weights with the records."""
         write_atomic(self.weights_file(run), export.read_bytes())
 
     def records(self) -> list[dict[str, Any]]:
-        """Return all records by name; raises UserError for one that is damaged or of another schema."""
+        """Return all records, sorted by name; raises UserError where one is damaged or of another schema version."""
         return [self.read(file) for file in sorted((self.path / "records").glob("*.json"))]
 
     def read(self, file: Path) -> dict[str, Any]:
-        """Return one record."""
+        """Return one record; raises UserError where it is damaged or of another schema version."""
         record = read_json(file, f"record {file}", AGAIN)
-        found = record.get("schema_version")
-        if found != SCHEMA:
-            raise UserError(f"record {file}: schema version {found!s:.20}, this vistok reads {SCHEMA}; {AGAIN}")
+        version = record.get("schema_version")
+        if version != SCHEMA:
+            raise UserError(f"record {file}: schema version {version!s:.20}, but this vistok reads {SCHEMA}; {AGAIN}")
         with damage_is_a_mistake(f"record {file}", AGAIN):
             _check(record)
         if record["run"] != file.stem:
             raise UserError(
-                f"record {file} is of the run {record['run']}, whose record is {record['run']}.json: a copy would count "
-                "twice; delete it, or give it its name back"
+                f"record {file} describes the run {record['run']}, whose record must be named {record['run']}.json: a copy "
+                "would count twice; delete it, or rename it back"
             )
         return record
 
 
 def _check(record: dict[str, Any]) -> None:
-    """Raise ValueError or KeyError where a record lacks what is read of it."""
+    """Raise ValueError or KeyError where a record lacks something that is read later."""
     row, detail = record["row"], record["detail"]
     if not all(isinstance(part, dict) for part in (row, detail, record["config"])):
         raise ValueError("row, detail and config must be objects")
@@ -97,32 +97,32 @@ def _check(record: dict[str, Any]) -> None:
     if wrong := [name for name, value in values.items() if not isinstance(value, str)]:
         raise ValueError(f"{wrong[0]} is not text")
     if row["run"] != record["run"]:
-        raise ValueError("its row is of another run")
+        raise ValueError("its row describes another run")
     if wrong := [name for name, value in row.items() if name in NUMBERS and not _is_number(value)]:
         raise ValueError(f"{wrong[0]} is not a number")
     needed = (*NEEDED, *(OF_GENERATORS if generator else OF_TOKENIZERS))
     if lacking := [name for name in needed if row.get(name) is None]:
-        raise ValueError(f"no {lacking[0]}")
+        raise ValueError(f"{lacking[0]} is missing")
     positions = [float(value) for value in row["by_position"].split()]
     if type(row["seed"]) is not int or len(positions) not in (0, row["num_tokens"]) or not np.isfinite(positions).all():
-        raise ValueError("seed is not an integer, or by_position not a number for each token")
+        raise ValueError("seed is not an integer, or by_position does not hold one number per token")
     if not extractors(record):
-        raise ValueError("no score with its protocol")
+        raise ValueError("no score comes with a protocol")
 
 
 def _is_number(value: Any) -> bool:
-    """None stands for what a run has not."""
+    """Whether a value is a finite number, or None for a missing one."""
     return value is None or (isinstance(value, int | float) and math.isfinite(value))
 
 
 def extractors(record: dict[str, Any]) -> set[str]:
-    """Return the digests of the networks by whose features a record is scored."""
+    """Return the digests of the networks whose features the scores of a record are based on."""
     detail = record["detail"]
     scores = detail["gfmd"].values() if "gfmd" in detail else detail["scores"].values()
-    found = [score["protocol"] for score in scores if isinstance(score, dict) and "protocol" in score]
-    return {protocol["extractor_digest"] for protocol in found if protocol["extractor_digest"]}
+    protocols = [score["protocol"] for score in scores if isinstance(score, dict) and "protocol" in score]
+    return {protocol["extractor_digest"] for protocol in protocols if protocol["extractor_digest"]}
 
 
 def drop_checkpoints(run: Path) -> None:
-    """Free the disk of a recorded run's checkpoints."""
+    """Delete a recorded run's checkpoints to free disk space."""
     shutil.rmtree(run / "checkpoints", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A finished run -> its record: one row of the table, and what the row is too small for."""
+"""A finished run -> its record: a row of the table, plus details that do not fit into a row."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def tokenizer_record(
     order: "Order", config: TokenizerRun, run: RunDir, scores: dict[str, Any], detail: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the record of a tokenizer; `scores` are columns of its row."""
+    """Return the record of a tokenizer; `scores` become columns of its row."""
     row = {**_common(order, config, run), **tokenizer_columns(config), **scores}
     return _record(order, config, row, detail, run.path.name, run.read("provenance.json"))
 
@@ -21,7 +21,7 @@ def tokenizer_record(
 def resized_record(
     order: "Order", trained: dict[str, Any], scores: dict[str, Any], detail: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the record of a tokenizer run at another image size; its cost is that of the `trained` record's run."""
+    """Return the record of a tokenizer used at another image size; its cost is that of the run in the record `trained`."""
     config = TokenizerRun.from_json(json.dumps(order.config))
     row = {
         **trained["row"],
@@ -38,7 +38,7 @@ def resized_record(
 def generator_record(
     order: "Order", config: GeneratorRun, run: RunDir, scores: dict[str, Any], detail: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the record of a generator; `scores` are columns of its row."""
+    """Return the record of a generator; `scores` become columns of its row."""
     row = {
         **_common(order, config, run),
         "tokenizer_run": order.tokenizer,
@@ -51,9 +51,9 @@ def generator_record(
 
 
 def tokenizer_columns(config: TokenizerRun, image_size: int | None = None) -> dict[str, Any]:
-    """Return what the table says of a tokenizer's config; without a regularizer its weight and layers are 0.
+    """Return the columns that describe a tokenizer's config; without a regularizer, its weight and layers are 0.
 
-    `image_size`: of the images that it encodes, where not its own.
+    `image_size`: size of the images to encode, if it differs from the tokenizer's.
     """
     crt, network = config.regularizer("causal"), config.tokenizer
     if image_size is not None:

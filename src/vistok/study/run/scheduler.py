@@ -1,4 +1,4 @@
-"""Run a study: what is missing, in order, several tasks at a time; failures are told and do not stop the rest."""
+"""Run what is missing from a study: in order, several tasks at a time; failures are reported and do not stop the rest."""
 
 import time
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from vistok.study.run.grid import CacheTask, GeneratorTask, Task, TokenizerTask,
 from vistok.study.run.order import make_order
 from vistok.study.run.record import StudyFolder
 
-# A run is scored beside being trained: what that costs, in FLOPs of training, for the time that is left.
+# Cost of scoring a run, expressed in training FLOPs, for estimating the time left.
 SCORING_FLOPS = 1e13
 
 
 @dataclass
 class Outcome:
-    """What a call did: tasks by how they ended."""
+    """The outcome of running a study: its tasks by how they ended."""
 
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Outcome:
 
 
 def missing(tasks: Sequence[Task], folder: StudyFolder, runs: Path) -> list[Task]:
-    """Return the tasks without a record, and caches that a generator among them needs and are not there."""
+    """Return the tasks without a record, and the missing caches that generators among them need."""
     wanted = [task for task in tasks if not isinstance(task, CacheTask) and not _recorded(task, folder)]
     caches = {task.cache for task in wanted if isinstance(task, GeneratorTask)}
     lost = [task for task in tasks if isinstance(task, CacheTask) and task.run in caches and not _cached(task, runs)]
@@ -58,7 +58,7 @@ def _cached(task: CacheTask, runs: Path) -> bool:
 def run_study(
     study: StudyConfig, runs: Path, folder: StudyFolder, executor: Executor, threads: int | None, progress: Progress
 ) -> Outcome:
-    """Do what is missing of a study. Raises UserError where another call works on its runs or its records."""
+    """Run what is missing from a study. Raises UserError where another process is working on its runs or records."""
     with ExitStack() as owning:
         for place in {path.resolve() for path in (folder.path, runs / study.name)}:
             owning.enter_context(owned(place))
@@ -68,14 +68,14 @@ def run_study(
 def _run_missing(
     study: StudyConfig, runs: Path, folder: StudyFolder, executor: Executor, threads: int | None, progress: Progress
 ) -> Outcome:
-    tasks, told = as_recorded(expand(study), folder)
-    for line in told:
+    tasks, notices = as_recorded(expand(study), folder)
+    for line in notices:
         progress.say(f"warning: {line}")
     left = missing(tasks, folder, runs / study.name)
     finished = sum(1 for task in tasks if not isinstance(task, CacheTask) and folder.finished(task.run))
     total = sum(1 for task in tasks if not isinstance(task, CacheTask))
     progress.say(
-        f"study {study.name}: {total} runs, {finished} of them recorded in {folder.path}; {len(left)} tasks to do."
+        f"study {study.name}: {total} runs, {finished} of them recorded in {folder.path}; {len(left)} tasks to run."
     )
     if not left:
         return Outcome()
@@ -83,7 +83,7 @@ def _run_missing(
 
 
 class _Scheduler:
-    """Hands out tasks whose needs are met, in the study's order."""
+    """Submits tasks whose dependencies are met, in the study's order."""
 
     def __init__(
         self, study: StudyConfig, left: list[Task], runs: Path, folder: StudyFolder, executor: Executor,
@@ -98,7 +98,7 @@ class _Scheduler:
         self.cost = max(1.0, sum(_cost(task) for task in left))
 
     def run(self) -> Outcome:
-        """Work until nothing is left that can be done."""
+        """Run until no task is left that can run."""
         try:
             with self.progress.task(f"study {self.study.name} (%)", 100) as bar:
                 while self.waiting or self.running:
@@ -134,11 +134,11 @@ class _Scheduler:
         if error is None:
             self.progress.say(f"done: {name} ({self._state()})")
             self._tell_alarms(task)
-        if self.progress.bars is not None:  # elsewhere the line says it
+        if self.progress.bars is not None:  # without bars, the line above says it
             bar.advance(100 * _cost(task) / self.cost, self._state())
 
     def _tell_alarms(self, task: Task) -> None:
-        """Warn of a run that ended with alarms; the study goes on, and its table says which one it was."""
+        """Warn of a run that ended with alarms; the study continues, and its table shows the alarms."""
         if isinstance(task, CacheTask) or not self.folder.record_file(task.run).is_file():
             return
         alarms = self.folder.read(self.folder.record_file(task.run))["row"].get("alarms")
@@ -146,7 +146,7 @@ class _Scheduler:
             self.progress.say(f"warning: {task.run} ended with alarms: {', '.join(alarms.split())}")
 
     def _free_branches(self, trunk: str) -> None:
-        """Let the shorter runs of a failed trunk begin at step 0 instead."""
+        """Let runs that would branch off from a failed trunk start at step 0 instead."""
         for name, task in self.waiting.items():
             if isinstance(task, GeneratorTask) and task.trunk == trunk:
                 self.waiting[name] = replace(task, trunk=None)
@@ -172,17 +172,17 @@ def _duration(seconds: float) -> str:
 
 
 def describe(study: StudyConfig, runs: Path, folder: StudyFolder) -> list[str]:
-    """Return what a study would do: runs and FLOPs by grid, recorded and missing."""
+    """Describe what a study would run: recorded and missing runs of each grid, and FLOPs."""
     lines = []
     for grid in study.grids:
-        found, told = as_recorded(expand(study.replace(grids=(grid,))), folder)
-        tasks = [task for task in found if not isinstance(task, CacheTask)]
+        expanded, notices = as_recorded(expand(study.replace(grids=(grid,))), folder)
+        tasks = [task for task in expanded if not isinstance(task, CacheTask)]
         left = [task for task in missing(tasks, folder, runs / study.name) if not isinstance(task, CacheTask)]
         kinds = [sum(task.kind == kind for task in tasks) for kind in ("tokenizer", "generator")]
         flops = sum(task.flops for task in left)
         lines.append(
             f"{grid.name}: {kinds[0]} tokenizers, {kinds[1]} generators, {len(tasks) - len(left)} recorded; "
-            f"left: {flops:.3g} training FLOPs (shared trunks counted anew)"
+            f"left: {flops:.3g} training FLOPs (shared trunks counted in full for each run)"
         )
-        lines += [f"  {line}" for line in (grid.purpose, *told) if line]
+        lines += [f"  {line}" for line in (grid.purpose, *notices) if line]
     return lines

@@ -1,4 +1,4 @@
-"""Which records a study asks for: runs of its choices as they are now, not of a choice that was edited since."""
+"""Select the records that a study asks for: runs of its choices as they are now, not as they were before an edit."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -18,13 +18,13 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Selection:
-    """Records that a study asks for, and the names of the others."""
+    """The records that a study asks for, and the names of the others."""
 
     records: list[Record]
     left_out: list[str]
 
     def told(self) -> str:
-        """Return a sentence on what is left out, empty where nothing is."""
+        """Return a sentence on the records left out, or an empty string."""
         if not self.left_out:
             return ""
         shown = ", ".join(self.left_out[:5]) + (", ..." if len(self.left_out) > 5 else "")
@@ -33,7 +33,7 @@ class Selection:
 
 
 def evaluator_of(study: StudyConfig) -> str | None:
-    """Return the digest of the classifier that a study names as its evaluator, or None."""
+    """Return the digest of the evaluator that a study names, or None."""
     if study.evaluator is None:
         return None
     from vistok.scoring.evaluators import evaluator_digest
@@ -44,7 +44,8 @@ def evaluator_of(study: StudyConfig) -> str | None:
 def asked_for(study: StudyConfig, records: Sequence[Record], folder: Path) -> Selection:
     """Return the records that a grid of the study asks for.
 
-    Raises UserError where two of them are of one cell, or were scored by different networks: a table would mix them.
+    Raises UserError where two of them belong to the same cell, or were scored with different networks: a table would mix
+    them up.
     """
     wanted = _Wanted(study, records, folder)
     kept = [record for record in records if wanted.asks_for(record)]
@@ -54,11 +55,11 @@ def asked_for(study: StudyConfig, records: Sequence[Record], folder: Path) -> Se
 
 
 class _Unread(UserError):
-    """A record's config has fields or values that this version does not know; the guard names the record."""
+    """A record's config has fields or values that this version does not know; `_guarded` adds the record's name."""
 
 
 class _Wanted:
-    """A study's choices by name, and the tokenizer records that are of them."""
+    """A study's choices by name, and the tokenizer records that match them."""
 
     def __init__(self, study: StudyConfig, records: Sequence[Record], folder: Path) -> None:
         self.study, self.folder = study, folder
@@ -68,9 +69,9 @@ class _Wanted:
         self.expected: dict[tuple[str, str, int], Any] = {}
         self.recorded = {record["run"] for record in records}
         self.accepted: dict[str, Record] = {}
-        own = [record for record in records if record["row"]["kind"] == "tokenizer"]
-        # Those at another size come after the runs whose weights they have.
-        for record in sorted(own, key=lambda record: "weights" in record):
+        of_tokenizers = [record for record in records if record["row"]["kind"] == "tokenizer"]
+        # Records at another image size come after those of the runs whose weights they use.
+        for record in sorted(of_tokenizers, key=lambda record: "weights" in record):
             if self._guarded(self._is_tokenizer, record):
                 self.accepted[record["run"]] = record
 
@@ -108,7 +109,7 @@ class _Wanted:
 
     def _is_generator(self, record: Record) -> bool:
         choice, tokenizer = self.generators[record["row"]["choice"]], record["row"]["tokenizer_run"]
-        # One whose tokenizer has no record at all stays: the table says that it is missing.
+        # Generators whose tokenizer has no record are kept: the table will report it as missing.
         of_ours = tokenizer in self.accepted or tokenizer not in self.recorded
         return of_ours and self._scored_alike(record) and self._same("generator", choice, record)
 
@@ -122,16 +123,16 @@ class _Wanted:
         )
 
     def _same(self, kind: str, choice: Choice, record: Record) -> bool:
-        """Whether a record's config is what its choice gives today; a generator's length is its grid's."""
+        """Whether a record's config is what its choice gives today; the length of generators is checked with the grid."""
         seed = record["row"]["seed"]
         if (kind, choice.name, seed) not in self.expected:
             base = self.study.tokenizer if kind == "tokenizer" else self.study.generator
             self.expected[kind, choice.name, seed] = override(base, list(choice.set)).replace(seed=seed)
         expected = self.expected[kind, choice.name, seed]
-        found = _config(record, type(expected))
+        recorded = _config(record, type(expected))
         if isinstance(expected, GeneratorRun):
-            expected = expected.replace(length=found.length)
-        return _science(found) == _science(expected)
+            expected = expected.replace(length=recorded.length)
+        return _science(recorded) == _science(expected)
 
     def _scored_alike(self, record: Record) -> bool:
         if self.evaluator is not None and extractors(record) - {self.evaluator}:
@@ -161,7 +162,7 @@ def _science(config: Any) -> Any:
 
 
 def _require_alike(records: Sequence[Record], folder: Path) -> None:
-    """Raise UserError where records must not be averaged."""
+    """Raise UserError where records must not be averaged together."""
     scored: dict[str, str] = {}
     cells: dict[tuple[Any, ...], str] = {}
     for record in records:
@@ -177,13 +178,13 @@ def _require_alike(records: Sequence[Record], folder: Path) -> None:
         )
         if cell in cells:
             raise UserError(
-                f"{folder}: the records {cells[cell]} and {run} are of one choice, seed and length, made of other images or files; "
-                "a table would mix them. Move the one that is not meant out of records/"
+                f"{folder}: the records {cells[cell]} and {run} are of one choice, seed and length, but of different images or "
+                "files; a table would mix them up. Move the one you do not want out of records/"
             )
         cells[cell] = run
     if len(scored) > 1:
         runs = ", ".join(f"{run} by {digest[:12]}" for digest, run in sorted(scored.items()))
         raise UserError(
-            f"{folder}: its records were scored by {len(scored)} networks ({runs}), whose distances cannot be compared. Name "
-            "the one that is meant with --set evaluator=RUN, or move the others' records out of records/"
+            f"{folder}: its records were scored by {len(scored)} networks ({runs}), whose distances cannot be compared. Choose "
+            "one with --set evaluator=RUN, or move the records of the others out of records/"
         )

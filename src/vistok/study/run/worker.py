@@ -1,4 +1,4 @@
-"""One task of a study, in a process of its own: `python -m vistok.study.run.worker TASK.json`."""
+"""One task of a study, in a separate process: `python -m vistok.study.run.worker TASK.json`."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from vistok.study.run.record import StudyFolder, drop_checkpoints
 
 
 def perform(order: Order) -> None:
-    """Do a task; done before, nothing happens. Raises what goes wrong."""
+    """Perform a task: train what is not trained yet, score it, and write its record. Errors are raised."""
     if order.kind == "tokenizer" and order.image_size is not None:
         _resized_tokenizer(order)
     elif order.kind == "tokenizer":
@@ -96,7 +96,7 @@ def _generator(order: Order) -> None:
 
 
 def _finished(order: Order, path: Path, data: Any, class_names: Any = None) -> Any:
-    """Return a finished run with what its scores need."""
+    """Return a finished run together with what scoring it needs."""
     from vistok.engine.log import Progress
     from vistok.scoring.evaluators import choose_evaluator
     from vistok.scoring.scorer import Asked, Finished
@@ -108,12 +108,12 @@ def _finished(order: Order, path: Path, data: Any, class_names: Any = None) -> A
 
 
 def _link(order: Order, run: str | None = None) -> Path:
-    """Where the run directory of a task is written down: its name has a fingerprint of its own."""
+    """File that states a task's run directory, whose name has a different fingerprint."""
     return Path(order.runs) / "links" / f"{run or order.run}.json"
 
 
 def _branch(order: Order, run: Path) -> None:
-    """Begin from the trunk's checkpoint where there is one: the state is the same to the last bit."""
+    """Start from the trunk's checkpoint if there is one: up to it, both runs are the same to the last bit."""
     from vistok.engine.checkpoint import copy_checkpoint, finished
     from vistok.files import read_bytes, write_atomic
 
@@ -124,7 +124,7 @@ def _branch(order: Order, run: Path) -> None:
     trunk = Path(str(read_json(link, f"link {link}", again).get("path", "")))
     rows = trunk / "metrics.jsonl"
     if rows.is_file():
-        # Before the checkpoint: killed in between, the run starts anew and drops them. The loop drops those after its step.
+        # Before the checkpoint: if killed in between, the run starts over and drops them. The loop drops rows of later steps.
         write_atomic(run / "metrics.jsonl", read_bytes(rows))
         for sheet in (trunk / "samples").glob("*-[0-9]*.png"):
             if int(sheet.stem.rpartition("-")[2]) <= order.branch_step:
@@ -138,7 +138,7 @@ def _executed(config: Any, order: Order) -> Any:
 
 
 def main() -> None:
-    """Read an order and perform it; exit code 1 with a sentence for a user's mistake, 130 where stopped."""
+    """Read an order and perform it; exits with code 1 and a sentence after a user error, with 130 if stopped."""
     import signal
 
     def stop(number: int, frame: object) -> None:
@@ -159,7 +159,7 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    """Ask the kernel (Linux) for a SIGTERM when the scheduler dies: an orphan would keep its run locked."""
+    """Ask the kernel (Linux) for a SIGTERM when the scheduler dies, since an orphan would keep its run locked."""
     import ctypes
     import signal
 
@@ -169,7 +169,7 @@ def _end_with_parent() -> None:
 
 
 def environment(threads: int | None) -> dict[str, str]:
-    """Return the environment of a task's process, its threads set for every library."""
+    """Return the environment of a task's process, with the number of threads set for every library."""
     if threads is None:
         return dict(os.environ)
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
