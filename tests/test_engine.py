@@ -187,7 +187,7 @@ def test_a_full_disk_loses_nothing(job, toy_runs, tmp_path):
     if "unshare" in done.stderr and "not permitted" in done.stderr:
         pytest.skip("no mount namespaces here")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "cannot be written, the disk is full" in done.stdout and done.stdout.strip().endswith("equal")
+    assert "cannot be written: the disk is full" in done.stdout and done.stdout.strip().endswith("equal")
 
 
 def test_a_quota_is_a_full_disk_too(fashion_root, tmp_path):
