@@ -181,7 +181,7 @@ def test_linked_class_folders_are_followed(folder, tmp_path):
         (lambda root: (root / "dogs").mkdir(), "class folders without any images: dogs"),
         (
             lambda root: shutil.copytree(root / "waves", root / "Waves"),
-            "Waves, waves differ only in upper and lower case",
+            "Waves, waves differ only in case",
         ),
         (lambda root: [(root / name).mkdir() for name in ("val", "validation")], "both 'val' and 'validation'"),
         (lambda root: [shutil.rmtree(root / name) for name in ("circles", "stripes", "waves")], "no images found"),

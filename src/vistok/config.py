@@ -51,7 +51,7 @@ class Config(BaseModel, metaclass=_Explained):
 
     @classmethod
     def as_named(cls, kept: dict[str, Any]) -> dict[str, Any]:
-        """Return the fingerprinted fields of this config; a class whose fields have moved puts them back where they were."""
+        """Return the fingerprinted fields of this config; a class whose fields have moved puts them back first."""
         return kept
 
     def to_json(self) -> str:
@@ -86,7 +86,7 @@ FileName = Annotated[str, AfterValidator(_file_name)]
 
 
 def with_tuples(found: Any, info: ValidationInfo) -> Any:
-    """Return JSON input with its lists as tuples: pydantic treats what a `before` validator returns as Python values."""
+    """Return JSON input with its lists as tuples: pydantic treats a `before` validator's result as Python values."""
     if info.mode != "json":
         return found
     if isinstance(found, dict):
@@ -96,7 +96,7 @@ def with_tuples(found: Any, info: ValidationInfo) -> Any:
 
 @dataclass(frozen=True)
 class Part:
-    """A table entry: a config class and what is built from it, as "module:name" so that nothing heavy is imported early."""
+    """A table entry: a config class and what is built from it, as "module:name" to avoid heavy imports."""
 
     config: type[Config]
     made_by: str

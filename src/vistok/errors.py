@@ -1,4 +1,4 @@
-"""Exceptions that end a command early: a user's mistake, or a request to stop. The command line prints each as a sentence."""
+"""Exceptions that end a command early: a user's mistake or a request to stop. Both are printed as a sentence."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ class UserError(Exception):
 
 
 class Stopped(BaseException):
-    """The program was asked to stop. Like KeyboardInterrupt, not an Exception, so that nothing catches it by accident."""
+    """The program was asked to stop. Not an Exception, like KeyboardInterrupt, so nothing catches it by accident."""
 
 
 def nearest(name: str, allowed: list[str]) -> str:

@@ -216,7 +216,7 @@ def read_json(path: Path, what: str, advice: str) -> dict[str, Any]:
     with damage_is_a_mistake(what, advice):
         content = json.loads(data)
         if not isinstance(content, dict):
-            raise ValueError(f"expected a JSON object, found {type(found).__name__}")
+            raise ValueError(f"expected a JSON object, found {type(content).__name__}")
         return content
 
 

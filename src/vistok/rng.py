@@ -85,7 +85,7 @@ def stream_of(seed: int, stream: str = "gumbel") -> int:
 def _to_uniform(bits: "torch.Tensor") -> "torch.Tensor":
     """Map 64 random bits to (0, 1): the highest 23 bits, centred in their cells.
 
-    With 24 bits, the added half does not fit into float32: the highest cell would round to 1, and its Gumbel noise to inf.
+    With 24 bits, the added half would not fit into float32: the highest cell would round to 1, its Gumbel noise to inf.
     """
     import torch
 

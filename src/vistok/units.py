@@ -45,7 +45,9 @@ class Duration(Config):
             return data
         match = re.fullmatch(r"\s*([0-9.eE+_-]+)\s+([a-z]+)\s*", data)
         if match is None or match[2] not in UNITS:
-            raise ValueError(f'{data!r} is not a duration; write "<number> <unit>", with a unit of {", ".join(UNITS)}')
+            raise ValueError(
+                f'{data!r} is not a duration; write "<number> <unit>", where the unit is one of {", ".join(UNITS)}'
+            )
         try:
             return {"value": float(match[1]), "unit": match[2]}
         except ValueError:

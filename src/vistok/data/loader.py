@@ -47,7 +47,7 @@ class _Images(Dataset[Batch]):
 
 
 class _Latents(Dataset[Batch]):
-    """Positions of the stream -> a batch of latents; each pass draws a view of each image, and samples its posterior."""
+    """Positions of the stream -> a batch of latents; each pass draws one of an image's views, and samples its posterior."""
 
     def __init__(self, cache: LatentCache, seed: int) -> None:
         self.cache, self.seed = cache, seed
@@ -145,7 +145,7 @@ def _load(dataset: Dataset[Batch], positions: _Positions, workers: int) -> Itera
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ignore Ctrl-C, which reaches every process of the terminal: the parent finishes its step and stops the workers."""
+    """Ignore Ctrl-C, which reaches every process: the parent finishes its step and stops the workers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

@@ -65,7 +65,7 @@ def save_checkpoint(
 
 
 def _prune(folder: Path, step: int, keep: int, milestones: Collection[int]) -> None:
-    """Delete checkpoints that are no longer needed after `step`; those without a voucher do not count towards `keep`."""
+    """Delete checkpoints that are no longer needed after `step`; those without a voucher do not count as kept."""
     older = [path for path in entries(folder) if step_of(path) <= step]
     kept = [path for path in older if _exists(_voucher(path))][-keep:]
     for path in older:
@@ -240,7 +240,7 @@ def problem_of(path: Path, own: Mapping[str, Tensor] | None = None) -> str | Non
         ) from None
 
 
-def _problem(path: Path, own: Mapping[str, Tensor] | None) -> str | None:
+def _problem(path: Path, current: Mapping[str, Tensor] | None) -> str | None:
     if not _exists(path):
         return "is gone (only its JSON is left)"
     try:
@@ -259,8 +259,8 @@ def _problem(path: Path, own: Mapping[str, Tensor] | None) -> str | None:
         return "has a damaged JSON file (checksum differs)"
     if voucher.get("sha256") != _checksums(path):
         return _difference(path, voucher.get("sha256"))
-    if own is not None and voucher.get("architecture") != architecture(own):
-        return f"has a different architecture ({_architecture_difference(path, own)})"
+    if current is not None and voucher.get("architecture") != architecture(current):
+        return f"has a different architecture ({_architecture_difference(path, current)})"
     return None
 
 
@@ -273,18 +273,18 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _architecture_difference(path: Path, own: Mapping[str, Tensor]) -> str:
+def _architecture_difference(path: Path, current: Mapping[str, Tensor]) -> str:
     """Name a weight that only one side has, or whose shapes differ."""
     saved: dict[str, tuple[int, ...]] = {}
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         with safe_open(str(file), framework="pt") as opened:
             saved |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-    weights = [{name for name in names if is_weight(name)} for names in (saved, own)]
+    weights = [{name for name in names if is_weight(name)} for names in (saved, current)]
     for name in sorted(weights[0] ^ weights[1]):
         return f"{name} is only in {'the checkpoint' if name in saved else 'this run'}"
     for name in sorted(weights[0]):
-        if not path.is_dir() and saved[name] != tuple(own[name].shape):
-            return f"{name} is {saved[name]} in the checkpoint and {tuple(own[name].shape)} in this run"
+        if not path.is_dir() and saved[name] != tuple(current[name].shape):
+            return f"{name} is {saved[name]} in the checkpoint and {tuple(current[name].shape)} in this run"
     return "shapes or dtypes differ"
 
 

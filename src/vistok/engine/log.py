@@ -67,7 +67,7 @@ class MetricsLog:
         self._board = _tensorboard(path.parent / "tensorboard", step) if tensorboard else None
 
     def write(self, kind: str, step: int, values: dict[str, float], **position: float) -> None:
-        """Append one row: kind, step, position (images, flops, seconds) and values; values that are not finite are left out."""
+        """Append one row: kind, step, position (images, flops, seconds) and all values that are finite."""
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         self._append({"kind": kind, "step": step, **position, **finite})
         if self._board is not None:

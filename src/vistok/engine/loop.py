@@ -100,7 +100,7 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
                     with only(phase, run.phases), synced(phase, last):
                         with autocast(run.device, run.precision):
                             loss = phase.loss(micro, step)
-                        # Gradients are averaged over processes, while each loss is already a share of the whole batch's.
+                        # Processes average their gradients, but each loss is a share of the batch's: hence the factor.
                         (loss.total * (share * run.world.size)).backward()
                     _accumulate(values, phase.name, loss, share)
 
@@ -184,9 +184,9 @@ def _resume(run: Training, run_dir: RunDir, progress: Progress) -> tuple[int, fl
     return step, float(state["seconds"])
 
 
-def _layout(run: Training, own: dict[str, Any]) -> dict[str, Tensor]:
+def _layout(run: Training, state: dict[str, Any]) -> dict[str, Tensor]:
     """Return tensors to shard a checkpoint's like: the run's own, and for an optimizer's moments the weights."""
-    layout = named_tensors(own)
+    layout = named_tensors(state)
     for phase in run.phases:
         weights = [weight for group in phase.optimizer.param_groups for weight in group["params"]]
         for number, weight in enumerate(weights):

@@ -14,7 +14,7 @@ _CHOSEN = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def bound_spinning() -> None:
-    """Bound the spinning of this process and those it starts. Call it before importing torch: OpenMP reads it only once.
+    """Bound the spinning of this process and those it starts. Call it before importing torch: OpenMP reads it once.
 
     If the user has set any of the variables that control it, nothing is changed.
     """

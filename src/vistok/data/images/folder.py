@@ -124,7 +124,7 @@ def _check_split(
     files, base = chosen[split], _base(split, folders)
     if not files and split in folders:
         raise UserError(
-            f"{what}: split {split!r} is empty, as no image in {base!r} can be used; add images there, or remove the folder"
+            f"{what}: split {split!r} is empty, as no image in {base!r} can be used; add images, or remove the folder"
         )
     if not files and chosen["train"]:
         raise UserError(f"{what}: none of the images held out as split {split!r} can be used; add images")
@@ -141,7 +141,7 @@ def _check_split(
 
 
 def _class_names(base: Path, files: Sequence[str], folders: Mapping[str, str], used: set[str]) -> list[str]:
-    """Return the classes, sorted; raises UserError if some are empty, or if loose files lie beside them."""
+    """Return the classes, sorted; raises UserError if some are empty or there are loose files beside them."""
     top_folder, given = folders.get("train", ""), set(folders.values())
     mine = [name for name in files if (top(name) == top_folder if top_folder else top(name) not in given)]
     loose = [name for name in mine if not top(_below(name, top_folder))]
@@ -164,7 +164,7 @@ def _class_names(base: Path, files: Sequence[str], folders: Mapping[str, str], u
     alike = _alike(named)
     if alike:
         raise UserError(
-            f"folder of images {str(base)!r}: class folders {some(alike)} differ only in upper and lower case; rename or merge them"
+            f"folder of images {str(base)!r}: class folders {some(alike)} differ only in case; rename or merge them"
         )
     return sorted(named)
 

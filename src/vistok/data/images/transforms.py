@@ -53,8 +53,8 @@ def prepare(image: np.ndarray, config: DataConfig, generator: np.random.Generato
 def _crop_and_resize(image: np.ndarray, side: float, place: tuple[float, float], size: int) -> np.ndarray:
     height, width, channels = image.shape
     top, left = (height - side) * place[0], (width - side) * place[1]
-    picture = Image.fromarray(image[:, :, 0] if channels == 1 else image)
+    cropped = Image.fromarray(image[:, :, 0] if channels == 1 else image)
     # Bicubic with antialiasing, like the last step of ADM's and LlamaGen's centre crop.
-    picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-    array = np.asarray(picture)
+    cropped = cropped.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    array = np.asarray(cropped)
     return array[:, :, None] if channels == 1 else array

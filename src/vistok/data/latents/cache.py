@@ -112,7 +112,7 @@ def _read_manifest(folder: Path) -> LatentManifest:
 
 
 class LatentCache:
-    """A finished cache, opened for reading. Raises UserError where it is incomplete or damaged."""
+    """A finished cache, opened for reading. Raises UserError if it is incomplete or damaged."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -202,7 +202,7 @@ class LatentCache:
                 )
 
     def identity(self) -> str:
-        """Return what determines the latents: tokenizer, data, split, views, and the image size if not the tokenizer's."""
+        """Return what determines the latents: tokenizer, data, split, views, and image size if not the default."""
         m = self.manifest
         size = (f"{m.image_size} pixels",) if m.image_size else ()
         return "/".join((m.tokenizer_digest, m.data_digest, m.split, *m.views, *size))

@@ -113,7 +113,7 @@ class LatentCacheWriter:
         return [number for number in range(self.num_pieces) if not self._is_whole(number)]
 
     def write(self, number: int, stored: Tensor, seconds: float) -> None:
-        """Write a piece (rows, as the tokenizer stores them) and the time it took; raises UserError if the folder is gone."""
+        """Write a piece (rows as the tokenizer stores them) and its time; raises UserError if the folder is gone."""
         self._require_folder()
         if tuple(stored.shape) != self._shape(number):
             raise ValueError(f"piece {number} has shape {self._shape(number)}, found {tuple(stored.shape)}")
@@ -121,7 +121,7 @@ class LatentCacheWriter:
         write_atomic(self._piece(number).with_suffix(".seconds"), f"{seconds:.4f}".encode())
 
     def finish(self) -> LatentCache:
-        """Join the pieces, move the cache to its final place and open it; raises UserError if some pieces are missing."""
+        """Join the pieces, move the cache to its final place and open it; raises UserError if pieces are missing."""
         self._require_folder()
         if missing := len(self.missing()):
             raise UserError(
