@@ -84,7 +84,7 @@ def main() -> None:
     outcome = run_study(study, runs, folder, executor, 1, Progress(quiet=True))
     found["failed"] = sorted(outcome.failed.values())
     log = next((runs / study.name / "logs").glob("*.log")).read_text()
-    found["resumed"] = "going on from step" in log
+    found["resumed"] = "resuming from step" in log
     write_report(study, folder)
     found["table"] = str(folder.table)
     cluster.shutdown()

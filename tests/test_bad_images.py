@@ -136,7 +136,7 @@ def test_unusual_files_are_converted_skipped_or_refused_and_counted(kind, suffix
     save_unusual(kind, folder / name)
     found = load_folder(config(folder), "train")
     assert found.report.record()["unusual"][kind] == {"count": 1, "first": [name]}
-    assert f"1 of 91 images are {kind} and are converted, such as {name}" in found.report.warnings()
+    assert f"1 of 91 images are {kind} and will be converted, such as {name}" in found.report.warnings()
     image = read_image(folder / name, 3, 16)
     assert image.shape == ((24, 20, 3) if kind == "rotated" else (20, 24, 3))
     skipped = load_folder(config(folder, unusual_images="skip"), "train").report.record()
@@ -178,10 +178,13 @@ def test_linked_class_folders_are_followed(folder, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda root: (root / "dogs").mkdir(), "class folders without any image: dogs"),
-        (lambda root: shutil.copytree(root / "waves", root / "Waves"), "Waves, waves differ in capitals only"),
+        (lambda root: (root / "dogs").mkdir(), "class folders without any images: dogs"),
+        (
+            lambda root: shutil.copytree(root / "waves", root / "Waves"),
+            "Waves, waves differ only in case",
+        ),
         (lambda root: [(root / name).mkdir() for name in ("val", "validation")], "both 'val' and 'validation'"),
-        (lambda root: [shutil.rmtree(root / name) for name in ("circles", "stripes", "waves")], "no image found"),
+        (lambda root: [shutil.rmtree(root / name) for name in ("circles", "stripes", "waves")], "no images found"),
     ],
 )
 def test_folders_that_cannot_be_meant(change, words, folder):
@@ -192,7 +195,7 @@ def test_folders_that_cannot_be_meant(change, words, folder):
 
 def test_one_image_and_none_that_can_be_read(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "only.png")
-    with pytest.raises(UserError, match="split 'train' is empty; at least 3 images are needed in all, found 1"):
+    with pytest.raises(UserError, match="split 'train' is empty; at least 3 images are needed in total, found 1"):
         load_folder(config(tmp_path), "train")
     make("corrupt", tmp_path / "only.png")
     with pytest.raises(UserError, match="found 1, of which 0 can be used"):

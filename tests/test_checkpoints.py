@@ -85,7 +85,7 @@ def test_a_damaged_newer_checkpoint_is_set_aside_and_the_sound_ones_are_kept(tmp
     path, warnings = find(tmp_path)
     assert path == tmp_path / "step-00000018.safetensors"
     assert warnings == [
-        "checkpoint step-00000019.safetensors is damaged (checksum differs) and is passed over; "
+        "checkpoint step-00000019.safetensors is damaged (checksum differs) and is skipped; "
         f"it is kept in {tmp_path / 'set-aside-1'}"
     ]
     assert names(tmp_path / "set-aside-1") == pair(19)
@@ -231,11 +231,11 @@ def test_every_sitting_is_recorded_and_other_code_is_told(tmp_path, monkeypatch)
     assert sit(run, monkeypatch, 5) == []
     (said,) = sit(run, monkeypatch, 7, commit="b" * 40, code="d" * 64)
     assert said == (
-        "the run began with vistok aaaaaaaaaaaa and goes on with bbbbbbbbbbbb: the result may differ"
+        "the run began with vistok aaaaaaaaaaaa and resumes with bbbbbbbbbbbb: the result may differ"
     )  # fmt: skip
     assert sit(run, monkeypatch, 8, commit="b" * 40) == []  # another commit of the same code
     (said,) = sit(run, monkeypatch, 9, uncommitted_changes=True, code="e" * 64)
-    assert "goes on with aaaaaaaaaaaa and uncommitted changes (eeeeeeee)" in said
+    assert "resumes with aaaaaaaaaaaa and uncommitted changes (eeeeeeee)" in said
     record = run.read("provenance.json")
     assert record["command"] == ["vistok", "0"] and record["commit"] == "a" * 40
     assert [(sitting["from_step"], sitting["commit"][0]) for sitting in record["sittings"]] == [
@@ -251,7 +251,7 @@ def test_provenance_of_earlier_versions_is_read(tmp_path, monkeypatch):
     (run.path / "provenance.json").write_text(json.dumps(old))
     assert sit(run, monkeypatch, 5) == []
     (said,) = sit(run, monkeypatch, 6, commit="b" * 40)
-    assert "goes on with bbbbbbbbbbbb" in said
+    assert "resumes with bbbbbbbbbbbb" in said
     record = run.read("provenance.json")
     assert {name: record[name] for name in old} == old
     assert [sitting["from_step"] for sitting in record["sittings"]] == [0, 5, 6]
@@ -305,7 +305,7 @@ def test_a_run_that_diverges_can_go_on_from_its_last_good_checkpoint(fashion_roo
     for _ in range(2):
         with pytest.raises(UserError) as error:
             job.train(quiet)
-        assert "step 2: the training diverged" in str(error.value) and "These weights are not saved" in str(error.value)
+        assert "step 2: training diverged" in str(error.value) and "These weights were not saved" in str(error.value)
         assert f"--init-from {good} --set optimizer.lr=1e+29" in str(error.value)
         assert names(job.run_dir.checkpoints) == pair(1)
 

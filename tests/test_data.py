@@ -142,7 +142,7 @@ def test_bad_folders(case, tmp_path, photo_folder):
             (root / f"{i}.png").write_bytes(b"not an image")
     words = {
         "missing": "not found",
-        "empty": "no image found",
+        "empty": "no images found",
         "mixed": "beside the class folders",
         "broken": "cannot be read",
     }

@@ -187,7 +187,7 @@ def test_a_full_disk_loses_nothing(job, toy_runs, tmp_path):
     if "unshare" in done.stderr and "not permitted" in done.stderr:
         pytest.skip("no mount namespaces here")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "cannot be written, the disk is full" in done.stdout and done.stdout.strip().endswith("equal")
+    assert "cannot be written: the disk is full" in done.stdout and done.stdout.strip().endswith("equal")
 
 
 def test_a_quota_is_a_full_disk_too(fashion_root, tmp_path):
@@ -289,14 +289,14 @@ def test_a_checkpoint_of_another_architecture_is_passed_over(fashion_root, tmp_p
     monkeypatch.setattr(type(quiet), "say", lambda self, text: said.append(text))
     train_tokenizer.prepare(config, tmp_path).train(quiet)
     (warning,) = [line for line in said if "step-00000009" in line]
-    named = "/phases/autoencoder/modules/0/decoder.more is only in it"
+    named = "/phases/autoencoder/modules/0/decoder.more is only in the checkpoint"
     kept = job.run_dir.checkpoints / "set-aside-1"
     assert warning == (
-        f"warning: checkpoint step-00000009.safetensors is of another architecture ({named}) and is passed over; "
+        f"warning: checkpoint step-00000009.safetensors has a different architecture ({named}) and is skipped; "
         f"it is kept in {kept}"
     )
     assert sorted(path.suffix for path in kept.iterdir()) == [".json", ".safetensors"]
-    assert any("going on from step 3 of 20" in line for line in said)
+    assert any("resuming from step 3 of 20" in line for line in said)
 
 
 @pytest.mark.parametrize("left", ["step-00000005.shards", "step-00000005.shards.partial"])

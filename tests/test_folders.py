@@ -113,18 +113,18 @@ def test_folders_of_splits_by_any_of_their_names(train, val, test, tmp_path):
     [
         (
             {"train/a": 3, "extra/a": 2, "more": 1},
-            "2 images in 'extra', 1 image in 'more' are in no split, though 'train'",
+            "2 images in 'extra', 1 image in 'more' are in no split, although there is a folder 'train'",
         ),
         ({"train/a": 3, ".": 1}, "1 image beside the folders .such as '0.png'. is in no split"),
-        ({"train/a": 3, "valid/a": 1, "val/a": 1}, "both 'val' and 'valid' are there, which mean val"),
-        ({"train/a": 3, "Train/a": 1}, "both 'Train' and 'train' are there"),
+        ({"train/a": 3, "valid/a": 1, "val/a": 1}, "both 'val' and 'valid' mean val"),
+        ({"train/a": 3, "Train/a": 1}, "both 'Train' and 'train' mean train"),
         (
             {"train/a": 3, "train/b": 3, "test": 4},
-            "4 images of split 'test' are in no class folder .such as 'test/0.png'",
+            "4 images of split 'test' are not in class folders .such as 'test/0.png'",
         ),
-        ({"train/a": 3, "train/b": 3, "val/c": 4}, "split 'val' has classes that train has not: c"),
+        ({"train/a": 3, "train/b": 3, "val/c": 4}, "split 'val' has classes that train does not have: c"),
         ({"train/a": 3, "val": 0}, "split 'val' is empty, as no image in 'val' can be used"),
-        ({"a": 3, "b": 3, "dev/c": 1}, "split 'val' has classes that train has not: c"),
+        ({"a": 3, "b": 3, "dev/c": 1}, "split 'val' has classes that train does not have: c"),
     ],
 )
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -311,5 +311,5 @@ def test_images_of_imagenet_are_looked_at(tmp_path):
 def test_imagenet_beside_its_class_folders(tmp_path):
     imagenet(tmp_path, per_class=2)
     draw(tmp_path / "train" / "loose.JPEG")
-    with pytest.raises(UserError, match="1 images lie beside the class folders, such as 'loose.JPEG'"):
+    with pytest.raises(UserError, match="1 images are beside the class folders, such as 'loose.JPEG'"):
         open_split(config(tmp_path, dataset="imagenet"), "train")

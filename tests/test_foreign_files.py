@@ -216,5 +216,5 @@ def test_a_program_is_told_in_any_capitals_and_an_unreadable_list_is_refused(tmp
         with pytest.raises(UserError, match="a TorchScript archive, which holds a program"):
             refuse_program(tmp_path / "x.pt", "weights")
     (tmp_path / "y.pt").write_bytes(b"PK\x03\x04" + b"x" * 50)
-    with pytest.raises(UserError, match="an archive whose list of parts cannot be read"):
+    with pytest.raises(UserError, match="an archive whose list of contents cannot be read"):
         refuse_program(tmp_path / "y.pt", "weights")

@@ -429,7 +429,7 @@ def test_features_that_are_not_finite_make_no_score():
     [
         (lambda text: text[:-3], "damaged"),
         (lambda text: "[" * 100_000, "nested too deeply"),
-        (lambda text: "[1]", "JSON object was wanted"),
+        (lambda text: "[1]", "expected a JSON object"),
         (lambda text: "{}", "no schema version"),
         (lambda text: text.replace('"kind": "generator", ', ""), "no 'kind'"),
         (lambda text: text.replace('"copy_share"', '"other"'), "no 'copy_share'"),

@@ -53,8 +53,8 @@ def train(root, dataset="webdataset", **changes):
         ),
         (("a/1.png", "a/1.seg.png"), r"'a/1.png' and 'a/1.seg.png' .* of sample 'a/1'.*--set data.image_key=png"),
         (("1.png", "1.jpg"), r"'1.png' and '1.jpg' are two images .*image_key=jpg"),
-        (("1.png", "1.png"), "member '1.png' is there twice"),
-        (("1.cls", "1.cls"), "member '1.cls' is there twice"),
+        (("1.png", "1.png"), "member '1.png' occurs twice"),
+        (("1.cls", "1.cls"), "member '1.cls' occurs twice"),
     ],
 )
 def test_a_second_image_of_a_sample_is_refused_by_name(tmp_path, names, words):
@@ -194,7 +194,7 @@ def test_labels_that_are_names(tmp_path, column, dictionary):
         assert all(part.class_names == ("cat", "dog", "fox") for part in found)
         assert [part.labels.tolist() for part in found] == [[2, 0, 2, 0, 1, 0], [1, 2], [2]]
     write("val-0.parquet", ["dog", "wolf"], 20)
-    with pytest.raises(UserError, match="split 'val' has classes that train has not: wolf .*val-0.parquet"):
+    with pytest.raises(UserError, match="split 'val' has classes that train does not have: wolf .*val-0.parquet"):
         train(tmp_path, "parquet")
 
 
@@ -202,7 +202,7 @@ def test_labels_that_are_names(tmp_path, column, dictionary):
     ("values", "words"),
     [
         ([0, 1, None, 0], r"row 2 of column 'label' is empty"),
-        (["a", None, "b", None], r"row 1 of column 'label' is empty, as are 2 of 4"),
+        (["a", None, "b", None], r"row 1 of column 'label' is empty, one of 2 empty rows of 4"),
         ([[0], [1], [2], [0]], r"row 0 of column 'label' holds \[0\] \(list"),
         ([0.0, 0.5, 1.0, 1.0], r"row 0 of column 'label' holds 0.0 \(double\)"),
         ([0, 1, 2, 999_999_999], r"the label of .*train.parquet: row 3 is 999999999"),
@@ -332,7 +332,7 @@ def test_a_download_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
         headers = {"Content-Length": "99"}
 
     monkeypatch.setattr(webdataset.urllib.request, "urlopen", lambda *_, **__: Answer(b"short"))
-    with pytest.raises(UserError, match="5 of 99 bytes came; repeat the command"):
+    with pytest.raises(UserError, match="only 5 of 99 bytes arrived; repeat the command"):
         train("https://example.org/train.tar")
     assert [found.suffix for found in (tmp_path / "cache").rglob("*") if found.is_file()] == [".lock"]
 

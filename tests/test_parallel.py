@@ -131,7 +131,7 @@ def test_a_lost_shard_is_named_and_the_checkpoint_before_is_used(four, tmp_path)
     lost.unlink()
     path, ((passed, problem),) = find_latest(checkpoints)
     assert path.name == f"step-{MIDDLE - 1:08d}.shards"
-    assert passed == lost.parent and problem == f"lacks 1 of 4 shards ({lost.name})"
+    assert passed == lost.parent and problem == f"is missing 1 of 4 shards ({lost.name})"
 
 
 @pytest.mark.parametrize(

@@ -270,7 +270,7 @@ def test_a_branch_equals_the_run_from_step_zero(study, finished, tmp_path):
     weights_of = [load_weights(path / "export/model.safetensors")[0] for path in (branch, whole.path)]
     assert all(torch.equal(value, weights_of[1][name]) for name, value in weights_of[0].items())
     log = (runs / study.name / "logs" / f"{short.run}.log").read_text()
-    assert "going on from step 4 of 6" in log
+    assert "resuming from step 4 of 6" in log
     steps_of = [
         [row["step"] for row in read_rows(path / "metrics.jsonl") if row["kind"] == "train"]
         for path in (branch, whole.path)

@@ -57,7 +57,7 @@ def test_a_digit_of_the_name_of_the_sum_counts(tmp_path):
     file = tmp_path / "w.safetensors"
     save_weights(file, {"a": torch.ones(2)}, {"model": "x"})
     file.write_bytes(file.read_bytes().replace(b"header_sha256", b"header_sha257"))
-    with pytest.raises(UserError, match=r"w\.safetensors: the header differs from its stored sum"):
+    with pytest.raises(UserError, match=r"w\.safetensors: the header does not match its stored checksum"):
         load_weights(file)
 
 
@@ -66,7 +66,7 @@ def test_a_digit_of_the_header_counts(pair, tmp_path):
     data = (pair[1] / "export" / "model.safetensors").read_bytes()
     assert data.count(b'\\"grid\\": [4, 4]') == 1
     (tmp_path / "g.safetensors").write_bytes(data.replace(b'\\"grid\\": [4, 4]', b'\\"grid\\": [4, 5]'))
-    with pytest.raises(UserError, match=r"g\.safetensors: the header differs from its stored sum"):
+    with pytest.raises(UserError, match=r"g\.safetensors: the header does not match its stored checksum"):
         load_generator(tmp_path / "g.safetensors")
 
 
@@ -88,7 +88,7 @@ def test_files_of_earlier_versions_have_no_sum_of_the_header(pair, tmp_path):
 def test_weights_that_are_no_numbers_are_refused_everywhere(pair, tmp_path, value):
     state, header = load_weights(pair[0] / "export" / "model.safetensors")
     state["decoder.conv_out.bias"] = torch.full_like(state["decoder.conv_out.bias"], value)
-    with pytest.raises(UserError, match="are not written: 1 of [0-9]+ tensors hold NaN or infinity"):
+    with pytest.raises(UserError, match="are not written: 1 of [0-9]+ tensors contain NaN or infinity"):
         save_weights(tmp_path / "w.safetensors", state, header)
     from vistok.engine.weights import weights_digest
 
@@ -103,7 +103,7 @@ def test_weights_that_are_no_numbers_are_refused_everywhere(pair, tmp_path, valu
         lambda path: write_folder(path, tmp_path / "folder", "a/b"),
         lambda path: export_llamagen(path, tmp_path / "theirs.safetensors"),
     ):
-        with pytest.raises(UserError, match=r"tensors hold NaN or infinity \(first: decoder.conv_out.bias\)"):
+        with pytest.raises(UserError, match=r"tensors contain NaN or infinity \(first: decoder.conv_out.bias\)"):
             read(file)
     assert not any((tmp_path / name).exists() for name in ("run", "folder", "theirs.safetensors"))
 

@@ -1,9 +1,9 @@
-"""Frozen typed configs: JSON and back, `a.b=c` overrides, and a fingerprint of what is science.
+"""Frozen typed configs: conversion to and from JSON, `a.b=c` overrides, and a fingerprint of the science.
 
-A config has two halves. *Science* changes the result and is fingerprinted. *Execution* (workers,
-micro-batch, logging) does not: such fields are made with `execution()` and left out of the fingerprint.
-Fields that are added to a config are made with `later()`, so that earlier runs keep their names. Where one of several
-configs may stand, `kind` tells which (`Kinds`).
+A config has two halves. *Science* changes the result and is fingerprinted. *Execution* (workers, micro-batches,
+logging) does not: its fields are declared with `execution()` and left out of the fingerprint. Fields added in a newer
+version are declared with `later()`, so that existing runs keep their names. Where a field accepts one of several
+configs, `kind` selects which (`Kinds`).
 """
 
 import hashlib
@@ -26,11 +26,11 @@ else:
 
 
 class ConfigError(UserError, ValueError):
-    """A config's values are wrong or do not fit together. A ValueError, too, so that a config around it tells where."""
+    """A config's values are wrong or inconsistent. Also a ValueError, so that an enclosing config reports where."""
 
 
 class _Explained(ModelMetaclass):
-    """Building a config from values raises the same errors as reading one from a file."""
+    """Makes building a config from values raise the same errors as reading one from a file."""
 
     def __call__(cls, *args: Any, **values: Any) -> Any:
         try:
@@ -40,18 +40,18 @@ class _Explained(ModelMetaclass):
 
 
 class Config(BaseModel, metaclass=_Explained):
-    """Base of every config: frozen, strict about types, and closed to unknown fields.
+    """Base class of all configs: frozen, strict about types, with no unknown fields.
 
     Raises ConfigError naming the field, what was found and what is allowed.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=True)
-    # Paths that earlier versions had, and what stands there now: files and commands that name the old ones still work.
+    # Field paths of earlier versions -> where they are now, so that files and commands with the old ones still work.
     former_paths: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def as_named(cls, kept: dict[str, Any]) -> dict[str, Any]:
-        """Return what is fingerprinted of this config; a class whose fields moved gives them their former places."""
+        """Return the fingerprinted fields of this config; a class whose fields have moved puts them back first."""
         return kept
 
     def to_json(self) -> str:
@@ -60,7 +60,7 @@ class Config(BaseModel, metaclass=_Explained):
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read a config; raises ConfigError as building one does."""
+        """Read a config; raises ConfigError, as building one does."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
@@ -75,7 +75,7 @@ class Config(BaseModel, metaclass=_Explained):
 def _file_name(text: str) -> str:
     if not text or not (text[0].isalnum() or text[0] == "_") or not text.isprintable() or set(text) & set("/\\"):
         raise ValueError(
-            f"a name becomes a file name: it begins with a letter or digit and has no '/', found {printable(text)!r}"
+            f"a name becomes a file name: it must begin with a letter or digit and contain no '/', found {printable(text)!r}"
         )
     if len(text.encode()) > 200:
         raise ValueError(f"a name becomes a file name: at most 200 bytes, found {len(text.encode())}")
@@ -86,7 +86,7 @@ FileName = Annotated[str, AfterValidator(_file_name)]
 
 
 def with_tuples(found: Any, info: ValidationInfo) -> Any:
-    """Return what was read with JSON's lists as tuples: what a validator looked at before counts as Python's own values."""
+    """Return JSON input with its lists as tuples: pydantic treats a `before` validator's result as Python values."""
     if info.mode != "json":
         return found
     if isinstance(found, dict):
@@ -96,27 +96,27 @@ def with_tuples(found: Any, info: ValidationInfo) -> Any:
 
 @dataclass(frozen=True)
 class Part:
-    """An entry of a table of parts: a config, and what is made of it, as "module:name" so that nothing heavy is loaded."""
+    """A table entry: a config class and what is built from it, as "module:name" to avoid heavy imports."""
 
     config: type[Config]
     made_by: str
 
     def load(self) -> Any:
-        """Return what is made of the config: a class or a function."""
+        """Return the class or function that is called with the config."""
         module, _, name = self.made_by.partition(":")
         return getattr(import_module(module), name)
 
 
 def make(table: Mapping[str, Part], config: Any, *arguments: Any) -> Any:
-    """Return what a table makes of a config of one of its kinds."""
+    """Build the part that a table lists for this config's kind."""
     return table[config.kind].load()(config, *arguments)
 
 
 class Kinds:
-    """Configs of which one may stand in a field, by `kind`: the field's annotation is `Annotated[Base, kinds]`.
+    """The configs that a field accepts, told apart by `kind`: annotate the field as `Annotated[Base, kinds]`.
 
-    The table is read when a config is, so that a part which is added to it is known from then on. Files of versions
-    without `kind` mean `default`.
+    The table is consulted each time a config is read, so parts added to it are recognised from then on. Files from
+    versions without `kind` mean `default`.
     """
 
     def __init__(self, base: type[Config], table: Mapping[str, Part], default: str = "") -> None:
@@ -127,7 +127,7 @@ class Kinds:
         return [self.table[kind].config for kind in sorted(self.table, key=lambda kind: kind != self.default)]
 
     def read(self, value: Any, info: ValidationInfo) -> Any:
-        """Return a config of one of the kinds, from itself or from its fields."""
+        """Return a config of one of the kinds, given the config itself or its fields."""
         if isinstance(value, self.base):
             return value
         if not isinstance(value, dict):
@@ -136,14 +136,14 @@ class Kinds:
         if kind not in self.table:
             raise ValueError(f"kind {printable(str(kind))[:60]!r} is not one of {', '.join(self.table)}")
         validator = self.table[kind].config.__pydantic_validator__
-        if info.mode == "json":  # where a list stands for a tuple
+        if info.mode == "json":  # in which tuples are lists
             return validator.validate_json(json.dumps(value))
         return validator.validate_python(value)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.with_info_plain_validator_function(
             self.read,
-            # By the value's own class: its base knows none of its fields.
+            # By the value's class, as the base class knows none of its fields.
             serialization=core_schema.plain_serializer_function_ser_schema(
                 lambda value, info: value.model_dump(mode=info.mode), info_arg=True
             ),
@@ -151,20 +151,20 @@ class Kinds:
 
 
 def execution(default: Any, description: str = "") -> Any:
-    """Declare a field that does not change the result, so that it is not fingerprinted."""
+    """Declare a field that does not change the result and is therefore not fingerprinted."""
     return Field(default=default, description=description, json_schema_extra={"execution": True})
 
 
 def later(default: Any, description: str = "") -> Any:
-    """Declare a field that runs made before it did not have: at its default it is not fingerprinted.
+    """Declare a field that did not exist in earlier versions: at its default it is not fingerprinted.
 
-    So a new version of vistok finds the runs, caches and records of an older one.
+    That way a new version of vistok finds the runs, caches and records of older ones.
     """
     return Field(default=default, description=description, json_schema_extra={"later": True})
 
 
 def science(config: Config) -> dict[str, Any]:
-    """Return the half of a config that decides the result, as plain JSON values."""
+    """Return the half of a config that determines the result, as plain JSON values."""
     dumped = config.model_dump(mode="json")
     kept: dict[str, Any] = {}
     for name, field in type(config).model_fields.items():
@@ -179,7 +179,7 @@ def science(config: Config) -> dict[str, Any]:
 
 
 def _science_of(value: Any, dumped: Any) -> Any:
-    # A Duration is a Config that is written as text.
+    # A Duration is a Config too, but is dumped as text.
     if isinstance(value, Config) and isinstance(dumped, dict):
         return science(value)
     if isinstance(value, tuple) and any(isinstance(item, Config) for item in value):
@@ -199,8 +199,8 @@ C = TypeVar("C", bound="Config")
 def override(config: C, assignments: list[str]) -> C:
     """Return `config` with `path.to.field=value` assignments applied in order.
 
-    Values are JSON, or plain text where JSON does not parse. Raises UserError for an unknown path
-    (naming the nearest one), a wrong type or an impossible combination.
+    Values are JSON, or plain text if they do not parse as JSON. Raises UserError for an unknown path (naming the
+    nearest one), a wrong type or an impossible combination.
     """
     data = config.model_dump(mode="json")
     for assignment in assignments:
@@ -218,7 +218,7 @@ def override(config: C, assignments: list[str]) -> C:
 
 
 def _present(cls: type[Config], path: str) -> str:
-    """Return the present place of a path that earlier versions had."""
+    """Translate a field path of an earlier version to the current one."""
     for former, now in cls.former_paths.items():
         if path == former or path.startswith(former + "."):
             return now + path.removeprefix(former)
@@ -246,7 +246,7 @@ def _assign(cls: type[Config], data: dict[str, Any], parts: list[str], value: An
         data[name] = _assign_kind(cls, name, data[name], rest, value, path)
         return
     if data[name] is None:
-        # A part that is switched off has no fields yet: start from its defaults.
+        # A part that is switched off has no fields yet; start from its defaults.
         data[name] = _defaults(cls, name, path)
     if not isinstance(data[name], dict):
         raise UserError(f"config field {path!r}: {name!r} is a value ({data[name]!r}) and has no fields")
@@ -256,7 +256,7 @@ def _assign(cls: type[Config], data: dict[str, Any], parts: list[str], value: An
 def _assign_kind(
     cls: type[Config], name: str, members: list[Any], parts: list[str], value: Any, path: str
 ) -> list[Any]:
-    """Return a list of configs of different kinds with one changed: begun where it is not there, left out for null."""
+    """Return a list of configs of different kinds with one changed: added if absent, removed if set to null."""
     kind, rest = parts[0], parts[1:]
     choices = {str(choice.model_fields["kind"].default): choice for choice in _choices(cls, name)}
     if kind not in choices:
@@ -268,14 +268,14 @@ def _assign_kind(
                 f"config field {path!r}: expected the fields of a config, or null for none, found {value!r:.60}"
             )
         return others if value is None else [*others, {"kind": kind, **value}]
-    own = next((member for member in members if member["kind"] == kind), None)
-    own = own if own is not None else choices[kind]().model_dump(mode="json")
-    _assign(choices[kind], own, rest, value, path)
-    return [own if member["kind"] == kind else member for member in members] if own in members else [*others, own]
+    part = next((member for member in members if member["kind"] == kind), None)
+    part = part if part is not None else choices[kind]().model_dump(mode="json")
+    _assign(choices[kind], part, rest, value, path)
+    return [part if member["kind"] == kind else member for member in members] if part in members else [*others, part]
 
 
 def _class_of(cls: type[Config], name: str, data: dict[str, Any]) -> type[Config]:
-    """Return the class of a nested config: the choice that has exactly these fields."""
+    """Return the class of a nested config: the one with exactly these fields."""
     return next((choice for choice in _choices(cls, name) if set(choice.model_fields) == set(data)), Config)
 
 
@@ -289,7 +289,7 @@ def _defaults(cls: type[Config], name: str, path: str) -> dict[str, Any]:
 
 
 def _choices(cls: type[BaseModel], name: str) -> list[type[Config]]:
-    """Return the Config classes that may stand in a field."""
+    """Return the Config classes that a field accepts."""
     field = cls.model_fields.get(name)
     if field is None:
         return []

@@ -1,4 +1,4 @@
-"""What ends a command early: a user's mistake, or a wish to stop. The command line prints both as a sentence."""
+"""Exceptions that end a command early: a user's mistake or a request to stop. Both are printed as a sentence."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """Bad input. Its message names the thing, what was found, what is allowed and what to do."""
+    """Bad input. The message names the thing, what was found, what is allowed and what to do."""
 
 
 class Stopped(BaseException):
-    """The program was asked to stop. Like KeyboardInterrupt no Exception, so that nobody catches it by chance."""
+    """The program was asked to stop. Not an Exception, like KeyboardInterrupt, so nothing catches it by accident."""
 
 
 def nearest(name: str, allowed: list[str]) -> str:
@@ -22,7 +22,7 @@ def nearest(name: str, allowed: list[str]) -> str:
 
 
 def some(parts: Iterable[str], most: int = 5) -> str:
-    """Return the first of many, and how many more there are: "a, b and 3 more"."""
+    """Return the first few items and how many more there are: "a, b and 3 more"."""
     parts = list(parts)
     more = f" and {len(parts) - most} more" if len(parts) > most else ""
     return ", ".join(parts[:most]) + more
@@ -30,23 +30,23 @@ def some(parts: Iterable[str], most: int = 5) -> str:
 
 @contextmanager
 def damage_is_a_mistake(what: str, advice: str) -> Iterator[None]:
-    """Read a file from outside: whatever a parser raises on damaged contents becomes one sentence, a UserError.
+    """Read an external file: whatever a parser raises on damaged contents becomes one sentence, a UserError.
 
-    What the machine did, and not the contents (an OSError with a number, such as EIO or EACCES), passes as it is: it
-    says nothing about the file. So do UserErrors, and wishes to stop.
+    Failures of the machine rather than the contents (an OSError with an errno, such as EIO or EACCES) pass through
+    unchanged: they say nothing about the file. So do UserErrors and requests to stop.
     """
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # parsers of damaged bytes raise nearly every kind
+    except Exception as error:  # on damaged bytes, parsers raise almost anything
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise UserError(f"{what}: damaged, or not what its name says ({reason(error)}); {advice}") from None
 
 
 def reason(error: BaseException, most: int = 200) -> str:
-    """Return what an exception says, on one line and not too long; its kind where it says nothing."""
+    """Return an exception's message as one line, cut if too long; its type's name if the message is empty."""
     if isinstance(error, RecursionError):
         return "nested too deeply"
     first = (str(error).strip().splitlines() or [""])[0].strip()
@@ -55,9 +55,9 @@ def reason(error: BaseException, most: int = 200) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text that a terminal shows and does not obey: control and direction characters are spelled out.
+    """Return text that a terminal displays but does not act on: control and text-direction characters are escaped.
 
-    Names of files and classes are strangers' text; line breaks and tabs of our own messages stay.
+    File and class names are untrusted text; line breaks and tabs, which our own messages use, stay.
     """
     return "".join(_spelled(c) if _is_control(c) else c for c in text)
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: temporary name, sync, rename; one writer at a time; sums of what they hold."""
+"""Files that are whole or absent (temporary name, sync, rename), have one writer at a time, and checksums."""
 
 import base64
 import errno
@@ -22,9 +22,9 @@ _TEMPORARY = re.compile(rf"\.[0-9a-f]{{12}}{re.escape(PARTIAL)}$")
 
 
 def write_atomic(path: Path, data: bytes | Iterable[bytes], make_folder: bool = True) -> None:
-    """Write bytes, or pieces of them one by one, to a temporary name, sync, rename.
+    """Write bytes, at once or in pieces, to a temporary file, sync it and rename it.
 
-    Raises UserError where the disk is full; what was there before stays, and nothing half is left. `make_folder` as for
+    Raises UserError if the disk is full: the previous file stays, and no partial one is left. `make_folder` as for
     `replacing`.
     """
     with replacing(path, make_folder) as file:
@@ -34,17 +34,17 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes], make_folder: bool = 
 
 @contextmanager
 def replacing(path: Path, make_folder: bool = True) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the place of `path` when the block ends, whole; on an error it is gone.
+    """Open a new file that replaces `path`, whole, when the block ends; on an error it is removed.
 
-    Its temporary name is its own: two writers of one path never share a file, the later one stays. While it is written
-    it is locked, so that `sweep` tells it from one that a kill left. A missing folder is made, or with `make_folder` off
-    an OSError. Raises UserError where the disk is full.
+    Its temporary name is unique: two writers of one path never share a file, and the later one wins. It is locked while
+    being written, so that `sweep` can tell it from the leftovers of a killed process. A missing folder is created, or
+    raises OSError with `make_folder` off. Raises UserError if the disk is full.
     """
     if make_folder:
         path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial_of(path)
     try:
-        # Never through a link or into a file that someone else laid there.
+        # Never through a link or into a file that someone else put there.
         handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         with open(handle, "wb") as file:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -62,10 +62,10 @@ def replacing(path: Path, make_folder: bool = True) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Give a new folder that takes the place of `path` when the block ends, whole; on an error it is gone.
+    """Yield a new folder that replaces `path`, whole, when the block ends; on an error it is removed.
 
-    `path` may be absent or an empty folder, which is the caller's to see to; anything else stays as it is and an
-    OSError is raised. Raises UserError where the disk is full.
+    `path` must be absent or an empty folder, which is up to the caller; anything else is left alone and OSError is
+    raised. Raises UserError if the disk is full.
     """
     with temporary_folder(path) as partial:
         yield partial
@@ -75,9 +75,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """Give a new folder beside `path`, for pieces of it; when the block ends it is gone.
+    """Yield a new folder beside `path`, for pieces of it, and remove it when the block ends.
 
-    It is locked like the files of `replacing`. Raises UserError where the disk is full.
+    It is locked like the files of `replacing`. Raises UserError if the disk is full.
     """
     partial = _partial_of(path)
     try:
@@ -99,18 +99,18 @@ def _partial_of(path: Path) -> Path:
 
 
 def _stem(name: str) -> str:
-    """Return a name, or as much of it as leaves room for the rest of a temporary one: names have 255 bytes at most."""
+    """Return a name, cut to leave room for a temporary suffix: file names have at most 255 bytes."""
     return os.fsdecode(os.fsencode(name)[:200])
 
 
 def sweep(folder: Path, of: str = "") -> None:
     """Remove the temporary files and folders that killed writers left in a folder; those in use are locked and stay.
 
-    `of`: only those of this name.
+    `of`: only those that were to get this name.
     """
     with suppress(OSError):
         for left in folder.glob(f"*{PARTIAL}"):
-            # Their own names only: `tokens.partial` is a cache's, which goes on after a stop.
+            # Only names like ours: `tokens.partial` belongs to a cache, which can be resumed.
             if left.name.startswith(f"{_stem(of)}." if of else "") and _TEMPORARY.search(left.name):
                 _remove_unlocked(left)
 
@@ -127,7 +127,7 @@ def _remove_unlocked(left: Path) -> None:
 
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Let one process at a time make a file or folder; the others wait and then look again. The lock lies beside it."""
+    """Let one process at a time make a file or folder; the others wait, then check again. The lock file is beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f"{path.name}.lock"), "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -136,10 +136,10 @@ def only_one(path: Path) -> Iterator[None]:
 
 @contextmanager
 def owned(path: Path) -> Iterator[None]:
-    """Own an output of a verb while the block runs; raises UserError where another process writes it.
+    """Own a command's output while the block runs; raises UserError if another process is writing it.
 
-    The lock lies in the user's cache folder, so that nothing is left beside the output; where that cannot be written
-    there is none.
+    The lock is in the user's cache folder, so that nothing is left beside the output; if that folder is not writable
+    there is no lock.
     """
     name = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()[:24]
     place = user_cache() / "locks" / f"{name}.lock"
@@ -154,7 +154,7 @@ def owned(path: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(
-                f"{path}: another process is writing it; wait for it or stop it, then repeat, or name another place"
+                f"{path}: another process is writing it; wait for it or stop it, then repeat, or choose another path"
             ) from None
         yield
     finally:
@@ -162,31 +162,31 @@ def owned(path: Path) -> Iterator[None]:
 
 
 def disk_error(path: Path, error: OSError) -> UserError | OSError:
-    """Return a UserError where an error means a full disk, else the error, which then names the file."""
+    """Return a UserError if the disk is full, else the error itself, made to name the file."""
     if error.errno not in FULL:
         return named_error(path, error)
     free = shutil.disk_usage(path.parent).free
     return UserError(
-        f"{path}: cannot be written, the disk is full or its quota is used up ({free / 2**20:.1f} MiB free). What was "
-        "there before is whole; make room and repeat the command"
+        f"{path}: cannot be written: the disk is full or its quota is used up ({free / 2**20:.1f} MiB free). What was "
+        "there before is intact; free some space and repeat the command"
     )
 
 
 def named_error(path: Path, error: OSError) -> OSError:
-    """Return an error of the machine that names its file: reads and writes of open files raise ones that do not."""
+    """Return an OSError that names its file: those from reading and writing open files do not."""
     if error.filename is not None or error.errno is None:
         return error
     return OSError(error.errno, error.strerror, str(path))
 
 
 def replace_synced(partial: Path, path: Path) -> None:
-    """Rename, and sync the folder, so that the new name outlives a power cut."""
+    """Rename, then sync the folder, so that the new name survives a power cut."""
     os.replace(partial, path)
     sync(path.parent)
 
 
 def sync(path: Path) -> None:
-    """Bring a file or a folder to the disk."""
+    """Flush a file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -195,12 +195,12 @@ def sync(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any, make_folder: bool = True) -> None:
-    """Write indented JSON atomically; NaN is refused. `make_folder` as for `replacing`."""
+    """Write indented JSON atomically; NaN raises ValueError. `make_folder` as for `replacing`."""
     write_atomic(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode(), make_folder)
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return a file's contents; an error of the machine names the file."""
+    """Return a file's contents; an OSError names the file."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -210,14 +210,14 @@ def read_bytes(path: Path) -> bytes:
 def read_json(path: Path, what: str, advice: str) -> dict[str, Any]:
     """Return the JSON object in a file; raises UserError, "`what`: damaged ...; `advice`", for anything else.
 
-    A missing file, and what the machine does not let us read, is an OSError that names the file.
+    A missing or unreadable file raises an OSError that names it.
     """
     data = read_bytes(path)
     with damage_is_a_mistake(what, advice):
-        found = json.loads(data)
-        if not isinstance(found, dict):
-            raise ValueError(f"a JSON object was wanted, found {type(found).__name__}")
-        return found
+        content = json.loads(data)
+        if not isinstance(content, dict):
+            raise ValueError(f"expected a JSON object, found {type(content).__name__}")
+        return content
 
 
 def sha256_of(path: Path) -> str:
@@ -230,7 +230,7 @@ def sha256_of(path: Path) -> str:
 
 
 def user_cache() -> Path:
-    """Return the folder for what can be made again: `$XDG_CACHE_HOME/vistok`, else `~/.cache/vistok`."""
+    """Return the folder for files that can be made again: `$XDG_CACHE_HOME/vistok`, else `~/.cache/vistok`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vistok"
 
 

@@ -1,4 +1,4 @@
-"""Where a network's weights come from: what their file says beside the network itself."""
+"""Where a network's weights come from: the metadata in their file besides the network itself."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,13 +11,13 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Known(Config):
-    """What is read of a part of a file, among fields that are not."""
+    """Fields read from part of a file; other fields there are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class Training(Known):
-    """What training cost; imported networks do not know."""
+    """The cost of training; unknown for imported networks."""
 
     steps: int = Field(default=0, ge=0)
     seconds: Amount = 0.0
@@ -25,7 +25,7 @@ class Training(Known):
 
 
 class AlarmRecord(Known):
-    """An alarm that stood when training ended."""
+    """An alarm that was active when training ended."""
 
     name: str
     value: float
@@ -35,14 +35,14 @@ class AlarmRecord(Known):
 
 
 class Health(Known):
-    """How a run ended; imported networks and runs of earlier versions do not know."""
+    """How a run ended; unknown for imported networks and runs of earlier versions."""
 
     alarms: tuple[AlarmRecord, ...] = ()
     validation: dict[str, float] = {}
 
 
 class TokenizerOf(Known):
-    """Which tokenizer a generator belongs to, and where it was; `image_size` where it is not the tokenizer's own."""
+    """The tokenizer a generator belongs to and where it was stored; `image_size` if it differs from the tokenizer's."""
 
     digest: str
     path: str
@@ -51,10 +51,11 @@ class TokenizerOf(Known):
 
 
 class Origin(Known):
-    """What a network's `info` says; of a new network nothing.
+    """What a network's `info` says; empty for a new network.
 
-    `digest` names the weights. `run_config`: the whole config of the run that made them, as plain values. `scores` and
-    `made_by`: of networks that come with vistok. `imported`: the file of another project. `tokenizer`: a generator's.
+    `digest` identifies the weights. `run_config`: the full config of the run that trained them, as plain values. `scores`
+    and `made_by`: only for networks that come with vistok. `imported`: the other project's file. `tokenizer`: only for
+    generators.
     """
 
     digest: str = ""

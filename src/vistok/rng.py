@@ -1,7 +1,7 @@
-"""Randomness as a function of (seed, stream, index...): no hidden global state, no rank.
+"""Randomness as a function of (seed, stream, index...): no hidden global state, no dependence on rank.
 
 `derive_seed` mixes names and integers into one seed. `uniform_grid` is counter-based: the number at
-(seed, image, position, code) is the same whatever the batch, the device or the order of the calls.
+(seed, image, position, code) does not depend on the batch, the device or the order of calls.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ _MIX2 = 0x94D049BB133111EB - (1 << 64)
 
 
 def derive_seed(seed: int, *stream: str | int) -> int:
-    """Return a 63-bit seed that depends on every part, and on nothing else."""
+    """Return a 63-bit seed that depends on every part and nothing else."""
     text = "\x1f".join(str(part) for part in (seed, *stream))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
@@ -42,7 +42,7 @@ def torch_generator(seed: int, *stream: str | int) -> "torch.Generator":
 
 
 def reseed_global(seed: int, *stream: str | int) -> None:
-    """Seed torch's global generators, which dropout reads, for this stream."""
+    """Seed torch's global generators, which dropout uses, for this stream."""
     import torch
 
     torch.manual_seed(derive_seed(seed, *stream))
@@ -50,7 +50,7 @@ def reseed_global(seed: int, *stream: str | int) -> None:
 
 @contextmanager
 def seeded_init(seed: int, *stream: str | int) -> "Iterator[None]":
-    """Run a block (making a module) under a seed of its own, and leave the global generator as it was."""
+    """Run a block (building a module) with its own seed, then restore the global generator."""
     import torch
 
     state = torch.get_rng_state()
@@ -78,14 +78,14 @@ def uniform_grid(
 
 
 def stream_of(seed: int, stream: str = "gumbel") -> int:
-    """Return what keys `uniform_grid`, a signed 64-bit integer."""
+    """Return the key of `uniform_grid`, a signed 64-bit integer."""
     return _signed(derive_seed(seed, stream))
 
 
 def _to_uniform(bits: "torch.Tensor") -> "torch.Tensor":
-    """Map 64 random bits to (0, 1): the 23 highest, centred in their cells.
+    """Map 64 random bits to (0, 1): the highest 23 bits, centred in their cells.
 
-    With 24 the half does not fit float32: the highest cell would round to 1, and its Gumbel noise to inf.
+    With 24 bits, the added half would not fit into float32: the highest cell would round to 1, its Gumbel noise to inf.
     """
     import torch
 
@@ -100,10 +100,10 @@ def gumbel_grid(seed: int, image_ids: "torch.Tensor", position: "int | torch.Ten
 def normal_grid(
     seed: int, image_ids: "torch.Tensor", step: "int | torch.Tensor", shape: "Sequence[int]"
 ) -> "torch.Tensor":
-    """Return standard normal noise, float32, shape (images, *shape), keyed by (seed, image, step): no batch changes it.
+    """Return standard normal noise, float32, shape (images, *shape), keyed by (seed, image, step), whatever the batch.
 
-    `step` is one number, or one per image. From pairs of uniforms (Box and Muller 1958) of 23 bits, so that no value lies
-    beyond 5.8.
+    `step` is one number, or one per image. The noise is made from pairs of 23-bit uniforms (Box and Muller 1958), so no
+    value exceeds 5.8 in magnitude.
     """
     import torch
 
@@ -130,7 +130,7 @@ def _mix(x: "torch.Tensor") -> "torch.Tensor":
 
 
 def _mix_(x: "torch.Tensor") -> "torch.Tensor":
-    """SplitMix64's finaliser, in place; the masks make shifts of signed integers logical."""
+    """SplitMix64's finaliser, in place; the masks turn shifts of signed integers into logical shifts."""
     for bits, factor in ((30, _MIX1), (27, _MIX2), (31, 1)):
         x ^= (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
         if factor != 1:
@@ -139,7 +139,7 @@ def _mix_(x: "torch.Tensor") -> "torch.Tensor":
 
 
 def stable_choice(seed: int, stream: str, population: int, count: int) -> Any:
-    """Return `count` different integers below `population`, as a sorted array, fixed by seed and stream."""
+    """Return `count` distinct integers below `population` as a sorted array, determined by seed and stream."""
     import numpy as np
 
     return np.sort(numpy_generator(seed, stream).permutation(population)[:count])

@@ -1,4 +1,4 @@
-"""What latents are, integers or vectors, and how they lie: on a grid or a line."""
+"""What latents are (integers or vectors) and how they are arranged (on a grid or in a line)."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,7 @@ Side = Annotated[int, Field(ge=1, le=2**14)]
 
 
 class Grid(Config):
-    """Rows and columns, in raster order; frame after frame where there are several."""
+    """Rows and columns in raster order; with several frames, one frame after another."""
 
     kind: Literal["grid"] = "grid"
     height: Side
@@ -19,7 +19,7 @@ class Grid(Config):
 
     @property
     def positions(self) -> int:
-        """Latents of an image."""
+        """Number of latents in an image."""
         return self.frames * self.height * self.width
 
     @property
@@ -32,7 +32,7 @@ class Grid(Config):
 
 
 class Line(Config):
-    """One after the other, without a place in the image."""
+    """A sequence without positions in the image."""
 
     kind: Literal["line"] = "line"
     length: Annotated[int, Field(ge=1, le=2**20)]
@@ -50,7 +50,7 @@ Layout = Annotated[Grid | Line, Field(discriminator="kind")]
 
 
 class Tokens(Config):
-    """Integers from 0 to below `codebook_size`; a batch is (images, positions), int64."""
+    """Integers in 0...codebook_size - 1; a batch is (images, positions), int64."""
 
     kind: Literal["tokens"] = "tokens"
     layout: Layout
@@ -58,7 +58,7 @@ class Tokens(Config):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the latents of one image."""
+        """Shape of one image's latents."""
         return (self.layout.positions,)
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class Vectors(Config):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the latents of one image."""
+        """Shape of one image's latents."""
         return self.layout.positions, self.dim
 
     def __str__(self) -> str:
@@ -90,12 +90,12 @@ def grid(height: int, width: int) -> Grid:
 
 
 def token_grid(height: int, width: int, codebook_size: int) -> Tokens:
-    """Return the space of tokens on a grid."""
+    """Return the space of a token grid."""
     return Tokens(layout=grid(height, width), codebook_size=codebook_size)
 
 
 def former_space(found: dict[str, Any]) -> dict[str, Any]:
-    """Return a file's contents with `space` in place of what earlier versions wrote: `grid` and `codebook_size`."""
+    """Return a file's contents with `space` in place of `grid` and `codebook_size`, which earlier versions wrote."""
     if "space" in found or not {"grid", "codebook_size"} <= found.keys():
         return found
     rest = {name: value for name, value in found.items() if name not in ("grid", "codebook_size")}

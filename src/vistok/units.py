@@ -1,4 +1,4 @@
-"""Durations with a unit ("1500 steps", "40 epochs", "1e15 flops"), turned into steps once."""
+"""Durations with a unit ("1500 steps", "40 epochs", "1e15 flops"), converted to steps once."""
 
 import math
 import re
@@ -16,10 +16,10 @@ UNITS: tuple[str, ...] = Unit.__args__  # type: ignore[attr-defined]
 
 @dataclass(frozen=True)
 class Scale:
-    """What the units of a run amount to.
+    """The numbers that convert a run's units to steps.
 
-    `flops_per_step` lists (from this step on, FLOPs of one step): the cost changes where a phase
-    begins. `total_steps` is needed for percentages only.
+    `flops_per_step` lists pairs (first step, FLOPs per step from there on): the cost changes when a phase begins.
+    `total_steps` is only needed for percentages.
     """
 
     batch_size: int
@@ -32,7 +32,7 @@ class Scale:
 class Duration(Config):
     """A length of training, written as "<number> <unit>"; units: steps, images, epochs, tokens, flops.
 
-    "percent" (of the whole run) is for parts of a run: warm-up, ramps, starts.
+    "percent" (of the whole run) is for parts of a run: warm-up, ramps, starting points.
     """
 
     value: float
@@ -45,7 +45,9 @@ class Duration(Config):
             return data
         match = re.fullmatch(r"\s*([0-9.eE+_-]+)\s+([a-z]+)\s*", data)
         if match is None or match[2] not in UNITS:
-            raise ValueError(f'{data!r} is not a duration; write "<number> <unit>", unit one of {", ".join(UNITS)}')
+            raise ValueError(
+                f'{data!r} is not a duration; write "<number> <unit>", where the unit is one of {", ".join(UNITS)}'
+            )
         try:
             return {"value": float(match[1]), "unit": match[2]}
         except ValueError:
@@ -54,7 +56,7 @@ class Duration(Config):
     @model_validator(mode="after")
     def _positive(self) -> "Duration":
         if not math.isfinite(self.value) or self.value < 0:
-            raise ValueError(f"a duration is a finite number >= 0, found {self.value}")
+            raise ValueError(f"a duration must be a finite number >= 0, found {self.value}")
         return self
 
     @model_serializer
@@ -65,7 +67,7 @@ class Duration(Config):
         return f"{self.value:.10g} {self.unit}"
 
     def to_steps(self, scale: Scale) -> int:
-        """Return the whole number of optimizer steps; FLOPs are rounded down, the others up."""
+        """Return the whole number of optimizer steps; FLOPs round down, all other units round up."""
         per_step = {
             "steps": 1.0,
             "images": scale.batch_size,
@@ -84,7 +86,7 @@ def steps(count: int) -> Duration:
 
 
 def percent(share: float) -> Duration:
-    """Return a duration as a share of the run, in percent."""
+    """Return a duration as a percentage of the run."""
     return Duration(value=float(share), unit="percent")
 
 
@@ -97,15 +99,15 @@ def total_flops(num_steps: int, flops_per_step: Sequence[tuple[int, float]]) -> 
 
 
 def steps_for_flops(budget: float, flops_per_step: Sequence[tuple[int, float]]) -> int:
-    """Return the most steps that cost no more than `budget` FLOPs."""
+    """Return the largest number of steps that costs at most `budget` FLOPs."""
     spent = 0.0
     for (start, flops), end in zip(flops_per_step, _ends(flops_per_step, None), strict=True):
-        # A hair of slack (a duration's text keeps ten digits): the cost of n steps buys n steps.
+        # A hair of slack, as a duration's text keeps only ten digits: the cost of n steps must buy n steps.
         affordable = math.floor((budget * (1 + 1e-9) - spent) / flops)
         if end is None or start + affordable < end:
             return start + max(affordable, 0)
         spent += flops * (end - start)
-    raise ValueError("what a step costs is not known here: FLOPs cannot be turned into steps")
+    raise ValueError("the cost of a step is unknown here, so FLOPs cannot be converted to steps")
 
 
 def _ends(flops_per_step: Sequence[tuple[int, float]], last: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Which images, and how they are prepared."""
+"""Which images to use and how to prepare them."""
 
 from typing import Annotated, Literal
 
@@ -12,8 +12,8 @@ Split = Literal["train", "val", "test"]
 class DataConfig(Config):
     """A data set and its preparation.
 
-    `root` is where the files lie: the folder of one's own images for `folder`, else where downloads go.
-    It does not enter the fingerprint (the images' digest does).
+    `root` is where the files are: your folder of images for `folder`, else where downloads go. It is not part of the
+    fingerprint (the images' digest is).
     """
 
     dataset: Literal["fashion_mnist", "cifar10", "openmoji", "folder", "imagenet", "webdataset", "parquet"] = (
@@ -24,15 +24,15 @@ class DataConfig(Config):
     image_size: int = Field(default=28, ge=4, le=2**14)
     image_width: Annotated[int, Field(ge=4, le=2**14)] | None = later(None)
     channels: Literal[1, 3] = 1
-    # Training crops cover at least this share of the shorter side (1.0 = the centre crop, always).
+    # Training crops cover at least this share of the shorter side (1.0 = always the centre crop).
     crop_scale: float = Field(default=1.0, gt=0.0, le=1.0)
     horizontal_flip: bool = False
-    # Use only so many images of each split, evenly spread (None: all).
+    # Use at most this many images of each split, evenly spaced (None: all).
     max_images: int | None = Field(default=None, ge=1)
-    # Which members of a shard are its images where a sample has several: "jpg" leaves out `0001.seg.png`.
+    # Which members of a shard are images, if a sample has several: "jpg" leaves out `0001.seg.png`.
     image_key: str | None = later(None)
-    # What happens to files that cannot be read, and to those that need converting (CMYK, 16-bit, animated, ...).
-    # Which images are used enters the fingerprint through their digest.
+    # What to do with files that cannot be read, and with those that need converting (CMYK, 16-bit, animated, ...).
+    # The choice of images affects the fingerprint through their digest.
     unreadable_images: Literal["refuse", "skip"] = execution("refuse")
     unusual_images: Literal["convert", "skip", "refuse"] = execution("convert")
 
@@ -48,11 +48,11 @@ class DataConfig(Config):
         native = {"fashion_mnist": (28, 1), "cifar10": (32, 3)}.get(self.dataset)
         if native and (self.image_size, self.channels) != native:
             raise ValueError(
-                f"{self.dataset} has images of {native[0]} pixels and {native[1]} channels, "
+                f"{self.dataset} has images with image_size {native[0]} and channels {native[1]}, "
                 f"found image_size {self.image_size} and channels {self.channels}"
             )
         if self.dataset == "openmoji" and self.channels != 3:
-            raise ValueError(f"openmoji has coloured pictures: channels must be 3, found {self.channels}")
+            raise ValueError(f"openmoji has colour images: channels must be 3, found {self.channels}")
         if self.image_key is not None and self.dataset != "webdataset":
-            raise ValueError(f"image_key chooses among the members of webdataset shards, found dataset {self.dataset}")
+            raise ValueError(f"image_key chooses among the members of webdataset shards, but dataset is {self.dataset}")
         return self

@@ -1,4 +1,4 @@
-"""Batches by position: the same batch at the same step, whatever the workers and wherever it starts."""
+"""Batches by position: the same batch at the same step, whatever the workers and the starting point."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -47,7 +47,7 @@ class _Images(Dataset[Batch]):
 
 
 class _Latents(Dataset[Batch]):
-    """Positions of the stream -> a batch of latents; one of an image's views, and of a posterior a sample, per pass."""
+    """Positions of the stream -> a batch of latents; each pass draws one of an image's views, and samples its posterior."""
 
     def __init__(self, cache: LatentCache, seed: int) -> None:
         self.cache, self.seed = cache, seed
@@ -79,7 +79,7 @@ def train_images(
 ) -> Iterator[Batch]:
     """Yield one batch per step of `steps`: "images" (batch channels height width, [-1, 1]) and "labels".
 
-    part: (number, of how many): this process's images of every batch.
+    part: (number, how many parts): the part of each batch that this process gets.
     """
     return _load(_Images(source, config, seed, train=True), _Positions(batch_size, steps, part=part), workers)
 
@@ -94,7 +94,7 @@ def eval_images(
 ) -> Iterator[Batch]:
     """Yield the images once, in order and centre-cropped; the last batch may be smaller.
 
-    `batches` picks batches by number, so that processes share the work and each batch stays the same.
+    `batches` selects batches by number, so that processes can share the work without changing any batch.
     """
     count = len(source) if limit is None else min(limit, len(source))
     chosen = range(-(-count // batch_size)) if batches is None else batches
@@ -109,7 +109,7 @@ def train_latents(
 
 
 class _Positions(Sampler[list[int]]):
-    """The positions of each step's batch, or one part of them, made when they are asked for."""
+    """The positions of each step's batch, or of one part of it, computed on demand."""
 
     def __init__(
         self, batch_size: int, steps: Sequence[int], count: int | None = None, part: tuple[int, int] = (0, 1)
@@ -134,7 +134,7 @@ def _load(dataset: Dataset[Batch], positions: _Positions, workers: int) -> Itera
         batch_sampler=positions,
         num_workers=workers,
         collate_fn=_as_is,
-        # An own generator: by default the loader draws from the global one, which dropout reads.
+        # A separate generator: by default the loader draws from the global one, which dropout uses.
         generator=torch.Generator().manual_seed(0),
         worker_init_fn=_leave_signals_to_the_parent,
     )
@@ -145,13 +145,13 @@ def _load(dataset: Dataset[Batch], positions: _Positions, workers: int) -> Itera
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C goes to every process of the terminal; the parent finishes its step and stops the workers."""
+    """Ignore Ctrl-C, which reaches every process: the parent finishes its step and stops the workers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 class _Errors(Dataset[Any]):
-    """Hands a user's mistake, or the machine's failure, over as its text: a worker process would wrap it in a traceback."""
+    """Passes a user's mistake, or a machine failure, on as text: a worker process would wrap it in a traceback."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset

@@ -1,4 +1,4 @@
-"""An endless shuffled stream of image indices that starts at any integer position."""
+"""An endless shuffled stream of image indices that can start at any position."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from vistok.rng import numpy_generator
 
 
 class ShuffledStream:
-    """Position -> image index. Each pass is a permutation fixed by (seed, pass number).
+    """Position -> image index. Each pass is a permutation determined by (seed, pass number).
 
     The position is the whole state: step s of batch B covers positions s*B ... (s+1)*B - 1, whatever
     the number of processes or workers.

@@ -1,1 +1,1 @@
-"""Training machinery. It knows no model: it sees phases and batches."""
+"""Training machinery. It knows nothing about models, only phases and batches."""

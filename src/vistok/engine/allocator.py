@@ -1,7 +1,7 @@
-"""Keep freed memory for the next step instead of giving it back to the system and asking for it again.
+"""Keep freed memory for the next step instead of returning it to the system and requesting it again.
 
-glibc returns every block above 32 MB when it is freed, and the system clears each page of the next one. Training in
-256x256 on a CPU spends a third of its time so (benchmarks/allocator.py).
+glibc returns every freed block above 32 MB to the system, which then clears each page of the next one. Training at
+256x256 on a CPU spends a third of its time on this (benchmarks/allocator.py).
 """
 
 import ctypes
@@ -17,15 +17,15 @@ _NEVER = -1
 
 @cache
 def keep_freed_memory() -> bool:
-    """Let blocks up to 1 GiB (of any size, by an older glibc) stay with the process once freed; return whether glibc agrees.
+    """Keep freed blocks up to 1 GiB (any size, with an older glibc) in the process; return whether glibc agreed.
 
-    Commands and training do so: it is for the whole process and for good. Memory between peaks rises to the peak, and the
-    peak by some holes. Only where glibc allocates; a user's own MALLOC_* or GLIBC_TUNABLES stand.
+    Commands and training call this; it affects the whole process, permanently. Memory between peaks stays at the peak,
+    and the peak grows by some fragmentation. Only with glibc; a user's own MALLOC_* or GLIBC_TUNABLES take precedence.
     """
     if platform.libc_ver()[0] != "glibc" or _chosen_by_the_user():
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    # Older versions take no threshold above 32 MB; there no block is mapped on its own.
+    # Older versions accept no threshold above 32 MB; with them, stop mapping blocks separately.
     kept = mallopt(_MMAP_THRESHOLD, _LARGEST) or mallopt(_MMAP_MAX, 0)
     return bool(kept and mallopt(_TRIM_THRESHOLD, _NEVER))
 

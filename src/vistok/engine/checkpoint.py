@@ -1,10 +1,10 @@
-"""Checkpoints: one safetensors file, or a folder of shards, and a small JSON beside it that vouches for it.
+"""Checkpoints: one safetensors file, or a folder of shards, with a small JSON (the voucher) beside it.
 
-The JSON is written last and holds a SHA-256 of every file: a checkpoint without it, or that differs from
-it, does not count, and the one before is used. Either form resumes with any number of processes.
+The voucher is written last and holds the SHA-256 of every file: a checkpoint without a voucher, or that does not match
+it, does not count, and the one before is used. Either form can be resumed with any number of processes.
 
-Only what a file holds counts as damage. What the machine could not read says nothing about the file and stops the run;
-and what is passed over is moved aside, not deleted.
+Only wrong contents count as damage. If the machine cannot read a file, that says nothing about the checkpoint, and the
+run stops. Checkpoints that are skipped are moved aside, not deleted.
 """
 
 import hashlib
@@ -35,9 +35,9 @@ def save_checkpoint(
 ) -> Path:
     """Write the state after `step` steps; delete all but the `keep` newest finished checkpoints and the milestones.
 
-    All processes take part; the main one writes, or each its own shards where tensors are sharded. Checkpoints of later
-    steps, which a run that goes on from an earlier one passed over, are set aside. `folder` is made, its parent is not:
-    a run directory that was moved away is not made anew.
+    All processes take part: the main one writes, or each its own shards if tensors are sharded. Checkpoints of later
+    steps, left over when a run resumed from an earlier one, are set aside. `folder` is created but its parent is not,
+    so that a run directory that was moved away does not reappear.
     """
     shards = any(is_sharded(tensor) for _, tensor in _tensors_of(state, ""))
     path = folder / f"step-{step:08d}{SUFFIX if shards else '.safetensors'}"
@@ -50,7 +50,7 @@ def save_checkpoint(
     if world.main:
         folder.mkdir(exist_ok=True)
         for other in entries(folder):
-            # In the other form: both share a JSON, which must vouch for this one alone.
+            # The same step in the other form would share this checkpoint's voucher.
             if step_of(other) > step or (step_of(other) == step and other != path):
                 set_aside(other)
     if shards:
@@ -65,7 +65,7 @@ def save_checkpoint(
 
 
 def _prune(folder: Path, step: int, keep: int, milestones: Collection[int]) -> None:
-    """Delete what the checkpoint of `step` makes needless; one without its JSON does not count as kept."""
+    """Delete checkpoints that are no longer needed after `step`; those without a voucher do not count as kept."""
     older = [path for path in entries(folder) if step_of(path) <= step]
     kept = [path for path in older if _exists(_voucher(path))][-keep:]
     for path in older:
@@ -74,15 +74,15 @@ def _prune(folder: Path, step: int, keep: int, milestones: Collection[int]) -> N
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return the checkpoints of a folder, sound or not, oldest first.
+    """Return the checkpoints in a folder, sound or not, oldest first.
 
-    Raises OSError where the folder is there and cannot be read.
+    Raises OSError if the folder exists but cannot be read.
     """
     return [path for path in _listed(folder) if path.suffix in (".safetensors", SUFFIX)]
 
 
 def _listed(folder: Path) -> list[Path]:
-    """Return all files of checkpoints. Path.glob would take a folder that cannot be read for an empty one."""
+    """Return all checkpoint files. Path.glob would treat an unreadable folder as empty."""
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
@@ -91,15 +91,15 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def finished(folder: Path) -> list[Path]:
-    """Return the checkpoints that were written to their end, oldest first; whether they are sound is not looked at."""
+    """Return the checkpoints whose writing was completed, oldest first, without checking that they are sound."""
     return [path for path in entries(folder) if _exists(_voucher(path))]
 
 
 def set_aside(path: Path, name: str = "") -> Path:
-    """Move a checkpoint and its JSON out of the run's way; return the folder that they are in now.
+    """Move a checkpoint and its voucher out of the run's way; return the folder they are in now.
 
-    The folder is `set-aside-1`, or the next one where that holds its namesake already. Where a `name` is given it is
-    that one, and a namesake is replaced.
+    The folder is `set-aside-1`, or the next number if that already holds a checkpoint of the same name. With `name`, it
+    is the folder of that name, and a checkpoint of the same name there is replaced.
     """
     number = 1
     files = [file for file in (path, _voucher(path)) if _exists(file)]
@@ -107,7 +107,7 @@ def set_aside(path: Path, name: str = "") -> Path:
         number += 1
     place = path.parent / name if name else _aside(path, number)
     place.mkdir(exist_ok=True)
-    # The JSON last: without it the checkpoint would count as unfinished, and be deleted in time.
+    # The voucher last: without it the checkpoint would count as unfinished and eventually be deleted.
     for file in files:
         if (place / file.name).is_dir():
             shutil.rmtree(place / file.name)
@@ -128,12 +128,12 @@ def _remove(path: Path) -> None:
 
 
 def _checksums(path: Path) -> str | dict[str, str]:
-    """Return the SHA-256 of a file, or of every file of a folder."""
+    """Return the SHA-256 of a file, or of every file in a folder."""
     return {file.name: sha256_of(file) for file in sorted(path.iterdir())} if path.is_dir() else sha256_of(path)
 
 
 def _sealed(voucher: dict[str, Any]) -> dict[str, Any]:
-    """Return a voucher with a checksum of its own: it holds a part of the state of shards."""
+    """Return a voucher with its own checksum, as it holds part of the state of a sharded checkpoint."""
     return {**voucher, "checksum": _seal(voucher)}
 
 
@@ -143,7 +143,7 @@ def _seal(voucher: dict[str, Any]) -> str:
 
 
 def copy_checkpoint(source: Path, step: int, target: Path) -> bool:
-    """Copy one checkpoint to another run's folder, its voucher last; False where there is none that is sound."""
+    """Copy one checkpoint to another run's folder, its voucher last; return False if it is missing or damaged."""
     path = source / f"step-{step:08d}.safetensors"
     if problem_of(path) is not None:
         return False
@@ -153,35 +153,35 @@ def copy_checkpoint(source: Path, step: int, target: Path) -> bool:
 
 
 def architecture(tensors: Mapping[str, Tensor]) -> str:
-    """Return a digest of the names, shapes and types of a state's weights (optimizers' moments apart)."""
+    """Return a digest of the names, shapes and dtypes of a state's weights (without the optimizers' moments)."""
     shapes = sorted(f"{name} {tuple(t.shape)} {t.dtype}" for name, t in tensors.items() if is_weight(name))
     return hashlib.sha256("\n".join(shapes).encode()).hexdigest()
 
 
 def is_weight(name: str) -> bool:
-    """Whether a tensor of a state is a weight or an average, and not an optimizer's."""
+    """Whether a tensor of a state is a weight or an EMA weight, not part of an optimizer."""
     return "/optimizer/" not in name
 
 
 def load_latest(
     folder: Path, own: Mapping[str, Tensor] | None = None
 ) -> tuple[tuple[int, dict[str, Any]] | None, list[str]]:
-    """Return (step, state) of the newest sound checkpoint, or None, and what is wrong with those after it."""
+    """Return (step, state) of the newest sound checkpoint, or None, and what is wrong with the later ones."""
     path, passed = find_latest(folder, own)
     return (None if path is None else load_checkpoint(path)), [f"{other.name} {why}" for other, why in passed]
 
 
 def find_latest(folder: Path, own: Mapping[str, Tensor] | None = None) -> tuple[Path | None, list[tuple[Path, str]]]:
-    """Return the newest sound checkpoint, or None, and those that are passed over, each with what is wrong with it.
+    """Return the newest sound checkpoint, or None, and the later ones, each with what is wrong with it.
 
-    These are damaged, not finished, or of another architecture than a state's tensors (`named_tensors`). Raises UserError
-    where the machine cannot read one: that says nothing about the file.
+    Those are damaged, unfinished, or of a different architecture from `own`, a state's tensors (`named_tensors`). Raises
+    UserError if the machine cannot read one, as that says nothing about the file.
     """
     passed: list[tuple[Path, str]] = []
     listed = _listed(folder)
-    found = {path for path in listed if path.suffix != ".json"}
-    lone = {path.stem for path in listed} - {path.stem for path in found}
-    for path in sorted(found | {folder / f"{name}.safetensors" for name in lone}, key=step_of, reverse=True):
+    saved = {path for path in listed if path.suffix != ".json"}
+    orphans = {path.stem for path in listed} - {path.stem for path in saved}
+    for path in sorted(saved | {folder / f"{name}.safetensors" for name in orphans}, key=step_of, reverse=True):
         problem = problem_of(path, own)
         if problem is None:
             return path, passed
@@ -190,25 +190,25 @@ def find_latest(folder: Path, own: Mapping[str, Tensor] | None = None) -> tuple[
 
 
 def find_and_set_aside(folder: Path, own: Mapping[str, Tensor]) -> tuple[Path | None, list[str]]:
-    """Return the newest sound checkpoint, or None, and warnings; set aside what is passed over.
+    """Return the newest sound checkpoint, or None, and warnings; set aside the ones that are skipped.
 
-    What a killed save left stays until the run has come past its step.
+    The remains of a killed save stay until the run has passed that step.
     """
     path, passed = find_latest(folder, own)
     warnings = []
     for other, problem in passed:
         where = "" if problem == UNFINISHED else f"; it is kept in {set_aside(other)}"
-        warnings.append(f"checkpoint {other.name} {problem} and is passed over{where}")
+        warnings.append(f"checkpoint {other.name} {problem} and is skipped{where}")
     if path is None and passed:
-        warnings.append("no sound checkpoint is left: the run starts anew")
+        warnings.append("no sound checkpoint is left: the run starts from the beginning")
     return path, warnings
 
 
 def load_checkpoint(path: Path, layout: Mapping[str, Tensor] | None = None) -> tuple[int, dict[str, Any]]:
     """Return (step, state) of a checkpoint that `find_latest` found.
 
-    `layout` names tensors as `named_tensors` does: each is then sharded as its namesake is. Where shards are read all
-    processes take part.
+    `layout` names tensors as `named_tensors` does; each loaded tensor is sharded like the one of the same name there. All
+    processes take part in reading shards.
     """
     layout = layout or {}
     if path.is_dir():
@@ -222,7 +222,7 @@ def load_checkpoint(path: Path, layout: Mapping[str, Tensor] | None = None) -> t
 
 
 def named_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors of a state by the names that they have in a checkpoint."""
+    """Return the tensors of a state by their names in a checkpoint."""
     return dict(_tensors_of(state, ""))
 
 
@@ -230,19 +230,19 @@ UNFINISHED = "was not finished"
 
 
 def problem_of(path: Path, own: Mapping[str, Tensor] | None = None) -> str | None:
-    """Return what is wrong with a checkpoint, or None; raises UserError where the machine cannot read it."""
+    """Return what is wrong with a checkpoint, or None; raises UserError if the machine cannot read it."""
     try:
         return _problem(path, own)
     except OSError as error:
         raise UserError(
             f"checkpoint {path}: the machine could not read it ({error.strerror or error}), which says nothing about the "
-            "file. Mend that (the disk, the mount, the permissions) and repeat the command; nothing was changed"
+            "file. Fix that (disk, mount or permissions) and repeat the command; nothing was changed"
         ) from None
 
 
-def _problem(path: Path, own: Mapping[str, Tensor] | None) -> str | None:
+def _problem(path: Path, current: Mapping[str, Tensor] | None) -> str | None:
     if not _exists(path):
-        return "is gone (only the JSON beside it is left)"
+        return "is gone (only its JSON is left)"
     try:
         content = _voucher(path).read_bytes()
     except FileNotFoundError:
@@ -252,20 +252,20 @@ def _problem(path: Path, own: Mapping[str, Tensor] | None) -> str | None:
     except (ValueError, RecursionError):
         voucher = None
     if not isinstance(voucher, dict):
-        return "has an unreadable JSON beside it"
+        return "has an unreadable JSON file"
     if voucher.get("schema_version") != SCHEMA:
         return f"has schema version {voucher.get('schema_version')}, this vistok reads {SCHEMA}"
     if voucher.get("checksum", _seal(voucher)) != _seal(voucher):  # older ones have none
-        return "has a damaged JSON beside it (checksum differs)"
+        return "has a damaged JSON file (checksum differs)"
     if voucher.get("sha256") != _checksums(path):
         return _difference(path, voucher.get("sha256"))
-    if own is not None and voucher.get("architecture") != architecture(own):
-        return f"is of another architecture ({_architecture_difference(path, own)})"
+    if current is not None and voucher.get("architecture") != architecture(current):
+        return f"has a different architecture ({_architecture_difference(path, current)})"
     return None
 
 
 def _exists(path: Path) -> bool:
-    """Whether a path is there; Path.exists may take one that cannot be looked at for absent."""
+    """Whether a path exists; Path.exists may report one that cannot be examined as absent."""
     try:
         path.lstat()
     except FileNotFoundError:
@@ -273,26 +273,26 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _architecture_difference(path: Path, own: Mapping[str, Tensor]) -> str:
-    """Name a weight that only one side has, or whose shape differs."""
+def _architecture_difference(path: Path, current: Mapping[str, Tensor]) -> str:
+    """Name a weight that only one side has, or whose shapes differ."""
     saved: dict[str, tuple[int, ...]] = {}
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         with safe_open(str(file), framework="pt") as opened:
             saved |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-    weights = [{name for name in names if is_weight(name)} for names in (saved, own)]
+    weights = [{name for name in names if is_weight(name)} for names in (saved, current)]
     for name in sorted(weights[0] ^ weights[1]):
-        return f"{name} is only in {'it' if name in saved else 'this run'}"
+        return f"{name} is only in {'the checkpoint' if name in saved else 'this run'}"
     for name in sorted(weights[0]):
-        if not path.is_dir() and saved[name] != tuple(own[name].shape):
-            return f"{name} is {saved[name]} in it and {tuple(own[name].shape)} in this run"
-    return "shapes or number types differ"
+        if not path.is_dir() and saved[name] != tuple(current[name].shape):
+            return f"{name} is {saved[name]} in the checkpoint and {tuple(current[name].shape)} in this run"
+    return "shapes or dtypes differ"
 
 
 def _difference(path: Path, expected: Any) -> str:
     if path.is_dir() and isinstance(expected, dict):
         missing = sorted(expected.keys() - {file.name for file in path.iterdir()})
         if missing:
-            return f"lacks {len(missing)} of {len(expected)} shards ({missing[0]})"
+            return f"is missing {len(missing)} of {len(expected)} shards ({missing[0]})"
     return "is damaged (checksum differs)"
 
 
@@ -301,7 +301,7 @@ def _voucher(path: Path) -> Path:
 
 
 def step_of(path: Path) -> int:
-    """Return the number of steps after which a checkpoint was saved."""
+    """Return the step after which a checkpoint was saved."""
     match = re.fullmatch(r"step-(\d+)", path.stem)
     assert match is not None
     return int(match[1])
@@ -321,7 +321,7 @@ def _tensors_of(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
 def _pack(value: Any, name: str, tensors: dict[str, Tensor], scalars: bool = False) -> Any:
     """Return JSON values in which tensors are replaced by their names; fills `tensors`.
 
-    With `scalars` single numbers stay out of it, as shards want it.
+    With `scalars`, single numbers stay in the JSON, as shards require.
     """
     if isinstance(value, Tensor):
         if scalars and value.dim() == 0:
@@ -334,7 +334,7 @@ def _pack(value: Any, name: str, tensors: dict[str, Tensor], scalars: bool = Fal
         return {"list": [_pack(item, f"{name}/{i}", tensors, scalars) for i, item in enumerate(value)]}
     if value is None or isinstance(value, bool | int | float | str):
         return {"value": value}
-    raise TypeError(f"{name}: a checkpoint holds tensors, numbers, texts, lists and dicts, found {type(value)}")
+    raise TypeError(f"{name}: a checkpoint holds tensors, numbers, strings, lists and dicts, found {type(value)}")
 
 
 def _unpack(packed: dict[str, Any], tensors: dict[str, Tensor]) -> Any:

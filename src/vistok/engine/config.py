@@ -19,21 +19,22 @@ class OptimizerConfig(Config):
     warmup: Duration = steps(3000)
     # Learning rate at step 0, as a share of `lr`.
     warmup_start: float = Field(default=0.1, ge=0, le=1)
-    # Length of the last part of `wsd`.
+    # Length of the final decay of `wsd`.
     decay: Duration = percent(20)
 
     @model_validator(mode="after")
     def _betas(self) -> "OptimizerConfig":
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must lie in [0, 1), found {self.betas}")
+            raise ValueError(f"betas must be in [0, 1), found {self.betas}")
         return self
 
 
 class ExecutionConfig(Config):
-    """What does not change the result: devices, threads, micro-batches, logging, checkpoints.
+    """Settings that do not change the result: devices, threads, micro-batches, logging, checkpoints.
 
-    `parallel`, for several processes: each holds all weights (`replicate`, DistributedDataParallel) or a part of them
-    (`shard`, torch's fully_shard). `recompute` keeps fewer activations and computes them again; `compile` compiles blocks.
+    `parallel`, with several processes: each holds all weights (`replicate`, DistributedDataParallel) or a part of them
+    (`shard`, torch's fully_shard). `recompute` stores fewer activations and recomputes them in the backward pass;
+    `compile` compiles blocks.
     """
 
     device: str = "auto"
@@ -47,6 +48,6 @@ class ExecutionConfig(Config):
     evaluate_every: int = Field(default=500, ge=1)
     checkpoint_minutes: float = Field(default=10.0, gt=0)
     keep_checkpoints: int = Field(default=2, ge=1)
-    # Steps whose checkpoints are saved and kept beside the newest ones: a shorter run can begin there.
+    # Steps whose checkpoints are saved and kept in addition to the newest ones, so that shorter runs can branch off.
     milestones: tuple[int, ...] = ()
     tensorboard: bool = True

@@ -13,7 +13,7 @@ from vistok.errors import UserError
 
 
 def setup_device(execution: ExecutionConfig) -> torch.device:
-    """Set the number of threads and, on a CPU, how memory is kept; return the device ("auto": CUDA, Apple's, CPU)."""
+    """Set the number of threads and, on a CPU, the memory policy; return the device ("auto": CUDA, Apple's MPS, CPU)."""
     if execution.threads is not None:
         torch.set_num_threads(execution.threads)
     if execution.device != "auto":
@@ -31,25 +31,25 @@ def setup_device(execution: ExecutionConfig) -> torch.device:
 
 
 def best_device() -> torch.device:
-    """Return CUDA (this process's own card), else Apple's, else the CPU."""
+    """Return CUDA (this process's GPU), else Apple's MPS, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """Return the context that a run computes its losses in; weights stay float32."""
+    """Return the context for computing losses at a run's precision; weights stay float32."""
     if precision == "float32" or device.type == "meta":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return the bytes that are free on a device: of a CPU what the machine, or its container, has left; None: unknown."""
+    """Return the free bytes on a device (for a CPU, those left to the machine or its container); None if unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    found = [value for value in (_available(), _left_in_container()) if value is not None]
-    return min(found) if device.type == "cpu" and found else None
+    limits = [value for value in (_available(), _left_in_container()) if value is not None]
+    return min(limits) if device.type == "cpu" and limits else None
 
 
 def _available() -> int | None:
@@ -70,7 +70,7 @@ def _left_in_container() -> int | None:
 
 
 def hardware(device: torch.device) -> str:
-    """Name what a time was measured on: the GPU, or the CPU with the threads that torch uses of it."""
+    """Name the hardware of a timing: the GPU, or the CPU and the number of threads torch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()

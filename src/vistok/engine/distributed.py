@@ -1,7 +1,7 @@
-"""Several processes that act as one: who this one is, and the few things that they exchange.
+"""Several processes that act as one: their ranks, and the few things they exchange.
 
-torchrun starts them and says so in the environment. A process's rank decides which part of a batch it
-computes, never what the whole gives.
+torchrun starts them and sets the environment. A process's rank determines which part of a batch it computes, never the
+result for the whole batch.
 """
 
 import atexit
@@ -19,12 +19,12 @@ from torch import Tensor
 
 from vistok.errors import UserError
 
-# The others wait while the main process evaluates.
+# Long, as the others wait while the main process evaluates.
 TIMEOUT = timedelta(hours=6)
 
 
 class _Mean(torch.autograd.Function):
-    """The mean over processes. Every process's loss depends on it, so gradients are averaged in the same way."""
+    """The mean over processes. Every process's loss depends on it, so its gradient is averaged the same way."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, size: int) -> Tensor:
@@ -42,14 +42,14 @@ class _Mean(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class World:
-    """This process's number and the number of all; alone, nothing is exchanged."""
+    """This process's rank and the number of processes; a single process exchanges nothing."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def main(self) -> bool:
-        """Whether this process writes what all share: rows, checkpoints, pages."""
+        """Whether this process writes the shared files: rows, checkpoints, pages."""
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -67,23 +67,23 @@ class World:
         return _Mean.apply(tensor, self.size)
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """Return the tensors of all processes, one after the other by rank; lengths may differ."""
+        """Return the tensors of all processes, concatenated by rank; lengths may differ."""
         return tensor if self.size == 1 else self.join([tensor.cpu()]).to(tensor.device)
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Return the parts of all processes as one tensor, in order of rank; a process may have none."""
-        return torch.cat([part for own in self.collect(list(parts)) for part in own])
+        return torch.cat([part for tensors in self.collect(list(parts)) for part in tensors])
 
     def collect(self, value: Any) -> list[Any]:
         """Return the values of all processes, in order of rank."""
         if self.size == 1:
             return [value]
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value)
-        return found
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
     def share_of(self, items: range) -> range:
-        """Return one process's share of a range: consecutive, about equal, in order of rank."""
+        """Return this process's share of a range: consecutive and about equal, in order of rank."""
         return items[len(items) * self.rank // self.size : len(items) * (self.rank + 1) // self.size]
 
     def agree(self, value: Any) -> Any:
@@ -95,16 +95,16 @@ class World:
         return values[0]
 
     def wait(self) -> None:
-        """Return when all processes have come here."""
+        """Wait until all processes have reached this point."""
         if self.size > 1:
             dist.barrier()
 
     def part_of(self, count: int, name: str) -> int:
-        """Return one process's part of a count; raises UserError where it cannot be divided."""
+        """Return one process's part of a count; raises UserError if it is not divisible."""
         if count % self.size:
             raise UserError(
-                f"{name} {count} cannot be divided among {self.size} processes; choose a multiple of {self.size}, or "
-                "another number of processes"
+                f"{name} {count} cannot be divided among {self.size} processes; choose a multiple of {self.size}, or a "
+                "different number of processes"
             )
         return count // self.size
 
@@ -113,7 +113,7 @@ ALONE = World()
 
 
 def join_world() -> World:
-    """Return the processes that torchrun started, this one among them; without torchrun, this one alone."""
+    """Return the world of processes that torchrun started; without torchrun, this process alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     if not dist.is_initialized():
@@ -122,8 +122,8 @@ def join_world() -> World:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
             backend = "cpu:gloo,cuda:nccl"
         store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
-        # torchrun's store outlives the processes: when it starts them again they must not find the addresses of the dead.
-        # Agents of several nodes count their attempts apart; there each round needs a store of its own (docs/scale.md).
+        # torchrun's store outlives the processes: restarted ones must not find the addresses of their dead predecessors.
+        # With several nodes, each agent counts its own attempts; there each round needs its own store (docs/scale.md).
         if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
             store = dist.PrefixStore(f"attempt {attempt}", store)
@@ -132,21 +132,21 @@ def join_world() -> World:
 
 
 def leave_world(code: int = 0) -> None:
-    """Say goodbye to the other processes and end this one with an exit code; alone, return.
+    """Leave the other processes and exit this one with an exit code; a single process just returns.
 
-    The interpreter is not torn down: a thread of gloo may still have to give a tensor back (DistributedDataParallel and
-    fully_shard keep the group alive, destroyed or not), Python before 3.14 would abort the process for it, and torchrun
-    take that for a death.
+    The interpreter is not torn down: a gloo thread may still have to release a tensor (DistributedDataParallel and
+    fully_shard keep the group alive, destroyed or not), for which Python before 3.14 would abort the process, and
+    torchrun would report a crash.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return
     try:
-        if code == 0:  # else others may be waiting for this one, and would be waited for
+        if code == 0:  # after an error, others may be waiting for this process and must not be waited for
             dist.destroy_process_group()
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             print(end="", file=stream, flush=True)
-    except BaseException:  # torchrun's SIGTERM, too
+    except BaseException:  # including torchrun's SIGTERM
         code = code or 1
         traceback.print_exc()
     finally:

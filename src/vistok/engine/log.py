@@ -1,4 +1,4 @@
-"""What a run tells: rows in metrics.jsonl, TensorBoard, and progress on the terminal."""
+"""What a run reports: rows in metrics.jsonl, TensorBoard, and progress on the terminal."""
 
 import errno
 import json
@@ -23,9 +23,9 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something in the rows that spoils the run: a name, the value that shows it, and what to do.
+    """A sign in the rows that a run is going wrong: a name, the value that shows it, and what to do.
 
-    `found` and `advice` are what the rows show and what mends it, in words. `dead`: nothing should be built on the run.
+    `found` and `advice` say in words what the rows show and how to fix it. `dead`: nothing should be built on the run.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Ringing:
-    """The alarms that stand after the newest row, those among them that it set off, and the names of those it ended."""
+    """The alarms active after the newest row, those among them that it raised, and the names of those it ended."""
 
     standing: tuple[Alarm, ...] = ()
     raised: tuple[Alarm, ...] = ()
@@ -48,9 +48,9 @@ class Ringing:
 
 
 class MetricsLog:
-    """Appends rows; opened at a step, it first drops the rows of later steps (a resume writes them anew).
+    """Appends rows; when opened at a step, it first drops the rows of later steps (a resumed run rewrites them).
 
-    `rows` are all of them so far. Processes other than the main one keep none and write nothing.
+    `rows` are all rows so far. Processes other than the main one keep none and write nothing.
     """
 
     def __init__(self, path: Path, step: int, tensorboard: bool = False, active: bool = True) -> None:
@@ -62,12 +62,12 @@ class MetricsLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.rows = [row for row in read_rows(path) if row["step"] <= step]
         write_atomic(path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
-        # Without a buffer: a row is on its way at once, and nothing is left to be written at the end.
+        # Unbuffered: each row is written at once, and none is left to flush at the end.
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
         self._board = _tensorboard(path.parent / "tensorboard", step) if tensorboard else None
 
     def write(self, kind: str, step: int, values: dict[str, float], **position: float) -> None:
-        """Append one row: kind, step, position (images, flops, seconds) and values; missing stays missing."""
+        """Append one row: kind, step, position (images, flops, seconds) and all values that are finite."""
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         self._append({"kind": kind, "step": step, **position, **finite})
         if self._board is not None:
@@ -90,7 +90,7 @@ class MetricsLog:
             raise disk_error(self.path, error) from None
 
     def sync(self) -> None:
-        """Bring all rows to the disk; an error of the machine names the file."""
+        """Flush all rows to disk; an OSError names the file."""
         try:
             if self.active:
                 os.fsync(self._file.fileno())
@@ -113,9 +113,9 @@ class MetricsLog:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a metrics file; lines that are cut or damaged are left out.
+    """Return the rows of a metrics file; truncated or damaged lines are left out.
 
-    Raises OSError, which names the file, where it is there and cannot be read: a resumed run would drop its rows.
+    Raises an OSError that names the file if it exists but cannot be read: a resumed run would otherwise drop its rows.
     """
     try:
         content = read_bytes(path)
@@ -139,7 +139,7 @@ def _tensorboard(folder: Path, step: int) -> Any:
 
 
 class Task:
-    """One bar of progress."""
+    """One progress bar."""
 
     def __init__(self, progress: "Progress", name: str, total: int) -> None:
         self.progress, self.name, self.total = progress, name, total
@@ -148,8 +148,8 @@ class Task:
         self._id = progress.bars.add_task(printable(name), total=total, note="") if progress.bars else None
 
     def advance(self, count: float = 1, note: str = "") -> None:
-        """Move on; `note` stands beside the bar."""
-        self.done = min(self.done + count, self.total)  # several processes count each other's part roughly
+        """Advance the bar; `note` is shown beside it."""
+        self.done = min(self.done + count, self.total)  # with several processes, the others' part is an estimate
         if self.progress.bars is not None and self._id is not None:
             self.progress.bars.update(self._id, advance=count)
             if note:
@@ -160,13 +160,13 @@ class Task:
             self.progress.say(f"  {self.name}: {self.done}/{self.total}, about {left:.0f} s left  {note}")
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.progress.bars is not None and self._id is not None:
             self.progress.bars.remove_task(self._id)
 
 
 class Progress:
-    """Bars on a terminal; elsewhere a line now and then."""
+    """Progress bars on a terminal; elsewhere, an occasional line."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False)
@@ -183,7 +183,7 @@ class Progress:
             )
 
     def say(self, text: str) -> None:
-        """Print a line; names of files and classes are shown and never obeyed by the terminal."""
+        """Print a line; control characters in file and class names are shown, never acted on by the terminal."""
         self.console.print(printable(text), markup=False, emoji=False)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""The one training loop: flat, everything injected; the order of events is the order of lines."""
+"""The one training loop: flat, with everything injected; things happen in the order of the lines."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,11 +33,11 @@ from vistok.units import total_flops
 
 @dataclass
 class Training:
-    """All that the loop needs to know of a run.
+    """Everything the loop needs to know about a run.
 
-    `batches` yields this process's part of every batch; `evaluate` gets the step and the networks of `whole`; `alarms`
-    looks at the rows so far, of which the last is new. `init_option` is the command's option that begins a run from a
-    checkpoint's weights, where there is one.
+    `batches` yields this process's part of every batch; `evaluate` receives the step and the networks from `whole`;
+    `alarms` receives the rows so far, the last of which is new. `init_option` is the command's option that starts a run
+    from a checkpoint's weights, if it has one.
     """
 
     name: str
@@ -60,10 +60,10 @@ class Training:
 
 
 def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
-    """Train to the end, resuming from the newest sound checkpoint; return the seconds it took in all.
+    """Train to the end, resuming from the newest sound checkpoint; return the total seconds of training.
 
-    Raises Stopped when asked to stop (the state is saved), UserError when a loss is not finite, the weights exploded, or
-    the run directory was moved away.
+    Raises Stopped when asked to stop (the state is saved), and UserError when a loss is not finite, the weights have
+    exploded, or the run directory was moved away.
     """
     first, seconds_before = _resume(run, run_dir, progress)
     if run.world.main:
@@ -80,7 +80,7 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
 
     with (
         StopRequest() as stop,
-        # A run that starts anew writes its rows anew, that of step 0 too.
+        # A run that starts over rewrites all of its rows, including that of step 0.
         MetricsLog(run_dir.metrics, first or -1, run.execution.tensorboard, run.world.main) as log,
         progress.task(run.name, run.total_steps) as bar,
     ):
@@ -92,7 +92,7 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
             phases = [phase for phase in run.phases if phase.active(step)]
             values: dict[str, Tensor] = {}
 
-            # Micro-batches outside, phases inside: a phase reuses what an earlier one computed.
+            # Micro-batches outside, phases inside: a phase can reuse what an earlier one computed.
             for number, last, micro in _micro_batches(next(batches), run):
                 share = len(micro["labels"]) / run.batch_size
                 reseed_global(run.seed, "step", step, number)
@@ -100,11 +100,11 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
                     with only(phase, run.phases), synced(phase, last):
                         with autocast(run.device, run.precision):
                             loss = phase.loss(micro, step)
-                        # Processes average their gradients; each one's loss is a share of the whole batch's.
+                        # Processes average their gradients, but each loss is a share of the batch's: hence the factor.
                         (loss.total * (share * run.world.size)).backward()
                     _accumulate(values, phase.name, loss, share)
 
-            # All optimizers step at the end, so that every loss saw the same weights.
+            # All optimizers step at the end, so that every loss sees the same weights.
             due = time.monotonic() - last_saved > 60 * run.execution.checkpoint_minutes
             values, stopping, due = _exchange(values, stop.requested, due, run.world)
             for phase in phases:
@@ -142,12 +142,12 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
 
 
 def _save(run: Training, run_dir: RunDir, step: int, seconds: float) -> None:
-    """Write a checkpoint, unless the weights exploded: a run must not go on from those, or end with them."""
+    """Write a checkpoint, unless the weights have exploded: a run must not resume from those, nor end with them."""
     state = _state(run, seconds)
-    if found := exploded(state, run.world):
+    if exploding := exploded(state, run.world):
         raise UserError(
-            f"step {step}: the training diverged, {', '.join(found[:3])} (learning rate "
-            f"{run.lr * run.phases[0].schedule(step - 1):.3g}). These weights are not saved. "
+            f"step {step}: training diverged, {', '.join(exploding[:3])} (learning rate "
+            f"{run.lr * run.phases[0].schedule(step - 1):.3g}). These weights were not saved. "
             + how_to_go_on(last_good(run_dir.checkpoints, step, run.world), run.lr, run.init_option)
         )
     kept = (run.execution.keep_checkpoints, run.execution.milestones)
@@ -156,7 +156,7 @@ def _save(run: Training, run_dir: RunDir, step: int, seconds: float) -> None:
 
 
 def _validate(run: Training, log: MetricsLog, step: int, position: dict[str, float]) -> None:
-    """Write a row of validation; sharded weights are put together by all processes first."""
+    """Write a validation row; all processes first gather sharded weights."""
     with run.whole() as networks:
         if run.world.main:
             log.write("validation", step, run.evaluate(step, networks), **position)
@@ -165,9 +165,9 @@ def _validate(run: Training, log: MetricsLog, step: int, position: dict[str, flo
 
 def _resume(run: Training, run_dir: RunDir, progress: Progress) -> tuple[int, float]:
     """Load the newest sound checkpoint into the run; return (steps done, seconds spent)."""
-    own, path = _state(run, 0.0), None
+    fresh, path = _state(run, 0.0), None
     if run.world.main:
-        path, warnings = find_and_set_aside(run_dir.checkpoints, named_tensors(own))
+        path, warnings = find_and_set_aside(run_dir.checkpoints, named_tensors(fresh))
         for warning in warnings:
             progress.say(f"warning: {warning}")
     path = run.world.agree(path)
@@ -175,18 +175,18 @@ def _resume(run: Training, run_dir: RunDir, progress: Progress) -> tuple[int, fl
         return 0, 0.0
     if not all(run.world.collect(path.exists())):
         raise UserError(
-            f"not all processes find the checkpoint {path}, of which the first one resumes: all processes must see the "
-            "same run directory; put it on a shared disk"
+            f"some processes cannot see the checkpoint {path}, from which the first one resumes; all processes need the "
+            "same run directory: put it on a shared disk"
         )
-    step, state = load_checkpoint(path, _layout(run, own))
+    step, state = load_checkpoint(path, _layout(run, fresh))
     _load_state(run, state)
-    progress.say(f"{run.name}: going on from step {step} of {run.total_steps}")
+    progress.say(f"{run.name}: resuming from step {step} of {run.total_steps}")
     return step, float(state["seconds"])
 
 
-def _layout(run: Training, own: dict[str, Any]) -> dict[str, Tensor]:
-    """Return what a checkpoint's tensors are sharded like: the run's own, and an optimizer's moments as their weights."""
-    layout = named_tensors(own)
+def _layout(run: Training, state: dict[str, Any]) -> dict[str, Tensor]:
+    """Return tensors to shard a checkpoint's like: the run's own, and for an optimizer's moments the weights."""
+    layout = named_tensors(state)
     for phase in run.phases:
         weights = [weight for group in phase.optimizer.param_groups for weight in group["params"]]
         for number, weight in enumerate(weights):
@@ -222,7 +222,7 @@ def _load_state(run: Training, state: dict[str, Any]) -> None:
 
 
 def _micro_batches(batch: MicroBatch, run: Training) -> Iterator[tuple[int, bool, MicroBatch]]:
-    """Yield this process's micro-batches: number among those of all processes, whether it is the last, tensors."""
+    """Yield this process's micro-batches: number among those of all processes, whether it is the last one, tensors."""
     mine = run.batch_size // run.world.size
     size = min(run.execution.micro_batch_size or mine, mine)
     first = run.world.rank * (mine // size)
@@ -232,26 +232,26 @@ def _micro_batches(batch: MicroBatch, run: Training) -> Iterator[tuple[int, bool
 
 
 def _exchange(values: dict[str, Tensor], stop: bool, due: bool, world: World) -> tuple[dict[str, Tensor], bool, bool]:
-    """Sum the logged values over processes; stop where one was asked to, save when the main one is due."""
+    """Sum the logged values over processes; stop if any was asked to, save if the main one is due to."""
     if world.size == 1:
         return values, stop, due
-    own = torch.stack([value.float() for value in values.values()])
-    flags = torch.tensor([float(stop), float(due and world.main)], device=own.device)
-    total = world.sum(torch.cat([own, flags]))
+    mine = torch.stack([value.float() for value in values.values()])
+    flags = torch.tensor([float(stop), float(due and world.main)], device=mine.device)
+    total = world.sum(torch.cat([mine, flags]))
     return dict(zip(values, total, strict=False)), bool(total[-2] > 0), bool(total[-1] > 0)
 
 
 def _tell_alarms(run: Training, log: MetricsLog, step: int, progress: Progress, again: bool = False) -> None:
-    """Write a row and a warning for what the newest row shows to have gone wrong; `again`: a line for what goes on."""
-    found = run.alarms(log.rows)
-    for alarm in found.raised:
+    """Write a row and a warning for each alarm that the newest row raised; `again`: also print those still active."""
+    ringing = run.alarms(log.rows)
+    for alarm in ringing.raised:
         log.write_alarm(step, alarm)
         progress.say(f"warning: step {step}: {alarm.name}: {alarm}")
     fresh = {row["alarm"] for row in log.rows if row["kind"] == "alarm" and row["step"] == step} if again else set()
-    for alarm in found.standing:
+    for alarm in ringing.standing:
         if again and alarm.name not in fresh:
             progress.say(f"warning: step {step}: still {alarm.name} ({alarm.value:.3g})")
-    for name in found.ended:
+    for name in ringing.ended:
         progress.say(f"step {step}: no longer {name}")
 
 
@@ -264,7 +264,7 @@ def _accumulate(values: dict[str, Tensor], phase: str, loss: PhaseLoss, share: f
 
 
 def _clip(phase: Phase) -> dict[str, Tensor]:
-    """Clip each group by its own norm; return the norms before."""
+    """Clip each group by its own norm; return the norms before clipping."""
     return {
         f"{phase.name}/grad_norm_{name}": whole_tensor(nn.utils.clip_grad_norm_(parameters, phase.clip_norm))
         for name, parameters in phase.clip_groups.items()
@@ -277,6 +277,6 @@ def _require_finite(values: dict[str, Tensor], step: int, run: Training, run_dir
     bad = [name for name, value in values.items() if not torch.isfinite(value)]
     raise UserError(
         f"step {step}: {', '.join(bad)} is not finite (learning rate {run.lr * run.phases[0].schedule(step):.3g}). "
-        "The run stops before it harms its weights. "
+        "The run stops before its weights are damaged. "
         + how_to_go_on(last_good(run_dir.checkpoints, step, run.world), run.lr, run.init_option)
     )

@@ -1,4 +1,4 @@
-"""What a run minimises: stage 1, each family of generators, each way of making a generator faster."""
+"""What a run minimises: stage 1, each family of generators, and each way of making a generator faster."""
 
 from abc import ABC, abstractmethod
 
@@ -11,10 +11,10 @@ from vistok.units import Scale
 
 
 class Objective(ABC):
-    """The networks of a training and the phases that train them; frozen networks are its own affair.
+    """The networks of a run and the phases that train them; frozen networks are left to each subclass.
 
-    `networks`: all that is trained, by name. `averaged`: those whose averages are kept and exported, what the run is of
-    first. A network that names its `spread_units` is recomputed, compiled and sharded as the run's config says.
+    `networks`: all trained networks, by name. `averaged`: those whose EMA weights are kept and exported, the run's main
+    network first. A network that names its `spread_units` is recomputed, compiled and sharded as the run's config says.
     """
 
     networks: dict[str, nn.Module]
@@ -22,16 +22,16 @@ class Objective(ABC):
 
     @abstractmethod
     def phases(self, scale: Scale, world: World) -> list[Phase]:
-        """Return the phases, each with an optimizer of its own, made when networks are spread over processes."""
+        """Return the phases, each with its own optimizer; called after the networks are spread over processes."""
 
     @abstractmethod
     def example(self, batch_size: int, device: torch.device) -> MicroBatch:
-        """Return a batch of the right shapes, for plans (on the meta device) and for timing."""
+        """Return a batch of the right shapes, for planning (on the meta device) and timing."""
 
     def stages(self, scale: Scale) -> tuple[int, ...]:
-        """Return the steps from which on a step costs something else, in order."""
+        """Return the steps at which the cost of a step changes, in order."""
         return ()
 
     def parts(self) -> dict[str, nn.Module]:
-        """Return the networks whose parameters a plan counts, by name; default: those that are averaged."""
+        """Return the networks whose parameters a plan counts, by name; by default, the averaged ones."""
         return {name: self.networks[name] for name in self.averaged}

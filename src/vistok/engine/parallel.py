@@ -1,8 +1,8 @@
-"""How networks are spread over devices: torch's own parts, applied from outside.
+"""How networks are spread over devices, using torch's tools from outside the networks.
 
-Before optimizers are made, `spread` changes a network in place: blocks that are computed again in the backward pass,
-compiled, sharded (`fully_shard`). Phases that are not sharded run inside DistributedDataParallel (`replicate`). What one
-process does alone (validation, samples, export) sees plain networks (`Whole`).
+Before optimizers are made, `spread` changes a network in place: its blocks are recomputed in the backward pass, compiled
+or sharded (`fully_shard`). Phases that are not sharded run inside DistributedDataParallel (`replicate`). Work that one
+process does alone (validation, samples, export) uses plain networks (`Whole`).
 """
 
 import copy
@@ -23,20 +23,20 @@ from vistok.engine.shards import is_sharded
 
 
 class Spreadable(Protocol):
-    """A network that names the parts of it that are recomputed, compiled and sharded one by one."""
+    """A network that lists its parts to be recomputed, compiled and sharded separately."""
 
     def spread_units(self) -> Sequence[nn.Module]:
-        """Return these parts, in the order in which they run; together they hold most of the weights."""
+        """Return these parts in execution order; together they hold most of the weights."""
         ...
 
 
 def shards(execution: ExecutionConfig, world: World) -> bool:
-    """Whether a run's weights are sharded: only several processes can."""
+    """Whether a run's weights are sharded, which takes several processes."""
     return execution.parallel == "shard" and world.size > 1
 
 
 def spread(network: nn.Module, execution: ExecutionConfig, world: World) -> None:
-    """Change a network that is trained, in place: recompute, compile, shard. Optimizers are made afterwards."""
+    """Change a trained network in place: recompute, compile, shard. Make optimizers afterwards."""
     if execution.recompute:
         recompute(network)
     if execution.compile:
@@ -47,18 +47,18 @@ def spread(network: nn.Module, execution: ExecutionConfig, world: World) -> None
 
 
 def units_of(network: nn.Module) -> Sequence[nn.Module]:
-    """Return the parts of a network that are handled one by one."""
+    """Return the parts of a network that are handled separately."""
     return network.spread_units()  # type: ignore[operator]
 
 
 def recompute(network: nn.Module) -> None:
-    """Keep the inputs of a network's units alone; the rest is computed again in the backward pass."""
+    """Store only the inputs of a network's units and recompute the rest in the backward pass."""
     for unit in units_of(network):
         _recompute(unit)
 
 
 def _recompute(unit: nn.Module) -> None:
-    """Dropout draws the same numbers again."""
+    """Recompute one unit; dropout draws the same numbers again."""
     inner = unit.forward
 
     def forward(*inputs: Any) -> Any:
@@ -71,7 +71,7 @@ def _shard(network: nn.Module, world: World) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    # Outputs are views where images are cropped; nothing writes into them.
+    # Outputs of cropped images are views, which nothing modifies.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     device = next(network.parameters()).device
@@ -86,9 +86,9 @@ Weights = dict[str, dict[str, nn.Module]]
 
 
 class Whole:
-    """Plain forms of the networks that are averaged, averaged and raw, on the main process.
+    """Plain versions, EMA and raw, of the averaged networks, on the main process.
 
-    Where nothing is sharded they are the networks themselves. Made before sharding: a sharded one cannot be copied.
+    Without sharding they are the networks themselves. Created before sharding, as sharded networks cannot be copied.
     """
 
     def __init__(self, emas: Mapping[str, EMA], execution: ExecutionConfig, world: World) -> None:
@@ -98,34 +98,35 @@ class Whole:
         }
         self._plain: Weights | None = None
         if shards(execution, world):
-            # Only the main process needs them, and on the CPU, where there is room.
+            # Needed only on the main process, and kept on the CPU, where there is room.
             self._plain = {
                 weights: {
-                    name: copy.deepcopy(module).cpu() if world.main else nn.Identity() for name, module in found.items()
+                    name: copy.deepcopy(module).cpu() if world.main else nn.Identity()
+                    for name, module in networks.items()
                 }
-                for weights, found in self._networks.items()
+                for weights, networks in self._networks.items()
             }
 
     @contextmanager
     def __call__(self) -> Iterator[Weights]:
-        """Give {"ema": {name: network}, "raw": ...}; all processes take part, and the main one alone may use what it gets."""
+        """Yield {"ema": {name: network}, "raw": ...}; all processes take part, but only the main one may use them."""
         if self._plain is None:
             yield self._networks
             return
-        for weights, found in self._networks.items():
-            for name, module in found.items():
+        for weights, networks in self._networks.items():
+            for name, module in networks.items():
                 _gather(module, self._plain[weights][name])
         yield self._plain
-        for found in self._plain.values():
-            for module in found.values():
+        for networks in self._plain.values():
+            for module in networks.values():
                 module.cpu()
 
 
 def _gather(module: nn.Module, plain: nn.Module) -> None:
-    """Put a sharded network's weights together in a plain one, where the process keeps one."""
+    """Gather a sharded network's weights into the plain one, on the process that keeps one."""
     device, kept, state = next(module.parameters()).device, not isinstance(plain, nn.Identity), {}
     for key, value in module.state_dict().items():
-        whole = whole_tensor(value)  # all take part, the main process alone keeps it
+        whole = whole_tensor(value)  # all take part, only the main process keeps it
         if kept:
             state[key] = whole.cpu()
     if kept:
@@ -134,12 +135,12 @@ def _gather(module: nn.Module, plain: nn.Module) -> None:
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:
-    """Return all of a sharded tensor (all processes take part), or the tensor itself."""
+    """Return a sharded tensor in full (all processes take part), or the tensor itself."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 class _PhaseLossModule(nn.Module):
-    """A phase's loss as a module that owns what the phase trains: what DistributedDataParallel wants."""
+    """A phase's loss as a module that owns what the phase trains, as DistributedDataParallel requires."""
 
     def __init__(self, phase: Phase) -> None:
         super().__init__()
@@ -152,18 +153,18 @@ class _PhaseLossModule(nn.Module):
 
 
 def replicate(phases: Sequence[Phase], world: World) -> None:
-    """Let the phases' gradients be averaged over processes: inside DistributedDataParallel where nothing is sharded."""
+    """Average the phases' gradients over processes, with DistributedDataParallel for those that are not sharded."""
     if world.size == 1:
         return
     for phase in phases:
         if any(is_sharded(p) for module in phase.modules for p in module.parameters()):
-            continue  # fully_shard averages
-        with warnings.catch_warnings():  # the name that takes its place is not there in older versions
+            continue  # fully_shard averages them
+        with warnings.catch_warnings():  # older versions lack its replacement
             warnings.filterwarnings("ignore", ".*broadcast_buffers.* is deprecated", FutureWarning)
             wrapped = nn.parallel.DistributedDataParallel(_PhaseLossModule(phase), broadcast_buffers=False)
         phase.loss, phase.unsynced = wrapped, wrapped.no_sync
 
 
 def synced(phase: Phase, last: bool) -> AbstractContextManager[Any]:
-    """Exchange gradients with the last micro-batch alone."""
+    """Exchange gradients only with the last micro-batch."""
     return nullcontext() if last else phase.unsynced()

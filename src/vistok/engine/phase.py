@@ -13,7 +13,7 @@ from vistok.engine.schedule import Schedule
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Lives through all phases of a step: a later phase reuses what an earlier one left in it.
+# Shared by all phases of a step: a later phase can reuse what an earlier one stored in it.
 MicroBatch = dict[str, Tensor]
 
 
@@ -24,11 +24,11 @@ def always(step: int) -> bool:
 
 @dataclass
 class Phase:
-    """Name, what it trains, with what, and its losses.
+    """A name, the modules it trains, their optimizer, and its losses.
 
-    `loss` returns named terms; the terms that `loss_terms` names are summed and differentiated, the
-    others are only logged. `clip_groups` are clipped each by its own gradient norm. `after_step` runs
-    when the optimizer has stepped. Inside `unsynced` gradients stay with their process.
+    `loss` returns terms, which are summed and differentiated, and statistics, which are only logged. Each of
+    `clip_groups` is clipped by its own gradient norm. `after_step` runs after the optimizer has stepped. Within
+    `unsynced`, gradients are not exchanged between processes.
     """
 
     name: str
@@ -52,13 +52,13 @@ class PhaseLoss:
 
     @property
     def total(self) -> Tensor:
-        """Sum of the terms."""
+        """The sum of the terms."""
         return torch.stack([term.float() for term in self.terms.values()]).sum()
 
 
 @contextmanager
 def only(phase: Phase, phases: Sequence[Phase]) -> "Iterator[None]":
-    """Freeze the parameters of all other phases: gradients pass through them but stay out of them."""
+    """Freeze the parameters of all other phases: gradients flow through them but not into them."""
     others = [p for other in phases if other is not phase for m in other.modules for p in m.parameters()]
     trainable = [p for p in others if p.requires_grad]
     for parameter in trainable:

@@ -1,4 +1,4 @@
-"""What made a result: code, versions and hardware, and where two sittings of one run differ in them."""
+"""What produced a result (code, versions and hardware), and how two sittings of a run differ in it."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def provenance() -> dict[str, Any]:
-    """Return code, versions and hardware, as far as they can be told; `code` is a digest of vistok's source."""
+    """Return code, versions and hardware, as far as known; `code` is a digest of vistok's source."""
     import torch
 
     packages = ("vistok", "torch", "torchvision", "torchmetrics", "numpy", "scipy", "safetensors")
@@ -34,7 +34,7 @@ def provenance() -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return warnings for a run that goes on with other code, versions or hardware than it began with."""
+    """Return warnings for a run resumed with different code, versions or hardware than it began with."""
     changed = [name for name in ("torch", "numpy", "cpu", "threads", "processes") if before.get(name) != now[name]]
     return [
         *([_code_changed(before, now)] if _other_code(before, now) else []),
@@ -47,7 +47,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _other_code(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether the code is another, or, in records of versions that kept no digest of it, may be."""
+    """Whether the code differs, or may differ where a record of an earlier version has no digest of it."""
     if "code" in before:
         return bool(before["code"] != now["code"])
     names = ("vistok", "commit")
@@ -56,11 +56,11 @@ def _other_code(before: dict[str, Any], now: dict[str, Any]) -> bool:
 
 
 def _code_changed(before: dict[str, Any], now: dict[str, Any]) -> str:
-    return f"the run began with vistok {_code_name(before)} and goes on with {_code_name(now)}: the result may differ"
+    return f"the run began with vistok {_code_name(before)} and resumes with {_code_name(now)}: the result may differ"
 
 
 def _code_name(made: dict[str, Any]) -> str:
-    """Name code by its commit, an installed package by its version, changed files by their digest."""
+    """Name code by its commit, an installed package by its version, and uncommitted changes by their digest."""
     name = str(made.get("commit") or made.get("vistok"))[:12]
     if not made.get("uncommitted_changes"):
         return name
@@ -69,7 +69,7 @@ def _code_name(made: dict[str, Any]) -> str:
 
 @cache
 def code_digest() -> str:
-    """Return a digest of vistok's source files: what git cannot tell of an installed package or of changed files."""
+    """Return a digest of vistok's source, which covers installed packages and uncommitted changes, unlike git."""
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*")):
         if path.suffix in (".py", ".cpp"):
@@ -85,14 +85,14 @@ def _version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Ask git about the checkout that this code is part of; None where it is part of none."""
+    """Ask git about the checkout that contains this code; None if there is none."""
     here = Path(__file__)
     try:
         for command in (["ls-files", "--error-unmatch", here.name], arguments):
             done = subprocess.run(
                 ["git", *command], cwd=here.parent, capture_output=True, text=True, timeout=10, check=False
             )
-            if done.returncode:  # an environment inside somebody else's checkout: its commits are not ours
+            if done.returncode:  # an environment inside someone else's checkout, whose commits are not ours
                 return None
     except (OSError, subprocess.SubprocessError):
         return None
@@ -100,7 +100,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def cpu_name() -> str:
-    """Return what the processor calls itself."""
+    """Return the processor's model name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

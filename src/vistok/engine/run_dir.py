@@ -1,4 +1,4 @@
-"""The run directory is the state: config, resolved numbers, provenance, metrics, checkpoints, exports."""
+"""The run directory holds all state: config, resolved numbers, provenance, metrics, checkpoints, exports."""
 
 import fcntl
 import json
@@ -18,7 +18,7 @@ SCHEMA = 1
 
 
 class RunDir:
-    """`runs/<name>-<fingerprint>/`; as a context it is locked against other processes."""
+    """`runs/<name>-<fingerprint>/`; used as a context manager, it is locked against other processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,26 +27,26 @@ class RunDir:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of checkpoints."""
+        """The folder of checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def samples(self) -> Path:
-        """Folder of sheets made during training."""
+        """The folder of sample sheets made during training."""
         return self.path / "samples"
 
     @property
     def metrics(self) -> Path:
-        """The file of rows."""
+        """The file of metric rows."""
         return self.path / "metrics.jsonl"
 
     def export(self, weights: str = "ema") -> Path:
-        """The weights to use: averaged, or raw."""
+        """The file of exported weights, EMA or raw."""
         return self.path / "export" / ("model.safetensors" if weights == "ema" else f"{weights}.safetensors")
 
     @property
     def finished(self) -> bool:
-        """Whether training came to its end."""
+        """Whether training ran to its end."""
         return (self.path / "finished.json").is_file()
 
     def __enter__(self) -> Self:
@@ -61,7 +61,7 @@ class RunDir:
                 f"run directory {self.path}: another process is writing it; wait for it or stop it, then repeat"
             ) from None
         for folder in (self.path, self.checkpoints, self.export().parent, self.samples, self.path / "evaluations"):
-            sweep(folder)  # what killed writers left
+            sweep(folder)  # leftovers of killed writers
         return self
 
     def __exit__(
@@ -77,10 +77,10 @@ class RunDir:
 
     @contextmanager
     def writing(self, folder: Path | None = None) -> Iterator[None]:
-        """Write below the run directory; raises UserError where it is no longer the one that was locked, before or after.
+        """Write below the run directory; raises UserError if, before or after, it is no longer the one that was locked.
 
-        A directory that was moved away is never made anew by what is written: that would be half a run. So only
-        `folder`, right below it, is made here, and the block makes none.
+        Writing must not recreate a directory that was moved away, as that would be half a run. So only `folder`, directly
+        below it, is created here, and the block must create none.
         """
         self._require_here()
         try:
@@ -95,19 +95,19 @@ class RunDir:
     def _require_here(self) -> None:
         if self._folder is None:
             return
-        own, found = os.fstat(self._folder), None
+        locked, present = os.fstat(self._folder), None
         with suppress(FileNotFoundError, NotADirectoryError):
-            found = os.stat(self.path)
-        if found is None or (own.st_dev, own.st_ino) != (found.st_dev, found.st_ino):
+            present = os.stat(self.path)
+        if present is None or (locked.st_dev, locked.st_ino) != (present.st_dev, present.st_ino):
             raise UserError(
-                f"run directory {self.path} was moved or removed while it was being written; the run stops. What it saved "
-                "is where the directory is now: move it back and repeat the command to go on, or repeat it to begin anew"
+                f"run directory {self.path} was moved or removed while it was being written; the run stops. If you "
+                "moved it, move it back and repeat the command to resume; else repeat the command to start over"
             )
 
     def start(self, config: Config, resolved: dict[str, Any], processes: int = 1) -> list[str]:
-        """Write config, resolved numbers and provenance; return warnings where the run began elsewhere or with other code.
+        """Write config, resolved numbers and provenance; return warnings if the run began elsewhere or with other code.
 
-        The fields at the top of provenance.json are those of the first sitting, `sittings` has them all.
+        The top-level fields of provenance.json describe the first sitting; `sittings` lists all of them.
         """
         write_json(self.path / "config.json", {"schema_version": SCHEMA, **json.loads(config.to_json())})
         write_json(self.path / "resolved.json", {"schema_version": SCHEMA, **resolved})
@@ -119,24 +119,24 @@ class RunDir:
             )
             return []
         first = {name: value for name, value in before.items() if name not in ("schema_version", "sittings")}
-        # Runs of earlier versions kept the first sitting alone.
+        # Runs of earlier versions recorded only the first sitting.
         sittings = _sittings(before, self.path) or [{"from_step": 0, **first}]
         write_json(self.path / "provenance.json", {**before, "sittings": [*sittings, {"from_step": None, **now}]})
         return differences(before, now)
 
     def goes_on_from(self, step: int) -> None:
-        """Record the step that this sitting goes on from, once it is known."""
+        """Record the step that this sitting resumes from, once it is known."""
         record = self.read("provenance.json")
         if record is not None and (sittings := _sittings(record, self.path)):
             sittings[-1]["from_step"] = step
             write_json(self.path / "provenance.json", record, make_folder=False)
 
     def finish(self, **facts: Any) -> None:
-        """Mark the run as finished, with its last numbers."""
+        """Mark the run as finished, with its final numbers."""
         write_json(self.path / "finished.json", {"schema_version": SCHEMA, **facts}, make_folder=False)
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """Return a JSON file of the run, or None where there is none; raises UserError where it is damaged."""
+        """Return the contents of one of the run's JSON files, or None if absent; raises UserError if it is damaged."""
         path = self.path / name
         try:
             return read_json(path, str(path), "delete the file and repeat the command")
@@ -144,19 +144,19 @@ class RunDir:
             return None
 
     def read_config(self) -> dict[str, Any]:
-        """Return the run's config as JSON values; raises UserError where the directory is no run."""
+        """Return the run's config as JSON values; raises UserError if the directory is not a run."""
         config = self.read("config.json")
         if config is None:
             raise UserError(f"{self.path} is not a run directory: it has no config.json")
-        found = config.pop("schema_version", None)
-        if found != SCHEMA:
-            raise UserError(f"{self.path}/config.json: schema version {found}, this vistok reads {SCHEMA}")
+        version = config.pop("schema_version", None)
+        if version != SCHEMA:
+            raise UserError(f"{self.path}/config.json: schema version {version}, this vistok reads {SCHEMA}")
         return config
 
 
 def _sittings(record: dict[str, Any], path: Path) -> list[dict[str, Any]]:
     """Return the sittings in a provenance.json; runs of earlier versions have none."""
-    found = record.get("sittings", [])
-    if not isinstance(found, list) or not all(isinstance(sitting, dict) for sitting in found):
+    sittings = record.get("sittings", [])
+    if not isinstance(sittings, list) or not all(isinstance(sitting, dict) for sitting in sittings):
         raise UserError(f"{path}/provenance.json: damaged (sittings); delete the file and repeat the command")
-    return found
+    return sittings

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: pure functions of the step, giving a multiplier of the base rate."""
+"""Learning-rate schedules: pure functions from the step to a multiplier of the base rate."""
 
 import math
 from collections.abc import Callable
@@ -26,17 +26,17 @@ def make_schedule(config: OptimizerConfig, scale: Scale) -> Schedule:
 
 
 def linear_warmup(step: int, warmup: int, start: float) -> float:
-    """Return a line from `start` at step 0 to 1 at step `warmup`, then 1."""
+    """Rise linearly from `start` at step 0 to 1 at step `warmup`, then stay at 1."""
     return 1.0 if step >= warmup else start + (1 - start) * step / warmup
 
 
 def cosine_decay(step: int, start: int, end: int) -> float:
-    """Return 1 until `start`, then a half cosine to 0 at `end`."""
+    """Stay at 1 until `start`, then fall along a half cosine to 0 at `end`."""
     if step < start:
         return 1.0
     return 0.5 + 0.5 * math.cos(math.pi * min(1.0, (step - start) / max(end - start, 1)))
 
 
 def linear_decay(step: int, start: int, end: int) -> float:
-    """Return 1 until `start`, then a line to 0 at `end`."""
+    """Stay at 1 until `start`, then fall linearly to 0 at `end`."""
     return 1.0 if step < start else max(0.0, (end - step) / max(end - start, 1))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, save, and say how to go on; a second Ctrl-C stops at once."""
+"""Ctrl-C and SIGTERM: finish the step, save, and say how to resume; a second Ctrl-C stops at once."""
 
 import signal
 import threading
@@ -24,7 +24,7 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
-            raise Stopped("stopped at once; what was done since the last checkpoint is done again")
+            raise Stopped("stopped at once; the steps since the last checkpoint will be repeated")
         self.requested = True
 
     def __exit__(

@@ -1,1 +1,1 @@
-"""Images: folders, shards, parquet files and data sets that come with packages."""
+"""Images from folders, shards, parquet files, and data sets that come with packages."""

@@ -1,6 +1,6 @@
-"""Fashion-MNIST (Zalando, MIT licence): from torchvision's download, else from the Debian package.
+"""Fashion-MNIST (Zalando, MIT licence): downloaded by torchvision, else from the Debian package.
 
-Both give the same four files; their contents are checked against fixed digests.
+Both give the same four files, whose contents are checked against fixed digests.
 """
 
 import gzip
@@ -34,7 +34,7 @@ VAL_PER_CLASS = 1_000
 
 
 def load(root: Path, split: str) -> ArraySource:
-    """Return a split: 50,000 `train`, 10,000 `val` (held out of train, 1,000 a class), 10,000 `test`."""
+    """Return a split: 50,000 `train`, 10,000 `val` (held out of train, 1,000 per class), 10,000 `test`."""
     folder = prepare(root)
     part = "t10k" if split == "test" else "train"
     images, labels = read_idx(folder / f"{part}-images-idx3-ubyte"), read_idx(folder / f"{part}-labels-idx1-ubyte")
@@ -56,14 +56,14 @@ def _held_out(labels: np.ndarray) -> np.ndarray:
 
 
 def prepare(root: Path) -> Path:
-    """Return the folder with the four uncompressed files, fetching them where they are missing.
+    """Return the folder with the four uncompressed files, fetching them if they are missing.
 
-    Raises UserError naming both sources where neither can be reached.
+    Raises UserError naming both sources if neither can be reached.
     """
     folder = root / "fashion-mnist"
     if not _complete(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with only_one(folder / "files"):  # of several processes one fetches, and the others find the files
+        with only_one(folder / "files"):  # with several processes, one fetches and the others find the files
             if not _complete(folder):
                 _fetch(folder)
     return folder
@@ -96,7 +96,7 @@ def _fetch(folder: Path) -> None:
 
 
 def _from_torchvision(scratch: Path) -> Path:
-    # A short answer where there is no network: torchvision tries its mirrors without a time limit.
+    # Fail quickly without a network: torchvision tries its mirrors without a timeout.
     import socket
 
     from torchvision.datasets import FashionMNIST
@@ -117,7 +117,7 @@ def _from_debian(scratch: Path) -> Path:
         raise OSError("apt-get and dpkg are not on this machine")
     try:
         _run(["apt-get", "download", DEBIAN_PACKAGE], scratch)
-    except OSError:  # no lists of packages yet: get them into a folder of ours, which needs no root
+    except OSError:  # no package lists yet: get them into our own folder, which needs no root
         options = _private_apt(scratch / "apt")
         _run(["apt-get", *options, "update"], scratch)
         _run(["apt-get", *options, "download", DEBIAN_PACKAGE], scratch)
@@ -127,7 +127,7 @@ def _from_debian(scratch: Path) -> Path:
 
 
 def _private_apt(folder: Path) -> list[str]:
-    """Return options by which apt-get keeps its lists below `folder`."""
+    """Return the options that make apt-get keep its lists below `folder`."""
     for name in ("lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True)
     places = {"Dir::State::lists": "lists", "Dir::Cache": "cache"}
@@ -140,9 +140,9 @@ def _run(command: list[str], folder: Path) -> None:
         raise OSError(f"{command[0]} {command[-1]}: {done.stderr.strip() or 'failed'}")
 
 
-def _install(found: Path, folder: Path) -> None:
+def _install(source: Path, folder: Path) -> None:
     for name, digest in DIGESTS.items():
-        plain, packed = found / name, found / f"{name}.gz"
+        plain, packed = source / name, source / f"{name}.gz"
         data = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
         if hashlib.sha256(data).hexdigest() != digest:
             raise OSError(f"{name} differs from the published file")
@@ -152,11 +152,11 @@ def _install(found: Path, folder: Path) -> None:
 def read_idx(path: Path) -> np.ndarray:
     """Read one of the files (LeCun's IDX format: magic, sizes, unsigned bytes).
 
-    Raises UserError where it is not the published one: the data set's digest would name other images than are used.
+    Raises UserError if it is not the published file, as the data set's digest would then be wrong.
     """
     data = read_bytes(path)
     if hashlib.sha256(data).hexdigest() != DIGESTS[path.name]:
-        raise UserError(f"{path} differs from the published file; delete it, and it is fetched again")
+        raise UserError(f"{path} differs from the published file; delete it to have it fetched again")
     ndim = data[3]
     shape = np.frombuffer(data, dtype=">u4", count=ndim, offset=4)
     values = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * ndim)

@@ -1,4 +1,4 @@
-"""A folder of images as a source: classes, splits, and what to do with files that are no good."""
+"""A folder of images as a source: classes, splits, and what to do with unusable files."""
 
 import hashlib
 import os
@@ -20,9 +20,9 @@ from vistok.errors import UserError, some
 
 
 class FolderSource(ImageSource):
-    """Image files, decoded when read. Raises UserError naming an unreadable file.
+    """Image files, decoded when read. Raises UserError naming a file that cannot be read.
 
-    `digests` are of the files' bytes; `former`: what an earlier version took in their place.
+    `digests` are of the files' bytes; `former`: what earlier versions used in their place.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class FolderSource(ImageSource):
         former: Sequence[str] | None = None,
     ) -> None:
         self.root, self.config = root, config
-        # Millions of digests take half the room in an array.
+        # Millions of digests take half the memory in an array.
         self.files, self.digests, self.former = list(files), np.array(digests, dtype=np.bytes_), former
         self.labels = labels.astype(np.int64)
         self.class_names = tuple(class_names)
@@ -51,7 +51,7 @@ class FolderSource(ImageSource):
         return read_image(self.root / self.files[index], self.config.channels, max(self.config.sides))
 
     def subset(self, indices: np.ndarray, name: str) -> "FolderSource":
-        """Return the images at `indices` as a source of their own."""
+        """Return the images at `indices` as a separate source."""
         former = None if self.former is None else [self.former[i] for i in indices]
         return FolderSource(
             self.root,
@@ -73,11 +73,11 @@ def _digest(files: Sequence[str], marks: Sequence[str]) -> str:
 def load_folder(config: DataConfig, split: str) -> FolderSource:
     """Return one split of a folder of images.
 
-    Sub-folders named train/val/test (`names.SPLITS`) are splits; without them, a tenth of the files each, chosen by a
-    hash of their names, are held out as `test` and `val`. Sub-folders below are the classes; a flat
-    folder has one class, named "all". All files of all splits are looked at first, and all splits checked, so that what
-    is wrong with `test` shows before training. Raises UserError for a missing or empty folder or split, for files that
-    the config refuses, and for images that belong to no split or no class.
+    Sub-folders named train/val/test (`names.SPLITS`) are splits; for `test` and `val`, if missing, a tenth of the files
+    each is held out, chosen by a hash of the names. The sub-folders below are the classes; a flat folder has one class,
+    named "all". All files are inspected and all splits checked first, so that problems with `test` show up before
+    training. Raises UserError for a missing or empty folder or split, for files that the config refuses, and for images
+    outside every split or class.
     """
     root = Path(config.root)
     what = f"folder of images {str(root)!r}"
@@ -94,14 +94,14 @@ def load_folder(config: DataConfig, split: str) -> FolderSource:
         _check_split(name, chosen, folders, class_names, what)
     if not chosen[split]:
         raise UserError(
-            f"{what}: split {split!r} is empty; at least 3 images are needed in all, found "
+            f"{what}: split {split!r} is empty; at least 3 images are needed in total, found "
             f"{len(files)}, of which {len(used)} can be used"
         )
     numbers = {name: number for number, name in enumerate(class_names)}
     labels = np.array([numbers[_class_of(file, _base(split, folders))] for file in chosen[split]])
-    found = report(facts, splits, used, skipped, listing.ignored, listing.hidden)
+    folder_report = report(facts, splits, used, skipped, listing.ignored, listing.hidden)
     digests = [facts[name].digest for name in chosen[split]]
-    return FolderSource(root, chosen[split], digests, labels, class_names, config, found)
+    return FolderSource(root, chosen[split], digests, labels, class_names, config, folder_report)
 
 
 def _listing(root: Path, what: str) -> Listing:
@@ -111,8 +111,8 @@ def _listing(root: Path, what: str) -> Listing:
     if not listing.images and not listing.problems:
         ignored = f" ({said_of_ignored(listing.ignored)})" if listing.ignored else ""
         raise UserError(
-            f"{what}: no image found{ignored}; files end in {', '.join(image_suffixes())}, "
-            "one sub-folder per class or all in one"
+            f"{what}: no images found{ignored}; image files end in {', '.join(image_suffixes())} "
+            "and are in one sub-folder per class, or all in one folder"
         )
     return listing
 
@@ -120,28 +120,28 @@ def _listing(root: Path, what: str) -> Listing:
 def _check_split(
     split: str, chosen: Mapping[str, Sequence[str]], folders: Mapping[str, str], class_names: Sequence[str], what: str
 ) -> None:
-    """Raise UserError for a split without images that can be used, or whose classes are not those of train."""
+    """Raise UserError for a split without usable images, or with classes that train does not have."""
     files, base = chosen[split], _base(split, folders)
     if not files and split in folders:
         raise UserError(
-            f"{what}: split {split!r} is empty, as no image in {base!r} can be used; put images there, or remove the folder"
+            f"{what}: split {split!r} is empty, as no image in {base!r} can be used; add images, or remove the folder"
         )
     if not files and chosen["train"]:
-        raise UserError(f"{what}: none of the images that are held out as split {split!r} can be used; add images")
+        raise UserError(f"{what}: none of the images held out as split {split!r} can be used; add images")
     loose = [name for name in files if not top(_below(name, base))]
     if loose and list(class_names) != ["all"]:
         raise UserError(
-            f"{what}: {len(loose)} images of split {split!r} are in no class folder (such as {loose[0]!r}), those of "
-            f"train are; sort them into folders of the same classes, or move {base!r} elsewhere: some images are then "
-            "held out of train in its place"
+            f"{what}: {len(loose)} images of split {split!r} are not in class folders (such as {loose[0]!r}), unlike "
+            f"those of train; sort them into folders of the same classes, or move {base!r} elsewhere: some images of "
+            "train are then held out in its place"
         )
     unknown = sorted({_class_of(name, base) for name in files} - set(class_names))
     if unknown:
-        raise UserError(f"{what}: split {split!r} has classes that train has not: {some(unknown)}")
+        raise UserError(f"{what}: split {split!r} has classes that train does not have: {some(unknown)}")
 
 
 def _class_names(base: Path, files: Sequence[str], folders: Mapping[str, str], used: set[str]) -> list[str]:
-    """Return the classes, sorted; raises UserError for empty ones, and where classes and loose files mix."""
+    """Return the classes, sorted; raises UserError if some are empty or there are loose files beside them."""
     top_folder, given = folders.get("train", ""), set(folders.values())
     mine = [name for name in files if (top(name) == top_folder if top_folder else top(name) not in given)]
     loose = [name for name in mine if not top(_below(name, top_folder))]
@@ -150,7 +150,7 @@ def _class_names(base: Path, files: Sequence[str], folders: Mapping[str, str], u
         return ["all"]
     if loose:
         raise UserError(
-            f"folder of images {str(base)!r}: {len(loose)} files lie beside the class folders (first: {loose[0]!r}); "
+            f"folder of images {str(base)!r}: {len(loose)} files are beside the class folders (first: {loose[0]!r}); "
             "move them into a class folder, or put all images into one flat folder"
         )
     there = {path.name for path in base.iterdir() if path.is_dir() and not is_hidden(path.name)}
@@ -158,26 +158,26 @@ def _class_names(base: Path, files: Sequence[str], folders: Mapping[str, str], u
     empty = sorted(there - {_class_of(name, top_folder) for name in mine if name in used})
     if empty:
         raise UserError(
-            f"folder of images {str(base)!r}: class folders without any image: {some(empty)}; put images there, or "
+            f"folder of images {str(base)!r}: class folders without any images: {some(empty)}; add images there, or "
             "remove the folders"
         )
     alike = _alike(named)
     if alike:
         raise UserError(
-            f"folder of images {str(base)!r}: class folders {some(alike)} differ in capitals only; rename or merge them"
+            f"folder of images {str(base)!r}: class folders {some(alike)} differ only in case; rename or merge them"
         )
     return sorted(named)
 
 
 def _alike(names: Iterable[str]) -> list[str]:
-    """Return the names that differ from another one in capitals only, sorted."""
+    """Return the names that differ from another only in upper and lower case, sorted."""
     lowered = [(name, name.lower()) for name in names]
     counts = Counter(low for _, low in lowered)
     return sorted(name for name, low in lowered if counts[low] > 1)
 
 
 def _base(split: str, folders: Mapping[str, str]) -> str:
-    """Return the folder below which the classes of a split lie, "" for the root."""
+    """Return the folder that contains the class folders of a split, "" for the root."""
     return folders.get(split, folders.get("train", ""))
 
 

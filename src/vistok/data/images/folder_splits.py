@@ -1,4 +1,4 @@
-"""Which images of a folder are for training, which are held out: by sub-folders, or by a hash of their names."""
+"""Which images of a folder are for training and which are held out, by sub-folders or by a hash of the names."""
 
 import hashlib
 import os
@@ -15,29 +15,29 @@ SHOWN = 5
 
 
 def split_folders(root: Path, what: str) -> dict[str, str]:
-    """Return split -> sub-folder for those that are given; raises UserError where two folders are one split."""
+    """Return split -> sub-folder for the splits that have one; raises UserError if two folders mean the same split."""
     given: dict[str, str] = {}
     for name in sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name)):
         split = split_of_folder(name)
         if split is not None and split in given:
-            raise UserError(f"{what}: both {given[split]!r} and {name!r} are there, which mean {split}; keep one")
+            raise UserError(f"{what}: both {given[split]!r} and {name!r} mean {split}; keep one of them")
         if split is not None:
             given[split] = name
     return given
 
 
 def divide(files: Sequence[str], folders: Mapping[str, str], what: str) -> dict[str, list[str]]:
-    """Return the files of each split: those in its folder, and what is held out for splits without one.
+    """Return the files of each split: those in its folder, or, if it has none, files held out of train.
 
-    Raises UserError where there is a folder for train, and images lie outside every split.
+    Raises UserError if there is a folder for train, but some images are outside every split.
     """
     splits = {split: [name for name in files if top(name) == folder] for split, folder in folders.items()}
-    # Given test or val images lie below the root too, and are not for training.
+    # Folders for test or val are below the root too, but not for training.
     given = set(folders.values())
     rest = [name for name in files if top(name) not in given]
     if "train" in folders and rest:
         raise UserError(
-            f"{what}: {_places(rest)} in no split, though {folders['train']!r} is there. Folders of splits are "
+            f"{what}: {_places(rest)} in no split, although there is a folder {folders['train']!r}. Split folders are "
             f"{split_names()}; move the images into one of them, or out of this folder"
         )
     rest = splits.get("train", rest)
@@ -54,7 +54,7 @@ def divide(files: Sequence[str], folders: Mapping[str, str], what: str) -> dict[
 
 
 def _places(files: Sequence[str]) -> str:
-    """Return where files lie: "12 images in 'cats', 3 images in 'dogs' and 1 image in no folder lie"."""
+    """Return where files are: "12 images in 'cats', 3 images in 'dogs', 1 image beside the folders (...) are"."""
     counts = Counter(top(name) for name in files)
     loose = counts.pop("", 0)
     parts = [f"{_images(count)} in {folder!r}" for folder, count in sorted(counts.items())]

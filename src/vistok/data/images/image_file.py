@@ -1,4 +1,4 @@
-"""One image file: decoded to uint8, with what is unusual about it."""
+"""Decoding one image file to uint8, and noting what is unusual about it."""
 
 import io
 import os
@@ -13,10 +13,10 @@ from vistok.data.images.names import FORMATS, formats
 from vistok.errors import UserError, reason
 from vistok.files import read_bytes
 
-# Above this a file is taken for a decompression bomb; the largest cameras stay below.
+# Files above this are taken for decompression bombs; the largest cameras stay below.
 MAX_PIXELS = 200_000_000
 
-# Tags of TIFF, which EXIF shares.
+# TIFF tags, which EXIF shares.
 _BITS, _ORIENTATION, _SAMPLE_FORMAT = 258, 274, 339
 _SIGNED = 2
 _TURNS = {
@@ -29,7 +29,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _PNG = b"\x89PNG\r\n\x1a\n"
-# The chunks of a PNG that say what its pixels are, and eXIf, which is read apart.
+# The chunks of a PNG that determine its pixels, and eXIf, which is read separately.
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT", b"eXIf")
 
 
@@ -38,11 +38,11 @@ class BadImage(Exception):
 
 
 def read_image(path: Path, channels: int, size: int) -> np.ndarray:
-    """Decode a file to uint8 (height, width, channels), both sides at least `size` where the file has them.
+    """Decode a file to uint8 (height, width, channels), both sides at least `size` if the file is that large.
 
-    A JPEG many times larger is decoded at a fraction of its size, never below twice `size`, which is
-    several times faster. Transparency is laid on white; of an animation the first frame is taken; an
-    image is turned upright by its EXIF tag. Raises UserError naming the file that cannot be read.
+    A much larger JPEG is decoded at a fraction of its size, never below twice `size`, which is several times faster.
+    Transparent images are put on white, animations are reduced to their first frame, and images are turned upright by
+    their EXIF tag. Raises UserError naming the file if it cannot be read.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -55,25 +55,25 @@ def read_image(path: Path, channels: int, size: int) -> np.ndarray:
 
 
 def not_read(path: Path, error: OSError, what: str = "image") -> UserError:
-    """Return the sentence for an image or a folder (`what`) that the machine does not read."""
+    """Return the error for an image or folder (`what`) that the machine fails to read."""
     return UserError(
-        f"{what} {path}: cannot be read ({error.strerror or reason(error)}). This says nothing about what is in it: see that "
-        "it is there, that you may read it and that its disk works, then repeat the command"
+        f"{what} {path}: cannot be read ({error.strerror or reason(error)}). This says nothing about its contents: check "
+        "that it exists, that you may read it and that its disk works, then repeat the command"
     )
 
 
 def file_bytes(path: Path) -> bytes:
-    """Return a file's contents; raises BadImage for a pipe or a folder, OSError naming it where the machine fails."""
+    """Return a file's contents; raises BadImage for a pipe or folder, and OSError naming it if the machine fails."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise BadImage("not a regular file")
     return read_bytes(path)
 
 
 def open_image(data: io.BytesIO) -> Image.Image:
-    """Return the image in some bytes, not yet decoded. Every image comes in here.
+    """Return the image in some bytes, not yet decoded. Every image is opened here.
 
-    What it is its first bytes say, not its suffix, and only the formats in `FORMATS` are tried: for some of its others
-    Pillow starts a program (PostScript runs Ghostscript). Raises BadImage for anything else.
+    Its first bytes, not its suffix, determine the format, and only `FORMATS` are tried: for some others, Pillow starts a
+    program (Ghostscript for PostScript). Raises BadImage for anything else.
     """
     if not data.getbuffer().nbytes:
         raise BadImage("the file is empty")
@@ -86,10 +86,10 @@ def open_image(data: io.BytesIO) -> Image.Image:
 def decode(source: Path | io.BytesIO, channels: int, size: int) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the pixels as `read_image` does, and what is unusual about the file or its bytes.
 
-    Unusual: "1-channel", "colour" (where grey is wanted), "CMYK", "16-bit", "signed", "float", "palette",
+    Unusual are: "1-channel", "colour" (if grey is wanted), "CMYK", "16-bit", "signed", "float", "palette",
     "transparent", "animated", "rotated"; "damaged EXIF" (the image counts as upright) and "unreadable metadata" (parts
-    of a PNG beside its pixels, such as too long a text; they are left out). Raises BadImage, and OSError for a file that
-    the machine does not read.
+    of a PNG other than its pixels, such as an overlong text; they are ignored). Raises BadImage, and OSError if the
+    machine fails to read the file.
     """
     data = io.BytesIO(file_bytes(source)) if isinstance(source, Path) else source
     try:
@@ -118,12 +118,12 @@ def _decoded(data: io.BytesIO, channels: int, size: int) -> tuple[np.ndarray, tu
             return _to_uint8(image, channels, signed), kinds
     except BadImage:
         raise
-    except Exception as error:  # on bytes that are no image the decoders raise nearly every kind
+    except Exception as error:  # on bytes that are not an image, decoders raise almost anything
         raise BadImage(reason(error)) from None
 
 
 def _without_metadata(data: bytes) -> bytes | None:
-    """Return a PNG with the chunks alone that its pixels need; None for other files, and where it has no others."""
+    """Return a PNG with only the chunks its pixels need; None for other files, and for PNGs with no other chunks."""
     if not data.startswith(_PNG):
         return None
     kept, at = [_PNG], len(_PNG)
@@ -138,7 +138,7 @@ def _without_metadata(data: bytes) -> bytes | None:
 
 def _unusual(image: Image.Image, channels: int) -> tuple[str, ...]:
     mode = image.mode
-    found = {
+    kinds = {
         "1-channel": channels == 3 and mode in ("1", "L", "LA"),
         "colour": channels == 1 and mode in ("RGB", "RGBA", "YCbCr", "LAB", "HSV", "RGBX"),
         "CMYK": mode == "CMYK",
@@ -150,16 +150,16 @@ def _unusual(image: Image.Image, channels: int) -> tuple[str, ...]:
         "animated": bool(getattr(image, "is_animated", False)),
     }
     if image.format == "PNG":
-        image.load()  # its EXIF may lie behind the pixels; what is wrong with these is no fault of the EXIF
+        image.load()  # EXIF may follow the pixels; loading them first keeps their errors apart from those of EXIF
     try:
-        found["rotated"] = _turn(image) is not None
-    except Exception:  # as the decoders
-        found["damaged EXIF"] = True
-    return tuple(name for name, is_so in found.items() if is_so)
+        kinds["rotated"] = _turn(image) is not None
+    except Exception:  # it too may raise almost anything
+        kinds["damaged EXIF"] = True
+    return tuple(name for name, is_so in kinds.items() if is_so)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return how to turn an image upright; whatever a reader of damaged EXIF raises, it raises."""
+    """Return how to turn an image upright; damaged EXIF may raise any exception."""
     orientation = image.getexif().get(_ORIENTATION, 1)
     turn = _TURNS.get(orientation)
     if turn is None and not isinstance(orientation, int):
@@ -168,7 +168,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _signed_bits(image: Image.Image) -> int:
-    """Return the bits of a sample where a TIFF declares that they are signed integers, else 0."""
+    """Return the bits per sample if a TIFF declares signed integers, else 0."""
     tags = getattr(image, "tag_v2", {})
     return int(tags.get(_BITS, (1,))[0]) if _SIGNED in tags.get(_SAMPLE_FORMAT, ()) else 0
 
@@ -184,18 +184,18 @@ def _to_uint8(image: Image.Image, channels: int, signed: int) -> np.ndarray:
 
 
 def _scaled(image: Image.Image, signed: int) -> Image.Image:
-    """Return an image of other numbers than bytes as grey ones.
+    """Convert an image whose values are not bytes to 8-bit grey.
 
-    Black and white are those of the numbers that the file declares, so that dark images stay dark: 0 and 65,535 for 16
-    bits, -32,768 and 32,767 for 16 signed ones (0 is then a middle grey), -128 and 127 for 8. 32 bits say nothing about
-    white: such images count as 16-bit ones, with their own highest and lowest values where these lie outside. Floats: 0
-    and 1, 255 or 65,535, the first that is no less than their highest value.
+    Black and white are the limits of the declared number type, so that dark images stay dark: 0 and 65,535 for 16 bits,
+    -32,768 and 32,767 for signed 16 bits (0 is then a middle grey), -128 and 127 for signed 8 bits. 32 bits do not
+    define white: such images are treated as 16-bit, extended to their own lowest and highest values if these are
+    outside. For floats, black is 0, and white the first of 1, 255 and 65,535 that is not below their highest value.
     """
     values = np.asarray(image)
     if signed == 8:
         values = values.view(np.int8)
     elif image.mode == "I" and not signed:
-        values = values.view(np.uint32)  # Pillow keeps unsigned 32 bits as signed ones
+        values = values.view(np.uint32)  # Pillow stores unsigned 32-bit values as signed
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise BadImage("it holds values that are not finite")

@@ -1,9 +1,8 @@
 """ImageNet-1k in torchvision's layout: `train/<wnid>/*.JPEG` and `val/<wnid>/*.JPEG`.
 
-`test` is the official validation set, whose images published scores are against; `val` is held out of train.
-Every image is looked at once before the first run, as those of any folder: at about 3 ms an image of 500x375 that is an
-hour of one processor core for all 1.28 million, shared among those there are. What was found is remembered; a look that
-is stopped goes on.
+`test` is the official validation set, which published scores are measured on; `val` is held out of train. Every image
+is inspected once before the first run, as in any folder: at about 3 ms per image of 500x375, that is one core-hour for
+all 1.28 million, shared among the available cores. The facts are kept, and a stopped inspection resumes.
 """
 
 import os
@@ -24,14 +23,14 @@ from vistok.files import only_one
 from vistok.rng import stable_choice
 
 HELD_OUT = 10_000
-LARGEST_HELD_OUT_SHARE = 10  # of a subset of ImageNet no more than a tenth is held out
+LARGEST_HELD_OUT_SHARE = 10  # at most a tenth of a subset of ImageNet is held out
 
 
 def load(config: DataConfig, split: str) -> FolderSource:
-    """Return one split; archives that lie in the folder are unpacked by torchvision first, once.
+    """Return one split; archives in the folder are first unpacked by torchvision, once.
 
-    Classes are numbered by sorted WordNet ids, as everywhere. The images of `val/` are looked at for every split, those
-    of `train/` for theirs. Raises UserError where there is nothing, or train and val have different classes.
+    Classes are numbered by sorted WordNet ids, as usual. The images of `val/` are inspected for every split, those of
+    `train/` only for its own splits. Raises UserError if there is nothing, or if train and val have different classes.
     """
     root = Path(config.root)
     folder = "val" if split == "test" else "train"
@@ -41,23 +40,23 @@ def load(config: DataConfig, split: str) -> FolderSource:
     if not class_names:
         raise UserError(f"ImageNet {root / folder}: no class folders (n01440764 ...) in it; {_WANTED}")
     other = "train" if folder == "val" else "val"
-    if _is_whole(root, other) and class_names != (found := _folders(root / other)):
-        differing = sorted(set(class_names) ^ set(found))
+    if _is_whole(root, other) and class_names != (other_names := _folders(root / other)):
+        differing = sorted(set(class_names) ^ set(other_names))
         raise UserError(
-            f"ImageNet {root}: train and val have different classes, such as {differing[0]!r}; both need a folder of every "
-            "class"
+            f"ImageNet {root}: train and val have different classes, such as {differing[0]!r}; both need a folder for "
+            "every class"
         )
     listings = {name: _listed(root, name) for name in folders}
     splits = _splits(listings)
     files = [file for listing in listings.values() for file in listing.images]
     facts = inspect(root, files, config.channels, max(config.sides))
-    facts |= {name: FileFacts("", (), why) for found in listings.values() for name, why in found.problems.items()}
+    facts |= {name: FileFacts("", (), why) for listing in listings.values() for name, why in listing.problems.items()}
     used, skipped = usable(f"ImageNet {root}", facts, config.unreadable_images, config.unusual_images)
     chosen = [name for name in splits[split] if name in used]
     if not chosen:
-        raise UserError(f"ImageNet {root}: split {split!r} is empty, of {len(facts)} images {len(used)} can be used")
+        raise UserError(f"ImageNet {root}: split {split!r} is empty; {len(used)} of {len(facts)} images can be used")
     numbers = {name: number for number, name in enumerate(class_names)}
-    ignored = sum((found.ignored for found in listings.values()), Counter[str]())
+    ignored = sum((listing.ignored for listing in listings.values()), Counter[str]())
     return FolderSource(
         root,
         chosen,
@@ -65,7 +64,7 @@ def load(config: DataConfig, split: str) -> FolderSource:
         np.array([numbers[name.split(os.sep)[1]] for name in chosen]),
         class_names,
         config,
-        report(facts, splits, used, skipped, ignored, sum(found.hidden for found in listings.values())),
+        report(facts, splits, used, skipped, ignored, sum(listing.hidden for listing in listings.values())),
         former=[str(facts[name].size) for name in chosen],
     )
 
@@ -87,12 +86,12 @@ def _is_whole(root: Path, folder: str) -> bool:
 
 
 def _begun(root: Path, folder: str) -> Path:
-    """Return the file that is there while archives are being unpacked, and after a kill in between."""
+    """Return the file that exists while archives are being unpacked, or after that was interrupted."""
     return root / f".{folder}-unpacking"
 
 
 def _splits(listings: dict[str, Listing]) -> dict[str, list[str]]:
-    """Return the files of each split. Images that are skipped count, so that who is held out does not depend on them."""
+    """Return the files of each split. Skipped images count too, so that the held-out ones do not depend on them."""
     splits = {"test": listings["val"].images} if "val" in listings else {}
     if "train" in listings:
         files = listings["train"].images
@@ -103,8 +102,8 @@ def _splits(listings: dict[str, Listing]) -> dict[str, list[str]]:
 
 
 _WANTED = (
-    "put ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz there, which are unpacked, or "
-    "the unpacked train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, and name the folder with --data"
+    "put ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz there, to be unpacked, or the "
+    "unpacked train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, and name the folder with --data"
 )
 
 
@@ -127,17 +126,19 @@ def _folders(path: Path) -> list[str]:
 
 
 def _listed(root: Path, folder: str) -> Listing:
-    """Return what lies below `train` or `val`, in order of class and name, with names relative to the root."""
-    found = list_images(root / folder)
-    loose = [name for name in found.images if os.sep not in name]
+    """List what is below `train` or `val`, in order of class and name, with names relative to the root."""
+    listing = list_images(root / folder)
+    loose = [name for name in listing.images if os.sep not in name]
     if loose:
         raise UserError(
-            f"ImageNet {root / folder}: {len(loose)} images lie beside the class folders, such as {loose[0]!r}; move them "
+            f"ImageNet {root / folder}: {len(loose)} images are beside the class folders, such as {loose[0]!r}; move them "
             "into class folders (n01440764 ...), or elsewhere"
         )
-    if not found.images:
+    if not listing.images:
         raise UserError(f"ImageNet {root / folder}: the class folders are empty; {_WANTED}")
-    # Not in order of the whole names: a class's name may be the beginning of another one's.
-    found.images = [os.path.join(folder, name) for name in sorted(found.images, key=lambda name: name.split(os.sep))]
-    found.problems = {os.path.join(folder, name): why for name, why in found.problems.items()}
-    return found
+    # Not sorted by whole path, as one class's name may be the beginning of another's.
+    listing.images = [
+        os.path.join(folder, name) for name in sorted(listing.images, key=lambda name: name.split(os.sep))
+    ]
+    listing.problems = {os.path.join(folder, name): why for name, why in listing.problems.items()}
+    return listing

@@ -1,6 +1,6 @@
-"""Look at every file of a folder before a run: what cannot be read, is unusual, or occurs twice.
+"""Inspect every file of a folder before a run: what cannot be read, is unusual, or occurs twice.
 
-Each file is decoded once; what was found is kept in the user's cache folder, by size and time of change.
+Each file is decoded once; the facts are kept in the user's cache folder, by size and mtime.
 """
 
 import errno
@@ -23,22 +23,22 @@ from vistok.data.images.inspection_index import FileFacts, open_index
 from vistok.errors import UserError, reason, some
 
 SHOWN = 5
-QUIET = 2_000  # files that are looked at without a bar of progress
-_AT_ONCE = 1_000  # files that wait for a thread at a time
-# What a folder holds, and not what its disk or network does just now: links to nowhere or in a circle, closed files.
+QUIET = 2_000  # up to this many files are inspected without a progress bar
+_AT_ONCE = 1_000  # files queued for the threads at a time
+# Errors of the folder's contents, not of its disk or network: dangling or circular links, files without permission.
 OF_THE_FOLDER = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
 _SAID = {
-    "damaged EXIF": "have damaged EXIF data and count as upright",
-    "unreadable metadata": "have metadata that cannot be read and are used without them",
+    "damaged EXIF": "have damaged EXIF data and are taken to be upright",
+    "unreadable metadata": "have metadata that cannot be read and is ignored",
 }
 
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What a folder holds, for the record of a run.
+    """The contents of a folder, for the record of a run.
 
-    found: all images. used: those that are in a split and can be used. ignored: how many files are no images, by
-    suffix. hidden: how many files and folders are hidden, or were left by a system.
+    found: all images. used: those that are in a split and can be used. ignored: number of files that are not images, by
+    suffix. hidden: number of files and folders that are hidden or were left by the operating system.
     """
 
     found: int
@@ -51,7 +51,7 @@ class FolderReport:
     hidden: int = 0
 
     def record(self) -> dict[str, Any]:
-        """Return counts, and names of what was skipped or converted, as JSON values."""
+        """Return counts, and the names of skipped or converted files, as JSON values."""
         kinds = {kind: {"count": len(names), "first": names[:SHOWN]} for kind, names in self.unusual.items()}
         return {**asdict(self), "unusual": kinds, "num_skipped": len(self.skipped), "leaked": self.leaked[:SHOWN]}
 
@@ -61,14 +61,14 @@ class FolderReport:
         if self.skipped:
             lines.append(f"{len(self.skipped)} of {self.found} images are skipped: {_first(self.skipped)}")
         for kind, names in self.unusual.items():
-            said = _SAID.get(kind, f"are {kind} and are converted")
+            said = _SAID.get(kind, f"are {kind} and will be converted")
             lines.append(f"{len(names)} of {self.found} images {said}, such as {names[0]}")
         if self.duplicates:
-            lines.append(f"{self.duplicates} images are copies of another one, byte for byte")
+            lines.append(f"{self.duplicates} images are byte-for-byte copies of others")
         if self.leaked:
             lines.append(
-                f"{len(self.leaked)} images of val or test lie in train too, byte for byte, such as {self.leaked[0]}: "
-                "scores on them are too good"
+                f"{len(self.leaked)} images of val or test are in train too, byte for byte, such as {self.leaked[0]}: "
+                "scores on them are too optimistic"
             )
         if self.ignored:
             lines.append(said_of_ignored(self.ignored))
@@ -84,35 +84,35 @@ def said_of_ignored(ignored: Mapping[str, int]) -> str:
 
 
 def inspect(root: Path, names: Sequence[str], channels: int, size: int) -> dict[str, FileFacts]:
-    """Return the facts of every named file below `root`; files that did not change are not read again.
+    """Return the facts about every named file below `root`; files that have not changed are not read again.
 
-    What could not be read is tried again every time: it costs little, and what stood in the way may be gone. Raises
-    UserError naming the file where the machine fails: that says nothing about the image.
+    Files that could not be read are tried again every time: it costs little, and the obstacle may be gone. Raises
+    UserError naming the file if the machine fails, as that says nothing about the image.
     """
     stamps = _stamps(root, names)
     with open_index(root, channels, size) as index:
-        found = index.known(names, stamps)
-        new = [i for i, name in enumerate(names) if name not in found]
+        known = index.known(names, stamps)
+        new = [i for i, name in enumerate(names) if name not in known]
         with warnings.catch_warnings():  # once, around all threads
             warnings.simplefilter("ignore")
             for i, facts in zip(new, _looked_at(root, [names[i] for i in new], channels, size), strict=True):
-                found[names[i]] = facts
+                known[names[i]] = facts
                 if facts.problem is None and stamps[i, 0] >= 0:
                     index.add(names[i], stamps[i].tolist(), facts)
-    return {name: found[name] for name in names}
+    return {name: known[name] for name in names}
 
 
 def usable(
     what: str, facts: Mapping[str, FileFacts], unreadable: str, unusual: str, found: int | None = None
 ) -> tuple[set[str], dict[str, str]]:
-    """Return the names to use, and those to skip with their reasons; raises UserError where the config refuses.
+    """Return the names to use, and those to skip with reasons; raises UserError if the config refuses images.
 
-    what: the data set in a message, as in "folder of images 'photos'". unreadable: "refuse" or "skip". unusual:
-    "convert", "skip" or "refuse". found: how many images there are, where `facts` has only those that are not plain.
+    what: the data set, for messages, as in "folder of images 'photos'". unreadable: "refuse" or "skip". unusual:
+    "convert", "skip" or "refuse". found: the number of images, if `facts` only has the unusual and unreadable ones.
     """
     total = len(facts) if found is None else found
-    bad = {name: found.problem for name, found in facts.items() if found.problem is not None}
-    odd = {name: ", ".join(found.unusual) for name, found in facts.items() if found.unusual}
+    bad = {name: file.problem for name, file in facts.items() if file.problem is not None}
+    odd = {name: ", ".join(file.unusual) for name, file in facts.items() if file.unusual}
     if bad and unreadable == "refuse":
         raise UserError(
             f"{what}: {len(bad)} of {total} images cannot be read: {_first(bad)}. Remove or "
@@ -135,7 +135,7 @@ def report(
     ignored: Mapping[str, int] | None = None,
     hidden: int = 0,
 ) -> FolderReport:
-    """Sum up a folder; `splits` says which files are train, val and test."""
+    """Summarise a folder; `splits` says which files are train, val and test."""
     used = used & {name for files in splits.values() for name in files}
     unusual: dict[str, list[str]] = {}
     for name in sorted(used):
@@ -176,7 +176,7 @@ def _looked_at(root: Path, names: Sequence[str], channels: int, size: int) -> It
 
 
 def problem_of(path: Path, error: OSError, what: str = "image") -> str:
-    """Return why a file or folder cannot be read; raises UserError where the machine failed: it may well be good."""
+    """Return why a file or folder cannot be read; raises UserError if the machine failed, as it may be fine."""
     if error.errno not in OF_THE_FOLDER:
         raise not_read(path, error, what) from None
     return error.strerror or reason(error)
@@ -184,7 +184,7 @@ def problem_of(path: Path, error: OSError, what: str = "image") -> str:
 
 @contextmanager
 def bar(total: int) -> Iterator[Callable[[], None]]:
-    """Show how many of `total` images were looked at, where they are many; gives what to call after each."""
+    """Show a progress bar if `total` images are many; yields the function to call after each image."""
     if total <= QUIET:
         yield lambda: None
         return
@@ -192,17 +192,17 @@ def bar(total: int) -> Iterator[Callable[[], None]]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("looking at every image, once", total=total)
+        task = bars.add_task("inspecting every image, once", total=total)
         yield lambda: bars.advance(task)
 
 
 def _stamps(root: Path, names: Sequence[str]) -> np.ndarray:
-    """Return size and time of change (ns) of each file, (count, 2); -1 where there is none."""
+    """Return size and mtime (ns) of each file, (count, 2); -1 if it cannot be examined."""
     stamps = np.full((len(names), 2), -1, dtype=np.int64)
     for i, name in enumerate(names):
         try:
             status = os.stat(f"{root}{os.sep}{name}")
-        except OSError:  # what it is comes out at the look
+        except OSError:  # the inspection will find out why
             continue
         stamps[i] = status.st_size, status.st_mtime_ns
     return stamps

@@ -1,6 +1,6 @@
-"""What a look at image files found, remembered in the user's cache folder by each file's size and time of change.
+"""The facts found by inspecting image files, kept in the user's cache folder by each file's size and mtime.
 
-Kept in columns, as there may be millions of files.
+Stored in columns, as there may be millions of files.
 """
 
 import fcntl
@@ -19,12 +19,12 @@ from vistok.errors import UserError
 from vistok.files import replacing, user_cache
 
 SCHEMA = 2
-SAVE_EVERY = 50_000  # files that are new: a look of an hour that is stopped goes on about where it was
+SAVE_EVERY = 50_000  # new files: an inspection of an hour that is stopped resumes about where it was
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What a file is: SHA-256 of its bytes, what is unusual, or why it cannot be read (then "" and none); its size."""
+    """A file's SHA-256, what is unusual about it, or why it cannot be read (then "" and nothing unusual); its size."""
 
     digest: str
     unusual: tuple[str, ...] = ()
@@ -33,10 +33,10 @@ class FileFacts:
 
 
 class Index:
-    """The facts of files by name, each with its stamp (size, time of change in ns)."""
+    """Facts about files by name, each with its stamp (size, mtime in ns)."""
 
     def __init__(self, place: Path | None) -> None:
-        """`place`: the file to read and write; None: nothing is kept."""
+        """`place`: the file to read and write; with None, nothing is stored."""
         self._place, self._unsaved = place, 0
         self._rows: dict[str, int] = {}
         self._kinds: list[tuple[str, ...]] = [()]
@@ -46,7 +46,7 @@ class Index:
             self._read(place)
 
     def known(self, names: Sequence[str], stamps: np.ndarray) -> dict[str, FileFacts]:
-        """Return the facts of those files that still have the stamp of their last look; `stamps`: (count, 2)."""
+        """Return the facts about files whose stamp is still that of their last inspection; `stamps`: (count, 2)."""
         columns = self._columns
         rows = np.fromiter((self._rows.get(name, -1) for name in names), dtype=np.int64, count=len(names))
         there = np.flatnonzero(rows >= 0)
@@ -59,7 +59,7 @@ class Index:
         }
 
     def add(self, name: str, stamp: Sequence[int], facts: FileFacts) -> None:
-        """Remember what was found, and save it now and then."""
+        """Add the facts about a file, and save from time to time."""
         if facts.unusual not in self._kinds:
             self._kinds.append(facts.unusual)
         self._rows[name] = len(self._columns.stamps) + len(self._added)
@@ -69,7 +69,7 @@ class Index:
             self.save()
 
     def save(self) -> None:
-        """Write what is new; on a full disk, or where nothing may be written, the next run looks again."""
+        """Write what is new; if the disk is full or read-only, the next run inspects the files again."""
         self._columns = self._columns.joined(self._added)
         self._added = []
         if self._place is None or not self._unsaved:
@@ -88,12 +88,12 @@ class Index:
 
     def _read(self, place: Path) -> None:
         try:
-            with place.open("rb") as file, np.load(file, allow_pickle=False) as found:
-                names = found["names"].tobytes().decode(errors="surrogateescape").split("\0")
-                words = [tuple(str(word) for word in kinds) for kinds in json.loads(found["words"].tobytes())]
-                columns = _Columns(found["stamps"], found["digests"], found["kinds"])
+            with place.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                names = arrays["names"].tobytes().decode(errors="surrogateescape").split("\0")
+                words = [tuple(str(word) for word in kinds) for kinds in json.loads(arrays["words"].tobytes())]
+                columns = _Columns(arrays["stamps"], arrays["digests"], arrays["kinds"])
         except (OSError, ValueError, TypeError, KeyError, EOFError, RecursionError, zipfile.BadZipFile):
-            return  # absent or damaged: it only costs the time of another look
+            return  # absent or damaged: costs only the time of another inspection
         if columns.fit(len(names), len(words)):
             self._rows = {name: row for row, name in enumerate(names)}
             self._kinds, self._columns = words, columns
@@ -103,7 +103,7 @@ class Index:
 class _Columns:
     stamps: np.ndarray  # (count, 2), int64
     digests: np.ndarray  # (count, 32), uint8
-    kinds: np.ndarray  # (count,), int64: numbers of the kinds of what is unusual
+    kinds: np.ndarray  # (count,), int64: indices into the list of unusual kinds
 
     @staticmethod
     def empty() -> "_Columns":
@@ -121,7 +121,7 @@ class _Columns:
         )
 
     def fit(self, num_names: int, num_kinds: int) -> bool:
-        """Whether all columns have as many rows as there are names, and their kinds are known."""
+        """Whether all columns have one row per name, and all kinds are known."""
         shapes = (self.stamps.shape, self.digests.shape, self.kinds.shape)
         types = (self.stamps.dtype, self.digests.dtype, self.kinds.dtype)
         return (
@@ -133,9 +133,9 @@ class _Columns:
 
 @contextmanager
 def open_index(root: Path, channels: int, size: int) -> Iterator[Index]:
-    """Open what is known of a folder, alone, and save it in the end, or when the look is stopped.
+    """Open a folder's index, one process at a time, and save it at the end or when the inspection is stopped.
 
-    Where no cache can be kept nothing is known, and all is looked at every time.
+    If no cache can be kept, the index is empty and all files are inspected every time.
     """
     words = f"{SCHEMA} {root.resolve()} {channels} {size}"
     place = user_cache() / f"images-{hashlib.sha256(words.encode(errors='surrogateescape')).hexdigest()[:16]}.npz"
@@ -147,7 +147,7 @@ def open_index(root: Path, channels: int, size: int) -> Iterator[Index]:
         return
     try:
         with suppress(OSError):  # some network disks have no locks
-            fcntl.flock(lock, fcntl.LOCK_EX)  # other processes of the same run wait, and then read
+            fcntl.flock(lock, fcntl.LOCK_EX)  # other processes of the same run wait, then read
         index = Index(place)
         try:
             yield index

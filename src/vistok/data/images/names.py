@@ -1,40 +1,40 @@
-"""What names of files and folders say: hidden ones, splits, and suffixes of images. One table each, for every reader."""
+"""The meaning of file and folder names: hidden ones, splits, image suffixes. One table each, for all readers."""
 
 import re
 from functools import cache
 
 from vistok.data.config import Split
 
-# Folder and file names, in any capitals, that mean a split.
+# Folder and file names, in upper or lower case, that mean a split.
 SPLITS: dict[str, Split] = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-# What systems leave beside pictures, under names that do not begin with a point.
+# What operating systems leave beside images under names that do not begin with a dot.
 _LEFT_BY_SYSTEMS = {
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information",
     "@eadir", "#recycle", "lost+found",
 }  # fmt: skip
-# What Pillow may open. Not its other formats: some start a program (EPS runs Ghostscript), and a file is what its first
-# bytes say, whatever its suffix.
+# The formats that Pillow may open. Some of its others start a program (EPS runs Ghostscript), and the first bytes of a
+# file determine its format, whatever its suffix.
 FORMATS = (
     "PNG", "JPEG", "MPO", "JPEG2000", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM", "TGA", "PCX", "SGI", "QOI",
 )  # fmt: skip
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is not part of a data set: hidden, or left by a system (`.thumbnails`, `__MACOSX`)."""
+    """Whether a file or folder is hidden or was left by the operating system (`.thumbnails`, `__MACOSX`)."""
     return name.startswith(".") or name.lower() in _LEFT_BY_SYSTEMS
 
 
 def is_hidden_below(path: str) -> bool:
-    """Whether a path with slashes, relative to its data set, has a hidden part."""
+    """Whether a slash-separated path, relative to its data set, has a hidden part."""
     return any(is_hidden(part) for part in path.split("/") if part not in ("", ".", ".."))
 
 
 def split_of_folder(name: str) -> Split | None:
-    """Return the split that a folder's whole name means, in any capitals, or None."""
+    """Return the split that a folder's whole name means, ignoring case, or None."""
     return SPLITS.get(name.lower())
 
 
@@ -44,14 +44,14 @@ def split_of_words(name: str) -> Split | None:
 
 
 def split_names() -> str:
-    """Return which folder names mean which split, for a message."""
+    """List which folder names mean which split, for messages."""
     named = [f"{split} ({', '.join(n for n, s in SPLITS.items() if s == split)})" for split in ("train", "val", "test")]
-    return ", ".join(named[:-1]) + f" and {named[-1]}, in any capitals"
+    return ", ".join(named[:-1]) + f" and {named[-1]}, in upper or lower case"
 
 
 @cache
 def formats() -> tuple[str, ...]:
-    """Return those of `FORMATS` that the installed Pillow opens by that name (it opens MPO as JPEG)."""
+    """Return the `FORMATS` that the installed Pillow opens under that name (it opens MPO as JPEG)."""
     from PIL import Image
 
     Image.init()
@@ -60,7 +60,7 @@ def formats() -> tuple[str, ...]:
 
 @cache
 def image_suffixes() -> tuple[str, ...]:
-    """Return the suffixes, with their points, of what the installed Pillow can open of `FORMATS`."""
+    """Return the suffixes, with dots, of the `FORMATS` that the installed Pillow can open."""
     from PIL import Image
 
     allowed = formats()

@@ -17,7 +17,7 @@ from vistok.rng import stable_choice
 def open_split(config: DataConfig, split: str) -> ImageSource:
     """Return `train`, `val` (held out of train) or `test` of the configured data set."""
     if split not in ("train", "val", "test"):
-        raise UserError(f"split {split!r}: allowed are train, val, test")
+        raise UserError(f"split {split!r}: must be one of train, val, test")
     source = _open(config, split)
     if config.max_images is None or len(source) <= config.max_images:
         return source
@@ -26,12 +26,12 @@ def open_split(config: DataConfig, split: str) -> ImageSource:
 
 
 def kind_of(root: str) -> str:
-    """Return the kind of data set that lies at a place, by what is there: shards, parquet files, ImageNet, a folder.
+    """Return the kind of data set at a path, by its contents: shards, parquet files, ImageNet, or a folder.
 
-    For networks that were imported: their files do not say where their images lie.
+    For imported networks, whose files do not say where their images are.
     """
     place = Path(root)
-    if _is_imagenet(place):  # first: its archives are .tar files too
+    if _is_imagenet(place):  # checked first, as its archives are .tar files too
         return "imagenet"
     if ".tar" in root or _holds(place, ".tar"):
         return "webdataset"
@@ -39,12 +39,12 @@ def kind_of(root: str) -> str:
 
 
 def _holds(place: Path, suffix: str) -> bool:
-    """Whether a file with this suffix lies anywhere below, hidden ones apart."""
+    """Whether there is a file with this suffix anywhere below, ignoring hidden ones."""
     return any(not is_hidden_below(path.relative_to(place).as_posix()) for path in place.rglob(f"*{suffix}"))
 
 
 def _is_imagenet(place: Path) -> bool:
-    """Whether archives of ImageNet lie there, or class folders of WordNet ids (n01440764)."""
+    """Whether there are ImageNet archives, or class folders named by WordNet ids (n01440764)."""
     if any((place / f"ILSVRC2012_img_{name}.tar").is_file() for name in ("train", "val")):
         return True
     folders = (path.name for split in ("train", "val") for path in (place / split).glob("n*"))
@@ -72,13 +72,13 @@ def _cifar10(root: Path, split: str) -> ArraySource:
     from torchvision.datasets import CIFAR10
 
     try:
-        found = CIFAR10(str(root), train=split != "test", download=True)
+        cifar10 = CIFAR10(str(root), train=split != "test", download=True)
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"CIFAR-10 is not in {root} and cannot be downloaded ({error}); put torchvision's folder "
-            "cifar-10-batches-py there, or name its place with --data"
+            "cifar-10-batches-py there, or give the folder that contains it with --data"
         ) from None
-    source = ArraySource(found.data, np.array(found.targets), found.classes, "cifar10-" + found.tgz_md5)
+    source = ArraySource(cifar10.data, np.array(cifar10.targets), cifar10.classes, "cifar10-" + cifar10.tgz_md5)
     if split == "test":
         return source
     held_out = stable_choice(0, "cifar10-val", len(source), len(source) // 10)

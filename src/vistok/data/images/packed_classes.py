@@ -1,4 +1,4 @@
-"""The classes of packed files: one numbering for all of them, whether they hold numbers or names."""
+"""The classes of packed files: one numbering for all files, whether their labels are numbers or names."""
 
 from collections.abc import Sequence
 
@@ -7,17 +7,17 @@ import numpy as np
 from vistok.data.images.packed_files import Packed
 from vistok.errors import UserError, some
 
-# Labels are numbers 0...classes-1. A larger one is an id of something else, and would make as many classes.
+# Labels are numbers 0...classes-1. A very large one is an id of something else, and would create that many classes.
 MOST_CLASSES = 1_000_000
 FEW_CLASSES = 10_000
 MOST_CLASSES_PER_IMAGE = 100
 
 
 def class_names(files: Sequence[Packed], what: str) -> tuple[str, ...]:
-    """Return the classes of these files; those without any label are of one class, "all".
+    """Return the classes of these files; without any labels, there is one class, "all".
 
-    Where all files have the same names, their order counts; else names are sorted. what: the data set in a message.
-    Raises UserError where labels are no numbers of classes.
+    If all files list the same names, their order is kept; otherwise the names are sorted. what: the data set, for
+    messages. Raises UserError if labels are not class numbers.
     """
     if not any(packed.labelled for packed in files):
         return ("all",)
@@ -25,7 +25,7 @@ def class_names(files: Sequence[Packed], what: str) -> tuple[str, ...]:
     bare = [packed.name for packed in files if packed.labelled and not packed.class_names]
     if bare and (len(named) > 1 or any(packed.by_name for packed in files)):
         raise UserError(
-            f"{what}: {bare[0]} has numbers as labels, and other files have names; write the labels of all files in one way"
+            f"{what}: {bare[0]} has numbers as labels, but other files have names; use the same kind of labels in all files"
         )
     if named:
         return _limited(named.pop() if len(named) == 1 else tuple(sorted(set().union(*named))), what)
@@ -35,14 +35,14 @@ def class_names(files: Sequence[Packed], what: str) -> tuple[str, ...]:
         worst = max(files, key=lambda packed: int(packed.labels.max(initial=0)))
         (image,) = worst.called(int(worst.labels.argmax()))
         raise UserError(
-            f"{what}: the label of {image} is {highest}; labels are the numbers of classes, from 0 on, and {images} images "
-            "have fewer classes than that. Number the classes"
+            f"{what}: the label of {image} is {highest}; labels must be class numbers, counted from 0, and {images} "
+            "images cannot have that many classes. Number the classes"
         )
     return ("all",) if highest == 0 else tuple(str(label) for label in range(highest + 1))
 
 
 def numbered(packed: Packed, names: Sequence[str], what: str, split: str) -> np.ndarray:
-    """Return the labels of a file's images as numbers of `names` (int64); raises UserError where one is missing."""
+    """Return the labels of a file's images as indices into `names` (int64); raises UserError if one is missing."""
     if not packed.labelled and tuple(names) == ("all",):
         return np.zeros(len(packed), dtype=np.int64)
     if not packed.class_names or packed.class_names == tuple(names) or (not packed.by_name and _unnamed(names)):
@@ -51,31 +51,33 @@ def numbered(packed: Packed, names: Sequence[str], what: str, split: str) -> np.
         number = {name: i for i, name in enumerate(names)}
         unknown = sorted(set(packed.class_names) - set(number))
         if unknown:
-            raise UserError(f"{what}: split {split!r} has classes that train has not: {some(unknown)} ({packed.name})")
+            raise UserError(
+                f"{what}: split {split!r} has classes that train does not have: {some(unknown)} ({packed.name})"
+            )
         table = np.array([*(number[name] for name in packed.class_names), -1], dtype=np.int64)
-        labels = table[packed.labels]  # -1, no label, takes the last
+        labels = table[packed.labels]  # -1, no label, picks the last entry
     without = np.flatnonzero(labels < 0)
     if len(without):
         raise UserError(
             f"{what}: {len(without)} of {len(labels)} images in {packed.name} have no label, such as "
-            f"{packed.called(int(without[0]))[0]}; label all images, or none"
+            f"{packed.called(int(without[0]))[0]}; label all images or none"
         )
     if len(labels) and labels.max() >= len(names):
         raise UserError(
-            f"{what}: labels of split {split!r} go up to {labels.max()} ({packed.called(int(labels.argmax()))[0]}), train "
-            f"has classes 0...{len(names) - 1}"
+            f"{what}: labels of split {split!r} go up to {labels.max()} ({packed.called(int(labels.argmax()))[0]}), but "
+            f"train has classes 0...{len(names) - 1}"
         )
     return labels
 
 
 def _unnamed(names: Sequence[str]) -> bool:
-    """Whether classes are called by their numbers, as nobody gave them names."""
+    """Whether the classes have no names but their numbers."""
     return all(name == str(i) for i, name in enumerate(names))
 
 
 def _limited(names: tuple[str, ...], what: str) -> tuple[str, ...]:
     if len(names) > MOST_CLASSES:
         raise UserError(
-            f"{what}: labels have {len(names):,} different names, at most {MOST_CLASSES:,} classes are allowed"
+            f"{what}: labels have {len(names):,} different names; at most {MOST_CLASSES:,} classes are allowed"
         )
     return names

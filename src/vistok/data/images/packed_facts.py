@@ -1,6 +1,6 @@
-"""What each image in packed files is: its digest, what is unusual about it, or why it cannot be read.
+"""Facts about each image in packed files: its digest, what is unusual about it, or why it cannot be read.
 
-Every image is decoded once; what was found is kept in the user's cache folder beside the listing of its file.
+Each image is decoded once; the facts are kept in the user's cache folder beside the file's listing.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ from vistok.files import named_error, user_cache
 
 @dataclass(frozen=True)
 class Facts:
-    """Of the images in one file: `digests` (count, 32), uint8, the SHA-256 of each one's bytes; `noted` describes
-    those that are not plain, by place."""
+    """Facts about the images in one file: `digests` (count, 32), uint8, the SHA-256 of each image's bytes; `noted`
+    describes the unusual or unreadable ones, by index."""
 
     digests: np.ndarray
     noted: Mapping[int, FileFacts]
@@ -31,7 +31,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class PackedReport(FolderReport):
-    """What packed files hold, where members count as files; `notes` are sentences for the user."""
+    """The contents of packed files, whose members count as files; `notes` are sentences for the user."""
 
     notes: Sequence[str] = ()
 
@@ -41,10 +41,10 @@ class PackedReport(FolderReport):
 
 
 def look_at(files: Sequence[Packed], channels: int, size: int) -> list[Facts]:
-    """Return the facts of each file's images; files that did not change are not read again.
+    """Return the facts about each file's images; files that have not changed are not read again.
 
-    What could not be read is tried again: another version of Pillow may read it. An error of the machine names the
-    file and ends the look, as it says nothing about the image.
+    Images that could not be read are tried again, as a different version of Pillow may read them. An OSError names the
+    file and ends the inspection, as it says nothing about the image.
     """
     places = [user_cache() / "packed" / f"{packed.key}-{channels}-{size}.npz" for packed in files]
     known = [_kept(place, packed) for place, packed in zip(places, files, strict=True)]
@@ -63,18 +63,18 @@ def look_at(files: Sequence[Packed], channels: int, size: int) -> list[Facts]:
 
 def _new(packed: Packed, place: Path, look: Callable[[Packed, Iterable[int]], list[FileFacts]]) -> Facts:
     with alone(place):
-        facts = _kept(place, packed)  # another process of the same run may have looked meanwhile
+        facts = _kept(place, packed)  # another process of the same run may have done it meanwhile
         if facts is None:
-            found = look(packed, range(len(packed)))
-            digests = np.frombuffer(b"".join(bytes.fromhex(one.digest) for one in found), dtype=np.uint8)
-            noted = {i: one for i, one in enumerate(found) if one.unusual or one.problem is not None}
+            image_facts = look(packed, range(len(packed)))
+            digests = np.frombuffer(b"".join(bytes.fromhex(image.digest) for image in image_facts), dtype=np.uint8)
+            noted = {i: image for i, image in enumerate(image_facts) if image.unusual or image.problem is not None}
             facts = Facts(digests.reshape(-1, 32), noted)
             _keep(facts, place)
     return facts
 
 
 def _again(packed: Packed, facts: Facts, look: Callable[[Packed, Iterable[int]], list[FileFacts]]) -> Facts:
-    bad = [i for i, one in facts.noted.items() if one.problem is not None]
+    bad = [i for i, image in facts.noted.items() if image.problem is not None]
     if not bad:
         return facts
     again = dict(zip(bad, look(packed, bad), strict=True))
@@ -92,16 +92,16 @@ def _looked_at(
         except BadImage as error:
             return FileFacts(digest, (), str(error) or "no image")
 
-    found = []
+    results = []
     try:
         with packed.file.open("rb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
             handle = file.fileno()
             for facts in pool.map(look, images):
                 advance()
-                found.append(facts)
+                results.append(facts)
     except OSError as error:
         raise named_error(Path(packed.name), error) from None
-    return found
+    return results
 
 
 def _kept(place: Path, packed: Packed) -> Facts | None:

@@ -1,4 +1,4 @@
-"""What is where in a packed file: listed once, kept in the user's cache folder by the file's size and time of change."""
+"""The listing of a packed file, made once and kept in the user's cache folder by the file's size and mtime."""
 
 import hashlib
 import io
@@ -19,13 +19,14 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class Packed:
-    """The images in one file: where each begins, its bytes, its label.
+    """The images in one file: the offset, size in bytes and label of each.
 
-    `file` holds the bytes. It need not be the user's own file, which messages call `name`. `labels` (int64) are -1
-    where an image has none; `class_names` is what the file calls them, if anything, and `by_name` says that it holds
-    those names in place of numbers. `labelled_by` says what the labels come from ("" where there are none), `members` what the images are called, each name ending in a null character
-    (none: they are rows of a table). `ignored` counts what is neither image nor label, by suffix, `hidden` what
-    is hidden; `notes` are sentences for the user, and `key` names the listing in the cache.
+    `file` holds the bytes. It need not be the user's file, which messages call `name`. `labels` (int64) are -1 for
+    images without one; `class_names` are the file's names for them, if any, and `by_name` says that its labels are
+    those names rather than numbers. `labelled_by` says where the labels come from ("" if there are none). `members`
+    holds the images' names, each ending in a null character ("" if they are rows of a table). `ignored` counts, by
+    suffix, what is neither image nor label, `hidden` what is hidden; `notes` are sentences for the user, and `key`
+    names the listing in the cache.
     """
 
     file: Path
@@ -51,36 +52,36 @@ class Packed:
         return int(self.labels.max(initial=-1)) >= 0
 
     def called(self, *places: int) -> list[str]:
-        """Return what messages call the images at these places: the user's file and the member or row in it."""
+        """Return names for the images at these indices, for messages: the user's file and the member or row in it."""
         members = self.members.split("\0") if self.members else None
         return [f"{self.name}: {members[place] if members else f'row {place}'}" for place in places]
 
 
 def listed(file: Path, name: str, options: str, make: Callable[[], Packed]) -> Packed:
-    """Return what `make` lists of a file, from the user's cache where the file has not changed since.
+    """Return the listing that `make` makes of a file, from the user's cache if the file has not changed since.
 
-    name: what messages call the file. options: what else decides the listing. An error of the machine names the file.
+    name: the file's name in messages. options: whatever else determines the listing. An OSError names the file.
     """
     try:
         stamp = file.stat()
         text = f"{SCHEMA} {file.resolve()} {stamp.st_size} {stamp.st_mtime_ns} {options}"
         key = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:24]
         place = user_cache() / "packed" / f"{key}.npz"
-        found = _listing(place)
-        if found is None:
+        packed = _listing(place)
+        if packed is None:
             with alone(place):
-                found = _listing(place)
-                if found is None:
-                    found = make()
-                    _keep(found, place)
+                packed = _listing(place)
+                if packed is None:
+                    packed = make()
+                    _keep(packed, place)
     except OSError as error:
         raise named_error(file, error) from None
-    return replace(found, name=name, key=key)
+    return replace(packed, name=name, key=key)
 
 
 @contextmanager
 def alone(place: Path) -> Iterator[None]:
-    """Let one process at a time make a file of the cache; where the cache cannot be written, each makes its own."""
+    """Let one process at a time make a cached file; if the cache cannot be written, each process makes its own."""
     with ExitStack() as stack:
         with suppress(OSError):
             stack.enter_context(only_one(place))
@@ -88,16 +89,16 @@ def alone(place: Path) -> Iterator[None]:
 
 
 def load_arrays(place: Path) -> dict[str, np.ndarray] | None:
-    """Return the arrays that `keep_arrays` left in a file of the cache, or None: then they are made again."""
+    """Return the arrays that `keep_arrays` stored in a cached file, or None, if they have to be made again."""
     try:
-        with np.load(place, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
+        with np.load(place, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, SyntaxError, zipfile.BadZipFile):
         return None
 
 
 def keep_arrays(place: Path, **arrays: np.ndarray) -> None:
-    """Keep arrays in a file of the cache. On a full disk they are not kept, and are made again the next time."""
+    """Store arrays in a cached file. On a full disk they are not stored, and are made again next time."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     with suppress(OSError, UserError):

@@ -1,7 +1,7 @@
-"""Hugging Face's parquet files (a column of encoded images, one of labels) as a source.
+"""Hugging Face's parquet files (a column of encoded images and one of labels) as a source.
 
 A parquet file can only be read in large pieces, so its images are copied once into a flat file in the user's cache
-folder, where each is found by its place.
+folder, from which each can be read by offset.
 """
 
 import hashlib
@@ -27,14 +27,14 @@ ROWS = 256
 def load(config: DataConfig, split: str) -> PackedSource:
     """Return one split of the parquet files below the folder `config.root`, such as `train-00000-of-00041.parquet`.
 
-    Class names come from the files' Hugging Face metadata, or are the labels where these are strings. Raises UserError
-    naming a file that has no images, and the row of a label that is none.
+    Class names come from the files' Hugging Face metadata, or are the labels themselves if these are strings. Raises
+    UserError naming a file without images, or the row of an invalid label.
     """
     root = Path(config.root)
     below = sorted(root.rglob("*.parquet")) if root.is_dir() else []
     names = [str(path) for path in below if not is_hidden_below(path.relative_to(root).as_posix())]
     if not names:
-        raise UserError(f"folder of parquet files {config.root!r}: no .parquet file found; name it with --data")
+        raise UserError(f"folder of parquet files {config.root!r}: no .parquet file found; give the folder with --data")
     return open_packed(names, _listed, config, split)
 
 
@@ -78,7 +78,7 @@ def _open(path: Path) -> Any:
 
 
 def _images(reader: Any, path: Path, image: str, labels: Labels, sizes: list[int]) -> Iterator[bytes]:
-    """Give the bytes of every image; their sizes are added to `sizes`, the labels of their rows to `labels`."""
+    """Yield the bytes of every image, adding their sizes to `sizes` and their rows' labels to `labels`."""
     columns = [image] if labels.column is None else [image, labels.column]
     for batch in _batches(reader, path, columns):
         if labels.column is not None:
@@ -93,7 +93,7 @@ def _images(reader: Any, path: Path, image: str, labels: Labels, sizes: list[int
 
 
 def _batches(reader: Any, path: Path, columns: list[str]) -> Iterator[Any]:
-    """Give rows, some at a time; an error of the machine names the user's file, not the one that is written."""
+    """Yield batches of rows; an OSError names the user's file, not the one being written."""
     try:
         yield from reader.iter_batches(ROWS, columns=columns)
     except OSError as error:
@@ -101,11 +101,11 @@ def _batches(reader: Any, path: Path, columns: list[str]) -> Iterator[Any]:
 
 
 def _image_column(reader: Any, path: Path) -> str:
-    """Return the first column of IMAGE_COLUMNS, in any capitals, that holds bytes."""
+    """Return the first column in IMAGE_COLUMNS, ignoring case, that holds bytes."""
     from pyarrow import types
 
-    found = {field.name.lower(): field for field in reader.schema_arrow}
-    named = [found[name] for name in IMAGE_COLUMNS if name in found]
+    fields = {field.name.lower(): field for field in reader.schema_arrow}
+    named = [fields[name] for name in IMAGE_COLUMNS if name in fields]
     for field in named:
         kinds = [field.type]
         if types.is_struct(field.type):
@@ -114,20 +114,20 @@ def _image_column(reader: Any, path: Path) -> str:
             return str(field.name)
     if named:
         raise UserError(
-            f"parquet file {path}: column {named[0].name!r} holds {named[0].type}, not the bytes of images; wanted is what "
-            "Hugging Face writes, a binary column or a struct with 'bytes'"
+            f"parquet file {path}: column {named[0].name!r} holds {named[0].type}, not image bytes; it must be as Hugging "
+            "Face writes it, a binary column or a struct with 'bytes'"
         )
     raise UserError(
-        f"parquet file {path}: no column of images; looked for {', '.join(IMAGE_COLUMNS)}, it has "
+        f"parquet file {path}: no column of images; looked for {', '.join(IMAGE_COLUMNS)}, but it has "
         f"{', '.join(reader.schema_arrow.names)}"
     )
 
 
 def _class_names(reader: Any, label: str | None) -> tuple[str, ...]:
-    """Return the names that Hugging Face's metadata gives to the labels; none where there is no metadata."""
+    """Return the names that Hugging Face's metadata gives to the labels; () without metadata."""
     try:
-        found = json.loads((reader.schema_arrow.metadata or {})[b"huggingface"])
-        names = found["info"]["features"][label]["names"]
+        metadata = json.loads((reader.schema_arrow.metadata or {})[b"huggingface"])
+        names = metadata["info"]["features"][label]["names"]
     except (KeyError, TypeError, ValueError, RecursionError):
         return ()
     return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()

@@ -12,9 +12,9 @@ from vistok.errors import UserError
 class ImageSource(ABC):
     """Labelled images, read by index. `labels` is int64; without classes every label is 0.
 
-    `report` is what a look at the files found, for the record of a run; None where there are no files.
-    `former_digests`: what earlier versions of vistok called the same images, by a digest that did not cover all of
-    them. Runs and caches under such a name are still found, and the change is told.
+    `report` is what an inspection of the files found, for the record of a run; None if there are no files.
+    `former_digests`: earlier versions' digests of the same images, which did not cover everything. Runs and caches
+    named by them are still found, and the user is told about the change.
     """
 
     labels: np.ndarray
@@ -32,11 +32,11 @@ class ImageSource(ABC):
 
     @abstractmethod
     def subset(self, indices: np.ndarray, name: str) -> "ImageSource":
-        """Return the images at `indices` as a source of their own; `name` enters its digest."""
+        """Return the images at `indices` as a separate source; `name` becomes part of its digest."""
 
 
 class ArraySource(ImageSource):
-    """Images that lie in memory: uint8 (count, height, width, channels)."""
+    """Images in memory: uint8 (count, height, width, channels)."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], digest: str) -> None:
         if images.dtype != np.uint8 or images.ndim != 4:
@@ -53,5 +53,5 @@ class ArraySource(ImageSource):
         return self.images[index]
 
     def subset(self, indices: np.ndarray, name: str) -> "ArraySource":
-        """Return the images at `indices` as a source of their own."""
+        """Return the images at `indices` as a separate source."""
         return ArraySource(self.images[indices], self.labels[indices], self.class_names, f"{self.digest}/{name}")

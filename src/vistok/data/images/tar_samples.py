@@ -1,8 +1,8 @@
-"""Images and labels among the members of a tar file, by webdataset's rule.
+"""Images and labels among the members of a tar file, by webdataset's rules.
 
-Members whose paths agree up to the first dot of the file's name are one sample: `cats/0003.jpg`, `cats/0003.cls`. The
-rest of the name, `jpg`, tells them apart. A sample has one image. Its label is `.cls` (a number) or `.json` (its
-"label", "class_id", "cls" or "class").
+Members whose paths agree up to the first dot of the file name form one sample: `cats/0003.jpg`, `cats/0003.cls`. The
+rest of the name, `jpg`, tells them apart. A sample has one image. Its label is in a `.cls` (a number) or `.json` file
+("label", "class_id", "cls" or "class").
 """
 
 import json
@@ -20,30 +20,30 @@ from vistok.data.images.packed_files import Packed
 from vistok.errors import UserError, damage_is_a_mistake
 
 JSON_LABELS = ("label", "class_id", "cls", "class")
-MOST_BYTES = {"cls": 2**10, "json": 2**24}  # of a member that holds a label
+MOST_BYTES = {"cls": 2**10, "json": 2**24}  # in a member that holds a label
 MOST_LABEL = 2**31
 SHOWN = 8
-MOST_INFIXED = 2**16  # bytes of a label that has more between its sample's name and its kind
+MOST_INFIXED = 2**16  # bytes of a label with an infix between its sample's name and its kind
 
 
 class Samples:
-    """Collects the samples of one tar file, member by member; raises UserError for what is against the rule."""
+    """Collects the samples of one tar file, member by member; raises UserError for violations of the rules."""
 
     def __init__(self, what: str, image_key: str | None) -> None:
-        """what: the tar file in a message. image_key: of members with an image suffix only `KEY.image_key` are images."""
+        """what: the tar file, for messages. image_key: if given, only members `KEY.image_key` are images."""
         self.what, self.image_key = what, image_key.lower().lstrip(".") if image_key else None
-        self._images: dict[str, tuple[str, int, int]] = {}  # sample -> name, place and size of its image
-        self._labels: dict[str, tuple[int, str]] = {}  # sample -> label and the member that says it
+        self._images: dict[str, tuple[str, int, int]] = {}  # sample -> name, offset and size of its image
+        self._labels: dict[str, tuple[int, str]] = {}  # sample -> label and the member it comes from
         self._names: set[str] = set()
-        self._places: dict[str, tuple[int, int]] = {}  # of every member, for hard links
+        self._places: dict[str, tuple[int, int]] = {}  # of all members, for hard links
         self._ignored: Counter[str] = Counter()
         self._hidden = 0
-        self._without: dict[str, str] = {}  # sample -> what its JSON has in place of a label
-        # (sample, what stands between the dots) -> kind, name and bytes: the label of `cat.v1.png` may be `cat.v1.cls`.
+        self._without: dict[str, str] = {}  # sample -> what its JSON has instead of a label
+        # (sample, infix between dots) -> kind, name and bytes: the label of `cat.v1.png` may be `cat.v1.cls`.
         self._infixed: dict[tuple[str, str], tuple[str, str, bytes]] = {}
 
     def add(self, member: TarInfo, file: IO[bytes]) -> None:
-        """Take a member in; a hard link stands for what it links to."""
+        """Add a member; a hard link stands for its target."""
         place = self._places.get(member.linkname) if member.islnk() else (member.offset_data, member.size)
         if member.isdir():
             return
@@ -71,7 +71,7 @@ class Samples:
             self._ignored[f".{kind.rpartition('.')[2]}" if kind else "without a suffix"] += 1
 
     def listed(self, path: Path) -> Packed:
-        """Return the images in order, with their labels; raises UserError where some have a label and others none."""
+        """Return the images in order, with their labels; raises UserError if only some have a label."""
         for sample, (name, *_) in self._images.items():
             infix = name.rpartition("/")[2].partition(".")[2].lower().rpartition(".")[0]
             if sample not in self._labels and (sample, infix) in self._infixed:
@@ -107,22 +107,22 @@ class Samples:
         has = next(iter(self._without.values()))
         wanted = ", ".join(repr(key) for key in JSON_LABELS)
         return [
-            f"the .json members hold no label, so that all images are of one class; wanted is one of {wanted}, they have {has}"
+            f"the .json members have no label, so all images form one class; a label is one of {wanted}, but they have {has}"
         ]
 
     def _once(self, name: str) -> None:
         if name in self._names:
-            raise UserError(f"{self.what}: member {name!r} is there twice; write the file again with each name once")
+            raise UserError(f"{self.what}: member {name!r} occurs twice; write the file again with each name once")
         self._names.add(name)
 
     def _image(self, sample: str, name: str, place: tuple[int, int]) -> None:
         if sample in self._images:
             first = self._images[sample][0]
-            kinds = sorted({found.rpartition("/")[2].partition(".")[2] for found in (first, name)})
+            kinds = sorted({image.rpartition("/")[2].partition(".")[2] for image in (first, name)})
             raise UserError(
-                f"{self.what}: {first!r} and {name!r} are two images of sample {sample!r}, which is the name up to its "
-                f"first dot. Say which kind to use, as in --set data.image_key={kinds[0]}, and the others are left out; or "
-                "rename them where each is an image of its own"
+                f"{self.what}: {first!r} and {name!r} are two images of sample {sample!r}, the name up to the first dot. "
+                f"If one kind is enough, choose it, as in --set data.image_key={kinds[0]}, and the others are left out; if "
+                "each is a separate image, rename them"
             )
         self._images[sample] = (name, *place)
 
@@ -130,7 +130,7 @@ class Samples:
         offset, size = place
         if size > MOST_BYTES[kind]:
             raise UserError(
-                f"{self.what}: {name!r} has {size:,} bytes, too many for a label; allowed are {MOST_BYTES[kind]:,}"
+                f"{self.what}: {name!r} has {size:,} bytes, too many for a label; at most {MOST_BYTES[kind]:,} are allowed"
             )
         return os.pread(file.fileno(), size, offset)
 
@@ -140,17 +140,17 @@ class Samples:
             shown = repr(data[:40].decode(errors="replace"))
         else:
             with damage_is_a_mistake(f"{self.what}: {name!r}", "write it again"):
-                found = json.loads(data)
-            given = {key: found[key] for key in JSON_LABELS if key in found} if isinstance(found, dict) else {}
+                content = json.loads(data)
+            given = {key: content[key] for key in JSON_LABELS if key in content} if isinstance(content, dict) else {}
             if not given:
-                keys = [repr(key) for key in list(found)[:SHOWN]] if isinstance(found, dict) else []
-                self._without[sample] = ", ".join(keys) or f"no keys but a {type(found).__name__}"
+                keys = [repr(key) for key in list(content)[:SHOWN]] if isinstance(content, dict) else []
+                self._without[sample] = ", ".join(keys) or f"no keys but a {type(content).__name__}"
                 return
             label = next((number for number in map(_whole, given.values()) if number is not None), None)
             shown = f"{given!r:.80}"
         if label is None:
             raise UserError(
-                f"{self.what}: the label in {name!r} is {shown}, wanted a number of a class, 0 to {MOST_LABEL - 1}"
+                f"{self.what}: the label in {name!r} is {shown}; it must be a class number, 0 to {MOST_LABEL - 1}"
             )
         if sample in self._labels and self._labels[sample][0] != label:
             raise UserError(
@@ -160,7 +160,7 @@ class Samples:
 
 
 def _whole(value: object) -> int | None:
-    """Return the label that a value means, -1 (none) to MOST_LABEL - 1, or None."""
+    """Return a value as a label from -1 (no label) to MOST_LABEL - 1, or None if it is not one."""
     if isinstance(value, str):
         value = int(value) if re.fullmatch(r"\s*[+-]?[0-9]{1,20}\s*", value) else None
     if isinstance(value, float):

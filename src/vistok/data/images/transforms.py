@@ -16,14 +16,14 @@ def to_float(images: UInt8[Tensor, "*batch channels height width"]) -> Float[Ten
 
 
 def to_uint8(images: Float[Tensor, "*batch channels height width"]) -> UInt8[Tensor, "*batch channels height width"]:
-    """Map [-1, 1] to 0...255, rounding to nearest after clipping: the rounding of every score."""
+    """Map [-1, 1] to 0...255, rounding to nearest after clipping, as for every score."""
     return ((images.float().clamp(-1, 1) + 1.0) * 127.5).round().to(torch.uint8)
 
 
 def resize_uint8(
     images: UInt8[Tensor, "batch channels _ _"], sides: tuple[int, int]
 ) -> UInt8[Tensor, "batch channels height width"]:
-    """Return images at another height and width: bicubic with antialiasing, rounded and clipped to uint8."""
+    """Resize images: bicubic with antialiasing, rounded and clipped to uint8."""
     if tuple(images.shape[2:]) == sides:
         return images
     resized = F.interpolate(images.float(), sides, mode="bicubic", antialias=True)
@@ -33,7 +33,7 @@ def resize_uint8(
 def prepare(image: np.ndarray, config: DataConfig, generator: np.random.Generator | None) -> np.ndarray:
     """Return uint8 (height, width, channels): the largest crop of the config's shape, resized.
 
-    With a generator (training): a crop of random scale and place, and a random flip, as the
+    With a generator (training): a crop of random scale and position, and a random flip, as the
     config says. Without: the centre crop.
     """
     whole = _largest(image.shape[:2], config.sides)
@@ -46,7 +46,7 @@ def prepare(image: np.ndarray, config: DataConfig, generator: np.random.Generato
         image = _crop_and_resize(image, crop, place, config.sides)
     if generator is not None and config.horizontal_flip and generator.random() < 0.5:
         image = image[:, ::-1]
-    return np.array(image, order="C")  # a copy: a decoded image may be read-only
+    return np.array(image, order="C")  # a copy, as a decoded image may be read-only
 
 
 def _largest(sides: tuple[int, ...], shape: tuple[int, int]) -> tuple[float, float]:
@@ -63,7 +63,7 @@ def _crop_and_resize(
     height, width, channels = image.shape
     top, left = (height - crop[0]) * place[0], (width - crop[1]) * place[1]
     picture = Image.fromarray(image[:, :, 0] if channels == 1 else image)
-    # Bicubic with antialiasing, as ADM's and LlamaGen's centre crop end with.
+    # Bicubic with antialiasing, like the last step of ADM's and LlamaGen's centre crop.
     box = (left, top, left + crop[1], top + crop[0])
     picture = picture.resize((sides[1], sides[0]), Image.Resampling.BICUBIC, box=box)
     array = np.asarray(picture)

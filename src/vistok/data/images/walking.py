@@ -1,4 +1,4 @@
-"""Which files below a folder are images, and what else lies there."""
+"""Which files below a folder are images, and what else is there."""
 
 import os
 from collections import Counter
@@ -12,10 +12,10 @@ from vistok.data.images.names import image_suffixes, is_hidden
 
 @dataclass
 class Listing:
-    """What lies below a folder. Names are relative to it.
+    """The contents of a folder, with names relative to it.
 
-    images: sorted names. problems: folders that cannot be entered, with the reason. ignored: how many other files there
-    are, by suffix. hidden: how many files and folders are hidden, or were left by a system; nobody looks into them.
+    images: sorted names. problems: folders that cannot be entered, with reasons. ignored: number of other files, by
+    suffix. hidden: number of files and folders that are hidden or were left by the operating system, and not entered.
     """
 
     images: list[str] = field(default_factory=list)
@@ -25,42 +25,42 @@ class Listing:
 
 
 def list_images(root: Path) -> Listing:
-    """Return what lies below a folder, links followed; raises UserError where the machine cannot read a folder."""
-    found = Listing()
+    """List what is below a folder, following links; raises UserError if the machine fails to read a folder."""
+    listing = Listing()
     suffixes = frozenset(image_suffixes())
-    for folder, names in _walk(str(root), found):
+    for folder, names in _walk(str(root), listing):
         inner = os.path.relpath(folder, root)
         for name in names:
             suffix = os.path.splitext(name)[1].lower()
             if is_hidden(name):
-                found.hidden += 1
+                listing.hidden += 1
             elif suffix in suffixes:
-                found.images.append(name if inner == "." else os.path.join(inner, name))
+                listing.images.append(name if inner == "." else os.path.join(inner, name))
             else:
-                found.ignored[suffix or "without a suffix"] += 1
-    found.images.sort()
-    return found
+                listing.ignored[suffix or "without a suffix"] += 1
+    listing.images.sort()
+    return listing
 
 
-def _walk(root: str, found: Listing) -> Iterator[tuple[str, list[str]]]:
+def _walk(root: str, listing: Listing) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder that is not hidden, with the names of its files."""
 
     def refused(error: OSError) -> None:
-        found.problems[os.path.relpath(error.filename, root)] = problem_of(Path(error.filename), error, "folder")
+        listing.problems[os.path.relpath(error.filename, root)] = problem_of(Path(error.filename), error, "folder")
 
-    way: dict[str, tuple[str, ...]] = {
+    paths: dict[str, tuple[str, ...]] = {
         root: (os.path.realpath(root),)
-    }  # of each folder to come: the real places that led there
+    }  # for each folder to visit: the real paths that led there
     for folder, below, names in os.walk(root, followlinks=True, onerror=refused):
-        been = way.pop(folder)
-        found.hidden += sum(map(is_hidden, below))
+        ancestors = paths.pop(folder)
+        listing.hidden += sum(map(is_hidden, below))
         below[:] = sorted(name for name in below if not is_hidden(name))
         for name in list(below):
             path = os.path.join(folder, name)
-            real = os.path.realpath(path) if os.path.islink(path) else os.path.join(been[-1], name)
-            if any(f"{place}{os.sep}".startswith(f"{real.rstrip(os.sep)}{os.sep}") for place in been):
+            real = os.path.realpath(path) if os.path.islink(path) else os.path.join(ancestors[-1], name)
+            if any(f"{place}{os.sep}".startswith(f"{real.rstrip(os.sep)}{os.sep}") for place in ancestors):
                 below.remove(name)
-                found.problems[os.path.relpath(path, root)] = "a symbolic link that leads in a circle"
+                listing.problems[os.path.relpath(path, root)] = "a symbolic link that leads in a circle"
             else:
-                way[path] = (*been, real)
+                paths[path] = (*ancestors, real)
         yield folder, names

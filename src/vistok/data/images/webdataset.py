@@ -1,7 +1,7 @@
 """WebDataset shards (tar files of `key.jpg`, `key.cls`, ...) as a source, local or by URL.
 
-Shards are read by place and not as a stream, so that order, resume and workers behave as with any other source.
-A URL's shards are downloaded once, into the user's cache folder.
+Shards are read by index rather than as a stream, so that order, resuming and workers behave as with any other source.
+Shards at a URL are downloaded once, into the user's cache folder.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ from vistok.files import only_one, sweep, user_cache, write_atomic
 
 TIMEOUT = 60  # seconds without a byte
 BLOCK = 512
-TAIL = 64 * 2**10  # bytes behind the end of an archive where another may begin; padding is 10 KiB
+TAIL = 64 * 2**10  # bytes after the end of an archive to search for another one; padding is 10 KiB
 
 
 def load(config: DataConfig, split: str) -> PackedSource:
     """Return one split of the shards that `config.root` names.
 
     It is a folder, a file or URL with ranges as in `train-{0000..0146}.tar`, or several of these joined by `::`.
-    What is an image, a label and a sample in them: `tar_samples.py`.
+    `tar_samples.py` defines images, labels and samples.
     """
     names = [name for part in config.root.split("::") for name in _expanded(part)]
     return open_packed(names, lambda name: _shard(name, config), config, split)
@@ -41,10 +41,10 @@ def _expanded(part: str) -> list[str]:
     root = Path(part)
     if root.is_dir():
         below = sorted(root.rglob("*.tar"))
-        found = [str(path) for path in below if not is_hidden_below(path.relative_to(root).as_posix())]
-        if not found:
+        shards = [str(path) for path in below if not is_hidden_below(path.relative_to(root).as_posix())]
+        if not shards:
             raise UserError(f"shards {part!r}: no .tar file in this folder")
-        return found
+        return shards
     return brace_expand(part)
 
 
@@ -84,20 +84,20 @@ def _downloaded(url: str) -> Path:
 
 
 def _pieces(url: str) -> Iterator[bytes]:
-    """Give what lies at a URL, piece by piece; raises UserError unless all of it comes."""
-    came = 0
+    """Yield the contents of a URL, piece by piece; raises UserError if it is incomplete."""
+    received = 0
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
             expected = answer.headers.get("Content-Length")
             while piece := answer.read(2**20):
-                came += len(piece)
+                received += len(piece)
                 yield piece
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise UserError(
             f"shard {url}: cannot be downloaded ({reason(error)}); check the address, then repeat"
         ) from None
-    if expected is not None and expected.isdecimal() and came != int(expected):
-        raise UserError(f"shard {url}: {came} of {expected} bytes came; repeat the command")
+    if expected is not None and expected.isdecimal() and received != int(expected):
+        raise UserError(f"shard {url}: only {received} of {expected} bytes arrived; repeat the command")
 
 
 def _read_tar(path: Path, name: str, image_key: str | None, advice: str) -> Packed:
@@ -106,7 +106,7 @@ def _read_tar(path: Path, name: str, image_key: str | None, advice: str) -> Pack
     with damage_is_a_mistake(f"shard {name}", advice), path.open("rb") as file:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # it keeps all that it read: a gigabyte for a million
+                tar.members.clear()  # type: ignore[attr-defined]  # else it keeps all members: a gigabyte for a million
                 samples.add(member, file)
         file.seek(tar.offset)
         _at_its_end(file.read(TAIL))
@@ -114,10 +114,10 @@ def _read_tar(path: Path, name: str, image_key: str | None, advice: str) -> Pack
 
 
 def _at_its_end(tail: bytes) -> None:
-    """Raise ValueError where an archive goes on behind the last member that was found: tarfile stops in silence."""
+    """Raise ValueError if an archive continues after the last member found, where tarfile stops silently."""
     if tail[:BLOCK].strip(b"\0"):
         raise ValueError("a damaged header; images may follow it")
     if tail.strip(b"\0"):
         start = len(tail) - len(tail.lstrip(b"\0"))
         if tail[start // BLOCK * BLOCK :][257:262] == b"ustar":
-            raise ValueError("several archives, one behind the other; join them with tar --concatenate")
+            raise ValueError("several archives, one after another; join them with tar --concatenate")

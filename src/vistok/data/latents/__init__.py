@@ -1,1 +1,1 @@
-"""The boundary between the stages: latents on disk."""
+"""The interface between the stages: latents on disk."""

@@ -1,8 +1,8 @@
-"""The boundary between the stages: a memory-mapped table of latents, with a manifest.
+"""The interface between the stages: a memory-mapped table of latents, with a manifest.
 
 A cache is a folder with `tokens.npy` (rows x positions, integers; row = image * views + view) or `vectors.npy` (rows x
-positions x twice the dim: means and standard deviations, float16), `labels.npy`, `manifest.json`, and `written.json`: seconds,
-checksums, and of vectors the mean and standard deviation of each channel. How it comes to be: `writer.py`.
+positions x twice the dim: means and standard deviations, float16), `labels.npy`, `manifest.json`, and `written.json`:
+seconds, checksums, and for vectors the mean and standard deviation of each channel. `writer.py` writes it.
 """
 
 import json
@@ -29,7 +29,7 @@ CENTRAL = ("center", "middle")
 
 
 class LatentManifest(Config):
-    """What the latents are, and of which tokenizer, data and split."""
+    """What the latents are, and which tokenizer, data and split they come from."""
 
     schema_version: int = SCHEMA
     tokenizer_digest: str
@@ -40,18 +40,18 @@ class LatentManifest(Config):
     num_images: int = Field(ge=1)
     views: tuple[str, ...] = Field(default=("center",), min_length=1)
     class_names: tuple[str, ...] = Field(min_length=1)
-    # Side of the encoded images, where it is not the tokenizer's own.
+    # Side of the encoded images, if it differs from the tokenizer's.
     image_size: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="before")
     @classmethod
-    def _former(cls, found: Any, info: Any) -> Any:
-        found = with_tuples(found, info)
-        return former_space(found) if isinstance(found, dict) else found
+    def _former(cls, data: Any, info: Any) -> Any:
+        data = with_tuples(data, info)
+        return former_space(data) if isinstance(data, dict) else data
 
     @property
     def num_tokens(self) -> int:
-        """Positions of a row."""
+        """Number of positions in a row."""
         return self.space.layout.positions
 
     @property
@@ -61,7 +61,7 @@ class LatentManifest(Config):
 
     @property
     def dtype(self) -> "np.dtype[Any]":
-        """What an entry is kept as."""
+        """The dtype of an entry on disk."""
         if self.space.kind == "tokens":
             return np.dtype(token_dtype(self.space.codebook_size))
         return np.dtype(np.float16)
@@ -75,7 +75,7 @@ class LatentManifest(Config):
 
     @property
     def checked(self) -> tuple[str, ...]:
-        """The files that have a checksum."""
+        """The names of the files with checksums."""
         return self.file, "labels.npy", "manifest.json"
 
 
@@ -84,7 +84,7 @@ def _shown(value: Any) -> str:
 
 
 def _present(file: Path) -> Path:
-    """Return the file; raises UserError where it is missing, which is a damage of the cache."""
+    """Return the file; raises UserError if it is missing, as the cache is then damaged."""
     if not file.exists():
         raise UserError(f"token cache {file.parent}: {file.name} is missing; {AGAIN}")
     return file
@@ -98,19 +98,21 @@ def token_dtype(codebook_size: int) -> type[np.generic]:
 def _read_manifest(folder: Path) -> LatentManifest:
     file = folder / "manifest.json"
     if not file.is_file():
-        raise UserError(f"token cache {folder}: no manifest.json; make it with vistok cache, into a place of its own")
-    found = read_json(file, f"token cache {folder}: its manifest.json", AGAIN)
-    version = found.get("schema_version")
+        raise UserError(
+            f"token cache {folder}: no manifest.json; make a token cache with vistok cache, in a new folder"
+        )
+    manifest = read_json(file, f"token cache {folder}: its manifest.json", AGAIN)
+    version = manifest.get("schema_version")
     if version != SCHEMA:
         raise UserError(f"token cache {folder}: schema version {version}, this vistok reads {SCHEMA}; {AGAIN}")
     try:
-        return LatentManifest.from_json(json.dumps(found))
+        return LatentManifest.from_json(json.dumps(manifest))
     except UserError as error:
         raise UserError(f"token cache {folder}: its manifest.json is damaged ({error}); {AGAIN}") from None
 
 
 class LatentCache:
-    """A finished cache, opened for reading. Raises UserError where it is incomplete or damaged."""
+    """A finished cache, opened for reading. Raises UserError if it is incomplete or damaged."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -135,27 +137,27 @@ class LatentCache:
 
     @property
     def num_images(self) -> int:
-        """Images, not rows."""
+        """Number of images, not rows."""
         return self.manifest.num_images
 
     @property
     def num_views(self) -> int:
-        """Rows per image."""
+        """Number of rows per image."""
         return len(self.manifest.views)
 
     @property
     def central_view(self) -> int:
-        """Number of the view that likelihoods are of: the centre's, so that caches of any views can be compared."""
+        """Index of the view whose likelihood is measured: the centre, so that caches with any views can be compared."""
         views = self.manifest.views
         return next((views.index(name) for name in CENTRAL if name in views), 0)
 
     @property
     def seconds(self) -> float:
-        """What encoding took, in seconds of one process."""
+        """Encoding time in seconds of a single process."""
         return float(self._written()["seconds"])
 
     def verify(self) -> "LatentCache":
-        """Return the cache, all of it read once; raises UserError where bytes changed since it was written."""
+        """Read all of the cache once and return it; raises UserError if bytes have changed since it was written."""
         for name, expected in self._written()["sha256"].items():
             if sha256_of(self.folder / name) != expected:
                 raise UserError(f"token cache {self.folder}: {name} is damaged (checksum differs); {AGAIN}")
@@ -164,43 +166,43 @@ class LatentCache:
     def _written(self) -> dict[str, Any]:
         what = f"token cache {self.folder}: its {WRITTEN}"
         with damage_is_a_mistake(what, AGAIN):
-            found = read_json(_present(self.folder / WRITTEN), what, AGAIN)
-            if not 0 <= found["seconds"] < math.inf or set(found["sha256"]) != set(self.manifest.checked):
-                raise ValueError("seconds or sums of other files")
-            return found
+            written = read_json(_present(self.folder / WRITTEN), what, AGAIN)
+            if not 0 <= written["seconds"] < math.inf or set(written["sha256"]) != set(self.manifest.checked):
+                raise ValueError("seconds or checksums do not fit")
+            return written
 
     @property
     def channel_statistics(self) -> tuple[Tensor, Tensor]:
-        """The mean and standard deviation of each channel over the whole cache, (dim,) each; of vectors alone."""
-        found = self._written()["channels"]
-        return torch.tensor(found["mean"]), torch.tensor(found["std"])
+        """The mean and standard deviation of each channel over the whole cache, (dim,) each; for vectors only."""
+        channels = self._written()["channels"]
+        return torch.tensor(channels["mean"]), torch.tensor(channels["std"])
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """Return "latents" and "labels" (rows, int64).
 
-        Tokens (rows positions) are int64; vectors (rows positions dim) are means, float32, with "deviations" beside them.
+        Tokens (rows positions) are int64; vectors (rows positions dim) are float32 means, along with "deviations".
         """
         rows = np.asarray(rows)
         labels = torch.from_numpy(self.labels[rows // self.num_views].astype(np.int64))
-        found = np.asarray(self.latents[rows])
+        stored = np.asarray(self.latents[rows])
         if self.manifest.space.kind == "tokens":
-            return {"latents": torch.from_numpy(found.astype(np.int64)), "labels": labels}
-        means, deviations = torch.from_numpy(found.astype(np.float32)).chunk(2, dim=-1)
+            return {"latents": torch.from_numpy(stored.astype(np.int64)), "labels": labels}
+        means, deviations = torch.from_numpy(stored.astype(np.float32)).chunk(2, dim=-1)
         return {"latents": means, "deviations": deviations, "labels": labels}
 
     def require(self, **expected: Any) -> None:
         """Raise UserError unless the manifest has these values, naming the first that differs."""
         for name, value in expected.items():
-            found = getattr(self.manifest, name)
-            if found != value:
+            stored = getattr(self.manifest, name)
+            if stored != value:
                 raise UserError(
-                    f"token cache {self.folder}: its {name} is {_shown(found)}, this run needs {_shown(value)}, and its tokens would "
-                    "mean other pictures. Make the right one with vistok cache: in another folder, or here once this one is "
-                    "removed"
+                    f"token cache {self.folder}: its {name} is {_shown(stored)}, this run needs {_shown(value)}, so its "
+                    "tokens would mean different images. Make the right cache with vistok cache, in another folder or here "
+                    "after removing this one"
                 )
 
     def identity(self) -> str:
-        """Return what decides the latents: tokenizer, data, split, views, and the images' size where it is another."""
+        """Return what determines the latents: tokenizer, data, split, views, and image size if not the default."""
         m = self.manifest
         size = (f"{m.image_size} pixels",) if m.image_size else ()
         return "/".join((m.tokenizer_digest, m.data_digest, m.split, *m.views, *size))

@@ -1,7 +1,7 @@
-"""How a token cache is written: in pieces, by one process or many, and stopped and resumed at any instant.
+"""Writing a token cache: in pieces, by one process or many, which can stop and resume at any point.
 
-Every piece is a file of its own, whole or absent, in the folder `NAME.partial`. When all are there they are joined, and
-the folder gets its name. `NAME.lock` keeps a second writer out.
+Each piece is a separate file, whole or absent, in the folder `NAME.partial`. Once all are there, they are joined and the
+folder is renamed. `NAME.lock` keeps a second writer out.
 """
 
 import fcntl
@@ -25,9 +25,9 @@ LAYOUT, PIECES = "layout.json", "pieces"
 
 
 def views_at(folder: Path) -> tuple[str, ...] | None:
-    """Return the views of the cache in a folder, finished or stopped; None where there is none.
+    """Return the views of the cache in a folder, finished or stopped; None if there is none.
 
-    Raises UserError for a finished one that is damaged.
+    Raises UserError for a finished but damaged cache.
     """
     if is_there(folder):
         return LatentCache(folder).manifest.views
@@ -36,7 +36,7 @@ def views_at(folder: Path) -> tuple[str, ...] | None:
 
 
 def is_there(folder: Path) -> bool:
-    """Whether something lies at a cache's place; an empty folder is nothing."""
+    """Whether anything exists at a cache's path, other than an empty folder."""
     return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
 
 
@@ -45,7 +45,7 @@ def _partial(folder: Path) -> Path:
 
 
 def _begun(partial: Path) -> LatentManifest | None:
-    """Return the manifest of a stopped cache, or None where there is none that can go on."""
+    """Return the manifest of a stopped cache, or None if there is none that can be resumed."""
     try:
         manifest, _ = json.loads((partial / LAYOUT).read_text())
         return LatentManifest.from_json(json.dumps(manifest))
@@ -56,8 +56,8 @@ def _begun(partial: Path) -> LatentManifest | None:
 class LatentCacheWriter:
     """Writes pieces of `piece_rows` rows in any order; the last may be smaller.
 
-    One process prepares and finishes (and holds the lock between); all may write. `prepare` keeps what
-    an earlier, stopped writer of the same cache has written.
+    One process prepares and finishes, holding the lock in between; all may write. `prepare` keeps the pieces of an
+    earlier, stopped writer of the same cache.
     """
 
     def __init__(self, folder: Path, manifest: LatentManifest, piece_rows: int) -> None:
@@ -69,9 +69,10 @@ class LatentCacheWriter:
         self._lock: int | None = None
 
     def prepare(self, labels: np.ndarray, tell: Callable[[str], None] = lambda text: None) -> bool:
-        """Make the folder, or take over what is there; return False where the cache was finished in the meantime.
+        """Create the folder, or take over the existing one; return False if the cache was finished in the meantime.
 
-        Pieces of other tokens are removed, which is told. Raises UserError where another process writes the cache.
+        Pieces of a different cache are removed, and `tell` gets a sentence about it. Raises UserError if another process
+        is writing the cache.
         """
         self._take_lock()
         if is_there(self.folder):
@@ -82,7 +83,7 @@ class LatentCacheWriter:
             sweep(self.partial / PIECES)
             return True
         if self.partial.exists():
-            tell(f"{self.partial}: {self._difference()}; its tokens are made anew")
+            tell(f"{self.partial}: {self._difference()}; its tokens are made again")
         shutil.rmtree(self.partial, ignore_errors=True)
         self.partial.mkdir(parents=True, exist_ok=True)
         write_atomic(self.partial / "labels.npy", _npy(labels.astype(np.int64)))
@@ -91,7 +92,7 @@ class LatentCacheWriter:
         return True
 
     def _is_of(self, partial: Path) -> bool:
-        """Whether a stopped writer's pieces are of this cache."""
+        """Whether a stopped writer's pieces belong to this cache."""
         try:
             _, piece_rows = json.loads((partial / LAYOUT).read_text())
         except (OSError, ValueError, TypeError):
@@ -99,20 +100,20 @@ class LatentCacheWriter:
         return bool(piece_rows == self.piece_rows and _begun(partial) == self.manifest)
 
     def _difference(self) -> str:
-        """Return why the pieces that a stopped writer left are of no use."""
+        """Return why the pieces left by a stopped writer cannot be used."""
         begun = _begun(self.partial)
         if begun is None:
             return "a stopped cache that is damaged"
         old, new = begun.model_dump(), self.manifest.model_dump()
         names = [name.replace("_", " ") for name in new if old[name] != new[name]]
-        return f"a stopped cache of other tokens (another {', another '.join(names) or 'size of pieces'})"
+        return f"a stopped cache of different tokens (different {', '.join(names) or 'piece size'})"
 
     def missing(self) -> list[int]:
-        """Return the numbers of the pieces that are not written yet."""
+        """Return the numbers of the pieces not yet written."""
         return [number for number in range(self.num_pieces) if not self._is_whole(number)]
 
     def write(self, number: int, stored: Tensor, seconds: float) -> None:
-        """Write a piece (rows, as the tokenizer stores them), and how long it took to make; raises UserError where the folder is gone."""
+        """Write a piece (rows as the tokenizer stores them) and its time; raises UserError if the folder is gone."""
         self._require_folder()
         if tuple(stored.shape) != self._shape(number):
             raise ValueError(f"piece {number} has shape {self._shape(number)}, found {tuple(stored.shape)}")
@@ -120,12 +121,12 @@ class LatentCacheWriter:
         write_atomic(self._piece(number).with_suffix(".seconds"), f"{seconds:.4f}".encode())
 
     def finish(self) -> LatentCache:
-        """Join the pieces, move the cache to its place and open it; raises UserError where some are gone."""
+        """Join the pieces, move the cache to its final place and open it; raises UserError if pieces are missing."""
         self._require_folder()
         if missing := len(self.missing()):
             raise UserError(
                 f"token cache {self.folder}: {missing} of {self.num_pieces} pieces are missing in {self.partial / PIECES}; "
-                "repeat the command, which makes them"
+                "repeat the command to make them"
             )
         digest = hashlib.sha256()
         write_atomic(self.partial / self.manifest.file, self._joined(digest))
@@ -138,8 +139,8 @@ class LatentCacheWriter:
         write_json(self.partial / WRITTEN, written)
         if is_there(self.folder):
             raise UserError(
-                f"{self.folder}: something came to lie here while the tokens were made, which stays as it is. They are in "
-                f"{self.partial}: move it away and repeat the command"
+                f"{self.folder}: something else appeared here while the tokens were being made, and was left alone. They "
+                f"are in {self.partial}: move {self.folder} away and repeat the command"
             )
         replace_synced(self.partial, self.folder)
         self.clear()
@@ -147,12 +148,12 @@ class LatentCacheWriter:
         return LatentCache(self.folder)
 
     def clear(self) -> None:
-        """Remove what a finished cache needs no longer; a kill may have left it."""
+        """Remove what a finished cache no longer needs; a killed process may have left it."""
         (self.folder / LAYOUT).unlink(missing_ok=True)
         shutil.rmtree(self.folder / PIECES, ignore_errors=True)
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -172,8 +173,8 @@ class LatentCacheWriter:
     def _require_folder(self) -> None:
         if not (self.partial / LAYOUT).is_file():
             raise UserError(
-                f"token cache {self.folder}: {self.partial} was moved or removed while it was written; put it back, or repeat "
-                "the command to begin anew"
+                f"token cache {self.folder}: {self.partial} was moved or removed while it was being written; put it back, "
+                "or repeat the command to start over"
             )
 
     def _piece(self, number: int) -> Path:
@@ -184,16 +185,16 @@ class LatentCacheWriter:
 
     def _is_whole(self, number: int) -> bool:
         try:
-            found = np.load(self._piece(number), mmap_mode="r", allow_pickle=False)
-        except Exception:  # whatever numpy's parser of headers met
+            piece = np.load(self._piece(number), mmap_mode="r", allow_pickle=False)
+        except Exception:  # numpy's header parser may raise almost anything
             return False
-        return found.shape == self._shape(number) and found.dtype == self._dtype
+        return piece.shape == self._shape(number) and piece.dtype == self._dtype
 
     def _seconds(self, number: int) -> float:
         try:
             return float(self._piece(number).with_suffix(".seconds").read_text())
         except (OSError, ValueError):
-            return 0.0  # killed between a piece and its time
+            return 0.0  # killed between writing a piece and its time
 
     def _joined(self, digest: "hashlib._Hash") -> Iterator[bytes]:
         header = io.BytesIO()
@@ -217,7 +218,7 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 class _Channels:
-    """Mean and standard deviation of each channel of vectors that are drawn from their posteriors."""
+    """The mean and standard deviation of each channel of vectors sampled from their posteriors."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -225,13 +226,13 @@ class _Channels:
         self.squares: Any = 0.0
 
     def add(self, rows: np.ndarray) -> None:
-        """Take in (rows positions twice-the-dim): means and deviations."""
+        """Include rows (rows, positions, twice the dim): means and deviations."""
         means, deviations = np.split(rows.astype(np.float64).reshape(-1, rows.shape[-1]), 2, axis=1)
         self.count += len(means)
         self.sum = self.sum + means.sum(axis=0)
         self.squares = self.squares + (means**2 + deviations**2).sum(axis=0)
 
     def statistics(self) -> dict[str, list[float]]:
-        """Return "mean" and "std", a number for each channel."""
+        """Return "mean" and "std", one number per channel each."""
         mean = self.sum / self.count
         return {"mean": mean.tolist(), "std": np.sqrt(np.maximum(self.squares / self.count - mean**2, 0)).tolist()}
