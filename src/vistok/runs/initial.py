@@ -1,5 +1,6 @@
 """Begin a tokenizer's training from trained weights: fine-tune one that was imported or trained before."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,10 @@ from torch import Tensor, nn
 from vistok.errors import UserError
 from vistok.runs.checkpoint_weights import is_checkpoint, read_checkpoint
 from vistok.runs.config import TokenizerRun
-from vistok.runs.headers import check_header
 from vistok.runs.load import read_model
 from vistok.runs.shipped import shipped_tokenizer, shipped_tokenizers
 from vistok.tokenizer.bottlenecks.vq import OF_TRAINING
-from vistok.tokenizer.config import TokenizerConfig
+from vistok.tokenizer.config import NETWORKS, TokenizerConfig
 
 # What the restart of dead codes keeps; it may be switched on for the first time.
 _COUNTS = {f"quantizer.{name}" for name in OF_TRAINING}
@@ -21,7 +21,8 @@ _COUNTS = {f"quantizer.{name}" for name in OF_TRAINING}
 def with_network_of(config: TokenizerRun, path: str) -> TokenizerRun:
     """Return a run that trains on the network of some weights (see `read_initial`), at their image size."""
     _, header = read_initial(path)
-    network = check_header(header, Path(path)).config
+    stored = header["config"]
+    network = NETWORKS[stored.get("kind", "conv")].config.from_json(json.dumps(stored))
     assert isinstance(network, TokenizerConfig)
     data = config.data.replace(
         image_size=network.image_size, image_width=network.image_width, channels=network.in_channels
