@@ -1,4 +1,4 @@
-"""From a folder of images to samples: look, plan for a time on this machine, and do it if told so."""
+"""From a folder of images to samples: look, plan for the time available on this machine, and train if asked to."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,9 +39,9 @@ SCORED_SAMPLES = 1_000
 
 
 def prepare_start(root: str, seconds: float, runs: Path, warn: Callable[[str], None]) -> tuple[StartPlan, Look]:
-    """Return the plan for a folder and a time: the one made before, or a new one, which is kept.
+    """Return the plan for a folder and a time: the one made earlier, or a new one, which is saved.
 
-    `warn` is told where the machine is busy.
+    `warn` is called if the machine is busy.
     """
     look = look_at(root)
     file = plan_file(runs, root, seconds)
@@ -62,15 +62,15 @@ def prepare_start(root: str, seconds: float, runs: Path, warn: Callable[[str], N
 
 
 def initial_tokenizer(side: int) -> str | None:
-    """Return the shipped tokenizer of colour pictures that training at a size begins with, or None: it makes 8x8 pixels a token."""
+    """Return the shipped tokenizer to start from at this size, or None; it is for colour, with 8x8 pixels per token."""
     return GENERAL if side in (64, 128) and GENERAL in shipped_tokenizers() else None
 
 
 def run_start(plan: StartPlan, runs: Path, progress: Progress) -> dict[str, Any]:
-    """Train both stages, draw samples and score; whatever is done already is left as it is.
+    """Train both stages, draw samples and score them; whatever is already done is left alone.
 
     Returns the two runs, the overview and the scores. `overview.png` shows held-out pictures, their reconstructions,
-    and samples. Raises UserError, with what to do, where a stage ends dead: nothing is built on it.
+    and samples. Raises UserError, with advice, if a stage ends dead: nothing is built on it.
     """
     progress.say("[1/4] tokenizer")
     tokenizer = train_tokenizer.prepare(plan.tokenizer_config(), runs).train(progress)
@@ -90,7 +90,7 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress) -> dict[str, Any]
 
 
 def _scores(plan: StartPlan, tokenizer: Path, generator: Path, progress: Progress) -> dict[str, Any]:
-    """Score against held-out pictures by the small ImageNet network; without it there are no distances."""
+    """Score both stages with the small ImageNet network; return {} if it is not installed."""
     if not is_installed():
         return {}
     data = plan.tokenizer_config().data
@@ -106,14 +106,14 @@ def _scores(plan: StartPlan, tokenizer: Path, generator: Path, progress: Progres
 
 @torch.inference_mode()
 def draw_overview(tokenizer_run: Path, generator_run: Path, file: Path, progress: Progress) -> float:
-    """Write held-out pictures, their reconstructions below, and samples below these; return the PSNR of the shown (dB)."""
+    """Write a picture of held-out images, their reconstructions and samples; return the reconstructions' PSNR (dB)."""
     tokenizer, generator = load_tokenizer(tokenizer_run), load_generator(generator_run)
     data, device = data_of(tokenizer), best_device()
     tokenizer, generator = tokenizer.to(device), generator.to(device)
     held_out = open_split(data, "val")
     shown = held_out.subset(stable_choice(0, "overview", len(held_out), COLUMNS), "shown")
     images = next(eval_images(shown, data, COLUMNS))["images"].to(device)
-    made = tokenizer.decode(tokenizer.encode(images))
+    reconstructions = tokenizer.decode(tokenizer.encode(images))
     labels = balanced_labels(SAMPLE_ROWS * COLUMNS, generator.num_classes).sort().values
     samples = torch.cat(
         list(
@@ -122,13 +122,13 @@ def draw_overview(tokenizer_run: Path, generator_run: Path, file: Path, progress
             )
         )
     )
-    real, fake, scale = to_uint8(images).cpu(), to_uint8(made).cpu(), display_scale(data.image_size)
+    real, fake, scale = to_uint8(images).cpu(), to_uint8(reconstructions).cpu(), display_scale(data.image_size)
     save_png(file, _above([sheet(torch.cat([real, fake]), len(real), scale), sheet(samples, COLUMNS, scale)]))
     return float(psnr_per_image(fake, real).mean())
 
 
 def _above(pictures: list[Image.Image], gap: int = 12) -> Image.Image:
-    """Set pictures below each other on white."""
+    """Stack pictures on white, the first at the top."""
     height = sum(picture.height for picture in pictures) + gap * (len(pictures) - 1)
     whole = Image.new("RGB", (max(picture.width for picture in pictures), height), "white")
     top = 0

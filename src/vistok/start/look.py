@@ -1,4 +1,4 @@
-"""What lies in a folder of images, as far as it decides how to train on them."""
+"""The facts about a folder of images that decide how to train on it."""
 
 import io
 import statistics
@@ -16,15 +16,15 @@ from vistok.data.images.open import kind_of, open_split
 from vistok.errors import UserError
 
 LOOKED_AT = 200
-# A picture whose channels differ by less than this, of 255, on average is grey: JPEG leaves a little colour.
+# A picture is grey if its channels differ by less than this on average (0...255): JPEG leaves a little colour.
 GREY = 2.0
 
 
 @dataclass(frozen=True)
 class Look:
-    """A folder of images: how many, of which classes, how large (median of the shorter sides), whether all are grey.
+    """A folder of images: their number, classes, size (median of the shorter sides), and whether all are grey.
 
-    `train`: those that are not held out.
+    `train`: how many are not held out.
     """
 
     root: str
@@ -36,31 +36,31 @@ class Look:
 
     @property
     def sentence(self) -> str:
-        """Say it."""
+        """The facts as a sentence."""
         count = f"{self.count:,} {'grey' if self.grey else 'colour'} pictures"
         classes = f"in {len(self.classes)} classes" if len(self.classes) > 1 else "without classes"
-        return f"{self.root}: {count} {classes}, half of them more than {self.side - 1} pixels on their shorter side"
+        return f"{self.root}: {count} {classes}; their shorter sides have a median of {self.side} pixels"
 
 
 def look_at(root: str) -> Look:
-    """Return what lies in a folder. Raises UserError as opening it for training does."""
+    """Return the facts about a folder. Raises UserError just as opening it for training does."""
     if (kind := kind_of(root)) != "folder":
         raise UserError(
-            f"{root}: holds {kind}; vistok start looks at folders of image files. Train on it with "
+            f"{root}: holds {kind}, but vistok start takes a folder of image files. Train on it with "
             f"vistok train tokenizer images64_crt --data {root} --set data.dataset={kind}"
         )
     data = DataConfig(dataset="folder", root=root, channels=3)
     train, *held_out = (open_split(data, split) for split in ("train", "val", "test"))
     assert isinstance(train, FolderSource)
     spread = np.linspace(0, len(train) - 1, min(LOOKED_AT, len(train))).round().astype(np.int64)
-    found = [side_and_greyness(train.root / train.files[index]) for index in spread]
-    sides = [side for side, _ in found]
+    pictures = [side_and_greyness(train.root / train.files[index]) for index in spread]
+    side, grey = int(statistics.median(side for side, _ in pictures)), all(grey for _, grey in pictures)
     count = len(train) + sum(map(len, held_out))
-    return Look(root, count, len(train), train.class_names, int(statistics.median(sides)), all(g for _, g in found))
+    return Look(root, count, len(train), train.class_names, side, grey)
 
 
 def side_and_greyness(path: Path) -> tuple[int, bool]:
-    """Return a picture's shorter side, in pixels, and whether it is grey. Raises UserError where it cannot be read."""
+    """Return a picture's shorter side in pixels, and whether it is grey. Raises UserError if it cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -92,7 +92,9 @@ def waiting_regularizer(run: Judged[TokenizerRun]) -> str | None:
     crt = run.config.regularizer("causal")
     if crt is None or crt.full_weight == 0 or crt.start_explained > 0:
         return None
-    return train_again("crt.start_explained=0.5", "the regularizer then waits until reconstructions resemble the images")
+    return train_again(
+        "crt.start_explained=0.5", "the regularizer then waits until reconstructions resemble the images"
+    )
 
 
 def shortcut(run: Judged[TokenizerRun]) -> str | None:
@@ -117,7 +119,11 @@ def weaker_regularizer(run: Judged[TokenizerRun]) -> str | None:
 def no_regularizer(run: Judged[TokenizerRun]) -> str | None:
     """Switch the regularizer off."""
     crt = run.config.regularizer("causal")
-    return train_again("crt=null", "to find out whether the regularizer is the cause") if crt and crt.full_weight > 0 else None
+    return (
+        train_again("crt=null", "to find out whether the regularizer is the cause")
+        if crt and crt.full_weight > 0
+        else None
+    )
 
 
 def _movable_codes(config: TokenizerRun) -> VQConfig | None:
@@ -180,7 +186,9 @@ def smaller_discriminator(run: Judged[TokenizerRun]) -> str | None:
     adversarial = run.config.losses.adversarial
     if adversarial is None or adversarial.channels < 16:
         return None
-    return train_again(f"losses.adversarial.channels={adversarial.channels // 2}", "a smaller discriminator wins less easily")
+    return train_again(
+        f"losses.adversarial.channels={adversarial.channels // 2}", "a smaller discriminator wins less easily"
+    )
 
 
 def weaker_discriminator(run: Judged[TokenizerRun]) -> str | None:
