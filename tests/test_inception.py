@@ -249,7 +249,9 @@ def test_a_reference_of_statistics_alone_gives_an_fid(tmp_path, files, extractor
     assert not {"kid", "precision", "sfid"} & set(found) and "inception_score" in found
     text = "\n".join(samples_lines(found))
     assert "against the statistics in stats.npz" in text
-    assert "left out, kernel distance, precision and recall: stats.npz holds a mean and a covariance, no images" in text
+    assert (
+        "not scored: kernel distance, precision and recall: stats.npz holds a mean and a covariance, no images" in text
+    )
     with pytest.raises(UserError, match="give the images"):
         evaluate_samples(open_batch(tmp_path / "stats.npz"), open_batch(files[1]), extractor, quiet)
     np.savez(tmp_path / "other.npz", mu=np.zeros(7), sigma=np.eye(7))
