@@ -495,7 +495,7 @@ def test_an_evaluator_of_other_images_is_refused(tmp_path):
     state, header = load_weights(Path(vistok.__file__).parent / "weights" / "fashion_evaluator.safetensors")
     facts = {k: v for k, v in header.items() if k not in ("digest", "schema_version")}
     save_weights(tmp_path / "e.safetensors", state, facts)
-    with pytest.raises(UserError, match="was trained on fashion_mnist, these images are of folder"):
+    with pytest.raises(UserError, match="was trained on fashion_mnist, but these images are from folder"):
         choose_evaluator(photos, str(tmp_path / "e.safetensors"))
     save_weights(tmp_path / "e.safetensors", state, facts | {"dataset": "folder"})
     with pytest.raises(UserError, match="knows the classes T-shirt/top, .* these images have cats, dogs"):
