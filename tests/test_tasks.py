@@ -336,7 +336,7 @@ def test_pictures_are_what_their_names_say_and_fit_in_them(tmp_path):
         with Image.open(write_samples([_grey(0, 200)], labels, tmp_path / f"s{suffix}", "grid", 2)) as picture:
             assert picture.format == name and abs(int(np.asarray(picture)[-1, -1, 0]) - 200) < 3
     wide = torch.zeros(1, 1, 1, 400, dtype=torch.uint8)
-    with pytest.raises(UserError, match=r"16480 pixels a side, WEBP holds 16383; write a .png"):
+    with pytest.raises(UserError, match=r"longer side has 16480 pixels, but WEBP allows 16383; write a .png"):
         write_samples([wide.expand(41, -1, -1, -1)], torch.zeros(41), tmp_path / "wide.webp", "grid", 41)
     assert not (tmp_path / "wide.webp").exists()
 
