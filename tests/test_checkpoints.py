@@ -347,7 +347,7 @@ def test_a_finished_run_whose_weights_are_gone_is_not_finished(finished_job, qui
     file.unlink()
     assert not job.finished
     job.train(quiet)
-    assert any(f"{file} is gone: written again from a checkpoint" in line for line in said)
+    assert any(f"{file} is gone: restoring it from a checkpoint" in line for line in said)
     after, _ = load_weights(file)
     assert job.finished and all(torch.equal(before[name], after[name]) for name in before)
     job.run_dir.export("raw").unlink()  # someone made room: what every verb takes is there
@@ -355,14 +355,12 @@ def test_a_finished_run_whose_weights_are_gone_is_not_finished(finished_job, qui
     damage = next(job.run_dir.checkpoints.glob("step-*.safetensors"))
     damage.write_bytes(damage.read_bytes()[:-1])
     file.rename(file.with_suffix(".kept"))
-    with pytest.raises(UserError, match=r"is finished, but its weights are gone .*no sound checkpoint of its end"):
+    with pytest.raises(UserError, match=r"is finished, but its weights are gone .*no sound final checkpoint"):
         job.train(quiet)  # and does not train again from step 0
     file.with_suffix(".kept").rename(file)
     file.unlink()
     shutil.rmtree(job.run_dir.checkpoints)
-    with pytest.raises(
-        UserError, match=r"is finished, but its weights are gone .*no sound checkpoint of its end is left"
-    ):
+    with pytest.raises(UserError, match=r"is finished, but its weights are gone .*no sound final checkpoint is left"):
         job.train(quiet)
 
 

@@ -296,7 +296,7 @@ def test_flat_folder_trains_without_classes(photo_folder, tmp_path):
         run("train", "generator", "images64_ar", "--tokenizer", tokenizer, *runs, *TINY, "--set", "generator.width=24")
     )
     run("sample", generator, "--count", 12, "--out", tmp_path / "flat")
-    with pytest.raises(UserError, match="needs classes"):
+    with pytest.raises(UserError, match="needs at least two classes"):
         run("train", "classifier", "images64_evaluator", "--data", flat, *runs, *TINY)
 
 

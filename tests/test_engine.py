@@ -450,7 +450,7 @@ def test_an_adaptive_run_logs_its_weight_and_refuses_micro_batches(fashion_root,
     rows = read_rows(train_tokenizer.prepare(toy_config(fashion_root, *settings), tmp_path).train(quiet).metrics)
     weights = [row["autoencoder/adaptive_weight"] for row in rows if "autoencoder/adaptive_weight" in row]
     assert len(weights) == 3 and all(0 < weight <= 1e4 for weight in weights)
-    with pytest.raises(UserError, match="adaptive compares gradients of the batch"):
+    with pytest.raises(UserError, match="adaptive compares gradients of the whole batch"):
         train_tokenizer.prepare(toy_config(fashion_root, *settings, "execution.micro_batch_size=4"), tmp_path)
 
 

@@ -213,17 +213,17 @@ def write_npz(path, **members):
         (lambda path: np.savez(path, arr_0=np.array([{}], dtype=object)), "arr_0 holds Python objects"),
         (
             lambda path: write_npz(path, arr_0=header((10**12, 64, 64, 3))),
-            "arr_0 is uint8 .* by its header, and 0 bytes",
+            "arr_0 is uint8 .* by its header, but has 0 bytes",
         ),
         (lambda path: write_npz(path, arr_0=header((-1, 4, 4, 3))), "by its header"),
         (lambda path: write_npz(path, mu=header((10**9,)), sigma=header((10**9, 10**9))), "mu is .* by its header"),
         (lambda path: np.savez(path, mu=np.full(4, np.nan), sigma=np.eye(4)), "not finite"),
         (lambda path: np.savez(path, mu=np.zeros(4), sigma=np.full((4, 4), np.inf)), "not finite"),
-        (lambda path: np.savez(path, mu=np.zeros(4), sigma=np.eye(3)), "no mean and covariance"),
-        (lambda path: np.savez(path, mu=np.zeros(4), sigma=-np.eye(4)), "variance below zero"),
+        (lambda path: np.savez(path, mu=np.zeros(4), sigma=np.eye(3)), "are not a mean and a covariance"),
+        (lambda path: np.savez(path, mu=np.zeros(4), sigma=-np.eye(4)), "with a negative variance"),
         (lambda path: np.savez(path, mu=np.zeros(4), sigma=np.triu(np.ones((4, 4)))), "not symmetric"),
         (lambda path: np.savez(path, mu=np.zeros(4)), "mu without sigma"),
-        (lambda path: np.savez(path, mu=np.array(["a"]), sigma=np.array([["b"]])), "numbers are wanted"),
+        (lambda path: np.savez(path, mu=np.array(["a"]), sigma=np.array([["b"]])), "must hold numbers"),
     ],
 )
 def test_other_files_are_refused(tmp_path, make, words):
@@ -249,7 +249,10 @@ def test_a_reference_of_statistics_alone_gives_an_fid(tmp_path, files, extractor
     assert not {"kid", "precision", "sfid"} & set(found) and "inception_score" in found
     text = "\n".join(samples_lines(found))
     assert "against the statistics in stats.npz" in text
-    assert "left out, kernel distance, precision and recall: stats.npz holds a mean and a covariance, no images" in text
+    assert (
+        "not scored: kernel distance, precision and recall: stats.npz holds a mean and a covariance but no images"
+        in text
+    )
     with pytest.raises(UserError, match="give the images"):
         evaluate_samples(open_batch(tmp_path / "stats.npz"), open_batch(files[1]), extractor, quiet)
     np.savez(tmp_path / "other.npz", mu=np.zeros(7), sigma=np.eye(7))

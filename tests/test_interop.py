@@ -300,7 +300,7 @@ def test_fine_tuning_begins_with_the_imported_weights(tmp_path: Path, photo_fold
     moved = with_network_of(base, str(tmp_path / "moved"))
     assert train_tokenizer.prepare(moved, tmp_path / "runs").run_dir.path == run.path
     other = moved.replace(tokenizer=moved.tokenizer.replace(latent_channels=4))
-    with pytest.raises(UserError, match="another than the config's"):
+    with pytest.raises(UserError, match="differs from the config's"):
         train_tokenizer.prepare(other, tmp_path / "other").train(quiet)
 
 

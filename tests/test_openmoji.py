@@ -124,5 +124,5 @@ def test_grey_openmoji_is_refused() -> None:
 def test_the_shipped_evaluator_is_for_its_size_alone(tmp_path: Path) -> None:
     extractor = choose_evaluator(_config(tmp_path), class_names=openmoji.CLASS_NAMES)
     assert extractor.name == "openmoji_evaluator"
-    with pytest.raises(UserError, match="takes images of 32 pixels, these have 12"):
+    with pytest.raises(UserError, match="takes images of 32 pixels, but these have 12"):
         choose_evaluator(_config(tmp_path, image_size=12))

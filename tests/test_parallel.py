@@ -139,7 +139,7 @@ def test_a_lost_shard_is_named_and_the_checkpoint_before_is_used(four, tmp_path)
     [("tokenizer.quantizer.restart_after=3", "restart_after"), ("losses.adversarial.adaptive=true", "adaptive")],
 )
 def test_what_cannot_be_sharded_is_refused(setting, name, fashion_root, toy_runs, tmp_path):
-    with pytest.raises(UserError, match=f"{name} needs whole weights within a step, and execution.parallel is 'shard'"):
+    with pytest.raises(UserError, match=f"{name} needs whole weights within a step, but execution.parallel is 'shard'"):
         job("tokenizer", fashion_root, toy_runs[0], tmp_path, SHARD, "execution.micro_batch_size=null", setting)
 
 

@@ -50,7 +50,7 @@ def test_times_are_read(text, seconds):
 
 @pytest.mark.parametrize("text", ["30", "soon", "m", "0m", "30s", "-5m", "1..5h", "3m and more"])
 def test_other_times_are_refused(text):
-    with pytest.raises(UserError, match="write minutes or hours"):
+    with pytest.raises(UserError, match="at least a minute, in minutes or hours"):
         seconds_of(text)
 
 

@@ -336,7 +336,7 @@ def test_pictures_are_what_their_names_say_and_fit_in_them(tmp_path):
         with Image.open(write_samples([_grey(0, 200)], labels, tmp_path / f"s{suffix}", "grid", 2)) as picture:
             assert picture.format == name and abs(int(np.asarray(picture)[-1, -1, 0]) - 200) < 3
     wide = torch.zeros(1, 1, 1, 400, dtype=torch.uint8)
-    with pytest.raises(UserError, match=r"16480 pixels a side, WEBP holds 16383; write a .png"):
+    with pytest.raises(UserError, match=r"longer side has 16480 pixels, but WEBP allows 16383; write a .png"):
         write_samples([wide.expand(41, -1, -1, -1)], torch.zeros(41), tmp_path / "wide.webp", "grid", 41)
     assert not (tmp_path / "wide.webp").exists()
 
@@ -495,7 +495,7 @@ def test_an_evaluator_of_other_images_is_refused(tmp_path):
     state, header = load_weights(Path(vistok.__file__).parent / "weights" / "fashion_evaluator.safetensors")
     facts = {k: v for k, v in header.items() if k not in ("digest", "schema_version")}
     save_weights(tmp_path / "e.safetensors", state, facts)
-    with pytest.raises(UserError, match="was trained on fashion_mnist, these images are of folder"):
+    with pytest.raises(UserError, match="was trained on fashion_mnist, but these images are from folder"):
         choose_evaluator(photos, str(tmp_path / "e.safetensors"))
     save_weights(tmp_path / "e.safetensors", state, facts | {"dataset": "folder"})
     with pytest.raises(UserError, match="knows the classes T-shirt/top, .* these images have cats, dogs"):

@@ -87,7 +87,7 @@ def test_views_that_are_refused(views, words):
 
 
 def test_ten_crop_of_images_that_are_not_larger_says_what_to_do(toy_runs, quiet, tmp_path):
-    with pytest.raises(UserError, match="28 pixels only; use --view center --view flip"):
+    with pytest.raises(UserError, match="only at 28 pixels; use --view center --view flip"):
         cache_tokens(toy_runs[0], "val", quiet, out=tmp_path / "c", views=("ten-crop",))
 
 

@@ -75,11 +75,13 @@ def test_files_of_earlier_versions_have_no_sum_of_the_header(pair, tmp_path):
     file, old = pair[1] / "export" / "model.safetensors", tmp_path / "old.safetensors"
     assert load_generator(rewritten(file, old, sums=False)).info.digest == load_generator(file).info.digest
     config = {**load_weights(file)[1]["config"], "num_heads": 1}
-    with pytest.raises(UserError, match=r"old\.safetensors: damaged header \(config is not the one in run_config"):
+    with pytest.raises(
+        UserError, match=r"old\.safetensors: damaged header \(config differs from the one in run_config"
+    ):
         load_generator(rewritten(file, old, sums=False, config=config))
     generator = load_generator(rewritten(file, old, sums=False, grid=[6, 6]))
     with pytest.raises(
-        UserError, match=r"6x6 tokens of \d+ codes, and its tokenizer's images of 8 pixels are 4x4 tokens"
+        UserError, match=r"6x6 tokens of \d+ codes, but its tokenizer turns images of 8 pixels into 4x4 tokens"
     ):
         load_tokenizer_of(generator)
 
@@ -154,9 +156,9 @@ def test_raw_weights_are_those_that_are_used(pair):
     raw = tokenizer / "export" / "raw.safetensors"
     assert load_tokenizer(raw, "raw").info.weights == load_tokenizer(tokenizer, "raw").info.weights == "raw"
     assert load_tokenizer(raw).info.weights == "raw"  # a file holds what it holds
-    with pytest.raises(UserError, match="holds raw weights, and ema ones were asked for"):
+    with pytest.raises(UserError, match="holds raw weights, but ema weights were asked for"):
         load_tokenizer(raw, "ema")
-    with pytest.raises(UserError, match=r"model\.safetensors holds ema weights, and raw ones were asked for"):
+    with pytest.raises(UserError, match=r"model\.safetensors holds ema weights, but raw weights were asked for"):
         load_tokenizer(tokenizer / "export" / "model.safetensors", "raw")
     # Imports have averaged weights alone.
     with pytest.raises(UserError, match=r"has no raw weights \(no export/raw.safetensors\); it has ema weights"):
@@ -171,7 +173,7 @@ def test_another_file_is_named_and_pointed_to_the_verb_that_takes_it(pair, tmp_p
         ("gpt", "tok_embeddings.weight", "vistok import llamagen .* --tokenizer RUN --out RUN"),
         ("ldm", "encoder.down_blocks.0.resnets.0.norm1.weight", "vistok import diffusers"),
         ("gan", "encoder.down.0.block.0.norm1.weight", "vistok import taming .* --config YAML"),
-        ("hub/model", "anything", "with the verb of the project that wrote it: vistok import llamagen"),
+        ("hub/model", "anything", "with the verb for the project that wrote it: vistok import llamagen"),
     ):
         weights = {key: torch.ones(1), "quantize.embedding.weight": torch.ones(1)}
         save_file(weights, tmp_path / f"{name}.safetensors")

@@ -1,1 +1,1 @@
-"""The main job, small: two tokenizers, two generators, one page."""
+"""The whole comparison on a small scale: two tokenizers, two generators, one page."""

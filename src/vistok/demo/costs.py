@@ -1,4 +1,4 @@
-"""Seconds and FLOPs of the demo's stages: of training as executed, of the rest from one forward pass per image."""
+"""Seconds and FLOPs of the demo's stages: as executed for training, from one forward pass per image for the rest."""
 
 from typing import Any
 
@@ -22,27 +22,27 @@ def stage_costs(
     caches: dict[str, LatentCache],
     demo: DemoSize,
 ) -> list[dict[str, Any]]:
-    """Return one arm's stages in order: name, seconds (measured when it was done) and FLOPs.
+    """Return one arm's stages in order: name, seconds (measured when the stage ran) and FLOPs.
 
-    The evaluators' own FLOPs are left out: they are no part of what a user pays for.
+    The evaluators' FLOPs are left out, as they are not part of the method's cost.
     """
     encode, decode = _per_image(tokenizer)
     facts = LatentFacts.of(caches["train"])
-    # A training step is a forward pass and a backward pass of twice its cost.
+    # A training step is a forward pass plus a backward pass, which costs twice as much.
     forward = train_generator.plan(generator, facts, 1).flops_per_step[0][1] / 3 / generator.batch_size
     first, second = results["tokenizer"], results["generator"]
     evaluations = []
-    for found in second["scores"].values():
-        if found not in evaluations:  # guidance 1 may be the chosen one: then both are one evaluation
-            evaluations.append(found)
+    for scores in second["scores"].values():
+        if scores not in evaluations:  # if guidance 1 was chosen, "off" and "chosen" are one evaluation
+            evaluations.append(scores)
     draws = [
-        (found["num_images"], Treatment.model_validate(found["treatment"]).guidance_scale) for found in evaluations
+        (scores["num_images"], Treatment.model_validate(scores["treatment"]).guidance_scale) for scores in evaluations
     ]
     searches: list[tuple[int, float | None]] = [(demo.search_samples, scale) for scale in demo.scales]
     likelihood_images = sum(
         second["likelihood"][name]["nats_per_token"]["protocol"]["num_samples"] for name in ("ema", "raw", "train")
     )
-    scored = [found["num_images"] for found in first["scores"].values()]
+    scored = [scores["num_images"] for scores in first["scores"].values()]
 
     def sampling(drawn: list[tuple[int, float | None]]) -> float:
         return sum(count * ((1 if scale == 1.0 else 2) * forward + decode) for count, scale in drawn)
@@ -63,8 +63,8 @@ def stage_costs(
     return [{"name": name, "seconds": seconds, "flops": flops} for name, seconds, flops in rows]
 
 
-def _seconds(found: Any) -> float:
-    return sum(one["seconds"] for one in found)
+def _seconds(evaluations: Any) -> float:
+    return sum(evaluation["seconds"] for evaluation in evaluations)
 
 
 def _per_image(config: TokenizerRun) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The demo's figures, as SVG data URIs: colours for the colour-blind, axes with units."""
+"""The demo's figures, as SVG data URIs: colour-blind-safe colours, axes with units."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ NAMES = {"baseline": "without", "crt": "with regularizer"}
 
 
 def per_position(results: list[dict[str, Any]]) -> str:
-    """Return held-out nats by position: a line per arm, thin ones per seed."""
+    """Return held-out nats by position: a line per arm, and a thin one per seed."""
     plt = pyplot()
     figure, axes = plt.subplots(figsize=(7.2, 3.0))
     for arm, colour in COLOURS.items():
@@ -28,7 +28,7 @@ def per_position(results: list[dict[str, Any]]) -> str:
 
 
 def position_maps(results: list[dict[str, Any]], grid: tuple[int, int]) -> str:
-    """Return the same over the token grid, and the gain of the regularizer."""
+    """Return the same over the token grid, and the regularizer's gain."""
     plt = pyplot()
     maps = {arm: np.mean([_position_nats(r, arm) for r in results], axis=0).reshape(grid) for arm in COLOURS}
     gain = maps["baseline"] - maps["crt"]

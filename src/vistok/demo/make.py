@@ -1,6 +1,6 @@
-"""The main job: two tokenizers alike but for the regularizer, a generator on each, scores, one page.
+"""Make the demo: two tokenizers that differ only in the regularizer, a generator on each, scores, one page.
 
-Every stage is a run or an evaluation of its own, so repeating the command does only what is missing.
+Each stage is a separate run or evaluation, so repeating the command does only what is missing.
 """
 
 import json
@@ -33,7 +33,7 @@ from vistok.scoring.measured import Measured
 from vistok.verbs import train_generator, train_tokenizer
 from vistok.verbs.cache_latents import cache_tokens
 
-# Shares of a stage in the whole, for the time that is left (seconds of the short run on two cores).
+# Weight of each stage in the progress bar (seconds that the short demo takes on two cores).
 WEIGHTS = {
     "train tokenizer": 75,
     "cache tokens": 20,
@@ -43,7 +43,7 @@ WEIGHTS = {
     "choose guidance on held-out train images": 18,
     "sample and score": 65,
 }
-# What is compared between the arms, with intervals: name -> where its score lies in an arm's results.
+# What is compared between the arms, with intervals: name -> path of the score in an arm's results.
 COMPARED = {
     "gfmd_chosen": ("generator", "scores", "chosen", "gfmd"),
     "gfmd_off": ("generator", "scores", "off", "gfmd"),
@@ -53,18 +53,19 @@ COMPARED = {
 
 
 def run_demo(size: str, data: Path, runs: Path, progress: Progress) -> tuple[Path, str]:
-    """Do what is missing of the demo; return its page and the answer in a sentence."""
+    """Do whatever is missing of the demo; return its page, and the answer in words."""
     demo = SIZES[size]
     folder, page = RunDir(runs / f"demo-{size}"), demo_page(size, runs)
     with folder:
         configs = _configs(demo, data)
-        progress.say(f"Two tokenizers, two generators, {len(demo.seeds)} seed(s); about {_minutes(size)} on two cores.")
+        seeds = "1 seed" if len(demo.seeds) == 1 else f"{len(demo.seeds)} seeds"
+        progress.say(f"Two tokenizers, two generators, {seeds}; about {_minutes(size)} on two cores.")
         repeats = len(demo.seeds) * len(ARMS)
         with progress.task("the whole demo", repeats * sum(WEIGHTS.values())) as whole:
             stages = _Stages(progress, repeats * len(WEIGHTS), whole)
             results = [{arm: _arm(demo, configs, arm, seed, runs, stages) for arm in ARMS} for seed in demo.seeds]
         extractor = choose_evaluator(configs[0].data)
-        progress.say("distance of real images, and the page")
+        progress.say("scoring real images and writing the page")
         facts = {
             "size": size,
             "seeds": list(demo.seeds),
@@ -88,7 +89,7 @@ def _minutes(size: str) -> str:
 
 
 class _Stages:
-    """Tells the stages, and shows how far the whole has come."""
+    """Announces the stages, and advances the progress bar of the whole demo."""
 
     def __init__(self, progress: Progress, total: int, whole: Task) -> None:
         self.progress, self.whole = progress, whole
@@ -96,7 +97,7 @@ class _Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Progress]:
-        """Announce a stage, and count it when it is done."""
+        """Announce a stage, and count it once it is done."""
         self.done += 1
         self.progress.say(f"[{self.done}/{self.total}] {name}")
         yield self.progress
@@ -106,7 +107,7 @@ class _Stages:
 def _configs(demo: DemoSize, data: Path) -> tuple[TokenizerRun, TokenizerRun, GeneratorRun]:
     root = f"data.root={json.dumps(str(data))}"
     baseline, crt = (override(find_recipe(name, "tokenizer"), [root]) for name in demo.recipes[:2])
-    # Equal training FLOPs: the regularized arm takes fewer steps, by what the regularizer costs.
+    # Equal training FLOPs: the regularized arm takes fewer steps, to pay for the regularizer.
     images = len(open_split(baseline.data, "train"))
     budget = train_tokenizer.plan(baseline, images).train_flops
     crt = override(crt, [f"length={budget!r} flops"])
@@ -166,16 +167,16 @@ def _arm(
 def _score_samples(
     stage2: Stage2, against: Against, scale: float, demo: DemoSize, progress: Progress
 ) -> dict[str, Any]:
-    """Return the scores, guidance off and chosen; both in both evaluators' features."""
+    """Return the scores with guidance off and at the chosen scale, in both evaluators' features."""
 
-    def scored(of: Stage2, guidance: float) -> dict[str, Any]:
-        drawing = Drawing(of.sampling(guidance_scale=guidance), demo.num_samples)
-        return evaluate_generator(of, against, drawing, progress)
+    def scored(model: Stage2, guidance: float) -> dict[str, Any]:
+        drawing = Drawing(model.sampling(guidance_scale=guidance), demo.num_samples)
+        return evaluate_generator(model, against, drawing, progress)
 
-    found = {"off": scored(stage2, 1.0), "chosen": scored(stage2, scale)}
+    scores = {"off": scored(stage2, 1.0), "chosen": scored(stage2, scale)}
     if "raw" in demo.weights:
-        found["raw"] = scored(load_stage2(stage2.run, "raw"), 1.0)
-    return found
+        scores["raw"] = scored(load_stage2(stage2.run, "raw"), 1.0)
+    return scores
 
 
 def _training(run: RunDir) -> dict[str, Any]:
@@ -192,7 +193,7 @@ def _training(run: RunDir) -> dict[str, Any]:
 
 
 def _last(run: RunDir, name: str) -> float:
-    """Return the last value of this name in a run's rows."""
+    """Return the last value logged under this name in a run."""
     return float([row[name] for row in read_rows(run.metrics) if name in row][-1])
 
 
@@ -202,43 +203,43 @@ def _floor(extractor: FeatureExtractor, data: DataConfig) -> dict[str, Any]:
     chosen = stable_choice(0, "floor", len(train), 10_000)
     features = reference_set(extractor, train, data, "train").features[chosen]
     reference = reference_set(extractor, open_split(data, "test"), data, "test")
-    found = frechet_replicates(features, Moments.of(reference.features))
+    distance = frechet_replicates(features, Moments.of(reference.features))
     return (
         Measured("", extractor, reference, Treatment(weights="none"), len(chosen))
-        .frechet(found)
+        .frechet(distance)
         .model_dump(mode="json")
     )
 
 
 def _difference(results: list[dict[str, Any]], path: tuple[str, ...]) -> dict[str, float]:
-    """Return crt - baseline of a score, with its interval.
+    """Return crt - baseline for a score, with its interval.
 
-    One seed: the noise of the scored images alone (jackknife, paired). Several: paired t-interval over seeds.
+    One seed: sampling noise of the scored images alone (paired jackknife). Several: paired t-interval over seeds.
     """
-    found = []
+    pairs = []
     for result in results:
         baseline, crt = (Score.from_json(json.dumps(dig(result[arm], path))) for arm in ARMS)
-        found.append(crt.minus(baseline))
-    interval: Interval | None = found[0].interval
-    if len(found) > 1:
-        interval = t_interval([replicates.value for replicates in found])
+        pairs.append(crt.minus(baseline))
+    interval: Interval | None = pairs[0].interval
+    if len(pairs) > 1:
+        interval = t_interval([replicates.value for replicates in pairs])
     assert interval is not None  # the demo scores hundreds of images
     return {"value": interval.value, "corrected": interval.corrected, "low": interval.low, "high": interval.high}
 
 
 def verdict(difference: dict[str, float], less: str, more: str, neither: str) -> str:
-    """Return the word for a difference (crt - baseline), by its interval."""
+    """Return the phrase that a difference (crt - baseline) deserves, by its interval."""
     return less if difference["high"] < 0 else more if difference["low"] > 0 else neither
 
 
 def mean_of(results: list[dict[str, Any]], arm: str, path: tuple[str, ...]) -> float:
-    """Return the mean over seeds of one score of an arm."""
+    """Return an arm's score, averaged over seeds."""
     values = [float(dig(result[arm], path)["value"]) for result in results]
     return sum(values) / len(values)
 
 
 def answer(facts: dict[str, Any]) -> str:
-    """Return the answer in a sentence or three: what the intervals say, no more."""
+    """Return the answer in two or three sentences: what the intervals say, and no more."""
     results, differences = facts["results"], facts["differences"]
     (gfmd, nats, psnr) = (
         [mean_of(results, arm, COMPARED[name]) for arm in ARMS] for name in ("gfmd_chosen", "nats_per_token", "psnr")
@@ -248,16 +249,16 @@ def answer(facts: dict[str, Any]) -> str:
         chosen,
         "At equal training compute the causal regularizer made generation better",
         "At equal training compute the causal regularizer made generation worse",
-        "These runs do not resolve whether the causal regularizer helps generation",
+        "These runs do not settle whether the causal regularizer helps generation",
     )
     seeds = len(facts["seeds"])
-    scope = f"over {seeds} training seeds" if seeds > 1 else "noise of sampling alone"
-    limits = "" if seeds > 1 else " This is one pair of runs: another training seed may differ by more."
+    scope = f"over {seeds} training seeds" if seeds > 1 else "sampling noise only"
+    limits = "" if seeds > 1 else " This is a single pair of runs: another training seed may differ by more."
     easier = verdict(differences["nats_per_token"], "easier", "harder", "about as easy")
     worse = verdict(differences["psnr"], "worse", "better", "about as good")
     return (
         f"{opening}: gFMD {gfmd[1]:.2f} with it, {gfmd[0]:.2f} without (difference {chosen['low']:+.2f} to "
-        f"{chosen['high']:+.2f}, 95 %, {scope}). Its tokens are {easier} to predict ({nats[1]:.3f} against {nats[0]:.3f} "
-        f"nats per token on held-out images) and its reconstructions {worse} ({psnr[1]:.2f} against {psnr[0]:.2f} dB "
-        f"PSNR).{limits}"
+        f"{chosen['high']:+.2f}, 95 % interval, {scope}). Its tokens are {easier} to predict ({nats[1]:.3f} against "
+        f"{nats[0]:.3f} nats per token on held-out images) and its reconstructions {worse} ({psnr[1]:.2f} against "
+        f"{psnr[0]:.2f} dB PSNR).{limits}"
     )

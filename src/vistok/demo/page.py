@@ -59,7 +59,7 @@ def render(facts: dict[str, Any], runs: Path, data: DataConfig) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table of scores: where its number lies in an arm's results, and how it is shown."""
+    """A row of the score table: the path of its number in an arm's results, and how it is shown."""
 
     name: str
     path: tuple[str, ...]
@@ -72,56 +72,60 @@ class Row:
 _TOKENIZER, _GENERATOR, _LIKELIHOOD = ("tokenizer", "scores"), ("generator", "scores"), ("generator", "likelihood")
 ROWS = (
     Row("PSNR of reconstructions (dB)", (*_TOKENIZER, "ema", "psnr"), "higher"),
-    Row("the same, raw weights (up to 1,000 held-out images)", ("tokenizer", "psnr_raw"), "higher"),
+    Row("PSNR, raw weights (up to 1,000 held-out images)", ("tokenizer", "psnr_raw"), "higher"),
     Row("SSIM of reconstructions", (*_TOKENIZER, "ema", "ssim"), "higher", 4),
-    Row("rFMD", (*_TOKENIZER, "ema", "rfmd"), "lower", 3, "reconstructions of the test images against the test images"),
-    Row("rFMD, raw weights", (*_TOKENIZER, "raw", "rfmd"), "lower", 3, "not averaged"),
-    Row("rFMD, second evaluator", (*_TOKENIZER, "ema", "rfmd_second"), "lower", 3, "a network of another seed: other scale, same order?"),
-    Row("spread of latents (variance)", ("tokenizer", "latent_variance"), "", 4, "per dimension, last training batch; 0.125 is unit vectors in all directions, less is easier to predict"),
-    Row("codebook usage (%)", (*_TOKENIZER, "ema", "codebook_usage"), "", 1, "share of codes that occur in the test set", 100),
+    Row("rFMD", (*_TOKENIZER, "ema", "rfmd"), "lower", 3, "reconstructed test images against the test images"),
+    Row("rFMD, raw weights", (*_TOKENIZER, "raw", "rfmd"), "lower", 3, "without averaging"),
+    Row("rFMD, second evaluator", (*_TOKENIZER, "ema", "rfmd_second"), "lower", 3, "a network from another seed: on a different scale, but is the order the same?"),
+    Row("spread of latents (variance)", ("tokenizer", "latent_variance"), "", 4, "per dimension, last training batch; 0.125 means unit vectors in all directions, less is easier to predict"),
+    Row("codebook usage (%)", (*_TOKENIZER, "ema", "codebook_usage"), "", 1, "share of the codes that occur in the test set", 100),
     Row("entropy of tokens (bits)", (*_TOKENIZER, "ema", "entropy")),
     Row("entropy by position (bits)", (*_TOKENIZER, "ema", "position_entropy"), "", 2, "unigram, mean over positions"),
-    Row("held-out nats per token", (*_LIKELIHOOD, "ema", "nats_per_token"), "lower", 3, "a rate: read it beside the distortion"),
-    Row("the same, raw weights", (*_LIKELIHOOD, "raw", "nats_per_token"), "lower", 3),
-    Row("the same, on training images", (*_LIKELIHOOD, "train", "nats_per_token"), "", 3, "a large gap to the held-out value means memorising"),
+    Row("held-out nats per token", (*_LIKELIHOOD, "ema", "nats_per_token"), "lower", 3, "a rate, so read it together with the distortion (PSNR)"),
+    Row("nats per token, raw weights", (*_LIKELIHOOD, "raw", "nats_per_token"), "lower", 3),
+    Row("nats per token on training images", (*_LIKELIHOOD, "train", "nats_per_token"), "", 3, "a large gap to the held-out value means memorisation"),
     Row("bits per image", (*_LIKELIHOOD, "ema", "bits_per_image"), "lower", 1),
     Row("gFMD, guidance off", (*_GENERATOR, "off", "gfmd"), "lower"),
-    Row("guidance chosen on held-out train images", ("generator", "guidance", "guidance_scale")),
+    Row("guidance scale chosen on held-out train images", ("generator", "guidance", "guidance_scale")),
     Row("gFMD at that guidance", (*_GENERATOR, "chosen", "gfmd"), "lower"),
     Row("gFMD, guidance off, raw weights", (*_GENERATOR, "raw", "gfmd"), "lower"),
     Row("gFMD, guidance off, second evaluator", (*_GENERATOR, "off", "gfmd_second"), "lower"),
-    Row("calls of the network for an image, guidance off", (*_GENERATOR, "off", "cost", "calls"), "lower", 0),
-    Row("the same at the chosen guidance", (*_GENERATOR, "chosen", "cost", "calls"), "lower", 0, "guidance asks twice"),
-    Row("millions of FLOPs an image, guidance off", (*_GENERATOR, "off", "cost", "flops_per_image"), "lower", 1, "generator and decoder", 1e-6),
-    Row("milliseconds an image, guidance off", (*_GENERATOR, "off", "cost", "ms_per_image"), "lower", 2),
+    Row("network calls per image, guidance off", (*_GENERATOR, "off", "cost", "calls"), "lower", 0),
+    Row("network calls per image at the chosen guidance", (*_GENERATOR, "chosen", "cost", "calls"), "lower", 0, "guidance doubles them"),
+    Row("millions of FLOPs per image, guidance off", (*_GENERATOR, "off", "cost", "flops_per_image"), "lower", 1, "generator and decoder", 1e-6),
+    Row("milliseconds per image, guidance off", (*_GENERATOR, "off", "cost", "ms_per_image"), "lower", 2),
     Row("precision, guidance off", (*_GENERATOR, "off", "precision"), "higher", 3),
     Row("recall, guidance off", (*_GENERATOR, "off", "recall"), "higher", 3),
 )  # fmt: skip
 
 
 def spread_sentence(results: list[dict[str, Any]]) -> str:
-    """Say how the regularizer changed the spread of the latents: a narrow spread is easy to predict by itself."""
+    """Say how the regularizer changed the spread of the latents: narrow latents are easy to predict in themselves."""
     spread = [sum(r[arm]["tokenizer"]["latent_variance"] for r in results) / len(results) for arm in ARMS]
     sentence = f"Spread of the latents (variance per dimension): {spread[0]:.4f} without, {spread[1]:.4f} with the regularizer."
     if spread[1] < 0.8 * spread[0]:
         sentence += (
-            " The plain loss also falls when latents move closer together, which a cosine look-up does not feel:"
-            " part of what got easier here may be that narrowing; see codebook usage and PSNR beside it."
-            " The variant l2_pre_normalized takes that way out (--set crt.variant=l2_pre_normalized)."
+            " The plain loss also falls when latents move closer together, which a cosine look-up does not notice."
+            " Part of the gain here may come from that narrowing: check codebook usage and PSNR as well."
+            " The variant l2_pre_normalized closes this loophole (--set crt.variant=l2_pre_normalized)."
         )
     return sentence
 
 
 def score_table(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return rows: name, a cell per arm, which way is better, and a remark."""
+    """Return the rows: a name, a cell per arm, which direction is better, and a remark."""
     rows = []
     for row in ROWS:
-        found = [[dig(result[arm], row.path) for result in facts["results"]] for arm in ARMS]
-        if any(value is None for values in found for value in values):
+        scores = [[dig(result[arm], row.path) for result in facts["results"]] for arm in ARMS]
+        if any(value is None for values in scores for value in values):
             continue  # not scored at this size of the demo
         searches = [result[arm]["generator"]["guidance"] for result in facts["results"] for arm in ARMS]
-        edge = "the highest scale tried: a higher one may be better" if any(s["at_the_edge"] for s in searches) else ""
-        cells = [_cell(values, row) for values in found]
+        edge = (
+            "the highest scale tried; an even higher one may be better"
+            if any(s["at_the_edge"] for s in searches)
+            else ""
+        )
+        cells = [_cell(values, row) for values in scores]
         rows.append(
             {
                 "name": row.name,
@@ -131,37 +135,37 @@ def score_table(facts: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )
     count = facts["floor"]["protocol"]["num_samples"]
-    remark = f"{count:,} training images against the test set: what a perfect generator would reach"
+    remark = f"{count:,} training images against the test set: what a perfect generator would score"
     cells = [f"{facts['floor']['value']:.3f}"] * 2
     return [*rows, {"name": "floor: FMD of real images", "better": "", "cells": cells, "remark": remark}]
 
 
 def _hardware(facts: dict[str, Any]) -> str:
     cost = dig(facts["results"][0]["baseline"], (*_GENERATOR, "off", "cost")) or {}
-    return f"{cost['hardware']}, {cost['batch']} at once" if cost else ""
+    return f"{cost['hardware']}, {cost['batch']} at a time" if cost else ""
 
 
-def _cell(found: list[Any], row: Row) -> str:
-    """Return a number with half of its interval: over seeds, or a score's own where there is one seed."""
-    values = [row.scale * (value["value"] if isinstance(value, dict) else value) for value in found]
+def _cell(scores: list[Any], row: Row) -> str:
+    """Return a number with half of its interval: over seeds, or the score's own interval for a single seed."""
+    values = [row.scale * (score["value"] if isinstance(score, dict) else score) for score in scores]
     if len(values) > 1:
         interval = t_interval(values)
         return f"{interval.value:.{row.digits}f} ± {interval.half_width:.{row.digits}f}"
-    if isinstance(found[0], dict) and found[0]["high"] is not None:
-        half = row.scale * (found[0]["high"] - found[0]["low"]) / 2
+    if isinstance(scores[0], dict) and scores[0]["high"] is not None:
+        half = row.scale * (scores[0]["high"] - scores[0]["low"]) / 2
         return f"{values[0]:.{row.digits}f} ± {half:.{row.digits}f}"
     return f"{values[0]:.{row.digits}f}"
 
 
 def stage_table(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return rows of seconds and FLOPs by stage, and of sizes, first seed."""
+    """Return rows of seconds and FLOPs by stage, then of model sizes; first seed only."""
     first = facts["results"][0]
     rows = [
         {"name": pair[0]["name"], "cells": [f"{stage['seconds']:.0f} s, {stage['flops']:.3g} FLOPs" for stage in pair]}
         for pair in zip(*(first[arm]["stages"] for arm in ARMS), strict=True)
     ]
     totals = [sum(stage["seconds"] for stage in first[arm]["stages"]) for arm in ARMS]
-    rows.append({"name": "all of them", "cells": [f"{total:.0f} s" for total in totals]})
+    rows.append({"name": "all stages", "cells": [f"{total:.0f} s" for total in totals]})
     for stage in ("tokenizer", "generator"):
         cells = [
             f"{first[arm][stage]['steps']:,} steps, {sum(first[arm][stage]['params'].values()):,} parameters"
@@ -196,7 +200,7 @@ def _samples(result: dict[str, Any], tokenizer: Tokenizer, runs: Path) -> str:
 
 
 def _copies(result: dict[str, Any], tokenizer: Tokenizer, runs: Path, data: DataConfig) -> str:
-    """Return the samples nearest to a training image, above that image."""
+    """Return a picture of the samples nearest to a training image, each above that image."""
     generator = load_generator(runs / result["generator_run"])
     closest = result["generator"]["scores"]["off"]["memorization"]["closest"]
     ids = torch.tensor([pair["sample"] for pair in closest])

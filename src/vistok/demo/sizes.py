@@ -1,4 +1,4 @@
-"""How large the demo is; apart from the demo, so that a finished one is found without importing torch."""
+"""The sizes of the demo; kept separate so that a finished demo is recognised without importing torch."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ class DemoSize:
     num_samples: int
     scales: tuple[float, ...]
     search_samples: int
-    # Whose samples and reconstructions are scored in full; likelihood and PSNR always score both.
+    # Weights whose samples and reconstructions are scored in full; likelihood and PSNR always cover both.
     weights: tuple[str, ...] = ("ema",)
 
 
@@ -42,7 +42,7 @@ SIZES = {
 
 
 def identity(size: str) -> str:
-    """Return what decides a demo's result: recipes, size, shipped networks."""
+    """Return a string of everything that decides a demo's result: recipes, size, shipped networks."""
     demo = SIZES[size]
     shipped = sorted(
         (file.name, file.read_bytes())
@@ -54,12 +54,12 @@ def identity(size: str) -> str:
 
 
 def demo_page(size: str, runs: Path) -> Path:
-    """Return where the page lies."""
+    """Return the path of the page."""
     return runs / f"demo-{size}" / "index.html"
 
 
 def finished_answer(size: str, runs: Path) -> str | None:
-    """Return the answer of a finished demo, or None where something is left to do."""
+    """Return the answer of a finished demo, or None if something is left to do."""
     try:
         done = json.loads((runs / f"demo-{size}" / "finished.json").read_text())
     except (OSError, ValueError, RecursionError):

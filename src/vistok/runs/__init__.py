@@ -1,1 +1,1 @@
-"""What a run is: its config, plan, directory, weights and health."""
+"""Runs: their configs, plans, directories, weights and health."""

@@ -1,4 +1,4 @@
-"""The averaged weights in a checkpoint of a run that is not finished."""
+"""Read the EMA weights from a checkpoint of an unfinished run."""
 
 import re
 from pathlib import Path
@@ -13,21 +13,21 @@ from vistok.errors import UserError
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Whether a path is named as the checkpoints of a run are."""
+    """Whether a path is named like a run's checkpoint."""
     return re.fullmatch(r"step-\d+\.(safetensors|shards)", Path(path).name) is not None
 
 
 def read_checkpoint(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the averaged weights in a checkpoint, and the `config` and `digest` that an exported file has in its header.
+    """Return the EMA weights in a checkpoint, with the `config` and `digest` that an exported file has in its header.
 
-    Raises UserError where it is not sound, lies outside its run, or is of another kind.
+    Raises UserError if it is damaged, lies outside its run, or holds another kind of network.
     """
     if problem := problem_of(path):
-        raise UserError(f"checkpoint {path} {problem}; name another one of {path.parent}")
+        raise UserError(f"checkpoint {path} {problem}; choose another one from {path.parent}")
     run = RunDir(path.resolve().parent.parent)
     config = run.read_config()
     if config.get("kind") != kind:
-        raise UserError(f"checkpoint {path} is of a {config.get('kind')}, not of a {kind}")
+        raise UserError(f"checkpoint {path} is from a {config.get('kind')} run, not from a {kind} run")
     _, state = load_checkpoint(path)
     weights = state["emas"][kind]
     return weights, {"model": kind, "config": config[kind], "digest": weights_digest(weights)}

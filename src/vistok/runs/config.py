@@ -1,4 +1,4 @@
-"""What a run is: everything that decides its result, and how it is executed."""
+"""The config of a run: everything that decides its result, and how it is executed."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -19,7 +19,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class RunConfig(Config):
-    """What every run has. `name` and `execution` do not change the result."""
+    """What every run's config has. `name` and `execution` do not change the result."""
 
     kind: str
     name: FileName = execution("run", "first part of the run directory's name")
@@ -34,7 +34,7 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _lengths(self) -> "RunConfig":
         if self.length.unit == "percent" or self.length.value == 0:
-            raise ValueError(f"length is of the whole run: above 0, and not in percent; found '{self.length}'")
+            raise ValueError(f"length is the length of the whole run: above 0, not in percent; found '{self.length}'")
         return self
 
 
@@ -46,40 +46,40 @@ class TokenizerRun(RunConfig):
     tokenizer: AnyTokenizer = ConvTokenizerConfig()
     losses: LossConfig = LossConfig()
     regularizers: tuple[AnyRegularizer, ...] = ()
-    init_from: str = execution("", "tokenizer whose weights training begins with; their digest is fingerprinted")
+    init_from: str = execution("", "tokenizer whose weights training starts from; their digest is fingerprinted")
 
     former_paths: ClassVar[Mapping[str, str]] = {"crt": "regularizers.causal"}
 
     @model_validator(mode="before")
     @classmethod
-    def _former_regularizer(cls, found: Any, info: ValidationInfo) -> Any:
-        """Read what earlier versions wrote: one causal regularizer, or none, as `crt`."""
-        found = with_tuples(found, info)
-        if not isinstance(found, dict) or "crt" not in found:
-            return found
-        rest = {name: value for name, value in found.items() if name != "crt"}
-        if found["crt"] is None:
+    def _former_regularizer(cls, values: Any, info: ValidationInfo) -> Any:
+        """Accept what earlier versions wrote: one causal regularizer, or none, as `crt`."""
+        values = with_tuples(values, info)
+        if not isinstance(values, dict) or "crt" not in values:
+            return values
+        rest = {name: value for name, value in values.items() if name != "crt"}
+        if values["crt"] is None:
             return rest
-        causal = {"kind": "causal", **found["crt"]} if isinstance(found["crt"], dict) else found["crt"]
+        causal = {"kind": "causal", **values["crt"]} if isinstance(values["crt"], dict) else values["crt"]
         return {**rest, "regularizers": (*rest.get("regularizers", ()), causal)}
 
     @classmethod
     def as_named(cls, kept: dict[str, Any]) -> dict[str, Any]:
-        """Return what is fingerprinted, with the causal regularizer where it was when it was the only one."""
+        """Return what is fingerprinted, with the causal regularizer under `crt`, where earlier versions had it."""
         parts = {part["kind"]: part for part in kept.pop("regularizers")}
         causal = parts.pop("causal", None)
         former = None if causal is None else {name: value for name, value in causal.items() if name != "kind"}
         return {**kept, "crt": former, **({"regularizers": list(parts.values())} if parts else {})}
 
     def regularizer(self, kind: str) -> Any:
-        """Return the config of a regularizer, or None."""
+        """Return the config of the regularizer of this kind, or None."""
         return next((part for part in self.regularizers if part.kind == kind), None)
 
     @model_validator(mode="after")
     def _once(self) -> "TokenizerRun":
         kinds = [part.kind for part in self.regularizers]
         if len(set(kinds)) < len(kinds):
-            raise ValueError(f"regularizers: one of each kind, found {', '.join(kinds)}")
+            raise ValueError(f"regularizers: at most one of each kind, found {', '.join(kinds)}")
         return self
 
     @model_validator(mode="after")
@@ -88,7 +88,7 @@ class TokenizerRun(RunConfig):
         network = (*self.tokenizer.sides, self.tokenizer.in_channels)
         if images != network:
             raise ValueError(
-                f"data gives (height, width, channels) {images} and tokenizer takes {network}; set both alike "
+                f"data gives (height, width, channels) {images} but tokenizer takes {network}; set both alike "
                 "(data.image_size and tokenizer.image_size, image_width, data.channels and tokenizer.in_channels)"
             )
         perceptual = self.losses.perceptual
@@ -97,14 +97,14 @@ class TokenizerRun(RunConfig):
             side, _, channels = sizes[perceptual.network]
             raise ValueError(
                 f"losses.perceptual.network {perceptual.network!r} is for {side}x{side} images of {channels} channels, "
-                f"these have {network[0]}x{network[1]} pixels and {network[2]}; use 'lpips', or null for none"
+                f"but these are {network[0]}x{network[1]} with {network[2]}; use 'lpips', or null for none"
             )
         adversarial = self.losses.adversarial
-        # The two last convolutions of the discriminator take a pixel each, and one logit must be left.
+        # The discriminator's last two convolutions use up a pixel each, and at least one logit must be left.
         if adversarial is not None and min(self.tokenizer.sides) < 3 * 2**adversarial.num_layers:
             raise ValueError(
-                f"losses.adversarial.num_layers {adversarial.num_layers} halves the image as often, and "
-                f"{min(self.tokenizer.sides)} pixels are too few for it: they must be at least 3 * 2 ** num_layers"
+                f"losses.adversarial.num_layers {adversarial.num_layers} halves the image that many times, but "
+                f"{min(self.tokenizer.sides)} pixels are too few: at least 3 * 2 ** num_layers are needed"
             )
         return self
 
@@ -119,26 +119,26 @@ class GeneratorRun(RunConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _former_z_loss(cls, found: Any, info: ValidationInfo) -> Any:
-        """Read what earlier versions wrote: the z-loss beside the network."""
-        found = with_tuples(found, info)
-        if not isinstance(found, dict) or "z_loss" not in found:
-            return found
-        rest = {name: value for name, value in found.items() if name != "z_loss"}
+    def _former_z_loss(cls, values: Any, info: ValidationInfo) -> Any:
+        """Accept what earlier versions wrote: the z-loss next to the network instead of inside it."""
+        values = with_tuples(values, info)
+        if not isinstance(values, dict) or "z_loss" not in values:
+            return values
+        rest = {name: value for name, value in values.items() if name != "z_loss"}
         network = rest.get("generator", {})
         network = network if isinstance(network, dict) else network.model_dump()
-        return {**rest, "generator": {**network, "z_loss": found["z_loss"]}}
+        return {**rest, "generator": {**network, "z_loss": values["z_loss"]}}
 
     @classmethod
     def as_named(cls, kept: dict[str, Any]) -> dict[str, Any]:
-        """Return what is fingerprinted, with the z-loss where it was."""
+        """Return what is fingerprinted, with the z-loss where earlier versions had it."""
         network = dict(kept["generator"])
         moved = {"z_loss": network.pop("z_loss")} if "z_loss" in network else {}
         return {**kept, "generator": network, **moved}
 
 
 class ClassifierRun(RunConfig):
-    """Training of a classifier, whose features serve as evaluator or as perceptual network."""
+    """Training of a classifier, whose features serve for evaluation or as a perceptual distance."""
 
     kind: Literal["classifier"] = "classifier"
     data: DataConfig = DataConfig()
@@ -155,7 +155,7 @@ class ClassifierRun(RunConfig):
         network = (self.classifier.image_size, self.classifier.in_channels)
         if images != network:
             raise ValueError(
-                f"data gives (image_size, channels) {images} and classifier takes {network}; set both alike "
+                f"data gives (image_size, channels) {images} but classifier takes {network}; set both alike "
                 "(data.image_size and classifier.image_size, data.channels and classifier.in_channels)"
             )
         return self

@@ -1,4 +1,4 @@
-"""Draw images: a generator's latents through its tokenizer's decoder."""
+"""Draw images: a generator's latents, passed through its tokenizer's decoder."""
 
 import time
 from collections.abc import Iterator
@@ -23,20 +23,20 @@ from vistok.tokenizer.config import NETWORKS
 from vistok.tokenizer.interface import Tokenizer
 
 BATCH = 500
-# Of free memory, what a batch of samples may take: the decoder, and others, need some too.
+# Share of free memory that a batch of samples may take: the decoder and other programs need some too.
 SHARE_OF_MEMORY = 0.5
 
 
 @dataclass
 class Clock:
-    """Images drawn, the largest batch of them, and the seconds that drawing and decoding took."""
+    """Images drawn so far, the largest batch among them, and the seconds that drawing and decoding took."""
 
     images: int = 0
     batch: int = 0
     seconds: float = 0.0
 
     def add(self, images: int, seconds: float) -> None:
-        """Count a batch in; the result is on the host, so that the device is done."""
+        """Add a batch, once its images are on the host, so that the device has finished."""
         self.images, self.batch, self.seconds = self.images + images, max(self.batch, images), self.seconds + seconds
 
 
@@ -47,7 +47,7 @@ def cost_of(
     clock: Clock,
     spent: tuple[float, float] | None = None,
 ) -> Cost:
-    """Return what an image costs; `spent`: calls and FLOPs where they are not the family's own, as with a draft."""
+    """Return what an image costs; `spent`: measured calls and FLOPs if the family's formula does not apply (drafts)."""
     device = next(generator.parameters()).device
     calls, flops = spent or (generator.calls(sampling), generator.sampling_flops(sampling))
     return Cost(
@@ -70,32 +70,34 @@ def decoding_flops(tokenizer: Tokenizer) -> float:
 
 
 def balanced_labels(count: int, num_classes: int) -> Int[Tensor, "count"]:
-    """Return labels 0, 1, ... in turn: image i has class i mod `num_classes`."""
+    """Return labels that cycle through 0, 1, ...: image i has class i mod `num_classes`."""
     return torch.arange(count) % num_classes
 
 
 def make_sampler(
     generator: Generator, sampling: SamplingConfig, draft: Generator | None = None, lookahead: int = 4
 ) -> Sampler:
-    """Return the sampler of a generator, sped up by a smaller one of the same tokens where there is one.
+    """Return a generator's sampler, sped up by a smaller generator of the same tokens if a draft is given.
 
-    Raises UserError for a draft of another tokenizer's tokens.
+    Raises UserError for a draft that was trained on another tokenizer's tokens.
     """
     if draft is None:
         return generator.sampler(sampling)
-    a, b = (of.digest[:12] if (of := model.info.tokenizer) else "" for model in (generator, draft))
-    if a != b:
+    ours, theirs = (
+        tokenizer.digest[:12] if (tokenizer := model.info.tokenizer) else "" for model in (generator, draft)
+    )
+    if ours != theirs:
         raise UserError(
-            f"the draft writes tokens of another tokenizer (digest {b}, the generator's {a}); train a draft with the "
-            "generator's own tokenizer: vistok train generator RECIPE --tokenizer RUN"
+            f"the draft writes tokens of another tokenizer (digest {theirs}) than the generator's (digest {ours}); train a "
+            "draft on the generator's tokenizer: vistok train generator RECIPE --tokenizer RUN"
         )
     return generator.sped_up(sampling, draft, lookahead)
 
 
 def fitting_batch(generator: Generator, sampling: SamplingConfig, asked: int | None = None) -> int:
-    """Return how many images to draw at once: what was asked for, else as many as free memory holds, 500 at most.
+    """Return how many images to draw at once: what was asked for, else as many as fit into free memory, at most 500.
 
-    Samples do not depend on it, but where two codes are so close that the rounding of another batch turns them.
+    Samples do not depend on it, unless two codes are so close that another batch size's rounding swaps them.
     """
     if asked is not None:
         return asked
@@ -118,8 +120,8 @@ def sample_batches(
 ) -> Iterator[UInt8[Tensor, "batch channels height width"]]:
     """Yield decoded uint8 images; image number i is drawn with label i and noise i.
 
-    Of several processes each yields a run of consecutive batches: joined by rank they are in order. `drawn` counts this
-    process's, `clock` measures it.
+    With several processes, each yields a run of consecutive batches; joined by rank they are in order. `drawn` and
+    `clock` record this process's share.
     """
     device = next(tokenizer.parameters()).device
     progress = progress or Progress(quiet=True)

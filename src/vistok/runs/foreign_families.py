@@ -1,4 +1,4 @@
-"""Which project a checkpoint is from, told from the names of its weights: so that a wrong verb can name the right one."""
+"""Recognise a checkpoint's project by the names of its weights, so that a wrong verb can name the right one."""
 
 import re
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ COMMANDS = {
 }
 _CONTINUOUS = "its latents are continuous, and a tokenizer needs a codebook"
 _VQGAN = r"quantize\.embedding\.weight"
-# What is found among the names (all of these), what it is, and the verb for it, or why there is none; the first counts.
+# Patterns that must all occur among the names, what they identify, and its verb or why it has none; the first match wins.
 _MARKS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     ((r"cls_embedding\.cap_proj\.",), "a text-to-image generator of LlamaGen", "class-conditional ones (c2i) can be imported"),
     ((r"encoder\.conv_blocks\.\d",), "a tokenizer of LlamaGen", "llamagen"),
@@ -30,23 +30,23 @@ _MARKS: tuple[tuple[tuple[str, ...], str, str], ...] = (
 
 
 def family_of(names: Iterable[str]) -> tuple[str, str] | None:
-    """Return what weights of these names are, and the key of the command that imports them, or why there is none."""
+    """Return what weights with these names are, and the key of the command that imports them, or why there is none."""
     text = "\n".join(sorted(names)) + "\n"
-    for patterns, what, right in _MARKS:
+    for patterns, family, verb in _MARKS:
         if all(re.search(f"^{pattern}", text, re.MULTILINE) for pattern in patterns):
-            return what, right
+            return family, verb
     return None
 
 
 def require_family(path: Path, names: Iterable[str], verb: str) -> None:
-    """Raise UserError for weights that `vistok import <verb>` does not take, naming what they are and their own verb."""
+    """Raise UserError for weights that `vistok import <verb>` does not take, saying what they are and how to import them."""
     names = sorted(names)
-    found = family_of(names)
-    if found is None:
+    match = family_of(names)
+    if match is None:
         raise UserError(
             f"{path}: neither a tokenizer nor a generator of a family that vistok knows (LlamaGen, taming and "
             f"latent-diffusion VQGANs, diffusers' VQModel); its weights are {', '.join(names[:4])}..."
         )
-    what, right = found
+    family, right = match
     if right.split()[0] != verb or right not in COMMANDS:
-        raise UserError(f"{path}: {what}; " + (f"import it with {COMMANDS[right]}" if right in COMMANDS else right))
+        raise UserError(f"{path}: {family}; " + (f"import it with {COMMANDS[right]}" if right in COMMANDS else right))

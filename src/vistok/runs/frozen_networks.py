@@ -18,18 +18,18 @@ from vistok.tokenizer.perceptual import LPIPS, ClassifierPerceptual, load_vgg
 
 
 def shipped_classifier(name: str) -> tuple[Classifier, dict[str, object]]:
-    """Return a classifier that is shipped with the package, in evaluation mode, and its file's header."""
+    """Return a classifier shipped with the package, in evaluation mode, and its file's header."""
     resource = files("vistok") / "weights" / f"{name}.safetensors"
     if not resource.is_file():
-        raise UserError(f"shipped weights {name!r} are missing from this installation; install vistok again")
+        raise UserError(f"shipped weights {name!r} are missing from this installation; reinstall vistok")
     with as_file(resource) as path:
         return load_classifier_file(path)
 
 
 def load_classifier_file(path: Path) -> tuple[Classifier, dict[str, object]]:
-    """Return the classifier of a run or an exported file, in evaluation mode, and the file's header.
+    """Return the classifier in a run or an exported file, in evaluation mode, and the file's header.
 
-    Raises UserError for another kind of network, or a file that is damaged.
+    Raises UserError for another kind of network, and for a damaged file.
     """
     stored = read_model(path, "classifier")
     model = network_of(stored, path, "cpu")
@@ -38,7 +38,7 @@ def load_classifier_file(path: Path) -> tuple[Classifier, dict[str, object]]:
 
 
 def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> nn.Module | None:
-    """Return the perceptual distance, or None; on the meta device without its weights."""
+    """Return the perceptual distance, or None if the config has none; on the meta device it has no weights."""
     if config is None or config.weight == 0:
         return None
     if config.network == "imagenet":
@@ -54,7 +54,7 @@ def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> n
 
 
 def perceptual_digest(origin: Origin) -> str | None:
-    """Return the digest of the small network in a tokenizer's training loss, or None."""
+    """Return the digest of the small perceptual network in a tokenizer's training loss; None for LPIPS or no network."""
     perceptual = RunFacts.of(origin).losses.perceptual
     if perceptual is None or perceptual.network == "lpips":
         return None

@@ -1,4 +1,4 @@
-"""What the header of a weights file must hold, by kind of network. More is allowed there, and kept."""
+"""What the header of a weights file must hold, by kind of network. Additional fields are allowed, and kept."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from vistok.origin import Amount, Known, Origin, TokenizerOf, Training
 from vistok.space import Space, former_space
 from vistok.tokenizer.config import AnyTokenizer
 
-# No tensor has the layout's shape, so that only this keeps tables of positions small.
+# No tensor has the layout's shape, so this limit alone keeps position tables small.
 MOST_POSITIONS = 2**20
 
 
@@ -33,16 +33,16 @@ class _Regularizer(Known):
 
 
 class RunFacts(Known):
-    """What is read of a run's config without the rest; all of it is checked where a run is made of it."""
+    """The few fields of a run's config that are read by themselves; the rest is checked when a run is built from it."""
 
     losses: _Losses = _Losses()
-    # Of earlier versions: the causal one.
+    # The causal regularizer in earlier versions' files.
     crt: _Regularizer | None = None
     regularizers: tuple[_Regularizer, ...] = ()
 
     @classmethod
     def of(cls, origin: Origin) -> "RunFacts":
-        """Return what a network's origin says of its run."""
+        """Return the facts about its run that a network's origin records."""
         return cls.from_json(json.dumps(origin.run_config))
 
 
@@ -51,7 +51,7 @@ class _Scores(Known):
 
 
 class Header(Origin):
-    """What every kind must have."""
+    """Fields that every kind must have."""
 
     recipe: str
     dataset: str
@@ -67,13 +67,13 @@ class Header(Origin):
 
 
 class TokenizerHeader(Header):
-    """Of a tokenizer."""
+    """Header of a tokenizer."""
 
     config: AnyTokenizer
 
 
 class GeneratorHeader(Header):
-    """Of a generator."""
+    """Header of a generator."""
 
     config: AnyGenerator
     space: Space
@@ -82,20 +82,20 @@ class GeneratorHeader(Header):
 
     @model_validator(mode="before")
     @classmethod
-    def _former(cls, found: Any, info: ValidationInfo) -> Any:
-        found = with_tuples(found, info)
-        return former_space(found) if isinstance(found, dict) else found
+    def _former(cls, values: Any, info: ValidationInfo) -> Any:
+        values = with_tuples(values, info)
+        return former_space(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _classes(self) -> "GeneratorHeader":
         _require_names(self.class_names, self.num_classes)
         if self.space.layout.positions > MOST_POSITIONS:
-            raise ValueError(f"{self.space.layout.positions} latents an image, more than {MOST_POSITIONS}")
+            raise ValueError(f"{self.space.layout.positions} latents per image, more than {MOST_POSITIONS}")
         return self
 
 
 class ClassifierHeader(Header):
-    """Of a classifier."""
+    """Header of a classifier."""
 
     config: ClassifierConfig
 
@@ -119,15 +119,15 @@ KINDS: dict[str, type[AnyHeader]] = {
 
 
 def check_header(header: dict[str, Any], file: Path) -> AnyHeader:
-    """Return what a header says, typed; raises UserError naming the field that is missing or misshapen.
+    """Return a header as a typed object. Raises UserError naming the first field that is missing or malformed.
 
-    The network's config lies in it twice, alone and in the run's config: a digit that changed in one is found.
+    The network's config is stored twice, alone and inside the run's config, so a digit that changed in one is noticed.
     """
     kind = str(header.get("model"))
     if kind not in KINDS:
         raise UserError(f"weights {file}: damaged header (model {kind!r:.40}, not one of {', '.join(KINDS)}); {AGAIN}")
     try:
-        found = KINDS[kind].model_validate_json(json.dumps(header))
+        checked = KINDS[kind].model_validate_json(json.dumps(header))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -135,5 +135,5 @@ def check_header(header: dict[str, Any], file: Path) -> AnyHeader:
         raise UserError(f"weights {file}: damaged header ({reason(ValueError(words))}); {AGAIN}") from None
     twin = header["run_config"].get(kind, header["config"])
     if twin != header["config"]:
-        raise UserError(f"weights {file}: damaged header (config is not the one in run_config.{kind}); {AGAIN}")
-    return found
+        raise UserError(f"weights {file}: damaged header (config differs from the one in run_config.{kind}); {AGAIN}")
+    return checked

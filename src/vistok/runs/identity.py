@@ -1,4 +1,4 @@
-"""What a run's name covers beside its config: the contents of the files that the config names, not their paths."""
+"""What a run's name covers besides its config: the contents of the files that the config names, not their paths."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +14,14 @@ IMAGES, VGG = "all of the images' contents", "the contents of losses.perceptual.
 
 @dataclass(frozen=True)
 class Former:
-    """A name that an earlier version gave a run: its fingerprint, and what that did not cover."""
+    """A name that an earlier version gave a run: its fingerprint, and what that fingerprint did not cover."""
 
     key: str
     lacked: str
 
 
 def by_contents(config: TokenizerRun) -> TokenizerRun:
-    """Return a config without the path of its perceptual network, whose contents decide instead (`content_digests`)."""
+    """Return a config without the path of its perceptual network, whose contents count instead (`content_digests`)."""
     perceptual = config.losses.perceptual
     if perceptual is None or perceptual.vgg_file is None:
         return config
@@ -29,9 +29,9 @@ def by_contents(config: TokenizerRun) -> TokenizerRun:
 
 
 def content_digests(config: TokenizerRun, init_from: str | None) -> dict[str, str]:
-    """Return digests of the files that a tokenizer run reads: `init_from`'s, where there is one, and `perceptual`.
+    """Return digests of the files that a tokenizer run reads: `init_from` and `perceptual`, if it uses them.
 
-    Raises UserError where the file of the perceptual network is missing.
+    Raises UserError if the perceptual network's file is missing.
     """
     digests = {} if init_from is None else {"init_from": init_from}
     perceptual = config.losses.perceptual
@@ -40,24 +40,24 @@ def content_digests(config: TokenizerRun, init_from: str | None) -> dict[str, st
     file = Path(perceptual.vgg_file)
     if not file.is_file():
         raise UserError(
-            f"losses.perceptual.vgg_file {file}: not found; name the file of VGG-16's weights, or null for torchvision's "
-            "own download"
+            f"losses.perceptual.vgg_file {file}: not found; give a file of VGG-16 weights, or null to let torchvision "
+            "download them"
         )
     return {**digests, "perceptual": sha256_of(file)}
 
 
 def former_names(config: RunConfig, source: ImageSource, init_from: str | None = None) -> list[Former]:
-    """Return the names that earlier versions gave a run: of less of its images, or of its perceptual network's path."""
+    """Return a run's names under earlier versions, which covered less of its images, or its perceptual network's path."""
     begun = {} if init_from is None else {"init_from": init_from}
     named_by_path = isinstance(config, TokenizerRun) and by_contents(config) != config
-    # By the path, also where the images' digest is as it was.
-    found = [Former(fingerprint(config, data=source.digest, **begun), VGG)] if named_by_path else []
+    # A name by path is possible even if the images' digest has not changed.
+    by_path = [Former(fingerprint(config, data=source.digest, **begun), VGG)] if named_by_path else []
     lacked = f"{IMAGES} and {VGG}" if named_by_path else IMAGES
-    return [*found, *(Former(fingerprint(config, data=old, **begun), lacked) for old in source.former_digests)]
+    return [*by_path, *(Former(fingerprint(config, data=old, **begun), lacked) for old in source.former_digests)]
 
 
 def init_digest(config: TokenizerRun) -> str | None:
-    """Return the digest of the weights that a tokenizer run begins with, or None for fresh ones."""
+    """Return the digest of the weights that a tokenizer run starts from, or None for newly initialized ones."""
     from vistok.runs.initial import initial_weights
 
     initial = initial_weights(config)

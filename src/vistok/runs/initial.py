@@ -1,4 +1,4 @@
-"""Begin a tokenizer's training from trained weights: fine-tune one that was imported or trained before."""
+"""Start a tokenizer's training from trained weights, to fine-tune one that was imported or trained earlier."""
 
 import json
 from pathlib import Path
@@ -14,12 +14,12 @@ from vistok.runs.shipped import shipped_tokenizer, shipped_tokenizers
 from vistok.tokenizer.bottlenecks.vq import OF_TRAINING
 from vistok.tokenizer.config import NETWORKS, TokenizerConfig
 
-# What the restart of dead codes keeps; it may be switched on for the first time.
+# Buffers of training alone. The weights may lack them, if their run did not use them.
 _COUNTS = {f"quantizer.{name}" for name in OF_TRAINING}
 
 
 def with_network_of(config: TokenizerRun, path: str) -> TokenizerRun:
-    """Return a run that trains on the network of some weights (see `read_initial`), at their image size."""
+    """Return the run set to continue from the weights at `path` (see `read_initial`): their network and image size."""
     _, header = read_initial(path)
     stored = header["config"]
     network = NETWORKS[stored.get("kind", "conv")].config.from_json(json.dumps(stored))
@@ -32,23 +32,23 @@ def with_network_of(config: TokenizerRun, path: str) -> TokenizerRun:
 
 
 def read_initial(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return weights and header of a tokenizer: a run directory, an exported file, a checkpoint of a run, a shipped one's name."""
+    """Return a tokenizer's weights and header, given a run directory, exported file, checkpoint or shipped name."""
     path = str(_shipped(path) or path)
     if not Path(path).exists():
         raise UserError(
-            f"--init-from {path}: nothing is there; give a run directory, a weights file or a checkpoint, or a tokenizer that "
-            f"comes with vistok: {', '.join(shipped_tokenizers())}"
+            f"--init-from {path}: not found; give a run directory, a weights file, a checkpoint, or a tokenizer that comes "
+            f"with vistok: {', '.join(shipped_tokenizers())}"
         )
     return read_checkpoint(Path(path), "tokenizer") if is_checkpoint(path) else read_model(path, "tokenizer")
 
 
 def _shipped(path: str) -> Path | None:
-    """Return the file of a shipped tokenizer, where a path is its name and nothing of that name lies here."""
+    """Return the file of the shipped tokenizer with this name, unless a local file or folder has the same name."""
     return None if Path(path).exists() else shipped_tokenizer(path)
 
 
 def initial_weights(config: TokenizerRun) -> tuple[dict[str, Tensor], str] | None:
-    """Return the weights that a run begins with and their digest, or None for fresh ones."""
+    """Return the weights that a run starts from and their digest, or None for newly initialized ones."""
     if not config.init_from:
         return None
     state, header = read_initial(config.init_from)
@@ -56,7 +56,7 @@ def initial_weights(config: TokenizerRun) -> tuple[dict[str, Tensor], str] | Non
 
 
 def load_initial(tokenizer: nn.Module, state: dict[str, Tensor], path: str) -> None:
-    """Load initial weights; raises UserError naming what differs where the network is another."""
+    """Load initial weights. Raises UserError naming the differences if they belong to another network."""
     own = tokenizer.state_dict()
     wrong = [
         f"{name} {tuple(state[name].shape) if name in state else 'missing'} instead of {tuple(value.shape)}"
@@ -68,10 +68,10 @@ def load_initial(tokenizer: nn.Module, state: dict[str, Tensor], path: str) -> N
         for name, value in state.items()
         if name in own and value.is_floating_point() != own[name].is_floating_point()
     ]
-    wrong += [f"{name} has no place" for name in state if name not in own and name not in _COUNTS]
+    wrong += [f"{name} is unexpected" for name in state if name not in own and name not in _COUNTS]
     if wrong:
         raise UserError(
-            f"init_from {path}: its network is another than the config's ({'; '.join(wrong[:3])}); leave tokenizer.* as it "
-            "is in that file"
+            f"init_from {path}: its network differs from the config's ({'; '.join(wrong[:3])}); leave tokenizer.* as it is "
+            "in that file"
         )
     tokenizer.load_state_dict(own | {name: value for name, value in state.items() if name in own})

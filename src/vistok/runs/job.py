@@ -1,4 +1,4 @@
-"""A run that is ready to train: one preparation for tokenizers, generators of every family and classifiers."""
+"""A run that is ready to train, prepared in one way for tokenizers, generators of every family and classifiers."""
 
 import glob
 import json
@@ -36,34 +36,34 @@ from vistok.runs.plan import Plan
 def run_directory(
     config: RunConfig, runs: Path, former: Sequence[Former] = (), **inputs: str
 ) -> tuple[RunDir, list[str]]:
-    """Return `runs/<name>-<fingerprint>`, and what is to be told of its name.
+    """Return `runs/<name>-<fingerprint>`, and what the user should be told about its name.
 
-    The fingerprint covers the config's science and its inputs' digests. Where there is no such run and one under a
-    former name, that one is returned and the change told.
+    The fingerprint covers the scientific part of the config and the digests of its inputs. If there is no such run, but
+    one under a former name, that one is returned with a note.
     """
-    own = RunDir(runs / f"{config.name}-{fingerprint(config, **inputs)}")
-    if own.path.exists():
-        return own, []
+    current = RunDir(runs / f"{config.name}-{fingerprint(config, **inputs)}")
+    if current.path.exists():
+        return current, []
     for name in former:
         old = RunDir(runs / f"{config.name}-{name.key}")
         if old.path.exists():
             return old, [
-                f"run {old.path} keeps its old name, which did not cover {name.lacked}; a run begun today is named "
-                f"{own.path.name}. If those changed since, move the old run away and repeat the command"
+                f"run {old.path} keeps its old name, which did not cover {name.lacked}; a run started today would be named "
+                f"{current.path.name}. If those have changed since, move the old run away and repeat the command"
             ]
-    return own, []
+    return current, []
 
 
-# What a validation does: the step, and the networks' averaged and raw weights.
+# A validation: takes the step and the networks' EMA and raw weights, returns what it measured.
 Evaluate = Callable[[int, Weights], dict[str, float]]
 
 
 @dataclass(kw_only=True)
 class Job:
-    """What is trained, on what, and how it is judged; `train` does it.
+    """What to train, on what, and how to judge it; `train` does the work.
 
-    `objective`, `batches` and `evaluate` are called when training begins. `check` refuses what would go wrong in this world
-    of processes; `naming` is told of a run under a former name; `alarms` makes what watches the run's rows.
+    `objective`, `batches` and `evaluate` are called when training begins. `check` refuses what cannot run on this number
+    of processes; `naming` holds notes on a run under a former name; `alarms` creates what watches the run's rows.
     """
 
     config: RunConfig
@@ -73,25 +73,25 @@ class Job:
     objective: Callable[[torch.device, World], Objective]
     batches: Callable[[range, World], Iterator[MicroBatch]]
     evaluate: Callable[[torch.device], Evaluate]
-    # Of the weights' header: what the network is, its config, its classes.
+    # For the header of the weights: the network's config, its classes, its data set.
     metadata: dict[str, Any]
     facts: dict[str, Any]
     warnings: Sequence[str] = ()
     naming: Sequence[str] = ()
     alarms: Callable[[], Alarms] | None = None
     check: Callable[[World], None] = lambda world: None
-    # The command's option that begins a run from a checkpoint's weights, where there is one.
+    # The command-line option that starts a run from a checkpoint's weights, if the verb has one.
     init_option: str = ""
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end and its weights are still there: the averaged ones, which every verb takes."""
+        """Whether the run has ended and its weights are still there: at least the EMA weights, which all verbs use."""
         return self.run_dir.finished and all(path.stem.endswith("raw") for path in self._missing_exports())
 
     def train(self, progress: Progress) -> RunDir:
-        """Train or resume; a finished run is left as it is. Export raw and averaged weights at the end.
+        """Train or resume, and export raw and EMA weights at the end; a finished run is left alone.
 
-        Raises UserError where a finished run's weights are gone, and no checkpoint is left to write them from.
+        Raises UserError if a finished run's weights are gone and no checkpoint is left to restore them from.
         """
         for line in self.naming if join_world().main else ():
             progress.say(f"warning: {line}")
@@ -119,15 +119,15 @@ class Job:
         config, device = self.config, setup_device(self.config.execution)
         objective = self.objective(device, world)
         emas = {name: EMA(objective.networks[name], config.ema_decay) for name in objective.averaged}
-        # Before sharding, and optimizers after it.
+        # This has to happen before sharding, and optimizers are built after it.
         whole = Whole(emas, config.execution, world)
         for network in objective.networks.values():
             if hasattr(network, "spread_units"):
                 spread(network, config.execution, world)
-        averages = config.execution.replace(recompute=False, compile=False)
+        ema_execution = config.execution.replace(recompute=False, compile=False)
         for ema in emas.values():
             if hasattr(ema.module, "spread_units"):
-                spread(ema.module, averages, world)
+                spread(ema.module, ema_execution, world)
         return Training(
             name=config.name,
             phases=objective.phases(self.plan.scale(config, self.num_images), world),
@@ -149,17 +149,17 @@ class Job:
         )
 
     def _before(self, world: World) -> list[str]:
-        """Record the sitting; return what the user should know before the training."""
+        """Record this sitting; return what the user should know before training starts."""
         said = []
         if self.run_dir.finished and (missing := self._missing_exports()):
             last, _ = find_latest(self.run_dir.checkpoints)
             if last is None or step_of(last) != self.plan.total_steps:
                 raise UserError(
-                    f"run {self.run_dir.path} is finished, but its weights are gone ({missing[0]}) and no sound checkpoint "
-                    "of its end is left to write them from; put the file back, or remove the run directory to train again"
+                    f"run {self.run_dir.path} is finished, but its weights are gone ({missing[0]}) and no sound final "
+                    "checkpoint is left to restore them from; put the file back, or remove the run directory to train again"
                 )
             said.append(
-                f"run {self.run_dir.path} is finished, but {missing[0]} is gone: written again from a checkpoint"
+                f"run {self.run_dir.path} is finished, but {missing[0]} is gone: restoring it from a checkpoint"
             )
         elif not finished(self.run_dir.checkpoints) and (other := self._of_another_length()):
             said.append(other)
@@ -178,32 +178,32 @@ class Job:
         return [path for path in exports if not path.is_file()]
 
     def _of_another_length(self) -> str | None:
-        """Name a run that differs in its length alone: this one does not go on from it, as a user may think."""
+        """Point out a run that differs only in length, since a user may expect this one to continue it."""
         runs = sorted(self.run_dir.path.parent.glob(f"{glob.escape(self.config.name)}-*"))
         for other in [RunDir(path) for path in runs if path != self.run_dir.path]:
             try:
                 config = type(self.config).from_json(json.dumps(other.read_config()))
             except (UserError, OSError):
-                continue  # no run, or one of another version
+                continue  # not a run, or one from another version
             if config.length == self.config.length or science(config.replace(length=self.config.length)) != science(
                 self.config
             ):
                 continue
-            # A tokenizer can begin with another one's weights.
-            start = f"; to begin with its weights instead, add --init-from {shlex.quote(str(other.path))}"
+            # A tokenizer can start from another one's weights.
+            start = f"; to start from its weights instead, add --init-from {shlex.quote(str(other.path))}"
             return (
-                f"this is a new run and starts at step 0: {other.path} differs in its length alone ({config.length}, not "
+                f"this is a new run and starts at step 0: {other.path} differs only in its length ({config.length}, not "
                 f"{self.config.length})" + (start if self.init_option and other.finished else "")
             )
         return None
 
     def _export(self, networks: Weights, seconds: float) -> None:
-        """Write the weights of all averaged networks: `model` and `raw` of what the run is of, the others by their names."""
+        """Write all averaged networks' weights: `model` and `raw` for the run's main network, the others by name."""
         facts = {"steps": self.plan.total_steps, "seconds": seconds, "train_flops": self.plan.train_flops}
         metadata = {"recipe": self.config.name, **self.metadata, "training": facts, **self._health()}
         first, digests = next(iter(networks["ema"])), {}
-        for weights, found in networks.items():
-            for name, module in found.items():
+        for weights, modules in networks.items():
+            for name, module in modules.items():
                 key = weights if name == first else f"{name}-{weights}"
                 header = {"model": self.config.kind if name == first else name, **metadata, "weights": weights}
                 file = self.run_dir.export(key)
@@ -211,7 +211,7 @@ class Job:
         self.run_dir.finish(**facts, digests=digests)
 
     def _health(self) -> dict[str, Any]:
-        """Return what the rows, also those of earlier sittings, say of the run's end."""
+        """Return the health record, from the rows of all sittings."""
         if self.alarms is None:
             return {}
         rows = read_rows(self.run_dir.metrics)
@@ -219,29 +219,29 @@ class Job:
 
 
 def accumulation_check(config: RunConfig) -> None:
-    """Raise UserError where the micro-batch does not divide the batch."""
+    """Raise UserError if the micro-batch size does not divide the batch size."""
     micro = config.execution.micro_batch_size
     if micro is not None and config.batch_size % micro:
         raise UserError(f"execution.micro_batch_size {micro} must divide batch_size {config.batch_size}")
 
 
 def _divide(config: RunConfig, world: World) -> None:
-    """Raise UserError where the batch cannot be divided among processes and micro-batches."""
+    """Raise UserError if the batch cannot be divided among processes and micro-batches."""
     mine, micro = world.part_of(config.batch_size, "batch_size"), config.execution.micro_batch_size
     if micro is not None and mine % min(micro, mine):
         raise UserError(
             f"execution.micro_batch_size {micro} must divide each process's part of the batch: {config.batch_size} images "
-            f"among {world.size} processes are {mine}"
+            f"among {world.size} processes are {mine} each"
         )
 
 
 def folder_facts(source: ImageSource) -> dict[str, Any]:
-    """Return what a look at the files found, for the run's record."""
+    """Return the facts about the image files that go into the run's record."""
     return {"images": source.report.record()} if source.report is not None else {}
 
 
 def folder_warnings(source: ImageSource) -> list[str]:
-    """Return what a user should know of the files before training."""
+    """Return what a user should know about the image files before training."""
     return source.report.warnings() if source.report is not None else []
 
 
@@ -253,6 +253,6 @@ def config_json(config: RunConfig) -> dict[str, Any]:
 def image_batches(
     config: TokenizerRun | ClassifierRun, source: ImageSource, steps: range, world: World
 ) -> Iterator[MicroBatch]:
-    """Yield this process's part of the training images of each step."""
+    """Yield this process's share of each step's training images."""
     part = (world.rank, world.size)
     return train_images(source, config.data, config.seed, config.batch_size, steps, config.execution.num_workers, part)

@@ -29,9 +29,9 @@ Stored = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def weights_file(path: str | Path, weights: str | None = None) -> Path:
-    """Return the weights file of a run directory (None: the averaged weights), or the file itself.
+    """Return the weights file of a run directory (None: the EMA weights), or `path` itself if it is a file.
 
-    Raises UserError where there is nothing, or a run that is not finished or has no such weights.
+    Raises UserError if nothing is there, or a run that is unfinished or lacks these weights.
     """
     path = Path(path)
     if path.is_file():
@@ -42,37 +42,39 @@ def weights_file(path: str | Path, weights: str | None = None) -> Path:
     run = RunDir(path)
     run.read_config()
     if not run.finished:
-        raise UserError(f"run {path} is not finished; repeat its vistok train command, which goes on where it stopped")
+        raise UserError(
+            f"run {path} is not finished; repeat its vistok train command, which continues where it stopped"
+        )
     weights = weights or "ema"
     file = run.export(weights)
     if not file.is_file():
         other = "raw" if weights == "ema" else "ema"
         has = f"it has {other} weights" if run.export(other).is_file() else "its weights are gone"
-        raise UserError(f"run {path} is finished and has no {weights} weights (no {file.relative_to(path)}); {has}")
+        raise UserError(f"run {path} is finished but has no {weights} weights (no {file.relative_to(path)}); {has}")
     return file
 
 
 def read_model(path: str | Path, kind: str | None = None, weights: str | None = None) -> Stored:
-    """Return weights and header of a model, of this kind where one is named.
+    """Return a model's weights and header, checking its kind if one is given.
 
-    `weights`: "ema" or "raw"; None takes a run's averaged weights, and what a file holds.
+    `weights`: "ema" or "raw"; None means a run's EMA weights, or whatever a file holds.
 
-    Raises UserError for another kind, other weights than those asked for, another program's file (naming the verb that
-    imports it), and for a header that is damaged.
+    Raises UserError for another kind, for weights other than those asked for, for another program's file (naming the
+    verb that imports it), and for a damaged header.
     """
     file = weights_file(path, weights)
     try:
         state, header = load_weights(file)
     except NotVistoks as error:
         raise UserError(f"{error}; {what_to_do(file, kind)}") from None
-    found = check_header(header, file)
-    own = header["model"]
-    if kind is not None and own != kind:
-        raise UserError(f"{path} holds a {own}, not a {kind}; {TAKEN_BY[own]}")
-    if weights is not None and found.weights != weights:
+    checked = check_header(header, file)
+    model = header["model"]
+    if kind is not None and model != kind:
+        raise UserError(f"{path} holds a {model}, not a {kind}; {TAKEN_BY[model]}")
+    if weights is not None and checked.weights != weights:
         raise UserError(
-            f"{file} holds {found.weights} weights, and {weights} ones were asked for: name the file that holds those, or "
-            f"ask for {found.weights} ones (--weights {found.weights})"
+            f"{file} holds {checked.weights} weights, but {weights} weights were asked for; give the file that holds "
+            f"those, or ask for {checked.weights} weights (--weights {checked.weights})"
         )
     return state, header
 
@@ -98,37 +100,36 @@ def load_generator(path: str | Path, weights: str | None = None, device: str | t
 
 
 def load_tokenizer_of(generator: Generator, path: str | Path | None = None) -> Tokenizer:
-    """Return the tokenizer whose tokens a generator writes, from `path` or from where it was in training.
+    """Return the tokenizer whose tokens a generator writes, from `path` or from where it was during training.
 
-    It decodes the generator's grid: where that is larger than its own, larger images.
+    It is resized to the generator's grid if that is larger than its own, to decode larger images.
 
-    Raises UserError where it is gone, or is another.
+    Raises UserError if it is gone, or if another tokenizer is there.
     """
     wanted = generator.info.tokenizer
     assert wanted is not None
     place = Path(path or wanted.path)
     if not place.exists():
         raise UserError(
-            f"the generator's tokenizer is not at {place} any more; name its run directory or exported file "
-            "with --tokenizer"
+            f"the generator's tokenizer is no longer at {place}; give its run directory or exported file with --tokenizer"
         )
     tokenizer = load_tokenizer(place, wanted.weights)
     if tokenizer.info.digest != wanted.digest:
         raise UserError(
             f"tokenizer {place} (digest {tokenizer.info.digest[:12]}) is not the one whose tokens this generator "
-            f"learned (digest {wanted.digest[:12]}); name the right one with --tokenizer"
+            f"learned (digest {wanted.digest[:12]}); give the right one with --tokenizer"
         )
     tokenizer = tokenizer.to(next(generator.parameters()).device)
     if wanted.image_size:
         tokenizer = tokenizer.resized(wanted.image_size)
     if tokenizer.space == generator.space:
         return tokenizer
-    # Those of other projects are given their space at import; our own learned the space of their tokenizer.
+    # Generators from other projects get their space at import; ours learned that of their tokenizer.
     larger = tokenizer.resized_for(generator.space.layout) if generator.info.imported else None
     if larger is None:
         raise UserError(
-            f"the generator's header says {generator.space}, and its tokenizer's images of {tokenizer.config.image_size} "
-            f"pixels are {tokenizer.space}: the header is damaged; {AGAIN}"
+            f"the generator's header says {generator.space}, but its tokenizer turns images of "
+            f"{tokenizer.config.image_size} pixels into {tokenizer.space}: the header is damaged; {AGAIN}"
         )
     return larger
 
@@ -136,10 +137,10 @@ def load_tokenizer_of(generator: Generator, path: str | Path | None = None) -> T
 def network_of(
     stored: Stored, path: str | Path, device: str | torch.device | None = None
 ) -> Tokenizer | Generator | Classifier:
-    """Return the network that weights and header are of, in evaluation mode; its `info` is the header.
+    """Return the network that weights and header describe, in evaluation mode; its `info` is the header.
 
-    `path` is for messages. Raises UserError where the weights do not fit the header's config; a config of absurd sizes
-    takes no memory.
+    `path` is for messages. Raises UserError if the weights do not fit the header's config; a config with absurd sizes
+    costs no memory.
     """
     state, header = stored
     model: Any = _build(state, header, Path(path))
@@ -147,38 +148,38 @@ def network_of(
     model.load_state_dict(state)
     model.info = check_header(header, Path(path))
     model = model.to(device or best_device()).eval()
-    # Faster convolutions; the values are the same.
+    # Makes convolutions faster without changing any values.
     return model.to(memory_format=torch.channels_last) if isinstance(model, Tokenizer) else model
 
 
 def check_network(stored: Stored, path: str | Path) -> None:
-    """Raise UserError where weights do not fit their header's config, as `network_of` does, without building it."""
+    """Raise UserError if weights do not fit their header's config, as `network_of` does, without building the network."""
     with torch.device("meta"):
         model = _build(*stored, Path(path))
     _require_fit(stored[0], model, Path(path))
 
 
 def _build(state: dict[str, Tensor], header: dict[str, Any], path: Path) -> nn.Module:
-    found = check_header(header, path)
+    checked = check_header(header, path)
     with damage_is_a_mistake(f"weights {path}: its config cannot be built", AGAIN), _no_larger_than(state):
-        return _network(found, state)
+        return _network(checked, state)
 
 
-def _network(found: AnyHeader, state: dict[str, Tensor]) -> nn.Module:
-    if isinstance(found, GeneratorHeader):
-        return build_generator(found.config, found.space, found.num_classes)
-    if not isinstance(found, TokenizerHeader):
-        return Classifier(found.config)
-    quantizer = found.config.quantizer
-    # Drawn, and so in memory, before it is a parameter.
+def _network(header: AnyHeader, state: dict[str, Tensor]) -> nn.Module:
+    if isinstance(header, GeneratorHeader):
+        return build_generator(header.config, header.space, header.num_classes)
+    if not isinstance(header, TokenizerHeader):
+        return Classifier(header.config)
+    quantizer = header.config.quantizer
+    # Checked here because the codebook is drawn, and so takes memory, before it becomes a parameter.
     if isinstance(quantizer, VQConfig) and state["quantizer.codebook"].shape[0] != quantizer.codebook_size:
-        raise ValueError(f"codebook_size {quantizer.codebook_size}, and {len(state['quantizer.codebook'])} codes")
-    return make(NETWORKS, found.config)  # type: ignore[no-any-return]
+        raise ValueError(f"codebook_size {quantizer.codebook_size}, but {len(state['quantizer.codebook'])} codes")
+    return make(NETWORKS, header.config)  # type: ignore[no-any-return]
 
 
 @contextmanager
 def _no_larger_than(state: dict[str, Tensor]) -> Iterator[None]:
-    """Stop the building of a network that is much larger than its weights, before its memory is touched."""
+    """Stop building a network that is much larger than its weights, before its memory is touched."""
     left, thread = 2 * sum(value.numel() for value in state.values()), get_ident()
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -186,7 +187,7 @@ def _no_larger_than(state: dict[str, Tensor]) -> Iterator[None]:
         if parameter is not None and get_ident() == thread:
             left -= parameter.numel()
             if left < 0:
-                raise ValueError("it describes a larger network than the weights are of")
+                raise ValueError("it describes a larger network than the weights belong to")
 
     hook = register_module_parameter_registration_hook(count)
     try:
@@ -196,12 +197,12 @@ def _no_larger_than(state: dict[str, Tensor]) -> Iterator[None]:
 
 
 def _require_fit(state: dict[str, Tensor], model: nn.Module, path: Path) -> None:
-    """Raise UserError naming what is missing, too much, of another shape, or integers in place of floats."""
-    own = model.state_dict()
-    wrong = [f"{name} is missing" for name in own if name not in state]
-    wrong += [f"{name} has no place" for name in state if name not in own]
-    for name in own.keys() & state.keys():
-        theirs, ours = state[name], own[name]
+    """Raise UserError naming tensors that are missing, unexpected, of another shape, or integers instead of floats."""
+    expected = model.state_dict()
+    wrong = [f"{name} is missing" for name in expected if name not in state]
+    wrong += [f"{name} is unexpected" for name in state if name not in expected]
+    for name in expected.keys() & state.keys():
+        theirs, ours = state[name], expected[name]
         if theirs.shape != ours.shape:
             wrong.append(f"{name} {tuple(theirs.shape)} instead of {tuple(ours.shape)}")
         elif theirs.is_floating_point() != ours.is_floating_point() or theirs.is_complex():

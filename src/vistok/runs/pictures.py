@@ -13,7 +13,7 @@ from vistok.errors import UserError
 from vistok.files import write_atomic
 
 GAP = 2
-# What a picture may be written as, by the end of its name: Pillow's format, the longest side that it holds, and how.
+# Formats for pictures, by suffix: Pillow's name, the longest side it can hold, and options for saving.
 FORMATS: dict[str, tuple[str, int, dict[str, Any]]] = {
     ".png": ("PNG", 2**31 - 1, {"optimize": True}),
     ".jpg": ("JPEG", 65_500, {"quality": 95}),
@@ -30,7 +30,7 @@ def sheet_size(count: int, height: int, width: int, columns: int, scale: int = 1
 
 
 def sheet(images: UInt8[Tensor, "count channels height width"], columns: int, scale: int = 1) -> Image.Image:
-    """Lay images out in rows, on white, each pixel enlarged `scale` times."""
+    """Lay images out in rows on white, each pixel enlarged `scale` times."""
     count, _, height, width = images.shape
     cell_h, cell_w = height + GAP, width + GAP
     canvas = np.full((*sheet_size(count, height, width, columns), 3), 255, dtype=np.uint8)
@@ -43,30 +43,30 @@ def sheet(images: UInt8[Tensor, "count channels height width"], columns: int, sc
 
 
 def png_bytes(picture: Image.Image) -> bytes:
-    """Encode a picture."""
+    """Encode a picture as PNG."""
     buffer = io.BytesIO()
     write_picture(buffer, picture, ".png")
     return buffer.getvalue()
 
 
 def save_png(path: Path, picture: Image.Image, make_folder: bool = True) -> None:
-    """Write a PNG atomically; a missing folder is made, unless `make_folder` is off."""
+    """Write a PNG atomically; a missing folder is created unless `make_folder` is off."""
     write_atomic(path, png_bytes(picture), make_folder)
 
 
 def check_side(path: Path, side: int) -> None:
-    """Raise UserError where the kind of file that `path` names cannot hold a picture of this many pixels a side."""
+    """Raise UserError if the format that `path` names cannot hold a picture with a side of this many pixels."""
     name, most, _ = FORMATS[path.suffix.lower()]
     if side > most:
-        raise UserError(f"{path}: the picture has {side} pixels a side, {name} holds {most}; write a .png")
+        raise UserError(f"{path}: the picture's longer side has {side} pixels, but {name} allows {most}; write a .png")
 
 
 def write_picture(file: IO[bytes], picture: Image.Image, suffix: str) -> None:
-    """Write a picture into an open file, as the kind of file that a suffix of `FORMATS` names: exactly in all but JPEG."""
+    """Write a picture into an open file, in the format that a suffix of `FORMATS` names: lossless in all but JPEG."""
     name, _, how = FORMATS[suffix.lower()]
     picture.save(file, format=name, **how)
 
 
 def display_scale(size: int) -> int:
-    """Return how much to enlarge small images for the eye."""
+    """Return how much to enlarge small images so that they are easy to see."""
     return max(1, 84 // size)

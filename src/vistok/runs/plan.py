@@ -1,4 +1,4 @@
-"""From a config to numbers: steps, FLOPs, parameters, memory. Counted on the meta device, printed, saved."""
+"""From a config to numbers: steps, FLOPs, parameters and memory, counted on the meta device."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from vistok.units import Scale, total_flops
 
 @dataclass(frozen=True)
 class Plan:
-    """Derived numbers of a run. flops_per_step: (from this step on, FLOPs of one step)."""
+    """A run's derived numbers. flops_per_step: pairs of (from this step on, FLOPs per step)."""
 
     total_steps: int
     flops_per_step: tuple[tuple[int, float], ...]
@@ -31,11 +31,11 @@ class Plan:
 
     @property
     def train_flops(self) -> float:
-        """FLOPs of the whole training: every phase, forward and backward."""
+        """FLOPs of the whole training run: every phase, forward and backward."""
         return total_flops(self.total_steps, self.flops_per_step)
 
     def scale(self, config: RunConfig, num_images: int) -> Scale:
-        """Return what durations of the run are converted by."""
+        """Return the scale that converts the run's durations into steps."""
         return Scale(config.batch_size, num_images, max(1, self.num_tokens), self.flops_per_step, self.total_steps)
 
     def summary(self, config: RunConfig) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Plan:
 
 @contextmanager
 def sizes_fit() -> Iterator[None]:
-    """Raise UserError where a config's sizes are too large to be counted, let alone built."""
+    """Raise UserError if a config's sizes are too large to count, let alone build."""
     try:
         yield
     except (RuntimeError, OverflowError) as error:
@@ -67,7 +67,7 @@ def sizes_fit() -> Iterator[None]:
         ) from None
 
 
-# Counting a step needs phases, and phases a scale: where a warm-up or a ramp is given in FLOPs, any cost does.
+# Counting a step needs phases, and phases need a scale. For a warm-up or ramp given in FLOPs, any cost will do.
 UNKNOWN_COST = ((0, 1e12),)
 
 
@@ -85,7 +85,7 @@ def step_flops(phases: Sequence[Phase], micro: MicroBatch, step: int) -> float:
 
 
 def activation_bytes(phases: Sequence[Phase], micro: MicroBatch, step: int, precision: str) -> int:
-    """Return the bytes that the heaviest phase keeps for its backward pass, for one (meta) micro-batch."""
+    """Return the bytes that the most demanding phase keeps for its backward pass, for one (meta) micro-batch."""
     weights = {id(p) for phase in phases for m in phase.modules for p in m.parameters()}
     heaviest = 0
     shared = dict(micro)
@@ -107,7 +107,7 @@ def activation_bytes(phases: Sequence[Phase], micro: MicroBatch, step: int, prec
 
 
 def state_bytes(modules: Sequence[nn.Module]) -> int:
-    """Return the bytes of weights, gradients, AdamW's two moments and the average."""
+    """Return the bytes of weights, gradients, AdamW's two moments and the EMA weights."""
     return 5 * 4 * sum(count_params(module) for module in modules)
 
 
@@ -118,9 +118,9 @@ def plan_of(
     num_tokens: int,
     stages: Callable[[Scale], tuple[int, ...]] | None = None,
 ) -> Plan:
-    """Return a run's derived numbers; `objective` is built on the meta device, `num_tokens` are an image's latents (0: none).
+    """Return a run's derived numbers; `objective` must be on the meta device, `num_tokens` are latents per image (0: none).
 
-    `stages`: where the run's stages begin, if the objective's own are only for counting.
+    `stages`: where the run's stages begin, if the objective's stages serve only for counting.
     """
     meta, stages = torch.device("meta"), stages or objective.stages
     scale = Scale(config.batch_size, num_images, max(1, num_tokens), UNKNOWN_COST, 100)
@@ -130,7 +130,7 @@ def plan_of(
     counts = {step: step_flops(phases, micro, step) for step in dict.fromkeys(counted_at)}
     scale = _settle(config, scale, [counts[step] for step in counted_at], stages)
     share = (config.execution.micro_batch_size or config.batch_size) / config.batch_size
-    if config.execution.recompute:  # after the FLOPs are counted, which are those of the training itself
+    if config.execution.recompute:  # only after counting, as recomputed FLOPs do not count towards training
         for network in objective.networks.values():
             if hasattr(network, "spread_units"):
                 recompute(network)
@@ -141,7 +141,7 @@ def plan_of(
 
 
 def _params(objective: Objective) -> dict[str, int]:
-    """Return the parameters of each part of what is exported; what lies in none of them is the quantizer's."""
+    """Return the parameter count of each exported part; whatever is in none of them belongs to the quantizer."""
     parts = {name: count_params(part) for name, part in objective.parts().items()}
     rest = sum(count_params(objective.networks[name]) for name in objective.averaged) - sum(parts.values())
     return parts if not rest and set(parts) == set(objective.averaged) else {**parts, "quantizer": rest}
@@ -150,19 +150,19 @@ def _params(objective: Objective) -> dict[str, int]:
 def _settle(
     config: RunConfig, scale: Scale, counts: Sequence[float], stages: Callable[[Scale], tuple[int, ...]]
 ) -> Scale:
-    """Return the run's scale, its number of steps filled in: where a stage begins may be a share of a length in FLOPs.
+    """Return the run's scale with its steps filled in, iterating, as stages may start at a share of a length in FLOPs.
 
-    `counts`: FLOPs of a step, stage after stage.
+    `counts`: FLOPs per step, stage by stage.
     """
 
     def resolved(costs: Sequence[tuple[int, float]]) -> Scale:
         priced = replace(scale, flops_per_step=tuple(costs), total_steps=0)
         return replace(priced, total_steps=config.length.to_steps(priced))
 
-    found = resolved([(0, counts[0])])
+    settled = resolved([(0, counts[0])])
     for _ in range(20 if len(counts) > 1 else 0):
         starts = {0: counts[0]}  # a later stage replaces an earlier one that begins at the same step
-        for start, count in zip(stages(found), counts[1:], strict=True):
+        for start, count in zip(stages(settled), counts[1:], strict=True):
             starts[start] = count
-        found = resolved(list(starts.items()))
-    return found
+        settled = resolved(list(starts.items()))
+    return settled

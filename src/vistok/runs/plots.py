@@ -6,7 +6,7 @@ from typing import Any
 
 
 def pyplot() -> Any:
-    """Return matplotlib's pyplot, without a screen; the same figure gives the same bytes."""
+    """Return matplotlib's pyplot, set up to need no display and to give the same bytes for the same figure."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -17,7 +17,7 @@ def pyplot() -> Any:
 
 
 def plot_uri(figure: Any) -> str:
-    """Close a figure and return it as an SVG in a URI."""
+    """Close a figure and return it as an SVG data URI."""
     from matplotlib import pyplot
 
     for axis in figure.axes:

@@ -1,4 +1,4 @@
-"""What comes with the package: pairs of tokenizer and generator, which give pictures at once, and tokenizers to begin with."""
+"""What ships with the package: tokenizer-generator pairs, which draw pictures at once, and tokenizers to start from."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +16,7 @@ def _of_kind(kind: str) -> set[str]:
 
 
 def shipped_pairs() -> list[str]:
-    """Return the names of the pairs."""
+    """Return the names of the shipped pairs."""
     return sorted(name.replace("_", "-") for name in _of_kind("generator"))
 
 
@@ -26,19 +26,19 @@ def shipped_generator(name: str) -> Generator:
     Its `info` says how it was made (`made_by`) and what it scores (`scores`).
     """
     if name not in shipped_pairs():
-        raise UserError(f"no shipped pair {name!r}; there are: {', '.join(shipped_pairs()) or 'none'}")
+        raise UserError(f"no shipped pair {name!r}; available: {', '.join(shipped_pairs()) or 'none'}")
     generator = load_generator(_FOLDER / f"{name.replace('-', '_')}_generator.safetensors")
-    of = generator.info.tokenizer
-    assert of is not None
-    generator.info = generator.info.replace(tokenizer=of.replace(path=str(_FOLDER / of.path)))
+    tokenizer = generator.info.tokenizer
+    assert tokenizer is not None
+    generator.info = generator.info.replace(tokenizer=tokenizer.replace(path=str(_FOLDER / tokenizer.path)))
     return generator
 
 
 def shipped_tokenizers() -> list[str]:
-    """Return the names of tokenizers without a generator: of pictures of all kinds, for training to begin with."""
+    """Return the names of shipped tokenizers without a generator: general ones, from which training can start."""
     return sorted(_of_kind("tokenizer") - _of_kind("generator"))
 
 
 def shipped_tokenizer(name: str) -> Path | None:
-    """Return the file of a shipped tokenizer, or None where there is none of this name."""
+    """Return the file of a shipped tokenizer, or None if there is none with this name."""
     return _FOLDER / f"{name}_tokenizer.safetensors" if name in shipped_tokenizers() else None

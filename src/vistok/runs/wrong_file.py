@@ -1,4 +1,4 @@
-"""What to do with a file or folder that is not what a verb takes: other projects' weights, other kinds of network."""
+"""What to do with a file or folder that a verb cannot use: other projects' weights, other kinds of network."""
 
 from pathlib import Path
 
@@ -10,21 +10,23 @@ from vistok.runs.foreign_families import COMMANDS, family_of
 TAKEN_BY = {
     "tokenizer": "vistok cache, vistok reconstruct and vistok evaluate tokenizer take it",
     "generator": "vistok sample and vistok evaluate generator take it",
-    "classifier": "it is an evaluator: give it with --evaluator",
+    "classifier": "it is an evaluator: pass it with --evaluator",
 }
 
 
 def what_to_do(file: Path, kind: str | None) -> str:
-    """Return what another program's weights are, as far as their names tell, and which verb makes a run of them."""
-    found = family_of(name.removeprefix("module.") for name in _names(file))
-    if found is not None and found[1] not in COMMANDS:
-        return f"it looks like {found[0]}: {found[1]}"
-    if found is not None:
-        return f"it looks like {found[0]}. Make a run directory of it first: {_command(found[1], file)}, then give RUN"
+    """Return what another program's weights seem to be, judging by their names, and which verb imports them."""
+    family = family_of(name.removeprefix("module.") for name in _names(file))
+    if family is not None and family[1] not in COMMANDS:
+        return f"it looks like {family[0]}: {family[1]}"
+    if family is not None:
+        return (
+            f"it looks like {family[0]}. Make a run directory of it first: {_command(family[1], file)}, then give RUN"
+        )
     if kind == "classifier":
         return "an evaluator is a run of vistok train classifier; Inception's weights are given with --inception FILE"
     return (
-        "make a run directory of it first, with the verb of the project that wrote it: "
+        "make a run directory of it first, with the verb for the project that wrote it: "
         + "; ".join(_command(key, file) for key in ("llamagen", "diffusers", "taming"))
         + "; then give RUN"
     )
@@ -35,16 +37,16 @@ def _command(key: str, file: Path) -> str:
 
 
 def _names(file: Path) -> list[str]:
-    """Return the names of a safetensors file's tensors; of another file none: those are read by vistok import alone."""
+    """Return the tensor names in a safetensors file; none for other files, which only vistok import reads."""
     try:
-        with damage_is_a_mistake("", ""), safe_open(str(file), framework="pt") as found:
-            return list(found.keys())
+        with damage_is_a_mistake("", ""), safe_open(str(file), framework="pt") as tensors:
+            return list(tensors.keys())
     except UserError:
         return []
 
 
 def require_run(path: Path) -> None:
-    """Raise UserError for a folder that is something else than a run directory, where it can be told what."""
+    """Raise UserError for a folder that is recognisably something other than a run directory."""
     for marks, words in (
         (("manifest.json", "tokens.npy"), "a token cache; give the run directory of a network"),
         (

@@ -1,1 +1,1 @@
-"""Scores of finished runs: one file for each kind of thing that is scored."""
+"""Scores of finished runs: one file per kind of thing that is scored."""

@@ -1,4 +1,4 @@
-"""Score a generator: Fréchet distance of samples, precision and recall, memorisation."""
+"""Score a generator: Fréchet distance of its samples, precision and recall, memorisation."""
 
 import time
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ BALANCED = "balanced: image i has class i mod the number of classes"
 
 @dataclass(frozen=True)
 class Stage2:
-    """A generator of a run with the tokenizer that decodes it, and the data both were trained on: loaded once, scored often."""
+    """A run's generator with the tokenizer that decodes it, and their training data: loaded once, scored often."""
 
     run: Path
     weights: str
@@ -68,30 +68,30 @@ class Stage2:
 
     @property
     def resize(self) -> str:
-        """What a protocol says of samples that are larger than the data, before the extractor's own resizing."""
+        """The protocol's note on samples of another size than the data, resized before the extractor's own resizing."""
         drawn, wanted = self.tokenizer.config.sides, self.data.sides
         return "" if drawn == wanted else f"{drawn[0]} to {wanted[0]} pixels bicubic, antialiased; "
 
     @property
     def digests(self) -> list[str]:
-        """What both networks' outputs depend on."""
+        """The digests of both networks' weights."""
         return [self.generator.info.digest, self.tokenizer.info.digest]
 
     def sampling(self, **changes: Any) -> SamplingConfig:
-        """Return how the generator is sampled where nothing else is said, with changes."""
+        """Return the generator's default sampling, with changes."""
         return default_sampling(self.generator.config).replace(**changes)
 
     def treatment(self, sampling: SamplingConfig) -> Treatment:
-        """Return what a score records of how samples were made."""
+        """Return the record of how samples were made that goes into a score."""
         return Treatment(weights=self.weights, sampling=science(sampling))  # type: ignore[arg-type]
 
     def file(self, name: str, **parts: Any) -> Path:
-        """Return where an evaluation is kept that depends on these weights and on `parts`."""
+        """Return the file for an evaluation that depends on these weights and on `parts`."""
         return evaluation_file(self.run, f"{name}-{self.weights}", models=self.digests, **parts)
 
 
 def load_stage2(run: Path, weights: str = "ema", tokenizer: str | None = None, root: str | None = None) -> Stage2:
-    """Load both stages of a generator's run; raises UserError for a file, beside which scores have no place."""
+    """Load both stages of a generator's run. Raises UserError for a file, since scores need a run directory."""
     if run.is_file():
         raise UserError(f"{run} is a file; give the generator's run directory, where its scores are kept")
     generator = load_generator(run, weights)
@@ -101,9 +101,9 @@ def load_stage2(run: Path, weights: str = "ema", tokenizer: str | None = None, r
 
 @dataclass(frozen=True)
 class Against:
-    """What samples are compared with: a split, or a file's images in its place, in the features of one network or two.
+    """What samples are compared with: a split, or a file's images instead, in the features of one or two networks.
 
-    All other scores are of the first network. Memorisation is always asked of the split.
+    The second network is used for the Fréchet distance alone. Memorisation is always judged by the split.
     """
 
     extractors: tuple[FeatureExtractor, ...]
@@ -113,7 +113,7 @@ class Against:
 
 @dataclass
 class Drawing:
-    """Which samples are drawn, and what is counted and measured meanwhile."""
+    """Which samples to draw, and what is counted and measured on the way."""
 
     sampling: SamplingConfig
     count: int = 10_000
@@ -123,13 +123,13 @@ class Drawing:
 
 
 def evaluate_generator(stage2: Stage2, against: Against, drawing: Drawing, progress: Progress) -> dict[str, Any]:
-    """Score samples and return the scores; done before, it only reads them."""
+    """Score samples and return the scores; an earlier evaluation is read, not repeated."""
     source, train = check_scoring(stage2, against, drawing.count), open_split(stage2.data, "train")
     reference, sampling = against.reference, drawing.sampling
     file = stage2.file(
         f"generator-{against.split}",
         images=[source.digest, train.digest],
-        extractors=[found.digest for found in against.extractors],
+        extractors=[extractor.digest for extractor in against.extractors],
         sampling=science(sampling),
         num_samples=drawing.count,
         **({"reference": reference.digest()} if reference else {}),
@@ -138,10 +138,10 @@ def evaluate_generator(stage2: Stage2, against: Against, drawing: Drawing, progr
     if done is None:
         started = time.monotonic()
         references = [
-            reference_of_batch(found, reference)
+            reference_of_batch(extractor, reference)
             if reference
-            else reference_set(found, source, stage2.data, against.split)
-            for found in against.extractors
+            else reference_set(extractor, source, stage2.data, against.split)
+            for extractor in against.extractors
         ]
         name = f"samples, guidance {sampling.guidance_scale:g} ({stage2.weights})"
         collected, images = _draw(stage2, drawing, against.extractors, progress, name)
@@ -166,21 +166,21 @@ def evaluate_generator(stage2: Stage2, against: Against, drawing: Drawing, progr
 
 
 def check_scoring(stage2: Stage2, against: Against, num_samples: int) -> ImageSource:
-    """Return the split. Raises UserError for all that would else be found out after the sampling."""
+    """Return the split. Raises UserError for anything that would otherwise fail only after hours of sampling."""
     reference, sides = against.reference, stage2.data.sides
-    for found in against.extractors:
-        require_unseen(found, perceptual_digest(stage2.tokenizer.info))
+    for extractor in against.extractors:
+        require_unseen(extractor, perceptual_digest(stage2.tokenizer.info))
     require_images(num_samples, "the sample")
     source = open_split(stage2.data, against.split)
     require_images(len(source), f"split {against.split!r} of {stage2.data.dataset}", 1 if reference else 2)
     if reference is None:
         return source
-    for found in against.extractors:
-        require_reference(found, reference)
+    for extractor in against.extractors:
+        require_reference(extractor, reference)
     if reference.count and reference.shape[:2] != sides:
         raise UserError(
-            f"{reference.name} has images of {reference.shape[:2]} (height, width), samples are scored at {sides}: "
-            "resize them yourself, the way counts"
+            f"{reference.name} has images of {reference.shape[:2]} (height, width), but samples are scored at "
+            f"{sides}; resize the images yourself, since the resizing method affects scores"
         )
     return source
 
@@ -192,19 +192,19 @@ def _image_scores(
     references: Sequence[ReferenceSet],
     sampling: SamplingConfig,
 ) -> dict[str, Any]:
-    """Return the Fréchet distance in each extractor's features, and what the first one's features say besides."""
+    """Return the Fréchet distance in each extractor's features, and all other scores in the first one's."""
     measured = [
         _measured(stage2, extractor, reference, len(drawn.features), sampling)
         for extractor, reference, drawn in zip(extractors, references, collected, strict=True)
     ]
     scores = {}
-    for found, drawn, suffix in zip(measured, collected, ("", "_second"), strict=False):
-        distance = frechet_replicates(drawn.features.numpy(), found.reference.moments)
-        scores[score_key("g", found.extractor) + suffix] = found.frechet(distance).model_dump(mode="json")
+    for one, drawn, suffix in zip(measured, collected, ("", "_second"), strict=False):
+        distance = frechet_replicates(drawn.features.numpy(), one.reference.moments)
+        scores[score_key("g", one.extractor) + suffix] = one.frechet(distance).model_dump(mode="json")
     first, drawn = measured[0], collected[0]
     scores |= kernel_score(first, drawn.features.numpy())
     scores |= inception_scores(first, drawn)
-    # ADM's evaluator takes all images of its file; 5,000 suffice for a split of one's own.
+    # ADM's evaluator uses all images of its file; for a split 5,000 are enough.
     limit = PRECISION_RECALL_IMAGES if first.reference.of_split else None
     scores |= precision_recall_scores(first, drawn.features, limit)
     return scores | left_out(first, scores)
@@ -219,7 +219,7 @@ def _measured(
 def _draw(
     stage2: Stage2, drawing: Drawing, extractors: Sequence[FeatureExtractor], progress: Progress, name: str
 ) -> tuple[list[Collected], Tensor]:
-    """Draw samples, shared among processes, and count them; return their features by each extractor, and the first images."""
+    """Draw samples, shared among processes; return their features by each extractor, and the first images."""
     labels = balanced_labels(drawing.count, stage2.generator.num_classes)
     features = [Collected() for _ in extractors]
     images: list[Tensor] = []
@@ -244,9 +244,9 @@ def choose_guidance(
     drawing: Drawing,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Return the guidance scale of least distance to `val`, images held out of train: never the test set.
+    """Return the guidance scale with the least distance to `val`, images held out of train: never the test set.
 
-    All else of the drawing's sampling is as it will be in scoring, but for the noise, which is of a seed of its own.
+    Sampling is otherwise the same as for scoring, except for the noise, which has a separate seed.
     """
     source = check_scoring(stage2, Against((extractor,), "val"), drawing.count)
     for scale in scales:
@@ -264,19 +264,19 @@ def choose_guidance(
     if done is not None:
         return done
     started = time.monotonic()
-    found = {}
+    scores = {}
     for scale in scales:
         candidate = replace(drawing, sampling=sampling.replace(guidance_scale=scale), drawn=Drawn(), clock=Clock())
         score = _distance(stage2, candidate, extractor, (source, "val"), progress, f"choosing guidance: {scale:g}")
-        found[f"{scale:g}"] = score.model_dump(mode="json")
-    best = min(scales, key=lambda scale: found[f"{scale:g}"]["value"])
+        scores[f"{scale:g}"] = score.model_dump(mode="json")
+    best = min(scales, key=lambda scale: scores[f"{scale:g}"]["value"])
     result = {
         "schema_version": SCHEMA,
         "kind": "guidance",
         "guidance_scale": best,
         "at_the_edge": best == max(scales),
         "num_samples": drawing.count,
-        "scores": found,
+        "scores": scores,
         "seconds": round(time.monotonic() - started, 1),
     }
     if join_world().main:
@@ -287,7 +287,7 @@ def choose_guidance(
 def sample_distance(
     stage2: Stage2, extractor: FeatureExtractor, drawing: Drawing, progress: Progress, split: str = "test"
 ) -> Score:
-    """Return the Fréchet distance of samples to a split, and nothing else: what a study asks of every run."""
+    """Return the Fréchet distance of samples to a split and nothing else, as studies need for every run."""
     source = check_scoring(stage2, Against((extractor,), split), drawing.count)
     name = f"samples, guidance {drawing.sampling.guidance_scale:g} ({stage2.weights})"
     return _distance(stage2, drawing, extractor, (source, split), progress, name)
@@ -307,7 +307,7 @@ def _distance(
 def _memorization(
     samples: Tensor, data: DataConfig, unseen: ImageSource, train: ImageSource, progress: Progress
 ) -> dict[str, Any]:
-    """Compare samples' nearest training images with those of unseen images (pixels, RMS on 0...1)."""
+    """Compare samples' distances to their nearest training images with those of unseen images (pixels, RMS on 0...1)."""
     searched = stable_choice(0, "memorization train", len(train), MEMORIZATION_TRAIN)
     compared = stable_choice(0, "memorization unseen", len(unseen), MEMORIZATION_SAMPLES)
     others = [to_uint8(batch["images"]) for batch in eval_images(unseen.subset(compared, "compared"), data, 1000)]

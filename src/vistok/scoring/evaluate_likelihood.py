@@ -1,4 +1,4 @@
-"""Score a generator's likelihood of held-out tokens: by position, and the gap to its training images."""
+"""Score a generator's likelihood of held-out tokens, by position, and the gap to its training images."""
 
 import math
 import time
@@ -24,18 +24,18 @@ IMAGES = 5_000
 def evaluate_likelihood(
     run: Path, train: LatentCache, held_out: LatentCache, progress: Progress, loaded: Generator | None = None
 ) -> dict[str, Any]:
-    """Return nats per token, by position, and bits per image of both caches; done before, it only reads them.
+    """Return nats per token, by position, and bits per image for both caches; an earlier evaluation is read, not repeated.
 
-    Averaged and raw weights are both scored, on the same 5,000 random images of a cache; of a run without raw weights,
-    such as an imported one, the averaged alone. `loaded`: the generator with averaged weights, where it is at hand.
+    EMA and raw weights are both scored, on the same 5,000 random images of a cache; a run without raw weights, such as
+    an imported one, is scored with EMA weights alone. `loaded`: the generator with EMA weights, if already loaded.
     """
     ema = loaded or load_generator(run, "ema")
     raw = load_generator(run, "raw") if RunDir(run).export("raw").is_file() else None
-    _require_own(ema, train, held_out)
+    _require_same_tokenizer(ema, train, held_out)
     split = held_out.manifest.split
     models = [model.info.digest for model in (ema, raw) if model is not None]
     caches = [cache.identity() for cache in (train, held_out)]
-    # Earlier versions scored the first view under the name without this part.
+    # Without this part the name means the first view, which is what earlier versions scored.
     views = [cache.central_view for cache in (train, held_out)]
     parts = {"views": views} if any(views) else {}
     file = evaluation_file(run, f"likelihood-{split}", models=models, caches=caches, images=IMAGES, **parts)
@@ -58,9 +58,9 @@ def evaluate_likelihood(
 
 
 def caches_of(generator: Generator, split: str, tokenizer: str | None = None) -> tuple[LatentCache, LatentCache] | None:
-    """Return a generator's caches of train and of a split, where its tokenizer's run keeps them; else None.
+    """Return a generator's caches of train and of a split if its tokenizer's run has them, else None.
 
-    Raises UserError for caches of another tokenizer, and for damaged ones.
+    Raises UserError for caches of another tokenizer and for damaged ones.
     """
     facts = generator.info.tokenizer
     assert facts is not None
@@ -71,21 +71,21 @@ def caches_of(generator: Generator, split: str, tokenizer: str | None = None) ->
     if not all((folder / "manifest.json").is_file() for folder in folders):
         return None
     train, held_out = (LatentCache(folder) for folder in folders)
-    _require_own(generator, train, held_out)
+    _require_same_tokenizer(generator, train, held_out)
     return train, held_out
 
 
-def _require_own(generator: Generator, *caches: LatentCache) -> None:
-    """Raise UserError for caches that hold the tokens of another tokenizer than the generator's."""
-    of = generator.info.tokenizer
+def _require_same_tokenizer(generator: Generator, *caches: LatentCache) -> None:
+    """Raise UserError for caches whose tokens come from another tokenizer than the generator's."""
+    tokenizer = generator.info.tokenizer
     for cache in caches:
-        cache.require(tokenizer_digest=of.digest if of else "")
+        cache.require(tokenizer_digest=tokenizer.digest if tokenizer else "")
 
 
 def _scores(model: Any, cache: LatentCache, weights: str) -> dict[str, Any]:
-    found = validation_likelihood(model, cache, next(model.parameters()).device, IMAGES)
-    manifest, per_image = cache.manifest, mean_replicates(found.per_image)
-    bits = len(found.position_nats) / math.log(2)
+    likelihood = validation_likelihood(model, cache, next(model.parameters()).device, IMAGES)
+    manifest, per_image = cache.manifest, mean_replicates(likelihood.per_image)
+    bits = len(likelihood.position_nats) / math.log(2)
 
     def score(metric: str, scale: float) -> dict[str, Any]:
         protocol = Protocol(
@@ -93,7 +93,7 @@ def _scores(model: Any, cache: LatentCache, weights: str) -> dict[str, Any]:
             reference=f"{manifest.dataset} {manifest.split}, {manifest.views[cache.central_view]}",
             reference_digest=manifest.data_digest,
             num_reference=manifest.num_images,
-            num_samples=len(found.per_image),
+            num_samples=len(likelihood.per_image),
             rounding="none (tokens)",
             labels="given",
             estimator="mean over images, evaluation mode",
@@ -104,5 +104,5 @@ def _scores(model: Any, cache: LatentCache, weights: str) -> dict[str, Any]:
     return {
         "nats_per_token": score("nats per token", 1.0),
         "bits_per_image": score("bits per image", bits),
-        "position_nats": found.position_nats.tolist(),
+        "position_nats": likelihood.position_nats.tolist(),
     }

@@ -1,4 +1,4 @@
-"""Score images of any generator, from a file, against the images of another file."""
+"""Score a file of images, from any generator, against the images in another file."""
 
 from typing import Any
 
@@ -27,18 +27,18 @@ LABELS = "as the file has them"
 def evaluate_samples(
     samples: ImageBatch, reference: ImageBatch, extractor: FeatureExtractor, progress: Progress
 ) -> dict[str, Any]:
-    """Return Fréchet distance, precision and recall, and with Inception sFID and Inception score too.
+    """Return Fréchet distance, precision and recall and, with Inception, sFID and Inception score.
 
-    Every process of several scores the same. Raises UserError for images of different sizes, and for too few.
+    With several processes, each computes the same. Raises UserError for images of different sizes, and for too few.
     """
     if not samples.count:
-        raise UserError(f"samples {samples.path}: holds a mean and a covariance, no images; give the images")
+        raise UserError(f"samples {samples.path}: holds a mean and a covariance but no images; give the images")
     require_images(samples.count, f"samples {samples.path}")
     require_reference(extractor, reference)
     if reference.count and samples.shape[:2] != reference.shape[:2]:
         raise UserError(
-            f"{samples.name} has images of {samples.shape[:2]} (height, width), {reference.name} of {reference.shape[:2]}: "
-            "resize them yourself, the way counts"
+            f"{samples.name} has images of {samples.shape[:2]} (height, width), {reference.name} of {reference.shape[:2]}; "
+            "resize one of them yourself, since the resizing method affects scores"
         )
     for batch in (samples, reference):
         if batch.ignored:

@@ -1,4 +1,4 @@
-"""Score a tokenizer: distortion, Fréchet distance of reconstructions, and how it uses its codes."""
+"""Score a tokenizer: distortion, Fréchet distance of its reconstructions, and how it uses its codes."""
 
 import hashlib
 import time
@@ -54,10 +54,10 @@ def evaluate_tokenizer(
     second: FeatureExtractor | None = None,
     image_size: int | None = None,
 ) -> dict[str, Any]:
-    """Score reconstructions of a split and return the scores; done before, it only reads them.
+    """Score reconstructions of a split and return the scores; an earlier evaluation is read, not repeated.
 
     Without an extractor there is no Fréchet distance; `second` adds one in another network's features. With
-    `image_size` larger or smaller images are encoded, and reconstructions resized to the usual size before scoring
+    `image_size`, larger or smaller images are encoded and reconstructions are resized to the usual size before scoring
     (CRT paper 3.4).
     """
     tokenizer = load_tokenizer(run, weights)
@@ -68,7 +68,7 @@ def evaluate_tokenizer(
     encoded = data_of(tokenizer, root, image_size)
     resize = f"{image_size} to {data.image_size} pixels bicubic, antialiased; " if image_size else ""
     source = open_split(data, split)
-    extractors = [found for found in (extractor, second) if found is not None]
+    extractors = [network for network in (extractor, second) if network is not None]
     require_images(len(source), f"split {split!r} of {data.dataset}", 2 if extractors else 1)
     given = (source, data), (open_split(encoded, split) if image_size else source, encoded)
     file = evaluation_file(
@@ -76,14 +76,14 @@ def evaluate_tokenizer(
         f"tokenizer-{split}-{weights}",
         tokenizer=tokenizer.info.digest,
         images=source.digest,
-        extractors=[found.digest for found in extractors],
+        extractors=[network.digest for network in extractors],
         **({"image_size": image_size} if image_size else {}),
     )
     done = finished_evaluation(file) if run.is_dir() else None
     if done is not None:
         return done
-    for found in extractors:
-        require_unseen(found, perceptual_digest(tokenizer.info))
+    for network in extractors:
+        require_unseen(network, perceptual_digest(tokenizer.info))
     started = time.monotonic()
     made = _reconstruct(tokenizer, given, extractors, progress, f"reconstructions ({weights})")
     treatment = Treatment(weights=weights)  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ def evaluate_tokenizer(
         "treatment": treatment.model_dump(),
         **_code_and_image_scores(tokenizer, made, f"{data.dataset} {split}", treatment, resize),
     }
-    references = [reference_set(found, source, data, split) for found in extractors]
+    references = [reference_set(network, source, data, split) for network in extractors]
     scores |= _distances(extractors, made.features, references, treatment, resize)
     scores["seconds"] = round(time.monotonic() - started, 1)
     if run.is_dir() and join_world().main:
@@ -107,7 +107,7 @@ def evaluate_tokenizer(
 
 @dataclass
 class _Made:
-    """What one pass over the images gives, by all processes; `features`: one array per extractor."""
+    """The results of one pass over the images, from all processes; `features`: one array per extractor."""
 
     psnr: np.ndarray
     ssim: np.ndarray
@@ -119,9 +119,9 @@ class _Made:
 def _code_and_image_scores(
     tokenizer: Tokenizer, made: _Made, reference: str, treatment: Treatment, resize: str
 ) -> dict[str, Any]:
-    """Return the scores that no network takes part in."""
+    """Return the scores that need no evaluator network."""
 
-    def score(metric: str, found: Replicates, estimator: str) -> dict[str, Any]:
+    def score(metric: str, values: Replicates, estimator: str) -> dict[str, Any]:
         protocol = Protocol(
             metric=metric,
             reference=reference,
@@ -131,7 +131,7 @@ def _code_and_image_scores(
             resize=resize + "none",
             estimator=estimator,
         )
-        return Score.of(found, protocol, treatment).model_dump(mode="json")
+        return Score.of(values, protocol, treatment).model_dump(mode="json")
 
     scores = {
         "psnr": score("PSNR (dB)", mean_replicates(made.psnr), "per image, uint8, then mean"),
@@ -161,12 +161,12 @@ def _distances(
 ) -> dict[str, Any]:
     """Return the Fréchet distance in each extractor's features, and the kernel distance in the first one's."""
     scores = {}
-    for found, own, reference, suffix in zip(extractors, features, references, ("", "_second"), strict=False):
-        distance = paired_frechet_replicates(own, reference.features)
-        measured = Measured("r", found, reference, treatment, len(own), resize=resize)
-        scores[score_key("r", found) + suffix] = measured.frechet(distance, PAIRED).model_dump(mode="json")
+    for extractor, fakes, reference, suffix in zip(extractors, features, references, ("", "_second"), strict=False):
+        distance = paired_frechet_replicates(fakes, reference.features)
+        measured = Measured("r", extractor, reference, treatment, len(fakes), resize=resize)
+        scores[score_key("r", extractor) + suffix] = measured.frechet(distance, PAIRED).model_dump(mode="json")
         if not suffix:
-            scores |= kernel_score(measured, own, paired=True)
+            scores |= kernel_score(measured, fakes, paired=True)
     return scores
 
 
@@ -177,7 +177,7 @@ def _reconstruct(
     progress: Progress,
     name: str,
 ) -> _Made:
-    """`given`: images as they are compared, and as they are encoded."""
+    """Encode, decode and measure all images; `given`: the images as they are compared, and as they are encoded."""
     (source, compared), (larger, encoded) = given
     psnr, ssim, latents = [], [], []
     features: list[list[torch.Tensor]] = [[] for _ in extractors]
@@ -199,8 +199,8 @@ def _reconstruct(
             psnr.append(psnr_per_image(fake, real))
             ssim.append(ssim_per_image(fake, real))
             latents.append(encoded_batch.cpu())
-            for found, kept in zip(extractors, features, strict=True):
-                kept.append(found(fake))
+            for extractor, kept in zip(extractors, features, strict=True):
+                kept.append(extractor(fake))
             bar.advance(len(encoded_batch) * world.size)
     return _Made(
         world.join(psnr).numpy(),

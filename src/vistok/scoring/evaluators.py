@@ -1,4 +1,4 @@
-"""Which network scores which images; reference features, computed once per process; where scores are kept."""
+"""Which network scores which images; reference features, computed once per process; where scores are stored."""
 
 import hashlib
 import json
@@ -36,18 +36,18 @@ from vistok.scoring.image_batch import ImageBatch
 
 BATCH = 500
 SHOWN = 20  # class names in a message
-# By data set and --evaluator.
+# Shipped evaluators by data set and --evaluator.
 SHIPPED = {
     ("fashion_mnist", None): "fashion_evaluator",
     ("fashion_mnist", "1"): "fashion_evaluator",
     ("fashion_mnist", "2"): "fashion_evaluator_2",
     ("openmoji", None): "openmoji_evaluator",
 }
-# --evaluator, for images of any kind.
+# The value of --evaluator that suits images of any kind.
 IMAGENET = "imagenet"
-# Of all evaluation files: a change of what is measured, or how, makes them anew.
+# Version of all evaluation files: bump it when what is measured changes, or how, and they are recomputed.
 SCHEMA = 3
-# What is read of a file of each kind.
+# Fields that must be present in a file of each kind.
 NEEDED = {
     "tokenizer": "run split num_images treatment.weights psnr.value ssim.value",
     "generator": "run treatment memorization.copy_share memorization.num_samples memorization.num_train "
@@ -65,13 +65,13 @@ def choose_evaluator(
 ) -> FeatureExtractor:
     """Return the network that scores images of this data set.
 
-    Fashion-MNIST and OpenMoji: the shipped classifier ("2" for Fashion-MNIST's of another seed). Others:
-    `evaluator`, a classifier run or its exported file, or "imagenet"; else Inception where its weights are, else the small
-    ImageNet network where it is installed. Raises UserError where there is none (and says how to make one), or where a
-    classifier knows other classes.
+    Fashion-MNIST and OpenMoji: the shipped classifier (for Fashion-MNIST, "2" picks one from another seed). Others:
+    `evaluator`, which is a classifier run, its exported file or "imagenet"; failing that Inception, if its weights are
+    present; failing that the small ImageNet network, if it is installed. Raises UserError if there is none (and says
+    how to get one), or if a classifier was trained on other classes.
     """
     if evaluator is not None and inception is not None:
-        raise UserError("give --evaluator or --inception, not both: a score has one network")
+        raise UserError("give --evaluator or --inception, not both: a score uses one network")
     name = SHIPPED.get((data.dataset, evaluator))
     if name is not None and inception is None:
         model, header = shipped_classifier(name)
@@ -91,12 +91,12 @@ def choose_evaluator(
     raise UserError(
         "no evaluator for these images: torch-fidelity's Inception weights are not on this machine. Give their file "
         f"with --inception FILE, or install a small ImageNet network ({INSTALL}), or train a classifier on your classes "
-        "and name it: vistok train classifier images64_evaluator --data FOLDER, then --evaluator RUN"
+        "and pass it: vistok train classifier images64_evaluator --data FOLDER, then --evaluator RUN"
     )
 
 
 def evaluator_digest(data: DataConfig, evaluator: str | None) -> str | None:
-    """Return the digest of the classifier that `choose_evaluator` takes for a name or path; None where none is named."""
+    """Return the digest of the classifier that `choose_evaluator` picks for a name or path; None if none is given."""
     if evaluator is None:
         return None
     name = SHIPPED.get((data.dataset, evaluator))
@@ -109,8 +109,8 @@ def _require_same_classes(
 ) -> None:
     if header["dataset"] != data.dataset:
         raise UserError(
-            f"evaluator {evaluator} was trained on {header['dataset']}, these images are of {data.dataset}: its features "
-            "mean nothing here. Train one on these classes, or use --inception"
+            f"evaluator {evaluator} was trained on {header['dataset']}, but these images are from {data.dataset}: its "
+            "features mean nothing here. Train one on these classes, or use --inception"
         )
     if class_names is not None and list(header["class_names"]) != list(class_names):
         raise UserError(
@@ -122,30 +122,30 @@ def _require_same_classes(
 def _require_size(name: str, image_size: int, data: DataConfig) -> None:
     if data.image_size != image_size:
         raise UserError(
-            f"the shipped evaluator {name} takes images of {image_size} pixels, these have {data.image_size}: train one at "
-            "their size and name it with --evaluator RUN"
+            f"the shipped evaluator {name} takes images of {image_size} pixels, but these have {data.image_size}; train one "
+            "at their size and pass it with --evaluator RUN"
         )
 
 
 def require_unseen(extractor: FeatureExtractor, perceptual_digest: str | None) -> None:
-    """Raise UserError where the evaluator was part of the training loss: it would score itself."""
+    """Raise UserError if the evaluator was part of the training loss: it would be scoring itself."""
     if perceptual_digest is not None and extractor.digest == perceptual_digest:
         raise UserError(
-            f"evaluator {extractor.name} is the network of this tokenizer's perceptual loss and must not score it; "
+            f"evaluator {extractor.name} is the network in this tokenizer's perceptual loss, so it must not score it; "
             "use another evaluator"
         )
 
 
 @dataclass
 class Collected:
-    """What an extractor gave of many images: pooled features, and for Inception logits and the spatial moments."""
+    """An extractor's output for many images: pooled features and, for Inception, logits and spatial moments."""
 
     pooled: list[torch.Tensor] = field(default_factory=list)
     logits: list[torch.Tensor] = field(default_factory=list)
     spatial: Moments | None = None
 
     def add(self, found: Features) -> None:
-        """Take in a batch."""
+        """Add a batch."""
         self.pooled.append(found.pooled)
         if found.logits is not None and found.spatial is not None:
             self.logits.append(found.logits)
@@ -170,10 +170,10 @@ class Collected:
 
 @dataclass(frozen=True)
 class ReferenceSet:
-    """Features of real images, with what a protocol says of them.
+    """Features of real images, with the name and digest that protocols record.
 
-    `pooled` and `spatial`: mean and covariance, an ADM file's own where it has them. `of_split`: of a data set's split,
-    not of a file.
+    `pooled` and `spatial`: mean and covariance, taken from an ADM file that has them. `of_split`: the images are a data
+    set's split, not a file.
     """
 
     name: str
@@ -189,7 +189,7 @@ class ReferenceSet:
         return self.pooled or Moments.of(self.features)
 
 
-# By all that decides them: the network, the images, and how they are prepared.
+# Keyed by everything that decides them: the network, the images, and how they are prepared.
 _references: dict[tuple[str, str, str, str], ReferenceSet] = {}
 
 
@@ -210,32 +210,32 @@ def reference_set(extractor: FeatureExtractor, source: ImageSource, data: DataCo
 
 
 def reference_of_batch(extractor: FeatureExtractor, batch: ImageBatch) -> ReferenceSet:
-    """Return the features of a file's images; a reference of statistics has none, an ADM reference keeps its own.
+    """Return the features of a file's images. A file of statistics has no features; an ADM file's moments are kept.
 
     Raises UserError for a file that cannot be a reference.
     """
     require_reference(extractor, batch)
     inception = isinstance(extractor, InceptionFeatures)
-    own = batch.pooled if inception else None
-    if own is not None and not batch.count:
-        return ReferenceSet(batch.name, batch.digest(), np.empty((0, len(own.mean))), own, batch.spatial)
+    stored = batch.pooled if inception else None
+    if stored is not None and not batch.count:
+        return ReferenceSet(batch.name, batch.digest(), np.empty((0, len(stored.mean))), stored, batch.spatial)
     collected = Collected()
     for images in batch.batches(BATCH):
         collected.add(extractor.everything(images))
     spatial = batch.spatial if inception and batch.spatial is not None else collected.spatial
-    name = f"{batch.name}, its own mean and covariance" if own is not None else batch.name
-    # Of moments computed here and those of a file one kind alone is used, so that both distances are of one set.
-    if own is not None and batch.spatial is None:
+    name = f"{batch.name}, its own mean and covariance" if stored is not None else batch.name
+    # Never mix moments computed here with those from the file, so that both distances refer to the same images.
+    if stored is not None and batch.spatial is None:
         spatial = None
-    return ReferenceSet(name, batch.digest(), collected.features.numpy(), own, spatial)
+    return ReferenceSet(name, batch.digest(), collected.features.numpy(), stored, spatial)
 
 
 def require_reference(extractor: FeatureExtractor, batch: ImageBatch) -> None:
-    """Raise UserError for a file that this network cannot take as a reference; its images are not read."""
+    """Raise UserError for a file that this network cannot use as a reference; its images are not read."""
     if not isinstance(extractor, InceptionFeatures):
         if not batch.count:
             raise UserError(
-                f"reference {batch.path}: holds a mean and a covariance of Inception's features and no images, which "
+                f"reference {batch.path}: holds a mean and a covariance of Inception's features but no images, which "
                 f"evaluator {extractor.name} needs; give images, or use --inception"
             )
         require_images(batch.count, f"reference {batch.path}")
@@ -246,15 +246,15 @@ def require_reference(extractor: FeatureExtractor, batch: ImageBatch) -> None:
     ):
         if moments is not None and len(moments.mean) != dim:
             raise UserError(
-                f"reference {batch.path}: its {what} has {len(moments.mean)} features, {extractor.name} has {dim}; take a "
-                "reference for the 2,048 features of Inception"
+                f"reference {batch.path}: its {what} has {len(moments.mean)} features, but {extractor.name} has {dim}; use a "
+                "reference made with Inception's 2,048 features"
             )
     if batch.pooled is None:
         require_images(batch.count, f"reference {batch.path}")
 
 
 def require_images(count: int, what: str, least: int = 2) -> None:
-    """Raise UserError for fewer images than a score needs; by default than a Fréchet distance."""
+    """Raise UserError for fewer images than a score needs; the default is what a Fréchet distance needs."""
     if count < least:
         images = "1 image" if count == 1 else f"{count} images"
         raise UserError(
@@ -269,39 +269,39 @@ def score_key(prefix: str, extractor: FeatureExtractor) -> str:
 
 
 def evaluation_file(run: Path, name: str, **parts: Any) -> Path:
-    """Return where a run keeps an evaluation; `parts` are all that its numbers depend on, digests above all."""
+    """Return the file in which a run keeps an evaluation; `parts`: everything its numbers depend on, mainly digests."""
     payload = json.dumps({"schema": SCHEMA, **parts}, sort_keys=True)
     return run / "evaluations" / f"{name}-{hashlib.sha256(payload.encode()).hexdigest()[:10]}.json"
 
 
 def finished_evaluation(file: Path) -> dict[str, Any] | None:
-    """Return what an evaluation found earlier, or None; raises UserError as `read_evaluation`."""
+    """Return an earlier evaluation, or None if there is none. Raises UserError as `read_evaluation` does."""
     if not file.is_file():
         return None
-    found = read_evaluation(file)
-    if found.get("schema_version") != SCHEMA:  # the file's name says that it is of this one
+    content = read_evaluation(file)
+    if content.get("schema_version") != SCHEMA:  # the version is part of the file's name, so it must match
         raise UserError(f"evaluation {file}: damaged (no schema version {SCHEMA}); delete the file and evaluate again")
-    return found
+    return content
 
 
 def read_evaluation(file: Path) -> dict[str, Any]:
-    """Return an evaluation from its file; raises UserError where it is damaged or a score in it was edited."""
+    """Return an evaluation from its file. Raises UserError if it is damaged or a score in it was edited."""
     what, advice = f"evaluation {file}", "delete the file and evaluate again"
-    found = read_json(file, what, advice)
-    if found.get("schema_version") != SCHEMA:
-        return found
+    content = read_json(file, what, advice)
+    if content.get("schema_version") != SCHEMA:
+        return content
     with damage_is_a_mistake(what, advice):
-        for path in NEEDED[found["kind"]].split():
-            _at(found, path)
+        for path in NEEDED[content["kind"]].split():
+            _at(content, path)
         try:
-            list(scores_in(found))
+            list(scores_in(content))
         except UserError as error:
             raise UserError(f"{what}: edited or damaged ({reason(error)}); {advice}") from None
-    return found
+    return content
 
 
 def scores_in(content: Any) -> Iterator[Score]:
-    """Yield all scores of an evaluation; raises UserError for one that does not agree with its own replicates."""
+    """Yield all scores of an evaluation. Raises UserError for one that disagrees with its own replicates."""
     if isinstance(content, dict):
         if "protocol" in content:
             yield Score.read(content)

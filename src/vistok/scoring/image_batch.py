@@ -1,4 +1,4 @@
-"""Images in a file, as others' generators and evaluators exchange them: ADM's .npz, or a folder of images."""
+"""Images in the formats that other generators and evaluators exchange: ADM's .npz, or a folder of images."""
 
 import hashlib
 import math
@@ -19,22 +19,22 @@ from vistok.data.images.walking import Listing, list_images
 from vistok.errors import UserError, damage_is_a_mistake, some
 from vistok.metrics.moments import Moments
 
-ANY_SIZE = 2**14  # read_image decodes a JPEG at a fraction of its size only where that is larger than this
-MOST_FEATURES = 2**14  # a covariance of so many has 2 GiB
-# Of the largest variance; float32 and sums in another order make this much of a difference, and far less.
+ANY_SIZE = 2**14  # read_image decodes at a fraction of the size only JPEGs that are larger than this
+MOST_FEATURES = 2**14  # a covariance of this many takes 2 GiB
+# Tolerance, as a share of the largest variance: float32 and another order of summation stay far below it.
 SYMMETRIC = 1e-3
 
 _LAYOUT = (
-    "wanted ADM's layout: arr_0, uint8 (count, height, width, 3), and, in a reference, perhaps mu and sigma (mu_s and "
-    "sigma_s for sFID), which may also stand alone"
+    "wanted ADM's layout: arr_0, uint8 (count, height, width, 3); a reference may also hold mu and sigma (and, for sFID, "
+    "mu_s and sigma_s), with or without images"
 )
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images of one size in a file or folder, read in pieces; a reference's own statistics where it has them.
+    """Images of one size in a file or folder, read in pieces, with a reference's statistics if the file has them.
 
-    A file of statistics alone has 0 images. `ignored`: what of a folder is not read, in words.
+    A file of statistics alone has 0 images. `ignored`: which files of a folder are not read, in words.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class ImageBatch:
 
     @property
     def is_folder(self) -> bool:
-        """Whether the images are files of their own, in the order of their names."""
+        """Whether each image is a separate file; they are read in the order of their names."""
         return self.path.is_dir()
 
     def batches(self, size: int) -> Iterator[UInt8[Tensor, "batch channels height width"]]:
@@ -73,7 +73,7 @@ class ImageBatch:
 
 
 def open_batch(path: Path) -> ImageBatch:
-    """Return the images of an .npz in ADM's layout, or of a folder; raises UserError for anything else."""
+    """Return the images of an .npz in ADM's layout, or of a folder. Raises UserError for anything else."""
     if path.is_dir():
         return _open_folder(path)
     if not path.is_file():
@@ -84,7 +84,7 @@ def open_batch(path: Path) -> ImageBatch:
             if pooled is not None:
                 return ImageBatch(path, 0, (0, 0, 0), pooled, spatial)
             raise UserError(
-                f"images {path}: holds {', '.join(archive.namelist()[:5]) or 'nothing'}, no arr_0; {_LAYOUT}"
+                f"images {path}: holds {', '.join(archive.namelist()[:5]) or 'nothing'}, but no arr_0; {_LAYOUT}"
             )
         shape, dtype, fortran = _header(archive, "arr_0")
     if dtype != np.uint8 or len(shape) != 4 or shape[3] not in (1, 3) or not all(shape) or fortran:
@@ -100,17 +100,17 @@ def _moments(archive: zipfile.ZipFile, mean: str, covariance: str) -> Moments | 
         raise ValueError(f"it has {mean} without {covariance}")
     (of_mean, *_), (of_covariance, *_) = _header(archive, mean), _header(archive, covariance)
     if len(of_mean) != 1 or of_covariance != 2 * of_mean or not 0 < of_mean[0] <= MOST_FEATURES:
-        raise ValueError(f"{mean} {of_mean} and {covariance} {of_covariance} are no mean and covariance")
+        raise ValueError(f"shapes {mean} {of_mean}, {covariance} {of_covariance} are not a mean and a covariance")
     mu, sigma = (_numbers(archive, name) for name in (mean, covariance))
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise ValueError(f"{mean} or {covariance} holds values that are not finite")
     if sigma.diagonal().min() < 0 or np.abs(sigma - sigma.T).max() > SYMMETRIC * sigma.diagonal().max():
-        raise ValueError(f"{covariance} is no covariance: not symmetric, or with a variance below zero")
-    return Moments(2, mu, sigma)  # of two samples the covariance is the scatter
+        raise ValueError(f"{covariance} is not a covariance: not symmetric, or with a negative variance")
+    return Moments(2, mu, sigma)  # for two samples the scatter equals the covariance
 
 
 def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype, bool]:
-    """Return an array's shape, type, and whether it is in Fortran order; raises ValueError unless the file holds as much."""
+    """Return an array's shape, type, and whether it is in Fortran order. Raises ValueError if its size does not match."""
     with archive.open(f"{name}.npy") as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -119,16 +119,16 @@ def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dt
     if dtype.hasobject:
         raise ValueError(f"{name} holds Python objects")
     if any(side < 0 for side in shape) or math.prod(shape) * dtype.itemsize != held:
-        raise ValueError(f"{name} is {dtype} {shape} by its header, and {held} bytes")
+        raise ValueError(f"{name} is {dtype} {shape} by its header, but has {held} bytes")
     return shape, dtype, fortran
 
 
 def _numbers(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     with archive.open(f"{name}.npy") as file:
-        found = np.lib.format.read_array(file, allow_pickle=False)
-    if found.dtype.kind not in "fiu":
-        raise ValueError(f"{name} is {found.dtype}, numbers are wanted")
-    return np.asarray(found, dtype=np.float64)
+        array = np.lib.format.read_array(file, allow_pickle=False)
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name} is {array.dtype}, but must hold numbers")
+    return np.asarray(array, dtype=np.float64)
 
 
 def _npz_pieces(path: Path, size: int) -> Iterator[np.ndarray]:
@@ -154,8 +154,8 @@ def _open_folder(path: Path) -> ImageBatch:
         raise UserError(f"images {path}: folders that cannot be read: {folders}")
     ignored = said_of_ignored(listing.ignored) if listing.ignored else ""
     if not listing.images:
-        found = f" ({ignored})" if ignored else ""
-        raise UserError(f"images {path}: no image found{found}; files end in {', '.join(image_suffixes())}")
+        skipped = f" ({ignored})" if ignored else ""
+        raise UserError(f"images {path}: no image found{skipped}; files must end in {', '.join(image_suffixes())}")
     files = _in_order(path, listing)
     return ImageBatch(path, len(files), read_image(files[0], 3, ANY_SIZE).shape, ignored=ignored)
 
@@ -172,7 +172,7 @@ def _folder_pieces(path: Path, size: int) -> Iterator[np.ndarray]:
         odd = next((i for i, image in enumerate(images) if image.shape != first), None)
         if odd is not None:
             raise UserError(
-                f"images {path}: {files[start + odd].name} is {images[odd].shape[:2]}, {files[0].name} {first[:2]}; scores "
-                "need images of one size"
+                f"images {path}: {files[start + odd].name} is {images[odd].shape[:2]}, {files[0].name} {first[:2]} (height, "
+                "width); scores need images of one size"
             )
         yield np.stack(images)

@@ -1,4 +1,4 @@
-"""Scores of images beside the Fréchet distance: kernel distance, precision and recall, sFID, Inception score."""
+"""Image scores other than the Fréchet distance: kernel distance, precision and recall, sFID, Inception score."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ SPATIAL = "Frechet distance, float64, of the first 7 channels of mixed_6's 1x1 b
 
 
 def kernel_score(measured: Measured, features: np.ndarray, paired: bool = False) -> dict[str, Any]:
-    """Return the kernel distance by its key; {} for too few images. `paired`: row i is of image i of the reference."""
+    """Return the kernel distance under its key; {} for too few images. `paired`: row i belongs to reference image i."""
     fakes, real = len(features), measured.reference.features
     if min(fakes, len(real)) < 2:
         return {}
@@ -33,12 +33,12 @@ def kernel_score(measured: Measured, features: np.ndarray, paired: bool = False)
 
 
 def left_out(measured: Measured, scores: dict[str, Any]) -> dict[str, Any]:
-    """Return {"left_out": sentences} on the scores that could not be made; {} where none is missing."""
+    """Return {"left_out": reasons} for the scores that could not be computed; {} if none is missing."""
     reference = measured.reference
     reasons = []
     if "precision" not in scores and not len(reference.features):
         reasons.append(
-            f"kernel distance, precision and recall: {reference.name} holds a mean and a covariance, no images"
+            f"kernel distance, precision and recall: {reference.name} holds a mean and a covariance but no images"
         )
     elif "precision" not in scores:
         reasons.append(f"precision and recall: they need more than {NEIGHBOURS} images of each kind")
@@ -51,7 +51,7 @@ def left_out(measured: Measured, scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def precision_recall_scores(measured: Measured, fake: Tensor, limit: int | None = None) -> dict[str, Any]:
-    """Return both as scores, over all images, or as many random ones of each kind as `limit`; {} for too few."""
+    """Return both as scores, over all images or over `limit` of each kind, random for reals; {} for too few images."""
     features = measured.reference.features
     chosen = stable_choice(0, "precision recall", len(features), limit or len(features))
     real, fake = torch.from_numpy(features[chosen]), fake[:limit]
@@ -66,10 +66,10 @@ def precision_recall_scores(measured: Measured, fake: Tensor, limit: int | None 
 
 
 def inception_scores(measured: Measured, fake: Collected, mixed: bool = False) -> dict[str, Any]:
-    """Return sFID and Inception score; {} for another extractor than Inception.
+    """Return sFID and Inception score; {} for any extractor other than Inception.
 
-    No sFID where a reference file holds statistics of the pooled features alone. `mixed`: the Inception score is over
-    splits of shuffled samples, not of consecutive ones.
+    There is no sFID if a reference file holds statistics of the pooled features alone. `mixed`: the Inception score is
+    over splits of shuffled samples, not consecutive ones.
     """
     if not isinstance(measured.extractor, InceptionFeatures):
         return {}

@@ -1,4 +1,4 @@
-"""Images that are scored, with all that the protocols of their scores share."""
+"""A set of images under evaluation, with everything that the protocols of its scores share."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from vistok.scoring.evaluators import ReferenceSet
 
 @dataclass(frozen=True)
 class Measured:
-    """Against what images are compared, in whose features, and how they were made.
+    """What images are compared with, in which network's features, and how they were made.
 
-    `prefix` begins the names of scores: r of reconstructions, g of a generator's samples. `resize`: what was done to images
-    before the extractor's own resizing.
+    `prefix` starts the names of scores: r for reconstructions, g for a generator's samples. `resize`: any resizing
+    before the extractor's own.
     """
 
     prefix: str
@@ -25,7 +25,7 @@ class Measured:
     resize: str = ""
 
     def protocol(self, metric: str, estimator: str, **other: object) -> Protocol:
-        """Return the protocol of a score; `other` fields where they are not those of all images."""
+        """Return the protocol of a score; `other` replaces fields that differ from those of the whole set."""
         fields: dict[str, object] = {
             "metric": metric,
             "extractor": self.extractor.name,
@@ -45,5 +45,5 @@ class Measured:
         return Score.of(found, self.protocol(metric, estimator, **other), self.treatment)
 
     def frechet(self, found: Replicates, estimator: str = FRECHET) -> Score:
-        """Return a Fréchet distance as a score, under the name that the extractor gives it."""
+        """Return a Fréchet distance as a score, named as the extractor names it."""
         return self.score(self.prefix + self.extractor.distance_name, found, estimator)

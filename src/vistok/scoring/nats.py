@@ -15,9 +15,9 @@ COUNTED_ROWS = 50_000
 
 @torch.inference_mode()
 def validation_likelihood(model: Any, cache: LatentCache, device: torch.device, limit: int | None = None) -> Likelihood:
-    """Return the likelihood of a cache's images (their central view), or of `limit` random ones of them.
+    """Return the likelihood of a cache's images (their central view), or of `limit` random ones, in evaluation mode.
 
-    In evaluation mode. The same images are drawn every time; the first ones may be of one class.
+    The random images are the same every time; taking the first ones instead might give a single class.
     """
     training = model.training
     model.eval()
@@ -31,13 +31,13 @@ def validation_likelihood(model: Any, cache: LatentCache, device: torch.device, 
 
 
 def held_out_rows(cache: LatentCache, limit: int | None) -> np.ndarray:
-    """Return the rows of a cache's images in their central view, or of `limit` random ones of them."""
+    """Return the rows of a cache's images in their central view, or those of `limit` random images."""
     chosen = stable_choice(0, "likelihood", cache.num_images, limit or cache.num_images)
     return chosen * cache.num_views + cache.central_view
 
 
 def code_counts(cache: LatentCache, rows: np.ndarray | None = None) -> np.ndarray:
-    """Return how often each code occurs in these rows of a cache; None: in 50,000 of them at most, evenly spread."""
+    """Return how often each code occurs in these rows of a cache; None: in at most 50,000 rows, evenly spread."""
     if rows is None:
         rows = np.linspace(0, len(cache.latents) - 1, min(len(cache.latents), COUNTED_ROWS)).round().astype(np.int64)
     space = cache.manifest.space

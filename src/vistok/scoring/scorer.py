@@ -1,4 +1,4 @@
-"""The contract of a score: what a study asks of every finished run, and what becomes a column of its table."""
+"""The contract for scores: what a study measures on every finished run, and how it becomes columns of its table."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from vistok.tokenizer.interface import Tokenizer
 
 @dataclass(frozen=True)
 class Asked:
-    """How a study scores: guidance scales to choose among, samples for that choice, samples that are scored."""
+    """How a study scores: the guidance scales to choose from, samples for that choice, and samples to score."""
 
     scales: tuple[float, ...]
     search_samples: int
@@ -28,8 +28,8 @@ class Asked:
 class Finished:
     """A finished run and what its scores need.
 
-    `root`: where the images lie. `caches`: of a generator, by split. `image_size`: of a tokenizer's images where it is
-    not its own.
+    `root`: where the images are. `caches`: a generator's, by split. `image_size`: of the images, if it is not the
+    tokenizer's.
     """
 
     path: Path
@@ -42,50 +42,50 @@ class Finished:
 
     @cached_property
     def stage2(self) -> Stage2:
-        """The generator with averaged weights, and its tokenizer."""
+        """The generator with EMA weights, and its tokenizer."""
         return load_stage2(self.path, root=self.root)
 
     @property
     def generator(self) -> Generator:
-        """The generator with averaged weights."""
+        """The generator with EMA weights."""
         return self.stage2.generator
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer: the run's own, or its generator's; at `image_size` where one is given."""
+        """The tokenizer: the run itself or its generator's; at `image_size` if that is set."""
         if self.caches:
             return self.stage2.tokenizer
-        own = load_tokenizer(self.path)
-        return own.resized(self.image_size) if self.image_size else own
+        tokenizer = load_tokenizer(self.path)
+        return tokenizer.resized(self.image_size) if self.image_size else tokenizer
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Columns of the run's row, numbers or text, and what the row is too small for, by name."""
+    """Columns of the run's row, numbers or text, and `detail`: by name, what does not fit into a row."""
 
     columns: dict[str, Any]
     detail: dict[str, Any] = field(default_factory=dict)
 
 
 class Scorer(ABC):
-    """A score of finished runs of one kind. A new one is a new file and a line in `scorers.py`."""
+    """A score for finished runs of one kind. To add one, write a new file and a line in `scorers.py`."""
 
     of: ClassVar[Literal["tokenizer", "generator"]]
 
     def applies(self, run: Finished) -> bool:
-        """Whether it can be asked of this run."""
+        """Whether the score is defined for this run."""
         return True
 
     @abstractmethod
     def score(self, run: Finished) -> Scored:
-        """Return what it finds."""
+        """Return the run's score."""
 
 
 def bounds(name: str, score: dict[str, Any]) -> dict[str, Any]:
-    """Return value and interval of a score as columns."""
+    """Return a score's value and interval as columns."""
     return {name: score["value"], f"{name}_low": score["low"], f"{name}_high": score["high"]}
 
 
 def numbers(values: list[float]) -> str:
-    """Return numbers by position as a column's text."""
+    """Return numbers by position as the text of a column."""
     return " ".join(f"{value:.4f}" for value in values)

@@ -1,4 +1,4 @@
-"""What a study asks of every run: the one place that lists its scores."""
+"""What a study measures on every run: the one place that lists its scores."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from vistok.scoring.study_scores import HasLogits, latent_statistics, swap_cost
 
 
 class Reconstruction(Scorer):
-    """What reconstructions and codes are like."""
+    """The quality of reconstructions, and the use of codes."""
 
     of = "tokenizer"
 
     def score(self, run: Finished) -> Scored:
-        """Score the test images' reconstructions. Inception's distances stand under the same names as others'."""
+        """Score the test images' reconstructions. Inception's distance goes under the same name as other networks'."""
         scores = evaluate_tokenizer(run.path, run.extractor, run.progress, root=run.root, image_size=run.image_size)
         columns = {
             "psnr": scores["psnr"]["value"],
@@ -39,7 +39,7 @@ class Reconstruction(Scorer):
 
 
 class LatentSpread(Scorer):
-    """How far latents lie apart, and from what the decoder gets for them."""
+    """How far latents lie from each other, and from what the decoder receives for them."""
 
     of = "tokenizer"
 
@@ -59,24 +59,24 @@ class HeldOutNats(Scorer):
 
     def score(self, run: Finished) -> Scored:
         """Score both caches."""
-        found = evaluate_likelihood(run.path, run.caches["train"], run.caches["val"], run.progress, run.generator)
+        scores = evaluate_likelihood(run.path, run.caches["train"], run.caches["val"], run.progress, run.generator)
         return Scored(
             {
-                "val_nats_per_token": found["ema"]["nats_per_token"]["value"],
-                "train_nats_per_token": found["train"]["nats_per_token"]["value"],
-                "bits_per_image": found["ema"]["bits_per_image"]["value"],
-                "by_position": numbers(found["ema"]["position_nats"]),
+                "val_nats_per_token": scores["ema"]["nats_per_token"]["value"],
+                "train_nats_per_token": scores["train"]["nats_per_token"]["value"],
+                "bits_per_image": scores["ema"]["bits_per_image"]["value"],
+                "by_position": numbers(scores["ema"]["position_nats"]),
             }
         )
 
 
 class Fidelity(Scorer):
-    """The Fréchet distance of samples: unguided, and at the guidance that is best for held-out train images."""
+    """The Fréchet distance of samples: unguided, and at the guidance scale that is best on held-out train images."""
 
     of = "generator"
 
     def score(self, run: Finished) -> Scored:
-        """Choose the guidance, then draw and compare with the test images; what an image costs is measured meanwhile."""
+        """Choose the guidance scale, then draw samples, compare them with the test images, and measure their cost."""
         asked, clock, stage2 = run.asked, Clock(), run.stage2
         plain = stage2.sampling()
         search = Drawing(plain, asked.search_samples)
@@ -105,16 +105,16 @@ def _costs(cost: Cost) -> dict[str, Any]:
 
 
 class SwapCost(Scorer):
-    """What one wrong token costs, for families that say which token is likely."""
+    """What one wrong token costs, for families that predict logits over tokens."""
 
     of = "generator"
 
     def applies(self, run: Finished) -> bool:
-        """Whether the family has logits of tokens."""
+        """Whether the family has logits over tokens."""
         return isinstance(run.generator, HasLogits)
 
     def score(self, run: Finished) -> Scored:
-        """Swap a token of each of some images."""
+        """Swap one token in each of a sample of images."""
         return Scored({**swap_cost(run.path, run.extractor, run.root)})
 
 
@@ -122,12 +122,12 @@ SCORERS: list[Scorer] = [Reconstruction(), LatentSpread(), HeldOutNats(), Fideli
 
 
 def score_all(kind: str, run: Finished) -> Scored:
-    """Return what all scores of a kind of run find, in the list's order."""
+    """Return all scores for a kind of run, in the list's order."""
     columns: dict[str, Any] = {}
     detail: dict[str, Any] = {}
     for scorer in SCORERS:
         if scorer.of == kind and scorer.applies(run):
-            found = scorer.score(run)
-            columns |= found.columns
-            detail |= found.detail
+            scored = scorer.score(run)
+            columns |= scored.columns
+            detail |= scored.detail
     return Scored(columns, detail)

@@ -1,4 +1,4 @@
-"""What a study asks of a run beside its scores: the spread of latents, and what a wrong token costs."""
+"""What a study measures on a run in addition to its scores: the spread of latents, and the cost of a wrong token."""
 
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -24,10 +24,10 @@ BATCH = 250
 
 @torch.inference_mode()
 def latent_statistics(tokenizer_path: Path, root: str, image_size: int | None = None) -> dict[str, float]:
-    """Return the variance of latents per dimension about their mean, and their mean squared distance to the codes.
+    """Return the variance of latents about their mean, per dimension, and their mean squared distance to the codes.
 
-    Over 2,000 random held-out train images, of `image_size` where not the tokenizer's own; latents as the quantizer
-    sees them.
+    Over 2,000 random held-out train images, at `image_size` if given, else at the tokenizer's size; the latents are as
+    the quantizer sees them.
     """
     tokenizer = load_tokenizer(tokenizer_path)
     if image_size is not None:
@@ -46,19 +46,19 @@ def latent_statistics(tokenizer_path: Path, root: str, image_size: int | None = 
 
 @runtime_checkable
 class HasLogits(Protocol):
-    """A generator that says how likely each code is at a place, given the true tokens before it."""
+    """A generator that predicts each code's probability at a position, given the true tokens before it."""
 
     def logits(self, tokens: Tensor, labels: Tensor) -> Tensor:
-        """Return (batch positions codes)."""
+        """Return logits, (batch positions codes)."""
         ...
 
 
 @torch.inference_mode()
 def swap_cost(run: Path, extractor: FeatureExtractor, root: str) -> dict[str, float]:
-    """Return what one wrong token costs: in pixels (mean squared, 0...1) and features (squared distance), at the data's size.
+    """Return the cost of one wrong token, at the data's size: in pixels (mean squared, 0...1), and in features (squared).
 
-    In each of 1,000 held-out train images one random token is replaced by the likeliest other one, as the
-    generator has it given the true tokens before; both grids are decoded.
+    In each of 1,000 held-out train images, one random token is replaced by the most likely other token, as predicted by
+    the generator from the true tokens before it; both token grids are decoded and compared.
     """
     generator = load_generator(run)
     assert isinstance(generator, HasLogits)

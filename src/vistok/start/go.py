@@ -1,4 +1,4 @@
-"""From a folder of images to samples: look, plan for a time on this machine, and do it if told so."""
+"""From a folder of images to samples: look, plan for the time available on this machine, and train if asked to."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -46,9 +46,9 @@ GUIDANCE, GUIDANCE_SAMPLES = (1.0, 1.5, 2.0, 3.0), 300
 
 
 def prepare_start(root: str, seconds: float, runs: Path, warn: Callable[[str], None]) -> tuple[StartPlan, Look]:
-    """Return the plan for a folder and a time: the one made before, or a new one, which is kept.
+    """Return the plan for a folder and a time: the one made earlier, or a new one, which is saved.
 
-    `warn` is told where the machine is busy.
+    `warn` is called if the machine is busy.
     """
     look = look_at(root)
     file = plan_file(runs, root, seconds)
@@ -69,16 +69,16 @@ def prepare_start(root: str, seconds: float, runs: Path, warn: Callable[[str], N
 
 
 def initial_tokenizer(side: int) -> str | None:
-    """Return the shipped tokenizer of colour pictures that training at a size begins with, or None: it makes 8x8 pixels a token."""
+    """Return the shipped tokenizer to start from at this size, or None; it is for colour, with 8x8 pixels per token."""
     return GENERAL if side in (64, 128) and GENERAL in shipped_tokenizers() else None
 
 
 def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = False) -> dict[str, Any]:
-    """Train both stages, draw samples and score; whatever is done already is left as it is.
+    """Train both stages, draw samples and score them; whatever is already done is left alone.
 
     Returns the two runs, the overview and the scores. `overview.png` shows held-out pictures, their reconstructions,
-    and samples, which are guided where there are classes. Raises UserError, with what to do, where a stage ends dead:
-    nothing is built on it, unless `anyway`.
+    and samples, which are guided if there are classes. Raises UserError, with advice, if a stage ends dead: nothing is
+    built on it, unless `anyway` is set.
     """
     progress.say("[1/4] tokenizer")
     tokenizer = train_tokenizer.prepare(plan.tokenizer_config(), runs).train(progress)
@@ -101,7 +101,7 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = Fa
 
 
 def _guided(stage2: Stage2, progress: Progress) -> SamplingConfig:
-    """Return how to sample: with the guidance whose samples are nearest to held-out pictures, where there are classes."""
+    """Return how to sample: if there are classes, at the guidance whose samples come closest to held-out pictures."""
     if stage2.generator.num_classes < 2 or not is_installed():
         return stage2.sampling()
     search = Drawing(stage2.sampling(), GUIDANCE_SAMPLES)
@@ -110,7 +110,7 @@ def _guided(stage2: Stage2, progress: Progress) -> SamplingConfig:
 
 
 def _scores(tokenizer: Path, stage2: Stage2, sampling: SamplingConfig, progress: Progress) -> dict[str, Any]:
-    """Score against held-out pictures by the small ImageNet network; without it there are no distances."""
+    """Score both stages with the small ImageNet network; return {} if it is not installed."""
     if not is_installed():
         return {}
     count = min(SCORED_SAMPLES, 2 * len(open_split(stage2.data, "train")))
@@ -125,21 +125,21 @@ def _scores(tokenizer: Path, stage2: Stage2, sampling: SamplingConfig, progress:
 
 @torch.inference_mode()
 def draw_overview(stage2: Stage2, sampling: SamplingConfig, file: Path, progress: Progress) -> float:
-    """Write held-out pictures, their reconstructions below, and samples below these; return the PSNR of the shown (dB)."""
+    """Write a picture of held-out images, their reconstructions and samples; return the reconstructions' PSNR (dB)."""
     tokenizer, generator, data, device = stage2.tokenizer, stage2.generator, stage2.data, best_device()
     held_out = open_split(data, "val")
     shown = held_out.subset(stable_choice(0, "overview", len(held_out), COLUMNS), "shown")
     images = next(eval_images(shown, data, COLUMNS))["images"].to(device)
-    made = tokenizer.decode(tokenizer.encode(images))
+    reconstructions = tokenizer.decode(tokenizer.encode(images))
     labels = balanced_labels(SAMPLE_ROWS * COLUMNS, generator.num_classes).sort().values
     samples = torch.cat(list(sample_batches(generator.sampler(sampling), tokenizer, labels.to(device), progress)))
-    real, fake, scale = to_uint8(images).cpu(), to_uint8(made).cpu(), display_scale(data.image_size)
+    real, fake, scale = to_uint8(images).cpu(), to_uint8(reconstructions).cpu(), display_scale(data.image_size)
     save_png(file, _above([sheet(torch.cat([real, fake]), len(real), scale), sheet(samples, COLUMNS, scale)]))
     return float(psnr_per_image(fake, real).mean())
 
 
 def _above(pictures: list[Image.Image], gap: int = 12) -> Image.Image:
-    """Set pictures below each other on white."""
+    """Stack pictures on white, the first at the top."""
     height = sum(picture.height for picture in pictures) + gap * (len(pictures) - 1)
     whole = Image.new("RGB", (max(picture.width for picture in pictures), height), "white")
     top = 0

@@ -1,4 +1,4 @@
-"""What lies in a folder of images, as far as it decides how to train on them."""
+"""The facts about a folder of images that decide how to train on it."""
 
 import io
 import statistics
@@ -17,7 +17,7 @@ from vistok.data.images.open import kind_of, open_split
 from vistok.errors import UserError
 
 LOOKED_AT = 200
-# A picture whose channels differ by less than this, of 255, on average is grey: JPEG leaves a little colour.
+# A picture is grey if its channels differ by less than this on average (0...255): JPEG leaves a little colour.
 GREY = 2.0
 # Pictures whose ratios differ by less than this share one, if so many of them do.
 SHARED, MOST = 1.2, 0.8
@@ -25,9 +25,9 @@ SHARED, MOST = 1.2, 0.8
 
 @dataclass(frozen=True)
 class Look:
-    """A folder of images: how many, of which classes, how large (median of the shorter sides), whether all are grey.
+    """A folder of images: their number, classes, size (median of the shorter sides), and whether all are grey.
 
-    `train`: those that are not held out. `ratio`: width by height, where most of them share one that is not square.
+    `train`: how many are not held out. `ratio`: width / height, if most of them share one that is not square.
     """
 
     root: str
@@ -40,20 +40,18 @@ class Look:
 
     @property
     def sentence(self) -> str:
-        """Say it."""
+        """The facts as a sentence."""
         count = f"{self.count:,} {'grey' if self.grey else 'colour'} pictures"
         classes = f"in {len(self.classes)} classes" if len(self.classes) > 1 else "without classes"
-        shape = (
-            "" if self.ratio == 1 else f", most of them {'wide' if self.ratio > 1 else 'tall'} ({self.ratio:.2f} to 1)"
-        )
-        return f"{self.root}: {count} {classes}, half of them more than {self.side - 1} pixels on their shorter side{shape}"
+        shape = "" if self.ratio == 1 else f", most are {'wide' if self.ratio > 1 else 'tall'} ({self.ratio:.2f} to 1)"
+        return f"{self.root}: {count} {classes}; their shorter sides have a median of {self.side} pixels{shape}"
 
 
 def look_at(root: str) -> Look:
-    """Return what lies in a folder. Raises UserError as opening it for training does."""
+    """Return the facts about a folder. Raises UserError just as opening it for training does."""
     if (kind := kind_of(root)) != "folder":
         raise UserError(
-            f"{root}: holds {kind}; vistok start looks at folders of image files. Train on it with "
+            f"{root}: holds {kind}, but vistok start takes a folder of image files. Train on it with "
             f"vistok train tokenizer images64_crt --data {root} --set data.dataset={kind}"
         )
     data = DataConfig(dataset="folder", root=root, channels=3)
@@ -67,7 +65,7 @@ def look_at(root: str) -> Look:
 
 
 def shared_ratio(sizes: Sequence[tuple[int, int]]) -> float:
-    """Return the median of width by height where most (width, height) are near it and it is not near a square; else 1."""
+    """Return the median of width / height if most (width, height) come close to it and it is not nearly square; else 1."""
     ratios = [width / height for width, height in sizes]
     median = statistics.median(ratios)
     near = sum(1 / SHARED < ratio / median < SHARED for ratio in ratios)
@@ -75,7 +73,7 @@ def shared_ratio(sizes: Sequence[tuple[int, int]]) -> float:
 
 
 def size_and_greyness(path: Path) -> tuple[tuple[int, int], bool]:
-    """Return a picture's width and height, and whether it is grey. Raises UserError where it cannot be read."""
+    """Return a picture's width and height, and whether it is grey. Raises UserError if it cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

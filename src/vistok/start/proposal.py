@@ -1,4 +1,4 @@
-"""Which recipes a folder calls for, and for how long on this machine: the plan of `vistok start`."""
+"""The plan that `vistok start` proposes: which recipes suit a folder, and how long to train them on this machine."""
 
 import json
 import math
@@ -20,30 +20,30 @@ from vistok.start.look import Look
 from vistok.verbs import step_time as rate
 
 SIDES = (32, 64, 128, 256)
-# Shares of the time; the rest is for opening the folder, caching tokens, samples and scores.
+# Shares of the time; the rest goes to opening the folder, caching tokens, sampling and scoring.
 TOKENIZER, GENERATOR = 0.4, 0.45
-# A size is taken from so many steps of each stage on. With fewer the next smaller one gives better pictures.
+# Steps that each stage needs for a size to be worth taking. With fewer, the next smaller size gives better pictures.
 ENOUGH_TOKENIZER, ENOUGH_GENERATOR = 500, 400
-# Loading images, logging and validation beside the steps themselves, as measured in results/own_images.
+# Factor for loading images, logging and validation, on top of the steps themselves; measured in results/own_images.
 OVERHEAD = 1.15
-# A generator that has seen a picture more often, ten crops of it, begins to remember it (results/own_images).
+# Beyond this many passes over the data a generator starts to memorise pictures (results/own_images).
 EPOCHS = 50
-# A generator of fewer pictures learns them by heart within minutes: it is given ten crops of each.
+# With fewer pictures a generator memorises them within minutes, so it gets ten crops of each.
 FEW = 5_000
-# A run is validated so often at least: its alarms see no more.
+# Fewest validations in a run: its alarms see nothing else.
 VALIDATIONS = 6
-# Tokens for each code: fewer, and a code stands for single places of single pictures.
+# Training tokens per code: with fewer, a code ends up describing one spot in one picture.
 TOKENS_PER_CODE = 16
 SMALLEST_CODEBOOK = 64
-# Pixels of what the shipped tokenizer was trained on.
+# Image size that the shipped tokenizer was trained on.
 GENERAL_SIDE = 64
-# Of the processors.
+# Load per processor from which the machine counts as busy.
 BUSY = 0.7
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A training command: recipe, what is set of it, steps, and how long they take (seconds)."""
+    """A training command: its recipe, settings and steps, and how long it takes (seconds)."""
 
     recipe: str
     settings: tuple[str, ...]
@@ -52,7 +52,7 @@ class Stage:
 
     @property
     def all_settings(self) -> tuple[str, ...]:
-        """What is set, the length too."""
+        """The settings, including the length."""
         return (*self.settings, f'length="{self.steps} steps"')
 
     @property
@@ -73,18 +73,18 @@ class StartPlan:
     generator: Stage
     init_from: str | None
     seconds: float
-    # Steps that the time pays for, where the folder is too small for as many.
+    # Steps that there is time for; a small folder may call for fewer.
     generator_steps_paid: int = 0
-    # Of each picture, for the generator.
+    # Views of each picture that the generator learns.
     views: tuple[str, ...] = ("center",)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as a file holds it; `from_json` is the inverse."""
+        """Return the plan as JSON values for its file; `from_json` is the inverse."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "StartPlan":
-        """Read it. Raises KeyError or TypeError where something is missing."""
+        """Read a plan back. Raises KeyError or TypeError if something is missing."""
         stages = {
             name: Stage(**{**stored[name], "settings": tuple(stored[name]["settings"])})
             for name in ("tokenizer", "generator")
@@ -92,7 +92,7 @@ class StartPlan:
         return cls(**{**stored, **stages, "views": tuple(stored.get("views", ("center",)))})
 
     def tokenizer_config(self) -> TokenizerRun:
-        """Return the tokenizer's run."""
+        """Return the config of the tokenizer's run."""
         from vistok.runs.initial import with_network_of
 
         config = find_recipe(self.tokenizer.recipe, "tokenizer")
@@ -103,12 +103,12 @@ class StartPlan:
         )
 
     def generator_config(self) -> GeneratorRun:
-        """Return the generator's run."""
+        """Return the config of the generator's run."""
         config = override(find_recipe(self.generator.recipe, "generator"), list(self.generator.all_settings))
         return _watched(config, self.generator)
 
     def commands(self, tokenizer_run: str, generator_run: str) -> list[list[str]]:
-        """Return the commands, as words."""
+        """Return the commands, each as a list of words."""
         start = ["--init-from", self.init_from] if self.init_from else []
         train = ["vistok", "train"]
         views = [word for view in self.views for word in ("--view", view)]
@@ -126,7 +126,7 @@ R = TypeVar("R", bound=RunConfig)
 
 
 def _watched(config: R, stage: Stage) -> R:
-    """Return a run that is validated often enough for its alarms, however short it is; its result is the same."""
+    """Return the config with validation frequent enough for its alarms, however short the run; the result is the same."""
     every = min(config.execution.evaluate_every, max(1, stage.steps // VALIDATIONS))
     return config.replace(execution=config.execution.replace(evaluate_every=every))
 
@@ -134,27 +134,27 @@ def _watched(config: R, stage: Stage) -> R:
 def seconds_of(text: str) -> float:
     """Return the seconds in "30m", "90 min", "1.5h", "2 hours" or "1h30m". Raises UserError for anything else."""
     parts = re.findall(r"([0-9.]+)\s*(h|m)[a-z]*", text.strip().lower())
-    whole = re.fullmatch(r"(\s*[0-9.]+\s*(h|hours?|m|min|mins|minutes?)\s*)+", text.strip().lower())
+    well_formed = re.fullmatch(r"(\s*[0-9.]+\s*(h|hours?|m|min|mins|minutes?)\s*)+", text.strip().lower())
     try:
-        seconds = sum(float(number) * {"h": 3600, "m": 60}[unit] for number, unit in parts) if whole else 0.0
+        seconds = sum(float(number) * {"h": 3600, "m": 60}[unit] for number, unit in parts) if well_formed else 0.0
     except ValueError:
         seconds = 0.0
     if not 60 <= seconds < math.inf:
-        raise UserError(f"time {text!r}: write minutes or hours, as in 30m or 1.5h, a minute or more")
+        raise UserError(f"time {text!r}: give at least a minute, in minutes or hours, as in 30m or 1.5h")
     return seconds
 
 
 def plan_start(look: Look, seconds: float, init_from: Callable[[int], str | None]) -> StartPlan:
-    """Return the plan for a folder and a time: the largest pictures that both stages have time to learn.
+    """Return the plan for a folder and a time: the largest image size that both stages have time to learn.
 
-    `init_from(side)`: weights that a tokenizer of this size may begin with. A few steps of each are timed here.
+    `init_from(side)`: weights that a tokenizer of this size may start from, or None. Times a few steps of each stage.
     """
     plan = None
     for side in SIDES:
         if plan is not None and side > look.side:
             break
         larger = _plan_at(side, look, seconds, None if look.grey else init_from(side))
-        # Larger pictures of as many tokens cost the generator nothing.
+        # Larger images with no more tokens cost the generator nothing extra.
         modelled = larger.generator_steps_paid >= ENOUGH_GENERATOR or (
             plan is not None and larger.tokens <= plan.tokens
         )
@@ -171,7 +171,7 @@ def _plan_at(side: int, look: Look, seconds: float, init_from: str | None) -> St
     if look.grey:
         settings += ["data.channels=1", "tokenizer.in_channels=1"]
     height, width = shape_of(side, look.ratio, find_recipe(f"images{side}_crt", "tokenizer"))
-    if (init_from and side != GENERAL_SIDE) or height != side:  # its network takes pictures of any size
+    if (init_from and side != GENERAL_SIDE) or height != side:  # its network handles images of any size
         settings += [f"data.image_size={height}", f"tokenizer.image_size={height}"]
     if height != width:
         settings += [f"data.image_width={width}", f"tokenizer.image_width={width}"]
@@ -213,35 +213,35 @@ def shape_of(side: int, ratio: float, config: TokenizerRun) -> tuple[int, int]:
 
 
 def codes_of(config: TokenizerRun) -> int:
-    """Return the number of codes of a run's tokenizer."""
+    """Return the codebook size of a run's tokenizer."""
     space = config.tokenizer.space
     assert space.kind == "tokens"
     return space.codebook_size
 
 
 def codes_for(tokens: int) -> int:
-    """Return how many codes so many training tokens can fill: a power of two."""
+    """Return the codebook size, a power of two, that this many training tokens can fill."""
     return int(max(SMALLEST_CODEBOOK, 2 ** math.floor(math.log2(max(1, tokens / TOKENS_PER_CODE)))))
 
 
-@lru_cache(maxsize=8)  # pictures of two sizes may have as many tokens
+@lru_cache(maxsize=8)  # two image sizes may have the same number of tokens
 def _generator_step_seconds(generator: GeneratorRun, space: Space, classes: int) -> float:
     return rate.generator_step_seconds(generator, space, classes)
 
 
 def busy() -> str | None:
-    """Return a warning where other work takes the processors for which the plan is made, or None."""
+    """Return a warning if other work is using the processors that the plan counts on, else None."""
     load, processors = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
     if load < BUSY * processors:
         return None
     return (
-        f"this machine is busy (load {load:.1f} on {processors} processors): the plan is for as many steps as it makes now. "
-        "On an idle one it would be several times as many"
+        f"this machine is busy (load {load:.1f} on {processors} processors), and the plan counts on its present speed. "
+        "When idle it could fit in several times as many steps"
     )
 
 
 def _rounded(steps: float) -> int:
-    """Return a number of steps with two digits, 60 at least: codes begin and the learning rate rises before that."""
+    """Return a number of steps rounded down to two digits, at least 60: codes and learning rate get going before that."""
     if steps < 60:
         return 60
     digit = 10 ** (math.floor(math.log10(steps)) - 1)
@@ -251,13 +251,13 @@ def _rounded(steps: float) -> int:
 def lines(plan: StartPlan, look: Look) -> list[str]:
     """Return the plan in words, with its commands."""
     height, width = plan.tokenizer_config().tokenizer.sides
-    size = f"{height}x{width} pixels, {plan.tokens} tokens a picture, {plan.codes:,} codes"
+    size = f"{height}x{width} pixels, {plan.tokens} tokens per picture, {plan.codes:,} codes"
     steps = [f"{stage.steps:,} steps, about {_minutes(stage.seconds)}" for stage in (plan.tokenizer, plan.generator)]
     tokenizer_run = f"runs/{find_recipe(plan.tokenizer.recipe).name}-XXXXXXXXXX"
     generator_run = f"runs/{find_recipe(plan.generator.recipe).name}-XXXXXXXXXX"
-    said = [look.sentence, f"In {_minutes(plan.seconds)} on this machine: {size}.", ""]
+    said = [look.sentence, f"Plan for {_minutes(plan.seconds)} on this machine: {size}.", ""]
     commands = plan.commands(tokenizer_run, generator_run)
-    more = ["ten crops of each picture, as there are few"] if len(commands) > 4 else []
+    more = ["ten crops of each picture, because there are few"] if len(commands) > 4 else []
     remarks = [steps[0], *more, steps[1], "a minute", "a minute"]
     for number, (words, remark) in enumerate(zip(commands, remarks, strict=True), 1):
         said += [f"{number}. {remark}", f"   {shlex.join(words)}"]
@@ -271,6 +271,6 @@ def _minutes(seconds: float) -> str:
 
 
 def plan_file(runs: Path, root: str, seconds: float) -> Path:
-    """Return where the plan for a folder and a time is kept: another measurement would give other runs."""
+    """Return where the plan for a folder and a time is kept: measuring again would give a different plan and new runs."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", Path(root).absolute().name).strip("-") or "images"
     return runs / f"start-{name}-{seconds / 60:g}m" / "plan.json"

@@ -1,1 +1,1 @@
-"""One file, one verb."""
+"""One file per verb."""

@@ -25,35 +25,37 @@ from vistok.runs.run_images import cache_folder, data_of
 from vistok.tokenizer.interface import Tokenizer
 
 BATCH = 250
-TRIED = 100  # images that a dry run encodes to measure the rate
+TRIED = 100  # images that a dry run encodes to measure its rate
 View = Callable[[Tensor], Tensor]
-# Of the centre crop at the tokenizer's size.
+# Views of the centre crop at the tokenizer's size.
 VIEWS: dict[str, View] = {"center": lambda images: images, "flip": lambda images: images.flip(-1)}
-# Corners and centre of an image a tenth larger, and their flips (LlamaGen; CRT paper A.2), as torchvision's TenCrop.
+# Corners and centre of an image a tenth larger, and their flips (LlamaGen; CRT paper A.2), like torchvision's TenCrop.
 CROPS = ("top-left", "top-right", "bottom-left", "bottom-right", "middle")
 TEN_CROP = (*CROPS, *(f"{name}-flip" for name in CROPS))
 LARGER = 1.1
 
 
 def expand_views(views: Sequence[str]) -> tuple[str, ...]:
-    """Return views with `ten-crop` spelled out; raises UserError for unknown ones and for a mixture of both kinds."""
+    """Return views with `ten-crop` spelled out. Raises UserError for unknown views and for a mixture of both kinds."""
     names = tuple(name for view in views for name in (TEN_CROP if view == "ten-crop" else (view,)))
     unknown = [name for name in names if name not in (*VIEWS, *TEN_CROP)]
     if unknown or not names:
         raise UserError(f"views {', '.join(unknown) or 'none'}: allowed are {', '.join(VIEWS)}, ten-crop")
     if len({name in VIEWS for name in names}) > 1:
-        raise UserError("views: ten-crop is of larger images and cannot be mixed with center or flip; take one kind")
+        raise UserError(
+            "views: ten-crop needs larger images, so it cannot be mixed with center or flip; choose one kind"
+        )
     return names
 
 
 def _view(name: str, sides: tuple[int, int]) -> View:
-    """Return the function that takes a view out of images."""
+    """Return the function that extracts a view from images."""
     if name in VIEWS:
         return VIEWS[name]
     crop = name.removesuffix("-flip")
 
     def take(images: Tensor) -> Tensor:
-        # As torchvision's: the flipped crops are crops of the flipped image.
+        # As in torchvision, the flipped crops are crops of the flipped image.
         images = images.flip(-1) if name.endswith("-flip") else images
         height, width = images.shape[-2:]
         top, left = height - sides[0], width - sides[1]
@@ -78,13 +80,13 @@ def cache_tokens(
     image_size: int | None = None,
     workers: int | None = None,
 ) -> LatentCache:
-    """Encode a split and return the cache; a finished one is opened, a stopped one goes on.
+    """Encode a split and return the cache; a finished one is opened, an interrupted one is continued.
 
-    Without `views` a finished or stopped cache keeps those it has, and a new one holds the centre crops. `image_size`: of
-    images, where it is not the tokenizer's own. `workers`: processes that decode images; by default eight where a GPU
-    encodes. A cache under an earlier digest of the same images is taken as it is, and the change is told.
+    Without `views` an existing cache keeps those it has, and a new one holds the centre crops. `image_size`: of the
+    images, if it is not the tokenizer's. `workers`: processes that decode images; eight by default if a GPU encodes. A
+    cache made under an earlier digest of the same images is used as it is, with a note to the user.
 
-    Raises UserError where the folder holds the cache of another tokenizer, data set or views.
+    Raises UserError if the folder holds a cache for another tokenizer, data set or views.
     """
     job = _prepare(tokenizer_path, split, out, root, views, image_size, workers)
     return _open(job, progress) if is_there(job.writer.folder) else _write(job, progress)
@@ -92,7 +94,7 @@ def cache_tokens(
 
 @dataclass
 class _Caching:
-    """All that encoding a split needs."""
+    """Everything needed to encode a split."""
 
     writer: LatentCacheWriter
     tokenizer: Tokenizer
@@ -101,7 +103,7 @@ class _Caching:
     workers: int
 
     def batches(self, numbers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-        """Yield (number, latents of all views of all images, as a cache keeps them) of these batches."""
+        """Yield (number, latents of all views of all images, in the cache's format) for each of these batches."""
         sides = self.tokenizer.config.sides
         views = [_view(name, sides) for name in self.writer.manifest.views]
         batches = eval_images(self.source, self.data, BATCH, self.workers, batches=numbers)
@@ -111,13 +113,13 @@ class _Caching:
 
 
 def _open(job: _Caching, progress: Progress) -> LatentCache:
-    """Return the finished cache; raises UserError where it is of another tokenizer, data set or views."""
+    """Return the finished cache. Raises UserError if it is for another tokenizer, data set or views."""
     cache = LatentCache(job.writer.folder)
     expected = {name: getattr(job.writer.manifest, name) for name in LatentManifest.model_fields}
     if cache.manifest.data_digest in job.source.former_digests:
         progress.say(
-            f"token cache {cache.folder} was made by an earlier vistok, whose digest of these images did not cover all of "
-            "them: it is used as it is. If images changed since, delete the folder and repeat vistok cache"
+            f"token cache {cache.folder} was made by an earlier vistok, whose digest did not cover all of these images: it "
+            "is used as it is. If images have changed since, delete the folder and run vistok cache again"
         )
         expected["data_digest"] = cache.manifest.data_digest
     cache.require(**expected)
@@ -169,7 +171,7 @@ def _larger(data: DataConfig) -> DataConfig:
         return data.replace(image_size=int(data.image_size * LARGER), image_width=width)
     except ValueError:
         raise UserError(
-            f"ten-crop takes crops of images a tenth larger, and {data.dataset} has them at {data.image_size} pixels only; "
+            f"ten-crop crops images a tenth larger, but {data.dataset} comes only at {data.image_size} pixels; "
             "use --view center --view flip"
         ) from None
 
@@ -182,17 +184,17 @@ def plan_cache(
     image_size: int | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Return what a cache would take: bytes, and hours at the rate measured here on some images; writes nothing."""
+    """Return what a cache would take: bytes, and hours at the rate measured here on a few images. Writes nothing."""
     job = _prepare(tokenizer_path, split, None, root, views, image_size, workers)
     manifest, world = job.writer.manifest, join_world()
     rows = manifest.num_images * len(manifest.views)
     size = manifest.dtype.itemsize * math.prod(manifest.row)
-    tried = job.source.subset(stable_choice(0, "cache plan", len(job.source), TRIED), "tried")
-    trial = replace(job, source=tried)
+    images = job.source.subset(stable_choice(0, "cache plan", len(job.source), TRIED), "tried")
+    trial = replace(job, source=images)
     started = time.monotonic()
-    for _ in trial.batches(range(-(-len(tried) // BATCH))):
+    for _ in trial.batches(range(-(-len(images) // BATCH))):
         pass
-    rate = len(tried) * world.size / (time.monotonic() - started)
+    rate = len(images) * world.size / (time.monotonic() - started)
     return {
         "split": split,
         "images": manifest.num_images,
@@ -207,7 +209,7 @@ def plan_cache(
 
 
 def _write(job: _Caching, progress: Progress) -> LatentCache:
-    """Encode what is missing; several processes share the batches, which stay the same."""
+    """Encode what is missing. Several processes share out the batches, which do not change."""
     world, writer, source = join_world(), job.writer, job.source
     try:
         if not world.agree(writer.prepare(source.labels, progress.say) if world.main else None):

@@ -1,4 +1,4 @@
-"""Classes as a user names them: by names, which may hold commas and blanks, or by numbers."""
+"""Classes as a user gives them: by name, which may contain commas and spaces, or by number."""
 
 import csv
 import re
@@ -15,10 +15,10 @@ SHOWN = 20  # classes that an error lists
 
 
 def chosen_labels(texts: Sequence[str], class_names: Sequence[str], count: int) -> Int[Tensor, "count"]:
-    """Return `count` labels, the chosen classes in turn; without a choice all classes.
+    """Return `count` labels that cycle through the chosen classes, or through all classes if none are chosen.
 
-    Each text is a class's whole name, or names and numbers with commas between them, where quotes keep a comma in a
-    name. Raises UserError for an unknown or ambiguous class.
+    Each text is a class's whole name, or names and numbers separated by commas; quotes protect a comma inside a name.
+    Raises UserError for an unknown or ambiguous class.
     """
     if not texts:
         return balanced_labels(count, len(class_names))
@@ -33,7 +33,7 @@ def _numbers(text: str, names: Sequence[str]) -> list[int]:
     try:
         parts = next(csv.reader([text], skipinitialspace=True), None) or [""]
     except csv.Error as error:
-        raise UserError(f"--class {text!r}: {error}; give names or numbers with commas between them") from None
+        raise UserError(f"--class {text!r}: {error}; give names or numbers, separated by commas") from None
     return [_number(part.strip(), names) for part in parts]
 
 
@@ -41,7 +41,7 @@ def _number(part: str, names: Sequence[str]) -> int:
     named = _named(part, names)
     if named is not None:
         return named
-    if re.fullmatch(r"[0-9]{1,9}", part) and int(part) < len(names):  # str.isdigit is true of '²', too
+    if re.fullmatch(r"[0-9]{1,9}", part) and int(part) < len(names):  # str.isdigit also accepts '²'
         return int(part)
     raise UserError(
         f"unknown class {part!r}; there are {len(names)}: {some((f'{number} {name}' for number, name in enumerate(names)), SHOWN)}.{nearest(part, list(names))}"
@@ -49,12 +49,12 @@ def _number(part: str, names: Sequence[str]) -> int:
 
 
 def _named(text: str, names: Sequence[str]) -> int | None:
-    """Return the number of the class of this name, in these capitals or, where that is clear, in any."""
+    """Return the number of the class with this name: an exact match or, if that is unambiguous, in any case."""
     for known, wanted in ((list(names), text), ([name.casefold().strip() for name in names], text.casefold().strip())):
-        found = [number for number, name in enumerate(known) if name == wanted]
-        if len(found) > 1:
-            numbered = some((f"{number} {names[number]}" for number in found), SHOWN)
+        matches = [number for number, name in enumerate(known) if name == wanted]
+        if len(matches) > 1:
+            numbered = some((f"{number} {names[number]}" for number in matches), SHOWN)
             raise UserError(f"class {text!r} may be any of {numbered}; choose by number")
-        if found:
-            return found[0]
+        if matches:
+            return matches[0]
     return None

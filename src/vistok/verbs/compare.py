@@ -1,4 +1,4 @@
-"""Two runs' scores side by side, where their protocols allow it."""
+"""Two runs' scores side by side, as far as their protocols allow it."""
 
 from pathlib import Path
 
@@ -13,24 +13,23 @@ WIDTH = 46
 
 
 def scores_of(run: Path) -> list[Score]:
-    """Return all scores of a run; raises UserError where there are none."""
+    """Return all scores of a run. Raises UserError if there are none."""
     RunDir(run).read_config()
-    found: list[Score] = []
+    scores: list[Score] = []
     for file in sorted((run / "evaluations").glob("*.json")):
         content = read_evaluation(file)
         if content.get("schema_version") == SCHEMA and content.get("kind") != "guidance":
-            found += scores_in(content)
-    if not found:
+            scores += scores_in(content)
+    if not scores:
         raise UserError(f"run {run} has no scores yet; make them with vistok evaluate")
-    return found
+    return scores
 
 
 def compare_runs(first: Path, second: Path) -> list[str]:
-    """Return lines that set scores of the same protocol side by side, with the paired difference's interval.
+    """Return lines that set scores of the same protocol side by side, with the interval of the paired difference.
 
-    Equal treatments are paired first; what is left is paired across treatments, which are then named. The alarms that
-    the runs ended with stand below.
-    Raises UserError where the two have no protocol in common.
+    Equal treatments are paired first; the rest are paired across treatments, and both are named. Sampling costs and
+    the alarms that the runs ended with follow. Raises UserError if the two have no protocol in common.
     """
     left, right = scores_of(first), scores_of(second)
     rows, apart = [], []
@@ -43,7 +42,7 @@ def compare_runs(first: Path, second: Path) -> list[str]:
             fewest = min((differences(x.protocol, y.protocol) for x in a for y in b), key=len)
             apart.append(f"{metric}: {'; '.join(fewest)}")
     if not rows:
-        why = "; ".join(apart) or "they have no kind of score in common"
+        why = "; ".join(apart) or "they share no kind of score"
         raise UserError(
             f"{first} and {second} have different protocols and cannot be compared: {why}. Evaluate both again with the "
             "same evaluator, reference and number of samples"
@@ -54,7 +53,7 @@ def compare_runs(first: Path, second: Path) -> list[str]:
 
 
 def cost_lines(run: Path) -> list[str]:
-    """Return a line for what drawing an image costs, in each of a generator's evaluations."""
+    """Return a line on the cost of drawing an image for each of a generator's evaluations."""
     lines = {}
     for file in sorted((run / "evaluations").glob("*.json")):
         content = read_evaluation(file)
@@ -65,16 +64,16 @@ def cost_lines(run: Path) -> list[str]:
 
 
 def alarm_lines(run: Path) -> list[str]:
-    """Return a line for the alarms that stood when a run ended, none where it ended well."""
-    found = ", ".join(f"{alarm.name} ({alarm.value:.3g})" for alarm in alarms_of(run))
-    return [f"{run.name} ended with alarms: {found}"] if found else []
+    """Return a line on the alarms that stood when a run ended, or nothing if it ended well."""
+    alarms = ", ".join(f"{alarm.name} ({alarm.value:.3g})" for alarm in alarms_of(run))
+    return [f"{run.name} ended with alarms: {alarms}"] if alarms else []
 
 
 def _pairs(a: list[Score], b: list[Score]) -> list[tuple[Score, Score]]:
     fitting = [(x, y) for x in a for y in b if x.protocol == y.protocol]
     same = [(x, y) for x, y in fitting if x.treatment == y.treatment]
     used = [id(score) for pair in same for score in pair]
-    # Such as each run at the guidance that was chosen for it.
+    # For example each run at the guidance scale that was chosen for it.
     rest = [(x, y) for x, y in fitting if id(x) not in used and id(y) not in used]
     return same + [(x, y) for x, y in rest if x.treatment.weights == y.treatment.weights]
 

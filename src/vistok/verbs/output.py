@@ -1,4 +1,4 @@
-"""Where a verb writes the file that it makes: what the user's name for it means, settled before the work begins."""
+"""Where a verb writes its output: what the user's --out means, settled before the work begins."""
 
 from pathlib import Path
 
@@ -7,25 +7,25 @@ from vistok.errors import UserError
 
 
 def output_file(out: Path, default: str, suffixes: tuple[str, ...]) -> Path:
-    """Return the file that `out` means: in a folder the one called `default`, else `out` itself.
+    """Return the file that `out` stands for: `default` inside it if it is a folder, else `out` itself.
 
-    A name without a suffix gets the first of `suffixes`; `cfg1.5` has none and becomes `cfg1.5.png`. Raises UserError
-    where the name ends as another kind of file does, or is a folder's.
+    A name without a known suffix gets the first of `suffixes`: `cfg1.5` becomes `cfg1.5.png`. Raises UserError if the
+    name ends like another kind of file, or is taken by a folder.
     """
     if out.is_dir():
-        return _takeable(out / default)
+        return _require_writable(out / default)
     suffix = out.suffix.lower()
     if suffix in suffixes:
-        return _takeable(out)
+        return _require_writable(out)
     if suffix == ".npz" or suffix in image_suffixes():
         raise UserError(f"--out {out}: cannot be written as {suffix}; end the name in {' or '.join(suffixes)}")
-    return _takeable(out.with_name(out.name + suffixes[0]))
+    return _require_writable(out.with_name(out.name + suffixes[0]))
 
 
-def _takeable(place: Path) -> Path:
+def _require_writable(place: Path) -> Path:
     if place.is_dir():
         raise UserError(f"--out: {place} is a folder; name a file")
-    above = next(parent for parent in place.absolute().parents if parent.exists())
-    if not above.is_dir():
-        raise UserError(f"--out {place}: {above} is a file, not a folder")
+    parent = next(parent for parent in place.absolute().parents if parent.exists())
+    if not parent.is_dir():
+        raise UserError(f"--out {place}: {parent} is a file, not a folder")
     return place

@@ -18,10 +18,10 @@ from vistok.verbs.output import output_file
 def reconstruct_files(
     paths: list[Path], tokenizer_path: Path, out: Path, weights: str = "ema"
 ) -> tuple[list[float], Path]:
-    """Write a sheet, originals above reconstructions; return the PSNR of each (dB), and the sheet's file.
+    """Write a sheet of originals above reconstructions; return the PSNR of each (dB), and the sheet's file.
 
-    Images are resized and centre-cropped to the tokenizer's size. Raises UserError for unreadable files, and where the
-    sheet would take the place of one of the images.
+    Images are resized and centre-cropped to the tokenizer's size. Raises UserError for unreadable files, and if the
+    sheet would overwrite one of the images.
     """
     place = output_file(out, "reconstruction.png", SUFFIXES)
     if any(place.exists() and path.exists() and place.samefile(path) for path in paths):

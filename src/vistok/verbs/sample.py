@@ -10,7 +10,7 @@ from vistok.runs.pictures import save_png, sheet
 
 
 def save_sheet(run: Path, sampling: SamplingConfig, file: Path, columns: int = 10, rows: int = 4) -> None:
-    """Write a generator's samples as one PNG: a column for each class (the first ten), always the same noise."""
+    """Write a generator's samples as one PNG: a column per class (the first ten), with the same noise every time."""
     from vistok.runs.load import load_generator, load_tokenizer_of
 
     generator = load_generator(run)

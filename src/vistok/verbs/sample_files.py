@@ -1,7 +1,7 @@
 """Samples as files: one picture, a folder of pictures, or ADM's .npz. Only the picture holds them all in memory.
 
-What is being written lies under temporary names of its own and comes to its place at the end, whole: a killed command
-leaves nothing half, and of two commands with one place the second is refused.
+Output is written under temporary names and moved into place, complete, at the end: a killed command leaves nothing
+half-written, and if two commands write to the same place, the second is refused.
 """
 
 import os
@@ -40,9 +40,9 @@ _ASIDE = ".samples"
 
 
 def samples_place(out: Path | None, kind: str) -> Path:
-    """Return where samples will be: a file for `grid` and `npz`, a folder for `png`; `out` is the user's name for it.
+    """Return where samples will go: a file for `grid` and `npz`, a folder for `png`; `out` is what the user gave.
 
-    Raises UserError for a format that is not known, and for a place that cannot be taken: before hours of sampling.
+    Raises UserError for an unknown format, and for a place that cannot be used, before hours of sampling.
     """
     if kind not in KINDS:
         raise UserError(f"--format {kind!r}: allowed are {', '.join(KINDS)}")
@@ -54,21 +54,21 @@ def samples_place(out: Path | None, kind: str) -> Path:
 
 
 def _free_for_pictures(folder: Path) -> Path:
-    """Return the folder; raises UserError where it holds anything but earlier samples: they would be one set."""
+    """Return the folder. Raises UserError if it holds anything but earlier samples, which would mix with the new."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {folder} is a file; --format png writes a folder of pictures")
-    for found in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not (_PICTURE.fullmatch(found.name) or is_hidden(found.name)):
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not (_PICTURE.fullmatch(file.name) or is_hidden(file.name)):
             raise UserError(
-                f"--out {folder} holds {found.name}, which is not a sample and would be among the samples; name a new "
+                f"--out {folder} holds {file.name}, which is not a sample and would be mixed with the samples; name a new "
                 "or an empty folder"
             )
     return folder
 
 
 def earlier_pictures(place: Path) -> list[Path]:
-    """Return the samples that a folder holds already; a new `--format png` replaces them."""
-    return [found for found in sorted(place.iterdir()) if _PICTURE.fullmatch(found.name)] if place.is_dir() else []
+    """Return the samples that a folder already holds; a new `--format png` replaces them."""
+    return [file for file in sorted(place.iterdir()) if _PICTURE.fullmatch(file.name)] if place.is_dir() else []
 
 
 def write_samples(
@@ -76,8 +76,9 @@ def write_samples(
 ) -> Path:
     """Write images as a `grid` (one picture), `png` (a folder of PNGs) or `npz` (ADM's layout) to a `samples_place`.
 
-    `batches`: this process's images, all processes' in order of rank. ADM's evaluator reads `arr_0`, uint8
-    (count, height, width, 3), and `arr_1`, the labels. Raises UserError where another command writes there.
+    `batches`: this process's images; those of all processes, joined by rank, are in order. ADM's evaluator reads
+    `arr_0`, uint8 (count, height, width, 3), and `arr_1`, the labels. Raises UserError if another command is writing
+    there.
     """
     with _claimed(place, kind) if world.main else nullcontext():
         if kind == "grid":
@@ -99,9 +100,9 @@ def _claimed(place: Path, kind: str) -> Iterator[None]:
 
 @contextmanager
 def _aside(place: Path, world: World) -> Iterator[Path]:
-    """Give a folder beside `place` for what all processes write, new for every command; at the end it is gone."""
-    with temporary_folder(place) if world.main else nullcontext() as own:
-        folder = world.agree(own)
+    """Yield a temporary folder next to `place`, shared by all processes and removed at the end."""
+    with temporary_folder(place) if world.main else nullcontext() as temporary:
+        folder = world.agree(temporary)
         try:
             yield folder
         except OSError as error:
@@ -109,19 +110,19 @@ def _aside(place: Path, world: World) -> Iterator[Path]:
 
 
 def _write_sheet(batches: Batches, count: int, path: Path, columns: int, world: World) -> None:
-    with replacing(path) if world.main else nullcontext() as file:  # opened first: a place that is barred is told now
-        own = []
+    with replacing(path) if world.main else nullcontext() as file:  # opened first, to fail early
+        mine = []
         for images in batches:
             height, width = images.shape[2:]
             check_side(path, max(sheet_size(count, height, width, columns, display_scale(width))))
-            own.append(images)
-        images = world.join(own)
+            mine.append(images)
+        images = world.join(mine)
         if file is not None:
             write_picture(file, sheet(images, columns, display_scale(images.shape[-1])), path.suffix)
 
 
 def _write_pictures(batches: Batches, labels: Tensor, folder: Path, world: World) -> None:
-    """Aside first, then to their place at once: a folder holds one command's samples and no mixture."""
+    """Write pictures to a temporary folder, then move all into place: a folder never mixes two commands' samples."""
     with _aside(folder / _ASIDE, world) as aside:
         for number, image in _numbered(batches, len(labels), world):
             file = aside / f"{number:06d}-class{int(labels[number]):03d}.png"
@@ -149,16 +150,16 @@ def _numbered(batches: Batches, count: int, world: World) -> Iterator[tuple[int,
 
 
 def _write_npz(batches: Batches, labels: Tensor, path: Path, world: World) -> None:
-    """Every process writes its pixels to a file of its own; the main one puts them together."""
+    """Let each process write its pixels to a separate file; the main process joins them."""
     with _aside(path, world) as aside:
         pieces = [aside / f"part-{rank}" for rank in range(world.size)]
         shape: tuple[int, ...] = ()
-        with open(pieces[world.rank], "wb") as own:
+        with open(pieces[world.rank], "wb") as piece:
             for batch in batches:
                 pixels = batch.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
-                own.write(pixels.tobytes())
+                piece.write(pixels.tobytes())
                 shape = pixels.shape[1:]
-        shapes = [found for found in world.collect(shape) if found]
+        shapes = [sides for sides in world.collect(shape) if sides]
         if world.main:
             with replacing(path) as file:
                 _join(file, pieces, (len(labels), *shapes[0]), labels.numpy())

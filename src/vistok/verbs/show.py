@@ -7,7 +7,7 @@ from typing import Any
 from vistok.recipes import all_recipes, find_recipe
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
 
-# What a generator recipe is counted with where no token cache says better.
+# Grid, codes, classes and images to count a generator recipe with, as there is no token cache to read them from.
 _GENERATOR_EXAMPLE = {
     "fashion": ((7, 7), 512, 10, 50_000),
     "debug": ((7, 7), 64, 10, 2_000),
@@ -16,13 +16,13 @@ _GENERATOR_EXAMPLE = {
 
 
 def score_line(name: str, score: dict[str, Any], digits: int = 3) -> str:
-    """Return a score with its interval and protocol."""
+    """Return a line with a score, its interval and its protocol."""
     p = score["protocol"]
-    as_text = f"z.{digits}f"  # z: what rounds to zero has no sign
+    as_text = f"z.{digits}f"  # z: no minus sign on what rounds to zero
     bounds = "too few images for an interval"
     if score["low"] is not None:
         corrected, low, high = (format(score[key], as_text) for key in ("corrected", "low", "high"))
-        bounds = f"without bias {corrected}, 95 % {low}...{high}"
+        bounds = f"bias-corrected {corrected}, 95 % {low}...{high}"
     against = (
         f"{p['num_reference']} of {p['reference']}" if p["num_reference"] else f"the statistics in {p['reference']}"
     )
@@ -38,7 +38,7 @@ def _kernel_lines(scores: dict[str, Any], prefix: str) -> list[str]:
 
 
 def _left_out_lines(scores: dict[str, Any]) -> list[str]:
-    return [f"left out, {reason}" for reason in scores.get("left_out", ())]
+    return [f"not scored: {reason}" for reason in scores.get("left_out", ())]
 
 
 def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
@@ -59,7 +59,7 @@ def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
 
 
 def start_lines(done: dict[str, Any]) -> list[str]:
-    """Return what vistok start prints at its end."""
+    """Return what vistok start prints at the end."""
     said = [f"tokenizer {done['tokenizer']}", f"generator {done['generator']}"]
     if "tokenizer_scores" in done:
         tokenizer, generator = done["tokenizer_scores"], done["generator_scores"]
@@ -77,7 +77,7 @@ def start_lines(done: dict[str, Any]) -> list[str]:
 def generator_lines(scores: dict[str, Any]) -> list[str]:
     """Return what vistok evaluate generator prints."""
     from vistok.metrics.cost import cost_in
-    from vistok.metrics.protocol import Treatment  # which loads scipy: listing recipes should not
+    from vistok.metrics.protocol import Treatment  # loads scipy, which listing recipes should not
 
     key = "gfmd" if "gfmd" in scores else "gfid"
     treatment, memory = Treatment.from_json(json.dumps(scores["treatment"])), scores["memorization"]
@@ -85,9 +85,9 @@ def generator_lines(scores: dict[str, Any]) -> list[str]:
     lines += _kernel_lines(scores, "g") + _inception_lines(scores, "g") + _precision_line(scores)
     lines += _left_out_lines(scores)
     lines.append(
-        f"copies: {100 * memory['copy_share']:.1f} % of {memory['num_samples']} samples lie nearer to one of "
-        f"{memory['num_train']} training images than 99 % of {memory['num_unseen']} unseen images do (1 % is what unseen "
-        "images give)"
+        f"copies: {100 * memory['copy_share']:.1f} % of {memory['num_samples']} samples are closer to one of "
+        f"{memory['num_train']} training images than 99 % of {memory['num_unseen']} unseen images are (for unseen images "
+        "it is 1 %)"
     )
     if "likelihood" in scores:
         lines.append(_likelihood_line(scores["likelihood"]))
@@ -108,8 +108,8 @@ def _inception_lines(scores: dict[str, Any], prefix: str) -> list[str]:
     if f"{prefix}sfid" in scores:
         lines.append(f"{prefix}sFID {scores[f'{prefix}sfid']['value']:z.3f}")
     if "inception_score" in scores:
-        found = scores["inception_score"]
-        lines.append(f"Inception score {found['value']:.2f} ({found['protocol']['estimator']})")
+        inception = scores["inception_score"]
+        lines.append(f"Inception score {inception['value']:.2f} ({inception['protocol']['estimator']})")
     return lines
 
 
@@ -123,11 +123,12 @@ def _precision_line(scores: dict[str, Any]) -> list[str]:
     ]
 
 
-def _likelihood_line(found: dict[str, Any]) -> str:
-    nats, bits, train = found["ema"]["nats_per_token"], found["ema"]["bits_per_image"], found["train"]["nats_per_token"]
-    raw = f"raw weights {found['raw']['nats_per_token']['value']:.3f} nats" if "raw" in found else "no raw weights"
+def _likelihood_line(scores: dict[str, Any]) -> str:
+    ema, split = scores["ema"], scores["split"]
+    nats, bits, train = ema["nats_per_token"], ema["bits_per_image"], scores["train"]["nats_per_token"]
+    raw = f"raw weights {scores['raw']['nats_per_token']['value']:.3f} nats" if "raw" in scores else "no raw weights"
     return (
-        f"likelihood of {nats['protocol']['num_samples']} images of {found['split']}: {nats['value']:.3f} nats per token, "
+        f"likelihood of {nats['protocol']['num_samples']} images of {split}: {nats['value']:.3f} nats per token, "
         f"{bits['value']:.1f} bits per image ({raw}, "
         f"training images {train['value']:.3f} nats)"
     )
@@ -143,30 +144,30 @@ def recipe_list() -> list[str]:
 
 
 def recipe_lines(name: str) -> list[str]:
-    """Return a recipe's docstring, config and derived numbers, and what its file says of all recipes in it."""
-    found = recipe_json([name])[name]
-    notes = ["", f"Of all recipes in this file: {found['notes']}"]
-    summary = found["resolved"]
-    if found["kind"] == "study":
-        counts = [f"grid {grid}: {what}" for grid, what in summary["grids"].items()]
-        return [found["doc"], "", json.dumps(found["config"], indent=2), "", *counts, found["counted_with"], *notes]
+    """Return a recipe's docstring, config and derived numbers, and its file's notes on all recipes in it."""
+    recipe = recipe_json([name])[name]
+    notes = ["", f"About all recipes in this file: {recipe['notes']}"]
+    summary = recipe["resolved"]
+    if recipe["kind"] == "study":
+        counts = [f"grid {grid}: {size}" for grid, size in summary["grids"].items()]
+        return [recipe["doc"], "", json.dumps(recipe["config"], indent=2), "", *counts, recipe["counted_with"], *notes]
     return [
-        found["doc"],
+        recipe["doc"],
         "",
-        json.dumps(found["config"], indent=2),
+        json.dumps(recipe["config"], indent=2),
         "",
         f"steps {summary['steps']}, parameters {sum(summary['params'].values()):,} {summary['params']}",
         f"tokens per image {summary['tokens_per_image']}, images seen {summary['images_seen']:,}",
         f"training FLOPs {summary['train_flops']:.3e} (full: every phase, forward and backward), "
         f"{summary['train_flops_paper']:.3e} (paper: 6 x parameters x steps x tokens per image)",
-        f"memory about {summary['memory_gib_estimate']:.2f} GiB (weights, gradients, AdamW, average, activations)",
-        found["counted_with"],
+        f"memory about {summary['memory_gib_estimate']:.2f} GiB (weights, gradients, AdamW, EMA, activations)",
+        recipe["counted_with"],
         *notes,
     ]
 
 
 def recipe_json(names: list[str] | None) -> dict[str, Any]:
-    """Return recipes with docstring, config and derived numbers."""
+    """Return recipes with their docstrings, configs and derived numbers; None: all recipes."""
     result = {}
     for name in names or list(all_recipes()):
         config = find_recipe(name)
@@ -183,7 +184,7 @@ def recipe_json(names: list[str] | None) -> dict[str, Any]:
 
 
 def resolve(config: Any) -> tuple[dict[str, Any], str]:
-    """Return a config's derived numbers without its data, and a note of what was assumed."""
+    """Return a config's derived numbers without its data, and a note on what was assumed."""
     num_images = 1_281_167 if "imagenet" in config.name else 50_000
     if isinstance(config, TokenizerRun):
         from vistok.verbs import train_tokenizer
@@ -194,7 +195,7 @@ def resolve(config: Any) -> tuple[dict[str, Any], str]:
 
         return train_classifier.plan(config, num_images).summary(config), f"counted with {num_images:,} images"
     if config.kind == "study":
-        return _study_sizes(config), "vistok study run NAME --dry-run counts what is left to do"
+        return _study_sizes(config), "vistok study run NAME --dry-run counts the work that is left"
     assert isinstance(config, GeneratorRun)
     from vistok.runs.latent_facts import LatentFacts
     from vistok.space import token_grid
@@ -207,7 +208,7 @@ def resolve(config: Any) -> tuple[dict[str, Any], str]:
 
 
 def _study_sizes(config: Any) -> dict[str, Any]:
-    """Return what each grid of a study trains."""
+    """Return how many networks each grid of a study trains."""
     sizes = {}
     for grid in config.grids:
         tokenizers = len(grid.tokenizers) * len(grid.seeds)

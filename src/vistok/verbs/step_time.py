@@ -1,4 +1,4 @@
-"""How fast this machine trains: a few steps, measured now."""
+"""How fast this machine trains, measured on a few steps."""
 
 import statistics
 import time
@@ -16,17 +16,17 @@ from vistok.units import Scale
 from vistok.verbs import train_generator, train_tokenizer
 
 STEPS = 5
-LATE = 10**9  # a step at which everything is on
+LATE = 10**9  # a step by which everything is switched on
 
 
 def training_rate(config: GeneratorRun, space: Space, num_classes: int = 10) -> float:
-    """Return training FLOPs per second of this generator, the median of five steps after two."""
+    """Return this generator's training FLOPs per second: the median of five steps, after two for warming up."""
     flops = train_generator.plan(config, LatentFacts(space, num_classes), 1).flops_per_step[0][1]
     return flops / generator_step_seconds(config, space, num_classes)
 
 
 def generator_step_seconds(config: GeneratorRun, space: Space, num_classes: int) -> float:
-    """Return the seconds of a training step of this generator: the median of five after two."""
+    """Return the seconds per training step of this generator: the median of five, after two for warming up."""
     device = setup_device(config.execution)
     return _step_seconds(
         train_generator.build_objective(config, LatentFacts(space, num_classes), device), config, device
@@ -34,7 +34,7 @@ def generator_step_seconds(config: GeneratorRun, space: Space, num_classes: int)
 
 
 def tokenizer_step_seconds(config: TokenizerRun) -> float:
-    """Return the seconds of a training step of this tokenizer, all losses on: the median of five after two."""
+    """Return the seconds per training step of this tokenizer with all losses on: the median of five, after two."""
     device = setup_device(config.execution)
     return _step_seconds(train_tokenizer.build_objective(config, device), config, device)
 

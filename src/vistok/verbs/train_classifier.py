@@ -1,4 +1,4 @@
-"""Train a classifier on the images' classes; its features score, or are a perceptual distance."""
+"""Train a classifier on the images' classes; its features serve for scoring or as a perceptual distance."""
 
 from functools import partial
 from pathlib import Path
@@ -35,17 +35,17 @@ EVAL_BATCH = 500
 
 
 def with_classes(config: ClassifierRun, source: ImageSource) -> ClassifierRun:
-    """Return the config with the data's number of classes; raises UserError where there are none."""
+    """Return the config with the data's number of classes. Raises UserError if there are fewer than two."""
     if len(source.class_names) < 2:
         raise UserError(
-            f"a classifier needs classes, {config.data.root!r} has {list(source.class_names)}; sort the images into "
-            "one sub-folder per class"
+            f"a classifier needs at least two classes, but {config.data.root!r} has {list(source.class_names)}; sort the "
+            "images into one sub-folder per class"
         )
     return config.replace(classifier=config.classifier.replace(num_classes=len(source.class_names)))
 
 
 class Classification(Objective):
-    """Cross-entropy of the classes."""
+    """Cross-entropy over the classes."""
 
     averaged = ("classifier",)
 
@@ -56,7 +56,7 @@ class Classification(Objective):
         self.networks = {"classifier": self.model}
 
     def phases(self, scale: Scale, world: World = ALONE) -> list[Phase]:
-        """Return the one phase."""
+        """Return the only phase."""
         optimizer = self.run.optimizer
         return [
             Phase(
@@ -76,7 +76,7 @@ class Classification(Objective):
         return PhaseLoss({"cross_entropy": F.cross_entropy(logits, micro["labels"])}, {"accuracy": accuracy})
 
     def example(self, batch_size: int, device: torch.device) -> MicroBatch:
-        """Return images and labels of the right shapes: zeros."""
+        """Return images and labels of the right shapes, all zeros."""
         size, channels = self.run.classifier.image_size, self.run.classifier.in_channels
         return {
             "images": torch.zeros(batch_size, channels, size, size, device=device),
@@ -93,7 +93,9 @@ def plan(config: ClassifierRun, num_images: int) -> Plan:
 def prepare(config: ClassifierRun, runs: Path) -> Job:
     """Open the data and return the job."""
     if config.execution.micro_batch_size not in (None, config.batch_size):
-        raise UserError("a classifier has batch norm, which micro-batches would change; leave micro_batch_size null")
+        raise UserError(
+            "a classifier uses batch norm, whose result micro-batches would change; leave execution.micro_batch_size null"
+        )
     source = open_split(config.data, "train")
     config = with_classes(config, source)
 
@@ -125,7 +127,7 @@ def prepare(config: ClassifierRun, runs: Path) -> Job:
 
 def _one_process(world: World) -> None:
     if world.size > 1:
-        raise UserError("a classifier has batch norm, which several processes would change; train it with one")
+        raise UserError("a classifier uses batch norm, whose result several processes would change; train it with one")
 
 
 @torch.inference_mode()

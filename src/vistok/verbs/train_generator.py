@@ -39,8 +39,8 @@ SHEET_COLUMNS = 10
 
 def build_objective(config: GeneratorRun, facts: LatentFacts, device: torch.device, world: World = ALONE) -> Objective:
     """Return the objective of the generator's family, with a new network."""
-    made_of = FAMILIES[config.generator.kind].load_objective()
-    return made_of(config, facts.space, facts.num_classes, device, world)  # type: ignore[no-any-return]
+    build = FAMILIES[config.generator.kind].load_objective()
+    return build(config, facts.space, facts.num_classes, device, world)  # type: ignore[no-any-return]
 
 
 @sizes_fit()
@@ -53,7 +53,7 @@ def plan(config: GeneratorRun, facts: LatentFacts, num_images: int) -> Plan:
 def dry_plan(
     config: GeneratorRun, tokenizer_path: Path, root: str | None = None, image_size: int | None = None
 ) -> dict[str, Any]:
-    """Return the derived numbers of a run on a tokenizer's latents, without encoding any image."""
+    """Return the derived numbers of a run on a tokenizer's latents, without encoding any images."""
     tokenizer = load_tokenizer(tokenizer_path)
     tokenizer = tokenizer.resized(image_size) if image_size else tokenizer
     source = open_split(data_of(tokenizer, root), "train")
@@ -62,7 +62,7 @@ def dry_plan(
 
 
 def prepare(config: GeneratorRun, cache: LatentCache, validation: LatentCache, tokenizer_path: Path, runs: Path) -> Job:
-    """Check that both caches are of this tokenizer, and return the job."""
+    """Check that both caches hold this tokenizer's latents, and return the job."""
     accumulation_check(config)
     same = ("tokenizer_digest", "class_names", "space", "image_size")
     validation.require(**{name: getattr(cache.manifest, name) for name in same})
@@ -109,14 +109,14 @@ def prepare(config: GeneratorRun, cache: LatentCache, validation: LatentCache, t
 
 
 def _require_latents_of(cache: LatentCache, tokenizer_path: Path) -> None:
-    """Raise UserError where a cache is of another tokenizer: its samples would be decoded into other pictures."""
+    """Raise UserError if a cache comes from another tokenizer: samples would decode to the wrong pictures."""
     _, header = read_model(tokenizer_path, "tokenizer")
     manifest = cache.manifest
     if manifest.tokenizer_digest != header["digest"]:
         raise UserError(
             f"token cache {cache.folder} holds the tokens of another tokenizer (digest {manifest.tokenizer_digest[:12]}) "
-            f"than {tokenizer_path} (digest {header['digest'][:12]}); make a cache of this one with vistok cache, or name "
-            "the tokenizer that the cache is of"
+            f"than {tokenizer_path} (digest {header['digest'][:12]}); make a cache for this one with vistok cache, or name "
+            "the tokenizer that the cache was made with"
         )
     network = TokenizerRun.from_json(json.dumps(header["run_config"])).tokenizer
     network = network.at(manifest.image_size) if manifest.image_size else network
@@ -126,7 +126,7 @@ def _require_latents_of(cache: LatentCache, tokenizer_path: Path) -> None:
 def _evaluation(
     cache: LatentCache, validation: LatentCache, tokenizer: Tokenizer, device: torch.device, run_dir: RunDir
 ) -> Evaluate:
-    """Return what a validation does: the likelihood of held-out latents where there is one, and a sheet of samples."""
+    """Return the validation function: a sheet of samples and, if the family has one, the held-out likelihood."""
     unigram = once(
         lambda: unigram_nats(code_counts(cache), code_counts(validation, held_out_rows(validation, EVAL_IMAGES)))
     )
@@ -139,8 +139,8 @@ def _evaluation(
                 save_samples(model, tokenizer, device, run_dir, step)
             if isinstance(model, HasNats):
                 values["unigram_nats_per_token"] = unigram()
-                found = validation_likelihood(model, validation, device, EVAL_IMAGES)
-                values[f"nats_per_token{suffix}"] = found.nats_per_token
+                held_out = validation_likelihood(model, validation, device, EVAL_IMAGES)
+                values[f"nats_per_token{suffix}"] = held_out.nats_per_token
         return values
 
     return evaluate

@@ -1,4 +1,4 @@
-"""Train a tokenizer: an autoencoder with any regularizers, and a discriminator beside it."""
+"""Train a tokenizer: an autoencoder with any regularizers and, if configured, a discriminator."""
 
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -55,11 +55,11 @@ def plan(config: TokenizerRun, num_images: int) -> Plan:
 
 
 def _deciding(execution: ExecutionConfig) -> ExecutionConfig:
-    """Return what of the execution a plan depends on."""
+    """Return the part of the execution config that a plan depends on."""
     return ExecutionConfig(recompute=execution.recompute, micro_batch_size=execution.micro_batch_size)
 
 
-@lru_cache(maxsize=32)  # a count costs seconds, and a demo asks for the same one often
+@lru_cache(maxsize=32)  # counting takes seconds, and a demo asks for the same plan repeatedly
 @sizes_fit()
 def _plan(config: TokenizerRun, num_images: int) -> Plan:
     meta = torch.device("meta")
@@ -71,17 +71,17 @@ def _plan(config: TokenizerRun, num_images: int) -> Plan:
 
 
 def _counted(config: TokenizerRun) -> TokenizerRun:
-    """Return the run with its stages where they are counted: the discriminator alone from step 5 on, all from step 10."""
+    """Return the run with stages moved for counting: the discriminator trains from step 5, everything from step 10."""
     adversarial = config.losses.adversarial
     if adversarial is None:
         return config
-    # The middle stage is seldom there, and a count costs seconds.
+    # The middle stage is rarely used, and counting one takes seconds.
     stages = adversarial.replace(start=steps(10), warmup=steps(5 if adversarial.warmup.value else 0))
     return config.replace(losses=config.losses.replace(adversarial=stages))
 
 
 def _whole_batches(config: TokenizerRun, world: World) -> None:
-    """Raise UserError where micro-batches would change the result."""
+    """Raise UserError if micro-batches would change the result."""
     if (config.execution.micro_batch_size or config.batch_size) >= config.batch_size // world.size:
         return
     for regularizer in config.regularizers:
@@ -89,7 +89,7 @@ def _whole_batches(config: TokenizerRun, world: World) -> None:
             raise UserError(f"{reason}, which micro-batches would change; leave execution.micro_batch_size null")
     if config.losses.adversarial is not None and config.losses.adversarial.adaptive:
         raise UserError(
-            "losses.adversarial.adaptive compares gradients of the batch, which micro-batches would change; leave "
+            "losses.adversarial.adaptive compares gradients of the whole batch, which micro-batches would change; leave "
             "execution.micro_batch_size null, or switch it off"
         )
 
@@ -104,21 +104,21 @@ def _can_shard(config: TokenizerRun) -> None:
         "tokenizer.quantizer.start_after": getattr(quantizer, "start_after", None) is not None,
         "losses.adversarial.adaptive": adversarial is not None and adversarial.adaptive,
     }
-    for name, found in refused.items():
-        if found:
+    for name, is_set in refused.items():
+        if is_set:
             raise UserError(
-                f"{name} needs whole weights within a step, and execution.parallel is 'shard'; switch {name} off, or use "
+                f"{name} needs whole weights within a step, but execution.parallel is 'shard'; switch {name} off, or use "
                 "--set 'execution.parallel=\"replicate\"'"
             )
 
 
 def _codes_begin(config: TokenizerRun, total_steps: int) -> None:
-    """Raise UserError where training ends before the codes have begun."""
+    """Raise UserError if training would end before quantization begins."""
     start = getattr(config.tokenizer.quantizer, "start_after", None)
     if start is not None and start >= total_steps:
         raise UserError(
             f"tokenizer.quantizer.start_after {start}: the run has {total_steps} steps and would end before its codes begin; "
-            "train longer (--set length=...), or let them begin sooner"
+            "train longer (--set length=...), or lower start_after"
         )
 
 
@@ -160,13 +160,13 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
 
 
 def _metadata(config: TokenizerRun, images: dict[str, Any]) -> dict[str, Any]:
-    """Return what the header of the weights says."""
+    """Return the metadata for the header of the weights."""
     plain = config_json(config)
     return {"config": plain["tokenizer"], "run_config": plain, **images, "dataset": config.data.dataset}
 
 
 def _evaluation(config: TokenizerRun, run_dir: RunDir, device: torch.device) -> Evaluate:
-    """Return what a validation does: score a fixed random set of held-out images, and save a sheet."""
+    """Return the validation function: it scores a fixed random set of held-out images, and saves a sheet."""
     held_out = open_split(config.data, "val")
     chosen = stable_choice(0, "validation", len(held_out), EVAL_IMAGES)
     validation = held_out.subset(chosen, f"{EVAL_IMAGES} random images")
@@ -175,7 +175,7 @@ def _evaluation(config: TokenizerRun, run_dir: RunDir, device: torch.device) -> 
     space = config.tokenizer.space
 
     def evaluate(step: int, networks: Weights) -> dict[str, float]:
-        both: dict[str, Any] = {weights: found["tokenizer"] for weights, found in networks.items()}
+        both: dict[str, Any] = {weights: modules["tokenizer"] for weights, modules in networks.items()}
         values, raw = (
             reconstruction_quality(both[name], validation, config.data, device, baseline()) for name in ("ema", "raw")
         )
@@ -189,7 +189,7 @@ def _evaluation(config: TokenizerRun, run_dir: RunDir, device: torch.device) -> 
 
 
 def _spread(count: int) -> np.ndarray:
-    """Return numbers of images that are spread over a set, which may be sorted by class."""
+    """Return indices spread evenly over a set of images, which may be sorted by class."""
     return np.linspace(0, count - 1, min(SHEET_IMAGES, count)).round().astype(np.int64)
 
 

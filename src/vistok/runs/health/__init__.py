@@ -1,1 +1,1 @@
-"""Whether a run came out alive: measures, alarms, advice, and what is recorded of them."""
+"""Whether a run is healthy: measurements, alarms, advice, and the record that is kept of them."""

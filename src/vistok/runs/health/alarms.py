@@ -1,7 +1,7 @@
-"""Alarms: what the rows of a run show to be going wrong.
+"""Alarms: what the logged rows of a run show to be going wrong.
 
-A function of the rows alone, so that a resumed run raises the same ones. What is looked for is in `tokenizer.py`
-and `generator.py`, what is advised in `advice.py`.
+They depend on the rows alone, so a resumed run raises the same ones. The symptoms are in `tokenizer_symptoms.py` and
+`generator_symptoms.py`, the advice in `advice.py`.
 """
 
 from collections import deque
@@ -10,19 +10,19 @@ from statistics import fmean
 
 from vistok.engine.log import Alarm, Ringing, Row
 
-LOGGED = 5  # rows of training that are looked at together
-GRACE = 100  # steps after which a run can be judged before its end
-TRIAL = 50  # a run of fewer steps tries things out: that it learned nothing is told, and stops nobody
+LOGGED = 5  # training rows that are looked at together
+GRACE = 100  # steps after which a run can be judged before it ends
+TRIAL = 50  # a shorter run is only a trial: if it learned nothing, we say so but block nothing
 
 
 class History:
-    """What the rows so far come to: all validations, and the last rows of training."""
+    """The rows so far, condensed: all validations, and the last few training rows."""
 
     def __init__(self) -> None:
         self.step = 0
         self.train: deque[Row] = deque(maxlen=LOGGED)
         self.validations: list[Row] = []
-        # Mean training loss of a generator between a validation and the one before it.
+        # For each validation: a generator's mean training loss since the validation before it.
         self.train_nats: list[float | None] = []
         self._nats: list[float] = []
 
@@ -42,7 +42,7 @@ Symptom = Callable[[History], Alarm | None]
 
 
 class Alarms:
-    """Watches the rows of one run, each of them once."""
+    """Watches the rows of one run, seeing each row once."""
 
     def __init__(self, symptoms: Sequence[Symptom]) -> None:
         self.symptoms = symptoms
@@ -50,13 +50,13 @@ class Alarms:
         self.standing: tuple[Alarm, ...] = ()
 
     def __call__(self, rows: Sequence[Row]) -> Ringing:
-        """Return what stands after the newest row, and what it changed; `rows` are those of the call before and newer ones."""
+        """Return the alarms that stand after the newest row, and what it changed; `rows` extends the previous call's."""
         before = self.standing
         for number in range(self.seen, len(rows)):
             before = self.standing
             self.history.take(rows[number])
-            found = (symptom(self.history) for symptom in self.symptoms)
-            self.standing = tuple(alarm for alarm in found if alarm is not None)
+            alarms = (symptom(self.history) for symptom in self.symptoms)
+            self.standing = tuple(alarm for alarm in alarms if alarm is not None)
         self.seen = len(rows)
         old, new = {alarm.name for alarm in before}, {alarm.name for alarm in self.standing}
         raised = tuple(alarm for alarm in self.standing if alarm.name not in old)

@@ -1,4 +1,4 @@
-"""What remains of a run's alarms: in the header of its weights, for the verbs that build on it."""
+"""The alarms recorded in the header of a run's weights, and the check that verbs make before building on that run."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,20 +14,20 @@ POSITION = ("kind", "step", "images", "flops", "seconds")
 
 
 def health_record(alarms: Sequence[Alarm], rows: Sequence[Row]) -> dict[str, Any]:
-    """Return what a header says of a run's end: the alarms that stand, and the last validation of the averaged weights."""
+    """Return a header's record of how the run ended: standing alarms, and the EMA weights' last validation."""
     last: Row = next((row for row in reversed(rows) if row["kind"] == "validation"), {})
     measured = {name: value for name, value in last.items() if name not in POSITION and not name.endswith("_raw")}
     return {"alarms": [vars(alarm) for alarm in alarms], "validation": measured}
 
 
 def alarms_in(header: dict[str, Any]) -> list[Alarm]:
-    """Return the alarms that stood when a model's run ended, dead ones first; none where none were recorded."""
-    found = [Alarm(**alarm) for alarm in header.get("health", {}).get("alarms", ())]
-    return sorted(found, key=lambda alarm: not alarm.dead)
+    """Return the alarms that stood when a model's run ended, dead ones first; none if none were recorded."""
+    alarms = [Alarm(**alarm) for alarm in header.get("health", {}).get("alarms", ())]
+    return sorted(alarms, key=lambda alarm: not alarm.dead)
 
 
 def alarms_of(model: str | Path) -> list[Alarm]:
-    """Return the alarms of a run directory or a weights file; none where it cannot be read, which its reader will say."""
+    """Return the alarms of a run directory or weights file; none if it cannot be read, which whoever loads it reports."""
     header = _header_of(model)
     return alarms_in(header) if header else []
 
@@ -43,7 +43,7 @@ def _header_of(model: str | Path) -> dict[str, Any] | None:
 
 
 def closing_words(alarms: Sequence[Alarm]) -> str:
-    """Return how the last line of training goes on where alarms stand: their names, and what to do about the first."""
+    """Return what the last line of training adds if alarms stand: their names, and what to do about the first."""
     if not alarms:
         return ""
     names = ", ".join(alarm.name for alarm in alarms)
@@ -57,24 +57,25 @@ def _sentence(alarm: Alarm) -> str:
 def require_alive(
     model: str | Path, anyway: bool, tell: Callable[[str], None], tokenizer: str | Path | None = None
 ) -> None:
-    """Raise UserError where a model's run, or that of a generator's tokenizer, ended dead; `anyway` makes it a warning.
+    """Raise UserError if a model's run, or that of a generator's tokenizer, ended dead; `anyway` makes it a warning.
 
-    Other alarms are told. `tokenizer`: where it moved. Imported networks and runs of earlier versions have none.
+    Other alarms are passed to `tell`. `tokenizer`: its path, if it has moved. Imported networks and runs from earlier
+    versions have no alarms.
     """
     header = _header_of(model)
     if header is None:
         return
-    _ask(model, header, anyway, tell)
+    _require_alive(model, header, anyway, tell)
     if header["model"] == "generator":
-        own = tokenizer or header["tokenizer"]["path"]
-        of = _header_of(own)
-        if of is not None:
-            _ask(own, of, anyway, tell)
+        decoder = tokenizer or header["tokenizer"]["path"]
+        decoder_header = _header_of(decoder)
+        if decoder_header is not None:
+            _require_alive(decoder, decoder_header, anyway, tell)
 
 
-def _ask(model: str | Path, header: dict[str, Any], anyway: bool, tell: Callable[[str], None]) -> None:
+def _require_alive(model: str | Path, header: dict[str, Any], anyway: bool, tell: Callable[[str], None]) -> None:
     for alarm in alarms_in(header):
         words = f"{header['model']} {model} ended with the alarm {alarm.name} ({alarm.value:.3g}): {alarm}"
         if alarm.dead and not anyway:
-            raise UserError(f"{words}. To build on it all the same, add --anyway")
+            raise UserError(f"{words}. To use it anyway, add --anyway")
         tell(f"warning: {words}")

@@ -1,4 +1,4 @@
-"""What can go wrong in a generator's training: it learns nothing, or its images by heart."""
+"""What can go wrong in a generator's training: it learns nothing, or it memorises its images."""
 
 from functools import partial
 
@@ -9,10 +9,10 @@ from vistok.runs.health.advice import Advice, Judged, first_advice, train_again
 from vistok.runs.health.alarms import GRACE, TRIAL, Alarms, History
 
 Run = Judged[GeneratorRun]
-RISEN, NATS = 1.02, 0.01  # over the best validation loss: as a share, and at least so many nats
-EMPTY = 0.1  # nats per token, below which there is nothing to learn
+RISEN, NATS = 1.02, 0.01  # rise over the best validation loss: as a ratio, and in nats
+EMPTY = 0.1  # nats per token: below this there is nothing to learn
 
-SOON = 0.1  # of the run, before which a best validation says that its length is not what is wrong
+SOON = 0.1  # share of the run: if validation was best before this, the run's length is not the problem
 
 _LEARN: tuple[Advice[GeneratorRun], ...] = (
     advice.usual_rate, advice.short_warmup, advice.at_least(300, 1000), advice.less_dropout, advice.longer,
@@ -20,20 +20,20 @@ _LEARN: tuple[Advice[GeneratorRun], ...] = (
 _BY_HEART: tuple[Advice[GeneratorRun], ...] = (advice.more_dropout, advice.smaller_generator)
 MORE_IMAGES = "Train both stages on more images"
 FLIP = (
-    "Give it mirrored images too: remove TOKENIZER/tokens/train, and vistok cache TOKENIZER --split train --view center "
-    "--view flip"
+    "Give it mirrored images too: remove TOKENIZER/tokens/train, then run vistok cache TOKENIZER --split train --view "
+    "center --view flip"
 )
-TOKENIZER = "Mend the tokenizer first: train it again until its validation shows more code_perplexity"
+TOKENIZER = "Fix the tokenizer first: train it again until its validation reports a higher code_perplexity"
 
 
 def generator_alarms(config: GeneratorRun, total_steps: int, views: tuple[str, ...] = ("center",)) -> Alarms:
-    """Return what watches a generator's rows; `views`: those of the images whose tokens it learns."""
+    """Return the alarms that watch a generator's rows; `views`: the views of the images in its token cache."""
     run = Judged(config, total_steps)
     return Alarms([partial(learned_nothing, run, views), partial(memorises, run, views)])
 
 
 def learned_nothing(run: Run, views: tuple[str, ...], history: History) -> Alarm | None:
-    """Held-out tokens are no likelier than by how often each code occurs."""
+    """Held-out tokens are no more likely under the model than under code frequencies alone."""
     row = history.validations[-1] if history.validations else {}
     if "nats_per_token" not in row or "unigram_nats_per_token" not in row:
         return None
@@ -41,34 +41,34 @@ def learned_nothing(run: Run, views: tuple[str, ...], history: History) -> Alarm
     late = row["step"] > 0 and row["step"] >= min(GRACE, run.total_steps)
     if not late or nats < unigram or memorises(run, views, history):
         return None
-    found = f"it learned nothing: {nats:.3f} nats per held-out token, and how often each code occurs gives {unigram:.3f} already"
-    text = TOKENIZER if unigram < EMPTY else first_advice(_LEARN, run, MORE_IMAGES)
-    return Alarm("learned_nothing", nats, found, text, dead=run.total_steps >= TRIAL)
+    symptom = f"it learned nothing: {nats:.3f} nats per held-out token, while code frequencies alone give {unigram:.3f}"
+    remedy = TOKENIZER if unigram < EMPTY else first_advice(_LEARN, run, MORE_IMAGES)
+    return Alarm("learned_nothing", nats, symptom, remedy, dead=run.total_steps >= TRIAL)
 
 
 def memorises(run: Run, views: tuple[str, ...], history: History) -> Alarm | None:
-    """Held-out tokens become less likely while those of training become likelier."""
+    """Held-out tokens become less likely while training tokens become more likely."""
     rows = list(zip(history.validations, history.train_nats, strict=True))
     rows = [(row, train) for row, train in rows if "nats_per_token" in row]
     if not rows:
         return None
     (row, train), (best, train_then) = rows[-1], min(rows, key=lambda pair: pair[0]["nats_per_token"])
     nats, least = row["nats_per_token"], best["nats_per_token"]
-    if best["step"] == 0:  # nothing is logged of training then, and an untrained network knows both alike
+    if best["step"] == 0:  # no training loss is logged yet, and an untrained network does equally well on both
         train_then = least
     if nats <= RISEN * least or nats <= least + NATS or train is None or train_then is None or train >= train_then:
         return None
-    found = (
-        f"it learns its images by heart: {nats:.3f} nats per held-out token, after {least:.3f} at step {best['step']}, while "
-        "the training loss falls on"
+    symptom = (
+        f"it memorises its training images: {nats:.3f} nats per held-out token, up from {least:.3f} at step "
+        f"{best['step']}, while the training loss keeps falling"
     )
-    return Alarm("memorises", nats, found, against_memory(run, views, best["step"]))
+    return Alarm("memorises", nats, symptom, against_memory(run, views, best["step"]))
 
 
 def against_memory(run: Run, views: tuple[str, ...] | None = None, best_step: int | None = None) -> str:
-    """Return what to do against learning by heart; `best_step`: of the best validation, `views`: where they are known."""
+    """Return what to do about memorisation; `best_step`: of the best validation; both it and `views` if known."""
     if best_step is not None and best_step >= SOON * run.total_steps:
-        return train_again(f'"length={best_step} steps"', "it was best there; it is shorter, too")
+        return train_again(f'"length={best_step} steps"', "its held-out loss was lowest there")
     if views is not None and not any("flip" in view for view in views):
         return FLIP
     return first_advice(_BY_HEART, run, MORE_IMAGES)

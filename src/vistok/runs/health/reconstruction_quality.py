@@ -1,4 +1,4 @@
-"""What a validation measures of reconstructions: nearness, dependence on the image, codes, colours; in one pass."""
+"""What a validation measures on reconstructions, in one pass: fidelity, dependence on the image, codes, colours."""
 
 from dataclasses import dataclass
 
@@ -21,14 +21,14 @@ EVAL_BATCH = 250
 
 @dataclass(frozen=True)
 class Baseline:
-    """What images are like that reconstructions are compared with: their mean picture, and their variance (0...1)."""
+    """Facts about the images that reconstructions are compared with: mean picture, and variance (pixels in 0...1)."""
 
     mean_picture: UInt8[Tensor, "1 channels height width"]
     variance: float
 
 
 def baseline_of(source: ImageSource, data: DataConfig) -> Baseline:
-    """Look at all images once."""
+    """Compute the baseline in one pass over the images."""
     images = Spread()
     for batch in eval_images(source, data, EVAL_BATCH):
         images.add(to_uint8(batch["images"]))
@@ -39,17 +39,17 @@ def baseline_of(source: ImageSource, data: DataConfig) -> Baseline:
 def reconstruction_quality(
     model: Tokenizer, source: ImageSource, data: DataConfig, device: torch.device, baseline: Baseline
 ) -> dict[str, float]:
-    """Return measures over images; NaN for what equal images, or a single one, cannot tell.
+    """Return measurements over the images; NaN where identical images, or a single one, leave them undefined.
 
-    psnr: uint8, per image, then mean. psnr_over_mean: that minus the mean picture's. dependence: variance of the
-    reconstructions over images, divided by that of the images. codebook_usage, code_perplexity: shares of the codebook.
-    lab_error, chroma_error: distances in Lab, of colour images.
+    psnr: on uint8, per image, then averaged. psnr_over_mean: psnr minus the mean picture's. dependence: the
+    reconstructions' variance over images, divided by that of the images. codebook_usage, code_perplexity: as shares of
+    the codebook. lab_error, chroma_error: distances in Lab, for colour images.
     """
     training = model.training
     model.eval()
     mean_picture = baseline.mean_picture.to(device)
     psnr, gain, lab = [], [], []
-    made = Spread()
+    reconstructions = Spread()
     codes = model.space.codebook_size if model.space.kind == "tokens" else 0
     counts = torch.zeros(codes, dtype=torch.int64, device=device)
     for batch in eval_images(source, data, EVAL_BATCH):
@@ -58,17 +58,17 @@ def reconstruction_quality(
         if codes:
             counts += torch.bincount(output.bottleneck.stored.flatten(), minlength=codes)
         fake, real = to_uint8(output.reconstruction), to_uint8(images)
-        made.add(fake)
+        reconstructions.add(fake)
         psnr.append(_psnr(fake, real))
         gain.append(psnr[-1] - _psnr(mean_picture, real))
         if data.channels == 3:
             lab.append(torch.stack(lab_errors(fake, real)))
     model.train(training)
-    known = baseline.variance > 0
+    varied = baseline.variance > 0
     values = {
         "psnr": float(torch.cat(psnr).mean()),
-        "psnr_over_mean": float(torch.cat(gain).mean()) if known else float("nan"),
-        "dependence": made.variance() / baseline.variance if known else float("nan"),
+        "psnr_over_mean": float(torch.cat(gain).mean()) if varied else float("nan"),
+        "dependence": reconstructions.variance() / baseline.variance if varied else float("nan"),
     }
     if codes:
         values["codebook_usage"] = float((counts > 0).float().mean())
