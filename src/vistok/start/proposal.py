@@ -241,13 +241,13 @@ def lines(plan: StartPlan, look: Look) -> list[str]:
     steps = [f"{stage.steps:,} steps, about {_minutes(stage.seconds)}" for stage in (plan.tokenizer, plan.generator)]
     tokenizer_run = f"runs/{find_recipe(plan.tokenizer.recipe).name}-XXXXXXXXXX"
     generator_run = f"runs/{find_recipe(plan.generator.recipe).name}-XXXXXXXXXX"
-    said = [look.sentence, f"Plan for {_minutes(plan.seconds)} on this machine: {size}.", ""]
+    text = [look.sentence, f"Plan for {_minutes(plan.seconds)} on this machine: {size}.", ""]
     commands = plan.commands(tokenizer_run, generator_run)
     more = ["ten crops of each picture, because there are few"] if len(commands) > 4 else []
     remarks = [steps[0], *more, steps[1], "a minute", "a minute"]
     for number, (words, remark) in enumerate(zip(commands, remarks, strict=True), 1):
-        said += [f"{number}. {remark}", f"   {shlex.join(words)}"]
-    return said
+        text += [f"{number}. {remark}", f"   {shlex.join(words)}"]
+    return text
 
 
 def _minutes(seconds: float) -> str:
