@@ -44,11 +44,11 @@ class Generator(nn.Module, ABC):
         """Return the peak memory, in bytes, that each additional image in a batch takes."""
 
     def way_of(self, sampling: SamplingConfig, batch: int) -> str:
-        """Return the implementation that draws a batch of this size, if there are several with equal results, else ""."""
+        """Name the implementation that draws a batch of this size, if there are several with equal results, else ""."""
         return ""
 
     def sped_up(self, sampling: SamplingConfig, draft: "Generator", lookahead: int) -> Sampler:
-        """Return a sampler of the same latents, sped up by a draft. Raises UserError for families that cannot use one."""
+        """Return a sampler of the same latents, sped up by a draft. Raises UserError if the family cannot use one."""
         raise UserError(
             f"a draft speeds up only autoregressive generators, but this one is {self.config.kind}; leave out --draft"
         )

@@ -126,7 +126,7 @@ R = TypeVar("R", bound=RunConfig)
 
 
 def _watched(config: R, stage: Stage) -> R:
-    """Return the config with validation frequent enough for its alarms, however short the run; the result is the same."""
+    """Return the config with validations frequent enough for alarms, even in a short run; the result does not change."""
     every = min(config.execution.evaluate_every, max(1, stage.steps // VALIDATIONS))
     return config.replace(execution=config.execution.replace(evaluate_every=every))
 
@@ -228,7 +228,7 @@ def busy() -> str | None:
 
 
 def _rounded(steps: float) -> int:
-    """Return a number of steps rounded down to two digits, at least 60: codes and learning rate get going before that."""
+    """Return a number of steps rounded down to two digits, at least 60: codes and learning rate start up before that."""
     if steps < 60:
         return 60
     digit = 10 ** (math.floor(math.log10(steps)) - 1)
@@ -257,6 +257,6 @@ def _minutes(seconds: float) -> str:
 
 
 def plan_file(runs: Path, root: str, seconds: float) -> Path:
-    """Return where the plan for a folder and a time is kept: measuring again would give a different plan and new runs."""
+    """Return where the plan for a folder and a time is kept: measuring again would give another plan and new runs."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", Path(root).absolute().name).strip("-") or "images"
     return runs / f"start-{name}-{seconds / 60:g}m" / "plan.json"

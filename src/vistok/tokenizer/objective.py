@@ -94,7 +94,7 @@ class Autoencoder(Objective):
         }
 
     def stages(self, scale: Scale) -> tuple[int, ...]:
-        """Return the steps at which the discriminator starts to learn, and at which it starts to affect the tokenizer."""
+        """Return the steps at which the discriminator starts to learn, and starts to affect the tokenizer."""
         return () if self.adversarial is None else adversarial_stages(self.adversarial, scale)
 
     def phases(self, scale: Scale, world: World = ALONE) -> list[Phase]:

@@ -32,7 +32,7 @@ class _Layer:
 
 
 class FrozenTransformer:
-    """A generator whose weights must not change while this is in use (create a new one after). No gradients, no dropout.
+    """A generator whose weights must not change while in use (create a new one after that). No gradients, no dropout.
 
     Raises TypeError for a model with blocks other than `Block`.
     """
@@ -85,7 +85,7 @@ class FrozenTransformer:
         return self.head(self.model.norm(x))
 
     def _turns(self, places: Tensor | slice) -> Tensor:
-        """Return the rotations for these positions, broadcast over heads; positions past the end take the last one's."""
+        """Return these positions' rotations, broadcast over heads; positions past the end take the last one's."""
         last = len(self.turns) - 1
         if isinstance(places, slice):
             places = torch.arange(places.start, places.stop, device=self.turns.device)
@@ -98,7 +98,7 @@ def _each(places: Tensor | slice, rows: int) -> Tensor:
 
 
 def _mask(places: Tensor | slice, new: int, device: torch.device) -> Tensor | None:
-    """Return the mask of what each new position may see, (new, positions) or (rows, 1, new, positions); None: everything."""
+    """Return the mask of what each new position may see, (new, positions) or (rows, 1, new, positions); None: all."""
     if isinstance(places, slice):
         if new == 1:
             return None

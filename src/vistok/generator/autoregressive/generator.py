@@ -32,7 +32,7 @@ class AutoregressiveGenerator(AutoregressiveNetwork):
         return lambda labels, image_ids: sample_tokens(frozen, labels, image_ids, how)
 
     def sped_up(self, sampling: SamplingConfig, draft: Generator, lookahead: int) -> Sampler:
-        """Return a sampler of the same tokens: a smaller generator writes ahead, and this one checks several at once."""
+        """Return a sampler of the same tokens: a smaller generator writes ahead, this one checks several at once."""
         if not isinstance(draft, AutoregressiveNetwork):
             raise UserError(
                 f"the draft is {draft.config.kind}, but the generator is autoregressive; use an autoregressive draft"

@@ -27,7 +27,7 @@ def alarms_in(header: dict[str, Any]) -> list[Alarm]:
 
 
 def alarms_of(model: str | Path) -> list[Alarm]:
-    """Return the alarms of a run directory or weights file; none if it cannot be read, which whoever loads it reports."""
+    """Return the alarms of a run directory or weights file; none if it cannot be read, which loading it will report."""
     header = _header_of(model)
     return alarms_in(header) if header else []
 

@@ -33,9 +33,9 @@ class QuantizerConfig(BottleneckConfig):
 
 
 class VQConfig(QuantizerConfig):
-    """A learned codebook. `cosine`: latents and codes are compared on the unit sphere (CRT paper A.1; ViT-VQGAN; LlamaGen).
+    """A learned codebook. `cosine`: compare latents and codes on the unit sphere (CRT paper A.1; ViT-VQGAN; LlamaGen).
 
-    `euclidean`: they are compared unnormalised (VQGAN), for imported checkpoints; the cosine look-up uses more codes.
+    `euclidean`: compare them unnormalised (VQGAN), for imported checkpoints; the cosine look-up uses more codes.
     """
 
     kind: Literal["vq"] = "vq"
@@ -45,8 +45,8 @@ class VQConfig(QuantizerConfig):
     # Replace a code that no latent has chosen for this many steps with a latent from the batch (None: never).
     restart_after: int | None = Field(default=None, ge=1)
     lookup: Literal["cosine", "euclidean"] = later("cosine")
-    # Train without quantization for this many steps, then start the codes at k-means centres of the latest latents (None:
-    # start with random codes).
+    # Train without quantization for this many steps, then start the codes at k-means centres of the latest latents
+    # (None: start with random codes).
     start_after: Annotated[int, Field(ge=1)] | None = later(None)
 
     @property

@@ -131,7 +131,7 @@ class VQ(Quantizer):
     def after_step(
         self, generator_seed: int, step: int, gather: Callable[[Tensor], Tensor] = lambda part: part
     ) -> None:
-        """Initialise the codes from the latest latents, once; replace codes that are unused for `restart_after` steps."""
+        """Initialise the codes from the latest latents, once; replace codes left unused for `restart_after` steps."""
         self.placed_anew = ()
         if not self._recent:
             return

@@ -20,8 +20,8 @@ from vistok.tokenizer.networks.patch_shortcut import PatchShortcut
 
 # Interpolation overshoots a little; values of 0...255 and standardized images lie far outside.
 FARTHEST = 1.5
-# Pixels encoded or decoded at once, so that memory does not grow with the batch: 16 images of 256x256, whose widest layer
-# then takes 0.5 GB. On a CPU a quarter of that, which is just as fast (benchmarks/parts.py).
+# Pixels encoded or decoded at once, so that memory does not grow with the batch: 16 images of 256x256, whose widest
+# layer then takes 0.5 GB. On a CPU a quarter of that, which is just as fast (benchmarks/parts.py).
 CPU_PIXELS, PIXELS = 2**18, 2**20
 
 
@@ -86,7 +86,7 @@ class ConvTokenizer(Tokenizer):
 
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "batch channels height width"]) -> Tensor:
-        """Map images in [-1, 1], on any device, to latents. Raises UserError for an unsuitable size, channels or values."""
+        """Map images in [-1, 1], on any device, to latents. Raises UserError for unsuitable sizes, channels or values."""
         return self.quantizer.from_stored(self.stored(images))
 
     @torch.no_grad()

@@ -49,7 +49,7 @@ class Seen:
 
 
 class Regularizer(nn.Module, ABC):
-    """A loss in addition to reconstruction, with its own parameters. Built for each training run, and never exported."""
+    """A loss in addition to reconstruction, with its own parameters. Built for each training run, never exported."""
 
     # Used in the log, for seeds, and for its group of gradients.
     name: ClassVar[str]
