@@ -106,7 +106,7 @@ class NativeStep:
         ):
             raise ValueError(
                 f"inputs {tuple(x.shape)} of {x.dtype}, places {tuple(places.shape)} and a cache {tuple(buffers.shape)} of "
-                f"{buffers.dtype}: the cache must be {shape}, everything float32 on a CPU, with at most {MOST} inputs"
+                f"{buffers.dtype}: the cache must be {shape}, all float32 on a CPU, with at most {MOST} inputs"
             )
         if not 0 <= int(places.min()) <= int(places.max()) < buffers.shape[4]:
             raise IndexError(f"places {places.tolist()} in a cache of {buffers.shape[4]}")
