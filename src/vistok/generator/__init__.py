@@ -1,1 +1,1 @@
-"""Stage 2: models of token grids. They know integers and classes, never pixels."""
+"""Stage 2: models of token grids. They see integers and classes, never pixels."""

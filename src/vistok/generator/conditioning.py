@@ -1,4 +1,4 @@
-"""The class token, and the dropped label that guidance needs."""
+"""The class token, and the label dropout that guidance needs."""
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +16,7 @@ class ClassEmbedding(nn.Module):
 
     @property
     def null_label(self) -> int:
-        """The number that stands for no class."""
+        """The number that stands for "no class"."""
         return self.num_classes
 
     def drop(self, labels: Int[Tensor, "batch"]) -> Int[Tensor, "batch"]:

@@ -1,4 +1,4 @@
-"""What the configs of all families have."""
+"""Config fields that all generator families share."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from vistok.config import Config
 
 
 class GeneratorConfig(Config):
-    """A generator's network. Space and classes come from the latent cache."""
+    """A generator's network. Its space and classes come from the latent cache."""
 
     kind: str
 
@@ -20,5 +20,5 @@ class SamplingConfig(Config):
 
     @property
     def always_alike(self) -> bool:
-        """Whether no noise is left, so that the samples of a class are one picture."""
+        """Whether sampling uses no noise, so that all samples of a class are the same picture."""
         return False

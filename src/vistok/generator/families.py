@@ -14,7 +14,7 @@ from vistok.space import Space
 
 @dataclass(frozen=True)
 class Family(Part):
-    """A network's config with what is made of it, the objective that trains it, and the config of its sampling."""
+    """A network's config and class, the objective that trains it, and the config of its sampling."""
 
     objective: str
     sampling: type[SamplingConfig]
@@ -39,12 +39,12 @@ AnyGenerator = Annotated[GeneratorConfig, Kinds(GeneratorConfig, FAMILIES, "auto
 
 
 def build_generator(config: GeneratorConfig, space: Space, num_classes: int) -> Any:
-    """Return a new generator of a space. Raises UserError where its family writes latents of another kind."""
+    """Return a new generator for a space. Raises UserError if its family writes another kind of latents."""
     return make(FAMILIES, config, space, num_classes)
 
 
 def read_sampling(values: dict[str, Any]) -> SamplingConfig:
-    """Return the sampling that a file's or a command's values give, by their `kind`; raises UserError for bad ones."""
+    """Return the sampling config that values from a file or command describe. Raises UserError for invalid ones."""
     kind = str(values.get("kind", "autoregressive"))
     if kind not in FAMILIES:
         raise UserError(f"sampling of kind {kind!r:.60}: allowed are {', '.join(FAMILIES)}")
@@ -52,5 +52,5 @@ def read_sampling(values: dict[str, Any]) -> SamplingConfig:
 
 
 def default_sampling(config: GeneratorConfig) -> SamplingConfig:
-    """Return how a generator is sampled where nothing else is said."""
+    """Return the default sampling of a generator."""
     return FAMILIES[config.kind].sampling()  # type: ignore[call-arg]

@@ -1,4 +1,4 @@
-"""What the rest of vistok may ask of a generator."""
+"""The interface through which the rest of vistok uses a generator."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,41 +19,41 @@ Sampler = Callable[[Tensor, Tensor], Tensor]
 
 
 class Generator(nn.Module, ABC):
-    """A model of an image's latents given a class: a network, and the ways of drawing from it."""
+    """A class-conditional model of image latents: a network, and the ways of drawing from it."""
 
     config: GeneratorConfig
     space: Space
     num_classes: int
-    # What the file says of itself: class names, training, digest (of a new network nothing).
+    # What the file's header says: class names, training, digest. Empty for a new network.
     info: Origin = Origin()
 
     @abstractmethod
     def sampler(self, sampling: SamplingConfig) -> Sampler:
-        """Return a function of labels and ids that draws latents by these weights; make a new one where they change."""
+        """Return a function of labels and ids that draws latents with these weights; make a new one if they change."""
 
     @abstractmethod
     def calls(self, sampling: SamplingConfig) -> int:
-        """Return the forward passes of the network for one image; guidance doubles each."""
+        """Return the number of forward passes for one image; guidance doubles it."""
 
     @abstractmethod
     def sampling_flops(self, sampling: SamplingConfig) -> float:
-        """Return the FLOPs of drawing one image's latents, counted on the meta device from what is executed."""
+        """Return the FLOPs of drawing one image's latents, counted on the meta device from the code that runs."""
 
     @abstractmethod
     def sampling_bytes(self, sampling: SamplingConfig) -> int:
-        """Return the bytes that drawing one image more takes at its peak."""
+        """Return the peak memory, in bytes, that each additional image in a batch takes."""
 
     def way_of(self, sampling: SamplingConfig, batch: int) -> str:
-        """Return by which of several ways of drawing the same a batch of this size is drawn; "" where there is one."""
+        """Name the implementation that draws a batch of this size, if there are several with equal results, else ""."""
         return ""
 
     def sped_up(self, sampling: SamplingConfig, draft: "Generator", lookahead: int) -> Sampler:
-        """Return a sampler of the same latents that a smaller generator helps; raises UserError for families without one."""
+        """Return a sampler of the same latents, sped up by a draft. Raises UserError if the family cannot use one."""
         raise UserError(
-            f"a draft speeds up autoregressive generators, and this one is {self.config.kind}: leave --draft out"
+            f"a draft speeds up only autoregressive generators, but this one is {self.config.kind}; leave out --draft"
         )
 
-    def check_guidance(self, scale: float) -> None:  # noqa: B027 (most can do with any)
+    def check_guidance(self, scale: float) -> None:  # noqa: B027 (most accept any)
         """Raise UserError for a guidance scale that this generator was not trained for."""
 
     def spread_units(self) -> list[nn.Module]:
@@ -66,9 +66,9 @@ class Generator(nn.Module, ABC):
         image_ids: Int[Tensor, "batch"] | None = None,
         sampling: SamplingConfig | None = None,
     ) -> Tensor:
-        """Draw latents, (batch, *space.shape): they depend on label, id (0, 1, ... by default) and the seed alone.
+        """Draw latents, (batch, *space.shape), which depend only on label, id (0, 1, ... by default) and seed.
 
-        For many batches make a `sampler` once: it holds the weights in a layout that is fast to read.
+        For many batches, create a `sampler` once: it keeps the weights in a layout that is fast to read.
         """
         device = next(self.parameters()).device
         ids = torch.arange(len(labels)) if image_ids is None else image_ids

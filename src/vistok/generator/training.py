@@ -1,4 +1,4 @@
-"""What an objective of a generator reads of its run's config."""
+"""The part of a run's config that a generator's objective reads."""
 
 from typing import Protocol, runtime_checkable
 
@@ -8,7 +8,7 @@ from vistok.generator.config import GeneratorConfig
 
 @runtime_checkable
 class GeneratorTraining(Protocol):
-    """A run's config, as far as a family's objective reads it."""
+    """The fields of a run's config that a family's objective reads."""
 
     @property
     def seed(self) -> int: ...  # noqa: D102

@@ -14,7 +14,7 @@ COMMANDS = {
 }
 _CONTINUOUS = "its latents are continuous, and a tokenizer needs a codebook"
 _VQGAN = r"quantize\.embedding\.weight"
-# Patterns that must all occur among the names, what they identify, and its verb or why it has none; the first match wins.
+# Patterns that must all match the names, what they identify, and its verb or why it has none; the first match wins.
 _MARKS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     ((r"cls_embedding\.cap_proj\.",), "a text-to-image generator of LlamaGen", "class-conditional ones (c2i) can be imported"),
     ((r"encoder\.conv_blocks\.\d",), "a tokenizer of LlamaGen", "llamagen"),
@@ -39,7 +39,7 @@ def family_of(names: Iterable[str]) -> tuple[str, str] | None:
 
 
 def require_family(path: Path, names: Iterable[str], verb: str) -> None:
-    """Raise UserError for weights that `vistok import <verb>` does not take, saying what they are and how to import them."""
+    """Raise UserError for weights that `vistok import <verb>` does not take, saying what they are and what takes them."""
     names = sorted(names)
     match = family_of(names)
     if match is None:

@@ -54,7 +54,7 @@ def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> n
 
 
 def perceptual_digest(origin: Origin) -> str | None:
-    """Return the digest of the small perceptual network in a tokenizer's training loss; None for LPIPS or no network."""
+    """Return the digest of the small perceptual network in a tokenizer's training loss; None for LPIPS or none."""
     perceptual = RunFacts.of(origin).losses.perceptual
     if perceptual is None or perceptual.network == "lpips":
         return None

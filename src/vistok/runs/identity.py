@@ -47,7 +47,7 @@ def content_digests(config: TokenizerRun, init_from: str | None) -> dict[str, st
 
 
 def former_names(config: RunConfig, source: ImageSource, init_from: str | None = None) -> list[Former]:
-    """Return a run's names under earlier versions, which covered less of its images, or its perceptual network's path."""
+    """Return a run's names in earlier versions, which covered less of its images, or its perceptual network's path."""
     begun = {} if init_from is None else {"init_from": init_from}
     named_by_path = isinstance(config, TokenizerRun) and by_contents(config) != config
     # A name by path is possible even if the images' digest has not changed.

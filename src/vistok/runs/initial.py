@@ -57,21 +57,21 @@ def initial_weights(config: TokenizerRun) -> tuple[dict[str, Tensor], str] | Non
 
 def load_initial(tokenizer: nn.Module, state: dict[str, Tensor], path: str) -> None:
     """Load initial weights. Raises UserError naming the differences if they belong to another network."""
-    own = tokenizer.state_dict()
+    expected = tokenizer.state_dict()
     wrong = [
         f"{name} {tuple(state[name].shape) if name in state else 'missing'} instead of {tuple(value.shape)}"
-        for name, value in own.items()
+        for name, value in expected.items()
         if name not in _COUNTS and (name not in state or state[name].shape != value.shape)
     ]
     wrong += [
-        f"{name} {value.dtype} instead of {own[name].dtype}"
+        f"{name} {value.dtype} instead of {expected[name].dtype}"
         for name, value in state.items()
-        if name in own and value.is_floating_point() != own[name].is_floating_point()
+        if name in expected and value.is_floating_point() != expected[name].is_floating_point()
     ]
-    wrong += [f"{name} is unexpected" for name in state if name not in own and name not in _COUNTS]
+    wrong += [f"{name} is unexpected" for name in state if name not in expected and name not in _COUNTS]
     if wrong:
         raise UserError(
             f"init_from {path}: its network differs from the config's ({'; '.join(wrong[:3])}); leave tokenizer.* as it is "
             "in that file"
         )
-    tokenizer.load_state_dict(own | {name: value for name, value in state.items() if name in own})
+    tokenizer.load_state_dict(expected | {name: value for name, value in state.items() if name in expected})

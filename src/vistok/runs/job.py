@@ -150,7 +150,7 @@ class Job:
 
     def _before(self, world: World) -> list[str]:
         """Record this sitting; return what the user should know before training starts."""
-        said = []
+        notes = []
         if self.run_dir.finished and (missing := self._missing_exports()):
             last, _ = find_latest(self.run_dir.checkpoints)
             if last is None or step_of(last) != self.plan.total_steps:
@@ -158,14 +158,14 @@ class Job:
                     f"run {self.run_dir.path} is finished, but its weights are gone ({missing[0]}) and no sound final "
                     "checkpoint is left to restore them from; put the file back, or remove the run directory to train again"
                 )
-            said.append(
+            notes.append(
                 f"run {self.run_dir.path} is finished, but {missing[0]} is gone: restoring it from a checkpoint"
             )
         elif not finished(self.run_dir.checkpoints) and (other := self._of_another_length()):
-            said.append(other)
+            notes.append(other)
         summary = {**self.plan.summary(self.config), **self.facts}
         warnings = [*self.warnings, *self.run_dir.start(self.config, summary, world.size)]
-        return [*said, *(f"warning: {warning}" for warning in warnings)]
+        return [*notes, *(f"warning: {warning}" for warning in warnings)]
 
     def _missing_exports(self) -> list[Path]:
         record = self.run_dir.read("finished.json") or {}

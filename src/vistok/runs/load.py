@@ -153,7 +153,7 @@ def network_of(
 
 
 def check_network(stored: Stored, path: str | Path) -> None:
-    """Raise UserError if weights do not fit their header's config, as `network_of` does, without building the network."""
+    """Raise UserError if weights do not fit their header's config, like `network_of` but without building the network."""
     with torch.device("meta"):
         model = _build(*stored, Path(path))
     _require_fit(stored[0], model, Path(path))

@@ -118,7 +118,7 @@ def plan_of(
     num_tokens: int,
     stages: Callable[[Scale], tuple[int, ...]] | None = None,
 ) -> Plan:
-    """Return a run's derived numbers; `objective` must be on the meta device, `num_tokens` are latents per image (0: none).
+    """Return a run's derived numbers; `objective` is on the meta device, `num_tokens` counts latents per image (0: none).
 
     `stages`: where the run's stages begin, if the objective's stages serve only for counting.
     """

@@ -12,7 +12,7 @@ from vistok.tokenizer.interface import Tokenizer
 
 
 def data_of(tokenizer: Tokenizer, root: str | None = None, image_size: int | None = None) -> DataConfig:
-    """Return the config of the data that a tokenizer was trained on; `root`: where the images are now, if they moved."""
+    """Return the config of a tokenizer's training data; `root`: where the images are now, if they moved."""
     run = TokenizerRun.from_json(json.dumps(tokenizer.info.run_config))
     changes = [f"root={json.dumps(root)}"] if root else []
     if root and "file" in tokenizer.info.imported:  # from another project, whose file knows nothing of our data

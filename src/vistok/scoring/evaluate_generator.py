@@ -307,7 +307,7 @@ def _distance(
 def _memorization(
     samples: Tensor, data: DataConfig, unseen: ImageSource, train: ImageSource, progress: Progress
 ) -> dict[str, Any]:
-    """Compare samples' distances to their nearest training images with those of unseen images (pixels, RMS on 0...1)."""
+    """Compare samples' distances to the nearest training images with those of unseen images (pixels, RMS on 0...1)."""
     searched = stable_choice(0, "memorization train", len(train), MEMORIZATION_TRAIN)
     compared = stable_choice(0, "memorization unseen", len(unseen), MEMORIZATION_SAMPLES)
     others = [to_uint8(batch["images"]) for batch in eval_images(unseen.subset(compared, "compared"), data, 1000)]

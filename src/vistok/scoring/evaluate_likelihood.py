@@ -24,7 +24,7 @@ IMAGES = 5_000
 def evaluate_likelihood(
     run: Path, train: LatentCache, held_out: LatentCache, progress: Progress, loaded: Generator | None = None
 ) -> dict[str, Any]:
-    """Return nats per token, by position, and bits per image for both caches; an earlier evaluation is read, not repeated.
+    """Return nats per token, by position, and bits per image of both caches; an earlier evaluation is not repeated.
 
     EMA and raw weights are both scored, on the same 5,000 random images of a cache; a run without raw weights, such as
     an imported one, is scored with EMA weights alone. `loaded`: the generator with EMA weights, if already loaded.

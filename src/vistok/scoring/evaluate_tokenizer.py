@@ -85,7 +85,7 @@ def evaluate_tokenizer(
     for network in extractors:
         require_unseen(network, perceptual_digest(tokenizer.info))
     started = time.monotonic()
-    made = _reconstruct(tokenizer, given, extractors, progress, f"reconstructions ({weights})")
+    reconstructed = _reconstruct(tokenizer, given, extractors, progress, f"reconstructions ({weights})")
     treatment = Treatment(weights=weights)  # type: ignore[arg-type]
     scores: dict[str, Any] = {
         "schema_version": SCHEMA,
@@ -95,10 +95,10 @@ def evaluate_tokenizer(
         "split": split,
         "num_images": len(source),
         "treatment": treatment.model_dump(),
-        **_code_and_image_scores(tokenizer, made, f"{data.dataset} {split}", treatment, resize),
+        **_code_and_image_scores(tokenizer, reconstructed, f"{data.dataset} {split}", treatment, resize),
     }
     references = [reference_set(network, source, data, split) for network in extractors]
-    scores |= _distances(extractors, made.features, references, treatment, resize)
+    scores |= _distances(extractors, reconstructed.features, references, treatment, resize)
     scores["seconds"] = round(time.monotonic() - started, 1)
     if run.is_dir() and join_world().main:
         write_json(file, scores)
@@ -106,7 +106,7 @@ def evaluate_tokenizer(
 
 
 @dataclass
-class _Made:
+class _Reconstructed:
     """The results of one pass over the images, from all processes; `features`: one array per extractor."""
 
     psnr: np.ndarray
@@ -117,7 +117,7 @@ class _Made:
 
 
 def _code_and_image_scores(
-    tokenizer: Tokenizer, made: _Made, reference: str, treatment: Treatment, resize: str
+    tokenizer: Tokenizer, reconstructed: _Reconstructed, reference: str, treatment: Treatment, resize: str
 ) -> dict[str, Any]:
     """Return the scores that need no evaluator network."""
 
@@ -125,22 +125,22 @@ def _code_and_image_scores(
         protocol = Protocol(
             metric=metric,
             reference=reference,
-            reference_digest=made.digest,
-            num_reference=len(made.psnr),
-            num_samples=len(made.psnr),
+            reference_digest=reconstructed.digest,
+            num_reference=len(reconstructed.psnr),
+            num_samples=len(reconstructed.psnr),
             resize=resize + "none",
             estimator=estimator,
         )
         return Score.of(values, protocol, treatment).model_dump(mode="json")
 
     scores = {
-        "psnr": score("PSNR (dB)", mean_replicates(made.psnr), "per image, uint8, then mean"),
-        "ssim": score("SSIM", mean_replicates(made.ssim), "per image, uint8, then mean"),
+        "psnr": score("PSNR (dB)", mean_replicates(reconstructed.psnr), "per image, uint8, then mean"),
+        "ssim": score("SSIM", mean_replicates(reconstructed.ssim), "per image, uint8, then mean"),
     }
     space = tokenizer.space
     if space.kind != "tokens":
         return scores
-    codes = codebook_statistics(made.latents.astype(np.uint32), space.codebook_size)
+    codes = codebook_statistics(reconstructed.latents.astype(np.uint32), space.codebook_size)
     position_entropy = Replicates(float(codes.position_entropy.mean()))
     return {
         **scores,
@@ -176,7 +176,7 @@ def _reconstruct(
     extractors: Sequence[FeatureExtractor],
     progress: Progress,
     name: str,
-) -> _Made:
+) -> _Reconstructed:
     """Encode, decode and measure all images; `given`: the images as they are compared, and as they are encoded."""
     (source, compared), (larger, encoded) = given
     psnr, ssim, latents = [], [], []
@@ -202,7 +202,7 @@ def _reconstruct(
             for extractor, kept in zip(extractors, features, strict=True):
                 kept.append(extractor(fake))
             bar.advance(len(encoded_batch) * world.size)
-    return _Made(
+    return _Reconstructed(
         world.join(psnr).numpy(),
         world.join(ssim).numpy(),
         world.join(latents).numpy(),

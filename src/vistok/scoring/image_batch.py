@@ -110,7 +110,7 @@ def _moments(archive: zipfile.ZipFile, mean: str, covariance: str) -> Moments | 
 
 
 def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype, bool]:
-    """Return an array's shape, type, and whether it is in Fortran order. Raises ValueError if its size does not match."""
+    """Return an array's shape, type, and whether it is in Fortran order. Raises ValueError if its size is wrong."""
     with archive.open(f"{name}.npy") as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

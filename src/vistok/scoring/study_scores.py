@@ -55,7 +55,7 @@ class HasLogits(Protocol):
 
 @torch.inference_mode()
 def swap_cost(run: Path, extractor: FeatureExtractor, root: str) -> dict[str, float]:
-    """Return the cost of one wrong token, at the data's size: in pixels (mean squared, 0...1), and in features (squared).
+    """Return the cost of one wrong token at the data's size: in pixels (mean squared, 0...1), in features (squared).
 
     In each of 1,000 held-out train images, one random token is replaced by the most likely other token, as predicted by
     the generator from the true tokens before it; both token grids are decoded and compared.

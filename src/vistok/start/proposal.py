@@ -126,7 +126,7 @@ R = TypeVar("R", bound=RunConfig)
 
 
 def _watched(config: R, stage: Stage) -> R:
-    """Return the config with validation frequent enough for its alarms, however short the run; the result is the same."""
+    """Return the config with validations frequent enough for alarms, even in a short run; the result does not change."""
     every = min(config.execution.evaluate_every, max(1, stage.steps // VALIDATIONS))
     return config.replace(execution=config.execution.replace(evaluate_every=every))
 
@@ -241,7 +241,7 @@ def busy() -> str | None:
 
 
 def _rounded(steps: float) -> int:
-    """Return a number of steps rounded down to two digits, at least 60: codes and learning rate get going before that."""
+    """Return a number of steps rounded down to two digits, at least 60: codes and learning rate start up before that."""
     if steps < 60:
         return 60
     digit = 10 ** (math.floor(math.log10(steps)) - 1)
@@ -255,13 +255,13 @@ def lines(plan: StartPlan, look: Look) -> list[str]:
     steps = [f"{stage.steps:,} steps, about {_minutes(stage.seconds)}" for stage in (plan.tokenizer, plan.generator)]
     tokenizer_run = f"runs/{find_recipe(plan.tokenizer.recipe).name}-XXXXXXXXXX"
     generator_run = f"runs/{find_recipe(plan.generator.recipe).name}-XXXXXXXXXX"
-    said = [look.sentence, f"Plan for {_minutes(plan.seconds)} on this machine: {size}.", ""]
+    text = [look.sentence, f"Plan for {_minutes(plan.seconds)} on this machine: {size}.", ""]
     commands = plan.commands(tokenizer_run, generator_run)
     more = ["ten crops of each picture, because there are few"] if len(commands) > 4 else []
     remarks = [steps[0], *more, steps[1], "a minute", "a minute"]
     for number, (words, remark) in enumerate(zip(commands, remarks, strict=True), 1):
-        said += [f"{number}. {remark}", f"   {shlex.join(words)}"]
-    return said
+        text += [f"{number}. {remark}", f"   {shlex.join(words)}"]
+    return text
 
 
 def _minutes(seconds: float) -> str:
@@ -271,6 +271,6 @@ def _minutes(seconds: float) -> str:
 
 
 def plan_file(runs: Path, root: str, seconds: float) -> Path:
-    """Return where the plan for a folder and a time is kept: measuring again would give a different plan and new runs."""
+    """Return where the plan for a folder and a time is kept: measuring again would give another plan and new runs."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", Path(root).absolute().name).strip("-") or "images"
     return runs / f"start-{name}-{seconds / 60:g}m" / "plan.json"

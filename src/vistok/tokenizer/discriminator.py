@@ -1,4 +1,4 @@
-"""PatchGAN discriminator and the hinge losses (pix2pix; CRT paper A.1)."""
+"""The PatchGAN discriminator and its hinge losses (pix2pix; CRT paper A.1)."""
 
 import torch
 from jaxtyping import Float
@@ -9,10 +9,10 @@ from vistok.tokenizer.config import AdversarialConfig
 
 
 class PatchDiscriminator(nn.Module):
-    """Images to a map of logits, one per overlapping patch.
+    """Maps images to a grid of logits, one per overlapping patch.
 
-    Group norm in place of pix2pix's batch norm: a micro-batch or a process then sees what the whole
-    batch would.
+    Uses group norm instead of pix2pix's batch norm, so that results do not depend on how a batch is split into
+    micro-batches or among processes.
     """
 
     def __init__(self, config: AdversarialConfig, in_channels: int) -> None:
@@ -39,10 +39,10 @@ class PatchDiscriminator(nn.Module):
 
 
 def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Float[Tensor, ""]:
-    """Return half of relu(1 - real) + relu(1 + fake), averaged over patches: 1.0 where it knows nothing."""
+    """Return half of relu(1 - real) + relu(1 + fake), averaged over patches: 1.0 at chance level."""
     return 0.5 * (F.relu(1.0 - real_logits).mean() + F.relu(1.0 + fake_logits).mean())
 
 
 def adversarial_loss(fake_logits: Tensor) -> Float[Tensor, ""]:
-    """Return the tokenizer's side: minus the mean logit of its reconstructions."""
+    """Return the tokenizer's side of the game: minus the mean logit of its reconstructions."""
     return -torch.mean(fake_logits)

@@ -1,4 +1,4 @@
-"""What the rest of vistok may ask of a tokenizer."""
+"""The interface through which the rest of vistok uses a tokenizer."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ Images = Float[Tensor, "batch channels height width"]
 
 @dataclass
 class TokenizerOutput:
-    """What a training batch gives: reconstructions (batch channels height width), the encoder's outputs before the
-    bottleneck (batch positions numbers), and the bottleneck's."""
+    """The result for a training batch: reconstructions (batch channels height width), the encoder's output before the
+    bottleneck (batch positions numbers), and the bottleneck's output."""
 
     reconstruction: Tensor
     features: Tensor
@@ -27,58 +27,58 @@ class TokenizerOutput:
 
 
 class Tokenizer(nn.Module, ABC):
-    """Images to latents, integers or vectors, and back.
+    """Maps images to latents, integers or vectors, and back.
 
-    `space` says what an image of the own size becomes. Latents are (batch, *space.shape).
+    `space` describes what an image of the tokenizer's size becomes. Latents are (batch, *space.shape).
     """
 
     config: TokenizerConfig
     space: Space
     quantizer: Bottleneck
-    # What the file says of itself: class names, training, digest (of a new network nothing).
+    # What the file's header says: class names, training, digest. Empty for a new network.
     info: Origin = Origin()
 
     @abstractmethod
     def forward(self, images: Images) -> TokenizerOutput:
-        """Encode, squeeze and decode a training batch."""
+        """Encode a training batch, pass it through the bottleneck, and decode it."""
 
     @abstractmethod
     def encode(self, images: Images) -> Tensor:
-        """Map images in [-1, 1] to latents; of a distribution its mean."""
+        """Map images in [-1, 1] to latents; a distribution is represented by its mean."""
 
     @abstractmethod
     def stored(self, images: Images) -> Tensor:
-        """Map images to what a cache keeps of them: integers, or means and standard deviations side by side."""
+        """Map images to what a cache stores for them: integers, or means and standard deviations side by side."""
 
     @abstractmethod
     def decode(self, latents: Tensor, layout: Layout | None = None) -> Images:
-        """Map latents to images (near [-1, 1], not clipped); `layout` where it is not the own images'."""
+        """Map latents to images (near [-1, 1], not clipped); `layout`: theirs, if it is not the tokenizer's."""
 
     @abstractmethod
     def from_latents(self, latents: Tensor) -> Images:
-        """Do what `decode` does to a few images, without its checks: what is counted."""
+        """Decode a few images without the checks of `decode`; used to count FLOPs."""
 
     @abstractmethod
     def resized(self, image_size: int) -> "Tokenizer":
-        """Return this tokenizer, sharing its weights, as one whose own images have another size."""
+        """Return a tokenizer with shared weights that works at another image size."""
 
     def resized_for(self, layout: Layout) -> "Tokenizer | None":
-        """Return this tokenizer at the image size that gives a layout, or None where no size does."""
+        """Return this tokenizer at the image size that gives a layout, or None if no size does."""
         return None
 
     def parts(self) -> dict[str, nn.Module]:
-        """Return the networks that a plan counts by name; what lies in none of them is the bottleneck's."""
+        """Return the networks that a plan counts by name; parameters in none of them belong to the bottleneck."""
         return {}
 
     def last_layer(self) -> Tensor:
-        """Return the weight that pixels come from, at which gradients of losses are compared."""
+        """Return the weight that produces the pixels, at which the losses' gradients are compared."""
         raise NotImplementedError
 
     def spread_units(self) -> list[nn.Module]:
-        """Return the parts that are recomputed, compiled and sharded one by one."""
+        """Return the parts that are recomputed, compiled and sharded individually."""
         return []
 
     @property
     def device(self) -> Any:
-        """Where the weights are."""
+        """The device that holds the weights."""
         return next(self.parameters()).device

@@ -1,4 +1,4 @@
-"""How far latents of a batch lie from each other."""
+"""How far the latents of a batch lie from each other."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def alone(mean: Tensor) -> Tensor:
-    """Return the mean of a process that holds the whole batch."""
+    """Return the mean unchanged: the `average` of a single process that holds the whole batch."""
     return mean
 
 
@@ -16,7 +16,7 @@ def batch_variance(
 ) -> Float[Tensor, ""]:
     """Return the variance about the batch's mean latent, averaged over dimensions.
 
-    `average` gives the mean over processes that each hold an equal part of the batch.
+    `average` takes the mean over processes, each of which holds an equal part of the batch.
     """
     mean = average(latents.mean(dim=(0, 1), keepdim=True))
     return average((latents - mean).square().mean())

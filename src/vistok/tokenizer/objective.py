@@ -1,4 +1,4 @@
-"""What a tokenizer minimises: an autoencoder's losses with any regularizers inside, and a discriminator's beside them."""
+"""What a tokenizer minimises: the autoencoder's losses, including any regularizers, and the discriminator's."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -27,7 +27,7 @@ from vistok.units import Scale
 
 @runtime_checkable
 class TokenizerTraining(Protocol):
-    """A run's config, as far as the objective reads it."""
+    """The fields of a run's config that the objective reads."""
 
     @property
     def seed(self) -> int: ...  # noqa: D102
@@ -48,8 +48,8 @@ class TokenizerTraining(Protocol):
 class Autoencoder(Objective):
     """The autoencoder's phase and, with adversarial losses, the discriminator's.
 
-    Every network is built from a seed of its own: adding one does not change the others. `perceptual`: the frozen network
-    of a perceptual loss, where there is one.
+    Each network is initialised from a separate seed, so adding one does not change the others. `perceptual`: the frozen
+    network of a perceptual loss, if there is one.
     """
 
     averaged = ("tokenizer",)
@@ -69,24 +69,24 @@ class Autoencoder(Objective):
                     self.discriminator = PatchDiscriminator(self.adversarial, run.tokenizer.in_channels)
         for network in (self.tokenizer, self.discriminator, perceptual):
             if network is not None:
-                # A sixth faster per step on the CPU that we measured; the weights' values are the same.
+                # Makes a step a sixth faster on the CPU that we measured, without changing any weights.
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.networks = {"tokenizer": self.tokenizer, **{part.name: part for part in self.regularizers}}
         if self.discriminator is not None:
             self.networks["discriminator"] = self.discriminator
 
     def _regularizer(self, config: RegularizerConfig) -> Regularizer:
-        made_of = REGULARIZERS[config.kind].load()
+        kind = REGULARIZERS[config.kind].load()
         facts = Setting(self.tokenizer.quantizer.code_dim, self.tokenizer.space, self.world.average)
-        with seeded_init(self.run.seed, "init", made_of.name):
-            return made_of(config, facts)  # type: ignore[no-any-return]
+        with seeded_init(self.run.seed, "init", kind.name):
+            return kind(config, facts)  # type: ignore[no-any-return]
 
     def parts(self) -> dict[str, nn.Module]:
-        """Return the tokenizer's networks and its bottleneck."""
+        """Return the tokenizer's networks, to be counted by name."""
         return self.tokenizer.parts()
 
     def example(self, batch_size: int, device: torch.device) -> MicroBatch:
-        """Return images and labels of the right shapes: zeros."""
+        """Return images and labels of the right shapes, all zeros."""
         sides, channels = self.run.tokenizer.sides, self.run.tokenizer.in_channels
         return {
             "images": torch.zeros(batch_size, channels, *sides, device=device),
@@ -94,7 +94,7 @@ class Autoencoder(Objective):
         }
 
     def stages(self, scale: Scale) -> tuple[int, ...]:
-        """Return where the discriminator begins to learn, and where the tokenizer begins to hear of it."""
+        """Return the steps at which the discriminator starts to learn, and starts to affect the tokenizer."""
         return () if self.adversarial is None else adversarial_stages(self.adversarial, scale)
 
     def phases(self, scale: Scale, world: World = ALONE) -> list[Phase]:
@@ -105,7 +105,7 @@ class Autoencoder(Objective):
         groups = decay_groups(self.tokenizer, optimizer.weight_decay)
         for regularizer in self.regularizers:
             groups += decay_groups(regularizer, regularizer.config.weight_decay)
-        # Each regularizer is clipped by its own norm, so that it cannot change the tokenizer's step.
+        # Each regularizer's gradient is clipped separately, so that it cannot change the tokenizer's step.
         clip = {"autoencoder": list(self.tokenizer.parameters())}
         clip |= {regularizer.name: list(regularizer.parameters()) for regularizer in self.regularizers}
         schedule = make_schedule(optimizer, scale)
@@ -160,9 +160,9 @@ class Autoencoder(Objective):
             self.tokenizer.last_layer(),
         )  # fmt: skip
         for regularizer in self.regularizers:
-            found = regularizer(seen, step)
-            terms |= found.terms
-            statistics |= found.statistics
+            loss = regularizer(seen, step)
+            terms |= loss.terms
+            statistics |= loss.statistics
         if game is not None and step >= game.start:
             terms["adversarial_loss"] = self._adversarial_term(output, terms, statistics, game.weight(step))
         if game is not None and step >= game.discriminator_start:
@@ -186,13 +186,13 @@ class Autoencoder(Objective):
 
 
 def adversarial_stages(config: AdversarialConfig, scale: Scale) -> tuple[int, ...]:
-    """Return the steps from which on the discriminator learns, and the tokenizer hears of it."""
+    """Return the steps from which the discriminator learns, and from which it affects the tokenizer."""
     start = config.start.to_steps(scale)
     return max(0, start - config.warmup.to_steps(scale)), start
 
 
 class _Game:
-    """When the discriminator begins, and the weight with which the tokenizer hears of it."""
+    """When the discriminator starts, and the weight of its loss for the tokenizer."""
 
     def __init__(self, config: AdversarialConfig, scale: Scale) -> None:
         self.full = config.weight

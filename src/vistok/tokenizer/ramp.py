@@ -1,4 +1,4 @@
-"""How a weight rises."""
+"""The ramp along which a loss weight rises."""
 
 import math
 

@@ -60,18 +60,18 @@ def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
 
 def start_lines(done: dict[str, Any]) -> list[str]:
     """Return what vistok start prints at the end."""
-    said = [f"tokenizer {done['tokenizer']}", f"generator {done['generator']}"]
+    lines = [f"tokenizer {done['tokenizer']}", f"generator {done['generator']}"]
     if "tokenizer_scores" in done:
         tokenizer, generator = done["tokenizer_scores"], done["generator_scores"]
-        said += [
+        lines += [
             f"PSNR of held-out pictures {tokenizer['psnr']['value']:.2f} dB, {100 * tokenizer['codebook']['usage']:.0f} % of "
             "the codes in use",
             score_line("gFMD", generator["scores"]["gfmd"] if "scores" in generator else generator["gfmd"]),
         ]
     else:
-        said.append(f"PSNR of the pictures shown {done['psnr']:.2f} dB")
+        lines.append(f"PSNR of the pictures shown {done['psnr']:.2f} dB")
     guided = f" at guidance {done['guidance']:g}" if done["guidance"] != 1.0 else ""
-    return [*said, f"pictures, their reconstructions, and samples{guided}: {done['overview']}"]
+    return [*lines, f"pictures, their reconstructions, and samples{guided}: {done['overview']}"]
 
 
 def generator_lines(scores: dict[str, Any]) -> list[str]:

@@ -1,1 +1,1 @@
-"""The autoregressive family: tokens one by one, each given those before it."""
+"""The autoregressive family: predicts tokens one by one, each from those before it."""

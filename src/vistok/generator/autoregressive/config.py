@@ -25,7 +25,7 @@ class AutoregressiveConfig(GeneratorConfig):
     label_dropout: float = Field(default=0.1, ge=0, lt=1)
     class_token_rotary: Literal["identity", "zero"] = "identity"
     mixer: AnyMixer = later(SoftmaxConfig())
-    # Weight of the squared log-normaliser, which keeps logits small (CRT paper A.2: 1e-4 in some runs of 576 tokens).
+    # Weight of the squared log-normaliser, which keeps logits small (CRT paper A.2: 1e-4 in some runs with 576 tokens).
     z_loss: Annotated[float, Field(ge=0)] = later(0.0)
 
     @model_validator(mode="after")
@@ -37,7 +37,7 @@ class AutoregressiveConfig(GeneratorConfig):
         return self
 
 
-# Heads, layers and width of the paper's Table 2, by millions of parameters at 16,384 codes, 1,000 classes.
+# Heads, layers and width from the paper's Table 2, named by millions of parameters with 16,384 codes, 1,000 classes.
 PAPER_SIZES: dict[str, tuple[int, int, int]] = {
     "52m": (10, 6, 640),
     "81m": (11, 9, 704),
@@ -58,8 +58,8 @@ def paper_size(name: str) -> AutoregressiveConfig:
 class AutoregressiveSampling(SamplingConfig):
     """Guidance, then temperature, top-k and top-p in that order, then Gumbel noise and the arg-max.
 
-    `int8` rounds the weights to eight bits: faster, and other samples. `precision` bfloat16 keeps weights and cache in half
-    the bytes: other samples, too.
+    `int8` rounds the weights to eight bits, which is faster but changes the samples. `precision` bfloat16 halves the
+    memory of weights and cache, and changes the samples too.
     """
 
     kind: Literal["autoregressive"] = later("autoregressive")
@@ -72,10 +72,10 @@ class AutoregressiveSampling(SamplingConfig):
     @model_validator(mode="after")
     def _one_rounding(self) -> "AutoregressiveSampling":
         if self.int8 and self.precision != "float32":
-            raise ValueError("int8 and precision bfloat16 are two ways of rounding the weights; take one")
+            raise ValueError("int8 and precision bfloat16 are two ways of rounding the weights; choose one")
         return self
 
     @property
     def always_alike(self) -> bool:
-        """Whether the likeliest code is always taken."""
+        """Whether the most likely code is always chosen."""
         return self.temperature == 0 or self.top_k == 1

@@ -1,10 +1,10 @@
-// New positions of a few sequences through a whole transformer, as generator/decoder.py does it with torch.
+// Feeds new positions of a few sequences through a whole transformer, as frozen.py does with torch.
 //
-// With few rows a decode step is as fast as the weights can be read. So each product reads four rows of a weight at a
-// time, far apart from each other, and asks for what follows in good time, since a CPU's own prefetching stops at the end
-// of a page; and all threads stay in one parallel region (benchmarks/decode_step.py).
-// MOST, the new positions of all rows that one call takes, is defined by native.py.
-// Every output is summed in the same order whatever the number of rows and threads: the logits are the same bits.
+// With few rows, a decode step is as fast as the weights can be read. So each product reads four rows of a weight at a
+// time, far apart from each other, and prefetches in good time, since a CPU's prefetcher stops at the end of a page; and
+// all threads stay in one parallel region (benchmarks/decode_step.py).
+// MOST, the largest number of new positions per call over all rows, is defined by native.py.
+// Each output is summed in the same order whatever the number of rows and threads, so the logits are equal bit for bit.
 #if defined(__AVX__)
 #include <immintrin.h>
 #endif
@@ -35,7 +35,7 @@ Vector load(const float* from) {
   return v;
 }
 
-// Compilers make poor code of the plain loop.
+// Compilers generate poor code for the plain loop.
 Vector load(const int8_t* from) {
 #if defined(__AVX512F__)
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
@@ -48,7 +48,7 @@ Vector load(const int8_t* from) {
 #endif
 }
 
-// The last values of a row, and zeros.
+// The last values of a row, padded with zeros.
 template <class W>
 Vector load_some(const W* from, int64_t count) {
   W some[LANES] = {};
@@ -76,7 +76,7 @@ float dot(const float* a, const float* b, int64_t length) {
   return sum(total);
 }
 
-// A weight, (outputs, inputs); of eight bits it has a scale for each output, else null.
+// A weight, (outputs, inputs). Eight-bit weights have a scale per output; for others it is null.
 template <class W>
 struct Matrix {
   const W* values;
@@ -110,7 +110,7 @@ void tile(const W* const* weights, int64_t in, const float* x, float (*y)[MOST])
     for (int r = 0; r < R; r++) y[s][r] = sum(totals[s][r]);
 }
 
-// The same for up to R vectors.
+// The same, for up to R vectors.
 template <bool FETCH, int R = TILE, class W>
 void tile_of(int64_t rows, const W* const* weights, int64_t in, const float* x, float (*y)[MOST]) {
   if constexpr (R > 1)
@@ -118,7 +118,7 @@ void tile_of(int64_t rows, const W* const* weights, int64_t in, const float* x, 
   tile<R, FETCH>(weights, in, x, y);
 }
 
-// The same for any number of vectors; after the first ones the weights come from the cache.
+// The same, for any number of vectors; after the first few, the weights come from the cache.
 template <class W>
 void products(const W* const* weights, int64_t in, const float* x, int64_t rows, float (*y)[MOST]) {
   for (int64_t first = 0; first < rows; first += TILE) {
@@ -131,7 +131,7 @@ void products(const W* const* weights, int64_t in, const float* x, int64_t rows,
   }
 }
 
-// y = x @ weight.T, or y += it. Called by all threads together, as what follows is.
+// y = x @ weight.T, or y += x @ weight.T. Called by all threads together, like everything below.
 template <bool ADD, class W>
 void linear(const Matrix<W>& weight, int64_t out, int64_t in, const float* x, int64_t rows, float* y) {
   const int64_t part = (out + STREAMS - 1) / STREAMS;
@@ -183,7 +183,7 @@ void rms_norm(const float* x, const float* weight, int64_t width, int64_t rows, 
   }
 }
 
-// Layer norm without bias, in place; none where there is no weight.
+// Layer norm without bias, in place; does nothing if there is no weight.
 void layer_norm(float* x, const float* weight, int64_t width) {
   if (!weight) return;
   float mean = 0, variance = 0;
@@ -202,7 +202,7 @@ void turn(const float* x, const float* cosines, const float* sines, int64_t widt
   }
 }
 
-// y = shares @ values, (count, width): the sums stay in registers.
+// y = shares @ values, where values are (count, width); the sums stay in registers.
 void mean(const float* values, const float* shares, int64_t count, int64_t width, float* y) {
   constexpr int PIECES = 4;
   int64_t i = 0;
@@ -218,7 +218,7 @@ void mean(const float* values, const float* shares, int64_t count, int64_t width
   }
 }
 
-// What one query sees of `count` keys and values, each (count, width).
+// Attention of one query over `count` keys and values, each (count, width).
 void attend(const float* query, const float* keys, const float* values, int64_t count, int64_t width, float* scores,
             float* y) {
   const float scale = 1 / std::sqrt(static_cast<float>(width));
@@ -247,14 +247,14 @@ struct Sizes {
   int64_t depth, width, heads, hidden, codes, turns, positions, rows, fresh, threads;
 };
 
-// Pointers to the weights; the norms of queries and keys may be null.
+// Pointers to the weights; the norms for queries and keys may be null.
 template <class W>
 struct Layer {
   const float *attention_norm, *query_norm, *key_norm, *feed_forward_norm;
   Matrix<W> qkv, out, gate, up, down;
 };
 
-// Queries and keys of all heads turned, keys and values written to the cache, and what each new position sees.
+// Rotates queries and keys of all heads, writes keys and values to the cache, and attends from each new position.
 template <class W>
 void attention(const Sizes& n, const Layer<W>& layer, const float* cosines, const float* sines, const int64_t* places,
                float* qkv, float* keys, float* values, float* scores, float* y) {
@@ -280,7 +280,7 @@ void attention(const Sizes& n, const Layer<W>& layer, const float* cosines, cons
   }
 }
 
-// x: (rows fresh width), written over. cache: (depth 2 rows heads positions head_dim). places: (rows fresh).
+// x: (rows fresh width), overwritten. cache: (depth 2 rows heads positions head_dim). places: (rows fresh).
 // scratch: rows * (fresh * (4 * width + hidden) + heads * positions). logits: (rows fresh codes). rows * fresh <= MOST.
 template <class W>
 void decode_step(const Sizes& n, const Layer<W>* layers, const float* norm, const Matrix<W>& head, const float* cosines,
@@ -312,10 +312,11 @@ void decode_step(const Sizes& n, const Layer<W>* layers, const float* norm, cons
 
 extern "C" {
 
-// Uniforms in (0, 1) as rng.uniform_grid's, bit for bit, (images, count): SplitMix64 keyed by seed, image, place, column.
+// Uniform numbers in (0, 1), (images, count), equal to rng.uniform_grid's bit for bit: SplitMix64 keyed by seed, image,
+// place and column.
 void uniform_grid(int64_t seed, const int64_t* images, const int64_t* places, int64_t rows, int64_t count,
                   int64_t threads, float* y) {
-  constexpr int64_t PARTS = 4;  // of a row: there may be one row of many codes
+  constexpr int64_t PARTS = 4;  // per row: there may be a single row with many codes
 #pragma omp parallel for collapse(2) num_threads(threads) schedule(static)
   for (int64_t row = 0; row < rows; row++)
     for (int64_t part = 0; part < PARTS; part++) {
@@ -325,7 +326,7 @@ void uniform_grid(int64_t seed, const int64_t* images, const int64_t* places, in
     }
 }
 
-// Whether what this was compiled to runs on this machine, beside what else is loaded: 0 where it is right.
+// Checks that the compiled code runs on this machine, alongside the other libraries loaded: returns 0 if it does.
 int wrong() {
   const int64_t out = 9, in = 70, rows = TILE + 1;
   float weight[out * in], x[rows * in], y[rows * out] = {};

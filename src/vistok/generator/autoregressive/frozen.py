@@ -1,4 +1,4 @@
-"""A trained transformer made ready for writing tokens: frozen weights in fast layouts, a static cache."""
+"""A trained transformer prepared for writing tokens: frozen weights in fast layouts, and a static cache."""
 
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from vistok.nn.transformer import Block
 
 
 class _Layer:
-    """One block's weights; the numbers are those of `Block.forward` without dropout."""
+    """One block's weights; the results equal those of `Block.forward` without dropout."""
 
     def __init__(self, block: Block, int8: bool) -> None:
         attention, feed_forward = block.attention, block.feed_forward
@@ -32,36 +32,36 @@ class _Layer:
 
 
 class FrozenTransformer:
-    """A generator whose weights do not change while this is in use (make a new one after). No gradients, no dropout.
+    """A generator whose weights must not change while in use (create a new one after that). No gradients, no dropout.
 
-    Raises TypeError for a model with blocks of another kind than `Block`.
+    Raises TypeError for a model with blocks other than `Block`.
     """
 
     def __init__(self, model: AutoregressiveNetwork, int8: bool = False) -> None:
         self.model, self.int8, self.blocks = model, int8, model.plain_blocks()
         self.native = native_step(model, int8)
-        # The turns of all positions as complex numbers: one product instead of six.
+        # The rotations of all positions as complex numbers: one product instead of six.
         self.turns = as_turns(model.cos, model.sin)[:, None]
 
     @cached_property
     def layers(self) -> list[_Layer]:
-        """The blocks with weights in layouts for many rows, which are copies: made when first needed."""
+        """The blocks with weights in layouts for many rows; these are copies, so they are made only when needed."""
         return [_Layer(block, self.int8) for block in self.blocks]
 
     @cached_property
     def head(self) -> PlainLinear:
-        """The last product, as `layers`."""
+        """The output projection, prepared like `layers`."""
         return frozen_linear(self.model.head.weight, self.int8)
 
     def new_cache(self, rows: int, spare: int = 0) -> KVCache:
-        """Return an empty cache; what is fed to `spare` positions past the end does no harm."""
+        """Return an empty cache; `spare` positions past the end may be fed without harm."""
         config, positions = self.model.config, self.model.num_tokens + spare
         head_dim = config.width // config.num_heads
         return KVCache(config.depth, rows, config.num_heads, positions, head_dim, like=self.model.head.weight)
 
     @torch.no_grad()
     def logits(self, x: Float[Tensor, "rows new width"], cache: KVCache) -> Float[Tensor, "rows new codes"]:
-        """Feed embedded inputs that follow the cached ones; return the logits of the token after each."""
+        """Feed embedded inputs that follow the cached ones; return the logits for the token after each."""
         places = cache.places(x.shape[1])
         if self.native is not None and 0 < x.shape[0] * x.shape[1] <= MOST:
             logits = self.native(x, cache, _each(places, x.shape[0]))
@@ -85,7 +85,7 @@ class FrozenTransformer:
         return self.head(self.model.norm(x))
 
     def _turns(self, places: Tensor | slice) -> Tensor:
-        """Return the turns of these places, broadcast over heads; those past the end take the last one's."""
+        """Return these positions' rotations, broadcast over heads; positions past the end take the last one's."""
         last = len(self.turns) - 1
         if isinstance(places, slice):
             places = torch.arange(places.start, places.stop, device=self.turns.device)
@@ -93,12 +93,12 @@ class FrozenTransformer:
 
 
 def _each(places: Tensor | slice, rows: int) -> Tensor:
-    """Return the places of each row's new positions."""
+    """Return each row's new positions, (rows, new)."""
     return torch.arange(places.start, places.stop).repeat(rows, 1) if isinstance(places, slice) else places
 
 
 def _mask(places: Tensor | slice, new: int, device: torch.device) -> Tensor | None:
-    """Return what each new position may see, None for all: (new, positions) or (rows, 1, new, positions)."""
+    """Return the mask of what each new position may see, (new, positions) or (rows, 1, new, positions); None: all."""
     if isinstance(places, slice):
         if new == 1:
             return None

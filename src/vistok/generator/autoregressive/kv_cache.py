@@ -1,14 +1,14 @@
-"""Static keys and values of earlier positions: made once, written in place, never copied."""
+"""Static keys and values of earlier positions: allocated once, written in place, never copied."""
 
 import torch
 from torch import Tensor
 
 
 class KVCache:
-    """Buffers for every layer, (rows, heads, positions, head_dim) twice, and how far each row is.
+    """Key and value buffers for every layer, (rows, heads, positions, head_dim) each, and how far each row is.
 
-    All rows may be equally far (`length` is a number; views of the filled part are used), or each at its own
-    place (`lengths`, one per row), as speculative decoding has it.
+    Either all rows are equally far (`length`; views of the filled part are used), or each row has a length of its own
+    (`lengths`), as speculative decoding needs.
     """
 
     def __init__(self, depth: int, rows: int, num_heads: int, positions: int, head_dim: int, like: Tensor) -> None:
@@ -18,18 +18,18 @@ class KVCache:
         self.lengths: Tensor | None = None
 
     def move(self, lengths: Tensor) -> None:
-        """Go to these places (rows): what lies behind them is written over."""
+        """Set the rows' lengths; whatever lies beyond them will be overwritten."""
         first = int(lengths[0])
         self.length, self.lengths = (first, None) if bool((lengths == first).all()) else (0, lengths)
 
     def places(self, new: int) -> Tensor | slice:
-        """Return where the next `new` positions go: a slice, or (rows new) where rows differ."""
+        """Return where the next `new` positions go: a slice, or (rows new) if rows differ in length."""
         if self.lengths is None:
             return slice(self.length, self.length + new)
         return self.lengths[:, None] + torch.arange(new, device=self.lengths.device)
 
     def write(self, layer: int, places: Tensor | slice, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store (rows new heads head_dim) twice; return all keys and values that may be attended to."""
+        """Store keys and values, (rows new heads head_dim) each; return all that may be attended to."""
         k, v = self.buffers[layer]
         if isinstance(places, slice):
             k[:, :, places], v[:, :, places] = keys.transpose(1, 2), values.transpose(1, 2)

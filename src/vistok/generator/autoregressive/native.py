@@ -1,9 +1,9 @@
-"""A decode step and its noise in C++, compiled on the user's machine when they are first needed.
+"""A decode step and its noise in C++, compiled on the user's machine when first needed.
 
-Where that cannot be (no compiler, no OpenMP, no Linux, not a CPU) torch makes the step, slower and with the same tokens. The
-library lies in the user's cache, under a name that tells source, compiler and CPU, and shares torch's OpenMP threads.
-Loading a library runs it: one that another user could have written, or that is not as it was when it was tried, is not
-loaded but made again.
+Where that is impossible (no compiler, no OpenMP, not Linux, not a CPU), torch does the step, more slowly but with the
+same tokens. The library is kept in the user's cache under a name derived from source, compiler and CPU, and shares
+torch's OpenMP threads. Loading a library runs code: one that another user could have written, or that has changed since
+it was tried out, is not loaded but rebuilt.
 """
 
 import ctypes
@@ -32,10 +32,10 @@ from vistok.nn.transformer import Block
 from vistok.rng import gumbel_grid, stream_of, to_gumbel
 
 SOURCE = Path(__file__).with_name("decode_step.cpp")
-# New positions, of all rows together, up to which the step is faster than torch's (benchmarks/decode_step.py).
+# Most new positions, over all rows, for which the step is faster than torch's (benchmarks/decode_step.py).
 MOST = 32
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", f"-DMOST={MOST}")
-# In a process of its own: a library that does not fit the CPU or torch's OpenMP would crash the whole program.
+# Run in a separate process: a library that does not suit the CPU or torch's OpenMP would crash the whole program.
 TRIAL = "import ctypes, sys, torch; sys.exit(ctypes.CDLL(sys.argv[1]).wrong())"
 
 
@@ -55,12 +55,12 @@ class _Layer(ctypes.Structure):
 
 
 class NativeStep:
-    """The C++ step on a model's own weights, nothing is copied, or on a copy of eight bits."""
+    """The C++ step, on a model's weights without copying them, or on an eight-bit copy."""
 
     def __init__(self, model: AutoregressiveNetwork, compiled: ctypes.CDLL, int8: bool) -> None:
         self.config, self.codes, self.int8 = model.config, model.codebook_size, int8
         self.function = compiled.decode_step_int8 if int8 else compiled.decode_step_float32
-        self.kept: list[Tensor] = []  # what is pointed to lives as long as this
+        self.kept: list[Tensor] = []  # keeps the tensors behind our pointers alive
         blocks = model.plain_blocks()
         self.hidden = blocks[0].feed_forward.gate.out_features
         self.layers = (_Layer * len(blocks))(*map(self._layer, blocks))
@@ -71,10 +71,10 @@ class NativeStep:
     def __call__(
         self, x: Float[Tensor, "rows new width"], cache: KVCache, places: Int[Tensor, "rows new"]
     ) -> Float[Tensor, "rows new codes"]:
-        """Feed embedded inputs at these places of the cache; return the logits of the token after each.
+        """Feed embedded inputs at these positions of the cache; return the logits for the token after each.
 
-        Raises ValueError for inputs that are not float32 on a CPU, more than `MOST` or do not fit the cache, IndexError for
-        places outside it.
+        Raises ValueError for inputs that are not float32 on a CPU, are more than `MOST`, or do not fit the cache, and
+        IndexError for positions outside it.
         """
         config = self.config
         (rows, new, width), positions = x.shape, cache.buffers.shape[4]
@@ -92,7 +92,7 @@ class NativeStep:
         return logits
 
     def _check(self, x: Tensor, buffers: Tensor, places: Tensor) -> None:
-        """Raise what `__call__` says: C++ would write where nothing of ours is."""
+        """Raise as `__call__` documents: otherwise the C++ code would write to memory that is not ours."""
         config, (rows, new, width) = self.config, x.shape
         shape = (config.depth, 2, rows, config.num_heads, buffers.shape[4], config.width // config.num_heads)
         if not (
@@ -106,7 +106,7 @@ class NativeStep:
         ):
             raise ValueError(
                 f"inputs {tuple(x.shape)} of {x.dtype}, places {tuple(places.shape)} and a cache {tuple(buffers.shape)} of "
-                f"{buffers.dtype}: the cache must be {shape}, all float32 on a CPU, the inputs {MOST} at most"
+                f"{buffers.dtype}: the cache must be {shape}, all float32 on a CPU, with at most {MOST} inputs"
             )
         if not 0 <= int(places.min()) <= int(places.max()) < buffers.shape[4]:
             raise IndexError(f"places {places.tolist()} in a cache of {buffers.shape[4]}")
@@ -131,10 +131,10 @@ class NativeStep:
 
 
 def native_step(model: AutoregressiveNetwork, int8: bool = False) -> NativeStep | None:
-    """Return the C++ step of a model, or None where there is none: for float32 weights on a CPU, with a compiler."""
+    """Return the C++ step for a model, or None; it needs float32 weights on a CPU, and a compiler."""
     weights = (*model.parameters(), model.cos, model.sin)
     plain = all(
-        type(w) in (Tensor, nn.Parameter)  # not a part of a weight, as fully_shard's
+        type(w) in (Tensor, nn.Parameter)  # not a shard of a weight, as with fully_shard
         and w.device.type == "cpu"
         and w.dtype == torch.float32
         and w.is_contiguous()
@@ -147,7 +147,7 @@ def native_step(model: AutoregressiveNetwork, int8: bool = False) -> NativeStep 
 def gumbel_noise(
     seed: int, image_ids: Int[Tensor, "images"], position: int | Tensor, count: int
 ) -> Float[Tensor, "images count"]:
-    """Return `rng.gumbel_grid`'s numbers, the same bits, several times sooner where there is a compiler."""
+    """Return `rng.gumbel_grid`'s numbers, bit for bit, several times faster if there is a compiler."""
     compiled = library() if image_ids.device.type == "cpu" else None
     if compiled is None:
         return gumbel_grid(seed, image_ids, position, count)
@@ -161,11 +161,11 @@ def gumbel_noise(
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return what decode_step.cpp gives, compiled and tried where it was not yet, or None where that fails.
+    """Return the library built from decode_step.cpp, compiling and trying it out if necessary; None if that fails.
 
-    `CXX` may name a compiler; `CXX=false` does without one.
+    `CXX` may name a compiler; `CXX=false` switches the library off.
     """
-    if sys.platform != "linux":  # elsewhere compilers come with an OpenMP that is not torch's
+    if sys.platform != "linux":  # elsewhere, compilers bring an OpenMP other than torch's
         return None
     try:
         return _load(shlex.split(os.environ.get("CXX", "")) or [shutil.which("c++") or "g++"])
@@ -174,9 +174,9 @@ def library() -> ctypes.CDLL | None:
 
 
 def _load(compiler: list[str]) -> ctypes.CDLL:
-    """Return the library from the user's cache, made where it is not there or not as it was written.
+    """Return the library from the user's cache, rebuilding it if it is missing or has changed.
 
-    A folder that others may write is not used: the library is then made anew by every process.
+    A folder that others can write to is not used; every process then builds a private copy.
     """
     program = Path(shutil.which(compiler[0]) or compiler[0]).stat()
     parts = [*compiler, *FLAGS, str(program.st_size), str(program.st_mtime_ns), _cpu()]
@@ -188,14 +188,14 @@ def _load(compiler: list[str]) -> ctypes.CDLL:
         with tempfile.TemporaryDirectory() as private:
             return ctypes.CDLL(str(_make(compiler, Path(private) / file.name)))
     if not _as_written(file):
-        with only_one(folder / "making"):  # of several processes one compiles, and the others find the library
+        with only_one(folder / "making"):  # one process compiles, the others then find the library
             if not _as_written(file):
                 _write(compiler, file)
     return ctypes.CDLL(str(file))
 
 
 def _write(compiler: list[str], file: Path) -> None:
-    """Make the library and its checksum, each whole or absent."""
+    """Build the library and write its checksum, each completely or not at all."""
     with tempfile.TemporaryDirectory(dir=file.parent) as private:
         made = _make(compiler, Path(private) / file.name)
         checksum = sha256_of(made)
@@ -206,15 +206,15 @@ def _write(compiler: list[str], file: Path) -> None:
 
 
 def _make(compiler: list[str], made: Path) -> Path:
-    """Compile to a path, and try what came out in a process of its own."""
+    """Compile to a path, and try the result out in a separate process."""
     for command in ([*compiler, *FLAGS, str(SOURCE), "-o", str(made)], [sys.executable, "-c", TRIAL, str(made)]):
         subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
-    made.chmod(0o700)  # whatever the umask: what a group may write is not loaded
+    made.chmod(0o700)  # whatever the umask: a group-writable file would not be loaded
     return made
 
 
 def _as_written(file: Path) -> bool:
-    """Whether a library is ours alone and, byte for byte, the one that was tried: loading it runs it."""
+    """Whether a library is ours alone and, byte for byte, the one that was tried out: loading it runs code."""
     checksum = _checksum_of(file)
     try:
         return _only_ours(file) and _only_ours(checksum) and checksum.read_text() == sha256_of(file)
@@ -227,14 +227,14 @@ def _checksum_of(file: Path) -> Path:
 
 
 def _only_ours(path: Path) -> bool:
-    """Whether a file or folder is no link, and nobody else could have written it."""
-    found = path.lstat()
-    writable_by_others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return found.st_uid == os.getuid() and not writable_by_others and not stat.S_ISLNK(found.st_mode)
+    """Whether a file or folder is not a link, and nobody else could have written it."""
+    status = path.lstat()
+    writable_by_others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid == os.getuid() and not writable_by_others and not stat.S_ISLNK(status.st_mode)
 
 
 def _cpu() -> str:
-    """Return what decides which instructions the compiler may use: homes are shared between machines."""
+    """Return what determines the available CPU instructions, as machines may share a home directory."""
     listing = Path("/proc/cpuinfo").read_text().splitlines()
     lines = {line for line in listing if line.startswith(("flags", "Features", "model"))}
     return "".join(sorted(lines))

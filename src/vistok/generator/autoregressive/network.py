@@ -27,7 +27,7 @@ class AutoregressiveNetwork(Generator):
     def __init__(self, config: AutoregressiveConfig, space: Space, num_classes: int) -> None:
         super().__init__()
         if not isinstance(space, Tokens) or not isinstance(space.layout, Grid):
-            raise UserError(f"an autoregressive generator writes tokens on a grid, and these latents are {space}")
+            raise UserError(f"an autoregressive generator writes tokens on a grid, but these latents are {space}")
         self.config, self.space = config, space
         self.num_tokens = space.layout.positions
         self.codebook_size = codebook_size = space.codebook_size
@@ -42,19 +42,19 @@ class AutoregressiveNetwork(Generator):
         self.norm = RMSNorm(config.width)
         self.head = Linear(config.width, codebook_size)
         table = axial_table(*space.layout.sides, config.width // config.num_heads)
-        # The last token is never an input.
+        # The last token is never an input, so it needs no position.
         cos, sin = with_class_token(table, config.class_token_rotary)
         self.register_buffer("cos", cos[: self.num_tokens], persistent=False)
         self.register_buffer("sin", sin[: self.num_tokens], persistent=False)
         self.init_weights()
 
     def init_weights(self) -> None:
-        """All initial values: normal(0, 0.02), the head zero (loss at the start: ln K), norms one."""
+        """Set all initial values: normal(0, 0.02), zeros for the head (so the loss starts at ln K), ones for norms."""
         init_transformer(self)
         nn.init.zeros_(self.head.weight)
 
     def spread_units(self) -> list[nn.Module]:
-        """Return the parts that are recomputed, compiled and sharded one by one."""
+        """Return the parts that are recomputed, compiled and sharded individually."""
         return list(self.blocks)
 
     @property
@@ -65,14 +65,14 @@ class AutoregressiveNetwork(Generator):
     def plain_blocks(self) -> list[Block]:
         """Return the blocks, for code that computes `Block.forward` from their weights.
 
-        Raises TypeError for a block of another kind, which would be left out or computed as what it is not.
+        Raises TypeError for any other kind of block, which would otherwise be skipped or computed wrongly.
         """
         if (number := self._first_other()) is not None:
             block = self.blocks[number]
             mixer = type(getattr(block, "attention", None)).__name__
             raise TypeError(
-                f"block {number} is a {type(block).__name__} with {mixer}: the fast way of sampling takes the weights of "
-                f"{Block.__name__} with {Attention.__name__} and computes its forward itself, so it cannot run another kind"
+                f"block {number} is a {type(block).__name__} with {mixer}: fast sampling reimplements the forward pass of "
+                f"{Block.__name__} with {Attention.__name__}, so it cannot run any other kind"
             )
         return [block for block in self.blocks if isinstance(block, Block)]
 

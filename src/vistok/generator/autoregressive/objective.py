@@ -16,7 +16,7 @@ from vistok.units import Scale
 
 
 class NextToken(Objective):
-    """Nats per token, and where asked for the squared log-normaliser of the logits (CRT paper A.2)."""
+    """Nats per token and, if asked for, the squared log-normaliser of the logits (CRT paper A.2)."""
 
     averaged = ("generator",)
 
@@ -30,7 +30,7 @@ class NextToken(Objective):
         self.networks = {"generator": self.model}
 
     def phases(self, scale: Scale, world: World = ALONE) -> list[Phase]:
-        """Return the one phase."""
+        """Return the only phase."""
         return [
             Phase(
                 name="generator",
@@ -50,7 +50,7 @@ class NextToken(Objective):
         return PhaseLoss({"nats_per_token": nats.mean(), "z_loss": self.z_loss * squared.mean()})
 
     def example(self, batch_size: int, device: torch.device) -> MicroBatch:
-        """Return tokens and labels of the right shapes: zeros."""
+        """Return tokens and labels of the right shapes, all zeros."""
         return {
             "latents": torch.zeros(batch_size, self.model.num_tokens, dtype=torch.int64, device=device),
             "labels": torch.zeros(batch_size, dtype=torch.int64, device=device),

@@ -1,7 +1,7 @@
-"""Sampling, token by token: small pure functions that compose.
+"""Sampling token by token, from small pure functions that compose.
 
-The noise is keyed by (seed, image, position), so a sample depends on its seed and number alone: batch
-size and number of processes do not change it, but where two codes are so close that the rounding of another batch turns them.
+The noise is keyed by (seed, image, position), so a sample depends only on its seed and number. Batch size and number of
+processes do not change it, unless two codes are so close that another batch size's rounding swaps them.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from vistok.generator.autoregressive.native import gumbel_noise
 from vistok.generator.autoregressive.network import AutoregressiveNetwork
 from vistok.generator.autoregressive.stepwise import StepwiseTransformer
 
-# A model made ready for writing.
+# A model prepared for writing tokens.
 Ready = FrozenTransformer | StepwiseTransformer
 
 
@@ -36,7 +36,7 @@ def keep_top_k(logits: Float[Tensor, "batch codes"], k: int) -> Float[Tensor, "b
 
 def keep_top_p(logits: Float[Tensor, "batch codes"], p: float) -> Float[Tensor, "batch codes"]:
     """Keep the smallest set of most probable codes whose probability reaches p; 1 keeps all."""
-    if p >= 1:  # a sum of roundings may reach 1 before the last code
+    if p >= 1:  # a rounded sum may reach 1 before the last code
         return logits
     ordered, order = logits.sort(dim=-1, descending=True)
     probability = ordered.softmax(dim=-1)
@@ -47,7 +47,7 @@ def keep_top_p(logits: Float[Tensor, "batch codes"], p: float) -> Float[Tensor, 
 def filter_logits(
     logits: Float[Tensor, "batch codes"], sampling: AutoregressiveSampling
 ) -> Float[Tensor, "batch codes"]:
-    """Apply temperature, top-k, top-p in that order (temperature 0 is left to `choose`)."""
+    """Apply temperature, top-k and top-p in that order (temperature 0 is left to `choose`)."""
     if sampling.temperature not in (0.0, 1.0):
         logits = logits / sampling.temperature
     if sampling.top_k is not None:
@@ -63,9 +63,9 @@ def choose(
     position: int | Tensor,
     sampling: AutoregressiveSampling,
 ) -> Int[Tensor, "batch"]:
-    """Draw one code per row by the Gumbel arg-max; temperature 0 takes the most likely.
+    """Draw one code per row with the Gumbel arg-max trick; temperature 0 takes the most likely code.
 
-    `position` is one number, or one per row.
+    `position` is a single number, or one per row.
     """
     logits = filter_logits(logits.float(), sampling)
     if sampling.temperature > 0:
@@ -77,7 +77,7 @@ def check_guidance(model: AutoregressiveNetwork, scale: float) -> None:
     """Raise UserError for guidance with a model trained without label dropout."""
     if scale != 1.0 and model.config.label_dropout == 0:
         raise UserError(
-            f"guidance_scale {scale} needs a generator trained with label dropout, this one had "
+            f"guidance_scale {scale} needs a generator trained with label dropout, but this one had "
             "label_dropout 0; use guidance_scale 1, or train with --set generator.label_dropout=0.1"
         )
 
@@ -91,7 +91,7 @@ def check_labels(model: AutoregressiveNetwork, labels: Int[Tensor, "batch"]) -> 
 
 
 class Guided:
-    """A frozen network and its cache; guidance runs as one batch of twice the size."""
+    """A frozen network and its cache; guidance runs as a single batch of twice the size."""
 
     def __init__(self, frozen: Ready, batch: int, scale: float, spare: int = 0) -> None:
         check_guidance(frozen.model, scale)
@@ -99,19 +99,19 @@ class Guided:
         self.cache: Any = frozen.new_cache(batch if scale == 1.0 else 2 * batch, spare)
 
     def start(self, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch 1 codes"]:
-        """Feed the class token; return the logits of the first token. Raises UserError for labels out of range."""
+        """Feed the class token; return the logits for the first token. Raises UserError for labels out of range."""
         check_labels(self.frozen.model, labels)
-        nothing = torch.full_like(labels, self.frozen.model.num_classes)
-        inputs = labels if self.scale == 1.0 else torch.cat([labels, nothing])
+        null_labels = torch.full_like(labels, self.frozen.model.num_classes)
+        inputs = labels if self.scale == 1.0 else torch.cat([labels, null_labels])
         return self._guided(self.frozen.model.classes.table(inputs)[:, None])
 
     def follow(self, tokens: Int[Tensor, "batch new"]) -> Float[Tensor, "batch new codes"]:
-        """Feed tokens; return the logits of the token after each."""
+        """Feed tokens; return the logits for the token after each."""
         x = self.frozen.model.token_embedding(tokens)
         return self._guided(x if self.scale == 1.0 else x.repeat(2, 1, 1))
 
     def all_rows(self, values: Int[Tensor, "batch"]) -> Tensor:
-        """Return one value per row of the cache."""
+        """Return the values repeated to one per row of the cache."""
         return values if self.scale == 1.0 else values.repeat(2)
 
     def _guided(self, x: Tensor) -> Tensor:

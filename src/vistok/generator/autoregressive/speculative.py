@@ -1,8 +1,8 @@
-"""Exact speculative decoding: a small draft writes ahead, the target checks several tokens in one pass.
+"""Exact speculative decoding: a small draft writes ahead, and the target checks several tokens in one pass.
 
-Draft and target draw with the same Gumbel noise, keyed by (seed, image, position). So a checked token is
-the one that plain decoding would have drawn, and the draft's guess is right whenever its logits lead to the
-same arg-max: no accept-or-reject lottery is needed (compare Leviathan et al. 2023, arXiv 2211.17192).
+Draft and target draw with the same Gumbel noise, keyed by (seed, image, position). A checked token is therefore the one
+that plain decoding would have drawn, and the draft's guess is right whenever its logits lead to the same arg-max; no
+random acceptance step is needed (compare Leviathan et al. 2023, arXiv 2211.17192).
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from vistok.generator.interface import Generator
 
 @dataclass
 class Acceptance:
-    """What a sampler has counted: target passes after the first token, guesses checked, guesses right."""
+    """A sampler's counts: target passes after the first token, guesses checked, guesses right, tokens, images."""
 
     passes: int = 0
     guesses: int = 0
@@ -35,25 +35,27 @@ class Acceptance:
 
     @property
     def passes_per_image(self) -> float:
-        """Passes of the target for an image, that of the first token included."""
+        """Target passes per image, including the one for the first token."""
         return 1 + self.passes / max(1, self.images)
 
     @property
     def tokens_per_pass(self) -> float:
-        """Tokens that one pass of the target gives; plain decoding gives 1."""
+        """Tokens gained per target pass; plain decoding gives 1."""
         return self.tokens / max(1, self.passes)
 
 
 def check_draft(target: Generator, draft: Generator) -> None:
     """Raise UserError unless both write the same kind of tokens."""
     for name in ("num_tokens", "codebook_size", "num_classes"):
-        a, b = getattr(target, name), getattr(draft, name)
-        if a != b:
-            raise UserError(f"the draft's {name} is {b}, the generator's {a}; train a draft on the same token cache")
+        ours, theirs = getattr(target, name), getattr(draft, name)
+        if ours != theirs:
+            raise UserError(
+                f"the draft's {name} is {theirs}, the generator's {ours}; train a draft on the same token cache"
+            )
 
 
 class SpeculativeSampler:
-    """Draws what plain decoding draws; `acceptance` counts over all calls."""
+    """Draws exactly what plain decoding draws; `acceptance` counts over all calls."""
 
     def __init__(
         self, target: FrozenTransformer, draft: FrozenTransformer, sampling: AutoregressiveSampling, lookahead: int
@@ -63,15 +65,15 @@ class SpeculativeSampler:
             raise UserError(f"lookahead {lookahead}: the draft must write at least one token ahead")
         self.target, self.draft, self.sampling, self.lookahead = target, draft, sampling, lookahead
         self.acceptance = Acceptance()
-        # Of a token, by both networks.
+        # FLOPs per token, for both networks together.
         self.step_flops = 0.0
 
     @property
     def spent(self) -> tuple[float, float]:
-        """Calls of the target, and FLOPs of both networks, for an image of those drawn so far.
+        """Target calls, and FLOPs of both networks, per image, averaged over the images drawn so far.
 
-        A pass checks `lookahead` guesses and one token more, and the draft writes as many; near the end fewer are left, so
-        that this is a little too much.
+        Each pass is counted as checking `lookahead` guesses plus one token, with the draft writing as many. Near the end
+        fewer are left, so this slightly overestimates.
         """
         rows = 1 if self.sampling.guidance_scale == 1.0 else 2
         passes = self.acceptance.passes_per_image
@@ -83,11 +85,11 @@ class SpeculativeSampler:
         count, spare = self.target.model.num_tokens, self.lookahead + 1
         scale = self.sampling.guidance_scale
         target, draft = (Guided(decoder, len(labels), scale, spare) for decoder in (self.target, self.draft))
-        # Column `count` and behind: what is written past the end.
+        # Columns from `count` on hold what is written past the end.
         tokens = torch.zeros(len(labels), count + spare + 1, dtype=torch.int64, device=labels.device)
         tokens[:, 0] = choose(target.start(labels)[:, 0], image_ids, 0, self.sampling)
         draft.start(labels)
-        done = torch.ones_like(labels)  # tokens that each row has
+        done = torch.ones_like(labels)  # tokens that each row has so far
         self.acceptance.images += len(labels)
         while int(done.min()) < count:
             ahead = min(self.lookahead, count - int(done.min()) - 1)
@@ -96,8 +98,8 @@ class SpeculativeSampler:
         return tokens[:, :count]
 
     def _guess(self, draft: Guided, tokens: Tensor, done: Tensor, image_ids: Tensor, ahead: int) -> None:
-        """Write `ahead` tokens behind those that are done."""
-        # The last guess of a pass that was all right has never been fed: feed the newest two.
+        """Write `ahead` tokens after those that are done."""
+        # If all guesses of a pass were right, the last one has not been fed yet, so feed the newest two.
         new = 1 if int(done.min()) == 1 else 2
         for i in range(ahead):
             inputs = done[:, None] + torch.arange(i - new, i, device=done.device)
@@ -107,7 +109,7 @@ class SpeculativeSampler:
             new = 1
 
     def _check(self, target: Guided, tokens: Tensor, done: Tensor, image_ids: Tensor, ahead: int) -> Tensor:
-        """Replace the guesses by the target's own tokens up to the first that differs; return what is done."""
+        """Replace guesses by the target's tokens up to and including the first that differs; return the new counts."""
         places = done[:, None] + torch.arange(ahead + 1, device=done.device)
         target.cache.move(target.all_rows(done))
         drawn = self._choose(target.follow(tokens.gather(1, places - 1)), image_ids, done)
@@ -126,10 +128,10 @@ class SpeculativeSampler:
         return choose(logits.flatten(0, 1), ids.flatten(), positions.flatten(), self.sampling).view(batch, new)
 
     def _count(self, before: Tensor, now: Tensor, right: Tensor, ahead: int) -> None:
-        found = self.acceptance
+        counts = self.acceptance
         left = self.target.model.num_tokens - before
         room = left.clamp(max=ahead)
-        found.passes += int((left > 0).sum())
-        found.tokens += int((now - before).sum())
-        found.right += int(torch.minimum(right, room).sum())
-        found.guesses += int(torch.minimum(right + 1, room).sum())
+        counts.passes += int((left > 0).sum())
+        counts.tokens += int((now - before).sum())
+        counts.right += int(torch.minimum(right, room).sum())
+        counts.guesses += int(torch.minimum(right + 1, room).sum())

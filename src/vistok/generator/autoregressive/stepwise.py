@@ -1,4 +1,4 @@
-"""Writing tokens with blocks of any kind and any mixer: as `FrozenTransformer`, without its fast layouts."""
+"""Writing tokens with any kind of block and mixer: like `FrozenTransformer`, but without its fast layouts."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from vistok.generator.autoregressive.network import AutoregressiveNetwork
 
 
 class Steps:
-    """The state of each block's mixer, and how far all rows are."""
+    """The state of each block's mixer, and the position that all rows have reached."""
 
     def __init__(self, states: list[Any]) -> None:
         self.states, self.length = states, 0
 
 
 class StepwiseTransformer:
-    """A generator that feeds one position after the other through `Block.step`. No gradients, no dropout."""
+    """A generator that feeds positions through `Block.step` one at a time. No gradients, no dropout."""
 
     def __init__(self, model: AutoregressiveNetwork) -> None:
         self.model, self.native = model, None
@@ -29,12 +29,12 @@ class StepwiseTransformer:
 
     @torch.no_grad()
     def logits(self, x: Float[Tensor, "rows new width"], cache: Steps) -> Float[Tensor, "rows new codes"]:
-        """Feed embedded inputs that follow the earlier ones; return the logits of the token after each."""
-        made = []
+        """Feed embedded inputs that follow the earlier ones; return the logits for the token after each."""
+        logits = []
         for column in x.split(1, dim=1):
             place = slice(cache.length, cache.length + 1)
             for block, state in zip(self.model.blocks, cache.states, strict=True):
                 column = block.step(column, state, self.model.cos[place], self.model.sin[place])  # type: ignore[operator]
-            made.append(self.model.head(self.model.norm(column)))
+            logits.append(self.model.head(self.model.norm(column)))
             cache.length += 1
-        return torch.cat(made, dim=1)
+        return torch.cat(logits, dim=1)

@@ -98,7 +98,7 @@ def waiting_regularizer(run: Judged[TokenizerRun]) -> str | None:
 
 
 def shortcut(run: Judged[TokenizerRun]) -> str | None:
-    """Add a linear shortcut, which conveys colours and coarse shapes from the first steps; it is part of the network."""
+    """Add a linear shortcut, part of the network, which conveys colours and coarse shapes from the first steps."""
     if getattr(run.config.tokenizer, "shortcut", True) or run.config.init_from:
         return None
     return train_again(

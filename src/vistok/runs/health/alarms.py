@@ -50,7 +50,7 @@ class Alarms:
         self.standing: tuple[Alarm, ...] = ()
 
     def __call__(self, rows: Sequence[Row]) -> Ringing:
-        """Return the alarms that stand after the newest row, and what it changed; `rows` extends the previous call's."""
+        """Return the alarms standing after the newest row, and what it changed; `rows` extends the previous call's."""
         before = self.standing
         for number in range(self.seen, len(rows)):
             before = self.standing

@@ -27,7 +27,7 @@ def alarms_in(header: dict[str, Any]) -> list[Alarm]:
 
 
 def alarms_of(model: str | Path) -> list[Alarm]:
-    """Return the alarms of a run directory or weights file; none if it cannot be read, which whoever loads it reports."""
+    """Return the alarms of a run directory or weights file; none if it cannot be read, which loading it will report."""
     header = _header_of(model)
     return alarms_in(header) if header else []
 
@@ -67,10 +67,10 @@ def require_alive(
         return
     _require_alive(model, header, anyway, tell)
     if header["model"] == "generator":
-        decoder = tokenizer or header["tokenizer"]["path"]
-        decoder_header = _header_of(decoder)
-        if decoder_header is not None:
-            _require_alive(decoder, decoder_header, anyway, tell)
+        tokenizer_path = tokenizer or header["tokenizer"]["path"]
+        tokenizer_header = _header_of(tokenizer_path)
+        if tokenizer_header is not None:
+            _require_alive(tokenizer_path, tokenizer_header, anyway, tell)
 
 
 def _require_alive(model: str | Path, header: dict[str, Any], anyway: bool, tell: Callable[[str], None]) -> None:

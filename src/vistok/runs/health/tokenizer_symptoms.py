@@ -1,4 +1,4 @@
-"""What can go wrong in a tokenizer's training: blind reconstructions, collapsing latents, dying codes, a winning GAN."""
+"""What can go wrong in training a tokenizer: blind reconstructions, latent collapse, dying codes, a winning GAN."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""The contract of every bottleneck; channel-last throughout."""
+"""The contract for bottlenecks; channel-last throughout."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 @dataclass
 class BottleneckOutput:
-    """What a batch gives.
+    """The result for a batch.
 
     latents: what regularizers see (for VQ the vectors that are compared with the codebook, for FSQ the bounded ones).
-    decoded: what the decoder gets (for VQ the chosen codes, with the straight-through gradient). stored: what a cache keeps:
-    code numbers, or means and standard deviations side by side. losses: named scalars, already weighted, to be added.
-    statistics: named scalars, detached.
+    decoded: what the decoder receives (for VQ the chosen codes, with the straight-through gradient). stored: what a
+    cache keeps: code numbers, or means and standard deviations side by side. losses: named scalars, already weighted,
+    to be summed. statistics: named scalars, detached.
     """
 
     latents: Tensor
@@ -29,63 +29,63 @@ class BottleneckOutput:
 
 
 class Bottleneck(nn.Module, ABC):
-    """Encoder outputs of `in_dim` numbers to latents, and latents to the `code_dim` numbers that the decoder gets."""
+    """Maps encoder outputs of `in_dim` numbers to latents, and latents to the decoder's input of `code_dim` numbers."""
 
     in_dim: int
     code_dim: int
 
     @abstractmethod
     def forward(self, z_e: Float[Tensor, "*batch dim"]) -> BottleneckOutput:
-        """Squeeze encoder outputs, in float32 also under autocast."""
+        """Map encoder outputs to latents, in float32 even under autocast."""
 
     @abstractmethod
     def to_decoder(self, latents: Tensor) -> Float[Tensor, "*batch dim"]:
-        """Return what the decoder gets for latents as a generator writes them: integers, or vectors."""
+        """Return the decoder's input for latents in the form that a generator writes: integers, or vectors."""
 
     def from_stored(self, stored: Tensor) -> Tensor:
-        """Return the latents that a cache's entry stands for; of a distribution its mean."""
+        """Return the latents for a cache entry; a distribution is represented by its mean."""
         return stored
 
     def after_step(  # noqa: B027 (most need nothing)
         self, generator_seed: int, step: int, gather: Callable[[Tensor], Tensor] = lambda part: part
     ) -> None:
-        """Do what follows an optimizer step (restart of dead codes).
+        """Do what has to follow an optimizer step, such as restarting dead codes.
 
-        `gather` joins the parts of all processes, in the order of the batch.
+        `gather` joins the parts from all processes, in the order of the batch.
         """
 
 
 class Quantizer(Bottleneck):
-    """Vectors to code numbers; `indices_to_codes` and `codes_to_indices` are exact inverses."""
+    """Maps vectors to code numbers; `indices_to_codes` and `codes_to_indices` are exact inverses."""
 
     codebook_size: int
 
     @property
     def in_dim(self) -> int:  # type: ignore[override]
-        """A vector is compared with codes of its own length."""
+        """The same as `code_dim`, since vectors are compared with codes."""
         return self.code_dim
 
     @abstractmethod
     def indices_to_codes(self, indices: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
-        """Return the code vectors, as the decoder gets them."""
+        """Return the code vectors, as the decoder receives them."""
 
     @abstractmethod
     def codes_to_indices(self, codes: Float[Tensor, "*batch dim"]) -> Int[Tensor, "*batch"]:
         """Return the number of the nearest code."""
 
     def to_decoder(self, latents: Tensor) -> Float[Tensor, "*batch dim"]:
-        """Return the codes of these numbers."""
+        """Return the codes with these numbers."""
         return self.indices_to_codes(latents)
 
 
 def straight_through(latents: Tensor, codes: Tensor) -> Tensor:
-    """Return the value of `codes` with the gradient of `latents` (and none into the codes)."""
+    """Return the value of `codes` with the gradient of `latents`; the codes get no gradient."""
     return latents + (codes - latents).detach()
 
 
 def in_float32(like: Tensor) -> AbstractContextManager[None]:
-    """Return a context without autocast: distances between codes need all of float32's digits."""
-    if like.device.type == "meta":  # which knows no autocast
+    """Return a context without autocast: distances between codes need float32's full precision."""
+    if like.device.type == "meta":  # has no autocast
         return nullcontext()
     return torch.autocast(like.device.type, enabled=False)
 
@@ -101,9 +101,9 @@ class _ContiguousGradient(torch.autograd.Function):
 
 
 def contiguous_gradient(x: Tensor) -> Tensor:
-    """Return `x` unchanged; its gradient is laid out the same whichever consumers it has.
+    """Return `x` unchanged; its gradient has the same memory layout whatever uses `x`.
 
-    The layout of a sum of gradients depends on who contributes, and kernels round by layout: without
-    this a regularizer of weight 0 would change the last bits.
+    The layout of a sum of gradients depends on its terms, and kernels round differently by layout: without this, a
+    regularizer of weight 0 would change the last bits.
     """
     return _ContiguousGradient.apply(x)

@@ -1,4 +1,4 @@
-"""Configs of what stands between encoder and decoder, and the table of its kinds."""
+"""Configs of bottlenecks, which sit between encoder and decoder, and the table of their kinds."""
 
 import math
 from typing import Annotated, Literal
@@ -10,12 +10,12 @@ from vistok.space import Layout, Space, Tokens
 
 
 class BottleneckConfig(Config):
-    """What every kind says of its latents."""
+    """What every kind of bottleneck must say about its latents."""
 
     kind: str
 
     def space(self, layout: Layout) -> Space:
-        """Return the space of latents that lie in a layout."""
+        """Return the space of latents with this layout."""
         raise NotImplementedError
 
 
@@ -28,25 +28,25 @@ class QuantizerConfig(BottleneckConfig):
         raise NotImplementedError
 
     def space(self, layout: Layout) -> Tokens:
-        """Return the space of tokens that lie in a layout."""
+        """Return the space of tokens with this layout."""
         return Tokens(layout=layout, codebook_size=self.codes)
 
 
 class VQConfig(QuantizerConfig):
-    """Learned codebook. `cosine`: vectors and codes on the unit sphere (CRT paper A.1; ViT-VQGAN; LlamaGen).
+    """A learned codebook. `cosine`: compare latents and codes on the unit sphere (CRT paper A.1; ViT-VQGAN; LlamaGen).
 
-    `euclidean`: as they are (VQGAN), for imported checkpoints; with the cosine look-up more codes are used.
+    `euclidean`: compare them unnormalised (VQGAN), for imported checkpoints; the cosine look-up uses more codes.
     """
 
     kind: Literal["vq"] = "vq"
     codebook_size: int = Field(default=16_384, ge=2)
     code_dim: int = Field(default=8, ge=1)
     commitment_weight: float = Field(default=0.25, ge=0)
-    # Replace a code that no latent chose for this many steps by a latent of the batch (None: never).
+    # Replace a code that no latent has chosen for this many steps with a latent from the batch (None: never).
     restart_after: int | None = Field(default=None, ge=1)
     lookup: Literal["cosine", "euclidean"] = later("cosine")
-    # Learn without quantization for this many steps, then begin with the k-means centres of the last latents (None: begin
-    # with random codes).
+    # Train without quantization for this many steps, then start the codes at k-means centres of the latest latents
+    # (None: start with random codes).
     start_after: Annotated[int, Field(ge=1)] | None = later(None)
 
     @property
@@ -56,7 +56,7 @@ class VQConfig(QuantizerConfig):
 
 
 class FSQConfig(QuantizerConfig):
-    """Finite scalar quantization (Mentzer et al. 2023, arXiv 2309.15505): no learned codebook."""
+    """Finite scalar quantization (Mentzer et al. 2023, arXiv 2309.15505), which has no learned codebook."""
 
     kind: Literal["fsq"] = "fsq"
     levels: tuple[int, ...] = (8, 8, 8, 5, 5)

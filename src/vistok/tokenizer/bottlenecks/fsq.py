@@ -15,7 +15,7 @@ from vistok.tokenizer.bottlenecks.config import FSQConfig
 
 
 class FSQ(Quantizer):
-    """Codes lie on a grid in [-1, 1]; dimension i has `levels[i]` values."""
+    """Codes are the points of a grid in [-1, 1]; dimension i has `levels[i]` values."""
 
     levels: Tensor
     basis: Tensor
@@ -31,7 +31,7 @@ class FSQ(Quantizer):
         self.register_buffer("basis", basis, persistent=False)
 
     def bound(self, z_e: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        """Squash to the range whose rounding gives exactly `levels` values, scaled to about [-1, 1]."""
+        """Squash to a range that rounds to exactly `levels` values, scaled to about [-1, 1]."""
         half_range = (self.levels - 1) * (1 + 1e-3) / 2
         offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
         shift = torch.atanh(offset / half_range)
@@ -52,7 +52,7 @@ class FSQ(Quantizer):
         return (digits - self._half_width()) / self._half_width()
 
     def codes_to_indices(self, codes: Float[Tensor, "*batch dim"]) -> Int[Tensor, "*batch"]:
-        """Return mixed-radix numbers, the first dimension fastest."""
+        """Return mixed-radix numbers; the first dimension varies fastest."""
         digits = (codes * self._half_width()).round().to(torch.int64) + self._half_width()
         return (digits.clamp(min=0).minimum(self.levels - 1) * self.basis).sum(-1)
 

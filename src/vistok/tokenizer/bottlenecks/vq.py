@@ -1,7 +1,7 @@
-"""Vector quantization with a codebook that learns by gradient.
+"""Vector quantization with a codebook that is learned by gradient descent.
 
-Latents and codes are compared on the unit sphere, as in ViT-VQGAN and LlamaGen (CRT paper A.1); with
-`lookup="euclidean"` as they are, as in VQGAN.
+Latents and codes are compared on the unit sphere, as in ViT-VQGAN and LlamaGen (CRT paper A.1), or unnormalised with
+`lookup="euclidean"`, as in VQGAN.
 """
 
 from collections.abc import Callable
@@ -22,14 +22,13 @@ from vistok.tokenizer.bottlenecks.base import (
 )
 from vistok.tokenizer.bottlenecks.config import VQConfig
 
-# Similarities that are held at once (2 MB in float32, or 32 rows of them): what stays in a core's cache is read
-# a second time for nothing.
+# Similarities computed at once (2 MB in float32, or at least 32 rows): what stays in a core's cache is cheap to reread.
 LOOKUP_ELEMENTS, LOOKUP_ROWS = 2**19, 32
-# A maximum is vectorised where an arg-max is not: first the best group of this many codes, then the code in it.
+# A maximum is vectorised but an arg-max is not, so first find the best group of this many codes, then the code in it.
 GROUP = 64
-# Latents that are kept for the codes to begin with, for each code.
+# Latents per code that are kept for initialising the codes.
 POOL = 16
-# Buffers that nothing but training reads.
+# Buffers that only training reads.
 OF_TRAINING = frozenset({"used", "steps_unused", "pool", "begun"})
 
 
@@ -37,19 +36,19 @@ OF_TRAINING = frozenset({"used", "steps_unused", "pool", "begun"})
 def nearest_codes(
     latents: Float[Tensor, "vectors dim"], codebook: Float[Tensor, "codes dim"]
 ) -> Int[Tensor, "vectors"]:
-    """Return the code of greatest inner product for each vector, in chunks; ties go to the lowest number."""
+    """Return the code with the largest inner product for each vector, in chunks; ties go to the lowest number."""
     missing = -len(codebook) % GROUP
-    if missing:  # a repeated first code ties with itself, and the lower number wins
+    if missing:  # pad with the first code: it ties with itself, and the lower number wins
         codebook = torch.cat([codebook, codebook[:1].expand(missing, -1)])
     rows = min(max(LOOKUP_ROWS, LOOKUP_ELEMENTS // len(codebook)), max(1, len(latents)))
-    if latents.is_meta:  # where FLOPs are counted, once is enough
+    if latents.is_meta:  # when counting FLOPs, one chunk is enough
         rows = max(1, len(latents))
-    # One buffer for all chunks: allocated anew each time, they leave holes in the heap, up to hundreds of MB.
+    # One buffer for all chunks: allocating it each time would fragment the heap by up to hundreds of MB.
     similarity = latents.new_empty(rows, len(codebook))
-    found = torch.empty(len(latents), dtype=torch.int64, device=latents.device)
-    for chunk, out in zip(latents.split(rows), found.split(rows), strict=True):
+    nearest = torch.empty(len(latents), dtype=torch.int64, device=latents.device)
+    for chunk, out in zip(latents.split(rows), nearest.split(rows), strict=True):
         out.copy_(_best(torch.mm(chunk, codebook.T, out=similarity[: len(chunk)])))
-    return found
+    return nearest
 
 
 def _best(similarity: Float[Tensor, "rows codes"]) -> Int[Tensor, "rows"]:
@@ -59,7 +58,7 @@ def _best(similarity: Float[Tensor, "rows codes"]) -> Int[Tensor, "rows"]:
 
 
 class VQ(Quantizer):
-    """Codebook of `codebook_size` vectors in `code_dim` dimensions, unit-norm for the cosine look-up."""
+    """A codebook of `codebook_size` vectors in `code_dim` dimensions, unit-norm for the cosine look-up."""
 
     used: Tensor
     steps_unused: Tensor
@@ -72,12 +71,12 @@ class VQ(Quantizer):
         self.codebook_size = config.codebook_size
         self.code_dim = config.code_dim
         self._cosine = config.lookup == "cosine"
-        # Uniform directions: LlamaGen's uniform(+-1/K), normalised, starts in the same place but for corners.
+        # Uniform directions: LlamaGen's uniform(+-1/K), once normalised, is the same but for a bias towards corners.
         directions = F.normalize(torch.randn(config.codebook_size, config.code_dim), dim=-1)
-        # VQGAN's codes start close to zero, where its latents move to.
+        # VQGAN's codes start close to zero, and its latents move there.
         self.codebook = nn.Parameter(directions if self._cosine else directions / config.codebook_size)
         self._recent: list[Tensor] = []
-        # Parameters that the last step put elsewhere, for averages.
+        # Parameters that the last step moved at once, so that EMA weights can follow.
         self.placed_anew: tuple[str, ...] = ()
         if config.restart_after is not None:
             self.register_buffer("used", torch.zeros(config.codebook_size, dtype=torch.bool))
@@ -87,7 +86,7 @@ class VQ(Quantizer):
             self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
 
     def forward(self, z_e: Float[Tensor, "*batch dim"]) -> BottleneckOutput:
-        """Quantize; the losses are codebook (VQ-VAE) and commitment, means over all dimensions."""
+        """Quantize; the losses are the codebook loss (VQ-VAE) and the commitment loss, as means over all dimensions."""
         with in_float32(z_e):
             latents = contiguous_gradient(self._placed(z_e.float()))
             indices = self.codes_to_indices(latents.detach())
@@ -97,7 +96,7 @@ class VQ(Quantizer):
                 "commitment_loss": self.config.commitment_weight * F.mse_loss(latents, codes.detach()),
             }
             z_q = straight_through(latents, codes)
-            if self.config.start_after is not None:  # before the codes begin the decoder sees the latents
+            if self.config.start_after is not None:  # until quantization begins the decoder sees the latents
                 z_q = torch.where(self.begun, z_q, latents)
                 losses = {name: self.begun * loss for name, loss in losses.items()}
         if self.training:
@@ -114,13 +113,13 @@ class VQ(Quantizer):
 
     @torch.no_grad()
     def codes_to_indices(self, codes: Float[Tensor, "*batch dim"]) -> Int[Tensor, "*batch"]:
-        """Return the number of the code nearest in angle, or in distance."""
+        """Return the number of the code that is nearest in angle (cosine) or distance (euclidean)."""
         codebook, vectors = self._placed(self.codebook.float()), codes.float().reshape(-1, self.code_dim)
         return self._nearest(vectors, codebook).view(codes.shape[:-1])
 
     def _nearest(self, vectors: Tensor, codebook: Tensor) -> Tensor:
         if not self._cosine:
-            # Least |v - c|^2 is greatest v.c - |c|^2 / 2: an inner product in one dimension more.
+            # Minimising |v - c|^2 means maximising v.c - |c|^2 / 2, an inner product in one more dimension.
             codebook = torch.cat([codebook, -codebook.square().sum(-1, keepdim=True) / 2], dim=-1)
             vectors = F.pad(vectors, (0, 1), value=1.0)
         return nearest_codes(vectors, codebook)
@@ -132,21 +131,23 @@ class VQ(Quantizer):
     def after_step(
         self, generator_seed: int, step: int, gather: Callable[[Tensor], Tensor] = lambda part: part
     ) -> None:
-        """Begin with the centres of the last latents, once; replace codes that were not chosen for `restart_after` steps."""
+        """Initialise the codes from the latest latents, once; replace codes left unused for `restart_after` steps."""
         self.placed_anew = ()
         if not self._recent:
             return
-        own, self._recent = torch.cat(self._recent), []
+        latents, self._recent = torch.cat(self._recent), []
         if self.config.start_after is not None and step < self.config.start_after:
-            self._begin(gather(own), generator_seed, step)
+            self._begin(gather(latents), generator_seed, step)
         elif self.config.restart_after is not None:
-            self._restart(own, self.config.restart_after, generator_seed, step, gather)
+            self._restart(latents, self.config.restart_after, generator_seed, step, gather)
 
     def _begin(self, latents: Tensor, generator_seed: int, step: int) -> None:
-        """Keep a step's latents, the newest over the oldest; at the last step of waiting place the codes."""
+        """Pool a step's latents, overwriting the oldest; at the last step of waiting, place the codes."""
         places = torch.arange(step * len(latents), (step + 1) * len(latents), device=latents.device) % len(self.pool)
         self.pool[places[-len(self.pool) :]] = latents[-len(self.pool) :]
-        if step + 1 != self.config.start_after or self.begun:  # codes of the weights that a run begins with stay
+        if (
+            step + 1 != self.config.start_after or self.begun
+        ):  # a run that starts from trained weights keeps their codes
             return
         kept = self.pool[self.pool.square().sum(-1) > 0]
         generator = torch_generator(generator_seed, "start", step)
@@ -156,15 +157,15 @@ class VQ(Quantizer):
         self.pool.zero_()
 
     def _restart(
-        self, own: Tensor, unused: int, generator_seed: int, step: int, gather: Callable[[Tensor], Tensor]
+        self, latents: Tensor, unused: int, generator_seed: int, step: int, gather: Callable[[Tensor], Tensor]
     ) -> None:
-        """Put codes that no latent chose for `unused` steps where latents of this step are."""
+        """Move codes that no latent chose for `unused` steps onto random latents of this step."""
         used = gather(self.used[None]).any(dim=0)
         self.steps_unused = torch.where(used, 0, self.steps_unused + 1)
         self.used.zero_()
         dead = torch.nonzero(self.steps_unused >= unused).flatten()
         if len(dead):
-            recent = gather(own)
+            recent = gather(latents)
             generator = torch_generator(generator_seed, "restart", step)
             chosen = torch.randint(len(recent), (len(dead),), generator=generator)
             self.codebook[dead] = recent[chosen.to(recent.device)]

@@ -1,1 +1,1 @@
-"""Networks of tokenizers: images to what the bottleneck takes, and back."""
+"""Tokenizer networks: from images to the bottleneck's input, and back."""

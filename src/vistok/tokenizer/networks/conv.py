@@ -1,4 +1,4 @@
-"""The convolutional tokenizer: encoder, quantizer, decoder. Nothing here is for training only."""
+"""The convolutional tokenizer: encoder, quantizer, decoder. Nothing in here is used only for training."""
 
 import copy
 import math
@@ -18,22 +18,22 @@ from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
 from vistok.tokenizer.networks.convnet import Decoder, Encoder
 from vistok.tokenizer.networks.patch_shortcut import PatchShortcut
 
-# Interpolation overshoots a little; whole numbers up to 255 and standardized images lie far outside.
+# Interpolation overshoots a little; values of 0...255 and standardized images lie far outside.
 FARTHEST = 1.5
-# Encoded or decoded at once, whatever the batch, so that memory does not grow with it: 16 images of 256x256, whose widest
-# layer then takes 0.5 GB. On a CPU a quarter of that, which is as fast (benchmarks/parts.py).
+# Pixels encoded or decoded at once, so that memory does not grow with the batch: 16 images of 256x256, whose widest
+# layer then takes 0.5 GB. On a CPU a quarter of that, which is just as fast (benchmarks/parts.py).
 CPU_PIXELS, PIXELS = 2**18, 2**20
 
 
 def _check_values(images: Tensor) -> None:
-    """Raise UserError for images that nobody meant: a NaN would become a code like any other."""
+    """Raise UserError for values that must be a mistake: a NaN would quietly become a code like any other."""
     if not images.is_floating_point():
         raise UserError(f"images of {images.dtype}: this tokenizer takes floats in [-1, 1]; use images / 127.5 - 1")
     if not images.numel():
         return
     low, high = (float(value) for value in torch.aminmax(images))
     if not math.isfinite(low + high):
-        raise UserError("images hold values that are not finite (NaN or infinity); look for where they come from")
+        raise UserError("images hold values that are not finite (NaN or infinity); find out where they come from")
     if low < -FARTHEST or high > FARTHEST:
         raise UserError(
             f"images must lie in [-1, 1], found {low:g}...{high:g}; use images / 127.5 - 1 for values of 0...255"
@@ -45,7 +45,7 @@ def _images_at_once(device: torch.device, height: int, width: int) -> int:
 
 
 class ConvTokenizer(Tokenizer):
-    """Tokenizer of the taming / LlamaGen family; runs at its own size and at any multiple of its downsampling."""
+    """A tokenizer of the taming / LlamaGen family; runs at its own size and at any multiple of its downsampling."""
 
     config: ConvTokenizerConfig
 
@@ -60,7 +60,7 @@ class ConvTokenizer(Tokenizer):
         self.shortcut: PatchShortcut | None = None
         if config.shortcut:
             self.shortcut = PatchShortcut(config.encoder.downsample, config.in_channels, self.quantizer.code_dim)
-            for last in (self.pre_quantizer, self.decoder.conv_out):  # at first all goes by the shortcut
+            for last in (self.pre_quantizer, self.decoder.conv_out):  # at first everything goes through the shortcut
                 for parameter in last.parameters():
                     nn.init.zeros_(parameter)
         self.space: Space = config.space
@@ -68,8 +68,8 @@ class ConvTokenizer(Tokenizer):
     def forward(self, images: Float[Tensor, "batch channels height width"]) -> TokenizerOutput:
         """Encode, quantize and decode a training batch."""
         z_e, layout = self.to_latents(images)
-        squeezed = self.quantizer(z_e)
-        return TokenizerOutput(self.to_images(squeezed.decoded, layout), z_e, squeezed, layout)
+        bottleneck = self.quantizer(z_e)
+        return TokenizerOutput(self.to_images(bottleneck.decoded, layout), z_e, bottleneck, layout)
 
     def parts(self) -> dict[str, nn.Module]:
         """Return encoder and decoder."""
@@ -80,24 +80,24 @@ class ConvTokenizer(Tokenizer):
         return self.decoder.conv_out.weight
 
     def spread_units(self) -> list[nn.Module]:
-        """Return the parts that are recomputed, compiled and sharded one by one."""
+        """Return the parts that are recomputed, compiled and sharded individually."""
         encoder, decoder = self.encoder, self.decoder
         return [*encoder.levels, encoder.middle, decoder.middle, *decoder.levels]
 
     @torch.no_grad()
     def encode(self, images: Float[Tensor, "batch channels height width"]) -> Tensor:
-        """Map images in [-1, 1], on any device, to latents. Raises UserError for a size, channels or value that do not fit."""
+        """Map images in [-1, 1], on any device, to latents. Raises UserError for unsuitable sizes, channels or values."""
         return self.quantizer.from_stored(self.stored(images))
 
     @torch.no_grad()
     def stored(self, images: Float[Tensor, "batch channels height width"]) -> Tensor:
-        """Map images to what a cache keeps of them; raises UserError as `encode`."""
+        """Map images to what a cache stores for them. Raises UserError as `encode` does."""
         f, own, channels = self.config.encoder.downsample, self.config.sides, self.config.in_channels
         if images.shape[1] != channels or not self._takes(*images.shape[2:]):
             padded = self.config.padded_sides
             raise UserError(
                 f"images {tuple(images.shape)}: this tokenizer takes (batch, {channels}, height, width) with height "
-                f"and width {_said(own)}, or multiples of {f}" + (f" but {_said(padded)}" if padded != own else "")
+                f"and width {_said(own)}, or multiples of {f}" + (f" except {_said(padded)}" if padded != own else "")
             )
         _check_values(images)
         images = images.to(self.post_quantizer.weight.device)
@@ -106,7 +106,7 @@ class ConvTokenizer(Tokenizer):
 
     @torch.no_grad()
     def decode(self, latents: Tensor, layout: Layout | None = None) -> Float[Tensor, "batch channels height width"]:
-        """Map latents to images. Raises UserError for a count or a value that does not fit."""
+        """Map latents to images. Raises UserError for a count or a value out of range."""
         layout = self._check_latents(latents, layout or self.space.layout)
         f = self.config.decoder.downsample
         latents = latents.to(self.post_quantizer.weight.device)
@@ -114,18 +114,18 @@ class ConvTokenizer(Tokenizer):
         return torch.cat([self.to_images(self.quantizer.to_decoder(part), layout) for part in parts])
 
     def from_latents(self, latents: Tensor) -> Float[Tensor, "batch channels height width"]:
-        """Decode latents of the own layout, all at once and unchecked."""
+        """Decode latents in the tokenizer's layout, all at once and unchecked."""
         layout = self.space.layout
         assert isinstance(layout, Grid)
         return self.to_images(self.quantizer.to_decoder(latents), layout)
 
     def _check_latents(self, latents: Tensor, layout: Layout) -> Grid:
-        """Return the layout; raises UserError where latents do not fit it."""
+        """Return the layout. Raises UserError if the latents do not fit it."""
         space = self.config.quantizer.space(layout)
-        what = "tokens" if isinstance(space, Tokens) else "latents"
+        noun = "tokens" if isinstance(space, Tokens) else "latents"
         if not isinstance(layout, Grid) or latents.shape[1:] != torch.Size(space.shape):
             raise UserError(
-                f"{what} {tuple(latents.shape)}: {layout} has {layout.positions} positions, and this tokenizer takes (batch, "
+                f"{noun} {tuple(latents.shape)}: {layout} has {layout.positions} positions, so this tokenizer takes (batch, "
                 f"{', '.join(map(str, space.shape))})"
             )
         if isinstance(space, Tokens) and latents.numel():
@@ -135,10 +135,10 @@ class ConvTokenizer(Tokenizer):
         return layout
 
     def resized(self, image_size: int) -> "ConvTokenizer":
-        """Return this tokenizer, sharing its weights, as one whose own images have another size (CRT paper 3.4).
+        """Return a tokenizer with shared weights that works at another image size (CRT paper 3.4).
 
-        So an image gives more tokens or fewer without training again. Raises UserError where the downsampling does not
-        divide the size.
+        An image then gives more or fewer tokens, without retraining. Raises UserError if the size is not a multiple of
+        the downsampling.
         """
         f = self.config.encoder.downsample
         config = self.config.at(image_size) if image_size > 0 else None
@@ -153,7 +153,7 @@ class ConvTokenizer(Tokenizer):
         return other
 
     def resized_for(self, layout: Layout) -> "ConvTokenizer | None":
-        """Return this tokenizer at the image size that gives a grid of the same proportions."""
+        """Return this tokenizer at the image size that gives this grid, or None if its proportions differ."""
         own = self.space.layout
         if not isinstance(layout, Grid) or not isinstance(own, Grid):
             return None
@@ -170,7 +170,7 @@ class ConvTokenizer(Tokenizer):
         return z_e.flatten(2).transpose(1, 2), grid(*z_e.shape[2:])
 
     def to_images(self, codes: Tensor, layout: Grid) -> Tensor:
-        """Decode what the bottleneck gives, (batch positions code_dim); crops what `to_latents` padded."""
+        """Decode the bottleneck's output, (batch positions code_dim), cropping what `to_latents` padded."""
         codes = codes.transpose(1, 2).unflatten(2, layout.sides)
         images = self.decoder(self.post_quantizer(codes))
         if self.shortcut is not None:
@@ -179,7 +179,7 @@ class ConvTokenizer(Tokenizer):
         return images[..., :height, :width] if layout == self.space.layout else images
 
     def _pad(self, images: Tensor) -> Tensor:
-        """Repeat the last row and column of images of the own size up to a whole number of tokens."""
+        """Pad images of the tokenizer's size to a whole number of tokens, repeating the last row and column."""
         own, padded = self.config.sides, self.config.padded_sides
         if own == padded or tuple(images.shape[2:]) != own:
             return images
@@ -190,7 +190,7 @@ class ConvTokenizer(Tokenizer):
         if (height, width) == config.sides:
             return True
         f = config.encoder.downsample
-        # Images of the padded size would come back cropped.
+        # The padded size is excluded, as those images would come back cropped.
         return not height % f and not width % f and (height, width) != config.padded_sides
 
 

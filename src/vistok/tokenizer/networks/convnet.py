@@ -1,4 +1,4 @@
-"""Convolutional encoder and decoder of the taming / LlamaGen family (CRT paper A.1)."""
+"""The convolutional encoder and decoder of the taming / LlamaGen family (CRT paper A.1)."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from vistok.tokenizer.config import ConvNetConfig
 
 
 class ResBlock(nn.Module):
-    """Two (norm, swish, 3x3 conv) and a skip, 1x1 where the channels change."""
+    """Two (norm, swish, 3x3 conv) units and a skip connection, a 1x1 conv if the number of channels changes."""
 
     def __init__(self, in_channels: int, out_channels: int, norm_groups: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class ResBlock(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Single-head attention over all pixels, with a skip."""
+    """Single-head attention over all pixels, with a skip connection."""
 
     def __init__(self, channels: int, norm_groups: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class SpatialAttention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """3x3 conv of stride 2, padded below and on the right."""
+    """A 3x3 conv of stride 2, padded at the bottom and on the right."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest neighbour, then a 3x3 conv."""
+    """Nearest-neighbour upsampling, then a 3x3 conv."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Upsample(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images to a grid of latents, 1 / downsample of their size."""
+    """Maps images to a grid of latents, 1 / downsample of their size."""
 
     def __init__(self, config: ConvNetConfig, image_size: int, in_channels: int, latent_channels: int) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A grid of latents to images; one residual block more per level than the encoder."""
+    """Maps a grid of latents to images; has one more residual block per level than the encoder."""
 
     def __init__(self, config: ConvNetConfig, image_size: int, out_channels: int, latent_channels: int) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ def _block(in_channels: int, out_channels: int, resolution: int, config: ConvNet
 
 
 def _middle(channels: int, config: ConvNetConfig) -> nn.Sequential:
-    # In the order in which they are used: each draws its weights from the generator where the one before left it.
+    # Built in the order of use, since each draws its weights from where the previous one left the random generator.
     layers: list[nn.Module] = [ResBlock(channels, channels, config.norm_groups)]
     if config.middle_attention:
         layers.append(SpatialAttention(channels, config.norm_groups))

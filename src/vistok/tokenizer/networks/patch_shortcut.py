@@ -1,9 +1,9 @@
-"""A linear path past encoder and decoder: they learn what a few frequencies of each patch leave over.
+"""A linear path around encoder and decoder, which then learn what a few frequencies of each patch leave out.
 
-Shortcuts past whole networks, which then learn a residual, are DC-AE's (Chen et al. 2024, arXiv 2410.10733, 3.1). These
-learn too, and begin as the lowest frequencies of a cosine transform in opponent colours, close to what principal
-components of natural images' patches are (Ahmed, Natarajan and Rao 1974; Ruderman et al. 1998). So the first
-reconstructions have the right colours, and codes that begin then lie where images are.
+Shortcuts around whole networks, which then learn a residual, come from DC-AE (Chen et al. 2024, arXiv 2410.10733, 3.1).
+These are trainable too, and start as the lowest frequencies of a cosine transform in opponent colours, which are close
+to the principal components of natural image patches (Ahmed, Natarajan and Rao 1974; Ruderman et al. 1998). So even the
+first reconstructions have the right colours, and codes initialised at that point lie where images are.
 """
 
 import math
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Lightness, red against blue, green against both. Colour counts for as much as twice the frequency of lightness.
+# Lightness, red against blue, green against both. A colour pattern ranks with lightness of twice its frequency.
 _OPPONENT = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 2.0, -1.0))
 _COLOUR_COST = (1.0, 4.0, 4.0)
 
@@ -28,7 +28,7 @@ class PatchShortcut(nn.Module):
         self.to_vectors = nn.Conv2d(channels, dim, side, stride=side, bias=False)
         self.to_patches = nn.Conv2d(dim, channels * side**2, 1, bias=False)
         with torch.no_grad():
-            # Of unit length for a patch of one grey at 1, so that vectors have the images' scale.
+            # A uniform grey patch of value 1 gives a vector of unit length, so vectors have the images' scale.
             scale = side * math.sqrt(channels)
             self.to_vectors.weight.copy_((patterns / scale).view_as(self.to_vectors.weight))
             self.to_patches.weight.copy_((patterns.T * scale).view_as(self.to_patches.weight))
@@ -43,9 +43,9 @@ class PatchShortcut(nn.Module):
 
 
 def lowest_frequencies(side: int, channels: int, count: int) -> Float[Tensor, "count pixels"]:
-    """Return patterns of a patch, (channels, side, side) laid flat, from the most to the least of natural images' variance.
+    """Return patch patterns, (channels, side, side) flattened, by decreasing variance in natural images.
 
-    Orthonormal rows; those beyond the number of pixels are 0.
+    Rows are orthonormal; those beyond the number of pixel values are 0.
     """
     places = torch.arange(side) + 0.5
     waves = torch.stack([torch.cos(math.pi * k * places / side) for k in range(side)])
@@ -53,7 +53,7 @@ def lowest_frequencies(side: int, channels: int, count: int) -> Float[Tensor, "c
     colours = F.normalize(torch.tensor(_OPPONENT), dim=1) if channels == 3 else torch.eye(channels)
     costs = _COLOUR_COST if channels == 3 else (1.0,) * channels
     order = sorted(
-        # A constant comes before the frequencies of its colour, lightness before the others.
+        # The constant comes before the frequencies of its colour, lightness before the other colours.
         ((k * k + m * m + 0.5) * costs[c], c, k, m)
         for c in range(channels)
         for k in range(side)

@@ -1,1 +1,1 @@
-"""Regularizers: what training asks of latents beside reconstruction. Any combination of them; sampling never loads one."""
+"""Regularizers: what training asks of latents besides reconstruction. They combine freely; sampling never loads one."""

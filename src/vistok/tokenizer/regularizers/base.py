@@ -1,4 +1,4 @@
-"""The contract of every regularizer."""
+"""The contract for regularizers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from vistok.tokenizer.latent_variance import alone
 from vistok.tokenizer.regularizers.config import RegularizerConfig
 from vistok.units import Scale
 
-# The mean over processes that each hold an equal part of the batch.
+# Takes the mean over processes, each of which holds an equal part of the batch.
 Average = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a regularizer is built for: numbers of a latent as it sees them, the space, the mean over processes."""
+    """What a regularizer is built for: numbers per latent, as it sees them; the space; the mean over processes."""
 
     dim: int
     space: Space
@@ -28,7 +28,7 @@ class Setting:
 
     @property
     def layout(self) -> Layout:
-        """How latents lie."""
+        """The layout of the latents."""
         return self.space.layout
 
 
@@ -49,22 +49,22 @@ class Seen:
 
 
 class Regularizer(nn.Module, ABC):
-    """A loss beside reconstruction, with what it learns itself. Built anew for each training; never exported."""
+    """A loss in addition to reconstruction, with its own parameters. Built for each training run, never exported."""
 
-    # In the log, in seeds, and of its group of gradients.
+    # Used in the log, for seeds, and for its group of gradients.
     name: ClassVar[str]
     config: RegularizerConfig
 
     @abstractmethod
     def forward(self, seen: Seen, step: int) -> PhaseLoss:
-        """Return the terms to be added to the autoencoder's loss, already weighted, and what is logged."""
+        """Return the terms to add to the autoencoder's loss, already weighted, and statistics for the log."""
 
     def begin(self, scale: Scale) -> None:  # noqa: B027 (those without a ramp need nothing)
         """Turn durations into steps, before the first forward pass."""
 
     def after_step(self, step: int) -> None:  # noqa: B027
-        """Do what follows an optimizer step."""
+        """Do what has to follow an optimizer step."""
 
     def spread_units(self) -> list[nn.Module]:
-        """Return the parts that are recomputed, compiled and sharded one by one."""
+        """Return the parts that are recomputed, compiled and sharded individually."""
         return []

@@ -1,7 +1,7 @@
 """Causally Regularized Tokenization: a small causal model whose error also trains the encoder.
 
-Ramanujan et al. 2024, arXiv 2412.16326, sections 3.6 and A.1. The model predicts latent i + 1 from
-latents <= i, in raster order. Used while training only; encoding and decoding never import it.
+Ramanujan et al. 2024, arXiv 2412.16326, sections 3.6 and A.1. The model predicts latent i + 1 from latents <= i, in
+raster order. It is used only during training; encoding and decoding never import it.
 """
 
 from typing import Any
@@ -42,7 +42,7 @@ def scale_gradient(x: Tensor, scale: float) -> Tensor:
 
 
 class CausalModel(nn.Module):
-    """Linear in, blocks of the stage-2 transformer, norm, linear out."""
+    """A linear layer, blocks of the stage-2 transformer, a norm and another linear layer."""
 
     cos: Tensor
     sin: Tensor
@@ -61,7 +61,7 @@ class CausalModel(nn.Module):
         init_transformer(self)
 
     def forward(self, latents: Float[Tensor, "batch positions dim"]) -> Float[Tensor, "batch positions out"]:
-        """Return at position i the prediction for position i + 1."""
+        """Return the predictions; position i holds that for position i + 1."""
         x = self.embed(latents)
         positions = latents.shape[1]
         for block in self.blocks:
@@ -70,7 +70,7 @@ class CausalModel(nn.Module):
 
 
 class CausalRegularizer(Regularizer):
-    """The regularizer's loss, for each variant."""
+    """The causal regularizer, in all variants."""
 
     name = "crt"
     config: CausalConfig
@@ -84,7 +84,7 @@ class CausalRegularizer(Regularizer):
         if config.variant == "ce_post":
             if not isinstance(facts.space, Tokens):
                 raise UserError(
-                    "variant ce_post predicts code numbers, and these latents are vectors; take an l2 variant"
+                    "crt.variant ce_post predicts code numbers, but these latents are vectors; use an l2 variant"
                 )
             out_dim = facts.space.codebook_size
         self.model = CausalModel(config, facts.dim, out_dim, facts.layout.sides)
@@ -92,7 +92,7 @@ class CausalRegularizer(Regularizer):
         self.ramp = 0
 
     def begin(self, scale: Scale) -> None:
-        """Turn the ramp into steps."""
+        """Convert the ramp to steps."""
         self.ramp = self.config.ramp.to_steps(scale)
 
     def weight(self, step: int) -> float:
@@ -101,7 +101,7 @@ class CausalRegularizer(Regularizer):
         return self.config.full_weight * cosine_ramp(step, begins, self.ramp)
 
     def forward(self, seen: Seen, step: int) -> PhaseLoss:
-        """Return the causal loss, unscaled; the gradient that leaves through the latents is times the step's weight."""
+        """Return the unscaled causal loss; its gradient into the latents is multiplied by the step's weight."""
         statistics = {}
         if self.waiting is not None:
             self.waiting.see(seen.reconstruction, seen.images)
@@ -112,28 +112,28 @@ class CausalRegularizer(Regularizer):
         return PhaseLoss({"causal_loss": loss}, statistics)
 
     def after_step(self, step: int) -> None:
-        """Count the step of what the regularizer waits for."""
+        """Update the condition that the regularizer waits for."""
         if self.waiting is not None:
             self.waiting.after_step(step, self.average)
 
     def loss(self, bottleneck: BottleneckOutput, weight: float) -> Float[Tensor, ""]:
-        """Return the causal loss, unscaled; the gradient that leaves through the latents is times `weight`.
+        """Return the unscaled causal loss; its gradient into the latents is multiplied by `weight`.
 
-        So the causal model learns at its own pace whatever the weight (paper, A.1), and weight 0 is
-        no regularizer at all.
+        The causal model thus learns at the same pace whatever the weight (paper, A.1), and weight 0 means no
+        regularization at all.
         """
-        # The one place where the regularizer's weight acts.
+        # The only place where the regularizer's weight takes effect.
         latents = scale_gradient(bottleneck.latents, weight)
         if self.config.variant in ("l2_post", "ce_post"):
             latents = straight_through(latents, bottleneck.decoded)
         return self.prediction_loss(latents, bottleneck.stored)
 
     def spread_units(self) -> list[nn.Module]:
-        """Return the parts that are recomputed, compiled and sharded one by one."""
+        """Return the parts that are recomputed, compiled and sharded individually."""
         return list(self.model.blocks)
 
     def prediction_loss(self, latents: Float[Tensor, "batch positions dim"], indices: Tensor) -> Float[Tensor, ""]:
-        """Return the error of predicting positions 1... from those before, by the variant's measure."""
+        """Return the error of predicting positions 1... from those before them, as the variant measures it."""
         predicted = self.model(latents[:, :-1]).float()
         if self.config.variant == "ce_post":
             return F.cross_entropy(predicted.flatten(0, 1), indices[:, 1:].flatten())

@@ -9,13 +9,13 @@ from vistok.units import Duration
 
 
 class RegularizerConfig(Config):
-    """What every kind has: how strongly its own parameters decay."""
+    """What every kind has: the weight decay of its parameters."""
 
     kind: str
     weight_decay: float = Field(default=0.1, ge=0)
 
     def needs_whole_batches(self) -> str:
-        """Return what it takes over the whole batch, so that micro-batches would change it; else ""."""
+        """Return what the regularizer computes over the whole batch, so that micro-batches would change it, or ""."""
         return ""
 
 
@@ -26,9 +26,9 @@ DEFAULT_WEIGHT: dict[str, float] = {"l2_pre": 4.0, "l2_post": 4.0, "ce_post": 0.
 class CausalConfig(RegularizerConfig):
     """The causal regularizer (CRT paper 3.6 and A.1).
 
-    `l2_pre` is the paper's. `l2_post` and `ce_post` reach the encoder only through the
-    straight-through estimator. `l2_pre_normalized` is ours: divided by the targets' batch variance.
-    `weight` None takes the variant's own: 4, 4, 0.03, 4.
+    `l2_pre` is the paper's. `l2_post` and `ce_post` reach the encoder only through the straight-through estimator.
+    `l2_pre_normalized` is ours: it divides the loss by the batch variance of the targets. `weight` None means the
+    variant's default: 4 for the l2 variants, 0.03 for `ce_post`.
     """
 
     kind: Literal["causal"] = "causal"
@@ -39,7 +39,7 @@ class CausalConfig(RegularizerConfig):
     num_heads: int = Field(default=20, ge=1)
     ffn_multiple: int = Field(default=256, ge=1)
     # The ramp begins once reconstructions explain this share of the images' variance: latents that are pulled together
-    # before they tell anything never come apart.
+    # before they carry information never separate again.
     start_explained: Annotated[float, Field(ge=0, lt=1)] = later(0.0)
     ramp: Duration = Duration(value=1000, unit="steps")
     detach_target: bool = False
@@ -53,7 +53,7 @@ class CausalConfig(RegularizerConfig):
         return self
 
     def needs_whole_batches(self) -> str:
-        """Return why the normalised variant cannot be accumulated."""
+        """Return why the normalized variant does not work with micro-batches."""
         if self.variant != "l2_pre_normalized":
             return ""
         return "crt.variant l2_pre_normalized divides by the variance over the batch"

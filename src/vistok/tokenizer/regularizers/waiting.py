@@ -1,4 +1,4 @@
-"""When reconstructions have become better than a constant picture, so that something may be asked of the latents."""
+"""Wait until reconstructions beat a constant picture, so that the latents can take a regularizer."""
 
 import math
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-MEMORY = 0.9  # of the running mean over steps
+MEMORY = 0.9  # decay of the running mean over steps
 
 
 class Waiting(nn.Module):
-    """Waits until reconstructions explain a share of the variance of images about their batch's mean picture.
+    """Waits until reconstructions explain a share of the images' variance about the mean picture of their batch.
 
-    `since` is the step from which on they do, and stays; -1 before. Both buffers are checkpointed.
+    `since` is the first step at which they do, and never changes again; it is -1 before. Both buffers are checkpointed.
     """
 
     explained: Tensor
@@ -27,22 +27,22 @@ class Waiting(nn.Module):
 
     @property
     def begins(self) -> float:
-        """The step from which on the waiting is over; infinity while it is not."""
-        if self.since.is_meta:  # where FLOPs are counted
+        """The step from which the waiting is over; infinity until then."""
+        if self.since.is_meta:  # when counting FLOPs
             return 0.0
         since = int(self.since)
         return math.inf if since < 0 else float(since)
 
     @torch.no_grad()
     def see(self, reconstruction: Tensor, images: Tensor) -> None:
-        """Take a part of the step's batch, (batch, channels, height, width) twice."""
+        """Add a part of the step's batch; both tensors are (batch, channels, height, width)."""
         error = (reconstruction.float() - images).square().mean()
         spread = (images - images.mean(dim=0, keepdim=True)).square().mean()
         self._recent.append(torch.stack([error, spread]))
 
     @torch.no_grad()
     def after_step(self, step: int, average: Callable[[Tensor], Tensor]) -> None:
-        """Count the step. `average` gives the mean over processes."""
+        """Update the running mean after a step. `average` takes the mean over processes."""
         error, spread = average(torch.stack(self._recent).mean(dim=0))
         self._recent = []
         self.explained.lerp_(1 - error / spread.clamp(min=1e-8), 1 - MEMORY)
