@@ -74,14 +74,14 @@ def _out_of_memory(error: BaseException) -> bool:
 
 
 def _of_the_machine(error: OSError) -> str:
-    said = error.strerror or str(error)
+    reason = error.strerror or str(error)
     file = error.filename2 or error.filename  # when renaming fails, the user knows the new name
     if isinstance(file, (str, bytes)):
-        return f"{_final_name(os.fsdecode(file))}: {said}"
+        return f"{_final_name(os.fsdecode(file))}: {reason}"
     if error.errno is None:
-        return said
+        return reason
     return (
-        f"{said}; the system does not say for which file. It happened in: {typed_command()}. Check the disks and network "
+        f"{reason}; the system does not say for which file. It happened in: {typed_command()}. Check the disks and network "
         "folders that this command reads and writes, then repeat it"
     )
 

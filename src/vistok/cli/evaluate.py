@@ -82,8 +82,8 @@ def evaluate_generator(
     stage2 = load_stage2(run, checked_weights(weights), tokenizer, data)
     options.require_alive(run, anyway, tokenizer)
     extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info.class_names)
-    said = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "int8": int8, "precision": precision}
-    sampling = sampling_config(stage2.generator, guidance, seed, **said)
+    choices = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "int8": int8, "precision": precision}
+    sampling = sampling_config(stage2.generator, guidance, seed, **choices)
     against = Against((extractor,), split, open_batch(reference) if reference else None)
     scores = _score_samples(
         stage2,

@@ -110,7 +110,7 @@ def progress_bars() -> Any:
     return Progress(quiet=not main_process()).live()
 
 
-# Options of sampling where they say nothing.
+# Sampling options at values that change nothing.
 NEUTRAL = {"temperature": 1.0, "top_k": None, "top_p": None, "int8": False, "precision": "float32"}
 
 
@@ -119,11 +119,11 @@ def sampling_config(generator: Any, guidance: float, seed: int, **options: Any) 
     from vistok.generator.families import FAMILIES, read_sampling
 
     kind = generator.config.kind
-    said = {name: value for name, value in options.items() if value != NEUTRAL[name]}
+    chosen = {name: value for name, value in options.items() if value != NEUTRAL[name]}
     known = FAMILIES[kind].sampling.model_fields
-    if wrong := [name for name in said if name not in known]:
+    if wrong := [name for name in chosen if name not in known]:
         raise UserError(f"--{wrong[0].replace('_', '-')}: {kind} generators do not support it; leave it out")
-    return read_sampling({"kind": kind, "guidance_scale": guidance, "seed": seed, **said})
+    return read_sampling({"kind": kind, "guidance_scale": guidance, "seed": seed, **chosen})
 
 
 def checked_weights(name: str) -> str:

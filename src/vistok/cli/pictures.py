@@ -73,8 +73,8 @@ def sample(
     model = load_generator(generator, checked_weights(weights)) if generator else shipped_generator(str(shipped))
     if guidance is None:
         guidance = float(model.info.scores.get("guidance_scale") or 1.0)
-    said = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "int8": int8, "precision": precision}
-    sampling = sampling_config(model, guidance, seed, **said)
+    choices = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "int8": int8, "precision": precision}
+    sampling = sampling_config(model, guidance, seed, **choices)
     draft_model = load_generator(draft, checked_weights(weights)) if draft else None
     sampler = make_sampler(model, sampling, draft_model, lookahead)
     names = model.info.class_names

@@ -54,8 +54,8 @@ def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> 
     check_fits(ours, expected, f"the VQModel of {file.parent / CONFIG}")
     header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
     write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **header)
-    said = "" if image_size is not None else ", as in its config (--image-size changes it)"
-    return f"{name}: tokenizer, {config.space} at {config.image_size} pixels{said}"
+    note = "" if image_size is not None else ", as in its config (--image-size changes it)"
+    return f"{name}: tokenizer, {config.space} at {config.image_size} pixels{note}"
 
 
 def _as_convolution(value: Tensor) -> Tensor:

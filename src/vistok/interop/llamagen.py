@@ -65,15 +65,15 @@ def import_llamagen(file: Path, out: Path, tokenizer: Path | None = None, image_
     UserError for a checkpoint of another architecture.
     """
     contents = read_foreign(file)
-    size, said = _image_size(file, contents, image_size)
+    size, note = _image_size(file, contents, image_size)
     state = weights_of(file, contents, ("ema", "model", "state_dict"))
     require_family(file, state, "llamagen")
     with damage_is_a_mistake(f"checkpoint {file}", "this checkpoint has a different architecture"):
         if "encoder.conv_in.weight" in state:
-            return _import_tokenizer(file, out, state, contents, size) + said
+            return _import_tokenizer(file, out, state, contents, size) + note
         # LlamaGen samples with a generator's raw weights, not with their EMA.
         state = weights_of(file, contents, ("model", "module", "state_dict"))
-        return _import_generator(file, out, state, contents, tokenizer, size) + said
+        return _import_generator(file, out, state, contents, tokenizer, size) + note
 
 
 def _argument(contents: dict[str, Any], name: str) -> Any:
@@ -280,7 +280,7 @@ def export_llamagen(source: Path, out: Path, weights: str = "ema") -> str:
     state, header = read_model(source, weights=weights)
     check_network((state, header), source)
     kind = str(header["model"])
-    said = ""
+    note = ""
     if kind == "tokenizer":
         theirs = _tokenizer_to_theirs(state, ConvTokenizerConfig.from_json(json.dumps(header["config"])))
     elif kind == "generator":
@@ -293,12 +293,12 @@ def export_llamagen(source: Path, out: Path, weights: str = "ema") -> str:
         theirs = generator_to_theirs(state)
         if generator.label_dropout == 0:
             theirs["cls_embedding.embedding_table.weight"] = theirs["cls_embedding.embedding_table.weight"][:-1]
-            said = " (trained without label dropout: build LlamaGen's with class_dropout_prob=0)"
+            note = " (trained without label dropout: build LlamaGen's with class_dropout_prob=0)"
     else:
         raise UserError(f"{source} holds a {kind}; only tokenizers and generators can be exported to LlamaGen")
     theirs = {name: value.contiguous() for name, value in theirs.items()}
     _write_once(out, save(theirs) if out.suffix == ".safetensors" else _pickled({"model": theirs}))
-    return kind + said
+    return kind + note
 
 
 def _write_once(out: Path, data: bytes) -> None:

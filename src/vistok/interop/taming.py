@@ -32,15 +32,15 @@ def import_taming(file: Path, config: Path, out: Path) -> str:
     state = weights_of(file, read_foreign(file), ("state_dict", "model"))
     require_family(file, state, "taming")
     inside = {name.removeprefix(_INSIDE): value for name, value in state.items() if name.startswith(_INSIDE)}
-    used, said = _used_weights(file, inside or state, vqgan.use_ema)
+    used, note = _used_weights(file, inside or state, vqgan.use_ema)
     if inside:
-        said += "; the larger model around it is left out"
+        note += "; the larger model around it is left out"
     ours = to_ours(used, vqgan.network, "taming")
     check_fits(ours, shapes_of(f"config {config}", vqgan.network), f"the network of {config.name}")
     header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
     write_run(out, "tokenizer", tokenizer_run(vqgan.name, vqgan.network), ours, file, **header)
     network = vqgan.network
-    return f"{vqgan.name}: tokenizer, {network.space} at {network.image_size} pixels{said}"
+    return f"{vqgan.name}: tokenizer, {network.space} at {network.image_size} pixels{note}"
 
 
 def _used_weights(file: Path, state: dict[str, Tensor], use_ema: bool) -> tuple[dict[str, Tensor], str]:

@@ -1,5 +1,6 @@
 """Build the perceptual network that a config asks for, and read the weights shipped with the package."""
 
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -24,6 +25,11 @@ def shipped_classifier(name: str) -> tuple[Classifier, dict[str, object]]:
         raise UserError(f"shipped weights {name!r} are missing from this installation; reinstall vistok")
     with as_file(resource) as path:
         return load_classifier_file(path)
+
+
+@cache
+def _shipped_digest(name: str) -> str:
+    return str(shipped_classifier(name)[1]["digest"])
 
 
 def load_classifier_file(path: Path) -> tuple[Classifier, dict[str, object]]:
@@ -60,4 +66,4 @@ def perceptual_digest(origin: Origin) -> str | None:
         return None
     if perceptual.network == "imagenet":
         return SHA256
-    return str(shipped_classifier(f"{perceptual.network}_perceptual")[1]["digest"])
+    return _shipped_digest(f"{perceptual.network}_perceptual")

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from vistok.data.images.image_file import read_image
-from vistok.data.images.inspection import said_of_ignored
+from vistok.data.images.inspection import describe_ignored
 from vistok.data.images.names import image_suffixes
 from vistok.data.images.walking import Listing, list_images
 from vistok.errors import UserError, damage_is_a_mistake, some
@@ -152,10 +152,10 @@ def _open_folder(path: Path) -> ImageBatch:
     if listing.problems:
         folders = some(f"{name} ({problem})" for name, problem in sorted(listing.problems.items()))
         raise UserError(f"images {path}: folders that cannot be read: {folders}")
-    ignored = said_of_ignored(listing.ignored) if listing.ignored else ""
+    ignored = describe_ignored(listing.ignored) if listing.ignored else ""
     if not listing.images:
         skipped = f" ({ignored})" if ignored else ""
-        raise UserError(f"images {path}: no image found{skipped}; files must end in {', '.join(image_suffixes())}")
+        raise UserError(f"images {path}: no images found{skipped}; image files end in {', '.join(image_suffixes())}")
     files = _in_order(path, listing)
     return ImageBatch(path, len(files), read_image(files[0], 3, ANY_SIZE).shape, ignored=ignored)
 

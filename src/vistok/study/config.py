@@ -109,11 +109,11 @@ class StudyConfig(Config):
             for choice in (choice for grid in self.grids for choice in getattr(grid, kind)):
                 if known.setdefault(choice.name, choice) != choice:
                     raise ValueError(
-                        f"two {kind} are named {choice.name!r} but have different settings ({_said(known[choice.name])}; "
-                        f"{_said(choice)}), and a table would average them. Rename one of them"
+                        f"two {kind} are named {choice.name!r} but have different settings ({_in_words(known[choice.name])}; "
+                        f"{_in_words(choice)}), and a table would average them. Rename one of them"
                     )
         return self
 
 
-def _said(choice: Choice) -> str:
+def _in_words(choice: Choice) -> str:
     return f"{choice.of} at {choice.image_size} pixels" if choice.of else ", ".join(choice.set) or "the base unchanged"

@@ -11,7 +11,7 @@ import numpy as np
 from vistok.data.config import DataConfig
 from vistok.data.images.folder_splits import divide, split_folders, top
 from vistok.data.images.image_file import read_image
-from vistok.data.images.inspection import FolderReport, inspect, report, said_of_ignored, usable
+from vistok.data.images.inspection import FolderReport, describe_ignored, inspect, report, usable
 from vistok.data.images.inspection_index import FileFacts
 from vistok.data.images.names import image_suffixes, is_hidden
 from vistok.data.images.sources import ImageSource
@@ -109,7 +109,7 @@ def _listing(root: Path, what: str) -> Listing:
         raise UserError(f"{what}: not found; give an existing folder, as in --data photos/")
     listing = list_images(root)
     if not listing.images and not listing.problems:
-        ignored = f" ({said_of_ignored(listing.ignored)})" if listing.ignored else ""
+        ignored = f" ({describe_ignored(listing.ignored)})" if listing.ignored else ""
         raise UserError(
             f"{what}: no images found{ignored}; image files end in {', '.join(image_suffixes())} "
             "and are in one sub-folder per class, or all in one folder"

@@ -27,7 +27,7 @@ QUIET = 2_000  # up to this many files are inspected without a progress bar
 _AT_ONCE = 1_000  # files queued for the threads at a time
 # Errors of the folder's contents, not of its disk or network: dangling or circular links, files without permission.
 OF_THE_FOLDER = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
-_SAID = {
+_DESCRIPTIONS = {
     "damaged EXIF": "have damaged EXIF data and are taken to be upright",
     "unreadable metadata": "have metadata that cannot be read and is ignored",
 }
@@ -61,8 +61,8 @@ class FolderReport:
         if self.skipped:
             lines.append(f"{len(self.skipped)} of {self.found} images are skipped: {_first(self.skipped)}")
         for kind, names in self.unusual.items():
-            said = _SAID.get(kind, f"are {kind} and will be converted")
-            lines.append(f"{len(names)} of {self.found} images {said}, such as {names[0]}")
+            description = _DESCRIPTIONS.get(kind, f"are {kind} and will be converted")
+            lines.append(f"{len(names)} of {self.found} images {description}, such as {names[0]}")
         if self.duplicates:
             lines.append(f"{self.duplicates} images are byte-for-byte copies of others")
         if self.leaked:
@@ -71,11 +71,11 @@ class FolderReport:
                 "scores on them are too optimistic"
             )
         if self.ignored:
-            lines.append(said_of_ignored(self.ignored))
+            lines.append(describe_ignored(self.ignored))
         return lines
 
 
-def said_of_ignored(ignored: Mapping[str, int]) -> str:
+def describe_ignored(ignored: Mapping[str, int]) -> str:
     """Return "ignored 3 files: 2 .txt, 1 .csv"; the most frequent suffixes first."""
     counts = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
     shown = some((f"{count:,} {suffix}" for suffix, count in counts), SHOWN)

@@ -12,7 +12,7 @@ import numpy as np
 
 from vistok.data.config import DataConfig
 from vistok.data.images.image_file import BadImage, decode
-from vistok.data.images.inspection import FileFacts, FolderReport, said_of_ignored, usable
+from vistok.data.images.inspection import FileFacts, FolderReport, describe_ignored, usable
 from vistok.data.images.names import split_of_folder, split_of_words
 from vistok.data.images.packed_classes import class_names, numbered
 from vistok.data.images.packed_facts import PackedReport, look_at
@@ -240,7 +240,7 @@ def _report(
     held_out = np.concatenate([mine["val"], mine["test"]])
     leaked = held_out[_among(short[held_out], short[mine["train"]])]
     ordered = np.sort(short[used])
-    said = Counter(note for packed in images.files for note in packed.notes)
+    counts = Counter(note for packed in images.files for note in packed.notes)
     return PackedReport(
         found=len(used),
         used=int(used.sum()),
@@ -250,7 +250,7 @@ def _report(
         leaked=_called(images.files, images.where[leaked]),
         ignored=dict(sum((Counter(packed.ignored) for packed in images.files), Counter())),
         hidden=sum(packed.hidden for packed in images.files),
-        notes=[*notes, *(f"{note} ({count} of {len(images.files)} files)" for note, count in said.items())],
+        notes=[*notes, *(f"{note} ({count} of {len(images.files)} files)" for note, count in counts.items())],
     )
 
 
@@ -280,7 +280,7 @@ def _empty(split: str, skipped: int, given: dict[str, list[Packed]], report: Pac
         return f"split {split!r} is empty: all its {skipped} images are skipped"
     if not given[split] and report.found and given["train"]:
         return f"{report.found} images are too few for three splits"
-    ignored = f" ({said_of_ignored(report.ignored)})" if report.ignored else ""
+    ignored = f" ({describe_ignored(report.ignored)})" if report.ignored else ""
     return (
         f"no image of split {split!r} in {sum(map(len, given.values()))} files{ignored}; a file belongs to the split "
         "that its name or its folder names (train, val, test), or else to train"

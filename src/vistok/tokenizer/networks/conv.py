@@ -97,7 +97,8 @@ class ConvTokenizer(Tokenizer):
             padded = self.config.padded_sides
             raise UserError(
                 f"images {tuple(images.shape)}: this tokenizer takes (batch, {channels}, height, width) with height "
-                f"and width {_said(own)}, or multiples of {f}" + (f" except {_said(padded)}" if padded != own else "")
+                f"and width {_in_words(own)}, or multiples of {f}"
+                + (f" except {_in_words(padded)}" if padded != own else "")
             )
         _check_values(images)
         images = images.to(self.post_quantizer.weight.device)
@@ -145,7 +146,7 @@ class ConvTokenizer(Tokenizer):
         if config is None or any(side % f for side in config.sides):
             raise UserError(
                 f"image size {image_size}: this tokenizer runs at multiples of {f} (and at its own "
-                f"{_said(self.config.sides)})"
+                f"{_in_words(self.config.sides)})"
             )
         other = copy.copy(self)
         other.config = config
@@ -194,5 +195,5 @@ class ConvTokenizer(Tokenizer):
         return not height % f and not width % f and (height, width) != config.padded_sides
 
 
-def _said(sides: tuple[int, int]) -> str:
+def _in_words(sides: tuple[int, int]) -> str:
     return str(sides[0]) if sides[0] == sides[1] else f"{sides[0]}x{sides[1]}"
