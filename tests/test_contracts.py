@@ -36,7 +36,7 @@ from vistok.verbs.cache_latents import cache_tokens
 
 @pytest.fixture(scope="module")
 def house():
-    with toy_parts.in_the_house():
+    with toy_parts.registered():
         yield
 
 

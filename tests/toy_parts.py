@@ -181,7 +181,7 @@ class Brightness(Scorer):
 
 
 @contextmanager
-def in_the_house() -> Iterator[None]:
+def registered() -> Iterator[None]:
     """The lines that a user would add to the house's tables."""
     tables = [
         (bottlenecks.BOTTLENECKS, "toy_gaussian", Part(GaussianConfig, "toy_parts:Gaussian")),
