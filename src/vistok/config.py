@@ -103,8 +103,13 @@ class Part:
 
     def load(self) -> Any:
         """Return the class or function that is called with the config."""
-        module, _, name = self.made_by.partition(":")
-        return getattr(import_module(module), name)
+        return load_named(self.made_by)
+
+
+def load_named(place: str) -> Any:
+    """Import "module:name" and return what it names."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 def make(table: Mapping[str, Part], config: Any, *arguments: Any) -> Any:

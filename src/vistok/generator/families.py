@@ -2,10 +2,9 @@
 
 import json
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Annotated, Any
 
-from vistok.config import Kinds, Part, make
+from vistok.config import Kinds, Part, load_named, make
 from vistok.errors import UserError
 from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling
 from vistok.generator.config import GeneratorConfig, SamplingConfig
@@ -21,8 +20,7 @@ class Family(Part):
 
     def load_objective(self) -> Any:
         """Return the objective's class."""
-        module, _, name = self.objective.partition(":")
-        return getattr(import_module(module), name)
+        return load_named(self.objective)
 
 
 FAMILIES: dict[str, Family] = {

@@ -15,6 +15,7 @@ from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.files import read_json, write_json
 from vistok.generator.config import SamplingConfig
+from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.reconstruction import psnr_per_image
 from vistok.nn.efficientnet_lite import is_installed
 from vistok.rng import stable_choice
@@ -92,29 +93,29 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = Fa
     progress.say("[3/4] samples")
     overview = plan_file(runs, plan.root, plan.seconds).with_name("overview.png")
     stage2 = load_stage2(generator.path)
-    sampling = _guided(stage2, progress)
+    extractor = choose_evaluator(stage2.data, IMAGENET) if is_installed() else None
+    sampling = _guided(stage2, extractor, progress)
     psnr = draw_overview(stage2, sampling, overview, progress)
     progress.say("[4/4] scores")
-    scores = _scores(tokenizer.path, stage2, sampling, progress)
+    scores = _scores(tokenizer.path, stage2, sampling, extractor, progress) if extractor is not None else {}
     made = {"overview": overview, "psnr": psnr, "guidance": sampling.guidance_scale}
     return {"tokenizer": tokenizer.path, "generator": generator.path, **made, **scores}
 
 
-def _guided(stage2: Stage2, progress: Progress) -> SamplingConfig:
+def _guided(stage2: Stage2, extractor: FeatureExtractor | None, progress: Progress) -> SamplingConfig:
     """Return how to sample: if there are classes, at the guidance whose samples come closest to held-out pictures."""
-    if stage2.generator.num_classes < 2 or not is_installed():
+    if stage2.generator.num_classes < 2 or extractor is None:
         return stage2.sampling()
     search = Drawing(stage2.sampling(), GUIDANCE_SAMPLES)
-    found = choose_guidance(stage2, choose_evaluator(stage2.data, IMAGENET), GUIDANCE, search, progress)
+    found = choose_guidance(stage2, extractor, GUIDANCE, search, progress)
     return stage2.sampling(guidance_scale=found["guidance_scale"])
 
 
-def _scores(tokenizer: Path, stage2: Stage2, sampling: SamplingConfig, progress: Progress) -> dict[str, Any]:
-    """Score both stages with the small ImageNet network; return {} if it is not installed."""
-    if not is_installed():
-        return {}
+def _scores(
+    tokenizer: Path, stage2: Stage2, sampling: SamplingConfig, extractor: FeatureExtractor, progress: Progress
+) -> dict[str, Any]:
+    """Score both stages with the extractor."""
     count = min(SCORED_SAMPLES, 2 * len(open_split(stage2.data, "train")))
-    extractor = choose_evaluator(stage2.data, IMAGENET)
     return {
         "tokenizer_scores": evaluate_tokenizer(tokenizer, extractor, progress, split="val"),
         "generator_scores": evaluate_generator(

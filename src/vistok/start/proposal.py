@@ -170,12 +170,12 @@ def _plan_at(side: int, look: Look, seconds: float, init_from: str | None) -> St
     settings: list[str] = []
     if look.grey:
         settings += ["data.channels=1", "tokenizer.in_channels=1"]
-    height, width = shape_of(side, look.ratio, find_recipe(f"images{side}_crt", "tokenizer"))
+    config = find_recipe(f"images{side}_crt", "tokenizer")
+    height, width = shape_of(side, look.ratio, config)
     if (init_from and side != GENERAL_SIDE) or height != side:  # its network handles images of any size
         settings += [f"data.image_size={height}", f"tokenizer.image_size={height}"]
     if height != width:
         settings += [f"data.image_width={width}", f"tokenizer.image_width={width}"]
-    config = find_recipe(f"images{side}_crt", "tokenizer")
     codes = min(codes_of(config), codes_for(look.train * config.tokenizer.num_tokens))
     if codes < codes_of(config) and not init_from:
         settings.append(f"tokenizer.quantizer.codebook_size={codes}")
