@@ -39,7 +39,7 @@ def test_flops_of_an_image_are_those_of_drawing_it(monkeypatch, guidance):
 def test_flops_of_decoding_are_those_of_the_decoder():
     model = ConvTokenizer(find_recipe("debug_vq").tokenizer).eval()
     executed = count_flops(lambda: model.decode(torch.zeros(3, 49, dtype=torch.int64)))
-    assert decoding_flops(model) == pytest.approx(executed / 3, rel=1e-6)
+    assert decoding_flops(model.config) == pytest.approx(executed / 3, rel=1e-6)
 
 
 def test_as_many_images_at_once_as_memory_holds(monkeypatch):

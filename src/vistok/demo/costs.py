@@ -10,6 +10,7 @@ from vistok.demo.sizes import DemoSize
 from vistok.metrics.protocol import Treatment
 from vistok.nn.flops import count_flops, on_meta
 from vistok.runs.config import GeneratorRun, TokenizerRun
+from vistok.runs.drawing import decoding_flops
 from vistok.runs.latent_facts import LatentFacts
 from vistok.tokenizer.config import NETWORKS
 from vistok.verbs import train_generator
@@ -72,5 +73,4 @@ def _per_image(config: TokenizerRun) -> tuple[float, float]:
     model = on_meta(lambda: make(NETWORKS, config.tokenizer))
     sides, channels = config.tokenizer.sides, config.tokenizer.in_channels
     encode = count_flops(lambda: model.to_latents(torch.empty(1, channels, *sides, device="meta")))
-    codes = torch.empty(1, model.space.layout.positions, model.quantizer.code_dim, device="meta")
-    return encode, count_flops(lambda: model.to_images(codes, model.space.layout))
+    return encode, decoding_flops(config.tokenizer)

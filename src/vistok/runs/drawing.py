@@ -19,7 +19,7 @@ from vistok.generator.interface import Generator, Sampler
 from vistok.metrics.cost import Cost
 from vistok.metrics.variety import Drawn
 from vistok.nn.flops import count_flops, on_meta
-from vistok.tokenizer.config import NETWORKS
+from vistok.tokenizer.config import NETWORKS, TokenizerConfig
 from vistok.tokenizer.interface import Tokenizer
 
 BATCH = 500
@@ -53,7 +53,7 @@ def cost_of(
     return Cost(
         calls=float(calls),
         flops=flops,
-        decoder_flops=decoding_flops(tokenizer),
+        decoder_flops=decoding_flops(tokenizer.config),
         milliseconds=1000 * clock.seconds / clock.images if clock.images else 0.0,
         images=clock.images,
         batch=clock.batch,
@@ -61,9 +61,9 @@ def cost_of(
     )
 
 
-def decoding_flops(tokenizer: Tokenizer) -> float:
+def decoding_flops(config: TokenizerConfig) -> float:
     """Return the FLOPs of decoding one image, counted on the meta device."""
-    twin = on_meta(lambda: make(NETWORKS, tokenizer.config))
+    twin = on_meta(lambda: make(NETWORKS, config))
     shape, dtype = (1, *twin.space.shape), torch.int64 if twin.space.kind == "tokens" else torch.float32
     latents = torch.zeros(shape, dtype=dtype, device="meta")
     return count_flops(lambda: twin.from_latents(latents))
