@@ -207,9 +207,9 @@ def test_scales_to_choose_from_are_numbers(scales):
 def test_recipes():
     listed = run("recipes")
     assert "fashion_crt" in listed and "images64_ar" in listed
-    shown = run("recipes", "--show", "debug_crt")
+    shown = run("recipes", "debug_crt")
     assert "training FLOPs" in shown and "memory" in shown
-    assert run_json("recipes", "--show", "debug_ar", "--json")["debug_ar"]["resolved"]["steps"] == 40
+    assert run_json("recipes", "debug_ar", "--json")["debug_ar"]["resolved"]["steps"] == 40
 
 
 def test_dry_run_writes_nothing(tmp_path, fashion_root):

@@ -517,7 +517,7 @@ def test_own_images_need_an_evaluator(monkeypatch):
 # LSUN's are ImageNet's on other images (a test of the recipes holds it): counting them again takes half a minute.
 @pytest.mark.parametrize("name", sorted(name for name in all_recipes() if not name.startswith("lsun")))
 def test_every_recipe_resolves(name):
-    found = recipe_json([name])[name]
+    found = recipe_json(name)
     if found["kind"] == "study":
         assert all("tokenizers" in what for what in found["resolved"]["grids"].values())
         return
@@ -527,7 +527,7 @@ def test_every_recipe_resolves(name):
 
 @pytest.mark.parametrize("pair", [("fashion_vq", "fashion_crt"), ("images64_vq", "images64_crt")])
 def test_regularizer_costs_about_five_percent_in_the_small_recipes(pair):
-    plain, regularized = (recipe_json([name])[name]["resolved"]["train_flops"] for name in pair)
+    plain, regularized = (recipe_json(name)["resolved"]["train_flops"] for name in pair)
     assert 1.03 < regularized / plain < 1.07
 
 

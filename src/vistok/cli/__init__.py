@@ -111,18 +111,21 @@ def compare(
 
 @app.command()
 def recipes(
-    show: Annotated[
-        str | None, typer.Option(help="Show one recipe in full: config, parameters, FLOPs, tokens, memory.")
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Recipes to show in full: config, parameters, FLOPs, tokens, memory.", metavar="[NAME]..."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print as JSON; without names: all recipes with their configs.")
+    ] = False,
 ) -> None:
-    """List the recipes, or show one."""
-    from vistok.verbs.show import recipe_json, recipe_lines, recipe_list
+    """List the recipes, or show some."""
+    from vistok.verbs.show import list_json, recipe_json, recipe_lines, recipe_list
 
     if as_json:
-        say(json.dumps(recipe_json([show] if show else None), indent=2))
+        say(json.dumps({name: recipe_json(name) for name in names} if names else list_json(), indent=2))
     else:
-        for line in recipe_lines(show) if show else recipe_list():
+        for line in [line for name in names for line in recipe_lines(name)] if names else recipe_list():
             say(line)
 
 

@@ -140,12 +140,12 @@ def recipe_list() -> list[str]:
     for name, build in all_recipes().items():
         first = (inspect.getdoc(build) or "").splitlines()[0]
         rows.append(f"{name:<24} {build().kind:<11} {first}")
-    return [*rows, "", "vistok recipes --show NAME resolves one; --set a.b=c changes any of its values."]
+    return [*rows, "", "vistok recipes NAME shows one with its sizes and costs; --set a.b=c changes any of its values."]
 
 
 def recipe_lines(name: str) -> list[str]:
     """Return a recipe's docstring, config and derived numbers, and its file's notes on all recipes in it."""
-    recipe = recipe_json([name])[name]
+    recipe = recipe_json(name)
     notes = ["", f"About all recipes in this file: {recipe['notes']}"]
     summary = recipe["resolved"]
     if recipe["kind"] == "study":
@@ -166,21 +166,26 @@ def recipe_lines(name: str) -> list[str]:
     ]
 
 
-def recipe_json(names: list[str] | None) -> dict[str, Any]:
-    """Return recipes with their docstrings, configs and derived numbers; None: all recipes."""
-    result = {}
-    for name in names or list(all_recipes()):
-        config = find_recipe(name)
-        summary, note = resolve(config)
-        result[name] = {
-            "kind": config.kind,
-            "doc": inspect.getdoc(all_recipes()[name]) or "",
-            "notes": inspect.getdoc(inspect.getmodule(all_recipes()[name])) or "",
-            "config": json.loads(config.to_json()),
-            "resolved": summary,
-            "counted_with": note,
-        }
-    return result
+def recipe_json(name: str) -> dict[str, Any]:
+    """Return a recipe's docstring, config and derived numbers."""
+    summary, note = resolve(find_recipe(name))
+    return {**recipe_facts(name), "resolved": summary, "counted_with": note}
+
+
+def list_json() -> dict[str, Any]:
+    """Return every recipe with its docstring and config; counting their sizes and costs would take a minute."""
+    return {name: recipe_facts(name) for name in all_recipes()}
+
+
+def recipe_facts(name: str) -> dict[str, Any]:
+    """Return what a recipe says of itself, without counting anything: kind, docstring, its file's notes, config."""
+    config, build = find_recipe(name), all_recipes()[name]
+    return {
+        "kind": config.kind,
+        "doc": inspect.getdoc(build) or "",
+        "notes": inspect.getdoc(inspect.getmodule(build)) or "",
+        "config": json.loads(config.to_json()),
+    }
 
 
 def resolve(config: Any) -> tuple[dict[str, Any], str]:
