@@ -14,9 +14,11 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def provenance() -> dict[str, Any]:
-    """Return code, versions and hardware, as far as known; `code` is a digest of vistok's source."""
-    import torch
+    """Return code, versions and hardware, as far as known; `code` is a digest of vistok's source.
 
+    Threads and devices are those of torch: where it is not loaded, nothing was computed with it.
+    """
+    torch = sys.modules.get("torch")
     packages = ("vistok", "torch", "torchvision", "torchmetrics", "numpy", "scipy", "safetensors")
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -28,8 +30,8 @@ def provenance() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "threads": torch.get_num_threads() if torch else None,
+        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch else [],
     }
 
 

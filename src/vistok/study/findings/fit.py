@@ -7,6 +7,7 @@ loss limits the influence of a bad run. Internally, C is divided by its geometri
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import optimize, special
@@ -67,6 +68,11 @@ def fit_power_law(compute: Sequence[float], loss: Sequence[float], l_min: float 
     Raises ValueError for fewer than 4 runs (3 with a fixed floor), values that are not positive, or a floor
     that is not below all of them.
     """
+    return _fitted(tuple(map(float, compute)), tuple(map(float, loss)), l_min)
+
+
+@lru_cache(maxsize=1024)  # claims, advice and the page fit the same runs again and again
+def _fitted(compute: tuple[float, ...], loss: tuple[float, ...], l_min: float | None) -> PowerLaw:
     x, y = np.log(np.asarray(compute, dtype=np.float64)), np.asarray(loss, dtype=np.float64)
     free = 3 if l_min is None else 2
     if len(x) <= free:
