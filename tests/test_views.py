@@ -12,8 +12,9 @@ import vistok
 from vistok.cli import app
 from vistok.config import override
 from vistok.data.images.open import open_split
-from vistok.data.images.transforms import resize_uint8
+from vistok.data.images.transforms import prepare, resize_uint8, to_float
 from vistok.data.latents.cache import LatentCache, LatentManifest
+from vistok.data.latents.views import TEN_CROP, expand_views
 from vistok.data.latents.writer import LatentCacheWriter
 from vistok.data.loader import eval_images
 from vistok.engine.run_dir import RunDir
@@ -21,6 +22,7 @@ from vistok.engine.weights import save_weights
 from vistok.errors import UserError
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.recipes import find_recipe
+from vistok.rng import numpy_generator
 from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
 from vistok.runs.run_images import data_of
 from vistok.scoring.evaluate_likelihood import caches_of, evaluate_likelihood
@@ -28,7 +30,7 @@ from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.evaluators import evaluation_file
 from vistok.space import token_grid
 from vistok.verbs import train_generator, train_tokenizer
-from vistok.verbs.cache_latents import TEN_CROP, cache_tokens, expand_views
+from vistok.verbs.cache_latents import cache_tokens
 
 SIZE, LARGER = 16, 32
 
@@ -77,7 +79,10 @@ def test_ten_crops_are_torchvisions_of_an_image_a_tenth_larger(tokenizer_run, qu
     ("views", "words"),
     [
         (("ten-crop", "flip"), "cannot be mixed"),
-        (("middel",), "allowed are center, flip, ten-crop"),
+        (("flip", "3-crops"), "cannot be mixed"),
+        (("center", "ten-crop"), "has a middle of its own"),
+        (("middel",), "allowed are center, flip, ten-crop, and as in 40-crops"),
+        (("0-crops",), "views 0-crops"),
         ((), "views none"),
     ],
 )
@@ -91,11 +96,39 @@ def test_ten_crop_of_images_that_are_not_larger_says_what_to_do(toy_runs, quiet,
         cache_tokens(toy_runs[0], "val", quiet, out=tmp_path / "c", views=("ten-crop",))
 
 
+def test_random_crops_are_those_of_training_and_the_centre(tokenizer_run, quiet, tmp_path):
+    """Each crop depends on its image and number alone: not on how many there are, nor on the split into pieces."""
+    few, many = (
+        cache_tokens(tokenizer_run, "val", quiet, out=tmp_path / views, views=(views,))
+        for views in ("2-crops", "90-crops")
+    )
+    assert few.manifest.views == ("center", "crop-1", "crop-2") == many.manifest.views[:3]
+    assert few.num_images == many.num_images and few.central_view == 0
+    centre = cache_tokens(tokenizer_run, "val", quiet, out=tmp_path / "c", views=("center",))
+    assert np.array_equal(few.latents[::3], centre.latents)
+    assert all(np.array_equal(few.latents[number::3], many.latents[number::91]) for number in range(3))
+    tokenizer = load_tokenizer(tokenizer_run)
+    data = data_of(tokenizer)
+    images = open_split(data, "val")
+    crop = prepare(images.read(1), data, numpy_generator(0, "crop", 1, 2))
+    expected = tokenizer.encode(to_float(torch.from_numpy(crop).permute(2, 0, 1))[None])
+    assert np.array_equal(few.latents[1 * 3 + 2], expected[0].numpy())
+
+
+def test_random_crops_without_augmentation_say_what_to_do(toy_runs, quiet, tmp_path):
+    with pytest.raises(UserError, match="used the centre crop only .*; use --view center --view flip"):
+        cache_tokens(toy_runs[0], "val", quiet, out=tmp_path / "c", views=("5-crops",))
+
+
 def test_workers_do_not_change_a_cache(tokenizer_run, quiet, tmp_path):
-    caches = [
-        cache_tokens(tokenizer_run, "train", quiet, out=tmp_path / str(workers), workers=workers) for workers in (0, 2)
-    ]
-    assert np.array_equal(caches[0].latents, caches[1].latents)
+    for views in (("center",), ("4-crops",)):
+        caches = [
+            cache_tokens(
+                tokenizer_run, "train", quiet, tmp_path / views[0] / str(workers), views=views, workers=workers
+            )
+            for workers in (0, 2)
+        ]
+        assert np.array_equal(caches[0].latents, caches[1].latents)
 
 
 def test_a_tokenizer_at_another_size_shares_its_weights(tokenizer_run):

@@ -63,8 +63,8 @@ def cache(
     view: Annotated[
         list[str] | None,
         typer.Option(
-            help="center, flip (may be repeated), or ten-crop, from images a tenth larger; default: those of an existing "
-            "cache, else center."
+            help="center, flip (may be repeated); or ten-crop, from images a tenth larger; or N random crops as in the "
+            "tokenizer's training, as in 40-crops. Default: those of an existing cache, else center."
         ),
     ] = None,
     image_size: options.ImageSize = None,

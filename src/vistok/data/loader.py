@@ -46,6 +46,23 @@ class _Images(Dataset[Batch]):
         return prepare(self.source.read(index), self.config, generator)
 
 
+class _Crops(Dataset[Batch]):
+    """Images by number -> several crops of each, read once; crop 0 is the centre."""
+
+    def __init__(self, source: ImageSource, config: DataConfig, crops: Sequence[int]) -> None:
+        self.source, self.config, self.crops = source, config, crops
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        images = np.stack([crop for index in indices for crop in self._of(index)])
+        return {"images": to_float(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())}
+
+    def _of(self, index: int) -> Iterator[np.ndarray]:
+        image = self.source.read(index)
+        for number in self.crops:
+            generator = numpy_generator(0, "crop", index, number) if number else None
+            yield prepare(image, self.config, generator)
+
+
 class _Latents(Dataset[Batch]):
     """Positions of the stream -> a batch of latents; each pass draws one of an image's views, and samples its posterior."""
 
@@ -99,6 +116,21 @@ def eval_images(
     count = len(source) if limit is None else min(limit, len(source))
     chosen = range(-(-count // batch_size)) if batches is None else batches
     return _load(_Images(source, config, 0, train=False), _Positions(batch_size, chosen, count), workers)
+
+
+def cropped_images(
+    source: ImageSource,
+    config: DataConfig,
+    batch_size: int,
+    crops: Sequence[int],
+    workers: int,
+    batches: Sequence[int],
+) -> Iterator[Batch]:
+    """Yield "images" only: `batch_size` images times these crops, all crops of an image in a row.
+
+    Crop 0 is the centre, others are drawn as in training, each by its number and the image's; `batches` as above.
+    """
+    return _load(_Crops(source, config, crops), _Positions(batch_size, batches, len(source)), workers)
 
 
 def train_latents(

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from vistok.data.config import DataConfig
 from vistok.data.images.open import open_split
 from vistok.data.images.sources import ImageSource
 from vistok.data.latents.cache import LatentCache, LatentManifest
+from vistok.data.latents.views import data_for, expand_views, random_crops, view
 from vistok.data.latents.writer import LatentCacheWriter, is_there, views_at
-from vistok.data.loader import eval_images
+from vistok.data.loader import cropped_images, eval_images
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
-from vistok.errors import UserError
 from vistok.rng import stable_choice
 from vistok.runs.load import load_tokenizer
 from vistok.runs.run_images import cache_folder, data_of
@@ -26,48 +26,6 @@ from vistok.tokenizer.interface import Tokenizer
 
 BATCH = 250
 TRIED = 100  # images that a dry run encodes to measure its rate
-View = Callable[[Tensor], Tensor]
-# Views of the centre crop at the tokenizer's size.
-VIEWS: dict[str, View] = {"center": lambda images: images, "flip": lambda images: images.flip(-1)}
-# Corners and centre of an image a tenth larger, and their flips (LlamaGen; CRT paper A.2), like torchvision's TenCrop.
-CROPS = ("top-left", "top-right", "bottom-left", "bottom-right", "middle")
-TEN_CROP = (*CROPS, *(f"{name}-flip" for name in CROPS))
-LARGER = 1.1
-
-
-def expand_views(views: Sequence[str]) -> tuple[str, ...]:
-    """Return views with `ten-crop` spelled out. Raises UserError for unknown views and for a mixture of both kinds."""
-    names = tuple(name for view in views for name in (TEN_CROP if view == "ten-crop" else (view,)))
-    unknown = [name for name in names if name not in (*VIEWS, *TEN_CROP)]
-    if unknown or not names:
-        raise UserError(f"views {', '.join(unknown) or 'none'}: allowed are {', '.join(VIEWS)}, ten-crop")
-    if len({name in VIEWS for name in names}) > 1:
-        raise UserError(
-            "views: ten-crop needs larger images, so it cannot be mixed with center or flip; choose one kind"
-        )
-    return names
-
-
-def _view(name: str, sides: tuple[int, int]) -> View:
-    """Return the function that extracts a view from images."""
-    if name in VIEWS:
-        return VIEWS[name]
-    crop = name.removesuffix("-flip")
-
-    def take(images: Tensor) -> Tensor:
-        # As in torchvision, the flipped crops are crops of the flipped image.
-        images = images.flip(-1) if name.endswith("-flip") else images
-        height, width = images.shape[-2:]
-        top, left = height - sides[0], width - sides[1]
-        if crop == "middle":
-            top, left = round(top / 2), round(left / 2)
-        elif "top" in crop:
-            top = 0
-        if "left" in crop:
-            left = 0
-        return images[..., top : top + sides[0], left : left + sides[1]]
-
-    return take
 
 
 def cache_tokens(
@@ -102,14 +60,28 @@ class _Caching:
     data: DataConfig
     workers: int
 
+    @property
+    def batch(self) -> int:
+        """Images in a piece."""
+        return self.writer.piece_rows // len(self.writer.manifest.views)
+
+    @property
+    def num_batches(self) -> int:
+        """Number of pieces."""
+        return -(-len(self.source) // self.batch)
+
     def batches(self, numbers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """Yield (number, latents of all views of all images, in the cache's format) for each of these batches."""
-        sides = self.tokenizer.config.sides
-        views = [_view(name, sides) for name in self.writer.manifest.views]
-        batches = eval_images(self.source, self.data, BATCH, self.workers, batches=numbers)
+        names, sides = self.writer.manifest.views, self.tokenizer.config.sides
+        if crops := random_crops(names):
+            batches = cropped_images(self.source, self.data, self.batch, crops, self.workers, numbers)
+            views = [view("center", sides)]
+        else:
+            batches = eval_images(self.source, self.data, self.batch, self.workers, batches=numbers)
+            views = [view(name, sides) for name in names]
         for number, batch in zip(numbers, batches, strict=True):
             images = batch["images"]
-            yield number, torch.stack([self.tokenizer.stored(view(images)) for view in views], dim=1).flatten(0, 1)
+            yield number, torch.stack([self.tokenizer.stored(take(images)) for take in views], dim=1).flatten(0, 1)
 
 
 def _open(job: _Caching, progress: Progress) -> LatentCache:
@@ -146,8 +118,7 @@ def _prepare(
     if views is None:
         views = views_at(folder) or ("center",)
     views = expand_views(views)
-    if views[0] in TEN_CROP:
-        data = _larger(data)
+    data = data_for(views, data)
     source = open_split(data, split)
     if workers is None:
         workers = 8 if tokenizer.device.type == "cuda" else 0
@@ -162,18 +133,9 @@ def _prepare(
         class_names=source.class_names,
         image_size=image_size,
     )
-    return _Caching(LatentCacheWriter(folder, manifest, BATCH * len(views)), tokenizer, source, data, workers)
-
-
-def _larger(data: DataConfig) -> DataConfig:
-    try:
-        width = data.image_width and int(data.image_width * LARGER)
-        return data.replace(image_size=int(data.image_size * LARGER), image_width=width)
-    except ValueError:
-        raise UserError(
-            f"ten-crop crops images a tenth larger, but {data.dataset} comes only at {data.image_size} pixels; "
-            "use --view center --view flip"
-        ) from None
+    # Random crops of an image are made and encoded together, other views one after the other.
+    rows = max(1, BATCH // len(views)) * len(views) if random_crops(views) else BATCH * len(views)
+    return _Caching(LatentCacheWriter(folder, manifest, rows), tokenizer, source, data, workers)
 
 
 def plan_cache(
@@ -192,7 +154,7 @@ def plan_cache(
     images = job.source.subset(stable_choice(0, "cache plan", len(job.source), TRIED), "tried")
     trial = replace(job, source=images)
     started = time.monotonic()
-    for _ in trial.batches(range(-(-len(images) // BATCH))):
+    for _ in trial.batches(range(trial.num_batches)):
         pass
     rate = len(images) * world.size / (time.monotonic() - started)
     return {
@@ -217,7 +179,7 @@ def _write(job: _Caching, progress: Progress) -> LatentCache:
         missing = world.agree(writer.missing() if world.main else None)
         mine = missing[world.rank :: world.size]
         with progress.task(f"tokens of {writer.manifest.split}", len(source)) as bar:
-            bar.advance(len(source) - min(BATCH * len(missing), len(source)))
+            bar.advance(len(source) - min(job.batch * len(missing), len(source)))
             started = time.monotonic()
             for number, tokens in job.batches(mine):
                 now = time.monotonic()
