@@ -52,7 +52,7 @@ def ours(init_from: str | None, seed: int) -> Peer:
     if init_from:
         found = initial_weights(config)
         assert found is not None
-        load_initial(networks.tokenizer, found[0], init_from)
+        load_initial(networks.tokenizer, found)
     (phase,) = networks.phases(Scale(BATCH, 1, 64, (), 10**9))
 
     def step(images: Tensor, number: int) -> None:

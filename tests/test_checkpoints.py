@@ -311,7 +311,7 @@ def test_a_run_that_diverges_can_go_on_from_its_last_good_checkpoint(fashion_roo
 
     config = with_network_of(toy(fashion_root), str(good))
     assert config.tokenizer == job.config.tokenizer
-    weights, _ = initial_weights(config)
+    weights = initial_weights(config).state
     (_, saved), _ = load_latest(job.run_dir.checkpoints)
     assert all(torch.equal(weights[name], value) for name, value in saved["emas"]["tokenizer"].items())
     flip(good)

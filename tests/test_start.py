@@ -14,7 +14,7 @@ from vistok.errors import UserError
 from vistok.metrics.features import ImageNetFeatures
 from vistok.runs.initial import initial_weights, load_initial, read_initial
 from vistok.runs.load import read_model
-from vistok.runs.shipped import shipped_tokenizer
+from vistok.runs.shipped import shipped_network
 from vistok.start import go as start
 from vistok.start import proposal as start_plan
 from vistok.start.look import Look, look_at, shared_ratio
@@ -161,10 +161,10 @@ def test_colour_pictures_begin_with_the_shipped_tokenizer(speed, monkeypatch, tm
     plan = plan_start(COLOUR, 900, start.initial_tokenizer)
     config = plan.tokenizer_config()
     assert (plan.side, plan.init_from, config.init_from) == (64, "pictures64", "pictures64")
-    state, digest = initial_weights(config)
+    initial = initial_weights(config)
     networks = build_objective(config, torch.device("cpu"))
-    load_initial(networks.tokenizer, state, config.init_from)
-    assert digest == read_model(shipped_tokenizer("pictures64"), "tokenizer")[1]["digest"]
+    load_initial(networks.tokenizer, initial)
+    assert initial.digest == read_model(shipped_network("pictures64", "tokenizer"), "tokenizer")[1]["digest"]
     flat = torch.tensor([0.9, -0.6, 0.2])[:, None, None].expand(2, 3, 64, 64).contiguous()
     with torch.no_grad():
         error = (networks.tokenizer.eval()(flat).reconstruction - flat).abs().max()
@@ -179,4 +179,4 @@ def test_a_file_comes_before_a_shipped_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pictures64").mkdir()
     with pytest.raises(UserError):
-        read_initial("pictures64")
+        read_initial("pictures64", "tokenizer")

@@ -17,7 +17,7 @@ from vistok.interop.hub import import_hub, write_folder
 from vistok.interop.llamagen import export_llamagen
 from vistok.recipes import find_recipe
 from vistok.runs.frozen_networks import load_classifier_file
-from vistok.runs.initial import load_initial, with_network_of
+from vistok.runs.initial import Initial, load_initial, with_network_of
 from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
 from vistok.scoring.evaluators import choose_evaluator
 
@@ -210,4 +210,4 @@ def test_training_does_not_begin_with_integers():
     network = torch.nn.Linear(2, 2)
     whole = {name: value.to(torch.int64) for name, value in network.state_dict().items()}
     with pytest.raises(UserError, match="weight torch.int64 instead of torch.float32"):
-        load_initial(network, whole, "start.safetensors")
+        load_initial(network, Initial("start.safetensors", whole, "digest", None))

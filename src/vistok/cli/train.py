@@ -52,6 +52,14 @@ def train_generator(
     image_size: options.ImageSize = None,
     runs: Runs = Path("runs"),
     dry_run: DryRun = False,
+    init_from: Annotated[
+        str | None,
+        typer.Option(
+            parser=place,
+            help="Fine-tune this generator (run directory or file), keeping its network: it learns new pictures from fewer "
+            "of them, best on tokens of its own tokenizer.",
+        ),
+    ] = None,
     strict: Strict = False,
     anyway: options.Anyway = False,
 ) -> None:
@@ -59,7 +67,7 @@ def train_generator(
     from vistok.verbs.cache_latents import cache_tokens
     from vistok.verbs.train_generator import dry_plan, prepare
 
-    config = recipe_config(recipe, "generator", settings, None)
+    config = recipe_config(recipe, "generator", settings, None, init_from)
     options.require_alive(tokenizer, anyway or dry_run)
     if dry_run:
         say(json.dumps(dry_plan(config, tokenizer, data, image_size), indent=2))

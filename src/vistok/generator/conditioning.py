@@ -19,6 +19,14 @@ class ClassEmbedding(nn.Module):
         """The number that stands for "no class"."""
         return self.num_classes
 
+    def for_other_classes(self, table: Float[Tensor, "_ width"]) -> Float[Tensor, "_ width"]:
+        """Return a first table for these classes, given one trained on others: every class begins as "no class" there.
+
+        "No class" is the last row. Without label dropout it was never trained, so the mean of the classes stands in.
+        """
+        first = table[-1] if self.label_dropout else table[:-1].mean(0)
+        return first.expand(self.num_classes + 1, -1).clone()
+
     def drop(self, labels: Int[Tensor, "batch"]) -> Int[Tensor, "batch"]:
         """Replace each label by the null label with probability `label_dropout`."""
         dropped = torch.rand(labels.shape, device=labels.device) < self.label_dropout

@@ -114,6 +114,7 @@ class GeneratorRun(RunConfig):
 
     kind: Literal["generator"] = "generator"
     generator: AnyGenerator = AutoregressiveConfig()
+    init_from: str = execution("", "generator whose weights training starts from; their digest is fingerprinted")
 
     former_paths: ClassVar[Mapping[str, str]] = {"z_loss": "generator.z_loss"}
 

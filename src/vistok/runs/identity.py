@@ -61,4 +61,4 @@ def init_digest(config: TokenizerRun) -> str | None:
     from vistok.runs.initial import initial_weights
 
     initial = initial_weights(config)
-    return initial[1] if initial else None
+    return initial.digest if initial else None

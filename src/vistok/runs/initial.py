@@ -1,63 +1,97 @@
-"""Start a tokenizer's training from trained weights, to fine-tune one that was imported or trained earlier."""
+"""Start training from trained weights, to fine-tune a network that was imported, trained earlier, or comes with vistok."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from vistok.errors import UserError
+from vistok.generator.conditioning import ClassEmbedding
+from vistok.generator.config import GeneratorConfig
+from vistok.generator.families import FAMILIES
 from vistok.runs.checkpoint_weights import is_checkpoint, read_checkpoint
-from vistok.runs.config import TokenizerRun
+from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.runs.load import read_model
-from vistok.runs.shipped import shipped_tokenizer, shipped_tokenizers
+from vistok.runs.shipped import shipped_network, shipped_networks
 from vistok.tokenizer.bottlenecks.vq import OF_TRAINING
 from vistok.tokenizer.config import NETWORKS, TokenizerConfig
 
 # Buffers of training alone. The weights may lack them, if their run did not use them.
 _COUNTS = {f"quantizer.{name}" for name in OF_TRAINING}
+State = dict[str, Tensor]
 
 
 def with_network_of(config: TokenizerRun, path: str) -> TokenizerRun:
     """Return the run set to continue from the weights at `path` (see `read_initial`): their network and image size."""
-    _, header = read_initial(path)
+    _, header = read_initial(path, "tokenizer")
     stored = header["config"]
     network = NETWORKS[stored.get("kind", "conv")].config.from_json(json.dumps(stored))
     assert isinstance(network, TokenizerConfig)
     data = config.data.replace(
         image_size=network.image_size, image_width=network.image_width, channels=network.in_channels
     )
-    place = path if _shipped(path) else str(Path(path).resolve())
-    return config.replace(init_from=place, tokenizer=network, data=data)
+    return config.replace(init_from=_place(path, "tokenizer"), tokenizer=network, data=data)
 
 
-def read_initial(path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return a tokenizer's weights and header, given a run directory, exported file, checkpoint or shipped name."""
-    path = str(_shipped(path) or path)
+def with_generator_of(config: GeneratorRun, path: str) -> GeneratorRun:
+    """Return the run set to continue from the weights at `path` (see `read_initial`), with their network."""
+    _, header = read_initial(path, "generator")
+    stored = header["config"]
+    network = FAMILIES[stored.get("kind", "autoregressive")].config.from_json(json.dumps(stored))
+    assert isinstance(network, GeneratorConfig)
+    return config.replace(init_from=_place(path, "generator"), generator=network)
+
+
+def read_initial(path: str, kind: str) -> tuple[State, dict[str, Any]]:
+    """Return a network's weights and header, given a run directory, exported file, checkpoint or shipped name."""
+    path = str(_shipped(path, kind) or path)
     if not Path(path).exists():
         raise UserError(
-            f"--init-from {path}: not found; give a run directory, a weights file, a checkpoint, or a tokenizer that comes "
-            f"with vistok: {', '.join(shipped_tokenizers())}"
+            f"--init-from {path}: not found; give a run directory, a weights file, a checkpoint, or a {kind} that comes "
+            f"with vistok: {', '.join(shipped_networks(kind))}"
         )
-    return read_checkpoint(Path(path), "tokenizer") if is_checkpoint(path) else read_model(path, "tokenizer")
+    return read_checkpoint(Path(path), kind) if is_checkpoint(path) else read_model(path, kind)
 
 
-def _shipped(path: str) -> Path | None:
-    """Return the file of the shipped tokenizer with this name, unless a local file or folder has the same name."""
-    return None if Path(path).exists() else shipped_tokenizer(path)
+def _shipped(path: str, kind: str) -> Path | None:
+    """Return the file of the shipped network with this name, unless a local file or folder has the same name."""
+    return None if Path(path).exists() else shipped_network(path, kind)
 
 
-def initial_weights(config: TokenizerRun) -> tuple[dict[str, Tensor], str] | None:
-    """Return the weights that a run starts from and their digest, or None for newly initialized ones."""
+def _place(path: str, kind: str) -> str:
+    return path if _shipped(path, kind) else str(Path(path).resolve())
+
+
+@dataclass(frozen=True)
+class Initial:
+    """The weights that a run starts from, their digest, and for a generator the names of its classes, if known."""
+
+    path: str
+    state: State
+    digest: str
+    class_names: tuple[str, ...] | None
+
+
+def initial_weights(config: TokenizerRun | GeneratorRun) -> Initial | None:
+    """Return the weights that a run starts from, or None for newly initialized ones."""
     if not config.init_from:
         return None
-    state, header = read_initial(config.init_from)
-    return state, str(header["digest"])
+    state, header = read_initial(config.init_from, config.kind)
+    names = header.get("class_names")
+    return Initial(config.init_from, state, str(header["digest"]), None if names is None else tuple(names))
 
 
-def load_initial(tokenizer: nn.Module, state: dict[str, Tensor], path: str) -> None:
-    """Load initial weights. Raises UserError naming the differences if they belong to another network."""
-    expected = tokenizer.state_dict()
+def load_initial(network: nn.Module, initial: Initial, class_names: Sequence[str] = ()) -> None:
+    """Load initial weights. Raises UserError naming the differences if they belong to another network.
+
+    A generator of other classes than `class_names` begins each of these as "no class".
+    """
+    expected, state = network.state_dict(), initial.state
+    if initial.class_names != tuple(class_names):
+        state = _with_other_classes(network, state)
     wrong = [
         f"{name} {tuple(state[name].shape) if name in state else 'missing'} instead of {tuple(value.shape)}"
         for name, value in expected.items()
@@ -71,7 +105,15 @@ def load_initial(tokenizer: nn.Module, state: dict[str, Tensor], path: str) -> N
     wrong += [f"{name} is unexpected" for name in state if name not in expected and name not in _COUNTS]
     if wrong:
         raise UserError(
-            f"init_from {path}: its network differs from the config's ({'; '.join(wrong[:3])}); leave tokenizer.* as it is "
-            "in that file"
+            f"init_from {initial.path}: its network differs from the config's ({'; '.join(wrong[:3])}); leave what shapes the network "
+            "as it is in that file"
         )
-    tokenizer.load_state_dict(expected | {name: value for name, value in state.items() if name in expected})
+    network.load_state_dict(expected | {name: value for name, value in state.items() if name in expected})
+
+
+def _with_other_classes(network: nn.Module, state: State) -> State:
+    """Return the weights with new tables of classes."""
+    tables = {
+        f"{name}.table.weight": module for name, module in network.named_modules() if isinstance(module, ClassEmbedding)
+    }
+    return state | {name: module.for_other_classes(state[name]) for name, module in tables.items() if name in state}

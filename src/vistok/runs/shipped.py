@@ -1,4 +1,4 @@
-"""What ships with the package: tokenizer-generator pairs, which draw pictures at once, and tokenizers to start from."""
+"""What ships with the package: tokenizer-generator pairs, which draw pictures at once, and networks to start from."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -34,11 +34,11 @@ def shipped_generator(name: str) -> Generator:
     return generator
 
 
-def shipped_tokenizers() -> list[str]:
-    """Return the names of shipped tokenizers without a generator: general ones, from which training can start."""
-    return sorted(_of_kind("tokenizer") - _of_kind("generator"))
+def shipped_networks(kind: str) -> list[str]:
+    """Return the names of the shipped networks of a kind ("tokenizer" or "generator"), from which training can start."""
+    return sorted(name.replace("_", "-") for name in _of_kind(kind))
 
 
-def shipped_tokenizer(name: str) -> Path | None:
-    """Return the file of a shipped tokenizer, or None if there is none with this name."""
-    return _FOLDER / f"{name}_tokenizer.safetensors" if name in shipped_tokenizers() else None
+def shipped_network(name: str, kind: str) -> Path | None:
+    """Return the file of a shipped network, or None if there is none of this kind with this name."""
+    return _FOLDER / f"{name.replace('-', '_')}_{kind}.safetensors" if name in shipped_networks(kind) else None

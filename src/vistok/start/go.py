@@ -22,7 +22,7 @@ from vistok.rng import stable_choice
 from vistok.runs.drawing import balanced_labels, sample_batches
 from vistok.runs.health.gate import require_alive
 from vistok.runs.pictures import display_scale, save_png, sheet
-from vistok.runs.shipped import shipped_tokenizers
+from vistok.runs.shipped import shipped_networks
 from vistok.scoring.evaluate_generator import (
     Against,
     Drawing,
@@ -71,7 +71,7 @@ def prepare_start(root: str, seconds: float, runs: Path, warn: Callable[[str], N
 
 def initial_tokenizer(side: int) -> str | None:
     """Return the shipped tokenizer to start from at this size, or None; it is for colour, with 8x8 pixels per token."""
-    return GENERAL if side in (64, 128) and GENERAL in shipped_tokenizers() else None
+    return GENERAL if side in (64, 128) and GENERAL in shipped_networks("tokenizer") else None
 
 
 def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = False) -> dict[str, Any]:

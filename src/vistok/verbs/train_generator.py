@@ -24,6 +24,7 @@ from vistok.generator.interface import HasNats
 from vistok.metrics.codebook import unigram_nats
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.runs.health.generator_symptoms import generator_alarms
+from vistok.runs.initial import initial_weights, load_initial
 from vistok.runs.job import Evaluate, Job, accumulation_check, config_json, run_directory
 from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_tokenizer, read_model
@@ -69,11 +70,16 @@ def prepare(config: GeneratorRun, cache: LatentCache, validation: LatentCache, t
     _require_latents_of(cache, tokenizer_path)
     facts, image_size = LatentFacts.of(cache), cache.manifest.image_size
     planned = plan(config, facts, cache.num_images)
-    run_dir, naming = run_directory(config, runs, tokens=cache.identity())
+    initial = initial_weights(config)
+    digests = {"init_from": initial.digest} if initial else {}
+    run_dir, naming = run_directory(config, runs, (), tokens=cache.identity(), **digests)
 
     def objective(device: torch.device, world: World) -> Objective:
         cache.verify(), validation.verify()
-        return build_objective(config, facts, device, world)
+        built = build_objective(config, facts, device, world)
+        if initial:
+            load_initial(built.networks["generator"], initial, cache.manifest.class_names)
+        return built
 
     def evaluate(device: torch.device) -> Evaluate:
         tokenizer = load_tokenizer(tokenizer_path, device=device)
@@ -102,8 +108,9 @@ def prepare(config: GeneratorRun, cache: LatentCache, validation: LatentCache, t
             "dataset": cache.manifest.dataset,
             "tokenizer": tokenizer_facts,
         },
-        facts={"num_images": cache.num_images, "tokenizer": tokenizer_facts, **facts.to_json()},
+        facts={"num_images": cache.num_images, "tokenizer": tokenizer_facts, **facts.to_json(), **digests},
         naming=naming,
+        init_option="--init-from",
         alarms=partial(generator_alarms, config, planned.total_steps, cache.manifest.views),
     )
 

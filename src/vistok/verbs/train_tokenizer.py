@@ -131,14 +131,14 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     planned = plan(config, len(source))
     _codes_begin(config, planned.total_steps)
     initial = initial_weights(config)
-    digests = content_digests(config, initial[1] if initial else None)
+    digests = content_digests(config, initial.digest if initial else None)
     former = former_names(config, source, digests.get("init_from"))
     run_dir, naming = run_directory(by_contents(config), runs, former, data=source.digest, **digests)
 
     def objective(device: torch.device, world: World) -> Objective:
         built = build_objective(config, device, world)
         if initial:
-            load_initial(built.tokenizer, initial[0], config.init_from)
+            load_initial(built.tokenizer, initial)
         return built
 
     images = {"class_names": list(source.class_names), "data_digest": source.digest}
