@@ -1,6 +1,7 @@
 """vistok start: what it sees in a folder, what it plans, and that it does it."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -64,11 +65,11 @@ def speed(monkeypatch):
 
 
 def planned(look, minutes):
-    return plan_start(look, 60 * minutes, lambda side: None)
+    return plan_start(look, 60 * minutes, lambda side, kind: None)
 
 
 def test_more_time_gives_larger_pictures_and_longer_runs(speed):
-    short, longer, longest = (planned(COLOUR, minutes) for minutes in (15, 60, 2000))
+    short, longer, longest = (planned(COLOUR, minutes) for minutes in (15, 109.3, 2000))
     assert [plan.side for plan in (short, longer, longest)] == [64, 128, 256]
     again = planned(COLOUR, 30)
     assert again.side == 64 and again.tokenizer.steps > short.tokenizer.steps
@@ -95,6 +96,9 @@ def test_small_and_grey_folders_get_what_they_need(speed):
     assert (config.data.channels, config.tokenizer.in_channels, config.tokenizer.quantizer.codebook_size) == (1, 1, 128)
     # No picture is seen more than a hundred times, or about that.
     assert plan.generator.steps * plan.generator_config().batch_size <= 110 * 45
+    assert plan.views == ("60-crops",)
+    assert planned(COLOUR, 15).views == ("22-crops",)
+    assert planned(Look("many", 9000, 8000, ("all",), 300, False), 15).views == ("center",)
 
 
 def test_pictures_that_share_a_shape_keep_it(speed):
@@ -135,14 +139,14 @@ def test_go_trains_draws_and_scores(photo_folder, tmp_path, quiet):
     generator = ("generator.width=24", "generator.depth=1", "generator.num_heads=2", "batch_size=8")
     plan = StartPlan(
         str(photo_folder), 32, 64, 32, Stage("images32_crt", small, 6, 1.0),
-        Stage("images64_ar", (*generator, *QUICK), 4, 1.0), None, 60.0, views=("ten-crop",),
+        Stage("images64_ar", (*generator, *QUICK), 4, 1.0), None, 60.0, views=("3-crops",),
     )  # fmt: skip
     assert plan.generator_config().execution.evaluate_every == 1  # its alarms see the whole of a short run
     done = start.run_start(plan, tmp_path, quiet)
     with Image.open(done["overview"]) as overview:
         columns = overview.width
     assert columns > 300
-    assert LatentCache(done["tokenizer"] / "tokens" / "train").num_views == 10
+    assert LatentCache(done["tokenizer"] / "tokens" / "train").num_views == 4
     assert done["generator_scores"]["gfmd"]["protocol"]["extractor"] == "efficientnet-lite0"
     assert start.run_start(plan, tmp_path, quiet)["tokenizer"] == done["tokenizer"]  # nothing is trained again
 
@@ -158,7 +162,7 @@ def test_features_are_those_of_the_original_network():
 
 def test_colour_pictures_begin_with_the_shipped_tokenizer(speed, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    plan = plan_start(COLOUR, 900, start.initial_tokenizer)
+    plan = plan_start(COLOUR, 900, start.initial_weights)
     config = plan.tokenizer_config()
     assert (plan.side, plan.init_from, config.init_from) == (64, "pictures64", "pictures64")
     initial = initial_weights(config)
@@ -169,10 +173,32 @@ def test_colour_pictures_begin_with_the_shipped_tokenizer(speed, monkeypatch, tm
     with torch.no_grad():
         error = (networks.tokenizer.eval()(flat).reconstruction - flat).abs().max()
     assert float(error) < 0.35  # it is trained, and its codes are there
-    larger = plan_start(COLOUR, 3600, start.initial_tokenizer).tokenizer_config()
+    larger = plan_start(COLOUR, 6558, start.initial_weights)
+    assert (larger.init_from, larger.generator_from) == ("pictures64", None)
+    larger = larger.tokenizer_config()
     assert (larger.data.image_size, larger.tokenizer.image_size, larger.tokenizer.num_tokens) == (128, 128, 256)
-    grey = plan_start(Look("grey", 1000, 900, ("all",), 300, True), 900, start.initial_tokenizer)
-    assert grey.init_from is None
+    grey = plan_start(Look("grey", 1000, 900, ("all",), 300, True), 900, start.initial_weights)
+    assert grey.init_from is None and grey.generator_from is None
+
+
+def test_few_pictures_get_the_general_generator_of_the_general_tokens(speed, monkeypatch, tmp_path):
+    """Its tokens must stay as they are: a generator knows what they mean."""
+    monkeypatch.chdir(tmp_path)
+    plan = plan_start(COLOUR, 900, start.initial_weights)
+    assert plan.generator_from == "pictures64" and plan.tokenizer_config().trains == "decoder"
+    generator = plan.generator_config()
+    stored = read_model(shipped_network("pictures64", "generator"), "generator")[1]
+    assert generator.generator.width == stored["config"]["width"] and generator.generator.dropout == 0.1
+    tokenizer = read_model(shipped_network("pictures64", "tokenizer"), "tokenizer")[1]
+    assert stored["tokenizer"]["digest"] == tokenizer["digest"]
+    words = [shlex.join(command) for command in plan.commands("T", "G")]
+    assert "--init-from pictures64" in words[0] and "trains=" in words[0] and "--init-from pictures64" in words[2]
+    # With many pictures and much time, tokens of one's own are worth learning.
+    many = Look("many", 90_000, 80_000, ("all",), 64, False)
+    assert plan_start(many, 900, start.initial_weights).generator_from == "pictures64"
+    longer = plan_start(many, 7200, start.initial_weights)
+    assert longer.generator_from is None and longer.tokenizer_config().trains == "all"
+    assert longer.generator.recipe == "images64_ar" and planned(many, 9).generator.recipe == "images64_ar_small"
 
 
 def test_a_file_comes_before_a_shipped_name(tmp_path, monkeypatch):

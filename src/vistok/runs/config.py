@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from vistok.config import Config, FileName, execution, with_tuples
+from vistok.config import Config, FileName, execution, later, with_tuples
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
@@ -16,6 +16,7 @@ from vistok.tokenizer.regularizers.config import AnyRegularizer
 from vistok.units import Duration, steps
 
 Precision = Literal["float32", "bfloat16"]
+Trained = Literal["all", "decoder"]
 
 
 class RunConfig(Config):
@@ -47,6 +48,8 @@ class TokenizerRun(RunConfig):
     losses: LossConfig = LossConfig()
     regularizers: tuple[AnyRegularizer, ...] = ()
     init_from: str = execution("", "tokenizer whose weights training starts from; their digest is fingerprinted")
+    # "decoder": encoder and codes stay those of `init_from`, so tokens keep their meaning and generators of them fit.
+    trains: Trained = later("all")
 
     former_paths: ClassVar[Mapping[str, str]] = {"crt": "regularizers.causal"}
 
@@ -74,6 +77,15 @@ class TokenizerRun(RunConfig):
     def regularizer(self, kind: str) -> Any:
         """Return the config of the regularizer of this kind, or None."""
         return next((part for part in self.regularizers if part.kind == kind), None)
+
+    @model_validator(mode="after")
+    def _decoder_alone(self) -> "TokenizerRun":
+        if self.trains == "decoder" and self.regularizers:
+            raise ValueError(
+                "trains 'decoder' leaves the latents as they are, so there is nothing to regularize; use a recipe without "
+                "regularizers, such as images64_vq"
+            )
+        return self
 
     @model_validator(mode="after")
     def _once(self) -> "TokenizerRun":

@@ -64,14 +64,18 @@ def prepare_start(root: str, seconds: float, runs: Path, warn: Callable[[str], N
             return plan, look
     if busy_with := busy():
         warn(busy_with)
-    plan = plan_start(look, seconds, initial_tokenizer)
+    plan = plan_start(look, seconds, initial_weights)
     write_json(file, plan.to_json(), make_folder=True)
     return plan, look
 
 
-def initial_tokenizer(side: int) -> str | None:
-    """Return the shipped tokenizer to start from at this size, or None; it is for colour, with 8x8 pixels per token."""
-    return GENERAL if side in (64, 128) and GENERAL in shipped_networks("tokenizer") else None
+def initial_weights(side: int, kind: str) -> str | None:
+    """Return the shipped network of a kind to start from at this size, or None.
+
+    The tokenizer is for colour, with 8x8 pixels per token; the generator knows its tokens of 64x64 pixels.
+    """
+    sides = (64, 128) if kind == "tokenizer" else (64,)
+    return GENERAL if side in sides and GENERAL in shipped_networks(kind) else None
 
 
 def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = False) -> dict[str, Any]:
@@ -85,7 +89,8 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = Fa
     tokenizer = train_tokenizer.prepare(plan.tokenizer_config(), runs).train(progress)
     require_alive(tokenizer.path, anyway, progress.say)
     progress.say("[2/4] generator")
-    caches = [cache_tokens(tokenizer.path, split, progress, views=plan.views) for split in ("train", "val")]
+    views = {"train": plan.views, "val": ("center",)}
+    caches = [cache_tokens(tokenizer.path, split, progress, views=seen) for split, seen in views.items()]
     generator = train_generator.prepare(plan.generator_config(), caches[0], caches[1], tokenizer.path, runs).train(
         progress
     )

@@ -21,15 +21,23 @@ from vistok.verbs import step_time as rate
 
 SIDES = (32, 64, 128, 256)
 # Shares of the time; the rest goes to opening the folder, caching tokens, sampling and scoring.
-TOKENIZER, GENERATOR = 0.4, 0.45
+TOKENIZER, GENERATOR = 0.35, 0.45
+# A decoder that trains alone is done by then; the generator needs the time more (results/own_images).
+DECODER_STEPS = 300
 # Steps that each stage needs for a size to be worth taking. With fewer, the next smaller size gives better pictures.
-ENOUGH_TOKENIZER, ENOUGH_GENERATOR = 500, 400
+ENOUGH_TOKENIZER, ENOUGH_GENERATOR = 500, 1_000
+# With fewer steps than this, the smaller of two generators is better.
+MANY_STEPS = 4_000
 # Factor for loading images, logging and validation, on top of the steps themselves; measured in results/own_images.
 OVERHEAD = 1.15
-# Beyond this many passes over the data a generator starts to memorise pictures (results/own_images).
-EPOCHS = 50
-# With fewer pictures a generator memorises them within minutes, so it gets ten crops of each.
-FEW = 5_000
+# Beyond this many passes over the data a generator starts to memorise pictures; of random crops it may see more
+# (results/own_images).
+EPOCHS, EPOCHS_OF_CROPS = 50, 100
+# With fewer pictures a generator memorises them within minutes. So it gets random crops, this many in all, and learns
+# the tokens of the general tokenizer, which a general generator already knows.
+FEW, CROPS, MOST_CROPS = 5_000, 20_000, 60
+# So it does of more pictures, if there is less time than this (seconds).
+SHORT = 3600.0
 # Fewest validations in a run: its alarms see nothing else.
 VALIDATIONS = 6
 # Training tokens per code: with fewer, a code ends up describing one spot in one picture.
@@ -77,6 +85,8 @@ class StartPlan:
     generator_steps_paid: int = 0
     # Views of each picture that the generator learns.
     views: tuple[str, ...] = ("center",)
+    # Weights that the generator starts from.
+    generator_from: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values for its file; `from_json` is the inverse."""
@@ -104,19 +114,23 @@ class StartPlan:
 
     def generator_config(self) -> GeneratorRun:
         """Return the config of the generator's run."""
-        config = override(find_recipe(self.generator.recipe, "generator"), list(self.generator.all_settings))
-        return _watched(config, self.generator)
+        from vistok.runs.initial import with_generator_of
+
+        config = find_recipe(self.generator.recipe, "generator")
+        if self.generator_from:
+            config = with_generator_of(config, self.generator_from)
+        return _watched(override(config, list(self.generator.all_settings)), self.generator)
 
     def commands(self, tokenizer_run: str, generator_run: str) -> list[list[str]]:
         """Return the commands, each as a list of words."""
-        start = ["--init-from", self.init_from] if self.init_from else []
         train = ["vistok", "train"]
-        views = [word for view in self.views for word in ("--view", view)]
-        cache = ["vistok", "cache", tokenizer_run, "--split", "train", "--split", "val", *views]
+        first, second = (["--init-from", name] if name else [] for name in (self.init_from, self.generator_from))
+        cache = ["vistok", "cache", tokenizer_run, "--split", "train"]
+        cache += [word for view in self.views for word in ("--view", view)]
         return [
-            [*train, "tokenizer", self.tokenizer.recipe, "--data", self.root, *start, *self.tokenizer.words],
+            [*train, "tokenizer", self.tokenizer.recipe, "--data", self.root, *first, *self.tokenizer.words],
             *([cache] if self.views != ("center",) else []),
-            [*train, "generator", self.generator.recipe, "--tokenizer", tokenizer_run, *self.generator.words],
+            [*train, "generator", self.generator.recipe, "--tokenizer", tokenizer_run, *second, *self.generator.words],
             ["vistok", "sample", generator_run, "--out", "samples.png"],
             ["vistok", "evaluate", "tokenizer", tokenizer_run],
         ]
@@ -144,62 +158,100 @@ def seconds_of(text: str) -> float:
     return seconds
 
 
-def plan_start(look: Look, seconds: float, init_from: Callable[[int], str | None]) -> StartPlan:
+# (image size, "tokenizer" or "generator") -> name of weights that it may start from, or None.
+InitFrom = Callable[[int, str], str | None]
+
+
+def plan_start(look: Look, seconds: float, init_from: InitFrom) -> StartPlan:
     """Return the plan for a folder and a time: the largest image size that both stages have time to learn.
 
-    `init_from(side)`: weights that a tokenizer of this size may start from, or None. Times a few steps of each stage.
+    Times a few steps of each stage.
     """
     plan = None
     for side in SIDES:
         if plan is not None and side > look.side:
             break
-        larger = _plan_at(side, look, seconds, None if look.grey else init_from(side))
-        # Larger images with no more tokens cost the generator nothing extra.
-        modelled = larger.generator_steps_paid >= ENOUGH_GENERATOR or (
-            plan is not None and larger.tokens <= plan.tokens
-        )
-        enough = larger.tokenizer.steps >= ENOUGH_TOKENIZER and modelled
-        if plan is not None and not enough:
+        larger = _plan_at(side, look, seconds, init_from)
+        if plan is not None and not _is_enough(larger, plan.tokens):
             break
         plan = larger
     assert plan is not None
     return plan
 
 
-def _plan_at(side: int, look: Look, seconds: float, init_from: str | None) -> StartPlan:
+def _is_enough(larger: StartPlan, tokens: int) -> bool:
+    """Whether there is time to learn larger images than those of `tokens` tokens."""
+    if larger.generator_from:  # both stages know such images already
+        return True
+    # Larger images with no more tokens cost the generator nothing extra.
+    modelled = larger.generator_steps_paid >= ENOUGH_GENERATOR or larger.tokens <= tokens
+    return larger.tokenizer.steps >= ENOUGH_TOKENIZER and modelled
+
+
+def _plan_at(side: int, look: Look, seconds: float, init_from: InitFrom) -> StartPlan:
+    draft = _drafted(side, look, seconds, init_from)
+    tokenizer = draft.tokenizer_config()
+    first = rate.tokenizer_step_seconds(tokenizer) * OVERHEAD
+    steps = _rounded(seconds * TOKENIZER / first)
+    spared = 0.0
+    if tokenizer.trains == "decoder" and steps > DECODER_STEPS:
+        spared, steps = (steps - DECODER_STEPS) * first, DECODER_STEPS
+    draft = replace(
+        draft,
+        tokens=tokenizer.tokenizer.num_tokens,
+        codes=codes_of(tokenizer),
+        tokenizer=replace(draft.tokenizer, steps=steps, seconds=steps * first),
+    )
+    return _with_generator(draft, look, seconds * GENERATOR + spared)
+
+
+def _drafted(side: int, look: Look, seconds: float, init_from: InitFrom) -> StartPlan:
+    """Return a plan with its recipes chosen, and lengths still to be filled in."""
+    tokenizer_from, generator_from = (
+        None if look.grey else init_from(side, kind) for kind in ("tokenizer", "generator")
+    )
     settings: list[str] = []
     if look.grey:
         settings += ["data.channels=1", "tokenizer.in_channels=1"]
-    config = find_recipe(f"images{side}_crt", "tokenizer")
+    if general := generator_from is not None and (look.train < FEW or seconds < SHORT):
+        settings.append('trains="decoder"')
+    recipe = f"images{side}_{'vq' if general else 'crt'}"
+    config = find_recipe(recipe, "tokenizer")
     height, width = shape_of(side, look.ratio, config)
-    if (init_from and side != GENERAL_SIDE) or height != side:  # its network handles images of any size
+    if (tokenizer_from and side != GENERAL_SIDE) or height != side:  # its network handles images of any size
         settings += [f"data.image_size={height}", f"tokenizer.image_size={height}"]
     if height != width:
         settings += [f"data.image_width={width}", f"tokenizer.image_width={width}"]
     codes = min(codes_of(config), codes_for(look.train * config.tokenizer.num_tokens))
-    if codes < codes_of(config) and not init_from:
+    if codes < codes_of(config) and not tokenizer_from:
         settings.append(f"tokenizer.quantizer.codebook_size={codes}")
-    draft = StartPlan(
+    return StartPlan(
         look.root, side, config.tokenizer.num_tokens, codes,
-        Stage(f"images{side}_crt", tuple(settings), 10_000, 0.0),
-        Stage("images256_ar" if side == 256 else "images64_ar", (), 10_000, 0.0),
-        init_from, seconds,
+        Stage(recipe, tuple(settings), 10_000, 0.0),
+        Stage("images64_ar_small", ("generator.dropout=0.1",) if general else (), 10_000, 0.0),
+        tokenizer_from, seconds, views=_views(look), generator_from=generator_from if general else None,
     )  # fmt: skip
-    tokenizer, generator = draft.tokenizer_config(), draft.generator_config()
-    sizes = (tokenizer.tokenizer.space, len(look.classes))
-    first = rate.tokenizer_step_seconds(tokenizer) * OVERHEAD
-    second = _generator_step_seconds(generator, *sizes) * OVERHEAD
-    steps = [_rounded(seconds * share / each) for share, each in ((TOKENIZER, first), (GENERATOR, second))]
-    paid, steps[1] = steps[1], min(steps[1], _rounded(EPOCHS * look.train / generator.batch_size))
-    return replace(
-        draft,
-        tokens=tokenizer.tokenizer.num_tokens,
-        codes=codes_of(tokenizer),
-        tokenizer=replace(draft.tokenizer, steps=steps[0], seconds=steps[0] * first),
-        generator=replace(draft.generator, steps=steps[1], seconds=steps[1] * second),
-        generator_steps_paid=paid,
-        views=("ten-crop",) if look.train < FEW else ("center",),
-    )
+
+
+def _views(look: Look) -> tuple[str, ...]:
+    return (f"{min(MOST_CROPS, CROPS // look.train)}-crops",) if look.train < FEW else ("center",)
+
+
+def _with_generator(draft: StartPlan, look: Look, seconds: float) -> StartPlan:
+    """Return the plan with the larger generator if there is time for many steps of it, and the generator's length."""
+    larger = "images256_ar" if draft.side == 256 else "images64_ar"
+    space = draft.tokenizer_config().tokenizer.space
+    for recipe in (draft.generator.recipe,) if draft.generator_from else (larger, draft.generator.recipe):
+        chosen = replace(draft, generator=replace(draft.generator, recipe=recipe))
+        config = chosen.generator_config()
+        each = _generator_step_seconds(config, space, len(look.classes)) * OVERHEAD
+        paid = _rounded(seconds / each)
+        if paid >= MANY_STEPS:
+            break
+    passes = EPOCHS if draft.views == ("center",) else EPOCHS_OF_CROPS
+    steps = min(paid, _rounded(passes * look.train / config.batch_size))
+    stage = replace(chosen.generator, steps=steps, seconds=steps * each)
+    return replace(chosen, generator=stage, generator_steps_paid=paid)
 
 
 def shape_of(side: int, ratio: float, config: TokenizerRun) -> tuple[int, int]:
@@ -257,7 +309,11 @@ def lines(plan: StartPlan, look: Look) -> list[str]:
     generator_run = f"runs/{find_recipe(plan.generator.recipe).name}-XXXXXXXXXX"
     text = [look.sentence, f"Plan for {_minutes(plan.seconds)} on this machine: {size}.", ""]
     commands = plan.commands(tokenizer_run, generator_run)
-    more = ["ten crops of each picture, because there are few"] if len(commands) > 4 else []
+    more = (
+        [f"{plan.views[0].replace('-', ' random ')} of each picture, because there are few"]
+        if len(commands) > 4
+        else []
+    )
     remarks = [steps[0], *more, steps[1], "a minute", "a minute"]
     for number, (words, remark) in enumerate(zip(commands, remarks, strict=True), 1):
         text += [f"{number}. {remark}", f"   {shlex.join(words)}"]

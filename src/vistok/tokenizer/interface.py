@@ -70,6 +70,10 @@ class Tokenizer(nn.Module, ABC):
         """Return the networks that a plan counts by name; parameters in none of them belong to the bottleneck."""
         return {}
 
+    def encoding_parts(self) -> list[nn.Module]:
+        """Return the modules that decide which latents an image gets; they are frozen where the decoder trains alone."""
+        raise NotImplementedError
+
     def last_layer(self) -> Tensor:
         """Return the weight that produces the pixels, at which the losses' gradients are compared."""
         raise NotImplementedError

@@ -112,10 +112,18 @@ def _can_shard(config: TokenizerRun) -> None:
             )
 
 
+def _decoder_of_something(config: TokenizerRun) -> None:
+    """Raise UserError for a decoder that would learn to draw untrained latents."""
+    if config.trains == "decoder" and not config.init_from:
+        raise UserError(
+            "trains 'decoder' keeps the encoder of a trained tokenizer: add --init-from, with a run, a file or a shipped name"
+        )
+
+
 def _codes_begin(config: TokenizerRun, total_steps: int) -> None:
     """Raise UserError if training would end before quantization begins."""
     start = getattr(config.tokenizer.quantizer, "start_after", None)
-    if start is not None and start >= total_steps:
+    if config.trains == "all" and start is not None and start >= total_steps:
         raise UserError(
             f"tokenizer.quantizer.start_after {start}: the run has {total_steps} steps and would end before its codes begin; "
             "train longer (--set length=...), or lower start_after"
@@ -125,6 +133,7 @@ def _codes_begin(config: TokenizerRun, total_steps: int) -> None:
 def prepare(config: TokenizerRun, runs: Path) -> Job:
     """Open the data and return the job."""
     accumulation_check(config)
+    _decoder_of_something(config)
     _whole_batches(config, join_world())
     _can_shard(config)
     source = open_split(config.data, "train")

@@ -99,7 +99,7 @@ class VQ(Quantizer):
             if self.config.start_after is not None:  # until quantization begins the decoder sees the latents
                 z_q = torch.where(self.begun, z_q, latents)
                 losses = {name: self.begun * loss for name, loss in losses.items()}
-        if self.training:
+        if self.training and self.codebook.requires_grad:  # frozen codes stay where they are
             if self.config.restart_after is not None:
                 self.used[indices.flatten()] = True
             if self.config.restart_after is not None or self.config.start_after is not None:

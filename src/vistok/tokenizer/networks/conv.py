@@ -75,6 +75,11 @@ class ConvTokenizer(Tokenizer):
         """Return encoder and decoder."""
         return {"encoder": self.encoder, "decoder": self.decoder}
 
+    def encoding_parts(self) -> list[nn.Module]:
+        """Return the encoder, the quantizer, and what leads from one to the other."""
+        shortcut = [] if self.shortcut is None else [self.shortcut.to_vectors]
+        return [self.encoder, self.pre_quantizer, self.quantizer, *shortcut]
+
     def last_layer(self) -> Tensor:
         """Return the decoder's last convolution."""
         return self.decoder.conv_out.weight
