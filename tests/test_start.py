@@ -178,7 +178,7 @@ def test_colour_pictures_begin_with_the_shipped_tokenizer(speed, monkeypatch, tm
     larger = larger.tokenizer_config()
     assert (larger.data.image_size, larger.tokenizer.image_size, larger.tokenizer.num_tokens) == (128, 128, 256)
     grey = plan_start(Look("grey", 1000, 900, ("all",), 300, True), 900, start.initial_weights)
-    assert grey.init_from is None and grey.generator_from is None
+    assert (grey.init_from, grey.tokenizer_config().data.channels) == ("pictures64", 3)
 
 
 def test_few_pictures_get_the_general_generator_of_the_general_tokens(speed, monkeypatch, tmp_path):
