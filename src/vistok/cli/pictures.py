@@ -20,7 +20,7 @@ Classes = Annotated[
 ]
 Shipped = Annotated[
     str | None,
-    typer.Option("--from", help="A pair of networks shipped with vistok: fashion-crt or fashion-baseline."),
+    typer.Option("--from", help="A pair of networks shipped with vistok: fashion-crt, fashion-baseline or pictures64."),
 ]
 Draft = Annotated[
     Path | None,
