@@ -27,8 +27,8 @@ from vistok.engine.provenance import provenance
 from vistok.files import write_atomic
 from vistok.metrics.features import ImageNetFeatures
 from vistok.runs.drawing import balanced_labels, sample_batches
-from vistok.scoring.evaluate_generator import load_stage2
-from vistok.start.go import Stage2, prepare_start, run_start
+from vistok.scoring.evaluate_generator import Stage2, load_stage2
+from vistok.start.go import prepare_start, run_start
 
 OUT = Path("results/own_images")
 # Samples of each class.

@@ -9,7 +9,7 @@ from vistok.config import override
 from vistok.engine.log import read_rows
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
-from vistok.runs.initial import Initial, initial_weights, load_initial, with_generator_of, with_network_of
+from vistok.runs.initial import Initial, initial_weights, load_initial, with_network_of
 from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_generator, load_tokenizer, read_model
 from vistok.space import token_grid
@@ -61,7 +61,7 @@ def test_a_decoder_needs_an_encoder_and_nothing_to_regularize(restarting_run, tm
 
 def test_a_generator_goes_on_from_anothers_weights(toy_runs, tmp_path, quiet):
     tokenizer, caches, generator = toy_runs
-    config = override(with_generator_of(find_recipe("debug_ar"), str(generator)), ["length=1 steps", *QUICK])
+    config = override(with_network_of(find_recipe("debug_ar"), str(generator)), ["length=1 steps", *QUICK])
     job = train_generator.prepare(config, caches["train"], caches["val"], tokenizer, tmp_path)
     scratch = config.replace(init_from="")
     assert (
@@ -78,7 +78,7 @@ def test_a_generator_goes_on_from_anothers_weights(toy_runs, tmp_path, quiet):
 
 
 def test_other_classes_begin_as_no_class(toy_runs):
-    config = with_generator_of(find_recipe("debug_ar"), str(toy_runs[2]))
+    config = with_network_of(find_recipe("debug_ar"), str(toy_runs[2]))
     initial = initial_weights(config)
     old = initial.state["classes.table.weight"]
     network = build_objective(config, LatentFacts(token_grid(7, 7, 64), 3), torch.device("cpu")).networks["generator"]
@@ -105,10 +105,10 @@ def test_other_classes_begin_as_no_class(toy_runs):
 
 
 def test_a_generator_of_other_tokens_is_refused(toy_runs):
-    config = with_generator_of(find_recipe("debug_ar"), str(toy_runs[2]))
+    config = with_network_of(find_recipe("debug_ar"), str(toy_runs[2]))
     network = build_objective(config, LatentFacts(token_grid(7, 7, 128), 10), torch.device("cpu")).networks["generator"]
     with pytest.raises(UserError, match=r"token_embedding.weight \(64, .*\) instead of \(128, "):
         load_initial(network, initial_weights(config), ())
     with pytest.raises(UserError, match="a generator that comes with vistok: .*pictures64"):
-        with_generator_of(find_recipe("debug_ar"), "nowhere")
+        with_network_of(find_recipe("debug_ar"), "nowhere")
     assert isinstance(initial_weights(config), Initial)

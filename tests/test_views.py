@@ -81,6 +81,7 @@ def test_ten_crops_are_torchvisions_of_an_image_a_tenth_larger(tokenizer_run, qu
         (("ten-crop", "flip"), "cannot be mixed"),
         (("flip", "3-crops"), "cannot be mixed"),
         (("center", "ten-crop"), "has a middle of its own"),
+        (("center", "top-left"), "has a middle of its own"),
         (("middel",), "allowed are center, flip, ten-crop, and as in 40-crops"),
         (("0-crops",), "views 0-crops"),
         ((), "views none"),

@@ -90,9 +90,9 @@ def recipe_config(recipe: str, kind: str, settings: list[str], data: str | None,
         settings = [f"data.root={json.dumps(data)}", *settings]
     config = find_recipe(recipe, kind)
     if init_from is not None:
-        from vistok.runs.initial import with_generator_of, with_network_of
+        from vistok.runs.initial import with_network_of
 
-        config = (with_network_of if kind == "tokenizer" else with_generator_of)(config, init_from)
+        config = with_network_of(config, init_from)
     return override(config, settings)
 
 

@@ -37,13 +37,18 @@ class _Images(Dataset[Batch]):
         else:
             images = np.stack([self._prepared(p, i) for p, i in zip(positions, indices.tolist(), strict=True)])
         return {
-            "images": to_float(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()),
+            "images": _tensor(images),
             "labels": torch.from_numpy(self.source.labels[indices]),
         }
 
     def _prepared(self, position: int, index: int) -> np.ndarray:
         generator = numpy_generator(self.seed, "augment", position) if self.train else None
         return prepare(self.source.read(index), self.config, generator)
+
+
+def _tensor(images: np.ndarray) -> Tensor:
+    """Return uint8 images (batch height width channels) as training tensors."""
+    return to_float(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
 
 
 class _Crops(Dataset[Batch]):
@@ -54,7 +59,7 @@ class _Crops(Dataset[Batch]):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         images = np.stack([crop for index in indices for crop in self._of(index)])
-        return {"images": to_float(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())}
+        return {"images": _tensor(images)}
 
     def _of(self, index: int) -> Iterator[np.ndarray]:
         image = self.source.read(index)

@@ -11,12 +11,11 @@ from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.generator.families import AnyGenerator
 from vistok.nn.classifier_config import ClassifierConfig
-from vistok.tokenizer.config import AnyTokenizer, ConvTokenizerConfig, LossConfig
+from vistok.tokenizer.config import AnyTokenizer, ConvTokenizerConfig, LossConfig, Trained
 from vistok.tokenizer.regularizers.config import AnyRegularizer
 from vistok.units import Duration, steps
 
 Precision = Literal["float32", "bfloat16"]
-Trained = Literal["all", "decoder"]
 
 
 class RunConfig(Config):

@@ -1,48 +1,49 @@
 """Start training from trained weights, to fine-tune a network that was imported, trained earlier, or comes with vistok."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from vistok.config import Part
 from vistok.errors import UserError
 from vistok.generator.conditioning import ClassEmbedding
-from vistok.generator.config import GeneratorConfig
 from vistok.generator.families import FAMILIES
 from vistok.runs.checkpoint_weights import is_checkpoint, read_checkpoint
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.runs.load import read_model
 from vistok.runs.shipped import shipped_network, shipped_networks
 from vistok.tokenizer.bottlenecks.vq import OF_TRAINING
-from vistok.tokenizer.config import NETWORKS, TokenizerConfig
+from vistok.tokenizer.config import NETWORKS
 
 # Buffers of training alone. The weights may lack them, if their run did not use them.
 _COUNTS = {f"quantizer.{name}" for name in OF_TRAINING}
+# The networks of each kind of run, and which of them is meant by weights that do not say.
+_NETWORKS: dict[str, tuple[Mapping[str, Part], str]] = {
+    "tokenizer": (NETWORKS, "conv"),
+    "generator": (FAMILIES, "autoregressive"),
+}
 State = dict[str, Tensor]
+R = TypeVar("R", TokenizerRun, GeneratorRun)
 
 
-def with_network_of(config: TokenizerRun, path: str) -> TokenizerRun:
-    """Return the run set to continue from the weights at `path` (see `read_initial`): their network and image size."""
-    _, header = read_initial(path, "tokenizer")
-    stored = header["config"]
-    network = NETWORKS[stored.get("kind", "conv")].config.from_json(json.dumps(stored))
-    assert isinstance(network, TokenizerConfig)
-    data = config.data.replace(
-        image_size=network.image_size, image_width=network.image_width, channels=network.in_channels
-    )
-    return config.replace(init_from=_place(path, "tokenizer"), tokenizer=network, data=data)
+def with_network_of(config: R, path: str) -> R:
+    """Return the run set to continue from the weights at `path` (see `read_initial`), with their network.
 
-
-def with_generator_of(config: GeneratorRun, path: str) -> GeneratorRun:
-    """Return the run set to continue from the weights at `path` (see `read_initial`), with their network."""
-    _, header = read_initial(path, "generator")
-    stored = header["config"]
-    network = FAMILIES[stored.get("kind", "autoregressive")].config.from_json(json.dumps(stored))
-    assert isinstance(network, GeneratorConfig)
-    return config.replace(init_from=_place(path, "generator"), generator=network)
+    A tokenizer's run also gets their image size and channels.
+    """
+    _, header = read_initial(path, config.kind)
+    stored, (table, former) = header["config"], _NETWORKS[config.kind]
+    network: Any = table[stored.get("kind", former)].config.from_json(json.dumps(stored))
+    changes: dict[str, Any] = {"init_from": _place(path, config.kind), config.kind: network}
+    if isinstance(config, TokenizerRun):
+        changes["data"] = config.data.replace(
+            image_size=network.image_size, image_width=network.image_width, channels=network.in_channels
+        )
+    return config.replace(**changes)
 
 
 def read_initial(path: str, kind: str) -> tuple[State, dict[str, Any]]:

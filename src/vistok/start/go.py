@@ -64,12 +64,12 @@ def prepare_start(root: str, seconds: float, runs: Path, warn: Callable[[str], N
             return plan, look
     if busy_with := busy():
         warn(busy_with)
-    plan = plan_start(look, seconds, initial_weights)
+    plan = plan_start(look, seconds, general_weights)
     write_json(file, plan.to_json(), make_folder=True)
     return plan, look
 
 
-def initial_weights(side: int, kind: str) -> str | None:
+def general_weights(side: int, kind: str) -> str | None:
     """Return the shipped network of a kind to start from at this size, or None.
 
     The tokenizer is for colour, with 8x8 pixels per token; the generator knows its tokens of 64x64 pixels.
@@ -89,11 +89,9 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = Fa
     tokenizer = train_tokenizer.prepare(plan.tokenizer_config(), runs).train(progress)
     require_alive(tokenizer.path, anyway, progress.say)
     progress.say("[2/4] generator")
-    views = {"train": plan.views, "val": ("center",)}
-    caches = [cache_tokens(tokenizer.path, split, progress, views=seen) for split, seen in views.items()]
-    generator = train_generator.prepare(plan.generator_config(), caches[0], caches[1], tokenizer.path, runs).train(
-        progress
-    )
+    train = cache_tokens(tokenizer.path, "train", progress, views=plan.views)
+    val = cache_tokens(tokenizer.path, "val", progress)  # of an earlier start it may hold other views than the centre
+    generator = train_generator.prepare(plan.generator_config(), train, val, tokenizer.path, runs).train(progress)
     require_alive(generator.path, anyway, progress.say)
     progress.say("[3/4] samples")
     overview = plan_file(runs, plan.root, plan.seconds).with_name("overview.png")

@@ -114,11 +114,11 @@ class StartPlan:
 
     def generator_config(self) -> GeneratorRun:
         """Return the config of the generator's run."""
-        from vistok.runs.initial import with_generator_of
+        from vistok.runs.initial import with_network_of
 
         config = find_recipe(self.generator.recipe, "generator")
         if self.generator_from:
-            config = with_generator_of(config, self.generator_from)
+            config = with_network_of(config, self.generator_from)
         return _watched(override(config, list(self.generator.all_settings)), self.generator)
 
     def commands(self, tokenizer_run: str, generator_run: str) -> list[list[str]]:
@@ -202,7 +202,7 @@ def _plan_at(side: int, look: Look, seconds: float, init_from: InitFrom) -> Star
         codes=codes_of(tokenizer),
         tokenizer=replace(draft.tokenizer, steps=steps, seconds=steps * first),
     )
-    return _with_generator(draft, look, seconds * GENERATOR + spared)
+    return _with_generator(draft, tokenizer.tokenizer.space, look, seconds * GENERATOR + spared)
 
 
 def _drafted(side: int, look: Look, seconds: float, init_from: InitFrom) -> StartPlan:
@@ -235,10 +235,9 @@ def _views(look: Look) -> tuple[str, ...]:
     return (f"{min(MOST_CROPS, CROPS // look.train)}-crops",) if look.train < FEW else ("center",)
 
 
-def _with_generator(draft: StartPlan, look: Look, seconds: float) -> StartPlan:
+def _with_generator(draft: StartPlan, space: Space, look: Look, seconds: float) -> StartPlan:
     """Return the plan with the larger generator if there is time for many steps of it, and the generator's length."""
     larger = "images256_ar" if draft.side == 256 else "images64_ar"
-    space = draft.tokenizer_config().tokenizer.space
     for recipe in (draft.generator.recipe,) if draft.generator_from else (larger, draft.generator.recipe):
         chosen = replace(draft, generator=replace(draft.generator, recipe=recipe))
         config = chosen.generator_config()

@@ -10,6 +10,9 @@ from vistok.space import Grid, Layout, Space, grid
 from vistok.tokenizer.bottlenecks.config import AnyBottleneck, VQConfig
 from vistok.units import Duration, percent, steps
 
+# What a run trains: the whole tokenizer, or its decoder alone.
+Trained = Literal["all", "decoder"]
+
 
 class ConvNetConfig(Config):
     """One side (encoder or decoder) of the taming / LlamaGen network.

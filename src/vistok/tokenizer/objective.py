@@ -1,7 +1,7 @@
 """What a tokenizer minimises: the autoencoder's losses, including any regularizers, and the discriminator's."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from vistok.engine.optim import adamw, decay_groups
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.engine.schedule import make_schedule
 from vistok.rng import seeded_init
-from vistok.tokenizer.config import NETWORKS, AdversarialConfig, LossConfig, TokenizerConfig
+from vistok.tokenizer.config import NETWORKS, AdversarialConfig, LossConfig, TokenizerConfig, Trained
 from vistok.tokenizer.discriminator import PatchDiscriminator, adversarial_loss, hinge_discriminator_loss
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
 from vistok.tokenizer.latent_variance import batch_variance
@@ -45,7 +45,7 @@ class TokenizerTraining(Protocol):
     def optimizer(self) -> OptimizerConfig: ...  # noqa: D102
 
     @property
-    def trains(self) -> Literal["all", "decoder"]: ...  # noqa: D102
+    def trains(self) -> Trained: ...  # noqa: D102
 
 
 class Autoencoder(Objective):

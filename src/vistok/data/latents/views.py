@@ -38,7 +38,7 @@ def expand_views(views: Sequence[str]) -> tuple[str, ...]:
             "views: flip, ten-crop and random crops (as in 40-crops) cannot be mixed, as each needs images prepared in its "
             "own way; choose one of them"
         )
-    if "ten-crop" in views and "center" in names:
+    if "center" in names and any(name in TEN_CROP for name in names):
         raise UserError("views: ten-crop has a middle of its own, from larger images; leave out center")
     return names
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from vistok.data.latents.views import random_crops
 from vistok.engine.log import Alarm
 from vistok.runs.config import GeneratorRun
 from vistok.runs.health import advice
@@ -69,6 +70,6 @@ def against_memory(run: Run, views: tuple[str, ...] | None = None, best_step: in
     """Return what to do about memorisation; `best_step`: of the best validation; both it and `views` if known."""
     if best_step is not None and best_step >= SOON * run.total_steps:
         return train_again(f'"length={best_step} steps"', "its held-out loss was lowest there")
-    if views is not None and not any("flip" in view or view.startswith("crop-") for view in views):
+    if views is not None and not any("flip" in view for view in views) and not random_crops(views):
         return FLIP
     return first_advice(_BY_HEART, run, MORE_IMAGES)
