@@ -11,7 +11,7 @@ import torch
 from processes import GAN, tokenizer_config
 from vistok.config import override
 from vistok.data.latents.cache import LatentCache
-from vistok.engine import loop
+from vistok.engine import step as one_step
 from vistok.engine.distributed import join_world, leave_world
 from vistok.engine.log import Progress
 from vistok.recipes import find_recipe
@@ -31,7 +31,7 @@ def job(kind: str, root: Path, tokenizer: Path, out: Path, *settings: str):
     return train_generator.prepare(config, *caches, tokenizer, out)
 
 
-def die_at(step: int, rank: int, marker: Path, monkeypatched=loop) -> None:
+def die_at(step: int, rank: int, marker: Path, monkeypatched=one_step) -> None:
     """Let one process be killed when it comes to a step for the first time."""
     before = monkeypatched.reseed_global
 

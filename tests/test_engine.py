@@ -120,14 +120,14 @@ def stop_after(monkeypatch, steps, times=1):
     """Ask for a stop, as Ctrl-C does, in this step."""
     from vistok.engine import loop
 
-    original = loop._require_finite
+    original = loop.take_step
 
-    def count(values, step, run, run_dir):
-        original(values, step, run, run_dir)
+    def count(run, batch, step, statistics):
+        original(run, batch, step, statistics)
         for _ in range(times if step + 1 == steps else 0):
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(loop, "_require_finite", count)
+    monkeypatch.setattr(loop, "take_step", count)
 
 
 def test_generator_with_dropout_resumes_equally(toy_runs, tmp_path, quiet, monkeypatch):

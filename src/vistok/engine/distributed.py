@@ -67,8 +67,12 @@ class World:
         return _Mean.apply(tensor, self.size)
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """Return the tensors of all processes, concatenated by rank; lengths may differ."""
-        return tensor if self.size == 1 else self.join([tensor.cpu()]).to(tensor.device)
+        """Return the tensors of all processes, which have one shape, concatenated by rank; the host does not wait."""
+        if self.size == 1:
+            return tensor
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Return the parts of all processes as one tensor, in order of rank; a process may have none."""
@@ -110,6 +114,37 @@ class World:
 
 
 ALONE = World()
+
+
+class Flags:
+    """Flags that any process may raise. All see them together, a step later, so that none waits for another."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._underway: tuple[Tensor, dist.Work] | None = None
+
+    def exchange(self, *mine: bool) -> tuple[bool, ...]:
+        """Hand in this process's flags and return those that any process handed in at the last call.
+
+        A process that is alone sees its own at once.
+        """
+        if self._world.size == 1:
+            return mine
+        before = self._arrived()
+        flags = torch.tensor(mine, dtype=torch.int32)
+        self._underway = flags, dist.all_reduce(flags, dist.ReduceOp.MAX, async_op=True)
+        return before or (False,) * len(mine)
+
+    def forget(self) -> None:
+        """Drop what was handed in last."""
+        self._arrived()
+
+    def _arrived(self) -> tuple[bool, ...]:
+        if self._underway is None:
+            return ()
+        (flags, work), self._underway = self._underway, None
+        work.wait()
+        return tuple(bool(flag) for flag in flags)
 
 
 def join_world() -> World:

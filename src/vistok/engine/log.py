@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
+from vistok.engine.pace import Pace, in_words
 from vistok.errors import printable
 from vistok.files import disk_error, read_bytes, write_atomic
 
@@ -141,23 +142,35 @@ def _tensorboard(folder: Path, step: int) -> Any:
 class Task:
     """One progress bar."""
 
-    def __init__(self, progress: "Progress", name: str, total: int) -> None:
+    def __init__(self, progress: "Progress", name: str, total: int, done: int = 0) -> None:
         self.progress, self.name, self.total = progress, name, total
-        self.done: float = 0
-        self._started = self._spoken = time.monotonic()
-        self._id = progress.bars.add_task(printable(name), total=total, note="") if progress.bars else None
+        self.pace = Pace(total, done)
+        self._spoken = time.monotonic()
+        bars = progress.bars
+        self._id = bars.add_task(printable(name), total=total, completed=done, note="", left="") if bars else None
 
-    def advance(self, count: float = 1, note: str = "") -> None:
-        """Advance the bar; `note` is shown beside it."""
-        self.done = min(self.done + count, self.total)  # with several processes, the others' part is an estimate
+    def advance(self, count: float = 1, note: str = "", pauses: int = 0) -> None:
+        """Advance the bar; `note` is shown beside it. `pauses`: how many blocks of `aside` are still to come."""
+        now = time.monotonic()
+        self.pace.advance(count, now)
         if self.progress.bars is not None and self._id is not None:
-            self.progress.bars.update(self._id, advance=count)
-            if note:
-                self.progress.bars.update(self._id, note=printable(note))
-        elif time.monotonic() - self._spoken > 15:
-            self._spoken = time.monotonic()
-            left = (self._spoken - self._started) / max(self.done, 1) * (self.total - self.done)
-            self.progress.say(f"  {self.name}: {self.done}/{self.total}, about {left:.0f} s left  {note}")
+            shown = {"note": printable(note)} if note else {}
+            self.progress.bars.update(self._id, advance=count, left=self._left(pauses), **shown)
+        elif now - self._spoken > 15:
+            self._spoken = now
+            parts = (f"{self.pace.done:g}/{self.total}", self._left(pauses))
+            self.progress.say(f"  {self.name}: {', '.join(filter(None, parts))}  {note}")
+
+    def _left(self, pauses: int) -> str:
+        seconds = self.pace.left(pauses)
+        return "" if seconds is None else f"about {in_words(seconds)} left"
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Run a block that is not a step, such as a validation: it does not count as a slow step."""
+        started = time.monotonic()
+        yield
+        self.pace.pause(time.monotonic() - started)
 
     def close(self) -> None:
         """Remove the bar."""
@@ -177,7 +190,7 @@ class Progress:
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[left]}", markup=False),
                 TextColumn("{task.fields[note]}", markup=False),
                 console=self.console,
             )
@@ -196,11 +209,11 @@ class Progress:
             yield self
 
     @contextmanager
-    def task(self, name: str, total: int) -> Iterator[Task]:
-        """Show one bar while the block runs."""
+    def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
+        """Show one bar while the block runs; `done` of it were done before."""
         if self.bars is None:
             self.say(f"{name} ...")
-        task = Task(self, name, total)
+        task = Task(self, name, total, done)
         try:
             yield task
         finally:

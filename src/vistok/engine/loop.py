@@ -1,12 +1,9 @@
 """The one training loop: flat, with everything injected; things happen in the order of the lines."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vistok.engine.checkpoint import (
     find_and_set_aside,
@@ -15,48 +12,19 @@ from vistok.engine.checkpoint import (
     save_checkpoint,
     to_device,
 )
-from vistok.engine.config import ExecutionConfig
-from vistok.engine.device import autocast
-from vistok.engine.distributed import ALONE, World
+from vistok.engine.distributed import Flags
 from vistok.engine.divergence import exploded, how_to_go_on, last_good
-from vistok.engine.ema import EMA
-from vistok.engine.log import MetricsLog, Progress, Ringing, Row
-from vistok.engine.optim import load_optimizer, set_learning_rate
-from vistok.engine.parallel import Weights, Whole, replicate, synced, whole_tensor
-from vistok.engine.phase import MicroBatch, Phase, PhaseLoss, only
+from vistok.engine.log import MetricsLog, Progress
+from vistok.engine.optim import load_optimizer
+from vistok.engine.parallel import replicate
 from vistok.engine.run_dir import RunDir
+from vistok.engine.statistics import NotFinite, Statistics
+from vistok.engine.step import take_step
 from vistok.engine.stopping import StopRequest
+from vistok.engine.training import Training
+from vistok.engine.transfer import sent_ahead
 from vistok.errors import Stopped, UserError
-from vistok.rng import reseed_global
 from vistok.units import total_flops
-
-
-@dataclass
-class Training:
-    """Everything the loop needs to know about a run.
-
-    `batches` yields this process's part of every batch; `evaluate` receives the step and the networks from `whole`;
-    `alarms` receives the rows so far, the last of which is new. `init_option` is the command's option that starts a run
-    from a checkpoint's weights, if it has one.
-    """
-
-    name: str
-    phases: Sequence[Phase]
-    emas: dict[str, EMA]
-    whole: Whole
-    batches: Callable[[range], Iterator[MicroBatch]]
-    evaluate: Callable[[int, Weights], dict[str, float]]
-    total_steps: int
-    batch_size: int
-    flops_per_step: Sequence[tuple[int, float]]
-    lr: float
-    seed: int
-    precision: str
-    device: torch.device
-    execution: ExecutionConfig
-    world: World = ALONE
-    alarms: Callable[[Sequence[Row]], Ringing] = lambda rows: Ringing()
-    init_option: str = ""
 
 
 def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
@@ -70,6 +38,7 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
         run_dir.goes_on_from(first)
     replicate(run.phases, run.world)
     started = last_saved = time.monotonic()
+    statistics, flags = Statistics(run.world), Flags(run.world)
 
     def seconds() -> float:
         return seconds_before + time.monotonic() - started
@@ -82,61 +51,43 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
         StopRequest() as stop,
         # A run that starts over rewrites all of its rows, including that of step 0.
         MetricsLog(run_dir.metrics, first or -1, run.execution.tensorboard, run.world.main) as log,
-        progress.task(run.name, run.total_steps) as bar,
+        progress.task(run.name, run.total_steps, first) as bar,
     ):
-        bar.advance(first)
         if first == 0:
-            _validate(run, log, 0, position(0))
-        batches = run.batches(range(first, run.total_steps))
+            with bar.aside():
+                _validate(run, log, 0, position(0))
+        batches = sent_ahead(run.batches(range(first, run.total_steps)), run.device)
         for step in range(first, run.total_steps):
-            phases = [phase for phase in run.phases if phase.active(step)]
-            values: dict[str, Tensor] = {}
-
-            # Micro-batches outside, phases inside: a phase can reuse what an earlier one computed.
-            for number, last, micro in _micro_batches(next(batches), run):
-                share = len(micro["labels"]) / run.batch_size
-                reseed_global(run.seed, "step", step, number)
-                for phase in phases:
-                    with only(phase, run.phases), synced(phase, last):
-                        with autocast(run.device, run.precision):
-                            loss = phase.loss(micro, step)
-                        # Processes average their gradients, but each loss is a share of the batch's: hence the factor.
-                        (loss.total * (share * run.world.size)).backward()
-                    _accumulate(values, phase.name, loss, share)
-
-            # All optimizers step at the end, so that every loss sees the same weights.
+            take_step(run, next(batches), step, statistics)
             due = time.monotonic() - last_saved > 60 * run.execution.checkpoint_minutes
-            values, stopping, due = _exchange(values, stop.requested, due, run.world)
-            for phase in phases:
-                values |= _clip(phase)
-            _require_finite(values, step, run, run_dir)
-            for phase in phases:
-                set_learning_rate(phase.optimizer, run.lr * phase.schedule(step))
-                phase.optimizer.step()
-                phase.optimizer.zero_grad(set_to_none=True)
-                if phase.after_step is not None:
-                    phase.after_step(step)
-            for ema in run.emas.values():
-                ema.update(step)
+            stopping, due = flags.exchange(stop.requested, due and run.world.main)
 
             done = step + 1
+            last = done == run.total_steps
+            logging = last or done % run.execution.log_every == 0
+            validating = last or done % run.execution.evaluate_every == 0
+            saving = last or due or stopping or done in run.execution.milestones
             note = ""
-            if done % run.execution.log_every == 0 or done == run.total_steps:
-                row = {name: float(value) for name, value in values.items()}
+            if logging or validating or saving:  # only now does the host wait for the device
+                row, wrong = statistics.read()
+                if wrong is not None:
+                    raise _diverged(wrong, run, run_dir)
+            if logging:
                 row["lr"] = run.lr * run.phases[0].schedule(step)
                 log.write("train", done, row, **position(done))
                 _tell_alarms(run, log, done, progress)
                 note = f"loss {row[run.phases[0].name + '/loss']:.4f}"
-            bar.advance(1, note)
-            if done % run.execution.evaluate_every == 0 or done == run.total_steps:
-                _validate(run, log, done, position(done))
+            bar.advance(1, note, pauses=-(-(run.total_steps - done) // run.execution.evaluate_every))
+            if validating:
+                with bar.aside():
+                    _validate(run, log, done, position(done))
                 _tell_alarms(run, log, done, progress, again=True)
-            stopping = stopping or (stop.requested and run.world.size == 1)
-            if due or stopping or done == run.total_steps or done in run.execution.milestones:
+            if saving:
                 log.sync()
                 _save(run, run_dir, done, seconds())
                 last_saved = time.monotonic()
-            if stopping and done < run.total_steps:
+                flags.forget()
+            if stopping and not last:
                 raise Stopped(f"stopped after step {done} of {run.total_steps}, saved in {run_dir.path}")
     return seconds()
 
@@ -221,26 +172,6 @@ def _load_state(run: Training, state: dict[str, Any]) -> None:
         ema.module.load_state_dict(state["emas"][name])
 
 
-def _micro_batches(batch: MicroBatch, run: Training) -> Iterator[tuple[int, bool, MicroBatch]]:
-    """Yield this process's micro-batches: number among those of all processes, whether it is the last one, tensors."""
-    mine = run.batch_size // run.world.size
-    size = min(run.execution.micro_batch_size or mine, mine)
-    first = run.world.rank * (mine // size)
-    for number, start in enumerate(range(0, mine, size)):
-        part = {name: t[start : start + size].to(run.device, non_blocking=True) for name, t in batch.items()}
-        yield first + number, start + size >= mine, part
-
-
-def _exchange(values: dict[str, Tensor], stop: bool, due: bool, world: World) -> tuple[dict[str, Tensor], bool, bool]:
-    """Sum the logged values over processes; stop if any was asked to, save if the main one is due to."""
-    if world.size == 1:
-        return values, stop, due
-    mine = torch.stack([value.float() for value in values.values()])
-    flags = torch.tensor([float(stop), float(due and world.main)], device=mine.device)
-    total = world.sum(torch.cat([mine, flags]))
-    return dict(zip(values, total, strict=False)), bool(total[-2] > 0), bool(total[-1] > 0)
-
-
 def _tell_alarms(run: Training, log: MetricsLog, step: int, progress: Progress, again: bool = False) -> None:
     """Write a row and a warning for each alarm that the newest row raised; `again`: also print those still active."""
     ringing = run.alarms(log.rows)
@@ -255,28 +186,10 @@ def _tell_alarms(run: Training, log: MetricsLog, step: int, progress: Progress, 
         progress.say(f"step {step}: no longer {name}")
 
 
-def _accumulate(values: dict[str, Tensor], phase: str, loss: PhaseLoss, share: float) -> None:
-    """Add a micro-batch's terms, weighted by its share of the batch."""
-    for name, value in {"loss": loss.total, **loss.terms, **loss.statistics}.items():
-        key = f"{phase}/{name}"
-        part = value.detach() * share
-        values[key] = values[key] + part if key in values else part
-
-
-def _clip(phase: Phase) -> dict[str, Tensor]:
-    """Clip each group by its own norm; return the norms before clipping."""
-    return {
-        f"{phase.name}/grad_norm_{name}": whole_tensor(nn.utils.clip_grad_norm_(parameters, phase.clip_norm))
-        for name, parameters in phase.clip_groups.items()
-    }
-
-
-def _require_finite(values: dict[str, Tensor], step: int, run: Training, run_dir: RunDir) -> None:
-    if torch.isfinite(torch.stack([value.float() for value in values.values()])).all():
-        return
-    bad = [name for name, value in values.items() if not torch.isfinite(value)]
-    raise UserError(
-        f"step {step}: {', '.join(bad)} is not finite (learning rate {run.lr * run.phases[0].schedule(step):.3g}). "
-        "The run stops before its weights are damaged. "
-        + how_to_go_on(last_good(run_dir.checkpoints, step, run.world), run.lr, run.init_option)
+def _diverged(wrong: NotFinite, run: Training, run_dir: RunDir) -> UserError:
+    rate = run.lr * run.phases[0].schedule(wrong.step)
+    return UserError(
+        f"step {wrong.step}: {', '.join(wrong.names)} is not finite (learning rate {rate:.3g}). "
+        "The run stops, and nothing from this step on was saved. "
+        + how_to_go_on(last_good(run_dir.checkpoints, wrong.step, run.world), run.lr, run.init_option)
     )

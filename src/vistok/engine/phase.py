@@ -45,10 +45,15 @@ class Phase:
 
 @dataclass
 class PhaseLoss:
-    """Terms whose sum is minimised, and statistics that are only logged."""
+    """Terms whose sum is minimised, and what is only logged.
+
+    `statistics` are numbers, averaged over the batch. `spreads` are vectors (..., dim), of which the variance about the
+    whole batch's mean is logged, averaged over dimensions.
+    """
 
     terms: dict[str, Tensor]
     statistics: dict[str, Tensor] = field(default_factory=dict)
+    spreads: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def total(self) -> Tensor:

@@ -19,11 +19,12 @@ from vistok.engine.device import setup_device
 from vistok.engine.distributed import World, join_world
 from vistok.engine.ema import EMA
 from vistok.engine.log import Progress, Ringing, read_rows
-from vistok.engine.loop import Training, train
+from vistok.engine.loop import train
 from vistok.engine.objective import Objective
 from vistok.engine.parallel import Weights, Whole, spread
 from vistok.engine.phase import MicroBatch
 from vistok.engine.run_dir import RunDir
+from vistok.engine.training import Training
 from vistok.engine.weights import save_weights
 from vistok.errors import UserError
 from vistok.runs.config import ClassifierRun, RunConfig, TokenizerRun

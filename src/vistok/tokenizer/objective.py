@@ -17,7 +17,6 @@ from vistok.rng import seeded_init
 from vistok.tokenizer.config import NETWORKS, AdversarialConfig, LossConfig, TokenizerConfig, Trained
 from vistok.tokenizer.discriminator import PatchDiscriminator, adversarial_loss, hinge_discriminator_loss
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
-from vistok.tokenizer.latent_variance import batch_variance
 from vistok.tokenizer.losses import adaptive_weight, reconstruction_terms
 from vistok.tokenizer.ramp import cosine_ramp
 from vistok.tokenizer.regularizers.base import Regularizer, Seen, Setting
@@ -162,7 +161,6 @@ class Autoencoder(Objective):
         if self.run.trains == "decoder":
             terms = {name: term for name, term in terms.items() if name not in output.bottleneck.losses}
         statistics = dict(output.bottleneck.statistics)
-        statistics["latent_variance"] = batch_variance(output.bottleneck.latents.detach(), self.world.average)
         seen = Seen(
             micro["images"], output.reconstruction, output.features, output.bottleneck, output.layout,
             self.tokenizer.last_layer(),
@@ -175,7 +173,7 @@ class Autoencoder(Objective):
             terms["adversarial_loss"] = self._adversarial_term(output, terms, statistics, game.weight(step))
         if game is not None and step >= game.discriminator_start:
             micro["reconstruction"] = output.reconstruction.detach()
-        return PhaseLoss(terms, statistics)
+        return PhaseLoss(terms, statistics, {"latent_variance": output.bottleneck.latents})
 
     def _adversarial_term(
         self,

@@ -1,6 +1,5 @@
 """Run what is missing from a study: in order, several tasks at a time; failures are reported and do not stop the rest."""
 
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -8,18 +7,16 @@ from pathlib import Path
 
 from vistok.engine.log import Progress
 from vistok.engine.log import Task as Bar
+from vistok.engine.pace import in_words
 from vistok.errors import UserError
 from vistok.files import owned
 from vistok.study.config import StudyConfig
+from vistok.study.run.estimate import Estimate, cost
 from vistok.study.run.executor import Executor
 from vistok.study.run.former import as_recorded
 from vistok.study.run.grid import CacheTask, GeneratorTask, Task, TokenizerTask, expand
 from vistok.study.run.order import make_order
 from vistok.study.run.record import StudyFolder
-
-# Cost of scoring a run, expressed in training FLOPs, for estimating the time left.
-SCORING_FLOPS = 1e13
-
 
 @dataclass
 class Outcome:
@@ -94,8 +91,8 @@ class _Scheduler:
         self.waiting = {task.run: task for task in left}
         self.running: dict[str, Task] = {}
         self.outcome = Outcome()
-        self.started, self.spent = time.monotonic(), 0.0
-        self.cost = max(1.0, sum(_cost(task) for task in left))
+        self.estimate = Estimate()
+        self.cost = max(1.0, sum(cost(task) for task in left))
 
     def run(self) -> Outcome:
         """Run until no task is left that can run."""
@@ -119,13 +116,14 @@ class _Scheduler:
                 return
             if not open_names.intersection(task.needs):
                 self.running[name] = self.waiting.pop(name)
+                self.estimate.begin(task)
                 self.executor.submit(make_order(task, self.study, self.runs, self.folder.path, self.threads))
 
     def _end(self, name: str, error: str | None, bar: Bar) -> None:
         task = self.running.pop(name)
+        self.estimate.end(task, done=error is None)
         if error is None:
             self.outcome.done.append(name)
-            self.spent += _cost(task)
         else:
             self.outcome.failed[name] = error
             self.progress.say(f"failed: {name}: {error}")
@@ -135,7 +133,7 @@ class _Scheduler:
             self.progress.say(f"done: {name} ({self._state()})")
             self._tell_alarms(task)
         if self.progress.bars is not None:  # without bars, the line above says it
-            bar.advance(100 * _cost(task) / self.cost, self._state())
+            bar.advance(100 * cost(task) / self.cost, self._state())
 
     def _tell_alarms(self, task: Task) -> None:
         """Warn of a run that ended with alarms; the study continues, and its table shows the alarms."""
@@ -152,23 +150,12 @@ class _Scheduler:
                 self.waiting[name] = replace(task, trunk=None)
 
     def _state(self) -> str:
-        left = sum(_cost(task) for task in (*self.waiting.values(), *self.running.values()))
-        seconds = (time.monotonic() - self.started) * left / max(self.spent, 1.0)
+        seconds = self.estimate.left(self.waiting.values(), self.running.values(), self.executor.slots)
         outcome = self.outcome
         return (
             f"{len(outcome.done)} done, {len(self.running)} running, {len(outcome.failed)} failed, "
-            f"{len(self.waiting)} waiting; about {_duration(seconds)} left"
+            f"{len(self.waiting)} waiting" + ("" if seconds is None else f"; about {in_words(seconds)} left")
         )
-
-
-def _cost(task: Task) -> float:
-    return task.flops + (SCORING_FLOPS if not isinstance(task, CacheTask) else 0.0)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def describe(study: StudyConfig, runs: Path, folder: StudyFolder) -> list[str]:

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vistok.engine.transfer import send
 from vistok.nn.kmeans import kmeans
 from vistok.rng import torch_generator
 from vistok.tokenizer.bottlenecks.base import (
@@ -101,7 +102,7 @@ class VQ(Quantizer):
                 losses = {name: self.begun * loss for name, loss in losses.items()}
         if self.training and self.codebook.requires_grad:  # frozen codes stay where they are
             if self.config.restart_after is not None:
-                self.used[indices.flatten()] = True
+                self.used.index_fill_(0, indices.flatten(), True)
             if self.config.restart_after is not None or self.config.start_after is not None:
                 self._recent.append(latents.detach().flatten(0, -2))
         statistics = {"quantization_error": losses["codebook_loss"].detach() * self.code_dim}
@@ -150,6 +151,8 @@ class VQ(Quantizer):
         ):  # a run that starts from trained weights keeps their codes
             return
         kept = self.pool[self.pool.square().sum(-1) > 0]
+        if not len(kept):  # none is finite; the run ends when its losses are read
+            return
         generator = torch_generator(generator_seed, "start", step)
         self.codebook.copy_(kmeans(kept, self.codebook_size, self._nearest, self._placed, generator))
         self.placed_anew = ("codebook",)
@@ -163,10 +166,11 @@ class VQ(Quantizer):
         used = gather(self.used[None]).any(dim=0)
         self.steps_unused = torch.where(used, 0, self.steps_unused + 1)
         self.used.zero_()
-        dead = torch.nonzero(self.steps_unused >= unused).flatten()
-        if len(dead):
-            recent = gather(latents)
-            generator = torch_generator(generator_seed, "restart", step)
-            chosen = torch.randint(len(recent), (len(dead),), generator=generator)
-            self.codebook[dead] = recent[chosen.to(recent.device)]
-            self.steps_unused[dead] = 0
+        dead = self.steps_unused >= unused
+        recent = gather(latents)
+        generator = torch_generator(generator_seed, "restart", step)
+        # A place is drawn for every code, used by the dead ones in order: to count them, the host would have to wait.
+        drawn = send(torch.randint(len(recent), (self.codebook_size,), generator=generator), recent.device)
+        places = drawn[(dead.cumsum(0) - 1).clamp(min=0)]
+        self.codebook.copy_(torch.where(dead[:, None], recent[places], self.codebook))
+        self.steps_unused.masked_fill_(dead, 0)

@@ -27,7 +27,7 @@ from vistok.units import Scale
 
 class _ScaleGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: float | Tensor) -> Tensor:
         ctx.scale = scale
         return x.view_as(x)
 
@@ -36,7 +36,7 @@ class _ScaleGradient(torch.autograd.Function):
         return grads[0] * ctx.scale, None
 
 
-def scale_gradient(x: Tensor, scale: float) -> Tensor:
+def scale_gradient(x: Tensor, scale: float | Tensor) -> Tensor:
     """Return `x` unchanged; its gradient is multiplied by `scale`."""
     return _ScaleGradient.apply(x, scale)
 
@@ -95,10 +95,10 @@ class CausalRegularizer(Regularizer):
         """Convert the ramp to steps."""
         self.ramp = self.config.ramp.to_steps(scale)
 
-    def weight(self, step: int) -> float:
+    def weight(self, step: int) -> float | Float[Tensor, ""]:
         """Return the weight at a step: 0 until reconstructions are good enough, then the ramp."""
-        begins = self.waiting.begins if self.waiting else 0.0
-        return self.config.full_weight * cosine_ramp(step, begins, self.ramp)
+        ramp = self.waiting.ramp(step, self.ramp) if self.waiting else cosine_ramp(step, 0, self.ramp)
+        return self.config.full_weight * ramp
 
     def forward(self, seen: Seen, step: int) -> PhaseLoss:
         """Return the unscaled causal loss; its gradient into the latents is multiplied by the step's weight."""
@@ -108,7 +108,7 @@ class CausalRegularizer(Regularizer):
             statistics["explained_share"] = self.waiting.explained.clone()
         weight = self.weight(step)
         loss = self.loss(seen.bottleneck, weight)
-        statistics["crt_weight"] = torch.tensor(weight, device=seen.images.device)
+        statistics["crt_weight"] = torch.zeros_like(loss) + weight
         return PhaseLoss({"causal_loss": loss}, statistics)
 
     def after_step(self, step: int) -> None:
@@ -116,7 +116,7 @@ class CausalRegularizer(Regularizer):
         if self.waiting is not None:
             self.waiting.after_step(step, self.average)
 
-    def loss(self, bottleneck: BottleneckOutput, weight: float) -> Float[Tensor, ""]:
+    def loss(self, bottleneck: BottleneckOutput, weight: float | Tensor) -> Float[Tensor, ""]:
         """Return the unscaled causal loss; its gradient into the latents is multiplied by `weight`.
 
         The causal model thus learns at the same pace whatever the weight (paper, A.1), and weight 0 means no

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 MEMORY = 0.9  # decay of the running mean over steps
@@ -25,13 +26,11 @@ class Waiting(nn.Module):
         self.register_buffer("since", torch.tensor(-1))
         self._recent: list[Tensor] = []
 
-    @property
-    def begins(self) -> float:
-        """The step from which the waiting is over; infinity until then."""
-        if self.since.is_meta:  # when counting FLOPs
-            return 0.0
-        since = int(self.since)
-        return math.inf if since < 0 else float(since)
+    def ramp(self, step: int, length: int) -> Float[Tensor, ""]:
+        """Return 0 while waiting, then a half cosine up to 1 over `length` steps. It stays on the device."""
+        passed = (step - self.since) / max(length, 1) if length else torch.ones_like(self.explained)
+        risen = 0.5 - 0.5 * torch.cos(math.pi * passed.clamp(0, 1))
+        return torch.where(self.since < 0, 0.0, risen)
 
     @torch.no_grad()
     def see(self, reconstruction: Tensor, images: Tensor) -> None:
@@ -46,5 +45,5 @@ class Waiting(nn.Module):
         error, spread = average(torch.stack(self._recent).mean(dim=0))
         self._recent = []
         self.explained.lerp_(1 - error / spread.clamp(min=1e-8), 1 - MEMORY)
-        if self.since < 0 and self.explained >= self.share:
-            self.since.fill_(step + 1)
+        begins = (self.since < 0) & (self.explained >= self.share)
+        self.since.copy_(torch.where(begins, step + 1, self.since))

@@ -1,0 +1,50 @@
+"""How long work will still take, from the pace of its recent steps."""
+
+from collections import deque
+
+# Seconds of steps that count as recent, and the shortest time between two marks that are kept.
+WINDOW, APART = 15.0, 0.1
+
+
+class Pace:
+    """The pace of steps of one kind. What happens between them, such as validations, is timed apart.
+
+    The first step is not counted: it also warms up, or compiles. All times are seconds of a clock of the caller's.
+    """
+
+    def __init__(self, total: float, done: float = 0) -> None:
+        self.total, self.done = total, done
+        self._marks: deque[tuple[float, float]] = deque()
+        self._pauses: list[float] = []
+
+    def advance(self, count: float, now: float) -> None:
+        """Note that more steps are done."""
+        self.done = min(self.done + count, self.total)  # with several processes, the others' part is an estimate
+        if len(self._marks) > 1 and now - self._marks[-2][0] < APART:
+            self._marks.pop()
+        self._marks.append((now, self.done))
+        while len(self._marks) > 2 and now - self._marks[1][0] >= WINDOW:
+            self._marks.popleft()
+
+    def pause(self, seconds: float) -> None:
+        """Note that something else took so long just now."""
+        self._pauses.append(seconds)
+        self._marks = deque((time + seconds, done) for time, done in self._marks)
+
+    def left(self, pauses: int = 0) -> float | None:
+        """Return the seconds left, with so many pauses to come like the latest; None where nothing tells yet."""
+        if self.done >= self.total:
+            steps = 0.0
+        elif len(self._marks) < 2 or self._marks[-1][1] <= self._marks[0][1]:
+            return None
+        else:
+            (started, before), (now, done) = self._marks[0], self._marks[-1]
+            steps = (now - started) / (done - before) * (self.total - self.done)
+        return steps + (pauses * self._pauses[-1] if self._pauses else 0.0)
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration as it is told: "40 s", "12 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

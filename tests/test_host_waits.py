@@ -1,0 +1,108 @@
+"""No training step waits for the device. Steps run here on a device whose tensors have no values: to ask for one fails."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from vistok.config import override
+from vistok.engine.distributed import ALONE
+from vistok.engine.ema import EMA
+from vistok.engine.parallel import Whole
+from vistok.engine.statistics import Statistics
+from vistok.engine.step import take_step
+from vistok.engine.training import Training
+from vistok.nn.classifier import Classifier
+from vistok.nn.classifier_config import ClassifierConfig
+from vistok.recipes import find_recipe
+from vistok.runs.config import ClassifierRun, GeneratorRun
+from vistok.runs.latent_facts import LatentFacts
+from vistok.space import token_grid
+from vistok.tokenizer.bottlenecks import vq
+from vistok.tokenizer.perceptual import ClassifierPerceptual
+from vistok.units import Scale
+from vistok.verbs import train_classifier, train_generator, train_tokenizer
+
+DEVICE = torch.device("meta")
+
+
+class NothingCrosses(TorchDispatchMode):
+    """Fails where an operation takes or makes tensors of both the machine's memory and the device's."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves([args, kwargs, found]) if isinstance(t, torch.Tensor)]
+        # A number in the machine's memory goes along with the launch of a kernel.
+        devices = {t.device.type for t in tensors if t.dim() or t.device == DEVICE}
+        copied = func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+        if copied:
+            devices = {t.device.type for t in tensors}
+        assert len(devices) < 2, f"{func} copies between the machine and the device"
+        return found
+
+
+def one_step(run, step: int) -> Statistics:
+    """Take a step of a run on the device that holds no values."""
+    if isinstance(run, GeneratorRun):
+        objective = train_generator.build_objective(run, LatentFacts(token_grid(7, 7, 64), 10), DEVICE)
+    elif isinstance(run, ClassifierRun):
+        objective = train_classifier.Classification(run, DEVICE)
+    else:
+        objective = train_tokenizer.build_objective(run, DEVICE)
+    emas = {name: EMA(objective.networks[name], run.ema_decay) for name in objective.averaged}
+    training = Training(
+        name=run.name, phases=objective.phases(Scale(run.batch_size, 100, 1, (), 100), ALONE), emas=emas,
+        whole=Whole(emas, run.execution, ALONE), batches=lambda steps: iter(()), evaluate=lambda step, weights: {},
+        total_steps=100, batch_size=run.batch_size, flops_per_step=(), lr=1e-3, seed=0, precision=run.precision,
+        device=DEVICE, execution=run.execution,
+    )  # fmt: skip
+    statistics = Statistics(ALONE)
+    batch = objective.example(run.batch_size, DEVICE)
+    with NothingCrosses():
+        take_step(training, batch, step, statistics)
+    return statistics
+
+
+SMALL = ["batch_size=4", "execution.micro_batch_size=null"]
+GAN = ['losses.adversarial={"start": "0 steps", "warmup": "0 steps", "channels": 8, "num_layers": 2}']
+NETWORK = '{"channels": 8, "multipliers": [1, 2], "num_res_blocks": 1, "attention_resolutions": [8], "norm_groups": 4}'
+COLOUR = [f"tokenizer.encoder={NETWORK}", f"tokenizer.decoder={NETWORK}", "tokenizer.image_size=16", "data.image_size=16"]
+CASES = {
+    "crt": ("debug_crt", []),
+    "crt, micro-batches": ("debug_crt", ["execution.micro_batch_size=2"]),
+    "crt, bfloat16": ("debug_crt", ['precision="bfloat16"']),
+    "l2_post": ("debug_crt", ['crt.variant="l2_post"']),
+    "ce_post": ("debug_crt", ['crt.variant="ce_post"']),
+    "normalized": ("debug_crt", ['crt.variant="l2_pre_normalized"']),
+    "waiting": ("debug_crt", ["crt.start_explained=0.5"]),
+    "adversarial": ("debug_crt", GAN),
+    "fsq": ("debug_vq", ['tokenizer.quantizer={"kind": "fsq", "levels": [4, 4]}']),
+    "euclidean": ("debug_vq", ['tokenizer.quantizer.lookup="euclidean"']),
+    "codes begin and restart": ("images64_crt", COLOUR),
+    "decoder alone": ("images64_vq", [*COLOUR, 'trains="decoder"']),
+    "generator": ("debug_ar", []),
+    "generator, all": ("debug_ar", ["generator.z_loss=1e-4", "generator.dropout=0.1", 'precision="bfloat16"']),
+    "classifier": ("debug_classifier", []),
+}
+
+
+def perceptual(config, device):
+    with device:
+        return None if config is None else ClassifierPerceptual(Classifier(ClassifierConfig(in_channels=1)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_step_waits_for_the_device(case, monkeypatch):
+    recipe, settings = CASES[case]
+    monkeypatch.setattr(vq, "send", lambda tensor, device: torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
+    monkeypatch.setattr(train_tokenizer, "build_perceptual", perceptual)
+    run = override(find_recipe(recipe), [*settings, *(SMALL if "micro" not in case else SMALL[:1])])
+    statistics = one_step(run, step=60)
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        statistics.read()  # what waits is noticed
+
+
+@pytest.mark.parametrize("how", [float, lambda t: t.nonzero(), lambda t: t.cpu(), lambda t: t + torch.ones(3)])
+def test_what_waits_or_copies_is_noticed(how):
+    with NothingCrosses(), pytest.raises((RuntimeError, NotImplementedError, AssertionError)):
+        how(torch.ones((), device=DEVICE))
