@@ -9,12 +9,14 @@ from vistok.config import override
 from vistok.engine.distributed import ALONE
 from vistok.engine.ema import EMA
 from vistok.engine.parallel import Whole
+from vistok.engine.phase import MicroBatch
 from vistok.engine.statistics import Statistics
 from vistok.engine.step import take_step
 from vistok.engine.training import Training
 from vistok.nn.classifier import Classifier
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.recipes import find_recipe
+from vistok.rng import seeded_init
 from vistok.runs.config import ClassifierRun, GeneratorRun
 from vistok.runs.latent_facts import LatentFacts
 from vistok.space import token_grid
@@ -41,26 +43,22 @@ class NothingCrosses(TorchDispatchMode):
         return found
 
 
-def one_step(run, step: int) -> Statistics:
-    """Take a step of a run on the device that holds no values."""
+def training_of(run, device: torch.device) -> tuple[Training, MicroBatch]:
+    """Return what takes a run's steps on a device, and a batch."""
     if isinstance(run, GeneratorRun):
-        objective = train_generator.build_objective(run, LatentFacts(token_grid(7, 7, 64), 10), DEVICE)
+        objective = train_generator.build_objective(run, LatentFacts(token_grid(7, 7, 64), 10), device)
     elif isinstance(run, ClassifierRun):
-        objective = train_classifier.Classification(run, DEVICE)
+        objective = train_classifier.Classification(run, device)
     else:
-        objective = train_tokenizer.build_objective(run, DEVICE)
+        objective = train_tokenizer.build_objective(run, device)
     emas = {name: EMA(objective.networks[name], run.ema_decay) for name in objective.averaged}
     training = Training(
         name=run.name, phases=objective.phases(Scale(run.batch_size, 100, 1, (), 100), ALONE), emas=emas,
         whole=Whole(emas, run.execution, ALONE), batches=lambda steps: iter(()), evaluate=lambda step, weights: {},
         total_steps=100, batch_size=run.batch_size, flops_per_step=(), lr=1e-3, seed=0, precision=run.precision,
-        device=DEVICE, execution=run.execution,
+        device=device, execution=run.execution,
     )  # fmt: skip
-    statistics = Statistics(ALONE)
-    batch = objective.example(run.batch_size, DEVICE)
-    with NothingCrosses():
-        take_step(training, batch, step, statistics)
-    return statistics
+    return training, objective.example(run.batch_size, device)
 
 
 SMALL = ["batch_size=4", "execution.micro_batch_size=null"]
@@ -87,8 +85,10 @@ CASES = {
 
 
 def perceptual(config, device):
-    with device:
-        return None if config is None else ClassifierPerceptual(Classifier(ClassifierConfig(in_channels=1)))
+    if config is None:
+        return None
+    with seeded_init(0, "perceptual"):
+        return ClassifierPerceptual(Classifier(ClassifierConfig(in_channels=1))).to(device)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -97,7 +97,10 @@ def test_no_step_waits_for_the_device(case, monkeypatch):
     monkeypatch.setattr(vq, "send", lambda tensor, device: torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
     monkeypatch.setattr(train_tokenizer, "build_perceptual", perceptual)
     run = override(find_recipe(recipe), [*settings, *(SMALL if "micro" not in case else SMALL[:1])])
-    statistics = one_step(run, step=60)
+    training, batch = training_of(run, DEVICE)
+    statistics = Statistics(ALONE)
+    with NothingCrosses():
+        take_step(training, batch, 60, statistics)
     with pytest.raises((RuntimeError, NotImplementedError)):
         statistics.read()  # what waits is noticed
 
