@@ -42,7 +42,6 @@ from vistok.engine.step import take_step
 from vistok.engine.training import Training
 from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling, paper_size
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
-from vistok.nn.flops import count_flops, on_meta
 from vistok.recipes import find_recipe
 from vistok.runs.config import GeneratorRun, RunConfig
 from vistok.runs.latent_facts import LatentFacts
@@ -124,9 +123,13 @@ def checks(place: Path, device: torch.device) -> Iterator[dict[str, Any]]:
     models = {d: load_tokenizer(runs[cpu]).to(d) for d in {cpu, device}}
     batch = to_batch(images)
     tokens = {d: model.encode(batch.to(d)).cpu() for d, model in models.items()}
-    yield at_least("tokens of equal weights, share equal", float((tokens[cpu] == tokens[device]).float().mean()), TOKENS)
+    yield at_least(
+        "tokens of equal weights, share equal", float((tokens[cpu] == tokens[device]).float().mean()), TOKENS
+    )
     pictures = {d: model.decode(tokens[cpu].to(d)).cpu() for d, model in models.items()}
-    yield at_most("pictures of equal tokens, greatest difference", (pictures[cpu] - pictures[device]).abs().max(), PIXEL)
+    yield at_most(
+        "pictures of equal tokens, greatest difference", (pictures[cpu] - pictures[device]).abs().max(), PIXEL
+    )
 
     caches = [cache_tokens(runs[cpu], split, QUIET) for split in ("train", "val")]
     settings = ['length="20 steps"', "execution.log_every=1", "execution.tensorboard=false", "generator.dropout=0",
@@ -136,7 +139,9 @@ def checks(place: Path, device: torch.device) -> Iterator[dict[str, Any]]:
         config = override(find_recipe("debug_ar"), [*settings, f'execution.device="{d}"'])
         run = train_generator.prepare(config, *caches, runs[cpu], place / d.type / "g").train(QUIET).path
         found[d] = np.array([r["generator/loss"] for r in read_rows(run / "metrics.jsonl") if r["kind"] == "train"])
-    yield at_most("losses of a generator, greatest relative difference", np.abs(found[device] / found[cpu] - 1).max(), LOSS)
+    yield at_most(
+        "losses of a generator, greatest relative difference", np.abs(found[device] / found[cpu] - 1).max(), LOSS
+    )
 
     generator = load_generator(next((place / "cpu" / "g").iterdir()))
     drawn = {d: generator.to(d).sample(torch.arange(16, device=d) % 2).cpu() for d in (cpu, device)}
@@ -188,7 +193,9 @@ def marked_tests(device: torch.device) -> dict[str, Any]:
     """Run the tests marked `device`, if this is a checkout."""
     tests = Path(__file__).resolve().parent.parent / "tests"
     command = [sys.executable, "-m", "pytest", "-m", "device", "-p", "no:cacheprovider", str(tests)]
-    done = subprocess.run(command, env={**os.environ, "VISTOK_TEST_DEVICE": str(device)}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env={**os.environ, "VISTOK_TEST_DEVICE": str(device)}, capture_output=True, text=True
+    )
     lines = done.stdout.strip().splitlines()
     return {"check": "tests marked device", "found": lines[-1] if lines else done.stderr[-500:], "limit": "all pass",
             "passed": done.returncode == 0}  # fmt: skip
@@ -209,7 +216,13 @@ def limits(device: torch.device, clock: Clock, side: int, mib: int) -> dict[str,
 
 
 def sampling_speed(
-    config: AutoregressiveConfig, size: str, batch: int, precision: str, clock: Clock, rates: dict[str, float], peer: Any
+    config: AutoregressiveConfig,
+    size: str,
+    batch: int,
+    precision: str,
+    clock: Clock,
+    rates: dict[str, float],
+    peer: Any,
 ) -> dict[str, Any]:
     """Return tokens and images a second with guidance, and the share of what reading the weights once a token allows."""
     torch.manual_seed(0)

@@ -435,14 +435,14 @@ def test_the_discriminator_may_learn_alone_first(fashion_root, tmp_path, quiet):
 
 def test_the_adaptive_weight_is_the_ratio_of_gradient_norms():
     """Losses that are linear in the layer's weights: their gradients are known."""
-    from vistok.tokenizer.losses import adaptive_weight
+    from vistok.tokenizer.losses import norm_ratio
 
     layer = torch.nn.Parameter(torch.ones(3, 4))
     reconstruction, adversarial = (6.0 * layer).sum(), (0.5 * layer).sum()
-    found = adaptive_weight(reconstruction, adversarial, layer, lambda mean: mean)
+    found = norm_ratio(reconstruction, adversarial, layer, lambda mean: mean, 1e-4)
     assert float(found) == pytest.approx(6 * 12**0.5 / (0.5 * 12**0.5 + 1e-4), rel=1e-6)
     assert not found.requires_grad
-    assert float(adaptive_weight(reconstruction, 0.0 * layer.sum(), layer, lambda mean: mean)) == 1e4  # at most
+    assert float(norm_ratio(reconstruction, 0.0 * layer.sum(), layer, lambda mean: mean, 1e-4)) == 1e4  # at most
 
 
 def test_an_adaptive_run_logs_its_weight_and_refuses_micro_batches(fashion_root, tmp_path, quiet):

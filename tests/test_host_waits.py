@@ -64,7 +64,12 @@ def training_of(run, device: torch.device) -> tuple[Training, MicroBatch]:
 SMALL = ["batch_size=4", "execution.micro_batch_size=null"]
 GAN = ['losses.adversarial={"start": "0 steps", "warmup": "0 steps", "channels": 8, "num_layers": 2}']
 NETWORK = '{"channels": 8, "multipliers": [1, 2], "num_res_blocks": 1, "attention_resolutions": [8], "norm_groups": 4}'
-COLOUR = [f"tokenizer.encoder={NETWORK}", f"tokenizer.decoder={NETWORK}", "tokenizer.image_size=16", "data.image_size=16"]
+COLOUR = [
+    f"tokenizer.encoder={NETWORK}",
+    f"tokenizer.decoder={NETWORK}",
+    "tokenizer.image_size=16",
+    "data.image_size=16",
+]
 CASES = {
     "crt": ("debug_crt", []),
     "crt, micro-batches": ("debug_crt", ["execution.micro_batch_size=2"]),

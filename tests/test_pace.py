@@ -25,7 +25,13 @@ def estimates(steps, step, first, every, pause):
 
 @pytest.mark.parametrize(
     ("step", "first", "every", "pause"),
-    [(0.07, 0.1, 500, 1.0), (0.07, 20.0, 100, 8.0), (2.5, 40.0, 50, 30.0), (0.001, 0.001, 1000, 0.0), (0.3, 0.3, 7, 6.0)],
+    [
+        (0.07, 0.1, 500, 1.0),
+        (0.07, 20.0, 100, 8.0),
+        (2.5, 40.0, 50, 30.0),
+        (0.001, 0.001, 1000, 0.0),
+        (0.3, 0.3, 7, 6.0),
+    ],
 )
 def test_time_left_is_believable(step, first, every, pause):
     found = [

@@ -485,9 +485,9 @@ def test_evaluator_is_never_in_a_training_loss():
     }
     assert len(set(digests.values())) == 3
     extractor = choose_evaluator(DataConfig())
-    require_unseen(extractor, digests["fashion_perceptual"])
+    require_unseen(extractor, {digests["fashion_perceptual"]})
     with pytest.raises(UserError, match="must not score it"):
-        require_unseen(extractor, extractor.digest)
+        require_unseen(extractor, {extractor.digest})
 
 
 def test_an_evaluator_of_other_images_is_refused(tmp_path):

@@ -57,6 +57,9 @@ def evaluate_generator(
     temperature: options.Temperature = 1.0,
     top_k: options.TopK = None,
     top_p: options.TopP = None,
+    steps: options.Steps = None,
+    solver: options.Solver = None,
+    settings: options.SamplingSet = [],
     seed: options.Seed = 0,
     int8: options.Int8 = False,
     precision: options.Precision = "float32",
@@ -82,8 +85,9 @@ def evaluate_generator(
     stage2 = load_stage2(run, checked_weights(weights), tokenizer, data)
     options.require_alive(run, anyway, tokenizer)
     extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info.class_names)
-    choices = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "int8": int8, "precision": precision}
-    sampling = sampling_config(stage2.generator, guidance, seed, **choices)
+    choices = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "int8": int8, "precision": precision,
+               "steps": steps, "solver": solver}  # fmt: skip
+    sampling = sampling_config(stage2.generator, guidance, seed, settings, **choices)
     against = Against((extractor,), split, open_batch(reference) if reference else None)
     scores = _score_samples(
         stage2,

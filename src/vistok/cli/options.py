@@ -57,6 +57,14 @@ TopK = Annotated[int | None, typer.Option(help="Sample only from the k most like
 TopP = Annotated[
     float | None, typer.Option(help="Sample only from the most likely tokens, up to this total probability.")
 ]
+Steps = Annotated[int | None, typer.Option(min=1, help="Steps of a flow generator's solver; default: 50.")]
+Solver = Annotated[
+    str | None, typer.Option(help="A flow generator's solver: euler, heun, ddim or multistep (the default).")
+]
+SamplingSet = Annotated[
+    list[str],
+    typer.Option("--set", parser=setting, help="Change another sampling value, as in --set warp=0.3; may be repeated."),
+]
 Seed = Annotated[int, typer.Option(help="Seed of the samples.")]
 ImageSize = Annotated[
     int | None,
@@ -111,11 +119,23 @@ def progress_bars() -> Any:
 
 
 # Sampling options at values that change nothing.
-NEUTRAL = {"temperature": 1.0, "top_k": None, "top_p": None, "int8": False, "precision": "float32"}
+NEUTRAL = {
+    "temperature": 1.0,
+    "top_k": None,
+    "top_p": None,
+    "int8": False,
+    "precision": "float32",
+    "steps": None,
+    "solver": None,
+}
 
 
-def sampling_config(generator: Any, guidance: float, seed: int, **options: Any) -> Any:
-    """Return a generator's sampling config; raises UserError for bad values, and for options its family does not have."""
+def sampling_config(generator: Any, guidance: float, seed: int, settings: list[str], **options: Any) -> Any:
+    """Return a generator's sampling config; raises UserError for bad values, and for options its family does not have.
+
+    `settings` are further values of its family, as "field=value".
+    """
+    from vistok.config import override
     from vistok.generator.families import FAMILIES, read_sampling
 
     kind = generator.config.kind
@@ -123,7 +143,7 @@ def sampling_config(generator: Any, guidance: float, seed: int, **options: Any) 
     known = FAMILIES[kind].sampling.model_fields
     if wrong := [name for name in chosen if name not in known]:
         raise UserError(f"--{wrong[0].replace('_', '-')}: {kind} generators do not support it; leave it out")
-    return read_sampling({"kind": kind, "guidance_scale": guidance, "seed": seed, **chosen})
+    return override(read_sampling({"kind": kind, "guidance_scale": guidance, "seed": seed, **chosen}), settings)
 
 
 def checked_weights(name: str) -> str:

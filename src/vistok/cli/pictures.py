@@ -48,6 +48,9 @@ def sample(
     temperature: options.Temperature = 1.0,
     top_k: options.TopK = None,
     top_p: options.TopP = None,
+    steps: options.Steps = None,
+    solver: options.Solver = None,
+    settings: options.SamplingSet = [],
     seed: options.Seed = 0,
     weights: options.Weights = "ema",
     tokenizer: options.TokenizerPath = None,
@@ -73,8 +76,9 @@ def sample(
     model = load_generator(generator, checked_weights(weights)) if generator else shipped_generator(str(shipped))
     if guidance is None:
         guidance = float(model.info.scores.get("guidance_scale") or 1.0)
-    choices = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "int8": int8, "precision": precision}
-    sampling = sampling_config(model, guidance, seed, **choices)
+    choices = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "int8": int8, "precision": precision,
+               "steps": steps, "solver": solver}  # fmt: skip
+    sampling = sampling_config(model, guidance, seed, settings, **choices)
     draft_model = load_generator(draft, checked_weights(weights)) if draft else None
     sampler = make_sampler(model, sampling, draft_model, lookahead)
     names = model.info.class_names

@@ -80,8 +80,7 @@ def _cut(steps: Sequence[tuple[int, _Parts, Tensor]], numbers: Tensor) -> Iterat
 def _row(parts: _Parts, numbers: Tensor) -> dict[str, Tensor]:
     lengths = [shape.numel() for _, shape in parts]
     return {
-        name: _number(found.view(shape))
-        for (name, shape), found in zip(parts, numbers.split(lengths), strict=True)
+        name: _number(found.view(shape)) for (name, shape), found in zip(parts, numbers.split(lengths), strict=True)
     }
 
 

@@ -8,6 +8,7 @@ from vistok.config import Kinds, Part, load_named, make
 from vistok.errors import UserError
 from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling
 from vistok.generator.config import GeneratorConfig, SamplingConfig
+from vistok.generator.flow.config import FlowConfig, FlowSampling
 from vistok.space import Space
 
 
@@ -29,6 +30,12 @@ FAMILIES: dict[str, Family] = {
         "vistok.generator.autoregressive.generator:AutoregressiveGenerator",
         objective="vistok.generator.autoregressive.objective:NextToken",
         sampling=AutoregressiveSampling,
+    ),
+    "flow": Family(
+        FlowConfig,
+        "vistok.generator.flow.generator:FlowGenerator",
+        objective="vistok.generator.flow.objective:Matching",
+        sampling=FlowSampling,
     ),
 }
 

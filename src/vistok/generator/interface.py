@@ -53,6 +53,9 @@ class Generator(nn.Module, ABC):
             f"a draft speeds up only autoregressive generators, but this one is {self.config.kind}; leave out --draft"
         )
 
+    def normalise_by(self, mean: Float[Tensor, "dim"], deviation: Float[Tensor, "dim"]) -> None:  # noqa: B027
+        """Take the mean and standard deviation of each channel of the vectors that training will bring."""
+
     def check_guidance(self, scale: float) -> None:  # noqa: B027 (most accept any)
         """Raise UserError for a guidance scale that this generator was not trained for."""
 
@@ -81,4 +84,15 @@ class HasNats(Protocol):
 
     def nats(self, latents: Tensor, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch positions"]:
         """Return nats per image and position; in training mode some labels are dropped."""
+        ...
+
+
+@runtime_checkable
+class HasHeldOut(Protocol):
+    """A generator whose loss on held-out latents tells how training goes, though it is no likelihood."""
+
+    def held_out(
+        self, latents: Tensor, labels: Int[Tensor, "batch"], image_ids: Int[Tensor, "batch"]
+    ) -> dict[str, Float[Tensor, "batch"]]:
+        """Return each image's losses by name; an image's noise depends on its id alone."""
         ...

@@ -24,17 +24,18 @@ def feed_forward_width(width: int, multiple: int) -> int:
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm with a learned scale; computed in float32 even under autocast (eps 1e-5, as in Llama)."""
+    """Root-mean-square norm with a learned scale; computed in float32 even under autocast (by default eps is Llama's)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, eps: float = RMS_EPS) -> None:
         super().__init__()
+        self.eps = eps
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
         """Normalise the last axis."""
         # Four kernels; F.rms_norm needs ten on a CPU and takes twice as long.
         wide = x.float()
-        scale = torch.rsqrt(torch.linalg.vecdot(wide, wide) / wide.shape[-1] + RMS_EPS)
+        scale = torch.rsqrt(torch.linalg.vecdot(wide, wide) / wide.shape[-1] + self.eps)
         return (wide * scale[..., None] * self.weight).to(x.dtype)
 
 

@@ -3,9 +3,10 @@
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
+from vistok.generator.flow.config import FlowConfig
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.bottlenecks.config import KLConfig, VQConfig
 from vistok.tokenizer.config import (
     ConvNetConfig,
     ConvTokenizerConfig,
@@ -83,4 +84,23 @@ def debug_classifier() -> ClassifierRun:
         optimizer=_OPTIMIZER,
         ema_decay=0.9,
         execution=_EXECUTION,
+    )
+
+
+def debug_kl() -> TokenizerRun:
+    """Train a toy tokenizer to vectors on Fashion-MNIST for 40 steps.
+
+    vistok train tokenizer debug_kl
+    """
+    run = debug_vq()
+    return run.replace(tokenizer=run.tokenizer.replace(quantizer=KLConfig(dim=4)), length=steps(40))
+
+
+def debug_flow() -> GeneratorRun:
+    """Train a toy flow generator for 60 steps, on the vectors of a toy tokenizer.
+
+    vistok train generator debug_flow --tokenizer RUN
+    """
+    return debug_ar().replace(
+        generator=FlowConfig(width=32, depth=2, num_heads=2), length=steps(60), optimizer=_OPTIMIZER
     )

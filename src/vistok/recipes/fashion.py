@@ -3,16 +3,17 @@
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
+from vistok.generator.flow.config import FlowConfig
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.bottlenecks.config import KLConfig, VQConfig
 from vistok.tokenizer.config import (
     ConvNetConfig,
     ConvTokenizerConfig,
     LossConfig,
     PerceptualConfig,
 )
-from vistok.tokenizer.regularizers.config import CausalConfig
+from vistok.tokenizer.regularizers.config import AlignmentConfig, CausalConfig
 from vistok.units import Duration, percent, steps
 
 # Validating every 150 steps gives the demo's short runs a training curve.
@@ -139,4 +140,35 @@ def fashion_short_ar() -> GeneratorRun:
         batch_size=32,
         length=steps(600),
         execution=_EXECUTION,
+    )
+
+
+def fashion_kl() -> TokenizerRun:
+    """Train a Fashion-MNIST tokenizer to 7x7 vectors of 8 numbers.
+
+    vistok train tokenizer fashion_kl
+    """
+    run = fashion_vq()
+    return run.replace(tokenizer=run.tokenizer.replace(quantizer=KLConfig(dim=8, weight=1e-4)))
+
+
+def fashion_aligned() -> TokenizerRun:
+    """Train fashion_kl with its vectors aligned with a small frozen network's features (VA-VAE's loss).
+
+    vistok train tokenizer fashion_aligned
+    """
+    return fashion_kl().replace(regularizers=(AlignmentConfig(features="fashion"),))
+
+
+def fashion_flow() -> GeneratorRun:
+    """Train a flow generator with about 1.2 M parameters on the vectors of a Fashion-MNIST tokenizer.
+
+    vistok train generator fashion_flow --tokenizer RUN
+    """
+    return GeneratorRun(
+        generator=FlowConfig(width=128, depth=4, num_heads=4),
+        batch_size=64,
+        length=steps(500),
+        optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.0, schedule="cosine", warmup=percent(5)),
+        ema_decay=0.99,
     )

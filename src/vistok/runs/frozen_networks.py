@@ -1,5 +1,6 @@
 """Build the perceptual network that a config asks for, and read the weights shipped with the package."""
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -11,11 +12,13 @@ from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
 from vistok.nn.efficientnet_lite import SHA256, EfficientNetLite0, load_efficientnet_lite0
 from vistok.nn.flops import on_meta
+from vistok.nn.frozen_features import FrozenFeatures
 from vistok.origin import Origin
 from vistok.runs.headers import RunFacts
 from vistok.runs.load import network_of, read_model
 from vistok.tokenizer.config import PerceptualConfig
 from vistok.tokenizer.perceptual import LPIPS, ClassifierPerceptual, load_vgg
+from vistok.tokenizer.regularizers.config import AlignmentConfig, RegularizerConfig
 
 
 def shipped_classifier(name: str) -> tuple[Classifier, dict[str, object]]:
@@ -59,11 +62,24 @@ def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> n
     return LPIPS(load_vgg(config.vgg_file)).to(device)
 
 
-def perceptual_digest(origin: Origin) -> str | None:
-    """Return the digest of the small perceptual network in a tokenizer's training loss; None for LPIPS or none."""
-    perceptual = RunFacts.of(origin).losses.perceptual
-    if perceptual is None or perceptual.network == "lpips":
-        return None
-    if perceptual.network == "imagenet":
-        return SHA256
-    return _shipped_digest(f"{perceptual.network}_perceptual")
+def build_features(regularizers: Sequence[RegularizerConfig], device: torch.device) -> dict[str, FrozenFeatures]:
+    """Return the frozen networks that regularizers pull latents towards, by the regularizer's kind."""
+    return {part.kind: _features(part.features, device) for part in regularizers if isinstance(part, AlignmentConfig)}
+
+
+def _features(name: str, device: torch.device) -> FrozenFeatures:
+    if name == "imagenet":
+        network = on_meta(EfficientNetLite0) if device.type == "meta" else load_efficientnet_lite0()
+        return FrozenFeatures(network, dim=112, downsample=16).to(device)
+    classifier = shipped_classifier(f"{name}_perceptual")[0]
+    channels = classifier.config.stage_channels
+    return FrozenFeatures(classifier, dim=channels[-1], downsample=2 ** (len(channels) - 1)).to(device)
+
+
+def digests_in_losses(origin: Origin) -> set[str]:
+    """Return the digests of the small frozen networks that a tokenizer's training losses used; LPIPS's is left out."""
+    facts = RunFacts.of(origin)
+    perceptual = facts.losses.perceptual
+    names = {part.features for part in facts.regularizers if part.features}
+    names |= {perceptual.network} if perceptual is not None and perceptual.network != "lpips" else set()
+    return {SHA256 if name == "imagenet" else _shipped_digest(f"{name}_perceptual") for name in names}

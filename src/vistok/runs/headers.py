@@ -30,6 +30,8 @@ class _Losses(Known):
 class _Regularizer(Known):
     kind: str = "causal"
     variant: str = ""
+    # The frozen network that latents were aligned with.
+    features: str = ""
 
 
 class RunFacts(Known):

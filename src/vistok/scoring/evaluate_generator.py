@@ -29,7 +29,7 @@ from vistok.metrics.protocol import Score, Treatment
 from vistok.metrics.variety import Drawn, variety
 from vistok.rng import derive_seed, stable_choice
 from vistok.runs.drawing import Clock, balanced_labels, cost_of, fitting_batch, sample_batches
-from vistok.runs.frozen_networks import perceptual_digest
+from vistok.runs.frozen_networks import digests_in_losses
 from vistok.runs.load import load_generator, load_tokenizer_of
 from vistok.runs.run_images import data_of
 from vistok.scoring.evaluators import (
@@ -169,7 +169,7 @@ def check_scoring(stage2: Stage2, against: Against, num_samples: int) -> ImageSo
     """Return the split. Raises UserError for anything that would otherwise fail only after hours of sampling."""
     reference, sides = against.reference, stage2.data.sides
     for extractor in against.extractors:
-        require_unseen(extractor, perceptual_digest(stage2.tokenizer.info))
+        require_unseen(extractor, digests_in_losses(stage2.tokenizer.info))
     require_images(num_samples, "the sample")
     source = open_split(stage2.data, against.split)
     require_images(len(source), f"split {against.split!r} of {stage2.data.dataset}", 1 if reference else 2)

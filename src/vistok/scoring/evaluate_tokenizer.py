@@ -23,7 +23,7 @@ from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.interval import Replicates, mean_replicates, paired_frechet_replicates
 from vistok.metrics.protocol import FRECHET, Protocol, Score, Treatment
 from vistok.metrics.reconstruction import psnr_per_image, ssim_per_image
-from vistok.runs.frozen_networks import perceptual_digest
+from vistok.runs.frozen_networks import digests_in_losses
 from vistok.runs.load import load_tokenizer
 from vistok.runs.run_images import data_of
 from vistok.scoring.evaluators import (
@@ -83,7 +83,7 @@ def evaluate_tokenizer(
     if done is not None:
         return done
     for network in extractors:
-        require_unseen(network, perceptual_digest(tokenizer.info))
+        require_unseen(network, digests_in_losses(tokenizer.info))
     started = time.monotonic()
     reconstructed = _reconstruct(tokenizer, given, extractors, progress, f"reconstructions ({weights})")
     treatment = Treatment(weights=weights)  # type: ignore[arg-type]

@@ -127,12 +127,12 @@ def _require_size(name: str, image_size: int, data: DataConfig) -> None:
         )
 
 
-def require_unseen(extractor: FeatureExtractor, perceptual_digest: str | None) -> None:
-    """Raise UserError if the evaluator was part of the training loss: it would be scoring itself."""
-    if perceptual_digest is not None and extractor.digest == perceptual_digest:
+def require_unseen(extractor: FeatureExtractor, in_losses: set[str]) -> None:
+    """Raise UserError if the evaluator was part of the training losses (their digests): it would be scoring itself."""
+    if extractor.digest in in_losses:
         raise UserError(
-            f"evaluator {extractor.name} is the network in this tokenizer's perceptual loss, so it must not score it; "
-            "use another evaluator"
+            f"evaluator {extractor.name} is a network in this tokenizer's training loss (perceptual, or what its latents were "
+            "aligned with), so it must not score it; use another evaluator"
         )
 
 

@@ -1,4 +1,4 @@
-"""The likelihood of a cache's tokens, and how often each code occurs in it."""
+"""The likelihood of a cache's latents, or another loss of them, and how often each code occurs."""
 
 from typing import Any
 
@@ -28,6 +28,22 @@ def validation_likelihood(model: Any, cache: LatentCache, device: torch.device, 
         nats.append(model.nats(batch["latents"].to(device), batch["labels"].to(device)).cpu().numpy())
     model.train(training)
     return likelihood(np.concatenate(nats))
+
+
+@torch.inference_mode()
+def held_out_losses(model: Any, cache: LatentCache, device: torch.device, limit: int | None = None) -> dict[str, float]:
+    """Return the mean losses of a cache's images, or of `limit` random ones, in evaluation mode; vectors at their means."""
+    training = model.training
+    model.eval()
+    rows, sums = held_out_rows(cache, limit), dict[str, float]()
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        batch = {name: tensor.to(device) for name, tensor in cache.batch(some).items()}
+        found = model.held_out(batch["latents"], batch["labels"], torch.from_numpy(some).to(device))
+        for name, losses in found.items():
+            sums[name] = sums.get(name, 0.0) + float(losses.double().sum())
+    model.train(training)
+    return {name: total / len(rows) for name, total in sums.items()}
 
 
 def held_out_rows(cache: LatentCache, limit: int | None) -> np.ndarray:

@@ -182,6 +182,8 @@ class LossConfig(Config):
     """Weights of the reconstruction losses (CRT paper A.1, equation 1)."""
 
     pixel_weight: float = Field(default=1.0, ge=0)
+    # Squared or absolute differences of pixels, averaged.
+    pixel: Literal["l2", "l1"] = later("l2")
     quantizer_weight: float = Field(default=1.0, ge=0)
     perceptual: PerceptualConfig | None = PerceptualConfig()
     adversarial: AdversarialConfig | None = None

@@ -74,6 +74,10 @@ class Tokenizer(nn.Module, ABC):
         """Return the modules that decide which latents an image gets; they are frozen where the decoder trains alone."""
         raise NotImplementedError
 
+    def encoding_layer(self) -> Tensor:
+        """Return the weight of the encoder's last layer, at which gradients into the latents are compared."""
+        raise NotImplementedError
+
     def last_layer(self) -> Tensor:
         """Return the weight that produces the pixels, at which the losses' gradients are compared."""
         raise NotImplementedError

@@ -13,8 +13,9 @@ from vistok.tokenizer.interface import TokenizerOutput
 def reconstruction_terms(
     output: TokenizerOutput, images: Tensor, config: LossConfig, perceptual: nn.Module | None
 ) -> dict[str, Tensor]:
-    """Return the weighted terms of the sum: pixel (mean squared error), perceptual, and the quantizer's."""
-    terms = {"pixel_loss": config.pixel_weight * F.mse_loss(output.reconstruction.float(), images)}
+    """Return the weighted terms of the sum: pixel (mean squared or absolute error), perceptual, and the bottleneck's."""
+    compare = F.mse_loss if config.pixel == "l2" else F.l1_loss
+    terms = {"pixel_loss": config.pixel_weight * compare(output.reconstruction.float(), images)}
     if perceptual is not None and config.perceptual is not None:
         terms["perceptual_loss"] = config.perceptual.weight * perceptual(output.reconstruction, images)
     for name, loss in output.bottleneck.losses.items():
@@ -22,16 +23,13 @@ def reconstruction_terms(
     return terms
 
 
-def adaptive_weight(
-    reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor, average: Callable[[Tensor], Tensor]
+def norm_ratio(
+    reconstruction: Tensor, other: Tensor, layer: Tensor, average: Callable[[Tensor], Tensor], least: float = 1e-8
 ) -> Tensor:
-    """Return the ratio of two losses' gradient norms at the decoder's last layer, at most 10^4 and detached.
+    """Return the ratio of two losses' gradient norms at a layer's weight, at most 10^4 and detached.
 
-    VQGAN (Esser et al. 2021, arXiv 2012.09841), equation 7; its code adds 10^-4 to the denominator. `average` takes the
-    mean over processes, so the norms are those of the whole batch's gradients.
+    VQGAN (Esser et al. 2021, arXiv 2012.09841), equation 7, at the decoder's last layer; VA-VAE at the encoder's. `least` is
+    added to the denominator. `average` takes the mean over processes, so the norms are those of the whole batch's gradients.
     """
-    norms = [
-        average(torch.autograd.grad(loss, last_layer, retain_graph=True)[0]).norm()
-        for loss in (reconstruction, adversarial)
-    ]
-    return (norms[0] / (norms[1] + 1e-4)).clamp(max=1e4).detach()
+    norms = [average(torch.autograd.grad(loss, layer, retain_graph=True)[0]).norm() for loss in (reconstruction, other)]
+    return (norms[0] / (norms[1] + least)).clamp(max=1e4).detach()

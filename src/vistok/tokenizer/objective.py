@@ -1,6 +1,7 @@
 """What a tokenizer minimises: the autoencoder's losses, including any regularizers, and the discriminator's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -13,11 +14,12 @@ from vistok.engine.objective import Objective
 from vistok.engine.optim import adamw, decay_groups
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.engine.schedule import make_schedule
+from vistok.nn.frozen_features import FrozenFeatures
 from vistok.rng import seeded_init
 from vistok.tokenizer.config import NETWORKS, AdversarialConfig, LossConfig, TokenizerConfig, Trained
 from vistok.tokenizer.discriminator import PatchDiscriminator, adversarial_loss, hinge_discriminator_loss
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
-from vistok.tokenizer.losses import adaptive_weight, reconstruction_terms
+from vistok.tokenizer.losses import norm_ratio, reconstruction_terms
 from vistok.tokenizer.ramp import cosine_ramp
 from vistok.tokenizer.regularizers.base import Regularizer, Seen, Setting
 from vistok.tokenizer.regularizers.config import REGULARIZERS, RegularizerConfig
@@ -51,15 +53,20 @@ class Autoencoder(Objective):
     """The autoencoder's phase and, with adversarial losses, the discriminator's.
 
     Each network is initialised from a separate seed, so adding one does not change the others. `perceptual`: the frozen
-    network of a perceptual loss, if there is one.
+    network of a perceptual loss, if there is one. `features`: frozen networks by the kind of the regularizer that uses them.
     """
 
     averaged = ("tokenizer",)
 
     def __init__(
-        self, run: TokenizerTraining, perceptual: nn.Module | None, device: torch.device, world: World = ALONE
+        self,
+        run: TokenizerTraining,
+        perceptual: nn.Module | None,
+        device: torch.device,
+        world: World = ALONE,
+        features: Mapping[str, FrozenFeatures] = MappingProxyType({}),
     ) -> None:
-        self.run, self.perceptual, self.world = run, perceptual, world
+        self.run, self.perceptual, self.world, self.features = run, perceptual, world, features
         self.adversarial = run.losses.adversarial
         self.discriminator: PatchDiscriminator | None = None
         with device:
@@ -82,7 +89,8 @@ class Autoencoder(Objective):
 
     def _regularizer(self, config: RegularizerConfig) -> Regularizer:
         kind = REGULARIZERS[config.kind].load()
-        facts = Setting(self.tokenizer.quantizer.code_dim, self.tokenizer.space, self.world.average)
+        features = self.features.get(config.kind)
+        facts = Setting(self.tokenizer.quantizer.code_dim, self.tokenizer.space, self.world.average, features)
         with seeded_init(self.run.seed, "init", kind.name):
             return kind(config, facts)  # type: ignore[no-any-return]
 
@@ -163,7 +171,7 @@ class Autoencoder(Objective):
         statistics = dict(output.bottleneck.statistics)
         seen = Seen(
             micro["images"], output.reconstruction, output.features, output.bottleneck, output.layout,
-            self.tokenizer.last_layer(),
+            _reconstruction(terms), self.tokenizer.encoding_layer(), self.tokenizer.last_layer(),
         )  # fmt: skip
         for regularizer in self.regularizers:
             loss = regularizer(seen, step)
@@ -185,10 +193,17 @@ class Autoencoder(Objective):
         assert self.discriminator is not None and self.adversarial is not None
         fake = adversarial_loss(self.discriminator(output.reconstruction).float())
         if self.adversarial.adaptive:
-            seen = torch.stack([terms[name] for name in ("pixel_loss", "perceptual_loss") if name in terms]).sum()
-            statistics["adaptive_weight"] = adaptive_weight(seen, fake, self.tokenizer.last_layer(), self.world.average)
+            # VQGAN's code adds 10^-4 to the denominator.
+            statistics["adaptive_weight"] = norm_ratio(
+                _reconstruction(terms), fake, self.tokenizer.last_layer(), self.world.average, least=1e-4
+            )
             fake = fake * statistics["adaptive_weight"]
         return weight * fake
+
+
+def _reconstruction(terms: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the sum of the terms that compare images."""
+    return torch.stack([terms[name] for name in ("pixel_loss", "perceptual_loss") if name in terms]).sum()
 
 
 def adversarial_stages(config: AdversarialConfig, scale: Scale) -> tuple[int, ...]:

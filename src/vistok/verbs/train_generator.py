@@ -20,7 +20,7 @@ from vistok.engine.phase import MicroBatch
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.generator.families import FAMILIES
-from vistok.generator.interface import HasNats
+from vistok.generator.interface import HasHeldOut, HasNats
 from vistok.metrics.codebook import unigram_nats
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.runs.health.generator_symptoms import generator_alarms
@@ -31,7 +31,7 @@ from vistok.runs.load import load_tokenizer, read_model
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.plan import Plan, plan_of, sizes_fit
 from vistok.runs.run_images import data_of
-from vistok.scoring.nats import code_counts, held_out_rows, validation_likelihood
+from vistok.scoring.nats import code_counts, held_out_losses, held_out_rows, validation_likelihood
 from vistok.tokenizer.interface import Tokenizer
 
 EVAL_IMAGES = 2000
@@ -77,6 +77,8 @@ def prepare(config: GeneratorRun, cache: LatentCache, validation: LatentCache, t
     def objective(device: torch.device, world: World) -> Objective:
         cache.verify(), validation.verify()
         built = build_objective(config, facts, device, world)
+        if facts.space.kind == "vectors":
+            built.networks["generator"].normalise_by(*cache.channel_statistics)  # type: ignore[operator]
         if initial:
             load_initial(built.networks["generator"], initial, cache.manifest.class_names)
         return built
@@ -133,7 +135,7 @@ def _require_latents_of(cache: LatentCache, tokenizer_path: Path) -> None:
 def _evaluation(
     cache: LatentCache, validation: LatentCache, tokenizer: Tokenizer, device: torch.device, run_dir: RunDir
 ) -> Evaluate:
-    """Return the validation function: a sheet of samples and, if the family has one, the held-out likelihood."""
+    """Return the validation function: a sheet of samples, and the held-out likelihood or losses that the family has."""
     unigram = once(
         lambda: unigram_nats(code_counts(cache), code_counts(validation, held_out_rows(validation, EVAL_IMAGES)))
     )
@@ -148,6 +150,9 @@ def _evaluation(
                 values["unigram_nats_per_token"] = unigram()
                 held_out = validation_likelihood(model, validation, device, EVAL_IMAGES)
                 values[f"nats_per_token{suffix}"] = held_out.nats_per_token
+            if isinstance(model, HasHeldOut):
+                losses = held_out_losses(model, validation, device, EVAL_IMAGES)
+                values |= {f"{name}{suffix}": loss for name, loss in losses.items()}
         return values
 
     return evaluate

@@ -20,7 +20,7 @@ from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.rng import stable_choice
 from vistok.runs.config import TokenizerRun
-from vistok.runs.frozen_networks import build_perceptual
+from vistok.runs.frozen_networks import build_features, build_perceptual
 from vistok.runs.health.reconstruction_quality import baseline_of, reconstruction_quality
 from vistok.runs.health.tokenizer_symptoms import tokenizer_alarms
 from vistok.runs.identity import by_contents, content_digests, former_names
@@ -46,7 +46,11 @@ SHEET_IMAGES = 16
 
 def build_objective(config: TokenizerRun, device: torch.device, world: World = ALONE) -> Autoencoder:
     """Return the objective with new networks."""
-    return Autoencoder(config, build_perceptual(config.losses.perceptual, device), device, world)
+    perceptual, features = (
+        build_perceptual(config.losses.perceptual, device),
+        build_features(config.regularizers, device),
+    )
+    return Autoencoder(config, perceptual, device, world, features)
 
 
 def plan(config: TokenizerRun, num_images: int) -> Plan:
@@ -99,10 +103,12 @@ def _can_shard(config: TokenizerRun) -> None:
     if config.execution.parallel != "shard":
         return
     quantizer, adversarial = config.tokenizer.quantizer, config.losses.adversarial
+    alignment = config.regularizer("alignment")
     refused = {
         "tokenizer.quantizer.restart_after": getattr(quantizer, "restart_after", None) is not None,
         "tokenizer.quantizer.start_after": getattr(quantizer, "start_after", None) is not None,
         "losses.adversarial.adaptive": adversarial is not None and adversarial.adaptive,
+        "regularizers.alignment.adaptive": alignment is not None and alignment.adaptive,
     }
     for name, is_set in refused.items():
         if is_set:

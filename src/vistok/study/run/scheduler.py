@@ -18,6 +18,7 @@ from vistok.study.run.grid import CacheTask, GeneratorTask, Task, TokenizerTask,
 from vistok.study.run.order import make_order
 from vistok.study.run.record import StudyFolder
 
+
 @dataclass
 class Outcome:
     """The outcome of running a study: its tasks by how they ended."""

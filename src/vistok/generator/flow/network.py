@@ -1,0 +1,181 @@
+"""The transformer of the flow family: LightningDiT, with DiT's parts as switches."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vistok.errors import UserError
+from vistok.generator.conditioning import ClassEmbedding
+from vistok.generator.flow.config import FlowConfig
+from vistok.nn.bidirectional import BidirectionalAttention
+from vistok.nn.modulation import Modulation, TimeEmbedding, modulate
+from vistok.nn.positions import fixed_positions, rotary_table
+from vistok.nn.transformer import RMSNorm
+from vistok.space import Grid, Layout, Line, Space, Vectors, grid
+
+# Of the norms, as in LightningDiT and DiT.
+EPS = 1e-6
+
+
+class PlainNorm(nn.LayerNorm):
+    """Layer norm without weights of its own: the condition scales and shifts."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=EPS, elementwise_affine=False)
+
+
+class ScaledNorm(RMSNorm):
+    """Root-mean-square norm with a learned scale."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=EPS)
+
+
+class HeadNorm(nn.LayerNorm):
+    """Layer norm of queries and keys, with weights."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=1e-5)
+
+
+class GatedLayer(nn.Module):
+    """SwiGLU with biases; its hidden width is 8/3 of the width."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = int(2 / 3 * 4 * width)
+        self.gate_and_up = nn.Linear(width, 2 * hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., width) to (..., width)."""
+        gate, up = self.gate_and_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class PlainLayer(nn.Module):
+    """Two layers with GELU (its tanh form) between them, four times as wide."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., width) to (..., width)."""
+        return self.down(F.gelu(self.up(x), approximate="tanh"))
+
+
+class FlowBlock(nn.Module):
+    """A transformer block whose norms the condition shifts and scales, and whose branches it gates (adaLN-zero)."""
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        width, rms = config.width, config.norm == "rms"
+        norm = ScaledNorm if rms else PlainNorm
+        head_norm = (ScaledNorm if rms else HeadNorm) if config.qk_norm else None
+        self.attention_norm, self.feed_forward_norm = norm(width), norm(width)
+        self.attention = BidirectionalAttention(width, config.num_heads, head_norm)
+        self.feed_forward = GatedLayer(width) if config.feed_forward == "swiglu" else PlainLayer(width)
+        self.modulation = Modulation(width, 6)
+
+    def forward(
+        self, x: Float[Tensor, "batch positions width"], condition: Tensor, table: tuple[Tensor, Tensor] | None
+    ) -> Float[Tensor, "batch positions width"]:
+        """Map (batch, positions, width) to the same shape; `condition` is (batch, width)."""
+        shift, scale, gate, shift_ff, scale_ff, gate_ff = self.modulation(condition)
+        x = torch.addcmul(x, gate, self.attention(modulate(self.attention_norm(x), shift, scale), table))
+        return torch.addcmul(x, gate_ff, self.feed_forward(modulate(self.feed_forward_norm(x), shift_ff, scale_ff)))
+
+
+class FlowNetwork(nn.Module):
+    """Predicts velocity, noise or clean data of normalised vectors from their noisy version, the time and the class."""
+
+    cos: Tensor
+    sin: Tensor
+    places: Tensor
+
+    def __init__(self, config: FlowConfig, space: Vectors, num_classes: int) -> None:
+        super().__init__()
+        self.config, self.patch, self.layout = config, config.patch, space.layout
+        coarse = _coarse(space.layout, config.patch)
+        inner = space.dim * config.patch ** (2 if isinstance(coarse, Grid) else 1)
+        self.embed = nn.Linear(inner, config.width)
+        self.time = TimeEmbedding(config.width, config.time_scale)
+        self.classes = ClassEmbedding(num_classes, config.width, config.label_dropout)
+        self.blocks = nn.ModuleList(FlowBlock(config) for _ in range(config.depth))
+        self.norm = ScaledNorm(config.width) if config.norm == "rms" else PlainNorm(config.width)
+        self.modulation = Modulation(config.width, 2)
+        self.out = nn.Linear(config.width, inner)
+        cos, sin = rotary_table(coarse, config.width // config.num_heads)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+        self.register_buffer("places", fixed_positions(coarse, config.width), persistent=False)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Set DiT's initial values: blocks begin as the identity, and the output as zero."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        for weight in (self.classes.table.weight, self.time.first.weight, self.time.second.weight):
+            nn.init.normal_(weight, std=0.02)
+        for layer in self.modules():
+            if isinstance(layer, Modulation):
+                layer.init_weights()
+        nn.init.zeros_(self.out.weight)
+
+    def forward(
+        self, x: Float[Tensor, "batch positions dim"], t: Float[Tensor, "batch"], labels: Int[Tensor, "batch"]
+    ) -> Float[Tensor, "batch positions dim"]:
+        """Return the prediction at noisy vectors x and times t; in training mode some labels are dropped."""
+        condition = self.time(t) + self.classes(labels)
+        h = self.embed(self._gathered(x)) + self.places
+        table = (self.cos, self.sin) if self.config.rotary else None
+        for block in self.blocks:
+            h = block(h, condition, table)
+        shift, scale = self.modulation(condition)
+        return self._spread(self.out(modulate(self.norm(h), shift, scale)))
+
+    def _gathered(self, x: Tensor) -> Tensor:
+        """Return patches of latents as positions, (batch, patches, numbers): a patch's rows, its columns, channels."""
+        p = self.patch
+        if p == 1:
+            return x
+        if isinstance(self.layout, Line):
+            return x.unflatten(1, (-1, p)).flatten(2)
+        rows, columns = self.layout.height // p, self.layout.width // p
+        return x.unflatten(1, (rows, p, columns, p)).transpose(2, 3).flatten(3).flatten(1, 2).flatten(2)
+
+    def _spread(self, x: Tensor) -> Tensor:
+        """Undo `_gathered`."""
+        p = self.patch
+        if p == 1:
+            return x
+        if isinstance(self.layout, Line):
+            return x.unflatten(2, (p, -1)).flatten(1, 2)
+        rows, columns = self.layout.height // p, self.layout.width // p
+        return x.unflatten(1, (rows, columns)).unflatten(3, (p, p, -1)).transpose(2, 3).flatten(1, 4)
+
+
+def check_space(config: FlowConfig, space: Space) -> Vectors:
+    """Return the space. Raises UserError if this family cannot write it."""
+    if not isinstance(space, Vectors):
+        raise UserError(
+            f"a flow generator writes vectors, but these latents are {space}; use a tokenizer with the kl bottleneck, or an "
+            "autoregressive generator"
+        )
+    _coarse(space.layout, config.patch)
+    return space
+
+
+def _coarse(layout: Layout, patch: int) -> Layout:
+    """Return the layout of patches. Raises UserError if latents do not divide into them."""
+    sides = layout.sides if isinstance(layout, Grid) else (layout.positions,)
+    if any(side % patch for side in sides):
+        raise UserError(f"generator.patch {patch}: latents lie on {layout}, which it does not divide; use patch 1")
+    if isinstance(layout, Grid):
+        return grid(layout.height // patch, layout.width // patch)
+    return Line(length=layout.length // patch)

@@ -1,0 +1,44 @@
+"""Vectors as normal distributions: the bottleneck of a variational autoencoder (Kingma and Welling 2013, arXiv 1312.6114)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vistok.tokenizer.bottlenecks.base import Bottleneck, BottleneckOutput, in_float32
+from vistok.tokenizer.bottlenecks.config import KLConfig
+
+# Of log variances, as in latent-diffusion.
+LEAST, MOST = -30.0, 20.0
+
+
+class KL(Bottleneck):
+    """Means and log variances; the decoder gets a draw in training and the mean otherwise."""
+
+    def __init__(self, config: KLConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.in_dim, self.code_dim = 2 * config.dim, config.dim
+
+    def forward(self, z_e: Float[Tensor, "*batch numbers"]) -> BottleneckOutput:
+        """Draw vectors for the decoder; regularizers see the means. The noise is torch's, which each step seeds by its number."""
+        with in_float32(z_e):
+            mean, log_variance = z_e.float().chunk(2, dim=-1)
+            log_variance = log_variance.clamp(LEAST, MOST)
+            deviation = (log_variance / 2).exp()
+            drawn = mean + deviation * torch.randn_like(mean) if self.training else mean
+            divergence = 0.5 * (mean.square() + deviation.square() - 1 - log_variance)
+            losses = {"kl_loss": self.config.weight * divergence.mean()}
+            statistics = {
+                "kl_nats": divergence.detach().flatten(1).sum(1).mean(),
+                "deviation": deviation.detach().mean(),
+            }
+            stored = torch.cat([mean, deviation], dim=-1).detach()
+            return BottleneckOutput(mean, drawn, stored, losses, statistics)
+
+    def to_decoder(self, latents: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """Return the vectors unchanged."""
+        return latents
+
+    def from_stored(self, stored: Float[Tensor, "*batch numbers"]) -> Float[Tensor, "*batch dim"]:
+        """Return the means."""
+        return stored.chunk(2, dim=-1)[0]
