@@ -130,15 +130,17 @@ NEUTRAL = {
 }
 
 
-def sampling_config(generator: Any, guidance: float, seed: int, settings: list[str], **options: Any) -> Any:
+def sampling_config(generator: Any, guidance: float | None, seed: int, settings: list[str], **options: Any) -> Any:
     """Return a generator's sampling config; raises UserError for bad values, and for options its family does not have.
 
-    `settings` are further values of its family, as "field=value".
+    `settings` are further values of its family, as "field=value". Without a guidance, it is that of a shipped pair, or 1.
     """
     from vistok.config import override
     from vistok.generator.families import FAMILIES, read_sampling
 
     kind = generator.config.kind
+    if guidance is None:
+        guidance = float(generator.info.scores.get("guidance_scale") or 1.0)
     chosen = {name: value for name, value in options.items() if value != NEUTRAL[name]}
     known = FAMILIES[kind].sampling.model_fields
     if wrong := [name for name in chosen if name not in known]:

@@ -74,20 +74,19 @@ def sample(
     if generator is not None:
         options.require_alive(generator, anyway, tokenizer)
     model = load_generator(generator, checked_weights(weights)) if generator else shipped_generator(str(shipped))
-    if guidance is None:
-        guidance = float(model.info.scores.get("guidance_scale") or 1.0)
-    choices = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "int8": int8, "precision": precision,
-               "steps": steps, "solver": solver}  # fmt: skip
-    sampling = sampling_config(model, guidance, seed, settings, **choices)
-    draft_model = load_generator(draft, checked_weights(weights)) if draft else None
-    sampler = make_sampler(model, sampling, draft_model, lookahead)
+    sampling = sampling_config(
+        model, guidance, seed, settings, temperature=temperature, top_k=top_k, top_p=top_p, int8=int8,
+        precision=precision, steps=steps, solver=solver,
+    )  # fmt: skip
+    sampler = make_sampler(
+        model, sampling, load_generator(draft, checked_weights(weights)) if draft else None, lookahead
+    )
     names = model.info.class_names
     labels = chosen_labels(classes, names, count)
     columns = min(count, len(names) if not classes and len(names) > 1 else 10)
     decoder, clock = load_tokenizer_of(model, tokenizer), Clock()
     at_once = fitting_batch(model, sampling, batch_size)
-    warnings = _write(sampler, decoder, labels, (place, kind, columns), sampling, bool(classes), at_once, clock)
-    for line in warnings:
+    for line in _write(sampler, decoder, labels, (place, kind, columns), sampling, bool(classes), at_once, clock):
         say(f"warning: {line}", err=True)
     say(f"{count} images in {place}")
     say(str(cost_of(model, decoder, sampling, clock, getattr(sampler, "spent", None))))

@@ -154,7 +154,7 @@ class Task:
         now = time.monotonic()
         self.pace.advance(count, now)
         if self.progress.bars is not None and self._id is not None:
-            shown = {"note": printable(note)} if note else {}
+            shown: dict[str, Any] = {"note": printable(note)} if note else {}
             self.progress.bars.update(self._id, advance=count, left=self._left(pauses), **shown)
         elif now - self._spoken > 15:
             self._spoken = now

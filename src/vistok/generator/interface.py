@@ -53,7 +53,7 @@ class Generator(nn.Module, ABC):
             f"a draft speeds up only autoregressive generators, but this one is {self.config.kind}; leave out --draft"
         )
 
-    def normalise_by(self, mean: Float[Tensor, "dim"], deviation: Float[Tensor, "dim"]) -> None:  # noqa: B027
+    def normalise_by(self, mean: Float[Tensor, "channels"], deviation: Float[Tensor, "channels"]) -> None:  # noqa: B027
         """Take the mean and standard deviation of each channel of the vectors that training will bring."""
 
     def check_guidance(self, scale: float) -> None:  # noqa: B027 (most accept any)

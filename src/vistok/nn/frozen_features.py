@@ -1,21 +1,13 @@
 """Features of a frozen network on a grid, which latents can be pulled towards or clustered from."""
 
-from typing import Protocol
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Staged(Protocol):
-    """A convolutional network that gives its activations from fine to coarse."""
-
-    def stage_activations(self, images: Float[Tensor, "batch channels height width"]) -> list[Tensor]: ...  # noqa: D102
-
-
 class FrozenFeatures(nn.Module):
-    """The coarsest activations of a convolutional network, never trained.
+    """The coarsest activations of a convolutional network (its last `stage_activations`), never trained.
 
     `downsample`: pixels of a side for each feature. Images are resized first, so that a feature falls on each latent.
     """
@@ -33,7 +25,7 @@ class FrozenFeatures(nn.Module):
         sides = (rows * self.downsample, columns * self.downsample)
         if tuple(images.shape[2:]) != sides:
             images = F.interpolate(images, sides, mode="bilinear", antialias=True)
-        found = self.network.stage_activations(images)[-1].float()
+        found = self.network.stage_activations(images)[-1].float()  # type: ignore[operator]
         if tuple(found.shape[2:]) != (rows, columns):
             found = F.interpolate(found, (rows, columns), mode="bilinear")
         return found.flatten(2).transpose(1, 2)

@@ -48,7 +48,7 @@ class FlowGenerator(Generator):
         """The path from noise to data."""
         return PROCESSES[self.config.path]
 
-    def normalise_by(self, mean: Float[Tensor, "dim"], deviation: Float[Tensor, "dim"]) -> None:
+    def normalise_by(self, mean: Float[Tensor, "channels"], deviation: Float[Tensor, "channels"]) -> None:
         """Take the channels' mean and standard deviation. Raises UserError for a channel that never varies."""
         if not bool((deviation > 0).all()):
             raise UserError(

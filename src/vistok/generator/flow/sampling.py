@@ -40,7 +40,8 @@ def draw(
         if not guides(sampling, time):
             return plain(x, time, labels)
         both = plain(x.repeat(2, 1, 1), time, torch.cat([labels, without]))
-        return guided(*both.chunk(2), sampling.guidance_scale, sampling.guidance_channels)
+        conditional, unconditional = both.chunk(2)
+        return guided(conditional, unconditional, sampling.guidance_scale, sampling.guidance_channels)
 
     return SOLVERS[sampling.solver](velocity, noise, times_of(sampling), process)
 

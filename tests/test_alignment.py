@@ -1,0 +1,132 @@
+"""Alignment with frozen features: the two terms, their margins, the adaptive weight, and runs with it."""
+
+import json
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vistok.config import override
+from vistok.errors import UserError
+from vistok.nn.classifier import Classifier
+from vistok.nn.classifier_config import ClassifierConfig
+from vistok.nn.frozen_features import FrozenFeatures
+from vistok.recipes import find_recipe
+from vistok.runs.frozen_networks import build_features, digests_in_losses, shipped_classifier
+from vistok.runs.load import load_tokenizer
+from vistok.space import Line, Vectors, grid
+from vistok.tokenizer.losses import norm_ratio
+from vistok.tokenizer.regularizers.alignment import AlignmentRegularizer
+from vistok.tokenizer.regularizers.base import Setting
+from vistok.tokenizer.regularizers.config import AlignmentConfig
+from vistok.verbs import train_tokenizer
+
+DIM, FEATURES = 6, 10
+
+
+def regularizer(**changes) -> AlignmentRegularizer:
+    torch.manual_seed(0)
+    frozen = FrozenFeatures(Classifier(ClassifierConfig(stage_channels=(4, FEATURES))), FEATURES, 2)
+    config = AlignmentConfig(features="fashion", **changes)
+    return AlignmentRegularizer(config, Setting(DIM, Vectors(layout=grid(3, 4), dim=DIM), features=frozen))
+
+
+def test_both_terms_are_the_papers():
+    found = regularizer(cosine_margin=0.3, distance_margin=0.1)
+    latents, features = torch.randn(2, 12, DIM), torch.randn(2, 12, FEATURES)
+    cosine, distance = found.parts(latents, features)
+    projected = (latents @ found.projection.weight.T).detach()
+    expected, differ = [], []
+    for image in range(2):
+        for p in range(12):
+            expected.append(
+                max(0.0, 1 - 0.3 - float(F.cosine_similarity(projected[image, p], features[image, p], dim=0)))
+            )
+            for q in range(12):
+                ours, theirs = (
+                    float(F.cosine_similarity(x[image, p], x[image, q], dim=0)) for x in (projected, features)
+                )
+                differ.append(max(0.0, abs(ours - theirs) - 0.1))
+    assert float(cosine) == pytest.approx(sum(expected) / len(expected), rel=1e-4)
+    assert float(distance) == pytest.approx(sum(differ) / len(differ), rel=1e-4)
+
+
+def test_aligned_latents_cost_nothing():
+    found = regularizer(cosine_margin=0.0, distance_margin=0.0)
+    latents = torch.randn(2, 12, DIM)
+    cosine, distance = found.parts(latents, 3.0 * (latents @ found.projection.weight.T))
+    assert float(cosine) == pytest.approx(0, abs=1e-6) and float(distance) == pytest.approx(0, abs=1e-5)
+
+
+def test_within_the_margins_there_is_no_gradient():
+    found = regularizer(cosine_margin=1.99, distance_margin=1.99)
+    latents = torch.randn(2, 12, DIM, requires_grad=True)
+    sum(found.parts(latents, torch.randn(2, 12, FEATURES))).backward()
+    assert latents.grad is not None and latents.grad.abs().max() == 0
+
+
+def test_the_adaptive_weight_makes_the_gradient_norms_equal():
+    layer = torch.nn.Linear(5, DIM)
+    latents = layer(torch.randn(2, 12, 5))
+    reconstruction = 7.0 * (latents - 1).square().mean()
+    loss = sum(regularizer().parts(latents, torch.randn(2, 12, FEATURES)))
+    weight = norm_ratio(reconstruction, loss, layer.weight, lambda mean: mean)
+    norms = [
+        float(torch.autograd.grad(term, layer.weight, retain_graph=True)[0].norm())
+        for term in (reconstruction, weight * loss)
+    ]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_a_feature_falls_on_each_latent():
+    """Of an image that is resized, and of one that has the right size already."""
+    (network,) = build_features((AlignmentConfig(features="fashion"),), torch.device("cpu")).values()
+    images = torch.rand(2, 1, 28, 28) * 2 - 1
+    found = network(images, 7, 7)
+    classifier = shipped_classifier("fashion_perceptual")[0]
+    expected = classifier.stage_activations(images)[-1].flatten(2).transpose(1, 2)
+    torch.testing.assert_close(found, expected)
+    assert network(images, 14, 14).shape == (2, 196, network.dim)
+    assert not any(p.requires_grad for p in network.parameters()) and not network.train().training
+
+
+def test_latents_on_a_line_are_refused():
+    with pytest.raises(UserError, match="alignment needs latents on a grid, but these lie on a line of 12"):
+        AlignmentRegularizer(AlignmentConfig(), Setting(DIM, Vectors(layout=Line(length=12), dim=DIM)))
+
+
+@pytest.mark.parametrize("recipe", ["debug_kl", "debug_crt"])
+def test_runs_with_it_alone_and_beside_the_causal_regularizer(recipe, fashion_root, tmp_path, quiet):
+    settings = [f'data.root="{fashion_root}"', "data.max_images=200", "execution.log_every=1", "length=20 steps"]
+    settings += ['regularizers.alignment.features="fashion"', "regularizers.alignment.weight=0.5"]
+    run = train_tokenizer.prepare(override(find_recipe(recipe), settings), tmp_path).train(quiet).path
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["kind"] == "train"]
+    for row in rows:
+        gaps = row["autoencoder/cosine_gap"] + row["autoencoder/distance_gap"]
+        assert row["autoencoder/alignment_loss"] == pytest.approx(row["autoencoder/alignment_weight"] * gaps, rel=1e-4)
+    assert rows[-1]["autoencoder/cosine_gap"] < rows[0]["autoencoder/cosine_gap"]
+    assert ("autoencoder/causal_loss" in rows[0]) == (recipe == "debug_crt")
+    tokenizer = load_tokenizer(run)
+    digest = str(shipped_classifier("fashion_perceptual")[1]["digest"])
+    assert digest in digests_in_losses(tokenizer.info)
+    assert not any("projection" in name for name in tokenizer.state_dict())  # of training alone
+
+
+def test_what_it_compares_over_whole_batches_is_not_cut_up(fashion_root, tmp_path):
+    settings = ['regularizers.alignment.features="fashion"', "execution.micro_batch_size=4"]
+    with pytest.raises(UserError, match=r"alignment.adaptive compares gradients of the whole batch"):
+        train_tokenizer.prepare(override(find_recipe("debug_kl"), [f'data.root="{fashion_root}"', *settings]), tmp_path)
+
+
+def test_the_causal_regularizer_predicts_means_of_vectors(fashion_root, tmp_path, quiet):
+    """In every l2 variant; code numbers, which ce_post predicts, do not exist here."""
+    settings = [f'data.root="{fashion_root}"', "data.max_images=200", "length=4 steps", "execution.log_every=1",
+                "regularizers.causal.width=16", "regularizers.causal.num_heads=2"]  # fmt: skip
+    for variant in ("l2_pre", "l2_post", "l2_pre_normalized"):
+        config = override(find_recipe("debug_kl"), [*settings, f'regularizers.causal.variant="{variant}"'])
+        run = train_tokenizer.prepare(config, tmp_path).train(quiet).path
+        assert '"autoencoder/causal_loss"' in (run / "metrics.jsonl").read_text()
+    with pytest.raises(UserError, match="ce_post predicts code numbers"):
+        config = override(find_recipe("debug_kl"), [*settings, 'regularizers.causal.variant="ce_post"'])
+        train_tokenizer.prepare(config, tmp_path)
