@@ -31,11 +31,12 @@ def regularizer(**changes) -> AlignmentRegularizer:
     return AlignmentRegularizer(config, Setting(DIM, Vectors(layout=grid(3, 4), dim=DIM), features=frozen))
 
 
+@torch.no_grad()
 def test_both_terms_are_the_papers():
     found = regularizer(cosine_margin=0.3, distance_margin=0.1)
     latents, features = torch.randn(2, 12, DIM), torch.randn(2, 12, FEATURES)
     cosine, distance = found.parts(latents, features)
-    projected = (latents @ found.projection.weight.T).detach()
+    projected = latents @ found.projection.weight.T
     expected, differ = [], []
     for image in range(2):
         for p in range(12):
@@ -51,6 +52,7 @@ def test_both_terms_are_the_papers():
     assert float(distance) == pytest.approx(sum(differ) / len(differ), rel=1e-4)
 
 
+@torch.no_grad()
 def test_aligned_latents_cost_nothing():
     found = regularizer(cosine_margin=0.0, distance_margin=0.0)
     latents = torch.randn(2, 12, DIM)

@@ -64,23 +64,17 @@ def sample(
     """Draw images from a generator."""
     from vistok.runs.drawing import Clock, cost_of, fitting_batch, make_sampler
     from vistok.runs.load import load_generator, load_tokenizer_of
-    from vistok.runs.shipped import shipped_generator
     from vistok.verbs.class_choice import chosen_labels
     from vistok.verbs.sample_files import samples_place
 
     place = samples_place(out, kind)
-    if (generator is None) == (shipped is None):
-        raise UserError("give a generator's run directory or a pair shipped with vistok, as in --from fashion-crt")
-    if generator is not None:
-        options.require_alive(generator, anyway, tokenizer)
-    model = load_generator(generator, checked_weights(weights)) if generator else shipped_generator(str(shipped))
+    model = _generator(generator, shipped, weights, tokenizer, anyway)
     sampling = sampling_config(
         model, guidance, seed, settings, temperature=temperature, top_k=top_k, top_p=top_p, int8=int8,
         precision=precision, steps=steps, solver=solver,
     )  # fmt: skip
-    sampler = make_sampler(
-        model, sampling, load_generator(draft, checked_weights(weights)) if draft else None, lookahead
-    )
+    draft_model = load_generator(draft, checked_weights(weights)) if draft else None
+    sampler = make_sampler(model, sampling, draft_model, lookahead)
     names = model.info.class_names
     labels = chosen_labels(classes, names, count)
     columns = min(count, len(names) if not classes and len(names) > 1 else 10)
@@ -92,6 +86,19 @@ def sample(
     say(str(cost_of(model, decoder, sampling, clock, getattr(sampler, "spent", None))))
     if acceptance := getattr(sampler, "acceptance", None):
         say(f"{acceptance.rate:.1%} of the draft's guesses right, {acceptance.tokens_per_pass:.2f} tokens per pass")
+
+
+def _generator(run: Path | None, shipped: str | None, weights: str, tokenizer: str | None, anyway: bool) -> Any:
+    """Return the generator of a run or of a shipped pair, whichever is given."""
+    from vistok.runs.load import load_generator
+    from vistok.runs.shipped import shipped_generator
+
+    if (run is None) == (shipped is None):
+        raise UserError("give a generator's run directory or a pair shipped with vistok, as in --from fashion-crt")
+    if run is None:
+        return shipped_generator(str(shipped))
+    options.require_alive(run, anyway, tokenizer)
+    return load_generator(run, checked_weights(weights))
 
 
 def _write(
