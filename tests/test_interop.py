@@ -404,7 +404,7 @@ def test_a_file_of_another_family_is_named_with_its_verb(tmp_path: Path) -> None
     (tmp_path / "v.yaml").write_text(_YAML)
     for content, words in (
         (quantized, "VQGAN of taming.*vistok import taming"),
-        (vqgan, "without a codebook.*continuous"),
+        (vqgan, "KL autoencoder of latent-diffusion.*vistok import taming"),
         (
             {"encoder.down_blocks.0.x": torch.ones(1), "quantize.embedding.weight": torch.ones(1)},
             "vistok import diffusers",
@@ -527,7 +527,7 @@ def test_a_vqmodel_of_diffusers(tmp_path: Path) -> None:
         assert torch.equal(load_tokenizer(tmp_path / "run").encode(images), model.encode(images))
     assert "16x16 tokens" in import_diffusers(folder, tmp_path / "larger", image_size=32)
     for change, words in (
-        ({"_class_name": "AutoencoderKL"}, "AutoencoderKL.*continuous"),
+        ({"_class_name": "Strange"}, "Strange.*VQModel and AutoencoderKL can"),
         ({"norm_type": "spatial"}, "norm_type: spatial"),
         ({"twist": 1}, "twist: 1"),
         ({"block_out_channels": [32, 48]}, "must all be multiples"),

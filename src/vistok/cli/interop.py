@@ -37,9 +37,9 @@ def import_llamagen(
 
 @import_app.command("taming")
 def import_taming(
-    file: Checkpoint, config: Annotated[Path, typer.Option(parser=path, help="The VQGAN's .yaml.")], out: Out
+    file: Checkpoint, config: Annotated[Path, typer.Option(parser=path, help="The autoencoder's .yaml.")], out: Out
 ) -> None:
-    """Import a VQGAN of taming-transformers or latent-diffusion, even from inside a larger model's checkpoint."""
+    """Import a VQGAN or KL autoencoder of taming, latent-diffusion or VA-VAE, even from inside a larger checkpoint."""
     from vistok.interop.taming import import_taming as run
 
     say(f"{run(file, config, out)}, in {out}")
@@ -48,15 +48,33 @@ def import_taming(
 @import_app.command("diffusers")
 def import_diffusers(
     folder: Annotated[
-        Path, typer.Argument(parser=path, help="Folder of a VQModel, or of a pipeline that contains one.")
+        Path,
+        typer.Argument(parser=path, help="Folder of a VQModel or AutoencoderKL, or of a pipeline that contains one."),
     ],
     out: Out,
     image_size: Annotated[int | None, typer.Option(help="Pixels per side; default: the config's sample_size.")] = None,
 ) -> None:
-    """Import a VQModel from diffusers."""
+    """Import a VQModel or AutoencoderKL from diffusers."""
     from vistok.interop.diffusers import import_diffusers as run
 
     say(f"{run(folder, out, image_size)}, in {out}")
+
+
+@import_app.command("lightningdit")
+def import_lightningdit(
+    file: Checkpoint,
+    out: Out,
+    tokenizer: Annotated[Path, typer.Option(parser=path, help="Its VA-VAE, already imported.")],
+    statistics: Annotated[Path, typer.Option(parser=path, help="latents_stats.pt: each channel's mean and deviation.")],
+    num_heads: Annotated[
+        int | None, typer.Option(min=1, help="Attention heads, for other widths than S, B, L, XL.")
+    ] = None,
+    multiplier: Annotated[float, typer.Option(help="latent_multiplier in its config.")] = 1.0,
+) -> None:
+    """Import a generator of LightningDiT."""
+    from vistok.interop.lightningdit import import_lightningdit as run
+
+    say(f"{run(file, out, tokenizer, statistics, num_heads, multiplier)}, in {out}")
 
 
 @import_app.command("hub")

@@ -93,6 +93,6 @@ class HasHeldOut(Protocol):
 
     def held_out(
         self, latents: Tensor, labels: Int[Tensor, "batch"], image_ids: Int[Tensor, "batch"]
-    ) -> dict[str, Float[Tensor, "batch"]]:
-        """Return each image's losses by name; an image's noise depends on its id alone."""
+    ) -> dict[str, Tensor]:
+        """Return losses by name, each of all images or of some; whatever is random depends on an image's id alone."""
         ...

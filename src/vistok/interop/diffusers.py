@@ -1,4 +1,4 @@
-"""VQModel of diffusers (Hugging Face, Apache 2.0): a folder with config.json and weights."""
+"""VQModel and AutoencoderKL of diffusers (Hugging Face, Apache 2.0): a folder with config.json and weights."""
 
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ _DEFAULTS: dict[str, Any] = {
     "in_channels": 3, "out_channels": 3, "down_block_types": ["DownEncoderBlock2D"],
     "up_block_types": ["UpDecoderBlock2D"], "block_out_channels": [64], "layers_per_block": 1, "act_fn": "silu",
     "latent_channels": 3, "sample_size": 32, "num_vq_embeddings": 256, "norm_num_groups": 32, "vq_embed_dim": None,
-    "norm_type": "group", "mid_block_add_attention": True,
+    "norm_type": "group", "mid_block_add_attention": True, "use_quant_conv": True, "use_post_quant_conv": True,
 }  # fmt: skip
 # Settings for diffusion, memory, or how tokens are passed on; none changes tokens or images.
 _HARMLESS = {"scaling_factor", "lookup_from_codebook", "force_upcast"}
+# Statistics of vectors, which a generator here measures itself.
+_HARMLESS_KL = {"shift_factor", "latents_mean", "latents_std"}
 # Their names -> ours: those of today, then those from before diffusers 0.15.
 _ATTENTION = {
     "group_norm": "norm", "to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "out",
@@ -36,22 +38,23 @@ _ATTENTION = {
 
 
 def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> str:
-    """Write a run directory from a VQModel: its folder, the folder of its pipeline, or its weights next to a config.json.
+    """Write a run directory from a tokenizer: its folder, the folder of its pipeline, or its weights next to a config.json.
 
     If `image_size` is None, the config's `sample_size` is used. Returns a line that describes the network. Raises UserError
-    for models without a codebook (AutoencoderKL), and for settings that our network does not support.
+    for settings that our network does not support. `scaling_factor` is not needed: a generator here normalises its vectors.
     """
     file, settings = _find(folder)
     with damage_is_a_mistake(f"config {file.parent / CONFIG}", "give the config.json that diffusers wrote"):
         config = _network(file.parent / CONFIG, settings, image_size)
     state = weights_of(file, read_foreign(file), ("state_dict", "model"))
     require_family(file, state, "diffusers")
-    name = f"diffusers-vq-f{config.encoder.downsample}"
+    kind = settings["_class_name"]
+    name = f"diffusers-{config.quantizer.kind}-f{config.encoder.downsample}"
     expected = shapes_of(f"config {file.parent / CONFIG}", config)
-    ours = renamed(state, _layers(config), "the VQModel that config.json describes")
+    ours = renamed(state, _layers(config), f"the {kind} that config.json describes")
     # Attention's projections are linear layers there and 1x1 convolutions here.
     ours = {key: _as_convolution(value) if len(expected.get(key, ())) == 4 else value for key, value in ours.items()}
-    check_fits(ours, expected, f"the VQModel of {file.parent / CONFIG}")
+    check_fits(ours, expected, f"the {kind} of {file.parent / CONFIG}")
     header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
     write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **header)
     note = "" if image_size is not None else ", as in its config (--image-size changes it)"
@@ -78,13 +81,14 @@ def _find(place: Path) -> tuple[Path, dict[str, Any]]:
 def _network(path: Path, settings: dict[str, Any], image_size: int | None) -> ConvTokenizerConfig:
     what = f"config {path}"
     kind = settings.get("_class_name", "a model without _class_name")
-    if kind != "VQModel":
-        why = ": its latents are continuous, and a tokenizer needs a codebook" if kind == "AutoencoderKL" else ""
-        raise UserError(f"{what}: describes {kind}; of diffusers' models VQModel can be imported{why}")
+    if kind not in ("VQModel", "AutoencoderKL"):
+        raise UserError(f"{what}: describes {kind}; of diffusers' models VQModel and AutoencoderKL can be imported")
+    to_vectors = kind == "AutoencoderKL"
     unknown = [
         f"{key}: {value}"
         for key, value in settings.items()
-        if key not in _DEFAULTS | dict.fromkeys(_HARMLESS) and not key.startswith("_")
+        if key not in _DEFAULTS | dict.fromkeys(_HARMLESS | (_HARMLESS_KL if to_vectors else set()))
+        and not key.startswith("_")
     ]
     values = _DEFAULTS | {key: value for key, value in settings.items() if key in _DEFAULTS}
     if image_size is not None:
@@ -93,6 +97,8 @@ def _network(path: Path, settings: dict[str, Any], image_size: int | None) -> Co
         ("act_fn", ("silu", "swish")),
         ("norm_type", ("group",)),
         ("out_channels", (values["in_channels"],)),
+        ("use_quant_conv", (True,)),
+        ("use_post_quant_conv", (True,)),
     ):
         if values[key] not in only:
             unknown.append(f"{key}: {values[key]}")
@@ -100,14 +106,24 @@ def _network(path: Path, settings: dict[str, Any], image_size: int | None) -> Co
         raise UserError(f"{what}: {', '.join(unknown[:3])} is not supported")
     return network_of(
         what, image_size=values["sample_size"], in_channels=values["in_channels"],
-        latent_channels=values["latent_channels"],
+        **(_vectors if to_vectors else _codes)(values),
         encoder=_side(what, values, "down_block_types", _DOWN),
         decoder=_side(what, values, "up_block_types", _UP),
-        quantizer={
-            "codebook_size": values["num_vq_embeddings"], "code_dim": values["vq_embed_dim"] or values["latent_channels"],
-            "lookup": "euclidean",
-        },
     )  # fmt: skip
+
+
+def _codes(values: dict[str, Any]) -> dict[str, Any]:
+    quantizer = {
+        "codebook_size": values["num_vq_embeddings"], "code_dim": values["vq_embed_dim"] or values["latent_channels"],
+        "lookup": "euclidean",
+    }  # fmt: skip
+    return {"latent_channels": values["latent_channels"], "quantizer": quantizer}
+
+
+def _vectors(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an autoencoder whose encoder gives means and log variances side by side."""
+    dim = values["latent_channels"]
+    return {"latent_channels": 2 * dim, "decoder_channels": dim, "quantizer": {"kind": "kl", "dim": dim}}
 
 
 def _side(what: str, values: dict[str, Any], field: str, kinds: dict[str, bool]) -> dict[str, Any]:

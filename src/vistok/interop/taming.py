@@ -1,4 +1,4 @@
-"""VQGAN checkpoints of taming-transformers and latent-diffusion (CompVis, MIT): a .ckpt with its .yaml."""
+"""VQGANs and KL autoencoders of taming-transformers, latent-diffusion (CompVis, MIT) and VA-VAE: a .ckpt with its .yaml."""
 
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from vistok.runs.foreign_families import require_family
 # Prefix of the VQGAN's weights in the checkpoint of a transformer or diffusion model.
 _INSIDE = "first_stage_model."
 _AVERAGES = "model_ema."
-# Losses (discriminator, LPIPS) and a projection for images in logs, which are not part of the autoencoder.
-_NOT_OURS = ("loss.", "colorize")
+# Losses (discriminator, LPIPS), a projection for images in logs, and VA-VAE's vision network with its projection: not part of
+# the autoencoder.
+_NOT_OURS = ("loss.", "colorize", "foundation_model.", "linear_proj.")
 # Statistics from which an averaged codebook is computed; the codebook itself is `quantize.embedding.weight`, as ever.
 _STATISTICS = {"quantize.embedding.cluster_size", "quantize.embedding.embed_avg"}
 

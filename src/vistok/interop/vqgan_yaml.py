@@ -1,4 +1,4 @@
-"""Read the yaml of a VQGAN (taming-transformers, latent-diffusion): its network, and which weights of a file it uses.
+"""Read the yaml of a VQGAN or KL autoencoder (taming-transformers, latent-diffusion, VA-VAE): its network, and which weights of a file it uses.
 
 Every entry is either read, known to affect training only, or rejected by name: silently ignoring an entry could produce
 tokens that differ from the original's.
@@ -21,12 +21,15 @@ _TARGETS = {
     "taming.models.vqgan.EMAVQ": "taming-vqgan",
     "ldm.models.autoencoder.VQModel": "ldm-vq",
     "ldm.models.autoencoder.VQModelInterface": "ldm-vq",
+    "ldm.models.autoencoder.AutoencoderKL": "ldm-kl",
 }
+_TO_VECTORS = "ldm.models.autoencoder.AutoencoderKL"
 _READ = {"n_embed", "embed_dim", "ddconfig", "use_ema"}
 # Entries that affect only training, logs, or the shape in which indices are returned.
 _HARMLESS = {
     "lossconfig", "ckpt_path", "ignore_keys", "image_key", "colorize_nlabels", "monitor", "batch_resize_range",
     "scheduler_config", "lr_g_factor", "learning_rate", "sane_index_shape",
+    "use_vf", "reverse_proj", "proj_fix",  # VA-VAE's alignment
 }  # fmt: skip
 _NETWORK_READ = {
     "ch", "ch_mult", "num_res_blocks", "attn_resolutions", "resolution", "in_channels", "out_ch", "z_channels",
@@ -34,7 +37,7 @@ _NETWORK_READ = {
 }  # fmt: skip
 # Entries that our network supports at one value only.
 _NETWORK_FIXED = {
-    "double_z": False, "resamp_with_conv": True, "give_pre_end": False, "tanh_out": False, "use_linear_attn": False,
+    "resamp_with_conv": True, "give_pre_end": False, "tanh_out": False, "use_linear_attn": False,
 }  # fmt: skip
 
 
@@ -100,8 +103,9 @@ def _refuse_unknown(what: str, params: dict[str, Any], known: set[str]) -> None:
 
 
 def _network(what: str, params: dict[str, Any], network: dict[str, Any], target: str) -> ConvTokenizerConfig:
+    to_vectors = target == _TO_VECTORS
     wanted = (
-        (params, "n_embed"),
+        *(() if to_vectors else ((params, "n_embed"),)),
         (params, "embed_dim"),
         *((network, name) for name in _NETWORK_READ - {"attn_type", "dropout"}),
     )
@@ -110,10 +114,11 @@ def _network(what: str, params: dict[str, Any], network: dict[str, Any], target:
         raise UserError(
             f"{what}: no {', '.join(map(repr, missing))}; a VQGAN's yaml has model.params with n_embed, embed_dim and ddconfig"
         )
-    wrong = [name for name, value in _NETWORK_FIXED.items() if bool(network.get(name, value)) != value]
+    fixed = _NETWORK_FIXED | {"double_z": to_vectors}
+    wrong = [name for name, value in fixed.items() if bool(network.get(name, value)) != value]
     if wrong:
         raise UserError(f"{what}: {wrong[0]}: {network[wrong[0]]} is not supported; only plain VQGANs are")
-    _refuse_unknown(what, network, _NETWORK_READ | set(_NETWORK_FIXED))
+    _refuse_unknown(what, network, _NETWORK_READ | set(fixed))
     if network["out_ch"] != network["in_channels"]:
         raise UserError(f"{what}: out_ch {network['out_ch']} differs from in_channels {network['in_channels']}")
     # taming-transformers does not know attn_type and ignores it.
@@ -128,7 +133,19 @@ def _network(what: str, params: dict[str, Any], network: dict[str, Any], target:
         "middle_attention": attention == "vanilla",
     }
     return network_of(
-        what, image_size=network["resolution"], in_channels=network["in_channels"], latent_channels=network["z_channels"],
-        encoder=side, decoder=side,
-        quantizer={"codebook_size": params["n_embed"], "code_dim": params["embed_dim"], "lookup": "euclidean"},
+        what, image_size=network["resolution"], in_channels=network["in_channels"], encoder=side, decoder=side,
+        **(_vectors if to_vectors else _codes)(network["z_channels"], params),
     )  # fmt: skip
+
+
+def _codes(z_channels: int, params: dict[str, Any]) -> dict[str, Any]:
+    quantizer = {"codebook_size": params["n_embed"], "code_dim": params["embed_dim"], "lookup": "euclidean"}
+    return {"latent_channels": z_channels, "quantizer": quantizer}
+
+
+def _vectors(z_channels: int, params: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an autoencoder whose encoder gives means and log variances side by side."""
+    return {
+        "latent_channels": 2 * z_channels, "decoder_channels": z_channels,
+        "quantizer": {"kind": "kl", "dim": params["embed_dim"]},
+    }  # fmt: skip

@@ -11,8 +11,8 @@ COMMANDS = {
     "llamagen generator": "vistok import llamagen FILE --tokenizer RUN --out RUN",
     "taming": "vistok import taming FILE --config FILE.yaml --out RUN",
     "diffusers": "vistok import diffusers FOLDER --out RUN",
+    "lightningdit": "vistok import lightningdit FILE --tokenizer RUN --statistics latents_stats.pt --out RUN",
 }
-_CONTINUOUS = "its latents are continuous, and a tokenizer needs a codebook"
 _VQGAN = r"quantize\.embedding\.weight"
 # Patterns that must all match the names, what they identify, and its verb or why it has none; the first match wins.
 _MARKS: tuple[tuple[tuple[str, ...], str, str], ...] = (
@@ -21,11 +21,12 @@ _MARKS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     ((r"tok_embeddings\.weight",), "a generator of LlamaGen", "llamagen generator"),
     ((r"(first_stage_model\.)?quantize\.(embed|proj)\.weight",), "a VQGAN with a Gumbel quantizer", "those with a codebook (VQModel) can be imported"),
     ((r"first_stage_model\." + _VQGAN,), "a transformer or diffusion model with its VQGAN inside", "taming"),
-    ((r"first_stage_model\.encoder\.",), "a diffusion model with a KL autoencoder inside", _CONTINUOUS),
+    ((r"first_stage_model\.encoder\.",), "a diffusion model with a KL autoencoder inside", "taming"),
     ((r"encoder\.down\.\d+\.block\.", _VQGAN), "a VQGAN of taming-transformers or latent-diffusion", "taming"),
-    ((r"encoder\.down\.\d+\.block\.",), "an autoencoder without a codebook", _CONTINUOUS),
+    ((r"encoder\.down\.\d+\.block\.",), "a KL autoencoder of latent-diffusion or VA-VAE", "taming"),
     ((r"encoder\.down_blocks\.\d", _VQGAN), "a VQModel of diffusers", "diffusers"),
-    ((r"encoder\.down_blocks\.\d",), "an autoencoder of diffusers without a codebook (AutoencoderKL)", _CONTINUOUS),
+    ((r"blocks\.\d+\.adaLN_modulation\.",), "a diffusion transformer of LightningDiT or DiT", "lightningdit"),
+    ((r"encoder\.down_blocks\.\d",), "an AutoencoderKL of diffusers", "diffusers"),
 )  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def require_family(path: Path, names: Iterable[str], verb: str) -> None:
     if match is None:
         raise UserError(
             f"{path}: neither a tokenizer nor a generator of a family that vistok knows (LlamaGen, taming and "
-            f"latent-diffusion VQGANs, diffusers' VQModel); its weights are {', '.join(names[:4])}..."
+            f"latent-diffusion VQGANs, diffusers' VQModel and AutoencoderKL, LightningDiT); its weights are {', '.join(names[:4])}..."
         )
     family, right = match
     if right.split()[0] != verb or right not in COMMANDS:

@@ -35,15 +35,16 @@ def held_out_losses(model: Any, cache: LatentCache, device: torch.device, limit:
     """Return the mean losses of a cache's images, or of `limit` random ones, in evaluation mode; vectors at their means."""
     training = model.training
     model.eval()
-    rows, sums = held_out_rows(cache, limit), dict[str, float]()
+    rows, sums = held_out_rows(cache, limit), dict[str, list[float]]()
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
         batch = {name: tensor.to(device) for name, tensor in cache.batch(some).items()}
         found = model.held_out(batch["latents"], batch["labels"], torch.from_numpy(some).to(device))
         for name, losses in found.items():
-            sums[name] = sums.get(name, 0.0) + float(losses.double().sum())
+            total, count = sums.get(name, [0.0, 0.0])
+            sums[name] = [total + float(losses.double().sum()), count + len(losses)]
     model.train(training)
-    return {name: total / len(rows) for name, total in sums.items()}
+    return {name: total / count for name, (total, count) in sums.items() if count}
 
 
 def held_out_rows(cache: LatentCache, limit: int | None) -> np.ndarray:

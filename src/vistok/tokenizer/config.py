@@ -102,6 +102,8 @@ class ConvTokenizerConfig(TokenizerConfig):
 
     kind: Literal["conv"] = later("conv")
     latent_channels: int = Field(default=256, ge=1)
+    # The decoder's, if they differ: latent-diffusion's autoencoders to vectors have half as many there.
+    decoder_channels: Annotated[int, Field(ge=1)] | None = later(None)
     encoder: ConvNetConfig = ConvNetConfig()
     decoder: ConvNetConfig = ConvNetConfig()
     # A linear path from patches to codes and back, which the networks refine: gives the right colours from the start.

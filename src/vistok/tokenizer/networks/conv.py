@@ -55,8 +55,9 @@ class ConvTokenizer(Tokenizer):
         self.encoder = Encoder(config.encoder, config.padded_sides[0], config.in_channels, config.latent_channels)
         self.quantizer: Bottleneck = make(BOTTLENECKS, config.quantizer)
         self.pre_quantizer = nn.Conv2d(config.latent_channels, self.quantizer.in_dim, 1)
-        self.post_quantizer = nn.Conv2d(self.quantizer.code_dim, config.latent_channels, 1)
-        self.decoder = Decoder(config.decoder, config.padded_sides[0], config.in_channels, config.latent_channels)
+        inside = config.decoder_channels or config.latent_channels
+        self.post_quantizer = nn.Conv2d(self.quantizer.code_dim, inside, 1)
+        self.decoder = Decoder(config.decoder, config.padded_sides[0], config.in_channels, inside)
         self.shortcut: PatchShortcut | None = None
         if config.shortcut:
             self.shortcut = PatchShortcut(config.encoder.downsample, config.in_channels, self.quantizer.code_dim)
@@ -176,7 +177,8 @@ class ConvTokenizer(Tokenizer):
         images = self._pad(images)
         z_e = self.pre_quantizer(self.encoder(images))
         if self.shortcut is not None:
-            z_e = z_e + self.shortcut.encode(images)
+            # Of a distribution, the shortcut gives the mean, which comes first.
+            z_e = z_e + F.pad(self.shortcut.encode(images), (0, 0, 0, 0, 0, z_e.shape[1] - self.quantizer.code_dim))
         return z_e.flatten(2).transpose(1, 2), grid(*z_e.shape[2:])
 
     def to_images(self, codes: Tensor, layout: Grid) -> Tensor:

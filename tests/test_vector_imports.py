@@ -1,0 +1,200 @@
+"""Checkpoints to and of vectors, in the files that their projects write: KL autoencoders and LightningDiT's generators."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from typer.testing import CliRunner
+
+from vistok.cli import app
+from vistok.errors import UserError
+from vistok.generator.flow.config import FlowConfig, FlowSampling
+from vistok.generator.flow.generator import FlowGenerator
+from vistok.interop import diffusers as diffusers_module
+from vistok.interop.autoencoder_names import to_theirs
+from vistok.interop.diffusers import import_diffusers
+from vistok.interop.lightningdit import _AROUND, _BLOCK, import_lightningdit
+from vistok.interop.taming import import_taming
+from vistok.runs.load import load_generator, load_tokenizer
+from vistok.space import Vectors, grid
+from vistok.tokenizer.bottlenecks.config import KLConfig
+from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
+from vistok.tokenizer.networks.conv import ConvTokenizer
+
+IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+YAML = """model:
+  target: ldm.models.autoencoder.AutoencoderKL
+  params:
+    monitor: val/rec_loss
+    embed_dim: 4
+    use_vf: dinov2
+    reverse_proj: true
+    lossconfig: {target: ldm.modules.losses.LPIPSWithDiscriminator, params: {vf_weight: 0.1}}
+    ddconfig: {double_z: true, z_channels: 6, resolution: 16, in_channels: 3, out_ch: 3, ch: 32, ch_mult: [1, 2],
+               num_res_blocks: 2, attn_resolutions: [8], dropout: 0.0}
+"""
+DIFFUSERS = {
+    "_class_name": "AutoencoderKL", "_diffusers_version": "0.30", "act_fn": "silu", "block_out_channels": [32, 64],
+    "down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2, "in_channels": 3,
+    "out_channels": 3, "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32, "sample_size": 16,
+    "scaling_factor": 0.13, "shift_factor": None, "latents_mean": None, "latents_std": None, "force_upcast": True,
+    "use_quant_conv": True, "use_post_quant_conv": True, "mid_block_add_attention": True,
+}  # fmt: skip
+
+
+def autoencoder(z: int, dim: int, attention: tuple[int, ...]) -> ConvTokenizer:
+    """Return a small network whose encoder gives twice as many channels as its decoder takes."""
+    side = ConvNetConfig(channels=32, multipliers=(1, 2), attention_resolutions=attention)
+    config = ConvTokenizerConfig(
+        image_size=16,
+        latent_channels=2 * z,
+        decoder_channels=z,
+        encoder=side,
+        decoder=side,
+        quantizer=KLConfig(dim=dim),
+    )
+    torch.manual_seed(0)
+    model = ConvTokenizer(config).eval()
+    for parameter in model.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def require_same(run: Path, model: ConvTokenizer) -> None:
+    ours, latents = load_tokenizer(run), model.encode(IMAGES)
+    torch.testing.assert_close(ours.stored(IMAGES), model.stored(IMAGES), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.decode(latents), model.decode(latents), rtol=1e-4, atol=1e-5)
+
+
+def test_va_vaes_checkpoint_with_its_yaml(tmp_path):
+    model = autoencoder(z=6, dim=4, attention=(8,))
+    state = to_theirs(model.state_dict(), model.config, "taming")
+    assert state["quant_conv.weight"].shape == (8, 12, 1, 1) and state["post_quant_conv.weight"].shape == (6, 4, 1, 1)
+    state |= {"linear_proj.weight": torch.ones(9, 4, 1, 1), "foundation_model.model.x": torch.ones(3), "loss.logvar": torch.ones(())}  # fmt: skip
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "v.ckpt")
+    (tmp_path / "v.yaml").write_text(YAML)
+    said = import_taming(tmp_path / "v.ckpt", tmp_path / "v.yaml", tmp_path / "run")
+    assert "ldm-kl-f2: tokenizer, 8x8 vectors of 4 numbers at 16 pixels" in said
+    require_same(tmp_path / "run", model)
+    (tmp_path / "v.yaml").write_text(YAML.replace("double_z: true", "double_z: false"))
+    with pytest.raises(UserError, match="double_z: False is not supported"):
+        import_taming(tmp_path / "v.ckpt", tmp_path / "v.yaml", tmp_path / "other")
+
+
+def test_an_autoencoder_kl_of_diffusers(tmp_path):
+    model = autoencoder(z=4, dim=4, attention=())
+    layers = {
+        ours: theirs
+        for theirs, ours in diffusers_module._layers(model.config).items()
+        if not re.search(r"\.(query|key|value|proj_attn)$", theirs)
+    }
+    state = {}
+    for name, value in model.state_dict().items():
+        layer, _, kind = name.rpartition(".")
+        theirs = f"{layers[layer]}.{kind}"
+        state[theirs] = value[:, :, 0, 0].contiguous() if ".to_" in theirs and value.ndim == 4 else value.contiguous()
+    folder = tmp_path / "pipeline" / "vae"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(DIFFUSERS))
+    save_file(state, folder / "diffusion_pytorch_model.safetensors")
+    said = import_diffusers(tmp_path / "pipeline", tmp_path / "run")
+    assert "diffusers-kl-f2: tokenizer, 8x8 vectors of 4 numbers" in said
+    require_same(tmp_path / "run", model)
+    for change, words in (({"use_quant_conv": False}, "use_quant_conv: False"), ({"_class_name": "AsymmetricAutoencoderKL"}, "VQModel and AutoencoderKL can")):  # fmt: skip
+        (folder / "config.json").write_text(json.dumps(DIFFUSERS | change))
+        with pytest.raises(UserError, match=words):
+            import_diffusers(folder, tmp_path / "other")
+
+
+def to_lightningdit(model: FlowGenerator) -> dict[str, Tensor]:
+    """Return a generator's weights as LightningDiT names and lays them out."""
+    around = {ours: theirs for theirs, ours in _AROUND.items()}
+    block = {ours: theirs for theirs, ours in _BLOCK.items() if ours != "feed_forward.up" or "swiglu" not in theirs}
+    state = {}
+    for name, value in model.network.state_dict().items():
+        layer, _, kind = name.rpartition(".")
+        if layer.startswith("blocks."):
+            _, number, inner = layer.split(".", 2)
+            theirs = f"blocks.{number}.{block[inner]}"
+        else:
+            theirs = around[layer]
+        state[f"{theirs}.{kind}"] = value
+    p, dim = model.config.patch, model.space.dim
+    key = "x_embedder.proj.weight"
+    state[key] = state[key].unflatten(1, (p, p, dim)).permute(0, 3, 1, 2)
+    state["pos_embed"] = model.network.places[None]
+    if model.config.rotary:
+        state["feat_rope.freqs_cos"], state["feat_rope.freqs_sin"] = (
+            table.repeat_interleave(2, dim=1) for table in (model.network.cos, model.network.sin)
+        )
+    return state
+
+
+@pytest.fixture
+def vae_run(tmp_path) -> Path:
+    model = autoencoder(z=4, dim=4, attention=(8,))
+    text = YAML.replace("z_channels: 6", "z_channels: 4")
+    (tmp_path / "v.yaml").write_text(text)
+    torch.save({"state_dict": to_theirs(model.state_dict(), model.config, "taming")}, tmp_path / "v.ckpt")
+    import_taming(tmp_path / "v.ckpt", tmp_path / "v.yaml", tmp_path / "vae")
+    return tmp_path / "vae"
+
+
+CHANGES = [{}, {"patch": 2, "qk_norm": True}, {"norm": "layer", "feed_forward": "gelu", "rotary": False}]
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_a_generator_of_lightningdit(changes, vae_run, tmp_path):
+    torch.manual_seed(1)
+    config = FlowConfig(width=32, depth=2, num_heads=2, time_scale=1.0, **changes)
+    model = FlowGenerator(config, Vectors(layout=grid(8, 8), dim=4), 5).eval()
+    for weight in model.network.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    mean, std = torch.randn(4), torch.rand(4) + 0.5
+    model.normalise_by(mean, std / 0.5)
+    file = tmp_path / "dit.pt"
+    state = to_lightningdit(model)
+    torch.save({"model": {"x": torch.ones(2)}, "ema": {f"module.{k}": v for k, v in state.items()}}, file)
+    torch.save({"mean": mean.view(1, 4, 1, 1), "std": std.view(1, 4, 1, 1)}, tmp_path / "latents_stats.pt")
+    done = CliRunner().invoke(app, [
+        "import", "lightningdit", str(file), "--out", str(tmp_path / "run"), "--tokenizer", str(vae_run),
+        "--statistics", str(tmp_path / "latents_stats.pt"), "--num-heads", "2", "--multiplier", "0.5",
+    ], catch_exceptions=False)  # fmt: skip
+    assert done.exit_code == 0 and "8x8 vectors of 4 numbers, 5 classes" in done.output
+    ours = load_generator(tmp_path / "run")
+    assert ours.config == config
+    labels, how = torch.tensor([0, 3, 4]), FlowSampling(steps=3, guidance_scale=2.0)
+    torch.testing.assert_close(ours.sample(labels, sampling=how), model.sample(labels, sampling=how))
+
+
+def test_what_does_not_fit_is_refused(vae_run, tmp_path):
+    model = FlowGenerator(FlowConfig(width=32, depth=1, num_heads=2), Vectors(layout=grid(8, 8), dim=4), 5)
+    whole = to_lightningdit(model)
+    torch.save({"mean": torch.zeros(4), "std": torch.ones(4)}, tmp_path / "s.pt")
+    final = "final_layer.linear.weight"
+    cases = {
+        "num-heads": ({}, None),
+        "also predicts a variance": ({final: torch.zeros(8, 32)}, 2),
+        "has no weight 'x_embedder.proj.weight'": ({"x_embedder.proj.weight": None}, 2),
+        "writes vectors of 3 numbers": (
+            {"x_embedder.proj.weight": torch.zeros(32, 3, 1, 1), final: torch.zeros(3, 32)},
+            2,
+        ),
+        "it has 16 positions": ({"pos_embed": torch.zeros(1, 16, 32)}, 2),
+        "pos_embed. are not those": ({"pos_embed": whole["pos_embed"] + 0.1}, 2),
+        "weight 'blocks.0.twist.weight' is not part": ({"blocks.0.twist.weight": torch.ones(2)}, 2),
+        "without shifts": ({"blocks.0.adaLN_modulation.1.weight": torch.zeros(128, 32)}, 2),
+    }
+    for words, (changes, heads) in cases.items():
+        torch.save({k: v for k, v in {**whole, **changes}.items() if v is not None}, tmp_path / "dit.pt")
+        with pytest.raises(UserError, match=words):
+            import_lightningdit(tmp_path / "dit.pt", tmp_path / "run", vae_run, tmp_path / "s.pt", heads)
+    torch.save(whole, tmp_path / "dit.pt")
+    torch.save({"mean": torch.zeros(3), "std": torch.ones(3)}, tmp_path / "s.pt")
+    with pytest.raises(UserError, match="expected 'mean' and 'std' of 4 channels"):
+        import_lightningdit(tmp_path / "dit.pt", tmp_path / "run", vae_run, tmp_path / "s.pt", 2)
+    assert not (tmp_path / "run").exists()
