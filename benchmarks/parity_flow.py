@@ -69,6 +69,27 @@ def flat(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
+def dinov2(folder: Path) -> list[dict[str, Any]]:
+    """Compare with timm's DINOv2, with random weights, at its own grid and at another."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    from vistok.nn.dinov2 import load_dinov2
+
+    theirs = VisionTransformer(
+        img_size=70, patch_size=14, embed_dim=128, depth=3, num_heads=2, init_values=1.0, num_classes=0,
+        dynamic_img_size=True,
+    ).eval()  # fmt: skip
+    for weight in theirs.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    torch.save({**theirs.state_dict(), "mask_token": torch.zeros(1, 128)}, folder / "dinov2.pth")
+    ours, rows = load_dinov2(str(folder / "dinov2.pth")), []
+    for side in (70, 112):
+        images = torch.rand(2, 3, side, side) * 2 - 1
+        found = ours.stage_activations(images)[-1].flatten(2).transpose(1, 2)
+        rows.append(row(f"timm's DINOv2 at {side} pixels", found - theirs.forward_features(images)[:, 1:]))
+    return rows
+
+
 def row(name: str, difference: Tensor) -> dict[str, Any]:
     largest = float(difference.abs().max())
     return entry(name, largest, None, "largest difference", LIMIT, passed=largest <= LIMIT)
@@ -113,9 +134,7 @@ def samples(name: str, theirs: Any, ours: Any, ode: Any, mean: Tensor, std: Tens
         torch.cat([noise, noise]), theirs.forward_with_cfg, y=doubled, cfg_scale=4.0, cfg_interval=True,
         cfg_interval_start=0.11,
     )[-1].chunk(2)[0]  # fmt: skip
-    how = FlowSampling(
-        steps=19, solver="euler", warp=0.3, guidance_scale=4.0, guidance_from=0.11, guidance_channels=3
-    )
+    how = FlowSampling(steps=19, solver="euler", warp=0.3, guidance_scale=4.0, guidance_from=0.11, guidance_channels=3)
     mine = draw(ours.network, ours.process, flat(noise), labels, how) * ours.deviation + ours.mean
     return row(f"{name}, samples", mine - flat(drawn * std + mean))
 
@@ -157,7 +176,8 @@ def main() -> None:
     without_fairscale()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
-        results = [*vae(Path(scratch)), *transformers(Path(scratch), options.lightningdit_path)]
+        place = Path(scratch)
+        results = [*vae(place), *transformers(place, options.lightningdit_path), *dinov2(place)]
     save("parity_flow", [*earlier("parity_flow", results), *results], TITLE)
     if failed := [result["name"] for result in results if not result["passed"]]:
         sys.exit(f"failed: {', '.join(failed)}")

@@ -10,6 +10,7 @@ from vistok.config import override
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
 from vistok.nn.classifier_config import ClassifierConfig
+from vistok.nn.dinov2 import DINOv2
 from vistok.nn.frozen_features import FrozenFeatures
 from vistok.recipes import find_recipe
 from vistok.runs.frozen_networks import build_features, digests_in_losses, shipped_classifier
@@ -132,3 +133,36 @@ def test_the_causal_regularizer_predicts_means_of_vectors(fashion_root, tmp_path
     with pytest.raises(UserError, match="ce_post predicts code numbers"):
         config = override(find_recipe("debug_kl"), [*settings, 'regularizers.causal.variant="ce_post"'])
         train_tokenizer.prepare(config, tmp_path)
+
+
+def test_features_of_dinov2_come_from_a_file(tmp_path, fashion_root, quiet):
+    torch.manual_seed(0)
+    small = DINOv2(width=64, depth=2, hidden=96, positions=1 + 3 * 3, registers=2)
+    for weight in small.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    torch.save({**small.state_dict(), "mask_token": torch.zeros(1, 64)}, tmp_path / "dino.pth")
+    config = AlignmentConfig(features="dinov2", features_file=str(tmp_path / "dino.pth"))
+    (network,) = build_features((config,), torch.device("cpu")).values()
+    images = torch.rand(2, 1, 42, 56) * 2 - 1
+    expected = small.stage_activations(images)[-1]
+    assert expected.shape == (2, 64, 3, 4)
+    torch.testing.assert_close(network(images, 3, 4), expected.flatten(2).transpose(1, 2))
+    assert network(images, 7, 7).shape == (2, 49, 64)
+
+    settings = [f'data.root="{fashion_root}"', "data.max_images=64", "length=2 steps", "batch_size=4"]
+    settings += ['regularizers.alignment.features="dinov2"']
+    with pytest.raises(UserError, match="which does not come with vistok: download dinov2_vitl14"):
+        train_tokenizer.prepare(override(find_recipe("debug_kl"), settings), tmp_path).train(quiet)
+    names = []
+    for place in ("dino.pth", "elsewhere.pth"):
+        (tmp_path / place).write_bytes((tmp_path / "dino.pth").read_bytes())
+        file = f'regularizers.alignment.features_file="{tmp_path / place}"'
+        job = train_tokenizer.prepare(override(find_recipe("debug_kl"), [*settings, file]), tmp_path / "runs")
+        names.append(job.run_dir.path.name)
+    assert names[0] == names[1] and job.train(quiet).finished  # the contents count, not the path
+    (tmp_path / "dino.pth").write_bytes(b"not a file of torch")
+    with pytest.raises(UserError, match=r"DINOv2 weights .*damaged"):
+        build_features((config,), torch.device("cpu"))
+    with pytest.raises(UserError, match="none.pth: not found"):
+        file = f'regularizers.alignment.features_file="{tmp_path / "none.pth"}"'
+        train_tokenizer.prepare(override(find_recipe("debug_kl"), [*settings, file]), tmp_path)

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from vistok.config import Kinds, Part, load_named, make
 from vistok.errors import UserError
@@ -14,10 +14,11 @@ from vistok.space import Space
 
 @dataclass(frozen=True)
 class Family(Part):
-    """A network's config and class, the objective that trains it, and the config of its sampling."""
+    """A network's config and class, the objective that trains it, the config of its sampling, and the latents it writes."""
 
     objective: str
     sampling: type[SamplingConfig]
+    writes: Literal["tokens", "vectors"] = "tokens"
 
     def load_objective(self) -> Any:
         """Return the objective's class."""
@@ -36,6 +37,7 @@ FAMILIES: dict[str, Family] = {
         "vistok.generator.flow.generator:FlowGenerator",
         objective="vistok.generator.flow.objective:Matching",
         sampling=FlowSampling,
+        writes="vectors",
     ),
 }
 

@@ -6,7 +6,17 @@ from typing import Any
 
 from vistok.errors import UserError, nearest
 
-MODULES = ("debug", "fashion", "openmoji", "images", "imagenet", "imagenet_generators", "lsun", "studies")
+MODULES = (
+    "debug",
+    "fashion",
+    "openmoji",
+    "images",
+    "imagenet",
+    "imagenet_generators",
+    "imagenet_vectors",
+    "lsun",
+    "studies",
+)
 
 
 def all_recipes() -> dict[str, Callable[[], Any]]:

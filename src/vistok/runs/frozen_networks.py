@@ -10,6 +10,7 @@ from torch import nn
 
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
+from vistok.nn.dinov2 import PATCH, DINOv2, load_dinov2
 from vistok.nn.efficientnet_lite import SHA256, EfficientNetLite0, load_efficientnet_lite0
 from vistok.nn.flops import on_meta
 from vistok.nn.frozen_features import FrozenFeatures
@@ -64,10 +65,18 @@ def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> n
 
 def build_features(regularizers: Sequence[RegularizerConfig], device: torch.device) -> dict[str, FrozenFeatures]:
     """Return the frozen networks that regularizers pull latents towards, by the regularizer's kind."""
-    return {part.kind: _features(part.features, device) for part in regularizers if isinstance(part, AlignmentConfig)}
+    return {
+        part.kind: _features(part.features, part.features_file, device)
+        for part in regularizers
+        if isinstance(part, AlignmentConfig)
+    }
 
 
-def _features(name: str, device: torch.device) -> FrozenFeatures:
+def _features(name: str, file: str | None, device: torch.device) -> FrozenFeatures:
+    if name == "dinov2":
+        large = device.type == "meta" and file is None  # for counting, the one that VA-VAE uses
+        dino = on_meta(lambda: DINOv2(1024, 24, 4096, 1370)) if large else load_dinov2(file)
+        return FrozenFeatures(dino, dim=dino.width, downsample=PATCH).to(device)
     if name == "imagenet":
         network = on_meta(EfficientNetLite0) if device.type == "meta" else load_efficientnet_lite0()
         return FrozenFeatures(network, dim=112, downsample=16).to(device)
@@ -77,9 +86,10 @@ def _features(name: str, device: torch.device) -> FrozenFeatures:
 
 
 def digests_in_losses(origin: Origin) -> set[str]:
-    """Return the digests of the small frozen networks that a tokenizer's training losses used; LPIPS's is left out."""
+    """Return the digests of the small frozen networks that a tokenizer's training losses used; LPIPS's and DINOv2 are left out."""
     facts = RunFacts.of(origin)
     perceptual = facts.losses.perceptual
     names = {part.features for part in facts.regularizers if part.features}
+    names -= {"dinov2"}
     names |= {perceptual.network} if perceptual is not None and perceptual.network != "lpips" else set()
     return {SHA256 if name == "imagenet" else _shipped_digest(f"{name}_perceptual") for name in names}

@@ -8,6 +8,7 @@ from vistok.data.images.sources import ImageSource
 from vistok.errors import UserError
 from vistok.files import sha256_of
 from vistok.runs.config import RunConfig, TokenizerRun
+from vistok.tokenizer.regularizers.config import AlignmentConfig
 
 IMAGES, VGG = "all of the images' contents", "the contents of losses.perceptual.vgg_file"
 
@@ -21,7 +22,14 @@ class Former:
 
 
 def by_contents(config: TokenizerRun) -> TokenizerRun:
-    """Return a config without the path of its perceptual network, whose contents count instead (`content_digests`)."""
+    """Return a config without the paths of its frozen networks, whose contents count instead (`content_digests`)."""
+    parts = tuple(
+        part.replace(features_file=None) if isinstance(part, AlignmentConfig) else part for part in config.regularizers
+    )
+    return _without_vgg(config).replace(regularizers=parts)
+
+
+def _without_vgg(config: TokenizerRun) -> TokenizerRun:
     perceptual = config.losses.perceptual
     if perceptual is None or perceptual.vgg_file is None:
         return config
@@ -29,11 +37,17 @@ def by_contents(config: TokenizerRun) -> TokenizerRun:
 
 
 def content_digests(config: TokenizerRun, init_from: str | None) -> dict[str, str]:
-    """Return digests of the files that a tokenizer run reads: `init_from` and `perceptual`, if it uses them.
+    """Return digests of what a tokenizer run reads: `init_from`, `perceptual` and `features`, if it uses them.
 
-    Raises UserError if the perceptual network's file is missing.
+    Raises UserError if a frozen network's file is missing.
     """
     digests = {} if init_from is None else {"init_from": init_from}
+    alignment = config.regularizer("alignment")
+    if alignment is not None and alignment.features_file is not None:
+        features = Path(alignment.features_file)
+        if not features.is_file():
+            raise UserError(f"alignment.features_file {features}: not found; give a file of DINOv2's weights")
+        digests["features"] = sha256_of(features)
     perceptual = config.losses.perceptual
     if perceptual is None or perceptual.vgg_file is None or perceptual.network != "lpips" or perceptual.weight == 0:
         return digests
@@ -49,7 +63,7 @@ def content_digests(config: TokenizerRun, init_from: str | None) -> dict[str, st
 def former_names(config: RunConfig, source: ImageSource, init_from: str | None = None) -> list[Former]:
     """Return a run's names in earlier versions, which covered less of its images, or its perceptual network's path."""
     begun = {} if init_from is None else {"init_from": init_from}
-    named_by_path = isinstance(config, TokenizerRun) and by_contents(config) != config
+    named_by_path = isinstance(config, TokenizerRun) and _without_vgg(config) != config
     # A name by path is possible even if the images' digest has not changed.
     by_path = [Former(fingerprint(config, data=source.digest, **begun), VGG)] if named_by_path else []
     lacked = f"{IMAGES} and {VGG}" if named_by_path else IMAGES

@@ -4,8 +4,10 @@ import inspect
 import json
 from typing import Any
 
+from vistok.generator.families import FAMILIES
 from vistok.recipes import all_recipes, find_recipe
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
+from vistok.space import Vectors, grid, token_grid
 
 # Grid, codes, classes and images to count a generator recipe with, as there is no token cache to read them from.
 _GENERATOR_EXAMPLE = {
@@ -203,22 +205,23 @@ def resolve(config: Any) -> tuple[dict[str, Any], str]:
         return _study_sizes(config), "vistok study run NAME --dry-run counts the work that is left"
     assert isinstance(config, GeneratorRun)
     from vistok.runs.latent_facts import LatentFacts
-    from vistok.space import token_grid
     from vistok.verbs import train_generator
 
     sides, codes, classes, images = _example(config.name)
-    facts = LatentFacts(token_grid(*sides, codes), classes)
-    note = f"counted with a {sides[0]}x{sides[1]} grid, {codes} codes, {classes} classes and {images:,} images"
-    return train_generator.plan(config, facts, images).summary(config), note
+    space: Any = token_grid(*sides, codes)
+    if FAMILIES[config.generator.kind].writes == "vectors":
+        space = Vectors(layout=grid(*sides), dim=_example_dim(config.name))
+    note = f"counted with {space}, {classes} classes and {images:,} images"
+    return train_generator.plan(config, LatentFacts(space, classes), images).summary(config), note
 
 
 def _study_sizes(config: Any) -> dict[str, Any]:
     """Return how many networks each grid of a study trains."""
     sizes = {}
-    for grid in config.grids:
-        tokenizers = len(grid.tokenizers) * len(grid.seeds)
-        generators = tokenizers * len(grid.generators) * len(grid.lengths)
-        sizes[grid.name] = f"{tokenizers} tokenizers, {generators} generators"
+    for part in config.grids:
+        tokenizers = len(part.tokenizers) * len(part.seeds)
+        generators = tokenizers * len(part.generators) * len(part.lengths)
+        sizes[part.name] = f"{tokenizers} tokenizers, {generators} generators"
     return {"grids": sizes}
 
 
@@ -227,3 +230,8 @@ def _example(name: str) -> tuple[tuple[int, int], int, int, int]:
         if name.startswith(prefix):
             return example
     return (16, 16), 16_384, 1_000, 1_281_167
+
+
+def _example_dim(name: str) -> int:
+    """Return the numbers of a vector of the tokenizers that a generator's recipe is meant for."""
+    return next((dim for prefix, dim in (("debug", 4), ("fashion", 8)) if name.startswith(prefix)), 32)

