@@ -496,7 +496,7 @@ _DIFFUSERS = {
 
 def _to_diffusers(model: ConvTokenizer) -> dict[str, Tensor]:
     """Return a tokenizer's weights under the names of diffusers of today, attention as linear layers."""
-    layers = {ours: theirs for theirs, ours in diffusers_module._layers(model.config).items() if not re.search(r"\.(query|key|value|proj_attn)$", theirs)}  # fmt: skip
+    layers = {ours: theirs for theirs, ours in diffusers_module.layer_names(model.config).items() if not re.search(r"\.(query|key|value|proj_attn)$", theirs)}  # fmt: skip
     found = {}
     for name, value in model.state_dict().items():
         layer, _, kind = name.rpartition(".")

@@ -17,6 +17,7 @@ from vistok.generator.flow.generator import FlowGenerator
 from vistok.interop import diffusers as diffusers_module
 from vistok.interop.autoencoder_names import to_theirs
 from vistok.interop.diffusers import import_diffusers
+from vistok.interop.diffusers_export import export_diffusers
 from vistok.interop.lightningdit import _AROUND, _BLOCK, import_lightningdit
 from vistok.interop.taming import import_taming
 from vistok.runs.load import load_generator, load_tokenizer
@@ -89,7 +90,7 @@ def test_an_autoencoder_kl_of_diffusers(tmp_path):
     model = autoencoder(z=4, dim=4, attention=())
     layers = {
         ours: theirs
-        for theirs, ours in diffusers_module._layers(model.config).items()
+        for theirs, ours in diffusers_module.layer_names(model.config).items()
         if not re.search(r"\.(query|key|value|proj_attn)$", theirs)
     }
     state = {}
@@ -108,6 +109,39 @@ def test_an_autoencoder_kl_of_diffusers(tmp_path):
         (folder / "config.json").write_text(json.dumps(DIFFUSERS | change))
         with pytest.raises(UserError, match=words):
             import_diffusers(folder, tmp_path / "other")
+
+
+@pytest.fixture
+def vae_run(tmp_path) -> Path:
+    model = autoencoder(z=4, dim=4, attention=(8,))
+    text = YAML.replace("z_channels: 6", "z_channels: 4")
+    (tmp_path / "v.yaml").write_text(text)
+    torch.save({"state_dict": to_theirs(model.state_dict(), model.config, "taming")}, tmp_path / "v.ckpt")
+    import_taming(tmp_path / "v.ckpt", tmp_path / "v.yaml", tmp_path / "vae")
+    return tmp_path / "vae"
+
+
+def test_a_tokenizer_for_diffusers_comes_back_as_it_was(vae_run, tmp_path):
+    arguments = ["export", "diffusers", str(vae_run), "--out", str(tmp_path / "folder")]
+    for _ in range(2):  # again is fine
+        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert done.exit_code == 0 and "AutoencoderKL in" in done.output
+    written = json.loads((tmp_path / "folder" / "config.json").read_text())
+    assert written["down_block_types"] == ["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]
+    assert written["latent_channels"] == 4 and written["block_out_channels"] == [32, 64]
+    import_diffusers(tmp_path / "folder", tmp_path / "again")
+    first, second = (load_tokenizer(place) for place in (vae_run, tmp_path / "again"))
+    assert first.config == second.config
+    assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())
+    (tmp_path / "folder" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="already holds something else"):
+        export_diffusers(vae_run, tmp_path / "folder")
+
+
+def test_a_tokenizer_that_diffusers_cannot_express_is_refused(toy_runs, tmp_path):
+    with pytest.raises(UserError, match="VQModel has one network on both sides.*a Euclidean look-up"):
+        export_diffusers(toy_runs[0], tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
 
 
 def to_lightningdit(model: FlowGenerator) -> dict[str, Tensor]:
@@ -132,16 +166,6 @@ def to_lightningdit(model: FlowGenerator) -> dict[str, Tensor]:
             table.repeat_interleave(2, dim=1) for table in (model.network.cos, model.network.sin)
         )
     return state
-
-
-@pytest.fixture
-def vae_run(tmp_path) -> Path:
-    model = autoencoder(z=4, dim=4, attention=(8,))
-    text = YAML.replace("z_channels: 6", "z_channels: 4")
-    (tmp_path / "v.yaml").write_text(text)
-    torch.save({"state_dict": to_theirs(model.state_dict(), model.config, "taming")}, tmp_path / "v.ckpt")
-    import_taming(tmp_path / "v.ckpt", tmp_path / "v.yaml", tmp_path / "vae")
-    return tmp_path / "vae"
 
 
 CHANGES = [{}, {"patch": 2, "qk_norm": True}, {"norm": "layer", "feed_forward": "gelu", "rotary": False}]

@@ -130,3 +130,17 @@ def export_llamagen(
 
     require_alive(network, anyway)
     say(f"{run(network, out, checked_weights(weights))} in {out}")
+
+
+@export_app.command("diffusers")
+def export_diffusers(
+    network: Annotated[Path, typer.Argument(parser=path, help="Run directory (or exported file) of a tokenizer.")],
+    out: Annotated[Path, typer.Option(parser=path, help="Folder to write.")],
+    weights: Weights = "ema",
+    anyway: Anyway = False,
+) -> None:
+    """Write a tokenizer as diffusers' AutoencoderKL or VQModel."""
+    from vistok.interop.diffusers_export import export_diffusers as run
+
+    require_alive(network, anyway)
+    say(f"{run(network, out, checked_weights(weights))} in {out}")

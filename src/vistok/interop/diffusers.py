@@ -51,7 +51,7 @@ def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> 
     kind = settings["_class_name"]
     name = f"diffusers-{config.quantizer.kind}-f{config.encoder.downsample}"
     expected = shapes_of(f"config {file.parent / CONFIG}", config)
-    ours = renamed(state, _layers(config), f"the {kind} that config.json describes")
+    ours = renamed(state, layer_names(config), f"the {kind} that config.json describes")
     # Attention's projections are linear layers there and 1x1 convolutions here.
     ours = {key: _as_convolution(value) if len(expected.get(key, ())) == 4 else value for key, value in ours.items()}
     check_fits(ours, expected, f"the {kind} of {file.parent / CONFIG}")
@@ -154,7 +154,7 @@ def _side(what: str, values: dict[str, Any], field: str, kinds: dict[str, bool])
     }
 
 
-def _layers(config: ConvTokenizerConfig) -> dict[str, str]:
+def layer_names(config: ConvTokenizerConfig) -> dict[str, str]:
     """Map their layer names to ours."""
     pairs = {"quant_conv": "pre_quantizer", "post_quant_conv": "post_quantizer", "quantize.embedding": CODEBOOK}
     for side, network in (("encoder", config.encoder), ("decoder", config.decoder)):

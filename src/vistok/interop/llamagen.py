@@ -284,6 +284,10 @@ def export_llamagen(source: Path, out: Path, weights: str = "ema") -> str:
     if kind == "tokenizer":
         theirs = _tokenizer_to_theirs(state, ConvTokenizerConfig.from_json(json.dumps(header["config"])))
     elif kind == "generator":
+        if header["config"].get("kind", "autoregressive") != "autoregressive":
+            raise UserError(
+                f"generator {source} is of the {header['config']['kind']} family; LlamaGen's code has autoregressive ones only"
+            )
         generator = AutoregressiveConfig.from_json(json.dumps(header["config"]))
         if generator.qk_norm or generator.class_token_rotary != "zero":
             raise UserError(
