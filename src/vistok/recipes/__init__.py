@@ -16,6 +16,7 @@ MODULES = (
     "imagenet_vectors",
     "lsun",
     "studies",
+    "vector_studies",
 )
 
 

@@ -1,4 +1,4 @@
-"""The paper's claims (CRT, arXiv 2412.16326) as estimators, margins and rules on a study's table.
+"""Claims (of the CRT paper, arXiv 2412.16326, and on vectors) as estimators, margins and rules on a study's table.
 
 Each claim is judged on the runs of one grid, identified by name; a study is judged by the claims whose grids it has.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from vistok.study.config import Grid, StudyConfig
-from vistok.study.findings import claims_main, claims_prediction, claims_sweeps
+from vistok.study.findings import claims_main, claims_prediction, claims_sweeps, claims_vectors
 from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.verdict import Claim
 
@@ -24,6 +24,12 @@ CLAIMS: tuple[tuple[str, Callable[[StudyData, Grid], list[Claim]]], ...] = (
     ("layers", claims_sweeps.layers),
     (_MAIN, claims_prediction.prediction),
     ("budgets", claims_prediction.budgets),
+    ("channels", claims_vectors.channels),
+    ("aligned", claims_vectors.alignment),
+    ("parts", claims_vectors.parts),
+    ("ladder", claims_vectors.ladder),
+    ("cross-tokens", claims_vectors.cross),
+    ("cross-vectors", claims_vectors.cross),
 )
 
 
