@@ -113,13 +113,17 @@ def ladder(data: StudyData, grid: Grid) -> list[Claim]:
 
 
 def cross(data: StudyData, grid: Grid) -> list[Claim]:
-    """Judge X: under one family, whether causal and alignment regularizers help, alone and together, and whether they add."""
+    """Judge X: under one family, whether causal and alignment regularizers help, alone and together, and whether they add.
+
+    Only cells that all four arms have are counted.
+    """
     rows, family = data.runs(grid), grid.name.removeprefix("cross-")
     names = [choice.name for choice in grid.tokenizers]
     if len(names) != 4 or any(name not in set(rows.tokenizer_choice) for name in names):
         return [
             missing_claim(f"X.{family}", "Both regularizers, alone and together.", "", "not all four arms have runs")
         ]
+    rows = rows[rows.groupby(["seed", "steps", "choice"]).tokenizer_choice.transform("nunique") == 4]
     none, causal, aligned, both = names
     effects = {name: log_ratio(rows, name, none) for name in (causal, aligned, both)}
     rule = f"effect: mean over cells of log(gFMD of {{}} / of {none}), {SEEDS}; holds below 0, fails above"

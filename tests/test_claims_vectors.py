@@ -1,0 +1,87 @@
+"""Claims on vectors, held against tables whose truth is known."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vistok.recipes import find_recipe
+from vistok.study.findings.claims import judge
+from vistok.study.findings.table import COLUMNS
+
+STUDY = find_recipe("vectors_study", "study")
+GRIDS = {grid.name: grid for grid in STUDY.grids}
+# Factors of gFMD, and of rFMD, by tokenizer; and of gFMD by generator.
+PAPER = {
+    "kl-4": (1.0, 1.0), "kl-8": (1.1, 0.8), "kl-16": (1.3, 0.6), "kl-32": (1.6, 0.4), "kl-16-aligned": (1.0, 0.62),
+    "kl-32-aligned": (1.1, 0.42), "kl-16-causal": (1.0, 0.7), "kl-16-both": (1.0 / 1.3, 0.7), "kl-32-cosine": (1.4, 0.4),
+    "kl-32-distance": (1.3, 0.4), "kl-32-no-margins": (1.2, 0.5), "vq": (2.0, 1.0), "vq-causal": (1.5, 1.1),
+    "vq-aligned": (2.0, 1.0), "vq-both": (1.9, 1.1),
+}  # fmt: skip
+SWITCHES = {"flow": 1.0, "uniform-times": 1.2, "gelu": 1.3, "no-rotary": 0.8}
+
+
+def table(factors=PAPER, seeds=(0, 1, 2), noise=0.01) -> pd.DataFrame:
+    rng, rows = np.random.default_rng(0), []
+    for name, (generates, reconstructs) in factors.items():
+        family = "ar" if name.startswith("vq") else "flow"
+        for seed in seeds:
+            common = {
+                "data": "fashion_mnist",
+                "seed": seed,
+                "tokenizer_choice": name,
+                "tokenizer_run": f"{name}-{seed}",
+            }
+            rows.append({**common, "kind": "tokenizer", "choice": name, "run": f"{name}-{seed}", "train_flops": 1.0,
+                         "rfmd": reconstructs * math.exp(noise * rng.standard_normal())})  # fmt: skip
+            for choice, switch in (SWITCHES if name == "kl-16-aligned" else {family: 1.0}).items():
+                for length in (500, 700, 1000, 1400):
+                    gfmd = 3 * generates * switch * (length / 500) ** -0.3 * math.exp(noise * rng.standard_normal())
+                    rows.append({**common, "kind": "generator", "choice": choice, "run": f"{choice}-{length}-{name}-{seed}",
+                                 "steps": length, "params": 1, "train_flops": float(length), "gfmd": gfmd,
+                                 "gfmd_low": gfmd, "gfmd_high": gfmd, "gfmd_val": gfmd, "gfmd_unguided": gfmd,
+                                 "total_flops": length + 1.0, "rfmd": reconstructs})  # fmt: skip
+    return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+
+
+def verdicts(found: pd.DataFrame) -> dict:
+    return {claim.claim: claim for claim in judge(found, STUDY)}
+
+
+def test_what_the_papers_say_is_found_where_it_is_so():
+    found = verdicts(table())
+    expected = {
+        "D1.reconstruction": "holds", "D1.generation": "holds", "D2.generation kl-16": "holds",
+        "D2.generation kl-32": "holds", "D2.reconstruction kl-16": "holds", "D2.reconstruction kl-32": "holds",
+        "D3.alone kl-32-cosine": "holds", "D3.whole kl-32-distance": "holds", "D4 uniform-times": "holds", "D4 gelu": "holds",
+        "D4 no-rotary": "fails", "D4 no-direction": "open", "X.vectors kl-16-causal": "holds",
+        "X.vectors kl-16-aligned": "holds", "X.vectors kl-16-both": "holds", "X.vectors adds": "holds",
+        "X.tokens vq-causal": "holds", "X.tokens vq-aligned": "open", "X.tokens adds": "fails",
+    }  # fmt: skip
+    assert {name: found[name].verdict for name in expected} == expected
+    assert found["D1.generation"].effect == pytest.approx(math.log(1.6), abs=0.05) and found["D1.generation"].n == 3
+    assert found["D2.generation kl-32"].effect == pytest.approx(math.log(1.1 / 1.6), abs=0.05)
+    assert found["X.vectors adds"].effect == pytest.approx(0, abs=0.05)
+    assert found["X.tokens adds"].effect == pytest.approx(math.log(1.9 / 2.0) - math.log(1.5 / 2.0), abs=0.05)
+    assert "kl-4" in found["D1.generation"].note
+
+
+def test_small_gains_and_dear_ones_are_told_from_what_was_claimed():
+    found = verdicts(table(PAPER | {"kl-16-aligned": (1.27, 0.75)}))
+    assert found["D2.generation kl-16"].verdict == "fails"  # a gain, but of 2 %
+    assert found["D2.reconstruction kl-16"].verdict == "fails"
+
+
+def test_one_seed_settles_nothing():
+    assert all(claim.verdict == "open" for name, claim in verdicts(table(seeds=(0,))).items() if name[0] in "DX")
+
+
+def test_only_cells_that_all_arms_have_count_in_the_cross():
+    rows = table()
+    extra = (rows.tokenizer_choice == "kl-16-aligned") & (rows.steps == 500)
+    rows.loc[extra, "gfmd"] *= 100
+    lacking = rows[~((rows.tokenizer_choice == "kl-16-both") & (rows.steps == 500))]
+    assert verdicts(lacking)["X.vectors kl-16-aligned"].effect == pytest.approx(math.log(1 / 1.3), abs=0.05)
+    without = rows[rows.tokenizer_choice != "kl-16-both"]
+    assert verdicts(without)["X.vectors"].verdict == "open"
