@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import THREADS, arguments, entry, save
+from common import THREADS, arguments, earlier, entry, save
 
 VISTOK = [sys.executable, "-m", "vistok"]
 # GNU's OpenMP spins so often where nothing is set.
@@ -28,7 +28,8 @@ def commands(folder: Path, data: Path, count: int, steps: int) -> dict[str, list
     length = ["--set", f'length="{steps} steps"', "--set", "execution.evaluate_every=100000"]
     made = ["--data", str(data), *quiet]
     tokenizer = ["train", "tokenizer", "fashion_crt", *made, *length, "--set", "data.max_images=2000"]
-    generator = ["train", "generator", "fashion_ar", "--tokenizer", str(only(folder, "fashion-crt-*")), *made, *length]
+    trained = [str(path) for path in sorted(folder.glob("fashion-crt-*"))[:1]]
+    generator = ["train", "generator", "fashion_ar", "--tokenizer", *trained, *made, *length]
     return {
         f"sample --from fashion-crt --count {count}": [
             "sample",
@@ -41,10 +42,6 @@ def commands(folder: Path, data: Path, count: int, steps: int) -> dict[str, list
         f"tokenizer, {steps} steps": tokenizer,
         f"generator, {steps} steps": generator,
     }
-
-
-def only(folder: Path, pattern: str) -> Path:
-    return next(iter(sorted(folder.glob(pattern))))
 
 
 def seconds(command: list[str], bound: bool, number: int, folder: Path) -> float:
@@ -73,30 +70,41 @@ def main() -> None:
     options: Any = arguments(
         __doc__, data={"type": Path, "default": Path("data")}, count={"type": int, "default": 1000},
         steps={"type": int, "default": 100},
+        only={"nargs": "*", "default": ["sample", "tokenizer", "generator"], "help": "which commands"},
     )  # fmt: skip
-    results = []
+    results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        first = ["train", "tokenizer", "fashion_crt", "--data", str(options.data), "--runs", place]
-        short = ["--set", 'length="30 steps"', "--set", "data.max_images=2000"]
-        subprocess.run([*VISTOK, *first, *short], check=True, capture_output=True)
+        if "generator" in options.only:
+            first = ["train", "tokenizer", "fashion_crt", "--data", str(options.data), "--runs", place]
+            short = ["--set", 'length="30 steps"', "--set", "data.max_images=2000"]
+            subprocess.run([*VISTOK, *first, *short], check=True, capture_output=True)
         for name, command in commands(folder, options.data, options.count, options.steps).items():
-            alone: dict[bool, float] = {}
-            for number in NEIGHBOURS:
-                taken: dict[bool, list[float]] = {True: [], False: []}
-                for _ in range(options.repeats):
-                    for bound, found in taken.items():
-                        found.append(seconds(command, bound, number, folder))
-                middle = {bound: statistics.median(found) for bound, found in taken.items()}
-                alone = alone or middle
-                fair = (THREADS + number) / THREADS
-                share = {bound: middle[bound] / (alone[bound] * fair) for bound in middle}
-                print(f"{name}, beside {number}: {middle}, of the fair share {share}", flush=True)
-                results.append(
-                    entry(f"{name}, beside {number} busy", middle[True], middle[False], "s",
-                          of_fair_share=round(share[True], 3), of_fair_share_unbound=round(share[False], 3))
-                )  # fmt: skip
-    save("neighbours", results, "Beside busy neighbours: with the bound on spinning, and without")
+            if name.split()[0].rstrip(",") not in options.only:
+                continue
+            results += measured(name, command, folder, options.repeats)
+            everything = [*earlier("neighbours", results), *results]
+            save("neighbours", everything, "Beside busy neighbours: with the bound on spinning, and without")
+
+
+def measured(name: str, command: list[str], folder: Path, repeats: int) -> list[dict[str, Any]]:
+    """Return how long a command takes beside each number of neighbours, in both ways."""
+    results, alone = [], {}
+    for number in NEIGHBOURS:
+        taken: dict[bool, list[float]] = {True: [], False: []}
+        for _ in range(repeats):
+            for bound, found in taken.items():
+                found.append(seconds(command, bound, number, folder))
+        middle = {bound: statistics.median(found) for bound, found in taken.items()}
+        alone = alone or middle
+        fair = (THREADS + number) / THREADS
+        share = {bound: middle[bound] / (alone[bound] * fair) for bound in middle}
+        print(f"{name}, beside {number}: {middle}, of the fair share {share}", flush=True)
+        results.append(
+            entry(f"{name}, beside {number} busy", middle[True], middle[False], "s",
+                  of_fair_share=round(share[True], 3), of_fair_share_unbound=round(share[False], 3))
+        )  # fmt: skip
+    return results
 
 
 if __name__ == "__main__":
