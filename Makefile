@@ -9,9 +9,9 @@ PEER_PATH ?= ../LlamaGen
 BENCHMARKS := startup frechet quantizer growth generator_step sampling tokenizer_step step_overheads products allocator parts caching \
   decode_step speculative int8 evaluate_memory
 
-.PHONY: all bench check demo test torture format clean help
+.PHONY: all bench check demo test test-all torture format clean help
 
-all: check test  ## what CI runs
+all: check test-all  ## what CI runs
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -23,8 +23,13 @@ $(READY): pyproject.toml
 demo: $(READY)  ## the main job: two tokenizers, two generators, one page (4 to 8 minutes)
 	$(BIN)/vistok demo
 
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(READY)  ## the tests (about 5 minutes)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m 'not slow'
+
+test-all: test  ## and the second tier: killed runs, full disks, several processes, full-size recipes (as long again)
+	$(PYTEST) -m slow
 
 torture: $(READY)  ## kill runs, fail the disk under every verb, and count how many end equal (about ten minutes; the study and the demo need more: --seconds)
 	$(BIN)/python tests/torture.py
@@ -49,4 +54,4 @@ clean:  ## remove the environment and caches; runs and data stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
 
 help:
-	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'

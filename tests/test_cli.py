@@ -220,6 +220,7 @@ def test_dry_run_writes_nothing(tmp_path, fashion_root):
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_own_images_go_the_whole_way(photo_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("vistok.scoring.evaluators.is_installed", lambda: False)
     """Train a tokenizer, a generator and an evaluator on a folder, sample, reconstruct, score, compare."""

@@ -152,6 +152,7 @@ def test_another_mixer_trains_and_samples_as_it_was_trained(house):
         model.sampler(AutoregressiveSampling(int8=True))
 
 
+@pytest.mark.slow
 def test_a_study_of_vectors_with_a_score_of_its_own(house, fashion_root, tmp_path):
     base = find_recipe("debug_study", "study")
     tokenizer = override(

@@ -114,6 +114,7 @@ def test_samples_and_scores_of_two_processes_are_those_of_one(pattern, runs):
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_sampling_alone_and_together(runs, tmp_path):
     command = ["sample", str(only(runs[0], "micro-16/*")), "--count", "600", "--format", "npz", "--out"]
     together = torchrun("-m", "vistok", *command, tmp_path / "two.npz")
@@ -146,6 +147,7 @@ cli.main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "code", "says"),
     [("recipes", 0, "fashion_crt"), ("recipe", 2, "recipe"), ("broken", 1, "ZeroDivisionError")],

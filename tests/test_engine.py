@@ -147,6 +147,7 @@ def test_generator_with_dropout_resumes_equally(toy_runs, tmp_path, quiet, monke
     assert rows_without_time(whole) == rows_without_time(parts)
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_stops_at_once_and_harms_nothing(fashion_root, tmp_path, quiet, monkeypatch):
     config = toy_config(fashion_root, "execution.log_every=1", "execution.checkpoint_minutes=1e-6")
     whole = train_tokenizer.prepare(config, tmp_path / "whole").train(quiet).path
@@ -161,6 +162,7 @@ def test_a_second_ctrl_c_stops_at_once_and_harms_nothing(fashion_root, tmp_path,
     assert rows_without_time(whole) == rows_without_time(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_command_says_how_to_go_on(number, fashion_root, tmp_path):
     command = [sys.executable, "-m", "vistok", "train", "tokenizer", "debug_vq", "--data", str(fashion_root),
@@ -179,6 +181,7 @@ def test_a_stopped_command_says_how_to_go_on(number, fashion_root, tmp_path):
     assert found is not None and not warnings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", ["tokenizer", "cache"])
 def test_a_full_disk_loses_nothing(job, toy_runs, tmp_path):
     """On a file system of a few megabytes, in a mount namespace of its own."""
@@ -190,6 +193,7 @@ def test_a_full_disk_loses_nothing(job, toy_runs, tmp_path):
     assert "cannot be written: the disk is full" in done.stdout and done.stdout.strip().endswith("equal")
 
 
+@pytest.mark.slow
 def test_a_quota_is_a_full_disk_too(fashion_root, tmp_path):
     """No file above 20 kB: the first checkpoint does not fit."""
     command = [sys.executable, "-m", "vistok", "train", "tokenizer", "debug_vq", "--data", str(fashion_root),
@@ -411,6 +415,7 @@ def test_adversarial_phase_starts_when_it_should(fashion_root, tmp_path, quiet):
     assert rows[-1]["autoencoder/adversarial_loss"] != 0
 
 
+@pytest.mark.slow
 def test_the_discriminator_may_learn_alone_first(fashion_root, tmp_path, quiet):
     """Its warm-up changes nothing in the tokenizer before the adversarial loss begins, and costs its FLOPs."""
     settings = (*GAN, "length=8 steps", "execution.log_every=1")

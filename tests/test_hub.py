@@ -67,6 +67,7 @@ def metadata_of(readme: str) -> dict:
     return yaml.safe_load(front)
 
 
+@pytest.mark.slow
 def test_a_tokenizer_goes_to_the_hub_and_comes_back(scored, hub, tmp_path):
     done = vistok(hub, tmp_path / "home", "export", "hub", scored[0], "--repo", "someone/toy", "--private")
     assert done.returncode == 0 and "someone/toy" in done.stdout, done.stderr[-2000:]
@@ -114,6 +115,7 @@ def test_a_generator_brings_its_tokenizer(scored, tmp_path, monkeypatch):
     import_hub(str(folder), tmp_path / "run")  # a second time is nothing new
 
 
+@pytest.mark.slow
 def test_clear_words(scored, hub, tmp_path, monkeypatch):
     done = vistok(hub, tmp_path / "home", "import", "hub", "someone/nothing", "--out", tmp_path / "x")
     assert done.returncode == 1 and "someone/nothing could not be downloaded from the hub" in done.stderr

@@ -79,6 +79,7 @@ def scores(files, extractor, quiet):
     return evaluate_samples(*(open_batch(file) for file in files), extractor, quiet)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_the_same_scores_as_torch_fidelity(files, scores, inception_file, tmp_path):
     import torch_fidelity

@@ -108,6 +108,7 @@ torch.testing.assert_close(torch.compile(block, backend="eager", fullgraph=True)
 """
 
 
+@pytest.mark.slow
 def test_a_compiled_block_is_one_graph():
     """A break at each product made compiled blocks slower. In a process without the tests' checks of shapes."""
     done = subprocess.run([sys.executable, "-c", ONE_GRAPH], capture_output=True, text=True, check=False)

@@ -239,6 +239,7 @@ def test_without_a_compiler_torch_draws(monkeypatch, request, compiler):
     assert {path.name for path in fresh.rglob("*")} <= {"making.lock"}
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_spoilt_library_is_made_again_and_a_good_one_is_not(fresh):
     subprocess.run([sys.executable, "-c", f"import os; os.umask(0o002); {MAKE}"], check=True)

@@ -18,6 +18,7 @@ from vistok.errors import UserError
 HERE = Path(__file__).parent
 HALF = 'precision="bfloat16"'
 SHARD = 'execution.parallel="shard"'
+pytestmark = pytest.mark.slow
 EVERY_STEP = "execution.milestones=[1, 2, 3, 4, 5, 6]"
 MIDDLE = 4
 

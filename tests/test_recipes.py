@@ -5,6 +5,7 @@ import inspect
 import pytest
 import torch
 
+from vistok.generator.flow.config import SIZES
 from vistok.nn.flops import count_params
 from vistok.recipes import all_recipes, find_recipe
 from vistok.runs.latent_facts import LatentFacts
@@ -13,7 +14,9 @@ from vistok.tokenizer.networks.conv import ConvTokenizer
 from vistok.verbs import train_generator, train_tokenizer
 
 IMAGENET = 1_281_167
-PAPER = [name for name in all_recipes() if name.startswith(("imagenet256", "lsun256"))]
+# VA-VAE and LightningDiT, of another paper.
+VECTORS = {f"imagenet256_lightningdit_{size}" for size in SIZES} | {"imagenet256_kl", "imagenet256_vavae"}
+PAPER = [name for name in all_recipes() if name.startswith(("imagenet256", "lsun256")) and name not in VECTORS]
 GENERATORS = {"52m": 52.1, "81m": 80.6, "111m": 111, "212m": 212, "343m": 343, "517m": 517, "775m": 775}
 FACTS = LatentFacts(token_grid(16, 16, 16_384), 1_000)
 
@@ -192,3 +195,39 @@ def test_z_loss_is_added_where_it_is_asked_for():
     assert set(losses[0].terms) == {"nats_per_token"}
     # At the start all logits are zero: the log-normaliser is ln 8.
     assert losses[1].terms["z_loss"].item() == pytest.approx(1e-4 * torch.tensor(8.0).log().square().item(), rel=1e-5)
+
+
+def test_vectors_are_trained_with_va_vaes_settings():
+    plain, aligned = find_recipe("imagenet256_kl"), find_recipe("imagenet256_vavae")
+    assert str(plain.tokenizer.space) == "16x16 vectors of 32 numbers" and plain.batch_size == 256
+    assert plain.tokenizer.latent_channels == 64 and plain.tokenizer.decoder_channels == 32
+    assert (plain.optimizer.lr, plain.optimizer.betas, plain.optimizer.weight_decay) == (1e-4, (0.5, 0.9), 0.0)
+    losses = plain.losses
+    assert (losses.pixel, losses.perceptual.network, losses.perceptual.weight) == ("l1", "lpips", 1.0)
+    assert (losses.adversarial.weight, str(losses.adversarial.start), losses.adversarial.adaptive) == (
+        0.5,
+        "5001 steps",
+        True,
+    )
+    # 1e-6 on sums over an image's numbers, beside sums over its pixels.
+    assert plain.tokenizer.quantizer.weight * 256 * 256 * 3 == pytest.approx(1e-6 * 16 * 16 * 32)
+    (part,) = aligned.regularizers
+    assert (part.features, part.weight, part.cosine_margin, part.distance_margin) == ("dinov2", 0.1, 0.5, 0.25)
+    assert aligned.replace(regularizers=()) == plain.replace(name=aligned.name)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_flow_generators_are_trained_with_lightningdits_settings(size):
+    run = find_recipe(f"imagenet256_lightningdit_{size}")
+    network, optimizer = run.generator, run.optimizer
+    assert (network.norm, network.feed_forward, network.rotary, network.qk_norm) == ("rms", "swiglu", True, False)
+    assert (network.path, network.predicts, network.times, network.direction_weight) == (
+        "linear", "velocity", "logit_normal", 1.0,
+    )  # fmt: skip
+    assert (optimizer.lr, optimizer.betas, optimizer.weight_decay, optimizer.schedule) == (
+        2e-4,
+        (0.9, 0.95),
+        0,
+        "constant",
+    )
+    assert (run.batch_size, run.ema_decay, str(run.length)) == (1024, 0.9999, "80000 steps")

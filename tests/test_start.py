@@ -132,6 +132,7 @@ def test_the_plan_names_commands_that_can_be_typed(speed, photo_folder, tmp_path
     assert "90 colour pictures in 3 classes" in done.output and "--go 20m" in done.output
 
 
+@pytest.mark.slow
 def test_go_trains_draws_and_scores(photo_folder, tmp_path, quiet):
     small = (
         "tokenizer.encoder.channels=8", "tokenizer.decoder.channels=8", "tokenizer.latent_channels=8", "batch_size=4",

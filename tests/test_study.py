@@ -111,6 +111,7 @@ def resolutions(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_tokenizer_is_scored_and_modelled_at_another_size_without_training(resolutions, tmp_path):
     tasks, folder = expand(resolutions), StudyFolder(tmp_path / "results")
     for task in tasks:
@@ -236,6 +237,7 @@ def test_the_best_pair_by_held_out_images_becomes_two_files(study, finished, tmp
         write_pair(study, command, folder, tmp_path / "gone", "none", tmp_path, "toy")
 
 
+@pytest.mark.slow
 def test_records_survive_a_lost_disk_and_a_widened_grid_is_added(study, finished, tmp_path, quiet):
     """Without the runs, a further length needs only the tokens again; its tokenizer's weights lie with the records."""
     runs, folder, _ = finished
@@ -323,6 +325,7 @@ def test_orders_are_plain_values(study, tmp_path):
 RAY_SCRIPT = Path(__file__).parent / "ray_study.py"
 
 
+@pytest.mark.slow
 def test_a_study_on_ray_survives_the_loss_of_a_node(study, tmp_path):
     """Two nodes in a network namespace with nothing but loopback; the node at work is killed in the middle."""
     pytest.importorskip("ray")

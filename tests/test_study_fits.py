@@ -56,6 +56,7 @@ def test_one_bad_run_does_little(rng):
     assert fit_power_law(compute, loss, l_min=2.0).alpha == pytest.approx(-0.6, abs=0.05)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth(rng):
     """Of 120 data sets; in 250 others the exponent's interval covered 97 %, the floor's 89 %, a new run's 94 %."""
     compute, hits = np.logspace(12, 14.5, 12), np.zeros(3, dtype=int)

@@ -515,7 +515,15 @@ def test_own_images_need_an_evaluator(monkeypatch):
 
 
 # LSUN's are ImageNet's on other images (a test of the recipes holds it): counting them again takes half a minute.
-@pytest.mark.parametrize("name", sorted(name for name in all_recipes() if not name.startswith("lsun")))
+# ImageNet's take long to count, and most numbers are held in test_recipes.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name.startswith("imagenet") else name
+        for name in sorted(all_recipes())
+        if not name.startswith("lsun")
+    ],
+)
 def test_every_recipe_resolves(name):
     found = recipe_json(name)
     if found["kind"] == "study":
