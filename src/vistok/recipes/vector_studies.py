@@ -61,9 +61,6 @@ def vectors_study() -> StudyConfig:
     tokenizers get the same training FLOPs, those of 1,300 steps without a regularizer. About 12 hours on two CPU cores; you can
     stop and resume.
     """
-    flow, lengths, seeds = _RUNGS[:1], (steps(500), steps(1000)), (0, 1, 2)
-    budgets = (Duration(value=6e12, unit="flops"), Duration(value=1.2e13, unit="flops"))
-    both = (_CAUSAL, _ALIGNED)
     return StudyConfig(
         tokenizer=fashion_kl().replace(
             length=Duration(value=7.26e12, unit="flops"), execution=ExecutionConfig(evaluate_every=2000)
@@ -76,75 +73,89 @@ def vectors_study() -> StudyConfig:
         scoring=Scoring(scales=(1.0, 1.5, 2.0, 3.0), search_samples=1_000, samples=2_000),
         baseline="kl-16",
         main_grid="cross-vectors",
-        grids=(
-            Grid(
-                name="channels",
-                purpose="D1: 4 to 32 channels without alignment.",
-                tokenizers=tuple(_vectors(dim) for dim in (4, 8, 16, 32)),
-                generators=flow,
-                lengths=lengths,
-                seeds=seeds,
+        grids=(*_channel_grids(), *_cross_grids(), *_part_grids()),
+    )
+
+
+_FLOW, _LENGTHS, _SEEDS = _RUNGS[:1], (steps(500), steps(1000)), (0, 1, 2)
+_BUDGETS = (Duration(value=6e12, unit="flops"), Duration(value=1.2e13, unit="flops"))
+
+
+def _channel_grids() -> tuple[Grid, ...]:
+    return (
+        Grid(
+            name="channels",
+            purpose="D1: 4 to 32 channels without alignment.",
+            tokenizers=tuple(_vectors(dim) for dim in (4, 8, 16, 32)),
+            generators=_FLOW,
+            lengths=_LENGTHS,
+            seeds=_SEEDS,
+        ),
+        Grid(
+            name="aligned",
+            purpose="D2: 16 and 32 channels with and without alignment.",
+            tokenizers=tuple(
+                _vectors(dim, *part, suffix=suffix)
+                for dim in (16, 32)
+                for part, suffix in (((), ""), ((_ALIGNED,), "-aligned"))
             ),
-            Grid(
-                name="aligned",
-                purpose="D2: 16 and 32 channels with and without alignment.",
-                tokenizers=tuple(
-                    _vectors(dim, *part, suffix=suffix)
-                    for dim in (16, 32)
-                    for part, suffix in (((), ""), ((_ALIGNED,), "-aligned"))
-                ),
-                generators=flow,
-                lengths=lengths,
-                seeds=seeds,
+            generators=_FLOW,
+            lengths=_LENGTHS,
+            seeds=_SEEDS,
+        ),
+    )
+
+
+def _cross_grids() -> tuple[Grid, ...]:
+    arms: tuple[tuple[tuple[CausalConfig | AlignmentConfig, ...], str], ...] = (
+        ((), ""),
+        ((_CAUSAL,), "-causal"),
+        ((_ALIGNED,), "-aligned"),
+        ((_CAUSAL, _ALIGNED), "-both"),
+    )
+    return (
+        Grid(
+            name="cross-vectors",
+            purpose="X: causal and alignment regularizers, alone and together, under a flow generator.",
+            tokenizers=tuple(_vectors(16, *parts, suffix=suffix) for parts, suffix in arms),
+            generators=_FLOW,
+            lengths=_BUDGETS,
+            seeds=_SEEDS,
+        ),
+        Grid(
+            name="cross-tokens",
+            purpose="X: the same under an autoregressive generator of 512 codes, at the same training FLOPs.",
+            tokenizers=tuple(_codes(*parts, suffix=suffix) for parts, suffix in arms),
+            generators=(_autoregressive(96, 3, 3),),
+            lengths=_BUDGETS,
+            seeds=_SEEDS,
+        ),
+    )
+
+
+def _part_grids() -> tuple[Grid, ...]:
+    return (
+        Grid(
+            name="parts",
+            purpose="D3: the parts of alignment at 32 channels: cosines alone, distances alone, no margins.",
+            tokenizers=(
+                _vectors(32),
+                _vectors(32, _ALIGNED, suffix="-aligned"),
+                _vectors(32, _ALIGNED.replace(distance_weight=0.0), suffix="-cosine"),
+                _vectors(32, _ALIGNED.replace(cosine_weight=0.0), suffix="-distance"),
+                _vectors(32, _ALIGNED.replace(cosine_margin=0.0, distance_margin=0.0), suffix="-no-margins"),
             ),
-            Grid(
-                name="cross-vectors",
-                purpose="X: causal and alignment regularizers, alone and together, under a flow generator.",
-                tokenizers=(
-                    _vectors(16),
-                    _vectors(16, _CAUSAL, suffix="-causal"),
-                    _vectors(16, _ALIGNED, suffix="-aligned"),
-                    _vectors(16, *both, suffix="-both"),
-                ),
-                generators=flow,
-                lengths=budgets,
-                seeds=seeds,
-            ),
-            Grid(
-                name="cross-tokens",
-                purpose="X: the same under an autoregressive generator of 512 codes, at the same training FLOPs.",
-                tokenizers=(
-                    _codes(),
-                    _codes(_CAUSAL, suffix="-causal"),
-                    _codes(_ALIGNED, suffix="-aligned"),
-                    _codes(*both, suffix="-both"),
-                ),
-                generators=(_autoregressive(96, 3, 3),),
-                lengths=budgets,
-                seeds=seeds,
-            ),
-            Grid(
-                name="parts",
-                purpose="D3: the parts of alignment at 32 channels: cosines alone, distances alone, no margins.",
-                tokenizers=(
-                    _vectors(32),
-                    _vectors(32, _ALIGNED, suffix="-aligned"),
-                    _vectors(32, _ALIGNED.replace(distance_weight=0.0), suffix="-cosine"),
-                    _vectors(32, _ALIGNED.replace(cosine_weight=0.0), suffix="-distance"),
-                    _vectors(32, _ALIGNED.replace(cosine_margin=0.0, distance_margin=0.0), suffix="-no-margins"),
-                ),
-                generators=flow,
-                lengths=lengths[1:],
-                seeds=seeds,
-            ),
-            Grid(
-                name="ladder",
-                purpose="D4: LightningDiT's switches, each turned off alone.",
-                tokenizers=(_vectors(16, _ALIGNED, suffix="-aligned"),),
-                generators=_RUNGS,
-                lengths=lengths[1:],
-                seeds=seeds,
-            ),
+            generators=_FLOW,
+            lengths=_LENGTHS[1:],
+            seeds=_SEEDS,
+        ),
+        Grid(
+            name="ladder",
+            purpose="D4: LightningDiT's switches, each turned off alone.",
+            tokenizers=(_vectors(16, _ALIGNED, suffix="-aligned"),),
+            generators=_RUNGS,
+            lengths=_LENGTHS[1:],
+            seeds=_SEEDS,
         ),
     )
 
