@@ -73,6 +73,10 @@ def scores_of(evaluations: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict
                 yield NAMES.get(key, key.replace("_", " ")), score
 
 
+def _family(header: dict[str, Any]) -> str:
+    return str(header["config"].get("kind", "autoregressive"))
+
+
 def card(repo_id: str, header: dict[str, Any], params: int, evaluations: Sequence[dict[str, Any]]) -> str:
     """Return the contents of README.md: metadata for the hub, then text."""
     kind = header["model"]
@@ -116,7 +120,7 @@ def _metadata(repo_id: str, header: dict[str, Any], evaluations: Sequence[dict[s
     data = ModelCardData(
         library_name="vistok",
         pipeline_tag=task,
-        tags=["vistok", "image-tokenizer" if kind == "tokenizer" else "autoregressive-image-generation"],
+        tags=["vistok", "image-tokenizer" if kind == "tokenizer" else f"{_family(header)}-image-generation"],
         model_name=repo_id.split("/")[-1] if results else None,
         eval_results=results or None,
     )

@@ -7,9 +7,10 @@ train them.
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
+from vistok.generator.flow.config import FlowConfig
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.bottlenecks.config import KLConfig, VQConfig
 from vistok.tokenizer.config import (
     AdversarialConfig,
     ConvNetConfig,
@@ -192,6 +193,29 @@ def images256_ar() -> GeneratorRun:
     vistok train generator images256_ar --tokenizer RUN
     """
     return _generator(384, 8).replace(length=steps(10_000))
+
+
+def images64_kl() -> TokenizerRun:
+    """Train a tokenizer for your images at 64x64 pixels: 8x8 vectors of 16 numbers, for flow generators.
+
+    vistok train tokenizer images64_kl --data FOLDER
+
+    With --set 'regularizers.alignment.features="imagenet"' its vectors are pulled towards a small ImageNet network's features
+    (it needs pip install 'vistok[imagenet]').
+    """
+    run = images64_vq()
+    return run.replace(tokenizer=run.tokenizer.replace(quantizer=KLConfig(dim=16, weight=1e-4)))
+
+
+def images64_flow() -> GeneratorRun:
+    """Train a flow generator with about 3 M parameters on the vectors of images64_kl.
+
+    vistok train generator images64_flow --tokenizer RUN
+    """
+    return _generator(128, 6, batch_size=32).replace(
+        generator=FlowConfig(width=160, depth=6, num_heads=5),
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.0, schedule="cosine", warmup=_WARMUP),
+    )
 
 
 def images64_evaluator() -> ClassifierRun:

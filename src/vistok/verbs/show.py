@@ -234,4 +234,4 @@ def _example(name: str) -> tuple[tuple[int, int], int, int, int]:
 
 def _example_dim(name: str) -> int:
     """Return the numbers of a vector of the tokenizers that a generator's recipe is meant for."""
-    return next((dim for prefix, dim in (("debug", 4), ("fashion", 8)) if name.startswith(prefix)), 32)
+    return next((dim for prefix, dim in (("debug", 4), ("fashion", 8), ("images", 16)) if name.startswith(prefix)), 32)
