@@ -55,6 +55,10 @@ class Tokenizer(nn.Module, ABC):
         """Map latents to images (near [-1, 1], not clipped); `layout`: theirs, if it is not the tokenizer's."""
 
     @abstractmethod
+    def to_images(self, codes: Tensor, layout: Any) -> Images:
+        """Decode the bottleneck's output (batch positions code_dim) in training, on a layout that may be another one."""
+
+    @abstractmethod
     def from_latents(self, latents: Tensor) -> Images:
         """Decode a few images without the checks of `decode`; used to count FLOPs."""
 

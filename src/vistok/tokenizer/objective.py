@@ -90,7 +90,10 @@ class Autoencoder(Objective):
     def _regularizer(self, config: RegularizerConfig) -> Regularizer:
         kind = REGULARIZERS[config.kind].load()
         features = self.features.get(config.kind)
-        facts = Setting(self.tokenizer.quantizer.code_dim, self.tokenizer.space, self.world.average, features)
+        tokenizer = self.tokenizer
+        facts = Setting(
+            tokenizer.quantizer.code_dim, tokenizer.space, self.world.average, features, tokenizer.to_images
+        )
         with seeded_init(self.run.seed, "init", kind.name):
             return kind(config, facts)  # type: ignore[no-any-return]
 

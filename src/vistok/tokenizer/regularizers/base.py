@@ -19,17 +19,23 @@ from vistok.units import Scale
 Average = Callable[[Tensor], Tensor]
 
 
+def _undecoded(latents: Tensor, layout: Layout) -> Tensor:
+    raise NotImplementedError("a setting without a decoder")
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a regularizer is built for: numbers per latent, as it sees them; the space; the mean over processes.
 
-    `features`: the frozen network that its config names, if it names one.
+    `features`: the frozen network that its config names, if it names one. `decode` maps vectors (batch positions dim) with
+    their layout to images, as the decoder does in training.
     """
 
     dim: int
     space: Space
     average: Average = alone
     features: FrozenFeatures | None = None
+    decode: Callable[[Tensor, Layout], Tensor] = _undecoded
 
     @property
     def layout(self) -> Layout:

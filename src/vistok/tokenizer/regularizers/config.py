@@ -89,8 +89,28 @@ class AlignmentConfig(RegularizerConfig):
         return "alignment.adaptive compares gradients of the whole batch" if self.adaptive else ""
 
 
+class NoisingConfig(RegularizerConfig):
+    """Decode noisy vectors, too, as a generator will write them (l-DeTok, arXiv 2507.15856); `strength` is its gamma."""
+
+    kind: Literal["noising"] = "noising"
+    weight_decay: float = Field(default=0.0, ge=0)
+    weight: float = Field(default=1.0, ge=0)
+    strength: float = Field(default=3.0, ge=0)
+
+
+class EquivarianceConfig(RegularizerConfig):
+    """Let vectors turn and shrink with the image (EQ-VAE, arXiv 2502.09509); `shrinking` is the share of steps that shrink."""
+
+    kind: Literal["equivariance"] = "equivariance"
+    weight_decay: float = Field(default=0.0, ge=0)
+    weight: float = Field(default=0.5, ge=0)
+    shrinking: float = Field(default=0.5, ge=0, le=1)
+
+
 REGULARIZERS = {
     "causal": Part(CausalConfig, "vistok.tokenizer.regularizers.causal:CausalRegularizer"),
     "alignment": Part(AlignmentConfig, "vistok.tokenizer.regularizers.alignment:AlignmentRegularizer"),
+    "noising": Part(NoisingConfig, "vistok.tokenizer.regularizers.noising:NoisingRegularizer"),
+    "equivariance": Part(EquivarianceConfig, "vistok.tokenizer.regularizers.equivariance:EquivarianceRegularizer"),
 }
 AnyRegularizer = Annotated[RegularizerConfig, Kinds(RegularizerConfig, REGULARIZERS)]
