@@ -41,7 +41,7 @@ def test_noise_is_mixed_in_by_a_share_for_each_image():
     tau = 1 - noisy.mean(dim=(1, 2)) / 2
     assert -1.5 < tau.min() < 0.1 and 0.9 < tau.max() < 2.5 and tau.mean() == pytest.approx(0.5, abs=0.02)
     few = noisy.std(dim=(1, 2))
-    assert float(torch.corrcoef(torch.stack([tau, few]))[0, 1]) > 0.9 and few.max() == pytest.approx(3, rel=0.35)
+    assert float(torch.corrcoef(torch.stack([tau, few]))[0, 1]) > 0.8 and few.max() == pytest.approx(3, rel=0.35)
     images = torch.rand(4000, 3, 16, 16)
     torch.manual_seed(0)
     loss = part(seen_of(latents, images), 0).terms["noising_loss"]

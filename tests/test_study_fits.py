@@ -263,18 +263,21 @@ def test_an_interior_optimum_is_told_from_one_at_an_end(rng, best, verdict):
     assert found["C6.latent_variance l2_pre"].verdict == "holds"
 
 
-def crossing_table(rng, crosses):
-    """Small codebooks with a flat law, large ones with a steep law; one seed."""
+def crossing_table(rng, crosses, seeds=(0, 1)):
+    """Small codebooks with a flat law, large ones with a steep law."""
     rows = []
-    for codes in (64, 1024):
+    for codes, seed in ((codes, seed) for codes in (64, 1024) for seed in seeds):
         alpha, b = (-0.2, 8.0) if codes == 64 else (-0.5, 8.0 + 0.3 * math.log(1e13))
-        common = {"data": "fashion_mnist", "seed": 0, "codebook_size": codes, "num_tokens": 4, "tokenizer_choice": f"k{codes}",
-                  "tokenizer_run": f"k{codes}-0", "crt_variant": "none", "crt_weight": 0.0, "crt_layers": 0}  # fmt: skip
-        rows.append({**common, "kind": "tokenizer", "run": f"k{codes}-0", "choice": f"k{codes}", "train_flops": 1.0})
+        common = {"data": "fashion_mnist", "seed": seed, "codebook_size": codes, "num_tokens": 4,
+                  "tokenizer_choice": f"k{codes}", "tokenizer_run": f"k{codes}-{seed}", "crt_variant": "none",
+                  "crt_weight": 0.0, "crt_layers": 0}  # fmt: skip
+        rows.append(
+            {**common, "kind": "tokenizer", "run": f"k{codes}-{seed}", "choice": f"k{codes}", "train_flops": 1.0}
+        )
         for length in LENGTHS:
             flops = 1e12 * length / 125 * (3 if crosses else 0.1)
             gfmd = float(law(flops, alpha, b, 0.0) * math.exp(0.005 * rng.standard_normal()))
-            rows.append({**common, "kind": "generator", "run": f"m-{length}-k{codes}", "choice": "m", "steps": length,
+            rows.append({**common, "kind": "generator", "run": f"m-{length}-k{codes}-{seed}", "choice": "m", "steps": length,
                          "params": 1, "train_flops": flops, "gfmd": gfmd, "gfmd_low": gfmd * 0.99,
                          "gfmd_high": gfmd * 1.01})  # fmt: skip
     return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
@@ -283,13 +286,42 @@ def crossing_table(rng, crosses):
 def test_crossing_laws_cross_where_they_do(rng):
     grid = Grid(
         name="codebooks", tokenizers=(Choice(name="k64"), Choice(name="k1024")), generators=(Choice(name="m"),),
-        lengths=tuple(steps(length) for length in LENGTHS), seeds=(0,),
+        lengths=tuple(steps(length) for length in LENGTHS), seeds=(0, 1),
     )  # fmt: skip
-    found = verdicts(crossing_table(rng, crosses=True), make_study(codebooks=grid))
+    study = make_study(codebooks=grid)
+    found = verdicts(crossing_table(rng, crosses=True), study)
     assert (found["C3.low"].verdict, found["C3.high"].verdict) == ("holds", "holds")
     assert found["C3.crossing"].verdict == "holds" and found["C3.crossing"].effect == pytest.approx(13.0, abs=0.1)
-    apart = verdicts(crossing_table(rng, crosses=False), make_study(codebooks=grid))
+    assert found["C3.crossing"].low < found["C3.crossing"].effect < found["C3.crossing"].high
+    apart = verdicts(crossing_table(rng, crosses=False), study)
     assert apart["C3.crossing"].verdict == "open" and "k64 is ahead throughout" in apart["C3.crossing"].note
+
+
+def test_one_seed_never_holds_or_fails(rng):
+    """Its interval has the noise of the samples alone, and tokenizers of other seeds differ by far more."""
+    grid = Grid(
+        name="codebooks", tokenizers=(Choice(name="k64"), Choice(name="k1024")), generators=(Choice(name="m"),),
+        lengths=tuple(steps(length) for length in LENGTHS), seeds=(0,),
+    )  # fmt: skip
+    found = verdicts(crossing_table(rng, crosses=True, seeds=(0,)), make_study(codebooks=grid))
+    for name in ("C3.low", "C3.high", "C3.crossing"):
+        assert found[name].verdict == "open" and found[name].n == 1
+        assert "exploratory: one seed, whose samples alone would say 'holds'" in found[name].note
+
+
+def test_an_optimum_is_judged_by_the_mean_over_all_cells(rng):
+    """At the dearest cell the chosen weight is behind; over both cells it is ahead."""
+    table = sweep_table(rng, best=2.0)
+    dear = table[table.kind == "generator"].copy()
+    dear["steps"], dear["train_flops"], dear["run"] = 1000, 2.0, dear["run"] + "-dear"
+    dear["gfmd"] = np.where(dear.crt_weight == 2.0, 3.05, 3.0)
+    names = ("none", "w1", "w2", "w4", "w8")
+    grid = Grid(
+        name="weights", tokenizers=tuple(Choice(name=name) for name in names), generators=(Choice(name="m"),),
+        lengths=(steps(500), steps(1000)), seeds=(10, 11),
+    )  # fmt: skip
+    found = verdicts(pd.concat([table, dear]), make_study(weights=grid))["C6.optimum l2_pre"]
+    assert found.verdict == "holds" and found.n == 2
 
 
 def test_advice_finds_the_best_tokenizer_and_size(rng):

@@ -81,7 +81,7 @@ class _Curve:
         compute = steps * self.flops_per_step
         # Samples are decoded by the tokenizer, so however far a law is extrapolated, gFMD stays above the tokenizer's rFMD.
         value, low, high = (max(bound, self.rfmd) for bound in self.law.predict(compute))
-        supported = self.law.low_compute * 0.999 <= compute <= REACH * self.law.high_compute
+        supported = self.law.low_compute * 0.999 <= compute <= REACH * self.law.high_compute * 1.001
         return Option(
             self.setting, self.generator, self.params, steps, self.tokenizer_flops + compute, self.tokenizer_flops,
             value, low, high, self.law.n, self.seeds, self.law.scale, supported,
@@ -136,14 +136,16 @@ def fit_curves(table: pd.DataFrame) -> list[_Curve]:
 
 
 def law_of(rows: pd.DataFrame) -> PowerLaw | None:
-    """Return the law of gFMD in the generator's FLOPs; its floor is fitted given 4 lengths and 6 runs, else it is 0.
+    """Return the law of gFMD in the generator's FLOPs; its floor is fitted given 4 lengths and 6 runs.
 
-    None for fewer than 3 lengths.
+    Else it is the tokenizer's rFMD, or a little less than the best run where that is lower. None for fewer than 3 lengths.
     """
     lengths = rows.steps.nunique()
     if len(rows) < 3 or lengths < 3:
         return None
-    return fit_power_law(list(rows.train_flops), list(rows.gfmd), None if lengths >= 4 and len(rows) >= 6 else 0.0)
+    reached = float(rows.rfmd.mean()) if rows.rfmd.notna().any() else 0.0
+    floor = None if lengths >= 4 and len(rows) >= 6 else min(reached, 0.9 * float(rows.gfmd.min()))
+    return fit_power_law(list(rows.train_flops), list(rows.gfmd), floor)
 
 
 def _surer(best: Option, other: Option) -> tuple[int | None, float | None]:

@@ -35,12 +35,13 @@ def prediction(data: StudyData, grid: Grid) -> list[Claim]:
     """Judge C7: do laws fitted to the cheaper half of the main grid predict the other half, and how good is their advice?"""
     inside_rule = (
         "effect: share of the held-out runs (each generator's longest) inside the 95 % prediction interval of the law "
-        f"fitted to the shorter ones of the same tokenizer choice and generator; {INSIDE}"
+        "fitted to the shorter ones of the same tokenizer choice and generator, with the tokenizer's rFMD as its floor (in earlier "
+        f"reports 0); {INSIDE}"
     )
     regret_rule = (
-        "effect: mean over the held-out runs' budgets of log(gFMD of what advice from the shorter runs says to train / best mean "
-        "gFMD of a cell trained for no more); what is advised is valued by the law fitted to all its runs; n budgets, "
-        "t-interval, 95 %; holds below 0.1, fails above"
+        "effect: mean over the held-out runs' budgets (one for each generator, the mean over its tokenizers) of log(gFMD of what "
+        "advice from the shorter runs says to train / best mean gFMD of a cell trained for no more); what is advised is valued by "
+        "the law fitted to all its runs; n generators, t-interval, 95 %; holds below 0.1, fails above"
     )
     statements = (
         "Laws fitted to small budgets predict larger ones.",
@@ -83,8 +84,9 @@ def _regret(data: StudyData, statement: str, rule: str, cheap: pd.DataFrame, hel
     laws = {key: law_of(runs) for key, runs in rows.groupby(["tokenizer_choice", "choice"])}
     keys = ["tokenizer_choice", "choice", "steps"]
     trained = rows.groupby(keys).agg({"total_flops": "mean", "gfmd": "mean"})
-    regrets = []
-    for budget in held.groupby(keys).total_flops.mean():
+    regrets: dict[str, list[float]] = {}
+    for key, budget in held.groupby(keys).total_flops.mean().items():
+        generator = str(key[1])  # type: ignore[index]
         try:
             best = advise(known, float(budget)).best
         except UserError:
@@ -93,10 +95,10 @@ def _regret(data: StudyData, statement: str, rule: str, cheap: pd.DataFrame, hel
         affordable = trained[trained.total_flops <= budget * 1.001]
         if law is not None:
             value = float(law(best.flops - best.tokenizer_flops))
-            regrets.append(math.log(value / affordable.gfmd.min()))
+            regrets.setdefault(generator, []).append(math.log(value / affordable.gfmd.min()))
     if not regrets:
         return missing_claim("C7.regret", statement, rule, "no held-out budget for which advice could be given")
-    regret = mean_of_seeds(regrets)
+    regret = mean_of_seeds([float(np.mean(values)) for values in regrets.values()])
     return make_claim("C7.regret", statement, rule, regret, below(regret, 0.1))
 
 

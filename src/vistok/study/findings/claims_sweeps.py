@@ -1,6 +1,7 @@
 """C3 codebook size, C4 token count, C5 variants, C6 weight and layers: sweeps over one setting of the tokenizer."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,6 @@ import pandas as pd
 from vistok.study.config import Grid
 from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.curves import loss_at
-from vistok.study.findings.fit import fit_power_law
 from vistok.study.findings.verdict import (
     FAILS,
     HOLDS,
@@ -63,6 +63,26 @@ def difference_at_equal_compute(rows: pd.DataFrame, first: str, second: str, dea
     return _with_sampling_noise(mean, *last) if mean.n == 1 else mean
 
 
+def difference_over_cells(rows: pd.DataFrame, first: Any, second: Any, where: str) -> Estimate:
+    """Return the mean over cells (generator, steps) of `difference`.
+
+    Paired by seed: each seed's mean is one value. With one seed, the cells' noise is taken as independent.
+    """
+    cells = [cell for _, cell in rows.groupby(["choice", "steps"])]
+    by_seed: dict[str, list[float]] = {}
+    for cell in cells:
+        for seed, runs in cell.groupby("seed"):
+            found = difference(runs, first, second, where)
+            if found.n:
+                by_seed.setdefault(str(seed), []).append(found.value)
+    mean = mean_of_seeds([float(np.mean(values)) for values in by_seed.values()])
+    if mean.n != 1:
+        return mean
+    alone = [one for cell in cells if (one := difference(cell, first, second, where)).n]
+    half = math.sqrt(sum(((one.high - one.low) / 2) ** 2 for one in alone)) / len(alone)
+    return Estimate(mean.value, mean.value - half, mean.value + half, 1)
+
+
 def _dearest(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the runs of the most expensive cell (generator, steps), by mean stage-2 FLOPs."""
     return max((cell for _, cell in rows.groupby(["choice", "steps"])), key=lambda cell: cell.train_flops.mean())
@@ -90,9 +110,9 @@ def _small_against_large(rows: pd.DataFrame, claim: str, column: str, what: str)
     )
     high_rule = "the same at the most FLOPs that both have; holds above 0, fails below"
     cross_rule = (
-        "effect: log10 of the stage-2 FLOPs at which the laws of the smallest and the largest cross (fits over all runs of each, "
-        "floor fitted from 6 runs on); interval: 95 % of 400 fits to runs redrawn with their scatter; open without a crossing "
-        "inside the runs or where the interval leaves them, else holds where the larger wins beyond it, and fails where the smaller does"
+        "effect: log10 of the stage-2 FLOPs at which parabolas in logarithms, fitted to all runs of the smallest and of the largest, "
+        "cross (with three lengths or fewer: lines); interval: 95 % of 400 fits of the same kind to runs redrawn with their scatter; open without a crossing "
+        "inside the runs, where the interval leaves them, or with one seed; else holds where the larger wins beyond it, and fails where the smaller does"
     )
     statements = (
         f"The smallest {what} wins at low compute.",
@@ -119,37 +139,46 @@ def _crossing(rows: pd.DataFrame, small: str, large: str, name: str, statement: 
     if any(len(side) < 4 or side.train_flops.nunique() < 3 for side in sides):
         return missing_claim(name, statement, rule, "fewer than 4 runs of one of them")
     runs = [(side.train_flops.to_numpy(float), side.gfmd.to_numpy(float)) for side in sides]
-    laws = [fit_power_law(list(x), list(y), None if len(x) >= 6 else 0.0) for x, y in runs]
-    bounds = max(law.low_compute for law in laws), min(law.high_compute for law in laws)
+    bounds = max(x.min() for x, _ in runs), min(x.max() for x, _ in runs)
     grid = np.linspace(math.log(bounds[0]), math.log(bounds[1]), 200)
-    centre = _sign_change(grid, laws[0](np.exp(grid)) - laws[1](np.exp(grid)))
+    curves = [_parabola(x, y) for x, y in runs]
+    gap = np.polyval(curves[0], grid) - np.polyval(curves[1], grid)
+    centre = _sign_change(grid, gap)
     if centre is None:
-        gap = laws[0](np.exp(grid)) - laws[1](np.exp(grid))
         winner = small if gap.mean() < 0 else large
         return missing_claim(name, statement, rule, f"no crossing inside the runs: {winner} is ahead throughout")
     rng, crossings = np.random.default_rng(0), []
+    scatter = [_scatter(curve, x, y) for curve, (x, y) in zip(curves, runs, strict=True)]
     for _ in range(400):
-        drawn = [
-            law(x) * np.exp(law.scale * rng.standard_normal(len(x))) for law, (x, _) in zip(laws, runs, strict=True)
+        # The same kind of curve as for the runs themselves: a crossing that most redraws lack is no crossing.
+        redrawn = [
+            _parabola(x, np.exp(np.polyval(curve, np.log(x)) + scale * rng.standard_normal(len(x))))
+            for curve, scale, (x, _) in zip(curves, scatter, runs, strict=True)
         ]
-        # Fit lines or parabolas in logarithms to the redrawn runs: a crossing that most redraws lack is no crossing.
-        fits = [
-            np.polyfit(np.log(x), np.log(y), min(2, len(np.unique(x)) - 1))
-            for y, (x, _) in zip(drawn, runs, strict=True)
-        ]
-        place = _sign_change(grid, np.polyval(fits[0], grid) - np.polyval(fits[1], grid))
+        place = _sign_change(grid, np.polyval(redrawn[0], grid) - np.polyval(redrawn[1], grid))
         crossings.append(math.nan if place is None else place)
     inside = np.array(crossings)[~np.isnan(crossings)]
-    to10 = 1 / math.log(10)
+    to10, seeds = 1 / math.log(10), int(rows.seed.nunique())
     if len(inside) < 0.95 * len(crossings):
-        estimate = Estimate(centre * to10, -math.inf, math.inf, len(rows))
+        estimate = Estimate(centre * to10, -math.inf, math.inf, seeds)
         return make_claim(
             name, statement, rule, estimate, "open", "the crossing leaves the runs in more than 5 % of redraws"
         )
     low, high = np.quantile(inside, [0.025, 0.975])
-    estimate = Estimate(centre * to10, float(low) * to10, float(high) * to10, len(rows))
-    larger_wins = float(laws[0](bounds[1]) - laws[1](bounds[1])) > 0
+    estimate = Estimate(centre * to10, float(low) * to10, float(high) * to10, seeds)
+    larger_wins = bool(gap[-1] > 0)
     return make_claim(name, statement, rule, estimate, HOLDS if larger_wins else FAILS, f"{small} against {large}")
+
+
+def _parabola(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the coefficients of log y in log x: a parabola, or a line through three lengths or fewer."""
+    return np.polyfit(np.log(x), np.log(y), 2 if len(np.unique(x)) > 3 else 1)
+
+
+def _scatter(curve: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
+    """Return the standard deviation of log y about its curve."""
+    left = max(1, len(x) - len(curve))
+    return float(np.sqrt(((np.log(y) - np.polyval(curve, np.log(x))) ** 2).sum() / left))
 
 
 def _sign_change(grid: np.ndarray, gap: np.ndarray) -> float | None:
@@ -169,10 +198,7 @@ def variants(data: StudyData, grid: Grid) -> list[Claim]:
         if len(pair) == 0 or pair.crt_variant.nunique() < 2:
             claims.append(missing_claim(f"C5.{other}", statement, rule, "its grid has no runs of both"))
             continue
-        cell_means = [difference(cell, "l2_pre", other, "crt_variant") for _, cell in pair.groupby(["choice", "steps"])]
-        half = math.sqrt(sum(((e.high - e.low) / 2) ** 2 for e in cell_means)) / len(cell_means)
-        value = float(np.mean([e.value for e in cell_means]))
-        estimate = Estimate(value, value - half, value + half, cell_means[0].n)
+        estimate = difference_over_cells(pair, "l2_pre", other, "crt_variant")
         claims.append(make_claim(f"C5.{other}", statement, rule, estimate, below(estimate)))
     return claims
 
@@ -207,8 +233,7 @@ def _optimum(data: StudyData, grid: Grid, rows: pd.DataFrame, variant: str) -> C
     if chosen is None or 0.0 not in set(of_variant.crt_weight):
         return missing_claim(label, statement, rule, "the grid lacks weight 0 or this variant")
     ends = [0.0, float(of_variant.crt_weight.max())]
-    last = _dearest(of_variant)
-    contrasts = [difference(last, chosen, end, "crt_weight") for end in ends]  # type: ignore[arg-type]
+    contrasts = [difference_over_cells(of_variant, chosen, end, "crt_weight") for end in ends]
     worst = max(contrasts, key=lambda estimate: estimate.value)
     return make_claim(
         label, statement, rule, worst, below(worst), f"weight {chosen:g}, against {ends[0]:g} and {ends[1]:g}"

@@ -73,9 +73,14 @@ def within(found: Estimate, low: float, high: float) -> str:
 
 
 def make_claim(claim: str, statement: str, rule: str, found: Estimate, verdict: str, note: str = "") -> Claim:
-    """Return a claim; infinite bounds become None, and an estimate without any unit leaves it open."""
+    """Return a claim; infinite bounds become None. Fewer than two units leave it open, whatever its interval says.
+
+    With one seed, an interval holds the noise of the scored samples alone; tokenizers of other seeds differ by far more.
+    """
     effect, low, high = (value if math.isfinite(value) else None for value in (found.value, found.low, found.high))
-    return Claim(claim, statement, rule, effect, low, high, found.n, verdict if found.n else OPEN, note)
+    if found.n == 1 and verdict != OPEN:
+        note = "; ".join(filter(None, (note, f"exploratory: one seed, whose samples alone would say {verdict!r}")))
+    return Claim(claim, statement, rule, effect, low, high, found.n, verdict if found.n > 1 else OPEN, note)
 
 
 def missing_claim(claim: str, statement: str, rule: str, why: str) -> Claim:
