@@ -5,6 +5,7 @@ For each tokenizer setting and generator size, gFMD follows a law in the generat
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +20,10 @@ from vistok.study.findings.table import generators, tokenizers
 SETTING = ("tokenizer_choice", "codebook_size", "num_tokens", "crt_variant", "crt_weight", "crt_layers")
 # A law is trusted up to this many times the compute of its most expensive run.
 REACH = 2.0
+# Tokenizer seeds from which on an expected score is believed.
+SEEDS = 3
+# Standard normal quantile of 80 % power.
+POWER = 0.8416
 # If it takes more seeds than this to tell two options apart, they count as alike.
 MANY_SEEDS = 100
 
@@ -74,14 +79,18 @@ class _Curve:
     law: PowerLaw
 
     def option(self, budget: float) -> Option | None:
-        """Return what a budget buys; None if it does not cover the tokenizer and one step."""
-        steps = int((budget - self.tokenizer_flops) / self.flops_per_step)
-        if steps < 1:
+        """Return what a budget buys; None if it does not cover the tokenizer and the shortest run.
+
+        A budget beyond `REACH` times the longest run is not spent in full: of such runs the law says nothing.
+        """
+        available, reach = budget - self.tokenizer_flops, REACH * self.law.high_compute
+        if available < self.law.low_compute * 0.999:
             return None
-        compute = steps * self.flops_per_step
+        supported = available <= reach * 1.001
+        compute = max(1, int(min(available, reach) / self.flops_per_step)) * self.flops_per_step
         # Samples are decoded by the tokenizer, so however far a law is extrapolated, gFMD stays above the tokenizer's rFMD.
         value, low, high = (max(bound, self.rfmd) for bound in self.law.predict(compute))
-        supported = self.law.low_compute * 0.999 <= compute <= REACH * self.law.high_compute * 1.001
+        steps = round(compute / self.flops_per_step)
         return Option(
             self.setting, self.generator, self.params, steps, self.tokenizer_flops + compute, self.tokenizer_flops,
             value, low, high, self.law.n, self.seeds, self.law.scale, supported,
@@ -91,7 +100,10 @@ class _Curve:
 def advise(table: pd.DataFrame, budget: float) -> Advice:
     """Return advice for a budget, in FLOPs for both stages.
 
-    Raises UserError where no curve has enough runs, or where the budget does not cover any tokenizer.
+    The lowest expected gFMD of tokenizers with three seeds wins. Where none has three, the interval that ends lowest does, so
+    that a law of few runs that could be anything does not win by its middle.
+
+    Raises UserError where no curve has enough runs, or where the budget does not cover any tokenizer and its shortest run.
     """
     if not (math.isfinite(budget) and budget > 0):
         raise UserError(f"the budget must be above 0 FLOPs, found {budget:g}")
@@ -105,17 +117,15 @@ def advise(table: pd.DataFrame, budget: float) -> Advice:
     low, high = min(ends), REACH * max(ends)
     options = [option for curve in curves if (option := curve.option(budget)) is not None]
     if not options:
-        cheapest = min(curve.tokenizer_flops for curve in curves)
         raise UserError(
-            f"a budget of {budget:.3g} FLOPs does not cover the cheapest tokenizer of this study ({cheapest:.3g}); give {low:.3g} "
-            f"to {high:.3g}, the range that the study's runs support"
+            f"a budget of {budget:.3g} FLOPs does not cover the cheapest tokenizer of this study with its shortest generator "
+            f"({low:.3g}), and of shorter runs the study says nothing; give {low:.3g} to {high:.3g}"
         )
-    supported = [option for option in options if option.supported]
-    ranked = sorted(supported or options, key=lambda option: option.gfmd)
+    ranked = sorted(options, key=lambda one: (one.seeds < SEEDS, one.gfmd if one.seeds >= SEEDS else one.high))
     best = ranked[0]
     others = [option for option in ranked if option.tokenizer != best.tokenizer]
     seeds, flops = _surer(best, others[0]) if others else (None, None)
-    return Advice(budget, best, others[0] if others else None, seeds, flops, bool(supported), low, high)
+    return Advice(budget, best, others[0] if others else None, seeds, flops, best.supported, low, high)
 
 
 def fit_curves(table: pd.DataFrame) -> list[_Curve]:
@@ -149,7 +159,7 @@ def law_of(rows: pd.DataFrame) -> PowerLaw | None:
 
 
 def _surer(best: Option, other: Option) -> tuple[int | None, float | None]:
-    """Return (further seeds of each, FLOPs) after which the 95 % interval of their ratio would exclude 1.
+    """Return (further seeds of each, FLOPs) after which the 95 % interval of their ratio would exclude 1 four times in five.
 
     At least two seeds are needed in all, since one says nothing about how tokenizers of the same setting vary.
     """
@@ -157,7 +167,7 @@ def _surer(best: Option, other: Option) -> tuple[int | None, float | None]:
     variance = best.scatter**2 + other.scatter**2
     if gap <= 0:
         return None, None
-    needed = max(2, math.ceil((1.96**2) * variance / gap**2))
+    needed = max(2, math.ceil((1.96 + POWER) ** 2 * variance / gap**2))
     if needed > MANY_SEEDS:
         return None, None
     further = max(0, needed - min(best.seeds, other.seeds))
@@ -168,19 +178,26 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+# What people write -> the unit, and how many of it that is.
+_UNITS = {
+    **dict.fromkeys(("", "flop", "flops"), ("flops", 1.0)),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), ("minutes", 1.0)),
+    **dict.fromkeys(("h", "hour", "hours"), ("hours", 1.0)),
+    **dict.fromkeys(("d", "day", "days"), ("hours", 24.0)),
+}
+
+
 def parse_budget(text: str) -> tuple[float, str]:
     """Return (number, "flops", "hours" or "minutes") from text like "2e14 flops"; raises UserError if it is anything else."""
-    number, _, unit = text.strip().partition(" ")
-    unit = {"flop": "flops", "h": "hours", "hour": "hours", "min": "minutes", "minute": "minutes"}.get(
-        unit, unit or "flops"
-    )
+    found = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)\s*", text.lower())
+    unit, factor = _UNITS.get(found[2], ("", 1.0)) if found else ("", 1.0)
     try:
-        value = float(number)
+        value = float(found[1]) * factor if found else math.nan
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value > 0) or unit not in ("flops", "hours", "minutes"):
+    if not (math.isfinite(value) and value > 0) or not unit:
         raise UserError(
-            f'--budget {text!r}: give a number above 0 and a unit, as in "2e14 flops", "3 hours" or "20 minutes"'
+            f'--budget {text!r}: give a number above 0 and a unit, as in "2e14 flops", "3 hours", "20 minutes" or "2 days"'
         )
     return value, unit
 
@@ -191,8 +208,8 @@ def advice_lines(advice: Advice, flops_per_second: float | None = None) -> list[
     lines = []
     if not advice.supported:
         lines.append(
-            f"Careful: this budget is outside the range that the study's runs support ({advice.range_low:.3g} to "
-            f"{advice.range_high:.3g} FLOPs), so the following is extrapolated."
+            f"This spends {best.flops:.3g} of {advice.budget:.3g} FLOPs: of generators that are trained for more than {REACH:g} times "
+            f"as long as the study's longest, its runs say nothing (they support {advice.range_low:.3g} to {advice.range_high:.3g})."
         )
     lines += [
         f"Tokenizer: {_setting(best.tokenizer)}; {best.tokenizer_flops:.3g} FLOPs{_time(best.tokenizer_flops, flops_per_second)}.",
