@@ -369,7 +369,7 @@ def test_advice_does_not_trust_a_law_of_one_seed(rng):
     assert advise(single, budget).best.tokenizer["tokenizer_choice"] == "none"
     both = table[table.seed == 0].copy()
     wild = (both.kind == "generator") & (both.tokenizer_choice == "crt")
-    both.loc[wild, "gfmd"] *= np.exp(0.5 * rng.standard_normal(int(wild.sum())))
+    both.loc[wild, "gfmd"] *= np.resize([0.4, 2.5], int(wild.sum()))  # scattered about the same middle
     assert advise(both, budget).best.tokenizer["tokenizer_choice"] == "none"
 
 
