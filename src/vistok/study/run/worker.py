@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vistok.engine.spinning import bounds
 from vistok.errors import Stopped, UserError
 from vistok.files import read_json, write_json
 from vistok.study.run.order import Order
@@ -169,11 +170,12 @@ def _end_with_parent() -> None:
 
 
 def environment(threads: int | None) -> dict[str, str]:
-    """Return the environment of a task's process, with the number of threads set for every library."""
+    """Return the environment of a task's process: spinning bounded, and the number of threads set for every library."""
+    own = {**os.environ, **bounds(os.environ)}  # a Ray worker was not started by vistok
     if threads is None:
-        return dict(os.environ)
+        return own
     variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(variables, str(threads))}
+    return {**own, **dict.fromkeys(variables, str(threads))}
 
 
 if __name__ == "__main__":
