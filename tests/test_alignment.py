@@ -120,6 +120,27 @@ def test_a_run_with_both_regularizers_on_vectors(fashion_root, tmp_path, quiet):
         train_tokenizer.prepare(config, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "settings", "words"),
+    [
+        ("images64_kl", ['regularizers.alignment.features="fashion"'], "'fashion' is a network of grey images"),
+        (
+            "debug_kl",
+            ['regularizers.alignment={"features": "fashion", "features_file": "x"}'],
+            "features_file is for features",
+        ),
+        (
+            "debug_kl",
+            ['regularizers.alignment.features="fashion"', "execution.compile=true"],
+            "which compiled blocks do not",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(recipe, settings, words, fashion_root, tmp_path):
+    with pytest.raises(UserError, match=words):
+        train_tokenizer.prepare(override(find_recipe(recipe), [f'data.root="{fashion_root}"', *settings]), tmp_path)
+
+
 def test_what_it_compares_over_whole_batches_is_not_cut_up(fashion_root, tmp_path):
     settings = ['regularizers.alignment.features="fashion"', "execution.micro_batch_size=4"]
     with pytest.raises(UserError, match=r"alignment.adaptive compares gradients of the whole batch"):

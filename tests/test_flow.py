@@ -19,6 +19,7 @@ from vistok.nn.solvers import SOLVERS, call_times, warped_times
 from vistok.recipes import find_recipe
 from vistok.rng import normal_grid
 from vistok.runs.load import load_generator, load_tokenizer
+from vistok.scoring.nats import held_out_losses
 from vistok.space import Line, Vectors, grid, token_grid
 from vistok.verbs import train_generator, train_tokenizer
 from vistok.verbs.cache_latents import cache_tokens
@@ -86,6 +87,23 @@ def test_solvers_converge_at_their_order(path, solver, order):
         for steps in (40, 80)
     ]
     assert errors[1] < 0.02 and errors[0] / errors[1] == pytest.approx(2**order, rel=0.25)
+
+
+@pytest.mark.parametrize("kind", ["noise", "clean"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_networks_small_errors_stay_small(kind, solver):
+    """From pure noise, a predicted noise would have to be divided by zero to give the data."""
+    process, x = PROCESSES["cosine"], torch.randn(4000, dtype=DOUBLE)
+    exact = normal_velocity(process, 0.0, 1.0)
+
+    def velocity(x, time):
+        t = torch.tensor(time, dtype=DOUBLE)
+        data, noise = process.ends("velocity", exact(x, time), x, t)
+        predicted = (noise if kind == "noise" else data) + 0.05 * torch.randn_like(x)
+        return process.velocity(kind, predicted, x, t)
+
+    found = SOLVERS[solver](velocity, x, warped_times(50), process)
+    assert float(found.std()) == pytest.approx(1, abs=0.15)
 
 
 def test_ddim_along_the_linear_path_is_eulers_method():
@@ -183,11 +201,34 @@ def test_held_out_losses_are_keyed_by_the_image():
         whole = model.held_out(latents, labels, ids)
         part = model.held_out(latents[5:8], labels[5:8], ids[5:8])
         noise = normal_grid(0, ids[7:8], 0, (24, 3))
-        error, _ = model.errors(latents[7:8], noise, torch.tensor([0.75]), labels[7:8])
+        error, _ = model(latents[7:8], noise, torch.tensor([0.75]), labels[7:8])
     torch.testing.assert_close(whole["matching_loss"][5:8], part["matching_loss"], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(whole["matching_loss"][7:8], error, rtol=1e-4, atol=1e-5)
     assert list(whole)[1:] == [f"matching_loss_at_{0.05 + 0.1 * i:.2f}" for i in range(10)]
     assert torch.equal(whole["matching_loss_at_0.75"], whole["matching_loss"][[7, 17]])
+
+
+def test_held_out_images_are_the_same_whatever_views_a_cache_has():
+    """A cache with two views has rows 0, 2, 4...: still image 0, 1, 2..., and so all ten times."""
+
+    class Cache:
+        manifest = num_images = None
+        central_view = 0
+
+        def __init__(self, views):
+            self.num_images, self.num_views = 40, views
+
+        def batch(self, rows):
+            images = torch.from_numpy(rows // self.num_views)
+            generator = torch.Generator().manual_seed(0)
+            return {"latents": torch.randn(40, 24, 3, generator=generator)[images], "labels": images % 5}
+
+    model = generator()
+    found = [held_out_losses(model, Cache(views), torch.device("cpu")) for views in (1, 2, 10)]
+    assert len(found[0]) == 11
+    for other in found[1:]:
+        assert other.keys() == found[0].keys()
+        assert all(other[name] == pytest.approx(found[0][name], rel=1e-5) for name in other)
 
 
 def test_what_cannot_be_is_refused():

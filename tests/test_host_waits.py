@@ -13,13 +13,14 @@ from vistok.engine.phase import MicroBatch
 from vistok.engine.statistics import Statistics
 from vistok.engine.step import take_step
 from vistok.engine.training import Training
+from vistok.generator.families import FAMILIES
 from vistok.nn.classifier import Classifier
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.recipes import find_recipe
 from vistok.rng import seeded_init
 from vistok.runs.config import ClassifierRun, GeneratorRun
 from vistok.runs.latent_facts import LatentFacts
-from vistok.space import token_grid
+from vistok.space import Vectors, grid, token_grid
 from vistok.tokenizer.bottlenecks import vq
 from vistok.tokenizer.perceptual import ClassifierPerceptual
 from vistok.units import Scale
@@ -46,7 +47,9 @@ class NothingCrosses(TorchDispatchMode):
 def training_of(run, device: torch.device) -> tuple[Training, MicroBatch]:
     """Return what takes a run's steps on a device, and a batch."""
     if isinstance(run, GeneratorRun):
-        objective = train_generator.build_objective(run, LatentFacts(token_grid(7, 7, 64), 10), device)
+        writes = FAMILIES[run.generator.kind].writes
+        space = token_grid(7, 7, 64) if writes == "tokens" else Vectors(layout=grid(7, 7), dim=4)
+        objective = train_generator.build_objective(run, LatentFacts(space, 10), device)
     elif isinstance(run, ClassifierRun):
         objective = train_classifier.Classification(run, device)
     else:
@@ -83,6 +86,9 @@ CASES = {
     "euclidean": ("debug_vq", ['tokenizer.quantizer.lookup="euclidean"']),
     "codes begin and restart": ("images64_crt", COLOUR),
     "decoder alone": ("images64_vq", [*COLOUR, 'trains="decoder"']),
+    "vectors": ("debug_kl", ["regularizers.noising.weight=0.5", "regularizers.equivariance.weight=0.5"]),
+    "aligned": ("debug_kl", ['regularizers.alignment.features="fashion"']),
+    "flow": ("debug_flow", []),
     "generator": ("debug_ar", []),
     "generator, all": ("debug_ar", ["generator.z_loss=1e-4", "generator.dropout=0.1", 'precision="bfloat16"']),
     "classifier": ("debug_classifier", []),

@@ -41,7 +41,7 @@ def test_noise_is_mixed_in_by_a_share_for_each_image():
     tau = 1 - noisy.mean(dim=(1, 2)) / 2
     assert -1.5 < tau.min() < 0.1 and 0.9 < tau.max() < 2.5 and tau.mean() == pytest.approx(0.5, abs=0.02)
     few = noisy.std(dim=(1, 2))
-    assert float(torch.corrcoef(torch.stack([tau, few]))[0, 1]) > 0.8 and few.max() == pytest.approx(3, rel=0.35)
+    assert float(torch.corrcoef(torch.stack([tau, few]))[0, 1]) > 0.8 and few.max() == pytest.approx(3, rel=0.5)
     images = torch.rand(4000, 3, 16, 16)
     torch.manual_seed(0)
     loss = part(seen_of(latents, images), 0).terms["noising_loss"]
@@ -80,6 +80,17 @@ def test_rectangles_turn_upside_down_alone():
 def test_integers_are_refused(kind, config):
     with pytest.raises(UserError, match="vectors.*but these latents are 4x4 tokens of 8 codes"):
         kind(config, Setting(3, token_grid(4, 4, 8), decode=enlarged))
+
+
+def test_padded_images_are_refused():
+    """Their latents cover a border that turns away from where it is cropped."""
+    padded = Setting(3, Vectors(layout=grid(4, 4), dim=3), decode=enlarged, padded=True)
+    with pytest.raises(UserError, match="padded to a whole number of latents"):
+        EquivarianceRegularizer(EquivarianceConfig(), padded)
+    config = override(find_recipe("debug_kl"), ["regularizers.equivariance.weight=0.5", "tokenizer.encoder.multipliers=[1, 1, 1, 2]",
+                                                "tokenizer.decoder.multipliers=[1, 1, 1, 2]"])  # fmt: skip
+    with pytest.raises(UserError, match="padded to a whole number of latents"):
+        train_tokenizer.build_objective(config, torch.device("meta"))
 
 
 def test_all_regularizers_together_in_one_run(fashion_root, tmp_path, quiet):

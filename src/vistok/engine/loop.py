@@ -77,7 +77,7 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
                 log.write("train", done, row, **position(done))
                 _tell_alarms(run, log, done, progress)
                 note = f"loss {row[run.phases[0].name + '/loss']:.4f}"
-            bar.advance(1, note, pauses=-(-(run.total_steps - done) // run.execution.evaluate_every))
+            bar.advance(1, note, pauses=_validations_left(run, done))
             if validating:
                 with bar.aside():
                     _validate(run, log, done, position(done))
@@ -90,6 +90,12 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
             if stopping and not last:
                 raise Stopped(f"stopped after step {done} of {run.total_steps}, saved in {run_dir.path}")
     return seconds()
+
+
+def _validations_left(run: Training, done: int) -> int:
+    """Return how many validations are to come, including one after the step that is just done."""
+    every, total = run.execution.evaluate_every, run.total_steps
+    return total // every - (done - 1) // every + (total % every > 0)
 
 
 def _save(run: Training, run_dir: RunDir, step: int, seconds: float) -> None:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 Path = Literal["linear", "cosine"]
 Prediction = Literal["velocity", "noise", "clean"]
-# The least coefficient that is divided by: at the ends of a path one of the two is zero.
-LEAST = 1e-4
+# Below this coefficient nothing is divided by it: at the ends of a path, where it is zero, a predicted noise says nothing of the
+# data, nor clean data of the noise, and the network's error would be multiplied by thousands.
+LEAST = 0.02
 
 
 class Process(ABC):
@@ -44,12 +45,15 @@ class Process(ABC):
         return noise if kind == "noise" else data
 
     def ends(self, kind: Prediction, predicted: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the clean data and the noise that a prediction at x_t means; they mix to x_t where that is possible."""
+        """Return the clean data and the noise that a prediction at x_t means; they mix to x_t where that is possible.
+
+        Where it is not, the unknown one is zero: the mean of normalised data, and of noise.
+        """
         alpha, sigma = self.alpha(t), self.sigma(t)
         if kind == "noise":
-            return (x - sigma * predicted) / alpha.clamp(min=LEAST), predicted
+            return _divided(x - sigma * predicted, alpha), predicted
         if kind == "clean":
-            return predicted, (x - alpha * predicted) / sigma.clamp(min=LEAST)
+            return predicted, _divided(x - alpha * predicted, sigma)
         # Two equations, x = alpha data + sigma noise and its derivative; their determinant is never zero.
         to_data, to_noise = self.rates(t)
         determinant = alpha * to_noise - to_data * sigma
@@ -65,7 +69,12 @@ class Process(ABC):
 
     def score(self, noise: Tensor, t: Tensor) -> Tensor:
         """Return the gradient of log p(x_t), given the expected noise."""
-        return -noise / self.sigma(t).clamp(min=LEAST)
+        return -_divided(noise, self.sigma(t))
+
+
+def _divided(value: Tensor, coefficient: Tensor) -> Tensor:
+    """Return value / coefficient, or zero where the coefficient is too small to divide by."""
+    return torch.where(coefficient >= LEAST, value / coefficient.clamp(min=LEAST), 0.0)
 
 
 class LinearPath(Process):

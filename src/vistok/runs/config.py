@@ -110,6 +110,12 @@ class TokenizerRun(RunConfig):
                 f"losses.perceptual.network {perceptual.network!r} is for {side}x{side} images of {channels} channels, "
                 f"but these are {network[0]}x{network[1]} with {network[2]}; use 'lpips', or null for none"
             )
+        alignment = self.regularizer("alignment")
+        if alignment is not None and alignment.features == "fashion" and network[2] != 1:
+            raise ValueError(
+                f"regularizers.alignment.features 'fashion' is a network of grey images, but these have {network[2]} channels; use "
+                "'imagenet' or 'dinov2'"
+            )
         adversarial = self.losses.adversarial
         # The discriminator's last two convolutions use up a pixel each, and at least one logit must be left.
         if adversarial is not None and min(self.tokenizer.sides) < 3 * 2**adversarial.num_layers:

@@ -39,7 +39,8 @@ def held_out_losses(model: Any, cache: LatentCache, device: torch.device, limit:
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
         batch = {name: tensor.to(device) for name, tensor in cache.batch(some).items()}
-        found = model.held_out(batch["latents"], batch["labels"], torch.from_numpy(some).to(device))
+        images = torch.from_numpy(some // cache.num_views).to(device)  # whatever views the cache has
+        found = model.held_out(batch["latents"], batch["labels"], images)
         for name, losses in found.items():
             total, count = sums.get(name, [0.0, 0.0])
             sums[name] = [total + float(losses.double().sum()), count + len(losses)]

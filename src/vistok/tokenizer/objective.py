@@ -92,7 +92,12 @@ class Autoencoder(Objective):
         features = self.features.get(config.kind)
         tokenizer = self.tokenizer
         facts = Setting(
-            tokenizer.quantizer.code_dim, tokenizer.space, self.world.average, features, tokenizer.to_images
+            tokenizer.quantizer.code_dim,
+            tokenizer.space,
+            self.world.average,
+            features,
+            tokenizer.to_images,
+            padded=getattr(tokenizer.config, "padded_sides", tokenizer.config.sides) != tokenizer.config.sides,
         )
         with seeded_init(self.run.seed, "init", kind.name):
             return kind(config, facts)  # type: ignore[no-any-return]
@@ -123,7 +128,9 @@ class Autoencoder(Objective):
             groups += decay_groups(regularizer, regularizer.config.weight_decay)
         # Each regularizer's gradient is clipped separately, so that it cannot change the tokenizer's step.
         clip = {"autoencoder": list(self.tokenizer.parameters())}
-        clip |= {regularizer.name: list(regularizer.parameters()) for regularizer in self.regularizers}
+        for regularizer in self.regularizers:
+            if parameters := list(regularizer.parameters()):
+                clip[regularizer.name] = parameters
         schedule = make_schedule(optimizer, scale)
         game = None if self.adversarial is None else _Game(self.adversarial, scale)
         phases = [

@@ -109,6 +109,8 @@ def _can_shard(config: TokenizerRun) -> None:
         "tokenizer.quantizer.start_after": getattr(quantizer, "start_after", None) is not None,
         "losses.adversarial.adaptive": adversarial is not None and adversarial.adaptive,
         "regularizers.alignment.adaptive": alignment is not None and alignment.adaptive,
+        "regularizers.noising": config.regularizer("noising") is not None,
+        "regularizers.equivariance": config.regularizer("equivariance") is not None,
     }
     for name, is_set in refused.items():
         if is_set:
@@ -116,6 +118,16 @@ def _can_shard(config: TokenizerRun) -> None:
                 f"{name} needs whole weights within a step, but execution.parallel is 'shard'; switch {name} off, or use "
                 "--set 'execution.parallel=\"replicate\"'"
             )
+
+
+def _can_compile(config: TokenizerRun) -> None:
+    """Raise UserError for gradients that are taken twice through compiled blocks, whose buffers are given away by then."""
+    alignment = config.regularizer("alignment")
+    if config.execution.compile and alignment is not None and alignment.adaptive:
+        raise UserError(
+            "regularizers.alignment.adaptive takes gradients through the decoder twice, which compiled blocks do not allow; use "
+            "--set execution.compile=false, or a fixed weight: --set regularizers.alignment.adaptive=false"
+        )
 
 
 def _decoder_of_something(config: TokenizerRun) -> None:
@@ -142,6 +154,7 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     _decoder_of_something(config)
     _whole_batches(config, join_world())
     _can_shard(config)
+    _can_compile(config)
     source = open_split(config.data, "train")
     planned = plan(config, len(source))
     _codes_begin(config, planned.total_steps)

@@ -62,7 +62,7 @@ class FlowGenerator(Generator):
         """Return latents as the network sees them."""
         return (latents - self.mean) / self.deviation
 
-    def errors(
+    def forward(
         self, data: Tensor, noise: Tensor, times: Float[Tensor, "batch"], labels: Int[Tensor, "batch"]
     ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
         """Return each image's mean squared error at these times, and one minus the cosine between vectors at a position."""
@@ -82,7 +82,7 @@ class FlowGenerator(Generator):
         """
         bins = image_ids % BINS
         noise = normal_grid(0, image_ids, 0, self.space.shape)
-        losses = self.errors(self.normalised(latents), noise, (bins + 0.5) / BINS, labels)[0]
+        losses = self(self.normalised(latents), noise, (bins + 0.5) / BINS, labels)[0]
         by_time = {f"matching_loss_at_{(i + 0.5) / BINS:.2f}": losses[bins == i] for i in range(BINS)}
         return {"matching_loss": losses, **by_time}
 

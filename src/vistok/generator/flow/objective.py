@@ -48,7 +48,7 @@ class Matching(Objective):
         data = self.model.normalised(micro["latents"])
         noise = torch.randn_like(data)
         times = self._times(len(data), data)
-        error, direction = self.model.errors(data, noise, times, micro["labels"])
+        error, direction = self.model(data, noise, times, micro["labels"])
         terms = {"matching_loss": error.mean()}
         if self.config.direction_weight:
             terms["direction_loss"] = self.config.direction_weight * direction.mean()

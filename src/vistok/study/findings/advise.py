@@ -132,7 +132,7 @@ def fit_curves(table: pd.DataFrame) -> list[_Curve]:
     """Return the law of every combination of tokenizer setting and generator size that has enough runs."""
     costs: dict[str, float] = tokenizers(table).groupby("tokenizer_choice").train_flops.mean().to_dict()  # type: ignore[assignment]
     curves = []
-    for _, rows in generators(table).groupby([*SETTING, "choice", "params"]):
+    for _, rows in generators(table).groupby([*SETTING, "choice", "params"], dropna=False):  # vectors have no codes
         first = rows.iloc[0]
         setting = {name: _plain(first[name]) for name in SETTING}
         law = law_of(rows)
@@ -242,7 +242,13 @@ def _setting(setting: dict[str, Any]) -> str:
     crt = "no regularizer"
     if setting["crt_variant"] != "none":
         crt = f"{setting['crt_variant']} with weight {setting['crt_weight']:g} and {setting['crt_layers']} layers"
-    return f"{setting['codebook_size']:,} codes, {setting['num_tokens']} tokens, {crt} ({setting['tokenizer_choice']})"
+    codes = setting["codebook_size"]
+    latents = (
+        f"{setting['num_tokens']:g} vectors"
+        if codes is None or math.isnan(codes)
+        else (f"{codes:,.0f} codes, {setting['num_tokens']:g} tokens")
+    )
+    return f"{latents}, {crt} ({setting['tokenizer_choice']})"
 
 
 def _time(flops: float, rate: float | None) -> str:

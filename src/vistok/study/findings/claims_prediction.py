@@ -140,6 +140,9 @@ def _advised(known: pd.DataFrame, rows: pd.DataFrame, flops: float) -> tuple[flo
     if runs.empty:
         return None
     gfmd = runs.groupby(["tokenizer_choice", "choice"]).gfmd.mean()
-    best = advise(known, float(runs.total_flops.max())).best
+    try:
+        best = advise(known, float(runs.total_flops.max())).best
+    except UserError:
+        return None
     key = (best.tokenizer["tokenizer_choice"], best.generator)
     return (float(gfmd[key]), float(gfmd.min()), float(np.exp(np.log(gfmd).mean()))) if key in gfmd else None

@@ -23,6 +23,11 @@ def measured_rate(folder: StudyFolder) -> float:
             f"{folder.path} holds no records of generators, which a budget in hours needs; give the budget in FLOPs"
         )
     record = folder.read(file)
+    if record["row"]["codebook_size"] is None:
+        raise UserError(
+            f"{folder.path}: its largest generator writes vectors, whose training this command cannot time yet; give the budget in "
+            "FLOPs (vistok train generator ... --dry-run counts those of a run)"
+        )
     config = GeneratorRun.from_json(json.dumps(record["config"]))
     side = round(record["row"]["num_tokens"] ** 0.5)
     return training_rate(config, token_grid(side, side, record["row"]["codebook_size"]))

@@ -28,7 +28,7 @@ class Setting:
     """What a regularizer is built for: numbers per latent, as it sees them; the space; the mean over processes.
 
     `features`: the frozen network that its config names, if it names one. `decode` maps vectors (batch positions dim) with
-    their layout to images, as the decoder does in training.
+    their layout to images, as the decoder does in training. `padded`: images are padded to a whole number of latents.
     """
 
     dim: int
@@ -36,6 +36,7 @@ class Setting:
     average: Average = alone
     features: FrozenFeatures | None = None
     decode: Callable[[Tensor, Layout], Tensor] = _undecoded
+    padded: bool = False
 
     @property
     def layout(self) -> Layout:

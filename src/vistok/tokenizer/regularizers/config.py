@@ -84,6 +84,12 @@ class AlignmentConfig(RegularizerConfig):
     cosine_margin: float = Field(default=0.5, ge=0, le=2)
     distance_margin: float = Field(default=0.25, ge=0, le=2)
 
+    @model_validator(mode="after")
+    def _file(self) -> "AlignmentConfig":
+        if self.features_file is not None and self.features != "dinov2":
+            raise ValueError(f"features_file is for features 'dinov2', found features {self.features!r}; leave it null")
+        return self
+
     def needs_whole_batches(self) -> str:
         """Return why adaptive weights do not work with micro-batches."""
         return "alignment.adaptive compares gradients of the whole batch" if self.adaptive else ""

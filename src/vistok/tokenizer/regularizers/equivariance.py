@@ -24,6 +24,11 @@ class EquivarianceRegularizer(Regularizer):
         super().__init__()
         if not isinstance(facts.space, Vectors) or not isinstance(facts.layout, Grid):
             raise UserError(f"equivariance is for vectors on a grid, but these latents are {facts.space}; leave it out")
+        if facts.padded:
+            raise UserError(
+                "equivariance turns latents with the image, but these images are padded to a whole number of latents; take a size "
+                "that is a multiple of the downsampling, or leave it out"
+            )
         self.config, self.decode = config, facts.decode
         self.sides = facts.layout.sides
 
