@@ -18,6 +18,7 @@ from vistok.nn.process import PROCESSES
 from vistok.nn.solvers import SOLVERS, call_times, warped_times
 from vistok.recipes import find_recipe
 from vistok.rng import normal_grid
+from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_generator, load_tokenizer
 from vistok.scoring.nats import held_out_losses
 from vistok.space import Line, Vectors, grid, token_grid
@@ -258,6 +259,23 @@ def test_published_sizes():
     }
     assert counts["xl"] / 1e6 == pytest.approx(675, rel=0.01)
     assert list(counts) == sorted(counts, key=counts.get)
+
+
+@pytest.mark.parametrize("times", ["logit_normal", "uniform"])
+def test_an_images_noise_and_time_are_its_own(times):
+    """Whatever the micro-batch: losses of two halves are those of the whole; another pass brings others."""
+    run = override(find_recipe("debug_flow"), [f'generator.times="{times}"', "generator.label_dropout=0"])
+    objective = train_generator.build_objective(
+        run, LatentFacts(Vectors(layout=grid(4, 6), dim=3), 5), torch.device("cpu")
+    )
+    for weight in objective.model.network.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    batch = {"latents": torch.randn(8, 24, 3), "labels": torch.arange(8) % 5, "positions": torch.arange(8) + 100}
+    halves = [{name: value[part] for name, value in batch.items()} for part in (slice(4), slice(4, 8))]
+    whole, *parts = (objective._loss(one, 0).total for one in (batch, *halves))
+    torch.testing.assert_close(whole, torch.stack(parts).mean(), rtol=1e-4, atol=1e-5)
+    again = objective._loss({**batch, "positions": batch["positions"] + 8}, 0).total
+    assert abs(float((again - whole).detach())) > 1e-3
 
 
 @pytest.fixture(scope="module")

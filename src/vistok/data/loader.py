@@ -82,6 +82,7 @@ class _Latents(Dataset[Batch]):
             means, deviations = batch["latents"], batch.pop("deviations")
             noise = normal_grid(self.seed, torch.from_numpy(images), torch.tensor(positions), means[0].shape)
             batch["latents"] = means + deviations * noise
+        batch["positions"] = torch.tensor(positions)
         return batch
 
     def _views(self, positions: Sequence[int]) -> np.ndarray:
@@ -141,7 +142,10 @@ def cropped_images(
 def train_latents(
     cache: LatentCache, seed: int, batch_size: int, steps: range, workers: int = 0, part: tuple[int, int] = (0, 1)
 ) -> Iterator[Batch]:
-    """Yield one batch per step of `steps`: "latents" (tokens, int64, or vectors, float32) and "labels"; `part` as above."""
+    """Yield one batch per step of `steps`: "latents" (tokens, int64, or vectors, float32) and "labels"; `part` as above.
+
+    "positions" number the images of all steps: keys for noise that does not depend on batches or processes.
+    """
     return _load(_Latents(cache, seed), _Positions(batch_size, steps, part=part), workers)
 
 

@@ -11,7 +11,7 @@ from vistok.engine.schedule import make_schedule
 from vistok.generator.flow.config import FlowConfig
 from vistok.generator.flow.generator import FlowGenerator
 from vistok.generator.training import GeneratorTraining
-from vistok.rng import seeded_init
+from vistok.rng import derive_seed, normal_grid, seeded_init, uniform_grid
 from vistok.space import Space
 from vistok.units import Scale
 
@@ -26,6 +26,7 @@ class Matching(Objective):
     ) -> None:
         assert isinstance(run.generator, FlowConfig)
         self.optimizer, self.config = run.optimizer, run.generator
+        self.seed = derive_seed(run.seed, "flow")
         with seeded_init(run.seed, "init", "generator"), device:
             self.model = FlowGenerator(run.generator, space, num_classes)
         self.networks = {"generator": self.model}
@@ -45,24 +46,26 @@ class Matching(Objective):
         ]
 
     def _loss(self, micro: MicroBatch, step: int) -> PhaseLoss:
-        data = self.model.normalised(micro["latents"])
-        noise = torch.randn_like(data)
-        times = self._times(len(data), data)
+        data, positions = self.model.normalised(micro["latents"]), micro["positions"]
+        # An image's noise and time are its own, in whatever micro-batch and on whatever process it is.
+        noise = normal_grid(self.seed, positions, 0, self.model.space.shape)
+        times = self._times(positions)
         error, direction = self.model(data, noise, times, micro["labels"])
         terms = {"matching_loss": error.mean()}
         if self.config.direction_weight:
             terms["direction_loss"] = self.config.direction_weight * direction.mean()
         return PhaseLoss(terms)
 
-    def _times(self, count: int, like: Tensor) -> Tensor:
+    def _times(self, positions: Tensor) -> Tensor:
         """Return times in (0, 1)."""
         if self.config.times == "uniform":
-            return torch.rand(count, device=like.device)
-        return torch.sigmoid(torch.randn(count, device=like.device))
+            return uniform_grid(self.seed, positions, 1, 1, "time")[:, 0]
+        return torch.sigmoid(normal_grid(self.seed, positions, 1, ()))
 
     def example(self, batch_size: int, device: torch.device) -> MicroBatch:
         """Return vectors and labels of the right shapes, all zeros."""
         return {
             "latents": torch.zeros(batch_size, *self.model.space.shape, device=device),
             "labels": torch.zeros(batch_size, dtype=torch.int64, device=device),
+            "positions": torch.zeros(batch_size, dtype=torch.int64, device=device),
         }
