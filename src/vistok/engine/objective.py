@@ -1,12 +1,16 @@
 """What a run minimises: stage 1, each family of generators, and each way of making a generator faster."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
+from vistok.engine.config import OptimizerConfig
 from vistok.engine.distributed import World
-from vistok.engine.phase import MicroBatch, Phase
+from vistok.engine.optim import adamw, decay_groups
+from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
+from vistok.engine.schedule import make_schedule
 from vistok.units import Scale
 
 
@@ -35,3 +39,20 @@ class Objective(ABC):
     def parts(self) -> dict[str, nn.Module]:
         """Return the networks whose parameters a plan counts, by name; by default, the averaged ones."""
         return {name: self.networks[name] for name in self.averaged}
+
+
+def only_phase(
+    name: str, model: nn.Module, config: OptimizerConfig, scale: Scale, loss: Callable[[MicroBatch, int], PhaseLoss]
+) -> list[Phase]:
+    """Return the phase of an objective that trains one network: all of its weights, clipped by their norm."""
+    return [
+        Phase(
+            name=name,
+            modules=[model],
+            optimizer=adamw(decay_groups(model, config.weight_decay), config),
+            schedule=make_schedule(config, scale),
+            loss=loss,
+            clip_groups={name: list(model.parameters())},
+            clip_norm=config.clip_norm,
+        )
+    ]

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vistok.errors import UserError
+
 
 class ClassEmbedding(nn.Module):
     """One learned token per class and one for "no class" (number `num_classes`)."""
@@ -35,3 +37,18 @@ class ClassEmbedding(nn.Module):
     def forward(self, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch width"]:
         """Embed labels; in training mode some are dropped."""
         return self.table(self.drop(labels) if self.training else labels)
+
+
+def require_label_dropout(label_dropout: float, scale: float) -> None:
+    """Raise UserError for guidance with a model trained without label dropout."""
+    if scale != 1.0 and label_dropout == 0:
+        raise UserError(
+            f"guidance_scale {scale} needs a generator trained with label dropout, but this one had "
+            "label_dropout 0; use guidance_scale 1, or train with --set generator.label_dropout=0.1"
+        )
+
+
+def require_labels(labels: Int[Tensor, "batch"], num_classes: int) -> None:
+    """Raise UserError for labels out of range."""
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise UserError(f"labels must lie in 0...{num_classes - 1}, found {int(labels.min())}...{int(labels.max())}")

@@ -100,6 +100,19 @@ def network_of(what: str, quantizer: dict[str, Any], **values: Any) -> ConvToken
         raise UserError(f"{what}: describes a network that cannot be built here. {error}") from None
 
 
+def codes_of(z_channels: int, codebook_size: int, code_dim: int) -> dict[str, Any]:
+    """Return the fields of `network_of` for an autoencoder with a codebook, looked up as VQGAN does."""
+    quantizer = {"codebook_size": codebook_size, "code_dim": code_dim, "lookup": "euclidean"}
+    return {"latent_channels": z_channels, "quantizer": quantizer}
+
+
+def vectors_of(z_channels: int, dim: int) -> dict[str, Any]:
+    """Return the fields of `network_of` for an autoencoder whose encoder gives means and log variances side by side."""
+    return {
+        "latent_channels": 2 * z_channels, "decoder_channels": z_channels, "quantizer": {"kind": "kl", "dim": dim},
+    }  # fmt: skip
+
+
 def shapes_of(what: str, config: ConvTokenizerConfig) -> dict[str, tuple[int, ...]]:
     """Return the shapes of all weights of a network; raises UserError where imported sizes are absurd."""
     with damage_is_a_mistake(what, "its network is too large to be built"), torch.device("meta"):

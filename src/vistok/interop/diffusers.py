@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import read_json
-from vistok.interop.autoencoder_names import CODEBOOK, network_of, renamed, shapes_of
+from vistok.interop.autoencoder_names import CODEBOOK, codes_of, network_of, renamed, shapes_of, vectors_of
 from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
 from vistok.runs.foreign_families import require_family
@@ -104,26 +104,13 @@ def _network(path: Path, settings: dict[str, Any], image_size: int | None) -> Co
             unknown.append(f"{key}: {values[key]}")
     if unknown:
         raise UserError(f"{what}: {', '.join(unknown[:3])} is not supported")
+    z = values["latent_channels"]
     return network_of(
         what, image_size=values["sample_size"], in_channels=values["in_channels"],
-        **(_vectors if to_vectors else _codes)(values),
+        **(vectors_of(z, z) if to_vectors else codes_of(z, values["num_vq_embeddings"], values["vq_embed_dim"] or z)),
         encoder=_side(what, values, "down_block_types", _DOWN),
         decoder=_side(what, values, "up_block_types", _UP),
     )  # fmt: skip
-
-
-def _codes(values: dict[str, Any]) -> dict[str, Any]:
-    quantizer = {
-        "codebook_size": values["num_vq_embeddings"], "code_dim": values["vq_embed_dim"] or values["latent_channels"],
-        "lookup": "euclidean",
-    }  # fmt: skip
-    return {"latent_channels": values["latent_channels"], "quantizer": quantizer}
-
-
-def _vectors(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of an autoencoder whose encoder gives means and log variances side by side."""
-    dim = values["latent_channels"]
-    return {"latent_channels": 2 * dim, "decoder_channels": dim, "quantizer": {"kind": "kl", "dim": dim}}
 
 
 def _side(what: str, values: dict[str, Any], field: str, kinds: dict[str, bool]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vistok.errors import UserError, damage_is_a_mistake
-from vistok.interop.autoencoder_names import network_of
+from vistok.interop.autoencoder_names import codes_of, network_of, vectors_of
 from vistok.tokenizer.config import ConvTokenizerConfig
 
 MOST_BYTES = 2**20
@@ -132,20 +132,8 @@ def _network(what: str, params: dict[str, Any], network: dict[str, Any], target:
         "attention_resolutions": network["attn_resolutions"] if attention == "vanilla" else [],
         "middle_attention": attention == "vanilla",
     }
+    z = network["z_channels"]
     return network_of(
         what, image_size=network["resolution"], in_channels=network["in_channels"], encoder=side, decoder=side,
-        **(_vectors if to_vectors else _codes)(network["z_channels"], params),
+        **(vectors_of(z, params["embed_dim"]) if to_vectors else codes_of(z, params["n_embed"], params["embed_dim"])),
     )  # fmt: skip
-
-
-def _codes(z_channels: int, params: dict[str, Any]) -> dict[str, Any]:
-    quantizer = {"codebook_size": params["n_embed"], "code_dim": params["embed_dim"], "lookup": "euclidean"}
-    return {"latent_channels": z_channels, "quantizer": quantizer}
-
-
-def _vectors(z_channels: int, params: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of an autoencoder whose encoder gives means and log variances side by side."""
-    return {
-        "latent_channels": 2 * z_channels, "decoder_channels": z_channels,
-        "quantizer": {"kind": "kl", "dim": params["embed_dim"]},
-    }  # fmt: skip

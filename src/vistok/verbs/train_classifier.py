@@ -10,10 +10,8 @@ from vistok.data.images.open import open_split
 from vistok.data.images.sources import ImageSource
 from vistok.data.loader import eval_images
 from vistok.engine.distributed import ALONE, World
-from vistok.engine.objective import Objective
-from vistok.engine.optim import adamw, decay_groups
+from vistok.engine.objective import Objective, only_phase
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
-from vistok.engine.schedule import make_schedule
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier, share_of_dead_features
 from vistok.rng import seeded_init
@@ -57,18 +55,7 @@ class Classification(Objective):
 
     def phases(self, scale: Scale, world: World = ALONE) -> list[Phase]:
         """Return the only phase."""
-        optimizer = self.run.optimizer
-        return [
-            Phase(
-                name="classifier",
-                modules=[self.model],
-                optimizer=adamw(decay_groups(self.model, optimizer.weight_decay), optimizer),
-                schedule=make_schedule(optimizer, scale),
-                loss=self._loss,
-                clip_groups={"classifier": list(self.model.parameters())},
-                clip_norm=optimizer.clip_norm,
-            )
-        ]
+        return only_phase("classifier", self.model, self.run.optimizer, scale, self._loss)
 
     def _loss(self, micro: MicroBatch, step: int) -> PhaseLoss:
         logits = self.model(micro["images"]).float()

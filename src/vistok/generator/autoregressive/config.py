@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from vistok.config import later
 from vistok.generator.config import GeneratorConfig, SamplingConfig
-from vistok.nn.mixers.config import AnyMixer, SoftmaxConfig
+from vistok.nn.mixers.config import AnyMixer, SoftmaxConfig, require_heads
 
 
 class AutoregressiveConfig(GeneratorConfig):
@@ -30,10 +30,7 @@ class AutoregressiveConfig(GeneratorConfig):
 
     @model_validator(mode="after")
     def _heads(self) -> "AutoregressiveConfig":
-        if self.width % self.num_heads or (self.width // self.num_heads) % 4:
-            raise ValueError(
-                f"width / num_heads must be a multiple of 4 (2-D rotary positions), found {self.width} / {self.num_heads}"
-            )
+        require_heads(self.width, self.num_heads)
         return self
 
 

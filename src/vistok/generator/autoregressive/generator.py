@@ -10,9 +10,10 @@ from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.generator.autoregressive.frozen import FrozenTransformer
 from vistok.generator.autoregressive.native import MOST
 from vistok.generator.autoregressive.network import AutoregressiveNetwork
-from vistok.generator.autoregressive.sampling import Ready, check_guidance, sample_tokens
+from vistok.generator.autoregressive.sampling import Ready, sample_tokens
 from vistok.generator.autoregressive.speculative import SpeculativeSampler
 from vistok.generator.autoregressive.stepwise import StepwiseTransformer
+from vistok.generator.conditioning import require_label_dropout
 from vistok.generator.config import SamplingConfig
 from vistok.generator.interface import Generator, Sampler
 from vistok.nn.flops import count_flops
@@ -71,7 +72,7 @@ class AutoregressiveGenerator(AutoregressiveNetwork):
 
     def check_guidance(self, scale: float) -> None:
         """Raise UserError for guidance with a model trained without label dropout."""
-        check_guidance(self, scale)
+        require_label_dropout(self.config.label_dropout, scale)
 
 
 def rows_per_image(guidance_scale: float) -> int:

@@ -3,10 +3,8 @@
 import torch
 
 from vistok.engine.distributed import ALONE, World
-from vistok.engine.objective import Objective
-from vistok.engine.optim import adamw, decay_groups
+from vistok.engine.objective import Objective, only_phase
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
-from vistok.engine.schedule import make_schedule
 from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.generator.training import GeneratorTraining
@@ -31,17 +29,7 @@ class NextToken(Objective):
 
     def phases(self, scale: Scale, world: World = ALONE) -> list[Phase]:
         """Return the only phase."""
-        return [
-            Phase(
-                name="generator",
-                modules=[self.model],
-                optimizer=adamw(decay_groups(self.model, self.optimizer.weight_decay), self.optimizer),
-                schedule=make_schedule(self.optimizer, scale),
-                loss=self._loss,
-                clip_groups={"generator": list(self.model.parameters())},
-                clip_norm=self.optimizer.clip_norm,
-            )
-        ]
+        return only_phase("generator", self.model, self.optimizer, scale, self._loss)
 
     def _loss(self, micro: MicroBatch, step: int) -> PhaseLoss:
         if not self.z_loss:

@@ -10,12 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vistok.errors import UserError
 from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.generator.autoregressive.frozen import FrozenTransformer
 from vistok.generator.autoregressive.native import gumbel_noise
-from vistok.generator.autoregressive.network import AutoregressiveNetwork
 from vistok.generator.autoregressive.stepwise import StepwiseTransformer
+from vistok.generator.conditioning import require_label_dropout, require_labels
 
 # A model prepared for writing tokens.
 Ready = FrozenTransformer | StepwiseTransformer
@@ -73,34 +72,17 @@ def choose(
     return logits.argmax(dim=-1)
 
 
-def check_guidance(model: AutoregressiveNetwork, scale: float) -> None:
-    """Raise UserError for guidance with a model trained without label dropout."""
-    if scale != 1.0 and model.config.label_dropout == 0:
-        raise UserError(
-            f"guidance_scale {scale} needs a generator trained with label dropout, but this one had "
-            "label_dropout 0; use guidance_scale 1, or train with --set generator.label_dropout=0.1"
-        )
-
-
-def check_labels(model: AutoregressiveNetwork, labels: Int[Tensor, "batch"]) -> None:
-    """Raise UserError for labels out of range."""
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < model.num_classes:
-        raise UserError(
-            f"labels must lie in 0...{model.num_classes - 1}, found {int(labels.min())}...{int(labels.max())}"
-        )
-
-
 class Guided:
     """A frozen network and its cache; guidance runs as a single batch of twice the size."""
 
     def __init__(self, frozen: Ready, batch: int, scale: float, spare: int = 0) -> None:
-        check_guidance(frozen.model, scale)
+        require_label_dropout(frozen.model.config.label_dropout, scale)
         self.frozen, self.scale = frozen, scale
         self.cache: Any = frozen.new_cache(batch if scale == 1.0 else 2 * batch, spare)
 
     def start(self, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch 1 codes"]:
         """Feed the class token; return the logits for the first token. Raises UserError for labels out of range."""
-        check_labels(self.frozen.model, labels)
+        require_labels(labels, self.frozen.model.num_classes)
         null_labels = torch.full_like(labels, self.frozen.model.num_classes)
         inputs = labels if self.scale == 1.0 else torch.cat([labels, null_labels])
         return self._guided(self.frozen.model.classes.table(inputs)[:, None])

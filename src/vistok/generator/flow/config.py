@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vistok.generator.config import GeneratorConfig, SamplingConfig
+from vistok.nn.mixers.config import require_heads
 
 
 class FlowConfig(GeneratorConfig):
@@ -36,10 +37,7 @@ class FlowConfig(GeneratorConfig):
 
     @model_validator(mode="after")
     def _heads(self) -> "FlowConfig":
-        if self.width % self.num_heads or (self.width // self.num_heads) % 4:
-            raise ValueError(
-                f"width / num_heads must be a multiple of 4 (2-D rotary positions), found {self.width} / {self.num_heads}"
-            )
+        require_heads(self.width, self.num_heads)
         return self
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vistok.errors import UserError
+from vistok.generator.conditioning import require_label_dropout, require_labels
 from vistok.generator.config import SamplingConfig
 from vistok.generator.flow.config import FlowConfig, FlowSampling
 from vistok.generator.flow.network import FlowNetwork, check_space
@@ -100,7 +101,7 @@ class FlowGenerator(Generator):
 
         @torch.no_grad()
         def vectors(labels: Tensor, image_ids: Tensor) -> Tensor:
-            self._check_labels(labels)
+            require_labels(labels, self.num_classes)
             noise = normal_grid(how.seed, image_ids, 0, self.space.shape)
             training = network.training
             network.eval()
@@ -109,12 +110,6 @@ class FlowGenerator(Generator):
             return drawn * self.deviation + self.mean
 
         return vectors
-
-    def _check_labels(self, labels: Tensor) -> None:
-        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-            raise UserError(
-                f"labels must lie in 0...{self.num_classes - 1}, found {int(labels.min())}...{int(labels.max())}"
-            )
 
     def calls(self, sampling: SamplingConfig) -> int:
         """Return the forward passes for one image: those of the solver, and one more each while guidance is on."""
@@ -139,11 +134,7 @@ class FlowGenerator(Generator):
 
     def check_guidance(self, scale: float) -> None:
         """Raise UserError for guidance with a model trained without label dropout."""
-        if scale != 1.0 and self.config.label_dropout == 0:
-            raise UserError(
-                f"guidance_scale {scale} needs a generator trained with label dropout, but this one had label_dropout 0; use "
-                "guidance_scale 1, or train with --set generator.label_dropout=0.1"
-            )
+        require_label_dropout(self.config.label_dropout, scale)
 
     def spread_units(self) -> list[nn.Module]:
         """Return the parts that are recomputed, compiled and sharded individually."""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vistok.config import Config, Kinds, Part, later
+from vistok.nn.mixers.config import require_heads
 from vistok.units import Duration
 
 
@@ -46,10 +47,7 @@ class CausalConfig(RegularizerConfig):
 
     @model_validator(mode="after")
     def _heads(self) -> "CausalConfig":
-        if self.width % self.num_heads or (self.width // self.num_heads) % 4:
-            raise ValueError(
-                f"width / num_heads must be a multiple of 4 (2-D rotary positions), found {self.width} / {self.num_heads}"
-            )
+        require_heads(self.width, self.num_heads)
         return self
 
     def needs_whole_batches(self) -> str:
