@@ -52,17 +52,16 @@ def effects_by_cell(
 
 def _gaps(rows: pd.DataFrame, baseline: str, arm: str, value: str, ratio: bool) -> "pd.Series[float]":
     """Return arm - baseline by (seed, generator, steps)."""
-    known = rows[rows[value].notna()] if value in rows else rows.iloc[:0]
-    both = in_common(known, baseline, arm)
-    values = both[value].astype(float) if len(both) else pd.Series(dtype=float)
-    if ratio:
-        values = values.map(math.log)
-    keys = [both[name] for name in ("seed", *CELL)]
-    sides = [
-        values[both.tokenizer_choice == name].groupby([key[both.tokenizer_choice == name] for key in keys]).mean()
-        for name in (arm, baseline)
-    ]
-    return sides[0] - sides[1]
+    if value not in rows:
+        return pd.Series(dtype=float)
+    keys = ["seed", *CELL]
+    both = in_common(rows[[*keys, "tokenizer_choice", value]].dropna(subset=[value]), baseline, arm)
+    if both.empty:
+        return pd.Series(dtype=float)
+    values = both[value].astype(float)
+    both = both.assign(**{value: values.map(math.log) if ratio else values})
+    means = both.groupby([*keys, "tokenizer_choice"])[value].mean().unstack("tokenizer_choice")
+    return means[arm] - means[baseline]
 
 
 def per_seed(rows: pd.DataFrame, baseline: str, arm: str, value: str, ratio: bool) -> Effect | None:

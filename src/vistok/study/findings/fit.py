@@ -4,22 +4,19 @@ This is the form used in the CRT paper (figures 4 to 7). Errors are relative, so
 loss limits the influence of a bad run. Internally, C is divided by its geometric mean, so that b is well determined.
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 # Relative errors above this size get less and less weight.
 ROBUST_SCALE = 0.1
 CONFIDENCE = 0.95
 # The widest interval for alpha; alpha is about -8 if a fixed cost dwarfs the varying part.
 ALPHAS = (-50.0, 50.0)
-# Laws by a digest of their runs: claims, advice and the page fit the same runs again and again (`remembered.py`).
-KNOWN: "dict[str, PowerLaw]" = {}
-_MOST_KNOWN = 4096
 _GRID = 25
 _STEPS = 60
 
@@ -71,15 +68,10 @@ def fit_power_law(compute: Sequence[float], loss: Sequence[float], l_min: float 
     Raises ValueError for fewer than 4 runs (3 with a fixed floor), values that are not positive, or a floor
     that is not below all of them.
     """
-    runs = tuple(map(float, compute)), tuple(map(float, loss))
-    key = hashlib.sha256(repr((runs, l_min)).encode()).hexdigest()
-    if key not in KNOWN:
-        if len(KNOWN) >= _MOST_KNOWN:
-            KNOWN.clear()
-        KNOWN[key] = _fitted(*runs, l_min)
-    return KNOWN[key]
+    return _fitted(tuple(map(float, compute)), tuple(map(float, loss)), l_min)
 
 
+@lru_cache(maxsize=1024)  # claims, advice and the page fit the same runs again and again
 def _fitted(compute: tuple[float, ...], loss: tuple[float, ...], l_min: float | None) -> PowerLaw:
     x, y = np.log(np.asarray(compute, dtype=np.float64)), np.asarray(loss, dtype=np.float64)
     free = 3 if l_min is None else 2
@@ -211,6 +203,8 @@ class _Problem:
     @staticmethod
     def interval(cost, best: float, limit: float, step: float, bounds: tuple[float, float]) -> tuple[float, float]:  # type: ignore[no-untyped-def]  # noqa: ANN001
         """Return where the profile of the cost crosses the limit on either side, or the bound if it does not."""
+        from scipy import optimize  # loads slowly, and a report of an unchanged table fits nothing
+
         ends = []
         for sign, bound in ((-1, bounds[0]), (1, bounds[1])):
             inside, distance = best, step

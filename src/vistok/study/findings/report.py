@@ -12,10 +12,9 @@ from vistok.study.config import StudyConfig
 from vistok.study.findings.answer import answer
 from vistok.study.findings.arms import Arms
 from vistok.study.findings.claim_data import StudyData
-from vistok.study.findings.claims import judge
-from vistok.study.findings.laws import all_fits, main_runs
+from vistok.study.findings.judged import claims_and_laws
+from vistok.study.findings.laws import main_runs
 from vistok.study.findings.page import Findings, study_page
-from vistok.study.findings.remembered import remembered
 from vistok.study.findings.scored_by import scored_by
 from vistok.study.findings.table import alarm_sentence, collect, generators, tokenizers, write_table
 from vistok.study.findings.verdict import Claim
@@ -26,8 +25,7 @@ def write_report(study: StudyConfig, folder: StudyFolder) -> Path:
     """Write runs.csv, claims.json, fits.json, summary.md and index.html; return the page."""
     table, left_out = collect(folder, study)
     data = StudyData(table, study)
-    with remembered(folder.path):
-        claims, fits = judge(table, study), all_fits(data)
+    claims, fits = claims_and_laws(data, folder.path)
     rows = main_runs(data)
     arms, by = Arms(data, rows), scored_by(folder, table)
     found = Findings(data, rows, arms, by, claims, fits, answer(arms, rows, claims, by), left_out)
