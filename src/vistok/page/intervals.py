@@ -29,6 +29,13 @@ class Row:
     points: Sequence[float] = ()
     text: str = ""
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval's ends, or None where one is not known or not finite."""
+        if self.low is None or self.high is None or not (math.isfinite(self.low) and math.isfinite(self.high)):
+            return None
+        return self.low, self.high
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -96,8 +103,8 @@ def _bar(row: Row, x: Axis, y: float) -> list[str]:
     parts = [mark(row.colour, x(point), y, 2.6, 0.45) for point in row.points]
     if row.value is None:
         return parts
-    if row.low is not None and row.high is not None and math.isfinite(row.low) and math.isfinite(row.high):
-        ends = x(row.low), x(row.high)
+    if row.interval:
+        ends = x(row.interval[0]), x(row.interval[1])
         stroke = f'stroke="{variable(row.colour)}" stroke-width="2"'
         parts.append(f'<line x1="{ends[0]}" x2="{ends[1]}" y1="{y}" y2="{y}" {stroke}/>')
         parts += [f'<line x1="{end}" x2="{end}" y1="{y - 4}" y2="{y + 4}" {stroke}/>' for end in ends]
@@ -111,5 +118,5 @@ def _reference(at: float, bottom: float) -> str:
 def _told(row: Row) -> str:
     if row.value is None:
         return f"{row.label}: no value"
-    ends = "" if row.low is None or row.high is None else f" ({number(row.low)} to {number(row.high)})"
+    ends = f" ({number(row.interval[0])} to {number(row.interval[1])})" if row.interval else ""
     return f"{row.label}: {number(row.value)}{ends}".removeprefix(": ")

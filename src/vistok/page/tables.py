@@ -13,7 +13,7 @@ from vistok.page.marks import legend_mark
 class Table:
     """Headings and rows of text (escaped, unless it is Markup). Columns are numbers, but for those of `words`."""
 
-    head: Sequence[str]
+    head: Sequence[str | Markup]
     rows: Sequence[Sequence[str | Markup]]
     words: Sequence[int] = (0,)
     dense: bool = False
@@ -24,11 +24,12 @@ class Table:
         head = Markup("").join(
             Markup('<th scope="col"{}>{}</th>').format(kind, name) for kind, name in zip(kinds, self.head, strict=True)
         )
+        plain = [name.striptags() if isinstance(name, Markup) else name for name in self.head]
         rows = Markup("\n").join(
             Markup("<tr>{}</tr>").format(
                 Markup("").join(
                     Markup('<td{} data-label="{}">{}</td>').format(kind, name, cell)
-                    for kind, name, cell in zip(kinds, self.head, row, strict=True)
+                    for kind, name, cell in zip(kinds, plain, row, strict=True)
                 )
             )
             for row in self.rows

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from vistok.study.findings.arms import Arms
-from vistok.study.findings.effects import effect, lower_by
+from vistok.study.findings.effects import Effect, effect, lower_by
 from vistok.study.findings.scored_by import ScoredBy
 from vistok.study.findings.verdict import FAILS, HOLDS, OPEN, Claim
 
@@ -76,13 +76,23 @@ def _cells(arms: Arms, rows: pd.DataFrame) -> str:
     if seeds < 2:
         said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in found])
         return f"{where} gFMD is {said} than with {base}, but of one tokenizer seed: another may differ by more."
-    aside = f"95 % over {seeds} tokenizer seeds; not a claim fixed beforehand"
+    aside = f"95 % over {seeds} tokenizer seeds; not a claim fixed beforehand{_other_set(arms, rows, found)}"
     if not settled:
         said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in unsettled])
         return f"{where} the difference in gFMD to {base} is not settled: {said} ({aside})."
     said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in settled])
     rest = f"; with {listed([arms[one.arm] for one in unsettled])} that is not settled" if unsettled else ""
     return f"{where} gFMD is {said} than with {base}{rest} ({aside})."
+
+
+def _other_set(arms: Arms, rows: pd.DataFrame, found: Sequence[Effect]) -> str:
+    """Say for which arms the held-out training images, which chose the guidance, point the other way."""
+    against = [
+        f"{lower_by(other).partition(' (')[0]} with {arms[one.arm]}"
+        for one in found
+        if (other := effect(rows, arms.baseline, one.arm, "gfmd_val")) and other.found.value * one.found.value < 0
+    ]
+    return f"; against held-out training images it is {listed(against)}" if against else ""
 
 
 def _limits(claims: Sequence[Claim], by: ScoredBy) -> str:

@@ -44,8 +44,10 @@ def effects_by_cell(
 ) -> dict[tuple[str, int], Effect]:
     """Return the same for each cell (generator, steps) alone."""
     gaps = _gaps(rows, baseline, arm, value, ratio)
+    if gaps.empty:
+        return {}
     return {
-        (str(generator), int(str(steps))): Effect(arm, ratio, mean_of_seeds(list(of_cell)), tuple(of_cell), 1)
+        (str(generator), int(steps)): Effect(arm, ratio, mean_of_seeds(list(of_cell)), tuple(of_cell), 1)  # type: ignore[call-overload]
         for (generator, steps), of_cell in gaps.groupby(CELL)  # type: ignore[misc]
     }
 

@@ -48,7 +48,7 @@ def differences(rows: pd.DataFrame, arms: Arms) -> Rows:
     return Rows(
         f"gFMD, as a multiple of that of {base}: less is better",
         shown,
-        "mean over cells; small: single seeds",
+        "mean over cells" + ("; small: single seeds" if any(row.points for row in shown) else ""),
         log=True,
         references={f"as {base}": 1.0},
     )
@@ -85,7 +85,7 @@ def _means(runs: pd.DataFrame, column: str, label: str, colour: int) -> Series:
         if found.n < 2:
             low = high = value
         spread = f" ({number(low)} to {number(high)} over {found.n} seeds)" if found.n > 1 else " (one seed)"
-        text = f"{label}, {generator}, {steps:,} steps: {number(value)}{spread}"
+        text = f"{label}, {generator}, {steps:,.0f} steps: {number(value)}{spread}"
         points.append((float(cell.train_flops.mean()), value, low, high, text, int(cell.params.iloc[0])))
     points.sort(key=lambda one: one[0])
     xs, ys, lows, highs, texts, params = zip(*points, strict=True)
@@ -117,7 +117,7 @@ def against_compute(
         if runs.empty:
             continue
         texts = [
-            f"{arms[name]}, {run.choice}, {run.steps:,} steps, seed {run.seed}: {number(float(getattr(run, value)))}"
+            f"{arms[name]}, {run.choice}, {run.steps:,.0f} steps, seed {run.seed}: {number(float(getattr(run, value)))}"
             for run in runs.itertuples()
         ]
         sizes = [0.8 * size for size in _sizes(list(runs.params))]

@@ -38,7 +38,7 @@ def all_fits(data: StudyData) -> list[Fit]:
     for name, rows in main_runs(data).groupby("tokenizer_choice"):
         for value in ("gfmd", "val_nats_per_token"):
             for compute in CONVENTIONS:
-                x, y = _frontier_runs(rows.dropna(subset=[value]), compute, value)
+                x, y = _frontier_runs(rows.dropna(subset=[value, compute]), compute, value)
                 if not y:  # a family without a likelihood
                     continue
                 fixed = 0.9 * min(min(y), float(rows.rfmd.mean()) if value == "gfmd" else min(y))

@@ -107,7 +107,7 @@ def _likelihood(data: StudyData, rows: pd.DataFrame, arms: Arms, fits: Sequence[
     found["entropies"] = figures.joined(figures.entropies(data.tokenizers, arms)) if known else None
     if len(rows):
         found["costs"] = tables.likelihood_table(rows, arms)
-    likely = rows[rows.by_position != ""]
+    likely = rows[rows.by_position.fillna("") != ""]
     if not len(likely):
         return found
     laws = {(fit.tokenizer, fit.compute): fit.law for fit in fits if fit.value != "gfmd" and fit.floor == "free"}

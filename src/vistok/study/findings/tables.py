@@ -58,7 +58,7 @@ def top_table(tokenizers: pd.DataFrame, rows: pd.DataFrame, arms: Arms, claims: 
             _saving(compute.get(name)),
         ]
         shown.append(row)
-    generator = f"{last.choice.iloc[0]}, {last.steps.iloc[0]:,} steps" if len(last) else ""
+    generator = f"{last.choice.iloc[0]}, {int(last.steps.iloc[0]):,} steps" if len(last) else ""
     head = [
         "tokenizer",
         "rFMD",
@@ -124,7 +124,7 @@ def _cells(rows: pd.DataFrame, arms: Arms) -> list[tuple[str, int, str, pd.DataF
     """Return (generator, steps, tokenizer choice, runs): small generators first, the baseline first in each cell."""
     order = {name: i for i, name in enumerate(arms.main)}
     found = [
-        (str(generator), int(str(steps)), str(name), runs)
+        (str(generator), int(steps), str(name), runs)  # type: ignore[call-overload]
         for (generator, steps, name), runs in rows.groupby(["choice", "steps", "tokenizer_choice"])  # type: ignore[misc]
     ]
     return sorted(found, key=lambda cell: (int(cell[3].params.iloc[0]), cell[1], order.get(cell[2], len(order))))
