@@ -11,7 +11,16 @@ from test_study_fits import make_study, make_table
 from test_study_page import page_of
 
 CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 # The smallest text of a figure that one still reads on a phone, in its pixels.
 SMALLEST = 10.5
 PAGES = ("results/fashion/index.html", "results/openmoji/index.html", "results/demo/short/index.html", "made")

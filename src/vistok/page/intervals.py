@@ -15,6 +15,7 @@ from vistok.page.marks import mark
 WIDTH, SIDE = 400, 14
 ROW, LABEL, BAR = 40, 14, 27  # heights: of a row, of its label's and of its bar's middle
 FOOT = 42
+LETTERS = 54  # that fit beside each other
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ class Rows:
             parts.append(f'<text x="{at}" y="{bottom + 16}" text-anchor="middle">{number(value)}</text>')
         parts += [_reference(x(value), bottom) for value in self.references.values()]
         for i, row in enumerate(self.rows):
-            parts.append(f'<text class="row-label" x="0" y="{ROW * i + LABEL}">{escape(row.label)}</text>')
+            parts.append(f'<text class="row-label" x="0" y="{ROW * i + LABEL}">{_short(row.label)}</text>')
             parts += _bar(row, x, ROW * i + BAR)
         foot = "; ".join([self.x_label, *(f"dashed: {name}" for name in self.references if name)])
-        parts.append(f'<text x="{WIDTH / 2}" y="{bottom + 34}" text-anchor="middle">{escape(foot)}</text>')
+        parts.append(f'<text x="{WIDTH / 2}" y="{bottom + 34}" text-anchor="middle">{_short(foot)}</text>')
         parts.append(f'<line class="cursor" y1="0" y2="{bottom}" style="display:none"/></svg>')
         return "".join(parts)
 
@@ -109,6 +110,11 @@ def _bar(row: Row, x: Axis, y: float) -> list[str]:
         parts.append(f'<line x1="{ends[0]}" x2="{ends[1]}" y1="{y}" y2="{y}" {stroke}/>')
         parts += [f'<line x1="{end}" x2="{end}" y1="{y - 4}" y2="{y + 4}" {stroke}/>' for end in ends]
     return [*parts, mark(row.colour, x(row.value), y, 4.5)]
+
+
+def _short(text: str) -> Markup:
+    """Return text that fits into the drawing; the readout has it whole."""
+    return escape(text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…")
 
 
 def _reference(at: float, bottom: float) -> str:
