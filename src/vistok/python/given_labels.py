@@ -1,0 +1,79 @@
+"""Labels as Python holds them: class numbers or names, in lists, arrays, tensors and columns of tables."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from vistok.errors import UserError, nearest, some
+
+SHOWN = 10
+
+
+def label_list(labels: Any, count: int) -> list[Any]:
+    """Return one label for each of `count` images. Raises UserError if there are more or fewer, or labels of another shape."""
+    values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if values.ndim == 2 and values.shape[1] > 1:
+        raise UserError(
+            f"labels have the shape {values.shape}; wanted one class a picture: labels.argmax(1) if these are one-hot or scores"
+        )
+    if values.ndim == 0 or values.size != len(values):
+        raise UserError(f"labels have the shape {values.shape}; wanted one class number or name for each picture")
+    if len(values) != count:
+        raise UserError(f"{count:,} images but {len(values):,} labels; give one label for each image")
+    return list(values.ravel().tolist())
+
+
+def class_numbers(labels: Sequence[Any], classes: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return class numbers (count,), int64, and the names of the classes by number; no names where there are no labels.
+
+    `classes`: the names, in the order of the numbers, if the user gave them. Names without an order are sorted. Numbers
+    without names are named by themselves, and if some are missing in between, the classes are numbered anew. Raises
+    UserError for labels that are neither whole numbers nor names, for unknown ones, and for images without one.
+    """
+    if all(label is None for label in labels):
+        return np.zeros(len(labels), dtype=np.int64), ()
+    plain = [_plain(label, number) for number, label in enumerate(labels)]
+    if len({type(label) for label in plain}) > 1:
+        raise UserError("labels: some are names and some are numbers; give one kind")
+    names = _checked_names(classes)
+    if isinstance(plain[0], str):
+        found = names or tuple(sorted(set(plain)))
+    else:
+        if min(plain) < 0:
+            raise UserError(f"labels: {min(plain)} is not a class; classes are numbered from 0")
+        if names:
+            if max(plain) >= len(names):
+                raise UserError(f"labels go up to {max(plain)}, but classes names only {len(names)}: {some(names, SHOWN)}")
+            return np.array(plain, dtype=np.int64), names
+        found = tuple(map(str, sorted(set(plain))))
+        plain = list(map(str, plain))
+    number = {name: i for i, name in enumerate(found)}
+    if unknown := sorted(set(plain) - set(found)):
+        raise UserError(f"label {unknown[0]!r} is not in classes: {some(found, SHOWN)}.{nearest(unknown[0], list(found))}")
+    return np.array([number[name] for name in plain], dtype=np.int64), found
+
+
+def _checked_names(classes: Sequence[str] | None) -> tuple[str, ...]:
+    names = () if classes is None else tuple(classes)
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise UserError(f"classes: names are texts, found {wrong[0]!r:.60}")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"classes: {twice[0]!r} occurs twice; each class has one name")
+    return names
+
+
+def _plain(label: Any, number: int) -> int | str:
+    if isinstance(label, Tensor | np.ndarray | np.generic) and np.size(label) == 1:
+        label = label.item()
+    if isinstance(label, str):
+        return label
+    if isinstance(label, int):
+        return int(label)
+    if isinstance(label, float):
+        raise UserError(
+            f"label {number} is {label:g}, a float; labels are class numbers from 0, or names: labels.astype(int) if these are "
+            "whole numbers"
+        )
+    raise UserError(f"label {number} is {label!r:.60}; labels are class numbers from 0, or names, one for each image")
