@@ -14,7 +14,7 @@ from vistok.cli import options
 from vistok.cli.ending import exit_code_of
 from vistok.cli.evaluate import evaluate_app
 from vistok.cli.interop import export_app, import_app
-from vistok.cli.options import Data, Runs, path, progress_bars, say
+from vistok.cli.options import Data, Runs, path, progress_bars, run_of, say
 from vistok.cli.pictures import reconstruct, sample
 from vistok.cli.start import start
 from vistok.cli.study import advise, study_app
@@ -58,7 +58,7 @@ def before_a_verb(context: typer.Context) -> None:
 
 @app.command()
 def cache(
-    tokenizer: Annotated[Path, typer.Argument(parser=path, help="Run directory (or exported file) of a tokenizer.")],
+    tokenizer: Annotated[Path, typer.Argument(parser=run_of("tokenizer"), metavar="RUN", help=options.A_TOKENIZER)],
     split: Annotated[list[str], typer.Option(help="train, val or test; may be repeated.")] = ["train", "val", "test"],
     view: Annotated[
         list[str] | None,

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 from vistok.engine.pace import Pace, in_words
 from vistok.errors import printable
@@ -77,7 +78,17 @@ class MetricsLog:
 
     def write_alarm(self, step: int, alarm: Alarm) -> None:
         """Append an alarm as a row."""
-        self._append({"kind": "alarm", "step": step, "alarm": alarm.name, "value": alarm.value, "advice": str(alarm)})
+        told = {
+            "alarm": alarm.name,
+            "value": alarm.value,
+            "advice": str(alarm),
+            **({"dead": True} if alarm.dead else {}),
+        }
+        self._append({"kind": "alarm", "step": step, **told})
+
+    def write_end_of_alarm(self, step: int, name: str) -> None:
+        """Append a row that says that an alarm has ended."""
+        self._append({"kind": "alarm", "step": step, "alarm": name, "ended": True})
 
     def _append(self, row: Row) -> None:
         if not self.active:
@@ -139,6 +150,19 @@ def _tensorboard(folder: Path, step: int) -> Any:
     return SummaryWriter(str(folder), purge_step=step + 1)
 
 
+SPOKEN = 10.0  # seconds between lines, where there are no bars
+
+
+class _Bars(RichProgress):
+    """Bars as wide as the terminal, each with its figures on a line below."""
+
+    def get_renderables(self) -> Iterator[Any]:
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            if task.fields["note"]:
+                yield Text("  " + task.fields["note"], overflow="ellipsis", no_wrap=True)
+
+
 class Task:
     """One progress bar."""
 
@@ -147,7 +171,9 @@ class Task:
         self.pace = Pace(total, done)
         self._spoken = time.monotonic()
         bars = progress.bars
-        self._id = bars.add_task(printable(name), total=total, completed=done, note="", left="") if bars else None
+        self._started = time.monotonic()
+        fields = {"note": "", "time": ""}
+        self._id = bars.add_task(printable(name), total=total, completed=done, **fields) if bars else None
 
     def advance(self, count: float = 1, note: str = "", pauses: int = 0) -> None:
         """Advance the bar; `note` is shown beside it. `pauses`: how many blocks of `aside` are still to come."""
@@ -155,11 +181,18 @@ class Task:
         self.pace.advance(count, now)
         if self.progress.bars is not None and self._id is not None:
             shown: dict[str, Any] = {"note": printable(note)} if note else {}
-            self.progress.bars.update(self._id, advance=count, left=self._left(pauses), **shown)
-        elif now - self._spoken > 15:
+            passed = f"{in_words(now - self._started)} so far"
+            told = ", ".join(filter(None, (passed, self._left(pauses))))
+            self.progress.bars.update(self._id, advance=count, time=told, **shown)
+        elif now - self._spoken > SPOKEN:
             self._spoken = now
-            parts = (f"{self.pace.done:g}/{self.total}", self._left(pauses))
-            self.progress.say(f"  {self.name}: {', '.join(filter(None, parts))}  {note}")
+            parts = (f"{self.pace.done:g} of {self.total}", self._left(pauses), note)
+            self.progress.say(f"  {self.name}: {', '.join(filter(None, parts))}")
+
+    def tell(self, note: str) -> None:
+        """Show what is being done, or found, beside the bar."""
+        if self.progress.bars is not None and self._id is not None:
+            self.progress.bars.update(self._id, note=printable(note))
 
     def _left(self, pauses: int) -> str:
         seconds = self.pace.left(pauses)
@@ -186,14 +219,13 @@ class Progress:
         self.console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False, force_jupyter=False)
         self.bars: RichProgress | None = None
         if self.console.is_terminal and not quiet:
-            self.bars = RichProgress(
-                TextColumn("{task.description:<34}", markup=False),
-                BarColumn(bar_width=24),
+            self.bars = _Bars(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=None),
                 MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[left]}", markup=False),
-                TextColumn("{task.fields[note]}", markup=False),
+                TextColumn("{task.fields[time]}", markup=False),
                 console=self.console,
+                expand=True,
             )
 
     def say(self, text: str) -> None:
@@ -208,6 +240,21 @@ class Progress:
             return
         with self.bars:
             yield self
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Say what is being done while the block runs, for work that cannot be counted; off a terminal, only if it is slow."""
+        started = time.monotonic()
+        if self.bars is None:
+            yield
+            if time.monotonic() - started > SPOKEN:
+                self.say(f"{what} took {in_words(time.monotonic() - started)}")
+            return
+        bar = self.bars.add_task(printable(what), total=None, note="", time="")
+        try:
+            yield
+        finally:
+            self.bars.remove_task(bar)
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:

@@ -14,7 +14,7 @@ from vistok.engine.checkpoint import (
 )
 from vistok.engine.distributed import Flags
 from vistok.engine.divergence import exploded, how_to_go_on, last_good
-from vistok.engine.log import MetricsLog, Progress
+from vistok.engine.log import MetricsLog, Progress, Task
 from vistok.engine.optim import load_optimizer
 from vistok.engine.parallel import replicate
 from vistok.engine.run_dir import RunDir
@@ -54,6 +54,7 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
         progress.task(run.name, run.total_steps, first) as bar,
     ):
         if first == 0:
+            bar.tell("validating before the first step")
             with bar.aside():
                 _validate(run, log, 0, position(0))
         batches = sent_ahead(run.batches(range(first, run.total_steps)), run.device)
@@ -76,12 +77,14 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
                 row["lr"] = run.lr * run.phases[0].schedule(step)
                 log.write("train", done, row, **position(done))
                 _tell_alarms(run, log, done, progress)
-                note = f"loss {row[run.phases[0].name + '/loss']:.4f}"
+                note = _figures(run, log, bar, row)
             bar.advance(1, note, pauses=_validations_left(run, done))
             if validating:
                 with bar.aside():
                     _validate(run, log, done, position(done))
                 _tell_alarms(run, log, done, progress, again=True)
+                if run.world.main and not last:
+                    run.report()
             if saving:
                 log.sync()
                 _save(run, run_dir, done, seconds())
@@ -90,6 +93,14 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
             if stopping and not last:
                 raise Stopped(f"stopped after step {done} of {run.total_steps}, saved in {run_dir.path}")
     return seconds()
+
+
+def _figures(run: Training, log: MetricsLog, bar: Task, row: dict[str, float]) -> str:
+    """Return what the bar says of the training: loss, what the last validation found, speed."""
+    rate = bar.pace.rate
+    loss = f"loss {row[run.phases[0].name + '/loss']:.4g}"
+    speed = f"{rate * run.batch_size:.3g} images/s" if rate else ""
+    return ", ".join(filter(None, (loss, run.headline(log.rows), speed)))
 
 
 def _validations_left(run: Training, done: int) -> int:
@@ -184,11 +195,12 @@ def _tell_alarms(run: Training, log: MetricsLog, step: int, progress: Progress, 
     for alarm in ringing.raised:
         log.write_alarm(step, alarm)
         progress.say(f"warning: step {step}: {alarm.name}: {alarm}")
-    fresh = {row["alarm"] for row in log.rows if row["kind"] == "alarm" and row["step"] == step} if again else set()
+    fresh = {row["alarm"] for row in log.rows if row["kind"] == "alarm" and row["step"] == step and "value" in row}
     for alarm in ringing.standing:
         if again and alarm.name not in fresh:
             progress.say(f"warning: step {step}: still {alarm.name} ({alarm.value:.3g})")
     for name in ringing.ended:
+        log.write_end_of_alarm(step, name)
         progress.say(f"step {step}: no longer {name}")
 
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from vistok.engine.training import Training
 from vistok.engine.weights import save_weights
 from vistok.errors import UserError
 from vistok.runs.config import ClassifierRun, RunConfig, TokenizerRun
+from vistok.runs.curves import headline
 from vistok.runs.health.alarms import Alarms
 from vistok.runs.health.gate import health_record
 from vistok.runs.identity import Former
+from vistok.runs.page import Reporter, last_page
 from vistok.runs.plan import Plan
 
 
@@ -101,18 +104,27 @@ class Job:
         world = join_world()
         _divide(self.config, world)
         setup_device(self.config.execution)  # sets the threads that provenance records
-        with self.run_dir if world.main else nullcontext():
+        try:
+            with self.run_dir if world.main else nullcontext():
+                self._train(world, progress)
+        finally:
             if world.main:
-                for line in self._before(world):
-                    progress.say(line)
-            training = self.training(world)
-            seconds = train(training, self.run_dir, progress)
-            with training.whole() as networks:
-                if world.main:
-                    with self.run_dir.writing(self.run_dir.export().parent):
-                        self._export(networks, seconds)
-            world.wait()
+                last_page(self.run_dir)
         return self.run_dir
+
+    def _train(self, world: World, progress: Progress) -> None:
+        if world.main:
+            for line in self._before(world):
+                progress.say(line)
+            progress.say(f"{self.config.name}: {self.plan.total_steps:,} steps, in {self.run_dir.path}")
+        with progress.doing(f"{self.config.name}: building the networks"):
+            training = self.training(world)
+        seconds = train(training, self.run_dir, progress)
+        with training.whole() as networks:
+            if world.main:
+                with self.run_dir.writing(self.run_dir.export().parent):
+                    self._export(networks, seconds)
+        world.wait()
 
     def training(self, world: World) -> Training:
         """Build the networks, spread them over the processes, and return what the loop needs."""
@@ -147,6 +159,8 @@ class Job:
             world=world,
             alarms=self.alarms() if self.alarms else lambda rows: Ringing(),
             init_option=self.init_option,
+            headline=partial(headline, kind=config.kind),
+            report=Reporter(self.run_dir),
         )
 
     def _before(self, world: World) -> list[str]:
