@@ -30,7 +30,9 @@ def labels_given(labels: Any, class_names: Sequence[str]) -> Tensor:
         values = torch.from_numpy(array.astype(np.int64))
     if values.ndim != 1:
         more = "; give one as [label]" if values.ndim == 0 else ""
-        raise UserError(f"labels of shape {tuple(values.shape)}: wanted one class number for each image, (batch,){more}")
+        raise UserError(
+            f"labels of shape {tuple(values.shape)}: wanted one class number for each image, (batch,){more}"
+        )
     if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
         raise UserError(f"labels of {values.dtype}: class numbers are whole numbers; use labels.long()")
     return values.long()
@@ -41,6 +43,10 @@ def _number(label: Any, class_names: Sequence[str]) -> int:
         return label
     names = list(class_names)
     if label not in names:
-        known = f"{some(names, SHOWN)}.{nearest(str(label), names)}" if names else "this generator has no names for its classes"
+        known = (
+            f"{some(names, SHOWN)}.{nearest(str(label), names)}"
+            if names
+            else "this generator has no names for its classes"
+        )
         raise UserError(f"class {label!r:.60} is unknown; classes: {known}")
     return names.index(label)

@@ -43,7 +43,12 @@ def draw(run: Any, labels: Any, count: int | None, changes: dict[str, Any], weig
     with live_progress(quiet) as progress:
         require_alive(run.path, True, progress.say)  # the pictures will show it
         batches = sample_batches(
-            generator.sampler(sampling), tokenizer, numbers, progress, batch_size=fitting_batch(generator, sampling), drawn=drawn
+            generator.sampler(sampling),
+            tokenizer,
+            numbers,
+            progress,
+            batch_size=fitting_batch(generator, sampling),
+            drawn=drawn,
         )
         pixels = torch.cat(list(batches))
         for line in collapse_warnings(variety([drawn]), sampling, tokenizer.info, labels is not None):

@@ -1,10 +1,11 @@
-"""Which run is meant: a run itself, its path, a unique part of its name, or the latest."""
+"""Which run is meant: a run itself, its path, a unique part of its name, the latest, or a network that comes with vistok."""
 
 from pathlib import Path
 from typing import Any
 
 from vistok.errors import UserError
 from vistok.python.run import Run
+from vistok.runs.find import find_run
 
 
 def run(text: "str | Path | Run" = "latest", kind: str | None = None, runs: str | Path = "runs") -> Run:
@@ -13,20 +14,13 @@ def run(text: "str | Path | Run" = "latest", kind: str | None = None, runs: str 
     `runs`: the folder to look in. Example: `vistok.run("latest", kind="generator").sample()`. Raises UserError if there is no
     such run, or several.
     """
-    return text if isinstance(text, Run) else Run(find(text, kind, Path(runs)))
+    return text if isinstance(text, Run) else Run(find_run(text, kind, Path(runs)))
 
 
-def find(text: str | Path, kind: str | None, runs: Path) -> Path:
-    """Return a run's directory. Raises UserError if there is no such run, or several."""
-    if Path(text).is_dir() and (Path(text) / "config.json").is_file():
-        return Path(text)
-    raise UserError(f"run {text}: not found")
-
-
-def model_path(model: Any, kind: str) -> Path:
-    """Return the run directory or weights file that is meant: of a run, a path, or a part of a run's name."""
+def model_path(model: Any, kind: str | None = None, runs: Path = Path("runs")) -> Path:
+    """Return the run directory or weights file that is meant: of a run, a path, or any name that `find_run` knows."""
     if isinstance(model, Run):
         return model.path
     if not isinstance(model, str | Path):
-        raise UserError(f"{kind}: a {type(model).__name__}; give a run, its path, or a part of its name")
-    return Path(model) if Path(model).exists() else find(model, kind, Path("runs"))
+        raise UserError(f"{kind or 'run'}: a {type(model).__name__}; give a run, its path, or a part of its name")
+    return find_run(model, kind, runs)

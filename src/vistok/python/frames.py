@@ -54,7 +54,9 @@ def protocol_labels(protocols: Sequence[Protocol]) -> list[str]:
     """Return a short text for each different protocol: evaluator, reference, samples; more where that leaves two alike."""
     short = [_short(protocol) for protocol in protocols]
     return [
-        text if short.count(text) == 1 else f"{text}, {_rest(protocol, [p for p, t in zip(protocols, short, strict=True) if t == text])}"
+        text
+        if short.count(text) == 1
+        else f"{text}, {_rest(protocol, [p for p, t in zip(protocols, short, strict=True) if t == text])}"
         for protocol, text in zip(protocols, short, strict=True)
     ]
 
@@ -68,7 +70,11 @@ def _short(protocol: Protocol) -> str:
 def _rest(protocol: Protocol, others: Sequence[Protocol]) -> str:
     """Return the fields in which protocols of one short text differ, with this protocol's values."""
     fields = [
-        name for name in Protocol.model_fields if name != "metric" and len({getattr(other, name) for other in others}) > 1
+        name
+        for name in Protocol.model_fields
+        if name != "metric" and len({getattr(other, name) for other in others}) > 1
     ]
     values = {name: getattr(protocol, name) for name in fields}
-    return ", ".join(f"{name} {str(value)[:10] if name.endswith('digest') else value}" for name, value in values.items())
+    return ", ".join(
+        f"{name} {str(value)[:10] if name.endswith('digest') else value}" for name, value in values.items()
+    )

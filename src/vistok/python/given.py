@@ -52,7 +52,10 @@ def given(images: Any, labels: Any = None, classes: Sequence[str] | None = None)
         pixels = batch_pixels(images, "images")
         read, what, count = lambda number: (pixels[number], None), "images", len(pixels)  # noqa: E731
     else:
-        count, what = _length(images), "images" if isinstance(images, list | tuple) else f"data set {type(images).__name__}"
+        count, what = (
+            _length(images),
+            "images" if isinstance(images, list | tuple) else f"data set {type(images).__name__}",
+        )
         read = lambda number: _item(images[number], f"{what}: image {number}")  # noqa: E731
         classes = classes or _classes_of(images)
     if labels is not None:
@@ -64,9 +67,15 @@ def given(images: Any, labels: Any = None, classes: Sequence[str] | None = None)
 def _length(images: Any) -> int:
     name = type(images).__name__
     if name == "DataLoader":
-        raise UserError("images: a DataLoader gives batches in another order each time; give its data set, loader.dataset")
+        raise UserError(
+            "images: a DataLoader gives batches in another order each time; give its data set, loader.dataset"
+        )
     if isinstance(images, dict | str) or not hasattr(images, "__getitem__") or not hasattr(images, "__len__"):
-        more = "; a stream has no length: give list(images)" if hasattr(images, "__iter__") and not isinstance(images, dict | str) else ""
+        more = (
+            "; a stream has no length: give list(images)"
+            if hasattr(images, "__iter__") and not isinstance(images, dict | str)
+            else ""
+        )
         raise UserError(f"images: a {name} is none of {_FORMS}{more}")
     if hasattr(images, "columns"):
         raise UserError(f"images: a {name} is a table; give a list of its pictures, or an array")
@@ -79,7 +88,9 @@ def _item(item: Any, what: str) -> tuple[np.ndarray, Any]:
     if isinstance(item, dict):
         image = next((item[key] for key in _IMAGE_KEYS if key in item), None)
         if image is None:
-            raise UserError(f"{what} is a dictionary with {', '.join(map(repr, item))}; wanted 'image' and, if any, 'label'")
+            raise UserError(
+                f"{what} is a dictionary with {', '.join(map(repr, item))}; wanted 'image' and, if any, 'label'"
+            )
         return image_pixels(image, what), next((item[key] for key in _LABEL_KEYS if key in item), None)
     if isinstance(item, tuple | list):
         if len(item) < 1:

@@ -35,24 +35,30 @@ def class_numbers(labels: Sequence[Any], classes: Sequence[str] | None) -> tuple
     if all(label is None for label in labels):
         return np.zeros(len(labels), dtype=np.int64), ()
     plain = [_plain(label, number) for number, label in enumerate(labels)]
-    if len({type(label) for label in plain}) > 1:
+    numbers = [label for label in plain if isinstance(label, int)]
+    texts = [label for label in plain if isinstance(label, str)]
+    if numbers and texts:
         raise UserError("labels: some are names and some are numbers; give one kind")
     names = _checked_names(classes)
-    if isinstance(plain[0], str):
-        found = names or tuple(sorted(set(plain)))
-    else:
-        if min(plain) < 0:
-            raise UserError(f"labels: {min(plain)} is not a class; classes are numbered from 0")
-        if names:
-            if max(plain) >= len(names):
-                raise UserError(f"labels go up to {max(plain)}, but classes names only {len(names)}: {some(names, SHOWN)}")
-            return np.array(plain, dtype=np.int64), names
-        found = tuple(map(str, sorted(set(plain))))
-        plain = list(map(str, plain))
-    number = {name: i for i, name in enumerate(found)}
-    if unknown := sorted(set(plain) - set(found)):
-        raise UserError(f"label {unknown[0]!r} is not in classes: {some(found, SHOWN)}.{nearest(unknown[0], list(found))}")
-    return np.array([number[name] for name in plain], dtype=np.int64), found
+    if numbers and min(numbers) < 0:
+        raise UserError(f"labels: {min(numbers)} is not a class; classes are numbered from 0")
+    if numbers and names:
+        if max(numbers) >= len(names):
+            raise UserError(
+                f"labels go up to {max(numbers)}, but classes has only {len(names)} names: {some(names, SHOWN)}"
+            )
+        return np.array(numbers, dtype=np.int64), names
+    found = tuple(map(str, sorted(set(numbers)))) if numbers else names or tuple(sorted(set(texts)))
+    return _indices(list(map(str, numbers)) if numbers else texts, found), found
+
+
+def _indices(texts: Sequence[str], names: tuple[str, ...]) -> np.ndarray:
+    number = {name: i for i, name in enumerate(names)}
+    if unknown := sorted(set(texts) - set(names)):
+        raise UserError(
+            f"label {unknown[0]!r} is not in classes: {some(names, SHOWN)}.{nearest(unknown[0], list(names))}"
+        )
+    return np.array([number[text] for text in texts], dtype=np.int64)
 
 
 def _checked_names(classes: Sequence[str] | None) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from vistok.engine.log import Progress
@@ -80,13 +81,28 @@ class NotebookProgress(Progress):
             self._handle.update(content)
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A task: its name, how far it is, of how many (None where that cannot be counted), and what is told beside it."""
+
+    name: str
+    done: float
+    total: float | None
+    note: str
+
+    @property
+    def position(self) -> str:
+        """How far it is, in words."""
+        return "" if self.total is None else f"{self.done:g} of {self.total:g}"
+
+
 class _Bars:
     """What a task needs of rich's bars: `add_task`, `update` and `remove_task`."""
 
     def __init__(self, changed: Any) -> None:
         self._changed, self._tasks, self._next = changed, dict[int, dict[str, Any]](), 0
 
-    def add_task(self, name: str, total: float = 0, completed: float = 0, **fields: Any) -> int:
+    def add_task(self, name: str, total: float | None = None, completed: float = 0, **fields: Any) -> int:
         self._next += 1
         self._tasks[self._next] = {"name": name, "total": total, "done": completed, **fields}
         self._changed(at_once=True)
@@ -101,32 +117,38 @@ class _Bars:
         del self._tasks[task]
         self._changed(at_once=True)
 
-    def rows(self) -> list[tuple[str, float, float, str]]:
-        """Return name, done, total and notes of each task."""
+    def rows(self) -> list[_Row]:
+        """Return what to show of each task."""
         return [
-            (task["name"], task["done"], task["total"], "  ".join(filter(None, (task.get("left"), task.get("note")))))
+            _Row(
+                task["name"], task["done"], task["total"], ", ".join(filter(None, (task.get("time"), task.get("note"))))
+            )
             for task in self._tasks.values()
         ]
+
+
+def _progress(row: _Row) -> str:
+    value = "" if row.total is None else f' value="{row.done:g}" max="{max(row.total, 1):g}"'
+    return f'<progress{value} style="width:12em;vertical-align:middle"></progress>'
 
 
 class _Shown:
     """Lines and bars as a notebook shows them."""
 
-    def __init__(self, lines: list[str], rows: list[tuple[str, float, float, str]]) -> None:
+    def __init__(self, lines: list[str], rows: list[_Row]) -> None:
         more = len(lines) - LINES
         self.lines = [f"({more} earlier lines are left out here)", *lines[-LINES:]] if more > 0 else list(lines)
         self.rows = rows
 
     def __repr__(self) -> str:
-        bars = [f"{name}: {done:g} of {total:g}  {note}".rstrip() for name, done, total, note in self.rows]
+        bars = [": ".join(filter(None, (row.name, "  ".join((row.position, row.note)).strip()))) for row in self.rows]
         return "\n".join([*self.lines, *bars])
 
     def _repr_html_(self) -> str:
         style = "font-family:monospace;font-size:.9em;line-height:1.45;white-space:pre-wrap;overflow-wrap:anywhere"
         lines = "".join(f"<div>{html.escape(line)}</div>" for line in self.lines)
         bars = "".join(
-            f'<div>{html.escape(name)} <progress value="{done:g}" max="{max(total, 1):g}" style="width:12em;'
-            f'vertical-align:middle"></progress> {done:g} of {total:g}  {html.escape(note)}</div>'
-            for name, done, total, note in self.rows
+            f"<div>{html.escape(row.name)} {_progress(row)} {row.position}  {html.escape(row.note)}</div>"
+            for row in self.rows
         )
         return f'<div style="{style}">{lines}{bars}</div>'

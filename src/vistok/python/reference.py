@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vistok.config import science
 from vistok.data.config import DataConfig
 from vistok.data.images.open import open_split
 from vistok.data.images.sources import ImageSource
@@ -15,7 +16,7 @@ from vistok.data.images.transforms import to_uint8
 from vistok.data.loader import eval_images
 from vistok.errors import UserError
 from vistok.metrics.features import FeatureExtractor
-from vistok.python.finding import find
+from vistok.python.finding import model_path
 from vistok.python.given import given
 from vistok.python.run import Run
 from vistok.runs.load import load_tokenizer, read_model
@@ -56,6 +57,12 @@ class Reference:
         """The names of the classes of a run's data; none for other images."""
         return self.source.class_names if self.source is not None else ()
 
+    def same_as(self, other: "Reference") -> bool:
+        """Whether these are the same images of a run's data, prepared alike."""
+        if self.source is None or other.source is None or self.data is None or other.data is None:
+            return False
+        return self.source.digest == other.source.digest and science(self.data) == science(other.data)
+
     @property
     def _batch(self) -> ImageBatch:
         assert self.batch is not None
@@ -88,7 +95,7 @@ def reference_of(images: Any, split: str) -> Reference:
 def _of_path(text: str | Path, split: str) -> Reference:
     path = Path(text)
     if path.suffix == ".safetensors" or (path / "config.json").is_file() or not path.exists():
-        return _of_run(path if path.exists() else find(text, None, Path("runs")), split)
+        return _of_run(model_path(path), split)
     return Reference(split, batch=open_batch(path))
 
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from vistok.engine.log import Alarm, read_rows
-from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.python.frames import curve_frame, score_frame
-from vistok.python.run_state import alarms_of_run, main_score, state_of, steps_of
+from vistok.python.stored import stored_scores
 from vistok.python.summary import facts_html, shown
 from vistok.runs.config import AnyRun, ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.python.stored import stored_scores
+from vistok.runs.page import PAGE
+from vistok.runs.record import MainScore, RunRecord, Standing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,44 +35,56 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         """Raises UserError if the path is not a run directory."""
+        if path.is_file():
+            raise UserError(f"{path} is a file of weights, not a run; vistok.load_tokenizer and load_generator read it")
         self.path = path.absolute()  # a notebook may change its folder
-        self._directory = RunDir(self.path)
         self._networks: dict[tuple[str, str], Any] = {}
-        kind = str(self._directory.read_config().get("kind"))
-        if kind not in CONFIGS:
-            raise UserError(f"run {path}: its config.json is of kind {kind!r:.40}, not one of {', '.join(CONFIGS)}")
-        self.kind = kind
+        self.kind = self._record.kind
+        if self.kind not in CONFIGS:
+            raise UserError(
+                f"run {path}: its config.json is of kind {self.kind!r:.40}, not one of {', '.join(CONFIGS)}"
+            )
 
     @property
     def name(self) -> str:
         """The directory's name, `<recipe>-<fingerprint>`."""
         return self.path.name
 
+    @property
+    def _record(self) -> RunRecord:
+        """What the directory holds now."""
+        return RunRecord(self.path)
+
     @cached_property
     def config(self) -> AnyRun:
         """The whole config, as in `run.config.optimizer.lr`. Raises UserError if another version wrote it."""
-        config: AnyRun = CONFIGS[self.kind].from_json(json.dumps(self._directory.read_config()))
+        config: AnyRun = CONFIGS[self.kind].from_json(json.dumps(self._record.config))
         return config
 
     @property
     def state(self) -> str:
-        """"training", "finished", "stopped", or "new" before the first checkpoint."""
-        return state_of(self._directory)
+        """One of "finished", "training" (by any process), "stopped" and "not begun"."""
+        return self._record.state
 
     @property
     def step(self) -> int:
-        """The last step with a row, in optimizer steps."""
-        return steps_of(self._directory)[0]
+        """How far it is, in optimizer steps."""
+        return self._record.step
 
     @property
-    def alarms(self) -> list[Alarm]:
-        """What went wrong: name, value, what was found, advice; empty if nothing did."""
-        return alarms_of_run(self._directory)
+    def main_score(self) -> MainScore | None:
+        """The score that stands for the run: the newest Fréchet distance, else what the last validation found; None for none."""
+        return self._record.main_score
+
+    @property
+    def alarms(self) -> list[Standing]:
+        """What goes or went wrong: `name`, `value`, `words` with advice, `dead`; empty if nothing did."""
+        return self._record.alarms
 
     @property
     def page(self) -> Path | None:
         """The run's page, or None if it has none."""
-        page = self.path / "page.html"
+        page = self.path / PAGE
         return page if page.is_file() else None
 
     def curves(self, kind: str | None = None) -> pd.DataFrame:
@@ -84,7 +95,7 @@ class Run:
 
         Example: `run.curves("train").plot(x="step", y="tokenizer/loss")`. Raises UserError for an unknown kind.
         """
-        return curve_frame(read_rows(self._directory.metrics), kind)
+        return curve_frame(self._record.rows, kind)
 
     def scores(self) -> pd.DataFrame:
         """Return all evaluations, a row for each score: its 95 % interval, evaluator, reference, and how images were made.
@@ -102,7 +113,9 @@ class Run:
 
         if (self.kind, weights) not in self._networks:
             loading: dict[str, Any] = {"tokenizer": load_tokenizer, "generator": load_generator}
-            load = loading.get(self.kind, lambda path, weights: network_of(read_model(path, "classifier", weights), path))
+            load = loading.get(
+                self.kind, lambda path, weights: network_of(read_model(path, "classifier", weights), path)
+            )
             self._networks[self.kind, weights] = load(self.path, weights)
         network: nn.Module = self._networks[self.kind, weights]
         return network
@@ -167,21 +180,23 @@ class Run:
 
     def _require(self, kind: str) -> None:
         if self.kind != kind:
-            raise UserError(f"run {self.name} is a {self.kind}'s, but this needs a {kind}'s; vistok.runs() lists the runs")
+            raise UserError(
+                f"run {self.name} is a {self.kind}'s, but this needs a {kind}'s; vistok.runs() lists the runs"
+            )
 
     def _newest_sheet(self) -> bytes | None:
-        sheets = sorted(self._directory.samples.glob("*.png"), key=lambda file: (file.stat().st_mtime, file.name))
-        return sheets[-1].read_bytes() if sheets else None
+        pictures = self._record.pictures
+        return pictures[-1].read_bytes() if pictures else None
 
     def _repr_png_(self) -> bytes | None:
         return self._newest_sheet()
 
     def _repr_html_(self) -> str:
-        return facts_html(self, self._newest_sheet())
+        return facts_html(self._record, self._newest_sheet(), self.page)
 
     def __repr__(self) -> str:
-        step, total = steps_of(self._directory)
-        parts = [self.kind, self.state, f"step {step:,}" + (f" of {total:,}" if total else "")]
-        parts += [score] if (score := main_score(self.path, read_rows(self._directory.metrics))) else []
-        parts += [f"alarms: {', '.join(alarm.name for alarm in self.alarms)}"] if self.alarms else []
+        record = self._record
+        parts = [record.kind, record.state, f"step {record.step:,}" + (f" of {record.steps:,}" if record.steps else "")]
+        parts += [str(record.main_score)] if record.main_score else []
+        parts += [f"alarms: {', '.join(alarm.name for alarm in record.alarms)}"] if record.alarms else []
         return f"Run {self.name} ({', '.join(parts)}) in {shown(self.path)}"

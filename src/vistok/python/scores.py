@@ -76,7 +76,16 @@ class Scores(Mapping[str, Score]):
         """Write the scores to a .json file, which `vistok.compare` takes, and return its path."""
         place = Path(path) if str(path).endswith(".json") else Path(f"{path}.json")
         content = [score.model_dump(mode="json") for score in self.all]
-        write_json(place, {"schema_version": SCHEMA, "kind": KIND, "name": self.name, "warnings": list(self.warnings), "scores": content})
+        write_json(
+            place,
+            {
+                "schema_version": SCHEMA,
+                "kind": KIND,
+                "name": self.name,
+                "warnings": list(self.warnings),
+                "scores": content,
+            },
+        )
         return place
 
     def __getitem__(self, name: str) -> Score:
@@ -94,8 +103,8 @@ class Scores(Mapping[str, Score]):
     def __repr__(self) -> str:
         p = self.protocol
         network = "" if p.extractor == "none" else f", features of {p.extractor}"
-        lines = [f"{self.name}: {in_words(self.main)}; {p.num_samples:,} images against {p.num_reference:,} of {p.reference}{network}"]
-        return "\n".join([*lines, *(f"warning: {line}" for line in self.warnings)])
+        against = f"{p.num_samples:,} images against {p.num_reference:,} of {p.reference}"
+        return f"{self.name}: {in_words(self.main)}; {against}{network}"
 
     def _repr_html_(self) -> str:
         rows = [

@@ -1,27 +1,31 @@
 """A run's facts and pictures as a notebook shows them."""
 
 import html
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from vistok.files import data_uri
-from vistok.python.words import in_words
+from vistok.runs.record import RunRecord
 
 
-def facts_html(run: Any, sheet: bytes | None) -> str:
+def facts_html(run: RunRecord, sheet: bytes | None, page: Path | None) -> str:
     """Return a run's facts as a table, with its newest pictures below."""
-    from vistok.python.stored import stored_scores
-
+    changes = ", ".join(f"{path}={json.dumps(value)}" for path, value in run.differs.items())
     facts = [
-        ("kind", run.kind),
-        ("state", f"{run.state}, step {run.step:,}"),
+        ("kind", f"{run.kind}, recipe {run.recipe}" if run.recipe else run.kind),
+        *([("changes", changes)] if changes else []),
+        ("state", f"{run.state}, step {run.step:,}" + (f" of {run.steps:,}" if run.steps else "")),
+        *([("score", str(run.main_score))] if run.main_score else []),
+        *(("alarm", f"{alarm.name}: {alarm.words}") for alarm in run.alarms),
         ("folder", shown(run.path)),
-        *(("score", in_words(score)) for score in stored_scores(run.path)[:6]),
-        *(("alarm", f"{alarm.name}: {alarm}".rstrip(". ")) for alarm in run.alarms),
-        *([("page", shown(run.page))] if run.page else []),
+        *([("page", shown(page))] if page else []),
     ]
-    picture = "" if sheet is None else f'<div><img src="{data_uri(sheet)}" alt="newest pictures" style="max-width:100%"></div>'
+    picture = (
+        ""
+        if sheet is None
+        else f'<div><img src="{data_uri(sheet)}" alt="newest pictures" style="max-width:100%"></div>'
+    )
     return f"<div><strong>{html.escape(run.name)}</strong>{table(facts)}{picture}</div>"
 
 

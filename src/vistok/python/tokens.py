@@ -77,7 +77,7 @@ def tokens(
     Example: `latents, label = vistok.tokens("latest")[0]`. Raises UserError if there is no such run, if its images are gone,
     or if a cache of other views is there.
     """
-    path, image_size = _tokenizer_of(model_path(run, "tokenizer"))
+    path, image_size = _tokenizer_of(model_path(run))
     chosen: Any = views if views is None else (views,) if isinstance(views, str) else tuple(views)
     with live_progress(quiet) as progress:
         return Latents(cache_tokens(path, split, progress, views=chosen, image_size=image_size))

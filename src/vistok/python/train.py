@@ -54,7 +54,7 @@ def train(
     with live_progress(quiet) as progress:
         if config.kind == "generator":
             _no_images(images, labels, classes)
-            path = _tokenizer(tokenizer, recipe)
+            path = _tokenizer(tokenizer, recipe, folder)
             require_alive(path, anyway, progress.say)
             job = _generator_job(config, path, _views(views), image_size, images, folder, progress)
         else:
@@ -87,10 +87,12 @@ def _no_images(images: Any, labels: Any, classes: Any) -> None:
         )
 
 
-def _tokenizer(tokenizer: Any, recipe: str) -> Path:
+def _tokenizer(tokenizer: Any, recipe: str, runs: Path) -> Path:
     if tokenizer is None:
-        raise UserError(f'recipe {recipe!r} is for a generator: name the run of its tokenizer, as in tokenizer="latest"')
-    return model_path(tokenizer, "tokenizer")
+        raise UserError(
+            f'recipe {recipe!r} is for a generator: name the run of its tokenizer, as in tokenizer="latest"'
+        )
+    return model_path(tokenizer, "tokenizer", runs)
 
 
 def _generator_job(
@@ -120,12 +122,16 @@ def _on_images(
     from vistok.python.kept_images import DATASET, keep
 
     if not hasattr(config, "data"):
-        raise UserError(f"recipe {recipe!r} is a {config.kind}; vistok.train takes tokenizers, generators and classifiers")
+        raise UserError(
+            f"recipe {recipe!r} is a {config.kind}; vistok.train takes tokenizers, generators and classifiers"
+        )
     if images is None or isinstance(images, str | Path):
         if labels is not None or classes is not None:
             raise UserError("labels and classes go with images from memory; a folder's classes are its sub-folders")
         if images is None and config.data.dataset == "folder" and not Path(config.data.root).is_dir():
-            raise UserError(f"recipe {recipe!r} is for images of your own: give an array, a list, a data set or a folder")
+            raise UserError(
+                f"recipe {recipe!r} is for images of your own: give an array, a list, a data set or a folder"
+            )
         return config if images is None else config.replace(data=config.data.replace(root=str(images)))
     folder = keep(given(images, labels, classes), runs, progress)
     return config.replace(data=config.data.replace(dataset=DATASET, root=str(folder)))

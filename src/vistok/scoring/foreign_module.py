@@ -19,7 +19,8 @@ class ForeignAutoencoder:
     """A network with `encode` and `decode`, as scores call one. Raises UserError where it does not give images back."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.module, self.device = module, device_of(module)
+        self.module: Any = module
+        self.device = device_of(module)
 
     def encode(self, images: Tensor) -> tuple[Any, torch.Size]:
         """Return the network's latents, whatever they are, and the images' shape."""
@@ -47,7 +48,10 @@ def drawn_images(
     Raises UserError where they are no images.
     """
     name, device = type(module).__name__, device_of(module)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), progress.task(f"samples of {name}", len(labels)) as bar:
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        progress.task(f"samples of {name}", len(labels)) as bar,
+    ):
         torch.manual_seed(seed)
         for part in labels.split(batch_size):
             with _of_the_module(module, "sample", part):

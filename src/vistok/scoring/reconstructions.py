@@ -11,9 +11,9 @@ from torch import Tensor
 from vistok.data.images.transforms import resize_uint8, to_float, to_uint8
 from vistok.engine.distributed import ALONE, World
 from vistok.engine.log import Progress
+from vistok.metrics import protocol
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.interval import Replicates, mean_replicates, paired_frechet_replicates
-from vistok.metrics import protocol
 from vistok.metrics.protocol import FRECHET, Score, Treatment
 from vistok.metrics.reconstruction import psnr_per_image, ssim_per_image
 from vistok.scoring.evaluators import ReferenceSet, score_key

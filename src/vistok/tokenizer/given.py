@@ -25,9 +25,7 @@ def images_given(images: Any, channels: int) -> Tensor:
         )
     if images.ndim != 4:
         more = "; give one image as images[None]" if images.ndim == 3 else ""
-        raise UserError(
-            f"images {tuple(images.shape)}: this tokenizer takes (batch, {channels}, height, width){more}"
-        )
+        raise UserError(f"images {tuple(images.shape)}: this tokenizer takes (batch, {channels}, height, width){more}")
     if images.shape[1] != channels and images.shape[3] == channels:
         raise UserError(
             f"images {tuple(images.shape)}: channels come second here, (batch, {channels}, height, width); use "
@@ -53,7 +51,9 @@ def latents_given(latents: Any, space: Space) -> Tensor:
     if tokens and (latents.is_floating_point() or latents.is_complex() or latents.dtype == torch.bool):
         raise UserError(f"tokens of {latents.dtype}: tokens are whole numbers; use tokens.long()")
     if not tokens and not latents.is_floating_point():
-        raise UserError(f"latents of {latents.dtype}: this tokenizer's latents are vectors of floats; use latents.float()")
+        raise UserError(
+            f"latents of {latents.dtype}: this tokenizer's latents are vectors of floats; use latents.float()"
+        )
     return latents.long() if tokens else latents.float()
 
 
