@@ -16,6 +16,7 @@ from vistok.cli.evaluate import evaluate_app
 from vistok.cli.interop import export_app, import_app
 from vistok.cli.options import Data, Runs, path, progress_bars, run_of, say
 from vistok.cli.pictures import reconstruct, sample
+from vistok.cli.runs import runs_command, show
 from vistok.cli.start import start
 from vistok.cli.study import advise, study_app
 from vistok.cli.train import train_app
@@ -36,6 +37,8 @@ app.add_typer(import_app, name="import")
 app.add_typer(export_app, name="export")
 app.command()(start)
 app.command()(advise)
+app.command("runs")(runs_command)
+app.command()(show)
 app.command()(sample)
 app.command()(reconstruct)
 

@@ -65,7 +65,14 @@ Set = Annotated[
 Data = Annotated[
     str | None, typer.Option("--data", parser=place, help="Folder of images, or folder for downloaded data sets.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print steps, parameters, FLOPs and memory, then stop.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say steps, parameters, FLOPs, memory and the time on this machine; write nothing."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")]
+Name = Annotated[
+    str | None, typer.Option("--name", help="First part of the run directory's name; default: the recipe's name.")
+]
 Int8 = Annotated[bool, typer.Option("--int8", help="Round weights to 8 bits: faster, but with different samples.")]
 Weights = Annotated[str, typer.Option(help="ema (averaged weights) or raw.")]
 Evaluator = Annotated[
@@ -118,13 +125,17 @@ TokenizerPath = Annotated[
 ]
 
 
-def recipe_config(recipe: str, kind: str, settings: list[str], data: str | None, init_from: str | None = None) -> Any:
-    """Return a recipe of this kind with changed values; with `init_from`, with the network of that file."""
+def recipe_config(
+    recipe: str, kind: str, settings: list[str], data: str | None, init_from: str | None = None, name: str | None = None
+) -> Any:
+    """Return a recipe of this kind with changed values and name; with `init_from`, with the network of that file."""
     from vistok.config import override
     from vistok.recipes import find_recipe
 
     if data is not None:
         settings = [f"data.root={json.dumps(data)}", *settings]
+    if name is not None:
+        settings = [f"name={json.dumps(name)}", *settings]
     config = find_recipe(recipe, kind)
     if init_from is not None:
         from vistok.runs.initial import with_network_of

@@ -169,28 +169,28 @@ class Task:
     def __init__(self, progress: "Progress", name: str, total: int, done: int = 0) -> None:
         self.progress, self.name, self.total = progress, name, total
         self.pace = Pace(total, done)
-        self._spoken = time.monotonic()
+        self._spoken, self._note = time.monotonic(), ""
         bars = progress.bars
         self._started = time.monotonic()
-        fields = {"note": "", "time": ""}
-        self._id = bars.add_task(printable(name), total=total, completed=done, **fields) if bars else None
+        self._id = bars.add_task(printable(name), total=total, completed=done, note="", time="") if bars else None
 
     def advance(self, count: float = 1, note: str = "", pauses: int = 0) -> None:
         """Advance the bar; `note` is shown beside it. `pauses`: how many blocks of `aside` are still to come."""
         now = time.monotonic()
         self.pace.advance(count, now)
+        self._note = note or self._note
         if self.progress.bars is not None and self._id is not None:
-            shown: dict[str, Any] = {"note": printable(note)} if note else {}
             passed = f"{in_words(now - self._started)} so far"
             told = ", ".join(filter(None, (passed, self._left(pauses))))
-            self.progress.bars.update(self._id, advance=count, time=told, **shown)
+            self.progress.bars.update(self._id, advance=count, time=told, note=printable(self._note))
         elif now - self._spoken > SPOKEN:
             self._spoken = now
-            parts = (f"{self.pace.done:g} of {self.total}", self._left(pauses), note)
+            parts = (f"{self.pace.done:g} of {self.total}", self._left(pauses), self._note)
             self.progress.say(f"  {self.name}: {', '.join(filter(None, parts))}")
 
     def tell(self, note: str) -> None:
         """Show what is being done, or found, beside the bar."""
+        self._note = note
         if self.progress.bars is not None and self._id is not None:
             self.progress.bars.update(self._id, note=printable(note))
 

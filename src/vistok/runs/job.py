@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -33,7 +33,6 @@ from vistok.runs.curves import headline
 from vistok.runs.health.alarms import Alarms
 from vistok.runs.health.gate import health_record
 from vistok.runs.identity import Former
-from vistok.runs.page import Reporter, last_page
 from vistok.runs.plan import Plan
 
 
@@ -62,6 +61,18 @@ def run_directory(
 Evaluate = Callable[[int, Weights], dict[str, float]]
 
 
+class Page(Protocol):
+    """What is written of a run for people to read: anew after validations, and when it ends, one way or another."""
+
+    def update(self) -> None:
+        """Write it while the run goes on."""
+        ...
+
+    def close(self) -> None:
+        """Write it for the last time; raises nothing, as what ended the run is reported elsewhere."""
+        ...
+
+
 @dataclass(kw_only=True)
 class Job:
     """What to train, on what, and how to judge it; `train` does the work.
@@ -84,6 +95,7 @@ class Job:
     naming: Sequence[str] = ()
     alarms: Callable[[], Alarms] | None = None
     check: Callable[[World], None] = lambda world: None
+    page: Page | None = None
     # The command-line option that starts a run from a checkpoint's weights, if the verb has one.
     init_option: str = ""
 
@@ -108,8 +120,8 @@ class Job:
             with self.run_dir if world.main else nullcontext():
                 self._train(world, progress)
         finally:
-            if world.main:
-                last_page(self.run_dir)
+            if world.main and self.page:
+                self.page.close()
         return self.run_dir
 
     def _train(self, world: World, progress: Progress) -> None:
@@ -160,7 +172,7 @@ class Job:
             alarms=self.alarms() if self.alarms else lambda rows: Ringing(),
             init_option=self.init_option,
             headline=partial(headline, kind=config.kind),
-            report=Reporter(self.run_dir),
+            report=self.page.update if self.page else lambda: None,
         )
 
     def _before(self, world: World) -> list[str]:

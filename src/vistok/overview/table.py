@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vistok.errors import UserError
+from vistok.overview.record import MainScore, RunRecord
 from vistok.runs.find import RUNS, last_written, run_folders
-from vistok.runs.record import MainScore, RunRecord
 
 
 @dataclass(frozen=True)

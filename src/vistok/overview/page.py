@@ -12,10 +12,10 @@ from vistok.engine.pace import in_words
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.files import data_uri, write_atomic
+from vistok.overview.commands import made_by, next_commands
+from vistok.overview.record import FINISHED, TRAINING, RunRecord
 from vistok.page.render import render
-from vistok.runs.commands import made_by, next_commands
 from vistok.runs.curves import charts_of
-from vistok.runs.record import FINISHED, TRAINING, RunRecord
 
 PAGE, PICTURE = "page.html", "page.png"
 MOST_PICTURES = 6
@@ -39,15 +39,15 @@ def write_page(run: Path, training: bool = False) -> Path:
 
 def write_picture(run: Path) -> Path:
     """Write a run's curves and its newest sheet as one PNG and return its path."""
+    from vistok.overview.curves_picture import figure_of
     from vistok.page.plots import png_of
-    from vistok.runs.curves_picture import figure_of
 
     record = RunRecord(run)
     write_atomic(run / PICTURE, png_of(figure_of(record)), make_folder=False)
     return run / PICTURE
 
 
-class Reporter:
+class RunPage:
     """Rewrites a run's page while it trains, but spends little of the training's time on it."""
 
     APART = 30.0  # times what the last page took, at least
@@ -56,7 +56,7 @@ class Reporter:
         self.run_dir = run_dir
         self._next = 0.0
 
-    def __call__(self) -> None:
+    def update(self) -> None:
         """Write the page, unless the last one was written a moment ago."""
         started = time.monotonic()
         if started < self._next:
@@ -66,11 +66,10 @@ class Reporter:
         now = time.monotonic()
         self._next = now + self.APART * (now - started)
 
-
-def last_page(run_dir: RunDir) -> None:
-    """Write the page of a run that has just ended, one way or another; what ended it is reported elsewhere."""
-    with suppress(OSError, UserError):
-        write_page(run_dir.path)
+    def close(self) -> None:
+        """Write the page of a run that has ended, one way or another."""
+        with suppress(OSError, UserError):
+            write_page(self.run_dir.path)
 
 
 def page_of(record: RunRecord) -> str:
@@ -78,7 +77,7 @@ def page_of(record: RunRecord) -> str:
     tone, answer = verdict(record)
     shown, legend = _SHOWN.get(record.kind, ("Pictures", ""))
     return render(
-        "vistok.runs",
+        "vistok.overview",
         "run.html.j2",
         record=record,
         live=record.state == TRAINING,

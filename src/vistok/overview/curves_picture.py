@@ -1,12 +1,14 @@
 """A run's charts and its newest sheet as one matplotlib figure, for a PNG."""
 
+import io
 from typing import Any
 
+from vistok.data.images.image_file import open_image
+from vistok.overview.record import RunRecord
 from vistok.page.charts import Chart
 from vistok.page.colours import SERIES
 from vistok.page.plots import pyplot
 from vistok.runs.curves import charts_of
-from vistok.runs.record import RunRecord
 
 COLUMNS = 3
 
@@ -20,7 +22,7 @@ def figure_of(record: RunRecord) -> Any:
     places = figure.add_gridspec(rows + bool(sheets), COLUMNS)
     if sheets:
         axes = figure.add_subplot(places[0, :])
-        axes.imshow(plt.imread(sheets[-1]), interpolation="nearest")
+        axes.imshow(open_image(io.BytesIO(sheets[-1].read_bytes())), interpolation="nearest")
         axes.set_axis_off()
     for number, chart in enumerate(charts):
         axes = figure.add_subplot(places[bool(sheets) + number // COLUMNS, number % COLUMNS])

@@ -3,7 +3,9 @@
 import shlex
 from pathlib import Path
 
-from vistok.runs.record import FINISHED, RunRecord
+from vistok.generator.families import FAMILIES
+from vistok.overview.record import FINISHED, RunRecord
+from vistok.recipes import all_recipes
 
 ENTRY_POINTS = ("__main__.py", "vistok")
 
@@ -27,14 +29,27 @@ def next_commands(record: RunRecord) -> list[tuple[str, str]]:
     if record.state != FINISHED:
         again = made_by(record)
         return [("go on exactly where it is", again)] if again.startswith("vistok train") else []
-    return [(words, command.format(run=run)) for words, command in _NEXT.get(record.kind, ())]
+    recipe = _generator_recipe(record)
+    return [(words, command.format(run=run, recipe=recipe)) for words, command in _NEXT.get(record.kind, ())]
+
+
+def _generator_recipe(record: RunRecord) -> str:
+    """Return the first recipe of a generator for this tokenizer's data set and kind of latents."""
+    quantizer = (record.config.get("tokenizer") or {}).get("quantizer") or {}
+    writes = "vectors" if quantizer.get("kind") == "kl" else "tokens"
+    for name, build in all_recipes().items():
+        if name.split("_")[0] == record.recipe.split("_")[0]:
+            config = build()
+            if config.kind == "generator" and FAMILIES[config.generator.kind].writes == writes:
+                return name
+    return "images64_ar_small" if writes == "tokens" else "images64_flow"
 
 
 _NEXT = {
     "tokenizer": (
         ("see what it keeps of your pictures", "vistok reconstruct PICTURES --tokenizer {run}"),
         ("score it", "vistok evaluate tokenizer {run}"),
-        ("train a generator on its latents", "vistok train generator RECIPE --tokenizer {run}"),
+        ("train a generator on its latents", "vistok train generator {recipe} --tokenizer {run}"),
     ),
     "generator": (
         ("draw images", "vistok sample {run}"),
