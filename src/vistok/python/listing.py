@@ -8,9 +8,9 @@ import pandas as pd
 
 from vistok.errors import UserError
 from vistok.metrics.protocol import Protocol, Score
+from vistok.overview.table import run_rows
 from vistok.python.frames import how, protocol_labels
 from vistok.python.stored import stored_scores
-from vistok.runs.table import run_rows
 
 FACTS = ("kind", "recipe", "differs", "state", "step", "steps", "alarms", "changed", "path")
 

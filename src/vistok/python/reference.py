@@ -84,7 +84,7 @@ class Reference:
 
 
 def reference_of(images: Any, split: str) -> Reference:
-    """Return the reference that a user names: a run (its `split`), or images in any form that `vistok.score` takes."""
+    """Return the reference that a user names: a run or a study (their `split`), or images in any form that `vistok.score` takes."""
     if isinstance(images, Run):
         return _of_run(images.path, split)
     if isinstance(images, str | Path):
@@ -94,9 +94,21 @@ def reference_of(images: Any, split: str) -> Reference:
 
 def _of_path(text: str | Path, split: str) -> Reference:
     path = Path(text)
+    if (path / "records").is_dir():
+        path = _tokenizer_of_study(path)
     if path.suffix == ".safetensors" or (path / "config.json").is_file() or not path.exists():
         return _of_run(model_path(path), split)
     return Reference(split, batch=open_batch(path))
+
+
+def _tokenizer_of_study(folder: Path) -> Path:
+    """Return the weights of one of a study's tokenizers: all have the same images."""
+    weights = sorted((folder / "tokenizers").glob("*.safetensors"))
+    if not weights:
+        raise UserError(
+            f"study {folder}: holds no tokenizers' weights, which say what its images are; give images, or a run"
+        )
+    return weights[0]
 
 
 def _of_run(path: Path, split: str) -> Reference:

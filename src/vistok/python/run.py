@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from vistok.errors import UserError
+from vistok.overview.page import PAGE
+from vistok.overview.record import MainScore, RunRecord, Standing
 from vistok.python.frames import curve_frame, score_frame
 from vistok.python.stored import stored_scores
 from vistok.python.summary import facts_html, shown
 from vistok.runs.config import AnyRun, ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.runs.page import PAGE
-from vistok.runs.record import MainScore, RunRecord, Standing
 
 if TYPE_CHECKING:
     from torch import nn

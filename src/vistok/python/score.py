@@ -44,8 +44,9 @@ def score(
     - an `nn.Module` with `encode(images)` and `decode(latents)`: images as floats in [-1, 1] -> anything -> images; what it
       makes of the reference is scored by PSNR, SSIM and, with an evaluator, a Fréchet distance;
     - a run, its path or a part of its name: as vistok evaluate does, and kept with the run.
-    `reference`: images in any of these forms, or a run, whose held-out images are meant (`split`): then the protocol is that of
-    the run's own scores, and `vistok.compare` takes both. A run's default is its own images.
+    `reference`: images in any of these forms, or a run or a study's folder, whose held-out images are meant (`split`): then the
+    protocol is that of its own scores, and `vistok.compare` or `Scores.add_to_study` takes both. A run's default is its own
+    images.
     `evaluator`: the network whose features are compared: "imagenet", a classifier's run, its path or name; None: what suits the
     reference. `inception`: the file of Inception's weights. `labels`: class numbers of images given, (count,); or, for a network,
     of the images to draw. `of`: "samples" or "reconstructions", for a network that has both. `batch_size`: images drawn at once.

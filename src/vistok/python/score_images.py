@@ -1,6 +1,7 @@
 """Scores of images that are there already, or that come from anywhere, a batch at a time."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def score_images(batch: ImageBatch, reference: Reference, asked: Asked) -> Score
     prefix, labels = "", LABELS
     if asked.labels is not None:
         prefix, labels = "g", in_words(torch.tensor(label_list(asked.labels, batch.count)), len(reference.class_names))
-    source = Source(prefix, labels, Treatment(weights="none"), batch.name, batch.count, is_folder=batch.is_folder)
+    source = Source(prefix, labels, Treatment(weights="none"), batch.name, is_folder=batch.is_folder)
     return score_stream(_with_bar(batch, asked), source, reference, asked.extractor(reference))
 
 
@@ -47,24 +48,20 @@ def _with_bar(batch: ImageBatch, asked: Asked) -> Iterator[Tensor]:
             bar.advance(len(images))
 
 
+@dataclass(frozen=True)
 class Source:
     """Where a stream of images comes from, as protocols record it.
 
-    `prefix` starts the names of scores: g for samples of a generator. `labels` says how classes were chosen.
+    `prefix` starts the names of scores: g for samples of a generator. `labels` says how classes were chosen. `floats`: they
+    were floats, whose range may be misunderstood.
     """
 
-    def __init__(
-        self,
-        prefix: str,
-        labels: str,
-        treatment: Treatment,
-        name: str,
-        count: int,
-        is_folder: bool = False,
-        floats: bool = False,
-    ) -> None:
-        self.prefix, self.labels, self.treatment, self.name = prefix, labels, treatment, name
-        self.count, self.is_folder, self.floats = count, is_folder, floats
+    prefix: str
+    labels: str
+    treatment: Treatment
+    name: str
+    is_folder: bool = False
+    floats: bool = False
 
 
 def score_stream(images: Iterable[Tensor], source: Source, reference: Reference, extractor: FeatureExtractor) -> Scores:

@@ -54,7 +54,7 @@ def _sampler(module: nn.Module, reference: Reference, asked: Asked) -> Scores:
     num_classes = len(reference.class_names) or getattr(module, "num_classes", None)
     labels = labels_of(asked.labels, asked.count, num_classes, name)
     how = in_words(labels, num_classes or int(labels.max()) + 1)
-    source = Source("g", how, Treatment(weights="none"), name, len(labels), floats=True)
+    source = Source("g", how, Treatment(weights="none"), name, floats=True)
     extractor = asked.extractor(reference)  # whatever can fail, fails before the drawing
     images = drawn_images(module, labels, asked.batch_size or BATCH, asked.seed, asked.progress)
     return score_stream(images, source, reference, extractor)
@@ -70,7 +70,7 @@ def score_network(generator: Generator, reference: Reference, asked: Asked, name
     generator.check_guidance(sampling.guidance_scale)
     labels = labels_of(asked.labels, asked.count, generator.num_classes, name)
     treatment = Treatment(weights=generator.info.weights, sampling=sampling.model_dump(mode="json"))
-    source = Source("g", in_words(labels, generator.num_classes), treatment, name, len(labels))
+    source = Source("g", in_words(labels, generator.num_classes), treatment, name)
     batches = sample_batches(
         generator.sampler(sampling), tokenizer, labels, asked.progress, f"samples of {name}",
         fitting_batch(generator, sampling, asked.batch_size),
@@ -95,4 +95,8 @@ def score_autoencoder(module: nn.Module, reference: Reference, asked: Asked, nam
     scores = distortion(made, PlainScores(reference.name, made.digest, reference.count, treatment))
     scores |= distances(extractors, made.features, [reference.features(one) for one in extractors], treatment, "")
     warnings += tiny(reference.count) if extractor else []
+    if autoencoder.darkest >= 0:
+        warnings.append(
+            f"no pixel that {name}.decode returns is below 0: vistok gives and takes floats in [-1, 1]; wrap a network for [0, 1]"
+        )
     return Scores(name, list(scores_in(scores)), warnings, scores)

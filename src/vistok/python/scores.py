@@ -88,6 +88,17 @@ class Scores(Mapping[str, Score]):
         )
         return place
 
+    def add_to_study(self, folder: str | Path) -> Path:
+        """Show these scores in a study's report, beside the networks that it trained, and return the file that keeps them.
+
+        `folder`: the study's, as in "results/images64"; it can be the reference of `vistok.score`, too. Scores of other
+        protocols than the study's are left out. Raises UserError if that leaves none, naming what differs.
+        """
+        from vistok.study.findings.outside import add_outside
+        from vistok.study.run.record import StudyFolder
+
+        return add_outside(StudyFolder(Path(folder)), self.name, self.all)
+
     def __getitem__(self, name: str) -> Score:
         found = {_key(score): score for score in reversed(self.all)}
         if name.lower() not in found:

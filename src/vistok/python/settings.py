@@ -1,7 +1,7 @@
 """A recipe with changed values, given as Python values."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,18 @@ def assignments(settings: Settings) -> list[str]:
     return texts
 
 
-def recipe_config(recipe: str, kind: str | None, settings: Settings, init_from: str | Path | None = None) -> Any:
-    """Return the config of a recipe with changed values; with `init_from`, with the network of that run or file.
+def recipe_config(recipe: str, settings: Settings, initial: Callable[[str], str | None]) -> Any:
+    """Return the config of a recipe with changed values.
 
-    Raises UserError for unknown recipes, fields and values.
+    `initial`: which run or file training starts from, of the recipe's kind; its network is taken. Raises UserError for unknown
+    recipes, fields and values.
     """
-    config = find_recipe(recipe, kind)
+    config = find_recipe(recipe)
+    init_from = initial(config.kind)
     if init_from is not None:
         from vistok.runs.initial import with_network_of
 
-        config = with_network_of(config, str(init_from))
+        config = with_network_of(config, init_from)
     return override(config, assignments(settings))
 
 

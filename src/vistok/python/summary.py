@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vistok.files import data_uri
-from vistok.runs.record import RunRecord
+from vistok.overview.record import RunRecord
 
 
 def facts_html(run: RunRecord, sheet: bytes | None, page: Path | None) -> str:

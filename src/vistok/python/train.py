@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vistok.errors import UserError
+from vistok.overview.page import write_picture
+from vistok.overview.record import RunRecord
 from vistok.python.finding import model_path
 from vistok.python.progress import live_progress
 from vistok.python.run import Run
 from vistok.python.settings import Settings, recipe_config
+from vistok.runs.curves import headline
 from vistok.runs.health.gate import alarms_of, closing_words, require_alive
+from vistok.runs.shipped import shipped_networks
 
 if TYPE_CHECKING:
     from vistok.engine.log import Progress
@@ -28,6 +32,7 @@ def train(
     views: str | Sequence[str] | None = None,
     image_size: int | None = None,
     runs: str | Path = "runs",
+    name: str | None = None,
     anyway: bool = False,
     quiet: bool = False,
 ) -> Run:
@@ -43,6 +48,7 @@ def train(
     `tokenizer`: the run whose images and latents a generator learns (images are not given again); they are cached in the
     tokenizer's run, with these `views` ("20-crops" helps where there are few images) and this `image_size` in pixels.
     `init_from`: a run, a file or a shipped name such as "pictures64", whose network and weights training starts from.
+    `runs`: the folder for runs; `name`: the first part of the run's name, instead of the recipe's.
     `anyway`: go on even if the tokenizer's run ended with an alarm that says it is dead. `quiet`: show no progress.
 
     Example: `run = vistok.train(images, labels, set={"length": "300 steps"})`. Called again with the same arguments, an
@@ -50,7 +56,8 @@ def train(
     stopped, with its state saved.
     """
     folder = Path(runs)
-    config = recipe_config(recipe, None, set, _init(init_from))
+    config = recipe_config(recipe, set, lambda kind: _init(init_from, kind, folder))
+    config = config if name is None else config.replace(name=name)
     with live_progress(quiet) as progress:
         if config.kind == "generator":
             _no_images(images, labels, classes)
@@ -63,15 +70,27 @@ def train(
                     f"recipe {recipe!r} is for a {config.kind}; tokenizer, views and image_size are for generators' recipes"
                 )
             job = _image_job(_on_images(config, recipe, images, labels, classes, folder, progress), folder)
+        finished = job.finished
         job.train(progress)
-        alarms = alarms_of(job.run_dir.path)
-        if alarms:
-            progress.say(f"warning: {job.run_dir.path.name} finished{closing_words(alarms)}")
-    return Run(job.run_dir.path)
+        run = Run(job.run_dir.path)
+        if not finished:
+            write_picture(run.path)
+            progress.say(_how_it_went(run))
+    return run
 
 
-def _init(init_from: Any) -> str | None:
-    return None if init_from is None else str(init_from.path if isinstance(init_from, Run) else init_from)
+def _how_it_went(run: Run) -> str:
+    alarms = alarms_of(run.path)
+    if alarms:
+        return f"warning: {run.name} is finished{closing_words(alarms)}"
+    return f"{run.name} is finished: {headline(RunRecord(run.path).rows, run.kind)}"
+
+
+def _init(init_from: Any, kind: str, runs: Path) -> str | None:
+    """Return the run, file or shipped name that training starts from."""
+    if init_from is None or isinstance(init_from, Run):
+        return None if init_from is None else str(init_from.path)
+    return str(init_from) if str(init_from) in shipped_networks(kind) else str(model_path(init_from, kind, runs))
 
 
 def _views(views: str | Sequence[str] | None) -> tuple[str, ...] | None:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from vistok.data.images.transforms import to_uint8
+from vistok.data.images.transforms import to_float, to_uint8
 from vistok.engine.log import Progress
 from vistok.errors import UserError, reason
 
@@ -16,11 +16,15 @@ FARTHEST = 1.5  # decoders overshoot [-1, 1] a little; 0...255 lies far outside
 
 
 class ForeignAutoencoder:
-    """A network with `encode` and `decode`, as scores call one. Raises UserError where it does not give images back."""
+    """A network with `encode` and `decode`, as scores call one. Raises UserError where it does not give images back.
+
+    `darkest`: the lowest value decoded so far; 0 tells of a network for images in [0, 1].
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self.module: Any = module
         self.device = device_of(module)
+        self.darkest = float("inf")  # of all decoded pixels, -1 for black
 
     def encode(self, images: Tensor) -> tuple[Any, torch.Size]:
         """Return the network's latents, whatever they are, and the images' shape."""
@@ -37,7 +41,9 @@ class ForeignAutoencoder:
             raise UserError(
                 f"{type(self.module).__name__}.decode: {images.shape[1]} channels for images with {shape[1]}; they must agree"
             )
-        return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images
+        images = to_float(images) if images.dtype == torch.uint8 else images
+        self.darkest = min(self.darkest, float(images.min()))
+        return images
 
 
 def drawn_images(

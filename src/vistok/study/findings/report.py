@@ -17,6 +17,7 @@ from vistok.study.findings import figures
 from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.claims import judge
 from vistok.study.findings.fit import PowerLaw, fit_power_law, frontier
+from vistok.study.findings.outside import outside_lines, outside_of
 from vistok.study.findings.table import alarm_sentence, collect, generators, tokenizers, write_table
 from vistok.study.findings.verdict import Claim
 from vistok.study.run.record import StudyFolder
@@ -58,7 +59,8 @@ def write_report(study: StudyConfig, folder: StudyFolder) -> Path:
     write_json(folder.path / "fits.json", [{**asdict(fit), "law": asdict(fit.law)} for fit in fits])
     page = folder.path / "index.html"
     write_atomic(page, _page(study, folder, data, claims, fits, left_out).encode())
-    write_atomic(folder.path / "summary.md", summary(study, table, claims, left_out).encode())
+    others = "".join(f"{line}\n" for line in outside_lines(outside_of(folder)))
+    write_atomic(folder.path / "summary.md", (summary(study, table, claims, left_out) + others).encode())
     return page
 
 
@@ -144,6 +146,7 @@ def _page(
         provenance=provenance(),
         left_out=left_out,
         alarms=alarm_sentence(data.table),
+        others=outside_of(folder),
     )
 
 
