@@ -6,8 +6,11 @@ run's latents as a data set. `load_tokenizer` and `load_generator` read a run di
 are imported on first use, so that `import vistok` costs nothing.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from vistok.engine.spinning import bound_spinning
 
 __version__ = "0.1.0"
 _PLACES = {
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _PLACES:
+        if "torch" not in sys.modules:  # as the command line does: OpenMP reads it once, when torch is loaded
+            bound_spinning()
         return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'vistok' has no attribute {name!r}; it offers {', '.join(__all__)}")
 

@@ -22,8 +22,8 @@ from vistok.python.given import given
 from vistok.python.images import COLUMNS, Images, Reconstructions
 from vistok.python.pixels import float_images
 from vistok.python.progress import live_progress
+from vistok.python.told import tell_alarms
 from vistok.runs.drawing import fitting_batch, sample_batches
-from vistok.runs.health.gate import require_alive
 from vistok.runs.health.sample_warnings import collapse_warnings
 from vistok.runs.run_images import data_of
 from vistok.verbs.class_choice import chosen_labels
@@ -41,7 +41,7 @@ def draw(run: Any, labels: Any, count: int | None, changes: dict[str, Any], weig
     numbers = label_numbers(labels, names, count)
     drawn = Drawn()
     with live_progress(quiet) as progress:
-        require_alive(run.path, True, progress.say)  # the pictures will show it
+        tell_alarms(run.path, progress.say)
         batches = sample_batches(
             generator.sampler(sampling),
             tokenizer,
@@ -53,7 +53,8 @@ def draw(run: Any, labels: Any, count: int | None, changes: dict[str, Any], weig
         pixels = torch.cat(list(batches))
         for line in collapse_warnings(variety([drawn]), sampling, tokenizer.info, labels is not None):
             progress.say(f"warning: {line}")
-    columns = len(names) if labels is None and 1 < len(names) <= COLUMNS else None
+    # A column shows one class, or each class has several.
+    columns = COLUMNS // len(names) * len(names) if labels is None and len(names) <= COLUMNS else None
     return Images(pixels, [names[number] for number in numbers.tolist()], columns)
 
 

@@ -52,7 +52,7 @@ class NotebookProgress(Progress):
         self.bars: Any = _Bars(self._show)
         self.lines: list[str] = []
         self._handle: Any = None
-        self._shown = 0.0
+        self._shown = time.monotonic()  # short work shows nothing
 
     def say(self, text: str) -> None:
         """Add a line."""
@@ -65,7 +65,8 @@ class NotebookProgress(Progress):
         try:
             yield self
         finally:
-            self._show(at_once=True)
+            if self.lines or self._handle is not None:
+                self._show(at_once=True)
 
     def _show(self, at_once: bool = False) -> None:
         now = time.monotonic()
@@ -105,7 +106,7 @@ class _Bars:
     def add_task(self, name: str, total: float | None = None, completed: float = 0, **fields: Any) -> int:
         self._next += 1
         self._tasks[self._next] = {"name": name, "total": total, "done": completed, **fields}
-        self._changed(at_once=True)
+        self._changed()
         return self._next
 
     def update(self, task: int, advance: float = 0, **fields: Any) -> None:
@@ -115,7 +116,6 @@ class _Bars:
 
     def remove_task(self, task: int) -> None:
         del self._tasks[task]
-        self._changed(at_once=True)
 
     def rows(self) -> list[_Row]:
         """Return what to show of each task."""

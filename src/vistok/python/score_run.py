@@ -9,7 +9,7 @@ from vistok.python.drawing import sampling_of
 from vistok.python.reference import Reference, reference_of
 from vistok.python.score_module import score_autoencoder, score_network
 from vistok.python.scores import Scores
-from vistok.runs.health.gate import require_alive
+from vistok.python.told import tell_alarms
 from vistok.runs.health.sample_warnings import score_warnings
 from vistok.runs.load import load_generator, load_tokenizer
 from vistok.scoring.evaluate_generator import Against, Drawing, check_scoring, evaluate_generator, load_stage2
@@ -20,7 +20,7 @@ from vistok.scoring.evaluators import scores_in
 
 def score_tokenizer(path: Path, against: Reference | None, asked: Asked) -> Scores:
     """Score a tokenizer's reconstructions, of its own images if there is no other reference."""
-    require_alive(path, True, asked.progress.say)  # the scores will show it
+    tell_alarms(path, asked.progress.say)
     own = reference_of(path, asked.split)
     if against is not None and not own.same_as(against):
         return score_autoencoder(load_tokenizer(path), against, asked, name_of(path))
@@ -34,7 +34,7 @@ def score_generator(path: Path, against: Reference | None, asked: Asked) -> Scor
 
     Held-out latents are scored too, where the family has a likelihood and their caches are there.
     """
-    require_alive(path, True, asked.progress.say)
+    tell_alarms(path, asked.progress.say)
     own = reference_of(path, asked.split)
     against = own if against is None else against
     of_other_data = against.data is not None and not own.same_as(against)

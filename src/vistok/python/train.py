@@ -12,7 +12,7 @@ from vistok.python.progress import live_progress
 from vistok.python.run import Run
 from vistok.python.settings import Settings, recipe_config
 from vistok.runs.curves import headline
-from vistok.runs.health.gate import alarms_of, closing_words, require_alive
+from vistok.runs.health.gate import alarms_of, require_alive
 from vistok.runs.shipped import shipped_networks
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def train(
 def _how_it_went(run: Run) -> str:
     alarms = alarms_of(run.path)
     if alarms:
-        return f"warning: {run.name} is finished{closing_words(alarms)}"
+        return f"warning: {run.name} is finished, with alarms: {', '.join(alarm.name for alarm in alarms)}"
     return f"{run.name} is finished: {headline(RunRecord(run.path).rows, run.kind)}"
 
 
