@@ -22,5 +22,5 @@ def model_path(model: Any, kind: str | None = None, runs: Path = Path("runs")) -
     if isinstance(model, Run):
         return model.path
     if not isinstance(model, str | Path):
-        raise UserError(f"{kind or 'run'}: a {type(model).__name__}; give a run, its path, or a part of its name")
+        raise UserError(f"{kind or 'run'} of type {type(model).__name__}; give a run, its path, or a part of its name")
     return find_run(model, kind, runs)

@@ -76,9 +76,9 @@ def _length(images: Any) -> int:
             if hasattr(images, "__iter__") and not isinstance(images, dict | str)
             else ""
         )
-        raise UserError(f"images: a {name} is none of {_FORMS}{more}")
+        raise UserError(f"images of type {name}: wanted {_FORMS}{more}")
     if hasattr(images, "columns"):
-        raise UserError(f"images: a {name} is a table; give a list of its pictures, or an array")
+        raise UserError(f"images of type {name}: a table; give a list of its pictures, or an array")
     if not len(images):
         raise UserError("images: empty; give at least one")
     return len(images)

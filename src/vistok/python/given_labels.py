@@ -71,7 +71,7 @@ def _checked_names(classes: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _plain(label: Any, number: int) -> int | str:
-    if isinstance(label, Tensor | np.ndarray | np.generic) and np.size(label) == 1:
+    if isinstance(label, Tensor | np.ndarray | np.generic) and np.asarray(label).size == 1:
         label = label.item()
     if isinstance(label, str):
         return label

@@ -28,7 +28,7 @@ def image_pixels(item: Any, what: str) -> np.ndarray:
             raise UserError(f"{what}: {error}") from None
     if not isinstance(item, np.ndarray | Tensor):
         raise UserError(
-            f"{what} is a {type(item).__name__}; an image is a Pillow picture, or uint8 values (height, width, channels); for "
+            f"{what} is of type {type(item).__name__}; an image is a Pillow picture, or uint8 values (height, width, channels); for "
             "image files give the path of their folder"
         )
     array = _checked(item, what, "image")

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from vistok.config import science
 from vistok.errors import UserError
 from vistok.generator.interface import Generator
 from vistok.metrics.protocol import Treatment
@@ -69,7 +70,7 @@ def score_network(generator: Generator, reference: Reference, asked: Asked, name
     sampling = sampling_of(generator, {"guidance_scale": asked.guidance, "seed": asked.seed})
     generator.check_guidance(sampling.guidance_scale)
     labels = labels_of(asked.labels, asked.count, generator.num_classes, name)
-    treatment = Treatment(weights=generator.info.weights, sampling=sampling.model_dump(mode="json"))
+    treatment = Treatment(weights=generator.info.weights, sampling=science(sampling))
     source = Source("g", in_words(labels, generator.num_classes), treatment, name)
     batches = sample_batches(
         generator.sampler(sampling), tokenizer, labels, asked.progress, f"samples of {name}",

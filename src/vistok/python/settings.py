@@ -55,6 +55,6 @@ def _as_json(path: str, value: Any) -> str:
         return json.dumps(value, default=plain)
     except (TypeError, ValueError):
         raise UserError(
-            f"set {path!r}: a {type(value).__name__} cannot be written into a config; give a number, a text, None, or a list or "
+            f"set {path!r}: type {type(value).__name__} cannot be written into a config; give a number, a text, None, or a list or "
             "dictionary of these"
         ) from None

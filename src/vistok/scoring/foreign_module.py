@@ -92,7 +92,7 @@ def checked_images(found: Any, count: int, what: str) -> Tensor:
     """
     if not isinstance(found, Tensor):
         raise UserError(
-            f"{what} returns a {type(found).__name__}; wanted a tensor (batch, channels, height, width): wrap the network in one "
+            f"{what} returns type {type(found).__name__}; wanted a tensor (batch, channels, height, width): wrap the network in one "
             "whose method returns that"
         )
     if found.ndim != 4 or len(found) != count or found.shape[1] not in (1, 3):

@@ -20,7 +20,7 @@ def images_given(images: Any, channels: int) -> Tensor:
         images = torch.from_numpy(images.copy())
     if not isinstance(images, Tensor):
         raise UserError(
-            f"images: a {type(images).__name__}; this tokenizer takes a tensor or an array of floats in [-1, 1], (batch, "
+            f"images of type {type(images).__name__}: this tokenizer takes a tensor or an array of floats in [-1, 1], (batch, "
             f"{channels}, height, width){_list_advice(images)}"
         )
     if images.ndim != 4:
@@ -45,7 +45,7 @@ def latents_given(latents: Any, space: Space) -> Tensor:
         latents = torch.from_numpy(latents.copy())
     if not isinstance(latents, Tensor):
         raise UserError(
-            f"{noun}: a {type(latents).__name__}; this tokenizer takes a tensor or an array (batch, "
+            f"{noun} of type {type(latents).__name__}: this tokenizer takes a tensor or an array (batch, "
             f"{', '.join(map(str, space.shape))}){_list_advice(latents)}"
         )
     if tokens and (latents.is_floating_point() or latents.is_complex() or latents.dtype == torch.bool):
