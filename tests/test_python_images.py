@@ -59,7 +59,13 @@ def test_all_forms_give_the_same_pixels(images):
 
 
 def test_grey_images_keep_their_one_channel():
-    for images in (GREY, torch.from_numpy(GREY), list(GREY), GREY[..., None], [Image.fromarray(image) for image in GREY]):
+    for images in (
+        GREY,
+        torch.from_numpy(GREY),
+        list(GREY),
+        GREY[..., None],
+        [Image.fromarray(image) for image in GREY],
+    ):
         np.testing.assert_array_equal(given(images).stacked(), GREY[..., None])
     white = Image.new("RGBA", (4, 5))  # all transparent, on white
     np.testing.assert_array_equal(given([white]).stacked(), np.full((1, 5, 4, 3), 255, np.uint8))
@@ -238,8 +244,20 @@ def test_reconstructions_stay_with_their_originals():
 
 
 def test_settings_are_the_command_lines():
-    given_values = {"length": "30 steps", "optimizer.lr": np.float32(0.5), "seed": np.int64(3), "a.b": None, "c": {"kind": "kl"}}
-    assert assignments(given_values) == ['length="30 steps"', "optimizer.lr=0.5", "seed=3", "a.b=null", 'c={"kind": "kl"}']
+    given_values = {
+        "length": "30 steps",
+        "optimizer.lr": np.float32(0.5),
+        "seed": np.int64(3),
+        "a.b": None,
+        "c": {"kind": "kl"},
+    }
+    assert assignments(given_values) == [
+        'length="30 steps"',
+        "optimizer.lr=0.5",
+        "seed=3",
+        "a.b=null",
+        'c={"kind": "kl"}',
+    ]
     assert assignments(["seed=1"]) == assignments("seed=1") == ["seed=1"] and assignments(None) == []
     with pytest.raises(UserError, match="set 'seed': type object cannot be written"):
         assignments({"seed": object()})

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_python_runs import CLASSES, IMAGES, LABELS
 from torch import nn
 
 import vistok
+from test_python_runs import CLASSES, IMAGES, LABELS
 from vistok.errors import UserError
 from vistok.python.compare import better
 from vistok.python.scores import read_scores
@@ -130,7 +130,10 @@ def test_few_images_are_warned_of_and_have_no_interval(tokenizer, capsys):
         (lambda: changed("decode", lambda z: z["means"][0]), r"Changed.decode returns the shape \(1, 7, 7\)"),
         (lambda: changed("decode", lambda z: z["means"].repeat(1, 3, 1, 1)), "3 channels for images with 1"),
         (lambda: changed("decode", lambda z: 1 / 0), "Changed.decode failed on its own latents .ZeroDivisionError"),
-        (lambda: changed("encode", lambda x: x.view(3)), r"Changed.encode failed on torch.float32 of shape \(96, 1, 28"),
+        (
+            lambda: changed("encode", lambda x: x.view(3)),
+            r"Changed.encode failed on torch.float32 of shape \(96, 1, 28",
+        ),
         (lambda: changed("decode", lambda z: z["means"] * 255), "values from .* wanted floats in"),
         (lambda: changed("decode", lambda z: z["means"] * torch.nan), "values from nan to nan"),
         (lambda: changed("sample", lambda y: y), "Changed.sample returns the shape"),
@@ -191,7 +194,9 @@ def test_scores_are_kept_in_a_file_that_cannot_be_edited_unnoticed(tmp_path, of_
 
 
 def test_scores_are_shown_with_their_protocol(of_means):
-    assert re.match(r"Means: rFMD [\d.]+ \([\d.]+ to [\d.]+\); 96 images against 96 of webdataset train", repr(of_means))
+    assert re.match(
+        r"Means: rFMD [\d.]+ \([\d.]+ to [\d.]+\); 96 images against 96 of webdataset train", repr(of_means)
+    )
     assert "efficientnet-lite0" in of_means._repr_html_() and isinstance(of_means.table(), pd.DataFrame)
     with pytest.raises(KeyError, match="no score 'psnrr'.*Did you mean 'psnr'"):
         of_means["psnrr"]
@@ -199,7 +204,10 @@ def test_scores_are_shown_with_their_protocol(of_means):
 
 def test_runs_and_networks_are_compared(tokenizer, of_run, of_means, tmp_path):
     found = vistok.compare(tokenizer, of_means)
-    assert list(found.table.columns) == [tokenizer.name, "Means"] and list(found.table.index[:2]) == ["PSNR (dB)", "SSIM"]
+    assert list(found.table.columns) == [tokenizer.name, "Means"] and list(found.table.index[:2]) == [
+        "PSNR (dB)",
+        "SSIM",
+    ]
     row = found.differences.loc["PSNR (dB)"]
     assert row["value"] == pytest.approx(of_means["psnr"].value - of_run["psnr"].value)
     assert row["low"] < row["value"] < row["high"]
@@ -227,7 +235,14 @@ def test_other_protocols_are_not_compared(tokenizer, generator, of_means):
 
 @pytest.mark.parametrize(
     ("metric", "sign"),
-    [("rFMD", -1), ("gKMD", -1), ("PSNR (dB)", 1), ("recall", 1), ("nats per token", -1), ("codebook usage (share)", 0)],
+    [
+        ("rFMD", -1),
+        ("gKMD", -1),
+        ("PSNR (dB)", 1),
+        ("recall", 1),
+        ("nats per token", -1),
+        ("codebook usage (share)", 0),
+    ],
 )
 def test_which_way_is_better(metric, sign):
     assert better(metric) == sign
@@ -244,7 +259,13 @@ def test_guided_scores_stay_apart_in_a_line(tokenizer, generator):
 def test_a_table_of_runs_never_mixes_protocols(tokenizer, generator, of_run):
     """Evaluators, references, numbers of samples and guidance are columns of their own."""
     classifier = vistok.train(
-        IMAGES, LABELS, "debug_classifier", {"length": "2 steps"}, classes=CLASSES, runs=tokenizer.path.parent, quiet=True
+        IMAGES,
+        LABELS,
+        "debug_classifier",
+        {"length": "2 steps"},
+        classes=CLASSES,
+        runs=tokenizer.path.parent,
+        quiet=True,
     )
     vistok.score(tokenizer, split="train", evaluator=classifier, quiet=True)
     for options in ({"count": 20}, {"count": 30}, {"count": 20, "guidance": 2.0}):

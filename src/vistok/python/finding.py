@@ -9,7 +9,7 @@ from vistok.runs.find import find_run
 
 
 def run(text: "str | Path | Run" = "latest", kind: str | None = None, runs: str | Path = "runs") -> Run:
-    """Return a run: "latest", a unique part of a name, or a path. `kind`: "tokenizer", "generator" or "classifier" alone.
+    """Return the run that `text` means: "latest", a unique part of its name, or its path. `kind`: "tokenizer", "generator" or "classifier" alone.
 
     `runs`: the folder to look in. Example: `vistok.run("latest", kind="generator").sample()`. Raises UserError if there is no
     such run, or several.

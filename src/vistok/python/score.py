@@ -42,7 +42,7 @@ def score(
     - an `nn.Module` with `sample(labels)`: labels (batch,), int64 -> images (batch, channels, height, width), floats in
       [-1, 1] or uint8; `count` of them are drawn, in classes by turns;
     - an `nn.Module` with `encode(images)` and `decode(latents)`: images as floats in [-1, 1] -> anything -> images; what it
-      makes of the reference is scored by PSNR, SSIM and, with an evaluator, a Fréchet distance;
+      makes of the reference is scored by PSNR (dB), SSIM and, with an evaluator, a Fréchet distance;
     - a run, its path or a part of its name: as vistok evaluate does, and kept with the run.
     `reference`: images in any of these forms, or a run or a study's folder, whose held-out images are meant (`split`): then the
     protocol is that of its own scores, and `vistok.compare` or `Scores.add_to_study` takes both. A run's default is its own

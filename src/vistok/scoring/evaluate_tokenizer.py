@@ -1,7 +1,7 @@
 """Score a tokenizer: distortion, Fréchet distance of its reconstructions, and how it uses its codes."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -71,24 +71,12 @@ def evaluate_tokenizer(
         extractors=[network.digest for network in extractors],
         **({"image_size": image_size} if image_size else {}),
     )
-    done = finished_evaluation(file) if run.is_dir() else None
-    if done is not None:
+    if run.is_dir() and (done := finished_evaluation(file)) is not None:
         return done
     for network in extractors:
         require_unseen(network, digests_in_losses(tokenizer.info))
     started = time.monotonic()
-    world = join_world()
-    batches = world.share_of(range(-(-len(source) // BATCH)))
-    reconstructed = reconstruct(
-        tokenizer,
-        _pairs(*given, batches),
-        len(source),
-        extractors,
-        progress,
-        f"reconstructions ({weights})",
-        keep_latents=tokenizer.space.kind == "tokens",
-        world=world,
-    )
+    reconstructed = _reconstructed(tokenizer, given, extractors, progress, f"reconstructions ({weights})")
     treatment = Treatment(weights=weights)  # type: ignore[arg-type]
     plain = PlainScores(f"{data.dataset} {split}", reconstructed.digest, len(source), treatment, resize)
     scores: dict[str, Any] = {
@@ -110,6 +98,23 @@ def evaluate_tokenizer(
     return scores
 
 
+Prepared = tuple[ImageSource, DataConfig]
+
+
+def _reconstructed(
+    tokenizer: Tokenizer,
+    given: tuple[Prepared, Prepared],
+    extractors: Sequence[FeatureExtractor],
+    progress: Progress,
+    name: str,
+) -> Reconstructed:
+    """Reconstruct this process's share of the images; `given`: as they are compared, and as they are encoded."""
+    world, count = join_world(), len(given[0][0])
+    pairs = _pairs(*given, world.share_of(range(-(-count // BATCH))))
+    tokens = tokenizer.space.kind == "tokens"
+    return reconstruct(tokenizer, pairs, count, extractors, progress, name, keep_latents=tokens, world=world)
+
+
 def _code_scores(tokenizer: Tokenizer, reconstructed: Reconstructed, plain: PlainScores) -> dict[str, Any]:
     """Return how codes are used; {} for vectors."""
     space = tokenizer.space
@@ -126,17 +131,13 @@ def _code_scores(tokenizer: Tokenizer, reconstructed: Reconstructed, plain: Plai
     }
 
 
-def _pairs(
-    compared: tuple[ImageSource, DataConfig], encoded: tuple[ImageSource, DataConfig], batches: range
-) -> Iterable[tuple[Tensor, Tensor]]:
+def _pairs(compared: Prepared, encoded: Prepared, batches: range) -> Iterable[tuple[Tensor, Tensor]]:
     """Yield batches of images as they are encoded and as they are compared, at another size perhaps."""
     for batch, other in _batches(compared, encoded, batches):
         yield other["images"], to_uint8(batch["images"])
 
 
-def _batches(
-    compared: tuple[ImageSource, DataConfig], encoded: tuple[ImageSource, DataConfig], batches: range
-) -> Iterable[tuple[Batch, Batch]]:
+def _batches(compared: Prepared, encoded: Prepared, batches: range) -> Iterable[tuple[Batch, Batch]]:
     originals = eval_images(*compared, BATCH, batches=batches)
     if compared[1] == encoded[1]:
         return ((batch, batch) for batch in originals)

@@ -11,7 +11,7 @@ from vistok.space import Space
 
 
 def images_given(images: Any, channels: int) -> Tensor:
-    """Return images (batch channels height width) as a tensor, floats as float32. Raises UserError for other things.
+    """Return images (batch channels height width) as a tensor, as float32. Raises UserError for other things than floats.
 
     Values and sizes are left for the tokenizer to check.
     """
@@ -31,7 +31,9 @@ def images_given(images: Any, channels: int) -> Tensor:
             f"images {tuple(images.shape)}: channels come second here, (batch, {channels}, height, width); use "
             "images.permute(0, 3, 1, 2), or images.transpose(0, 3, 1, 2) for an array"
         )
-    return images.float() if images.is_floating_point() else images
+    if not images.is_floating_point():
+        raise UserError(f"images of {images.dtype}: this tokenizer takes floats in [-1, 1]; use images / 127.5 - 1")
+    return images.float()
 
 
 def latents_given(latents: Any, space: Space) -> Tensor:
