@@ -10,7 +10,7 @@ from vistok.engine.spinning import bounds
 from vistok.errors import Stopped, UserError
 from vistok.files import read_json, write_json
 from vistok.study.run.order import Order
-from vistok.study.run.record import StudyFolder, drop_checkpoints
+from vistok.study.run.record import StudyFolder
 
 
 def perform(order: Order) -> None:
@@ -50,7 +50,6 @@ def _tokenizer(order: Order) -> None:
     scored = score_all("tokenizer", _finished(order, run.path, config.data))
     folder.keep_weights(order.run, run.export())
     folder.write(tokenizer_record(order, config, run, scored.columns, scored.detail))
-    drop_checkpoints(run.path)
 
 
 def _resized_tokenizer(order: Order) -> None:
@@ -92,8 +91,6 @@ def _generator(order: Order) -> None:
     chosen = default_sampling(config.generator).replace(guidance_scale=scored.columns["guidance_scale"])
     save_sheet(run.path, chosen, folder.sheet_file(order.run))
     folder.write(generator_record(order, config, run, scored.columns, scored.detail))
-    if not order.milestones:
-        drop_checkpoints(run.path)
 
 
 def _finished(order: Order, path: Path, data: Any, class_names: Any = None) -> Any:
