@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from vistok.cli import options
+from vistok.cli.commands import App
 from vistok.cli.ending import exit_code_of
 from vistok.cli.evaluate import evaluate_app
 from vistok.cli.interop import export_app, import_app
@@ -23,10 +24,8 @@ from vistok.engine.allocator import keep_freed_memory
 from vistok.engine.spinning import bound_spinning
 from vistok.errors import Stopped, UserError
 
-app = typer.Typer(
+app = App(
     help="Train image tokenizers and the generators that model their tokens, and see how one affects the other.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(train_app, name="train")
@@ -44,8 +43,23 @@ app.command()(reconstruct)
 SHARED = ("train", "cache", "evaluate", "sample")
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        from vistok import __version__
+
+        say(f"vistok {__version__} (Python {sys.version.split()[0]}, torch {version('torch')})")
+        raise typer.Exit
+
+
 @app.callback()
-def before_a_verb(context: typer.Context) -> None:
+def before_a_verb(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Reject several processes where each would repeat the same work; keep freed memory, except when printing help."""
     processes, verb = os.environ.get("WORLD_SIZE", "1"), context.invoked_subcommand
     if verb not in SHARED and processes != "1":
@@ -113,14 +127,15 @@ def compare(
 def recipes(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Recipes to show in full: config, parameters, FLOPs, tokens, memory.", metavar="[NAME]..."),
+        typer.Argument(help="Recipes to show in full: config, parameters, FLOPs, tokens, memory.", metavar="NAME"),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print as JSON; without names: all recipes with their configs.")
     ] = False,
 ) -> None:
     """List the recipes, or show some."""
-    from vistok.verbs.show import list_json, recipe_json, recipe_lines, recipe_list
+    from vistok.verbs.recipe_list import recipe_list
+    from vistok.verbs.show import list_json, recipe_json, recipe_lines
 
     if as_json:
         say(json.dumps({name: recipe_json(name) for name in names} if names else list_json(), indent=2))

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from vistok.cli import options
+from vistok.cli.commands import App
 from vistok.cli.options import Data, Weights, checked_weights, path, progress_bars, sampling_config, say, show_scores
 from vistok.errors import UserError
 
-evaluate_app = typer.Typer(help="Score a trained tokenizer or generator, or images.", no_args_is_help=True)
+evaluate_app = App(help="Score a trained tokenizer or generator, or images.")
 Choose = Annotated[
     str | None,
     typer.Option(

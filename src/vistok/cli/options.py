@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vistok.cli.quiet import progress_of
 from vistok.errors import UserError, printable
 from vistok.files import named_error
 
@@ -112,10 +113,8 @@ def require_alive(model: str | Path, anyway: bool, tokenizer: str | Path | None 
 
 
 def progress_bars() -> Any:
-    """Return live progress bars, which only the main process shows."""
-    from vistok.engine.log import Progress
-
-    return Progress(quiet=not main_process()).live()
+    """Return live progress bars, which only the main process shows, and none with --quiet."""
+    return progress_of(main_process()).live()
 
 
 # Sampling options at values that change nothing.

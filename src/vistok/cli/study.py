@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from vistok.cli.commands import App
 from vistok.cli.options import Data, Runs, Set, path, progress_bars, say
 from vistok.errors import UserError
 
-study_app = typer.Typer(help="Run grids of tokenizers and generators, and report the results.", no_args_is_help=True)
+study_app = App(help="Run grids of tokenizers and generators, and report the results.")
 Study = Annotated[str, typer.Argument(help="Recipe of a study; vistok recipes lists them.")]
 Out = Annotated[
     Path | None, typer.Option("--out", parser=path, help="Folder for records and results; default: results/<study>.")

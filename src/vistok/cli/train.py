@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vistok.cli import options
+from vistok.cli.commands import App
 from vistok.cli.ending import ALARMED
 from vistok.cli.options import Data, DryRun, Recipe, Runs, Set, path, place, progress_bars, recipe_config, say
 
 if TYPE_CHECKING:
     from vistok.runs.job import Job
 
-train_app = typer.Typer(
-    help="Train a tokenizer, a generator or a classifier; repeat the command to resume.", no_args_is_help=True
-)
+train_app = App(help="Train a tokenizer, a generator or a classifier; repeat the command to resume.")
 
 
 Strict = Annotated[bool, typer.Option("--strict", help=f"Exit with code {ALARMED} if the run ends with alarms.")]

@@ -136,15 +136,6 @@ def _likelihood_line(scores: dict[str, Any]) -> str:
     )
 
 
-def recipe_list() -> list[str]:
-    """Return one line per recipe."""
-    rows = []
-    for name, build in all_recipes().items():
-        first = (inspect.getdoc(build) or "").splitlines()[0]
-        rows.append(f"{name:<24} {build().kind:<11} {first}")
-    return [*rows, "", "vistok recipes NAME shows one with its sizes and costs; --set a.b=c changes any of its values."]
-
-
 def recipe_lines(name: str) -> list[str]:
     """Return a recipe's docstring, config and derived numbers, and its file's notes on all recipes in it."""
     recipe = recipe_json(name)
