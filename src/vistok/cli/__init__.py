@@ -22,7 +22,7 @@ from vistok.cli.study import advise, study_app
 from vistok.cli.train import train_app
 from vistok.engine.allocator import keep_freed_memory
 from vistok.engine.spinning import bound_spinning
-from vistok.errors import Stopped, UserError
+from vistok.errors import Stopped, UserError, counted
 
 app = App(
     help="Train image tokenizers and the generators that model their tokens, and see how one affects the other.",
@@ -108,7 +108,9 @@ def cache(
     with progress_bars() as progress:
         for name in split:
             tokens = cache_tokens(tokenizer, name, progress, out, data, views, image_size, workers)
-            say(f"{name}: {tokens.num_images} images, {tokens.latents.nbytes / 1e6:.1f} MB in {tokens.folder}")
+            say(
+                f"{name}: {counted(tokens.num_images, 'image')}, {tokens.latents.nbytes / 1e6:.1f} MB in {tokens.folder}"
+            )
 
 
 @app.command()

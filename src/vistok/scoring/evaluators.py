@@ -17,7 +17,7 @@ from vistok.data.images.transforms import to_uint8
 from vistok.data.loader import eval_images
 from vistok.engine.device import best_device
 from vistok.engine.distributed import World
-from vistok.errors import UserError, damage_is_a_mistake, reason, some
+from vistok.errors import UserError, counted, damage_is_a_mistake, reason, some
 from vistok.files import read_json
 from vistok.metrics.features import (
     ClassifierFeatures,
@@ -256,9 +256,8 @@ def require_reference(extractor: FeatureExtractor, batch: ImageBatch) -> None:
 def require_images(count: int, what: str, least: int = 2) -> None:
     """Raise UserError for fewer images than a score needs; the default is what a Fréchet distance needs."""
     if count < least:
-        images = "1 image" if count == 1 else f"{count} images"
         raise UserError(
-            f"{what} has {images}; "
+            f"{what} has {counted(count, 'image')}; "
             + (f"a Fréchet distance needs at least {least}" if least > 1 else "nothing can be scored")
         )
 

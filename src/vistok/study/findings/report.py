@@ -11,6 +11,7 @@ import jinja2
 import pandas as pd
 
 from vistok.engine.run_dir import provenance
+from vistok.errors import counted
 from vistok.files import data_uri, write_atomic, write_json
 from vistok.study.config import StudyConfig
 from vistok.study.findings import figures
@@ -219,7 +220,7 @@ def summary(study: StudyConfig, table: pd.DataFrame, claims: Sequence[Claim], le
     lines = [
         f"# Study {study.name}",
         "",
-        f"{len(tokenizers(table))} tokenizers and {len(generators(table))} generators on {', '.join(sorted(set(table.data)))}, "
+        f"{counted(len(tokenizers(table)), 'tokenizer')} and {counted(len(generators(table)), 'generator')} on {', '.join(sorted(set(table.data)))}, "
         f"seeds {', '.join(map(str, sorted(set(table.seed))))}; {table.seconds.sum() / 3600:.1f} hours of training, summed "
         "over processes.",
         "",

@@ -8,7 +8,7 @@ from pathlib import Path
 from vistok.engine.log import Progress
 from vistok.engine.log import Task as Bar
 from vistok.engine.pace import in_words
-from vistok.errors import UserError
+from vistok.errors import UserError, counted
 from vistok.files import owned
 from vistok.study.config import StudyConfig
 from vistok.study.run.estimate import Estimate, cost
@@ -73,7 +73,7 @@ def _run_missing(
     finished = sum(1 for task in tasks if not isinstance(task, CacheTask) and folder.finished(task.run))
     total = sum(1 for task in tasks if not isinstance(task, CacheTask))
     progress.say(
-        f"study {study.name}: {total} runs, {finished} of them recorded in {folder.path}; {len(left)} tasks to run."
+        f"study {study.name}: {counted(total, 'run')}, {finished} recorded in {folder.path}; {counted(len(left), 'task')} to run."
     )
     if not left:
         return Outcome()
@@ -169,7 +169,7 @@ def describe(study: StudyConfig, runs: Path, folder: StudyFolder) -> list[str]:
         kinds = [sum(task.kind == kind for task in tasks) for kind in ("tokenizer", "generator")]
         flops = sum(task.flops for task in left)
         lines.append(
-            f"{grid.name}: {kinds[0]} tokenizers, {kinds[1]} generators, {len(tasks) - len(left)} recorded; "
+            f"{grid.name}: {counted(kinds[0], 'tokenizer')}, {counted(kinds[1], 'generator')}, {len(tasks) - len(left)} recorded; "
             f"left: {flops:.3g} training FLOPs (shared trunks counted in full for each run)"
         )
         lines += [f"  {line}" for line in (grid.purpose, *notices) if line]
