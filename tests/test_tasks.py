@@ -203,15 +203,15 @@ def test_shipped_pairs_draw_at_once_and_say_what_they_are(name, tmp_path, monkey
     from typer.testing import CliRunner
 
     from vistok.cli import app
-    from vistok.runs.load import load_tokenizer_of
-    from vistok.runs.shipped import shipped_generator
+    from vistok.runs.load import load_generator, load_tokenizer_of
+    from vistok.runs.shipped import shipped_network
 
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["sample", "--from", name, "--count", "10", "--out", "drawn", "--format", "npz"])
     assert result.exit_code == 0, result.output
     with np.load(tmp_path / "drawn.npz") as drawn:
         assert drawn["arr_0"].shape == (10, 28, 28, 3) and drawn["arr_0"].std() > 30  # pictures, not grey
-    generator = shipped_generator(name)
+    generator = load_generator(shipped_network(name, "generator"))
     for info in (generator.info, load_tokenizer_of(generator).info):
         assert info.made_by["command"] == "vistok study run fashion_study" and info.scores["protocols"] is not None
     assert 0.5 < generator.info.scores["gfmd"] < 1.1 and generator.info.scores["guidance_scale"] == 1.5

@@ -15,8 +15,9 @@ from vistok.cli.commands import App
 from vistok.cli.ending import exit_code_of
 from vistok.cli.evaluate import evaluate_app
 from vistok.cli.interop import export_app, import_app
-from vistok.cli.options import Data, Runs, path, progress_bars, say
+from vistok.cli.options import Data, Runs, path, progress_bars, run_of, say
 from vistok.cli.pictures import reconstruct, sample
+from vistok.cli.runs import runs_command, show
 from vistok.cli.start import start
 from vistok.cli.study import advise, study_app
 from vistok.cli.train import train_app
@@ -35,6 +36,8 @@ app.add_typer(import_app, name="import")
 app.add_typer(export_app, name="export")
 app.command()(start)
 app.command()(advise)
+app.command("runs")(runs_command)
+app.command()(show)
 app.command()(sample)
 app.command()(reconstruct)
 
@@ -72,7 +75,7 @@ def before_a_verb(
 
 @app.command()
 def cache(
-    tokenizer: Annotated[Path, typer.Argument(parser=path, help="Run directory (or exported file) of a tokenizer.")],
+    tokenizer: Annotated[Path, typer.Argument(parser=run_of("tokenizer"), metavar="RUN", help=options.A_TOKENIZER)],
     split: Annotated[list[str], typer.Option(help="train, val or test; may be repeated.")] = ["train", "val", "test"],
     view: Annotated[
         list[str] | None,

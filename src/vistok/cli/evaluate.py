@@ -8,7 +8,17 @@ import typer
 
 from vistok.cli import options
 from vistok.cli.commands import App
-from vistok.cli.options import Data, Weights, checked_weights, path, progress_bars, sampling_config, say, show_scores
+from vistok.cli.options import (
+    Data,
+    Weights,
+    checked_weights,
+    path,
+    progress_bars,
+    run_of,
+    sampling_config,
+    say,
+    show_scores,
+)
 from vistok.errors import UserError
 
 evaluate_app = App(help="Score a trained tokenizer or generator, or images.")
@@ -26,7 +36,7 @@ Reference = Annotated[
 
 @evaluate_app.command("tokenizer")
 def evaluate_tokenizer(
-    run: Annotated[Path, typer.Argument(parser=path, help="Run directory or exported file of a tokenizer.")],
+    run: Annotated[Path, typer.Argument(parser=run_of("tokenizer"), metavar="RUN", help=options.A_TOKENIZER)],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     weights: Weights = "ema",
     evaluator: options.Evaluator = None,
@@ -53,7 +63,7 @@ def evaluate_tokenizer(
 
 @evaluate_app.command("generator")
 def evaluate_generator(
-    run: Annotated[Path, typer.Argument(parser=path, help="Run directory of a generator.")],
+    run: Annotated[Path, typer.Argument(parser=run_of("generator"), metavar="RUN", help=options.A_GENERATOR)],
     count: Annotated[int, typer.Option(min=2, help="Number of samples.")] = 10_000,
     split: Annotated[str, typer.Option(help="Reference images: train, val or test.")] = "test",
     guidance: options.Guidance = 1.0,
@@ -108,7 +118,7 @@ def evaluate_generator(
 
 
 def _score_samples(
-    stage2: Any, against: Any, drawing: Any, scales: tuple[float, ...], search_count: int, tokenizer: str | None
+    stage2: Any, against: Any, drawing: Any, scales: tuple[float, ...], search_count: int, tokenizer: Path | None
 ) -> dict[str, Any]:
     """Choose the guidance among scales where there are some, and score samples, and held-out latents where it can be done."""
     from dataclasses import replace

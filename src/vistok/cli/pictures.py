@@ -6,10 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from vistok.cli import options
-from vistok.cli.options import checked_weights, path, progress_bars, sampling_config, say
+from vistok.cli.options import checked_weights, path, progress_bars, run_of, sampling_config, say
 from vistok.errors import UserError, counted
 
-Generator = Annotated[Path | None, typer.Argument(parser=path, help="Run directory (or exported file) of a generator.")]
+Generator = Annotated[
+    Path | None,
+    typer.Argument(parser=run_of("generator"), metavar="[RUN]", help="A generator: run, file or shipped pair."),
+]
 SamplesOut = Annotated[
     Path | None,
     typer.Option(parser=path, help="File or folder to write; default: samples.png, samples/ or samples.npz."),
@@ -25,7 +28,8 @@ Shipped = Annotated[
 Draft = Annotated[
     Path | None,
     typer.Option(
-        parser=path, help="A smaller generator of the same tokens that guesses ahead; the samples stay the same."
+        parser=run_of("generator"),
+        help="A smaller generator of the same tokens that guesses ahead; the samples stay the same.",
     ),
 ]
 
@@ -95,15 +99,18 @@ def sample(
         say(f"{acceptance.rate:.1%} of the draft's guesses right, {acceptance.tokens_per_pass:.2f} tokens per pass")
 
 
-def _generator(run: Path | None, shipped: str | None, weights: str, tokenizer: str | None, anyway: bool) -> Any:
+def _generator(run: Path | None, shipped: str | None, weights: str, tokenizer: Path | None, anyway: bool) -> Any:
     """Return the generator of a run or of a shipped pair, whichever is given."""
     from vistok.runs.load import load_generator
-    from vistok.runs.shipped import shipped_generator
+    from vistok.runs.shipped import shipped_network, shipped_networks
 
     if (run is None) == (shipped is None):
-        raise UserError("give a generator's run directory or a pair shipped with vistok, as in --from fashion-crt")
-    if run is None:
-        return shipped_generator(str(shipped))
+        raise UserError("give a generator's run or a pair that comes with vistok, as in: vistok sample fashion-crt")
+    if shipped is not None:
+        run = shipped_network(shipped, "generator")
+        if run is None:
+            raise UserError(f"no shipped pair {shipped!r}; available: {', '.join(shipped_networks('generator'))}")
+    assert run is not None
     options.require_alive(run, anyway, tokenizer)
     return load_generator(run, checked_weights(weights))
 
@@ -133,7 +140,7 @@ def _write(
 def reconstruct(
     images: Annotated[list[Path], typer.Argument(parser=path, help="Image files, or folders of them.")],
     tokenizer: Annotated[
-        Path, typer.Option("--tokenizer", parser=path, help="Run directory or exported file of a tokenizer.")
+        Path, typer.Option("--tokenizer", parser=run_of("tokenizer"), metavar="RUN", help=options.A_TOKENIZER)
     ],
     out: Annotated[Path, typer.Option(parser=path, help="Image file to write.")] = Path("reconstruction.png"),
     weights: options.Weights = "ema",

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from vistok.runs.plots import plot_uri, pyplot
+from vistok.page.plots import plot_uri, pyplot
 
 COLOURS = {"baseline": "#0072B2", "crt": "#D55E00"}
 MARKERS = {"baseline": "o", "crt": "s"}

@@ -49,13 +49,15 @@ def recipe_kinds() -> dict[str, str]:
 def find_recipe(name: str, kind: str | None = None) -> Any:
     """Return the config that a recipe builds; raises UserError for an unknown name or the wrong kind."""
     kinds = recipe_kinds()
+    name = name.replace("-", "_")  # as runs and shipped pairs spell it
     if name not in kinds:
         raise UserError(f"unknown recipe {name!r}.{_near(name, kind)} vistok recipes lists all {len(kinds)}")
     if kind is not None and kinds[name] != kind:
         raise UserError(
             f"recipe {name!r} is for a {kinds[name]}, not a {kind}.{_near(name, kind)} vistok recipes lists all {len(kinds)}"
         )
-    return all_recipes()[name]().replace(name=name.replace("_", "-"))
+    config = all_recipes()[name]().replace(name=name.replace("_", "-"))
+    return config.replace(recipe=name) if "recipe" in type(config).model_fields else config
 
 
 def _near(name: str, kind: str | None) -> str:

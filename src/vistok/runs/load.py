@@ -92,10 +92,14 @@ def load_tokenizer(path: str | Path, weights: str | None = None, device: str | t
 def load_generator(path: str | Path, weights: str | None = None, device: str | torch.device | None = None) -> Generator:
     """Return a generator in evaluation mode, on the best device; `weights`: "ema" or "raw", see `read_model`.
 
-    Its `info` is the file's header: class names, the tokenizer it belongs to, training, digest.
+    Its `info` is the file's header: class names, the tokenizer it belongs to, training, digest. A tokenizer that the file
+    names without a folder, as in a pair of files, lies beside it.
     """
     network = network_of(read_model(path, "generator", weights), path, device)
     assert isinstance(network, Generator)
+    tokenizer = network.info.tokenizer
+    if tokenizer is not None and (beside := weights_file(path, weights).parent / Path(tokenizer.path).name).is_file():
+        network.info = network.info.replace(tokenizer=tokenizer.replace(path=str(beside)))
     return network
 
 

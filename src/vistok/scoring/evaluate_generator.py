@@ -90,7 +90,9 @@ class Stage2:
         return evaluation_file(self.run, f"{name}-{self.weights}", models=self.digests, **parts)
 
 
-def load_stage2(run: Path, weights: str = "ema", tokenizer: str | None = None, root: str | None = None) -> Stage2:
+def load_stage2(
+    run: Path, weights: str = "ema", tokenizer: str | Path | None = None, root: str | None = None
+) -> Stage2:
     """Load both stages of a generator's run. Raises UserError for a file, since scores need a run directory."""
     if run.is_file():
         raise UserError(f"{run} is a file; give the generator's run directory, where its scores are kept")

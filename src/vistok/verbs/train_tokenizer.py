@@ -18,6 +18,7 @@ from vistok.engine.objective import Objective
 from vistok.engine.parallel import Weights
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError, counted
+from vistok.overview.page import RunPage
 from vistok.rng import stable_choice
 from vistok.runs.config import TokenizerRun
 from vistok.runs.frozen_networks import build_features, build_perceptual
@@ -174,6 +175,7 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
         config=config,
         plan=planned,
         run_dir=run_dir,
+        page=RunPage(run_dir),
         num_images=len(source),
         objective=objective,
         batches=partial(image_batches, config, source),

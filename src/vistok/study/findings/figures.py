@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vistok.runs.plots import plot_uri, pyplot
+from vistok.page.plots import plot_uri, pyplot
 from vistok.study.findings.fit import PowerLaw, frontier
 from vistok.study.findings.table import positions
 

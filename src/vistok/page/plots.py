@@ -1,0 +1,73 @@
+"""Figures by matplotlib, for what the page's own charts don't draw (maps, bars), and for PNG files.
+
+matplotlib is loaded when the first figure is drawn.
+"""
+
+import base64
+import io
+import re
+from typing import Any
+
+from markupsafe import Markup
+
+from vistok.page.colours import SERIES
+
+# What matplotlib draws in, and what a page turns each colour into, so that figures follow its theme.
+INK, QUIET = "#1a1c1f", "#5b6068"
+_THEMED = {INK: "var(--ink)", QUIET: "var(--quiet)"} | {c: f"var(--series-{i})" for i, c in enumerate(SERIES)}
+
+
+def pyplot() -> Any:
+    """Return matplotlib's pyplot, set up to need no display and to give the same bytes for the same figure."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from cycler import cycler
+    from matplotlib import pyplot
+
+    matplotlib.rcParams |= {
+        "svg.hashsalt": "vistok",
+        "svg.fonttype": "none",  # text stays text: sharp, searchable, in the page's font
+        "font.size": 11,
+        "text.color": INK,
+        "axes.labelcolor": QUIET,
+        "axes.edgecolor": QUIET,
+        "xtick.color": QUIET,
+        "ytick.color": QUIET,
+        "axes.prop_cycle": cycler(color=SERIES),
+    }
+    return pyplot
+
+
+def inline_svg(figure: Any, title: str) -> Markup:
+    """Close a figure and return it as SVG for a page: it has the page's colours, also in dark mode."""
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    text = _finished(figure, "svg", metadata=nothing, transparent=True).decode()
+    opening, rest = text[text.index("<svg") :].split(">", 1)
+    for colour, themed in _THEMED.items():
+        rest = re.sub(rf"(?<=: ){colour}", themed, rest, flags=re.IGNORECASE)
+    # Sizes in points would win over the page's width.
+    view = re.sub(r' (width|height)="[^"]*"', "", opening.removeprefix("<svg"))
+    return Markup('<svg class="chart plot" role="img" aria-label="{}"{}>{}').format(title, Markup(view), Markup(rest))
+
+
+def plot_uri(figure: Any) -> str:
+    """Close a figure and return it as an SVG data URI."""
+    return "data:image/svg+xml;base64," + base64.b64encode(_finished(figure, "svg", metadata={"Date": None})).decode()
+
+
+def png_of(figure: Any) -> bytes:
+    """Close a figure and return it as a PNG."""
+    return _finished(figure, "png", dpi=110)
+
+
+def _finished(figure: Any, kind: str, **options: Any) -> bytes:
+    from matplotlib import pyplot
+
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, **options)
+    pyplot.close(figure)
+    return buffer.getvalue()
