@@ -32,7 +32,7 @@ from vistok.scoring.evaluators import choose_evaluator, require_unseen
 from vistok.tokenizer.networks import conv as tokenizer_model
 from vistok.verbs.cache_latents import cache_tokens
 from vistok.verbs.class_choice import chosen_labels
-from vistok.verbs.compare import compare_runs
+from vistok.verbs.compare import comparison
 from vistok.verbs.sample_files import samples_place, write_samples
 from vistok.verbs.sample_sheet import Layout, layout_of
 from vistok.verbs.show import recipe_json
@@ -505,23 +505,31 @@ def test_compare_refuses_other_protocols(toy_runs, tmp_path, quiet):
     evaluate_tokenizer(toy_runs[0], extractor, quiet)
     copy = tmp_path / "copy"
     shutil.copytree(toy_runs[0], copy)
-    lines = compare_runs(toy_runs[0], copy)
-    for name in ("rFMD", "PSNR"):
-        assert any(name in line and "+0.0000 (+0.0000 to +0.0000)" in line for line in lines)
+    same = comparison([toy_runs[0], copy])
+    assert {row.metric for row in same.rows} >= {"rFMD", "PSNR (dB)"} and not any(row.better for row in same.rows)
+    assert all(row.differences[1].value == row.differences[1].low == 0 for row in same.rows if row.metric == "rFMD")
     files = [f for f in (copy / "evaluations").glob("*.json") if "rfmd" in f.read_text()]
     for file in files:
         scores = json.loads(file.read_text())
         scores["rfmd"]["protocol"]["num_samples"] = 7
         file.write_text(json.dumps(scores))
-    lines = compare_runs(toy_runs[0], copy)
-    assert any(line.startswith("not compared: rFMD: num_samples is 400 in one and 7 in the other") for line in lines)
-    assert any("PSNR" in line for line in lines)
+    found = comparison([toy_runs[0], copy])
+    assert any(note.startswith("not compared: rFMD of B and A: 7 images, not 400") for note in found.notes)
+    assert "PSNR (dB)" in [row.metric for row in found.rows] and "rFMD" not in [row.metric for row in found.rows]
     for file in files:
         file.write_text(file.read_text().replace('"num_samples": 400', '"num_samples": 7'))
-    with pytest.raises(UserError, match="num_samples is 400 in one and 7 in the other"):
-        compare_runs(toy_runs[0], copy)
-    with pytest.raises(UserError, match="vistok evaluate"):
-        compare_runs(toy_runs[0], _run_without_scores(toy_runs[0], tmp_path))
+    with pytest.raises(
+        UserError, match="have different protocols and cannot be compared: PSNR .* of B and A: 7 images, not 400"
+    ):
+        comparison([toy_runs[0], copy])
+    with pytest.raises(UserError, match="has no scores yet; make them with vistok evaluate tokenizer"):
+        comparison([toy_runs[0], _run_without_scores(toy_runs[0], tmp_path)])
+    with pytest.raises(UserError, match="different kinds.*is a tokenizer; .*is a generator; compare runs of one kind"):
+        comparison([toy_runs[0], toy_runs[2]])
+    with pytest.raises(UserError, match="is named twice"):
+        comparison([toy_runs[0], copy, copy])
+    with pytest.raises(UserError, match="two or more runs"):
+        comparison([copy])
 
 
 def test_compare_sets_chosen_guidances_side_by_side(toy_runs, tmp_path, quiet):
@@ -532,9 +540,9 @@ def test_compare_sets_chosen_guidances_side_by_side(toy_runs, tmp_path, quiet):
         drawing = Drawing(AutoregressiveSampling(guidance_scale=scale), 120)
         evaluate_generator(load_stage2(run), Against((extractor,)), drawing, quiet)
         evaluate_likelihood(run, toy_runs[1]["train"], toy_runs[1]["val"], quiet)
-    text = "\n".join(compare_runs(toy_runs[2], copy))
-    assert "gFMD (ema weights, guidance 1.5 | ema weights, guidance 2)" in text
-    assert "nats per token (ema weights)" in text and "nats per token (raw weights)" in text
+    rows = {(row.metric, row.treatment) for row in comparison([toy_runs[2], copy]).rows}
+    assert ("gFMD", "A: ema weights, guidance 1.5; B: ema weights, guidance 2") in rows
+    assert {("nats per token", "ema weights"), ("nats per token", "raw weights")} < rows
 
 
 def _run_without_scores(run, tmp_path):

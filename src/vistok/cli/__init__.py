@@ -15,7 +15,7 @@ from vistok.cli.commands import App
 from vistok.cli.ending import exit_code_of
 from vistok.cli.evaluate import evaluate_app
 from vistok.cli.interop import export_app, import_app
-from vistok.cli.options import Data, Runs, path, progress_bars, run_of, say
+from vistok.cli.options import Data, Runs, path, progress_bars, run_of, say, terminal_width
 from vistok.cli.pictures import reconstruct, sample
 from vistok.cli.runs import runs_command, show
 from vistok.cli.start import start
@@ -118,14 +118,28 @@ def cache(
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(parser=path, help="A run with evaluations.")],
-    second: Annotated[Path, typer.Argument(parser=path, help="Another run of the same kind, to compare with it.")],
+    compared: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=run_of(), metavar="RUN", help="Runs of one kind: paths, parts of their names, or latest."
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print as CSV: a line for each score of each run.")] = False,
 ) -> None:
-    """Compare the scores of two runs; scores with different protocols are refused."""
-    from vistok.verbs.compare import compare_runs
+    """Set the scores of runs side by side, with intervals of their differences; what cannot be compared is named."""
+    from vistok.verbs.compare import comparison
 
-    for line in compare_runs(first, second):
-        say(line)
+    if as_json and as_csv:
+        raise UserError("--json and --csv exclude each other; give one of them, or neither")
+    found = comparison(compared)
+    if as_json:
+        say(json.dumps(found.as_json(), indent=2))
+    elif as_csv:
+        say(found.as_csv().rstrip("\n"))
+    else:
+        for line in found.lines(terminal_width()):
+            say(line)
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -201,6 +203,11 @@ def show_scores(scores: dict[str, Any], as_json: bool, lines: Any) -> None:
     else:
         for line in lines(scores):
             say(line)
+
+
+def terminal_width() -> int | None:
+    """Return the characters of a line on the terminal, or None where the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def say(text: str, err: bool = False) -> None:

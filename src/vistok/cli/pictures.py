@@ -17,6 +17,14 @@ SamplesOut = Annotated[
     Path | None,
     typer.Option(parser=path, help="File or folder to write; default: samples.png, samples/ or samples.npz."),
 ]
+SamplesFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="grid (one picture of all), png, jpg or webp (a folder with a picture of each) or npz (ADM's layout); "
+        "default: grid, or npz if --out ends so.",
+    ),
+]
 Classes = Annotated[
     list[str],
     typer.Option("--class", help="Names or numbers of classes, comma-separated or repeated; default: all in turn."),
@@ -39,14 +47,7 @@ def sample(
     shipped: Shipped = None,
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 40,
     out: SamplesOut = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="grid (one picture of all), png, jpg or webp (a folder with a picture of each) or npz (ADM's layout); "
-            "default: grid, or npz if --out ends so.",
-        ),
-    ] = None,
+    kind: SamplesFormat = None,
     classes: Classes = [],
     guidance: Annotated[
         float | None,

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from vistok.engine.log import Alarm, Row
-from vistok.engine.weights import read_header
+from vistok.engine.weights_header import read_header
 from vistok.errors import UserError, counted
 from vistok.runs.headers import check_header
-from vistok.runs.load import weights_file
+from vistok.runs.weights_file import weights_file
 
 POSITION = ("kind", "step", "images", "flops", "seconds")
 
