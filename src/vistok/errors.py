@@ -25,6 +25,21 @@ def nearest(name: str, allowed: list[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun: "1 image", "3,000 images", "2 classes" (given as plural)."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def are(count: int) -> str:
+    """Return "is" for one, else "are"."""
+    return "is" if count == 1 else "are"
+
+
+def has_or_have(count: int) -> str:
+    """Return "has" for one, else "have"."""
+    return "has" if count == 1 else "have"
+
+
 def some(parts: Iterable[str], most: int = 5) -> str:
     """Return the first few items and how many more there are: "a, b and 3 more"."""
     parts = list(parts)

@@ -17,7 +17,7 @@ import numpy as np
 
 from vistok.data.images.names import image_suffixes, is_hidden_below
 from vistok.data.images.packed_files import Packed
-from vistok.errors import UserError, damage_is_a_mistake
+from vistok.errors import UserError, damage_is_a_mistake, has_or_have
 
 JSON_LABELS = ("label", "class_id", "cls", "class")
 MOST_BYTES = {"cls": 2**10, "json": 2**24}  # in a member that holds a label
@@ -87,7 +87,7 @@ class Samples:
         if without and len(without) < len(self._images):
             has = self._without.get(without[0])
             raise UserError(
-                f"{self.what}: {len(without)} of {len(self._images)} images have no label, such as "
+                f"{self.what}: {len(without)} of {len(self._images)} images {has_or_have(len(without))} no label, such as "
                 f"{self._images[without[0]][0]!r}{f', whose .json has {has}' if has else ''}; label all or none"
             )
         if alone := len(self._labels.keys() - self._images.keys()):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from vistok.errors import counted
 from vistok.files import write_atomic, write_json
 from vistok.study.config import StudyConfig
 from vistok.study.findings.answer import answer
@@ -50,7 +51,8 @@ def summary(
         "",
         " ".join(sentences),
         "",
-        f"{len(tokenizers(table))} tokenizers and {len(generators(table))} generators on {', '.join(sorted(set(table.data)))}, "
+        f"{counted(len(tokenizers(table)), 'tokenizer')} and {counted(len(generators(table)), 'generator')} on "
+        f"{', '.join(sorted(set(table.data)))}, "
         f"seeds {', '.join(map(str, sorted(set(table.seed))))}; {table.seconds.sum() / 3600:.1f} hours of training, summed "
         "over processes.",
         "",
