@@ -50,7 +50,7 @@ def size_of(path):
 
 
 def run_of(output):
-    return output.strip().splitlines()[-1].split(": ")[-1]
+    return output.strip().splitlines()[-1].split(": ")[-1].removesuffix("/page.html")
 
 
 def test_help_lists_the_verbs():
@@ -67,7 +67,7 @@ def test_mistakes_are_one_sentence_and_exit_code_1(monkeypatch, capsys):
         cli.main()
     assert stopped.value.code == 1
     printed = capsys.readouterr().err
-    assert printed.startswith("vistok: unknown recipe 'fashion_ctr'. Did you mean 'fashion_crt'?")
+    assert printed.startswith("vistok: unknown recipe 'fashion_ctr'. Did you mean 'fashion_crt'")
     assert "Traceback" not in printed
 
 
@@ -118,6 +118,11 @@ def test_the_command_to_repeat_can_be_pasted(monkeypatch, capsys):
     code, said = ended(monkeypatch, capsys, Stopped("stopped"), *arguments)
     assert code == 130 and said.startswith("vistok: stopped. To continue, repeat the command: vistok train ")
     assert shlex.split(said.split("repeat the command: ")[1]) == ["vistok", *arguments]
+    for words in (["sample", "--from", "fashion-crt"], ["evaluate", "generator", "run"]):  # they keep nothing
+        said = ended(monkeypatch, capsys, Stopped("stopped"), *words)[1]
+        assert (
+            "Nothing of it was written; to start again, repeat the command: vistok " in said and "continue" not in said
+        )
     monkeypatch.setattr("sys.argv", ["/x/vistok/__main__.py", "demo"])
     monkeypatch.setattr("sys.orig_argv", ["python", "-m", "vistok", "demo"])
     assert typed_command() == "python -m vistok demo"
@@ -126,7 +131,7 @@ def test_the_command_to_repeat_can_be_pasted(monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
     assert (
         "vistok (process 1): stopped. To continue, repeat the torchrun command"
-        in ended(monkeypatch, capsys, Stopped("stopped"))[1]
+        in ended(monkeypatch, capsys, Stopped("stopped"), "train")[1]
     )
 
 
@@ -213,7 +218,17 @@ def test_recipes():
 
 
 def test_dry_run_writes_nothing(tmp_path, fashion_root):
-    arguments = ("debug_crt", "--data", fashion_root, "--runs", tmp_path / "r", "--dry-run", "--set", "length=5 epochs")
+    arguments = (
+        "debug_crt",
+        "--data",
+        fashion_root,
+        "--runs",
+        tmp_path / "r",
+        "--dry-run",
+        "--json",
+        "--set",
+        "length=5 epochs",
+    )
     plan = run_json("train", "tokenizer", *arguments)
     # 5 epochs of 1,000 images in batches of 16, the last one whole.
     assert plan["steps"] == 313 and plan["params"]["decoder"] > 0
@@ -236,7 +251,7 @@ def test_own_images_go_the_whole_way(photo_folder, tmp_path, monkeypatch):
     generators = [
         run_of(run("train", "generator", "images64_ar", "--tokenizer", t, *runs, *TINY, *small)) for t in tokenizers
     ]
-    dry = ("--tokenizer", tokenizers[0], *runs, *TINY, *small, "--dry-run")
+    dry = ("--tokenizer", tokenizers[0], *runs, *TINY, *small, "--dry-run", "--json")
     planned = run_json("train", "generator", "images64_ar", *dry)
     assert planned["steps"] == 4 and planned["num_classes"] == 3
     evaluator = run_of(run("train", "classifier", "images64_evaluator", *data, *runs, *TINY))

@@ -7,10 +7,21 @@ from typing import Annotated, Any
 import typer
 
 from vistok.cli import options
-from vistok.cli.options import Data, Weights, checked_weights, path, progress_bars, sampling_config, say, show_scores
+from vistok.cli.commands import App
+from vistok.cli.options import (
+    Data,
+    Weights,
+    checked_weights,
+    path,
+    progress_bars,
+    run_of,
+    sampling_config,
+    say,
+    show_scores,
+)
 from vistok.errors import UserError
 
-evaluate_app = typer.Typer(help="Score a trained tokenizer or generator, or images.", no_args_is_help=True)
+evaluate_app = App(help="Score a trained tokenizer or generator, or images.")
 Choose = Annotated[
     str | None,
     typer.Option(
@@ -25,7 +36,7 @@ Reference = Annotated[
 
 @evaluate_app.command("tokenizer")
 def evaluate_tokenizer(
-    run: Annotated[Path, typer.Argument(parser=path, help="Run directory or exported file of a tokenizer.")],
+    run: Annotated[Path, typer.Argument(parser=run_of("tokenizer"), metavar="RUN", help=options.A_TOKENIZER)],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     weights: Weights = "ema",
     evaluator: options.Evaluator = None,
@@ -45,12 +56,14 @@ def evaluate_tokenizer(
         scores = evaluate(run, extractor, progress, split, checked_weights(weights), data, image_size=image_size)
     if why:
         say(f"no Frechet distance: {why}", err=True)
+    else:
+        _warn_of_few(scores, extractor)
     show_scores(scores, as_json, tokenizer_lines)
 
 
 @evaluate_app.command("generator")
 def evaluate_generator(
-    run: Annotated[Path, typer.Argument(parser=path, help="Run directory of a generator.")],
+    run: Annotated[Path, typer.Argument(parser=run_of("generator"), metavar="RUN", help=options.A_GENERATOR)],
     count: Annotated[int, typer.Option(min=2, help="Number of samples.")] = 10_000,
     split: Annotated[str, typer.Option(help="Reference images: train, val or test.")] = "test",
     guidance: options.Guidance = 1.0,
@@ -100,11 +113,12 @@ def evaluate_generator(
     )
     for line in score_warnings(scores, stage2.generator.info, stage2.tokenizer.info):
         say(f"warning: {line}", err=True)
+    _warn_of_few(scores, extractor)
     show_scores(scores, as_json, generator_lines)
 
 
 def _score_samples(
-    stage2: Any, against: Any, drawing: Any, scales: tuple[float, ...], search_count: int, tokenizer: str | None
+    stage2: Any, against: Any, drawing: Any, scales: tuple[float, ...], search_count: int, tokenizer: Path | None
 ) -> dict[str, Any]:
     """Choose the guidance among scales where there are some, and score samples, and held-out latents where it can be done."""
     from dataclasses import replace
@@ -156,7 +170,16 @@ def evaluate_samples(
     extractor = InceptionFeatures(require_inception(inception), best_device())
     with progress_bars() as progress:
         scores = evaluate(images, real, extractor, progress)
+    _warn_of_few(scores, extractor)
     show_scores(scores, as_json, samples_lines)
+
+
+def _warn_of_few(scores: dict[str, Any], extractor: Any) -> None:
+    """Warn of distances that rest on few images."""
+    from vistok.scoring.few_images import few_images_warnings
+
+    for line in few_images_warnings(scores, extractor.num_features):
+        say(f"warning: {line}", err=True)
 
 
 def _extractor_of_tokenizer(run: Path, evaluator: str | None, inception: str | None, data: str | None) -> Any:

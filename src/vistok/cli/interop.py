@@ -5,13 +5,22 @@ from typing import Annotated
 
 import typer
 
-from vistok.cli.options import Anyway, TokenizerPath, Weights, checked_weights, path, place, require_alive, say
-
-import_app = typer.Typer(
-    help="Turn other projects' checkpoints into run directories, without running any code in them.",
-    no_args_is_help=True,
+from vistok.cli.commands import App
+from vistok.cli.options import (
+    A_TOKENIZER,
+    Anyway,
+    TokenizerPath,
+    Weights,
+    checked_weights,
+    path,
+    place,
+    require_alive,
+    run_of,
+    say,
 )
-export_app = typer.Typer(help="Write networks for use in other projects.", no_args_is_help=True)
+
+import_app = App(help="Turn other projects' checkpoints into run directories, without running any code in them.")
+export_app = App(help="Write networks for use in other projects.")
 
 Checkpoint = Annotated[Path, typer.Argument(parser=path, help="The checkpoint: .pt, .ckpt or .safetensors.")]
 Out = Annotated[Path, typer.Option(parser=path, help="Run directory to write.")]
@@ -25,7 +34,12 @@ def import_llamagen(
     file: Checkpoint,
     out: Out,
     tokenizer: Annotated[
-        Path | None, typer.Option(parser=path, help="For a generator: its tokenizer, already imported or trained.")
+        Path | None,
+        typer.Option(
+            parser=run_of("tokenizer"),
+            metavar="RUN",
+            help="For a generator: its tokenizer, already imported or trained.",
+        ),
     ] = None,
     image_size: ImageSize = None,
 ) -> None:
@@ -64,7 +78,9 @@ def import_diffusers(
 def import_lightningdit(
     file: Checkpoint,
     out: Out,
-    tokenizer: Annotated[Path, typer.Option(parser=path, help="Its VA-VAE, already imported.")],
+    tokenizer: Annotated[
+        Path, typer.Option(parser=run_of("tokenizer"), metavar="RUN", help="Its VA-VAE, already imported.")
+    ],
     statistics: Annotated[Path, typer.Option(parser=path, help="latents_stats.pt: each channel's mean and deviation.")],
     num_heads: Annotated[
         int | None, typer.Option(min=1, help="Attention heads, for other widths than S, B, L, XL.")
@@ -93,7 +109,7 @@ def import_hub(
 
 @export_app.command("hub")
 def export_hub(
-    run: Annotated[Path, typer.Argument(parser=path, help="Run directory of a tokenizer or generator.")],
+    run: Annotated[Path, typer.Argument(parser=run_of(), metavar="RUN", help="A run of a tokenizer or generator.")],
     repo: Annotated[str, typer.Option(help="owner/name on the hub; it also appears in the model card.")],
     out: Annotated[
         Path | None,
@@ -119,7 +135,7 @@ def export_hub(
 @export_app.command("llamagen")
 def export_llamagen(
     network: Annotated[
-        Path, typer.Argument(parser=path, help="Run directory (or exported file) of a tokenizer or generator.")
+        Path, typer.Argument(parser=run_of(), metavar="RUN", help="A run or exported file of a tokenizer or generator.")
     ],
     out: Annotated[Path, typer.Option(parser=path, help="File to write: .pt or .safetensors.")],
     weights: Weights = "ema",
@@ -134,7 +150,7 @@ def export_llamagen(
 
 @export_app.command("diffusers")
 def export_diffusers(
-    network: Annotated[Path, typer.Argument(parser=path, help="Run directory (or exported file) of a tokenizer.")],
+    network: Annotated[Path, typer.Argument(parser=run_of("tokenizer"), metavar="RUN", help=A_TOKENIZER)],
     out: Annotated[Path, typer.Option(parser=path, help="Folder to write.")],
     weights: Weights = "ema",
     anyway: Anyway = False,

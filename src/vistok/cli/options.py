@@ -2,11 +2,15 @@
 
 import json
 import os
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from vistok.cli.quiet import progress_of
 from vistok.errors import UserError, printable
 from vistok.files import named_error
 
@@ -25,6 +29,24 @@ def path(text: str) -> Path:
     return Path(place(text))
 
 
+def run_of(kind: str | None = None) -> Callable[[str], Path]:
+    """Return the parser of an argument that names a run of this kind: see `runs/find.py`."""
+
+    def parse(text: str) -> Path:
+        from vistok.runs.find import find_run
+
+        return find_run(place(text), kind)
+
+    return parse
+
+
+def evaluator(text: str) -> str:
+    """Return the name or path of an evaluator: shipped ones and "imagenet" have names, others are runs of classifiers."""
+    from vistok.runs.find import find_run
+
+    return text if text in ("1", "2", "imagenet") else str(find_run(place(text), "classifier"))
+
+
 def setting(text: str) -> str:
     """Return an assignment such as `data.root=~/photos`, with a leading `~` of its value expanded."""
     name, equals, value = text.partition("=")
@@ -32,6 +54,12 @@ def setting(text: str) -> str:
     return f"{name}{equals}{quote}{place(value.removeprefix(quote))}"
 
 
+A_TOKENIZER = (
+    "A tokenizer: run, exported file or shipped name. A run is named by its path, a part of its name, or latest."
+)
+A_GENERATOR = (
+    "A generator: run, exported file or shipped name. A run is named by its path, a part of its name, or latest."
+)
 Runs = Annotated[Path, typer.Option("--runs", parser=path, help="Folder for run directories.")]
 Recipe = Annotated[str, typer.Argument(help="Name of a recipe; vistok recipes lists them.")]
 Set = Annotated[
@@ -40,13 +68,21 @@ Set = Annotated[
 Data = Annotated[
     str | None, typer.Option("--data", parser=place, help="Folder of images, or folder for downloaded data sets.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print steps, parameters, FLOPs and memory, then stop.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say steps, parameters, FLOPs, memory and the time on this machine; write nothing."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")]
+Name = Annotated[
+    str | None, typer.Option("--name", help="First part of the run directory's name; default: the recipe's name.")
+]
 Int8 = Annotated[bool, typer.Option("--int8", help="Round weights to 8 bits: faster, but with different samples.")]
 Weights = Annotated[str, typer.Option(help="ema (averaged weights) or raw.")]
 Evaluator = Annotated[
     str | None,
     typer.Option(
-        parser=place,
+        parser=evaluator,
+        metavar="RUN",
         help="Classifier (run or file) whose features are used for scoring; default: depends on the data set.",
     ),
 ]
@@ -85,17 +121,24 @@ Anyway = Annotated[
     bool, typer.Option("--anyway", help="Go ahead even if alarms say that a run this builds on ended dead.")
 ]
 TokenizerPath = Annotated[
-    str | None, typer.Option("--tokenizer", parser=place, help="Run of the tokenizer, if it was moved.")
+    Path | None,
+    typer.Option(
+        "--tokenizer", parser=run_of("tokenizer"), metavar="RUN", help="Run of the tokenizer, if it was moved."
+    ),
 ]
 
 
-def recipe_config(recipe: str, kind: str, settings: list[str], data: str | None, init_from: str | None = None) -> Any:
-    """Return a recipe of this kind with changed values; with `init_from`, with the network of that file."""
+def recipe_config(
+    recipe: str, kind: str, settings: list[str], data: str | None, init_from: str | None = None, name: str | None = None
+) -> Any:
+    """Return a recipe of this kind with changed values and name; with `init_from`, with the network of that file."""
     from vistok.config import override
     from vistok.recipes import find_recipe
 
     if data is not None:
         settings = [f"data.root={json.dumps(data)}", *settings]
+    if name is not None:
+        settings = [f"name={json.dumps(name)}", *settings]
     config = find_recipe(recipe, kind)
     if init_from is not None:
         from vistok.runs.initial import with_network_of
@@ -112,10 +155,8 @@ def require_alive(model: str | Path, anyway: bool, tokenizer: str | Path | None 
 
 
 def progress_bars() -> Any:
-    """Return live progress bars, which only the main process shows."""
-    from vistok.engine.log import Progress
-
-    return Progress(quiet=not main_process()).live()
+    """Return live progress bars, which only the main process shows, and none with --quiet."""
+    return progress_of(main_process()).live()
 
 
 # Sampling options at values that change nothing.
@@ -162,6 +203,11 @@ def show_scores(scores: dict[str, Any], as_json: bool, lines: Any) -> None:
     else:
         for line in lines(scores):
             say(line)
+
+
+def terminal_width() -> int | None:
+    """Return the characters of a line on the terminal, or None where the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def say(text: str, err: bool = False) -> None:

@@ -1,21 +1,23 @@
 """vistok train: train a tokenizer, a generator or a classifier."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vistok.cli import options
+from vistok.cli.commands import App
 from vistok.cli.ending import ALARMED
-from vistok.cli.options import Data, DryRun, Recipe, Runs, Set, path, place, progress_bars, recipe_config, say
+from vistok.cli.options import AsJson, Data, DryRun, Name, Recipe, Runs, Set, place, progress_bars, recipe_config, say
+from vistok.errors import UserError
 
 if TYPE_CHECKING:
     from vistok.runs.job import Job
+    from vistok.verbs.dry_run import DryRun as Planned
 
-train_app = typer.Typer(
-    help="Train a tokenizer, a generator or a classifier; repeat the command to resume.", no_args_is_help=True
-)
+train_app = App(help="Train a tokenizer, a generator or a classifier; repeat the command to resume.")
 
 
 Strict = Annotated[bool, typer.Option("--strict", help=f"Exit with code {ALARMED} if the run ends with alarms.")]
@@ -27,83 +29,142 @@ def train_tokenizer(
     settings: Set = [],
     data: Data = None,
     runs: Runs = Path("runs"),
+    name: Name = None,
     dry_run: DryRun = False,
+    as_json: AsJson = False,
     init_from: Annotated[
         str | None,
-        typer.Option(parser=place, help="Fine-tune this tokenizer (run directory or file), keeping its network."),
+        typer.Option(
+            parser=place,
+            metavar="RUN",
+            help="Fine-tune this tokenizer (run, file or shipped name), keeping its network.",
+        ),
     ] = None,
     strict: Strict = False,
 ) -> None:
     """Train a tokenizer, as in: vistok train tokenizer fashion_crt."""
-    from vistok.verbs.train_tokenizer import prepare
-
-    config = recipe_config(recipe, "tokenizer", settings, data, init_from)
+    init_from = _initial(init_from, "tokenizer", runs)
+    config = recipe_config(recipe, "tokenizer", settings, data, init_from, name)
     if init_from is not None:
         options.require_alive(init_from, anyway=True)  # fine-tuning may be meant to repair it
-    _train(lambda: prepare(config, runs), dry_run, strict)
+    if dry_run:
+        from vistok.verbs.dry_run import dry_tokenizer
+
+        _tell(dry_tokenizer(config), as_json)
+        return
+    from vistok.verbs.train_tokenizer import prepare
+
+    _train(lambda: prepare(config, runs), strict)
 
 
 @train_app.command("generator")
 def train_generator(
     recipe: Recipe,
-    tokenizer: Annotated[Path, typer.Option("--tokenizer", parser=path, help="Run directory of a trained tokenizer.")],
+    tokenizer: Annotated[
+        str, typer.Option("--tokenizer", parser=place, metavar="RUN", help="Its tokenizer: run, file or shipped name.")
+    ],
     settings: Set = [],
     data: Data = None,
     image_size: options.ImageSize = None,
     runs: Runs = Path("runs"),
+    name: Name = None,
     dry_run: DryRun = False,
+    as_json: AsJson = False,
     init_from: Annotated[
         str | None,
         typer.Option(
             parser=place,
-            help="Fine-tune this generator (run directory or file), keeping its network: it learns new pictures from fewer "
-            "of them, best on tokens of its own tokenizer.",
+            metavar="RUN",
+            help="Fine-tune this generator (run, file or shipped name), keeping its network: it learns new pictures from "
+            "fewer of them, best on tokens of its own tokenizer.",
         ),
     ] = None,
     strict: Strict = False,
     anyway: options.Anyway = False,
 ) -> None:
     """Train a generator on a tokenizer's tokens, which are cached first if necessary."""
-    from vistok.verbs.cache_latents import cache_tokens
-    from vistok.verbs.train_generator import dry_plan, prepare
+    from vistok.runs.find import find_run
 
-    config = recipe_config(recipe, "generator", settings, None, init_from)
-    options.require_alive(tokenizer, anyway or dry_run)
+    found = find_run(tokenizer, "tokenizer", runs)
+    init_from = _initial(init_from, "generator", runs)
+    config = recipe_config(recipe, "generator", settings, None, init_from, name)
+    options.require_alive(found, anyway or dry_run)
     if dry_run:
-        say(json.dumps(dry_plan(config, tokenizer, data, image_size), indent=2))
+        from vistok.verbs.dry_run import dry_generator
+
+        _tell(dry_generator(config, found, data, image_size), as_json)
         return
+    from vistok.verbs.cache_latents import cache_tokens
+    from vistok.verbs.train_generator import prepare
+
     with progress_bars() as progress:
         train, validation = (
-            cache_tokens(tokenizer, split, progress, root=data, image_size=image_size) for split in ("train", "val")
+            cache_tokens(found, split, progress, root=data, image_size=image_size) for split in ("train", "val")
         )
-    _train(lambda: prepare(config, train, validation, tokenizer, runs), False, strict)
+    _train(lambda: prepare(config, train, validation, found, runs), strict)
 
 
 @train_app.command("classifier")
 def train_classifier(
-    recipe: Recipe, settings: Set = [], data: Data = None, runs: Runs = Path("runs"), dry_run: DryRun = False
+    recipe: Recipe,
+    settings: Set = [],
+    data: Data = None,
+    runs: Runs = Path("runs"),
+    name: Name = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a classifier on the classes of your images, to use as their evaluator."""
+    config = recipe_config(recipe, "classifier", settings, data, name=name)
+    if dry_run:
+        from vistok.verbs.dry_run import dry_classifier
+
+        _tell(dry_classifier(config), as_json)
+        return
     from vistok.verbs.train_classifier import prepare
 
-    config = recipe_config(recipe, "classifier", settings, data)
-    _train(lambda: prepare(config, runs), dry_run)
+    _train(lambda: prepare(config, runs))
 
 
-def _train(prepare: Any, dry_run: bool, strict: bool = False) -> None:
+def _initial(text: str | None, kind: str, runs: Path) -> str | None:
+    """Return the run, file, checkpoint or shipped name that training starts from."""
+    from vistok.runs.find import find_run
+    from vistok.runs.shipped import shipped_networks
+
+    if text is None or Path(text).exists() or text.replace("_", "-") in shipped_networks(kind):
+        return text
+    try:
+        return str(find_run(text, kind, runs))
+    except UserError as error:
+        raise UserError(f"--init-from: {error}") from None
+
+
+def _tell(planned: "Planned", as_json: bool) -> None:
+    for line in [json.dumps(planned.as_json(), indent=2)] if as_json else planned.lines():
+        say(line)
+
+
+def _train(prepare: "Callable[[], Job]", strict: bool = False) -> None:
     """Train to the end; raises typer.Exit if `strict` and the run ended with alarms."""
-    job: Job = prepare()
-    summary = job.plan.summary(job.config)
-    if dry_run:
-        say(json.dumps({"run": str(job.run_dir.path), **summary, **job.facts}, indent=2))
-        return
-    finished = job.finished
     with progress_bars() as progress:
+        with progress.doing("opening the data and counting the work"):
+            job = prepare()
+        finished = job.finished
         job.train(progress)
+    if not options.main_process():
+        return
+    from vistok.overview.page import write_picture
+    from vistok.overview.record import RunRecord
+    from vistok.runs.curves import headline
     from vistok.runs.health.gate import alarms_of, closing_words
 
-    alarms = alarms_of(job.run_dir.path)
-    ended = "was finished already" if finished else "finished"
-    say(f"{ended}{closing_words(alarms)}: {job.run_dir.path}")
+    run = job.run_dir.path
+    alarms = alarms_of(run)
+    record = RunRecord(run)
+    say(f"{'was finished already' if finished else 'finished'}: {run}")
+    went = f"It went badly{closing_words(alarms)}" if alarms else f"It went well: {headline(record.rows, record.kind)}."
+    if not finished:
+        write_picture(run)
+    say(f"{went} Its page: {run}/page.html")
     if strict and alarms:
         raise typer.Exit(ALARMED)

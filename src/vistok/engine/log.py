@@ -5,16 +5,18 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
+from vistok.engine.boards import Board, picture_name, sheets_of
 from vistok.engine.pace import Pace, in_words
 from vistok.errors import printable
 from vistok.files import disk_error, read_bytes, write_atomic
@@ -51,13 +53,13 @@ class Ringing:
 class MetricsLog:
     """Appends rows; when opened at a step, it first drops the rows of later steps (a resumed run rewrites them).
 
-    `rows` are all rows so far. Processes other than the main one keep none and write nothing.
+    `rows` are all rows so far; `boards` get every row and every sheet as well. Processes other than the main one keep none and write nothing.
     """
 
-    def __init__(self, path: Path, step: int, tensorboard: bool = False, active: bool = True) -> None:
+    def __init__(self, path: Path, step: int, boards: Sequence[Board] = (), active: bool = True) -> None:
         self.path, self.active = path, active
         self.rows: list[Row] = []
-        self._board = None
+        self._boards = boards
         if not active:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,19 +67,33 @@ class MetricsLog:
         write_atomic(path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
         # Unbuffered: each row is written at once, and none is left to flush at the end.
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
-        self._board = _tensorboard(path.parent / "tensorboard", step) if tensorboard else None
 
     def write(self, kind: str, step: int, values: dict[str, float], **position: float) -> None:
         """Append one row: kind, step, position (images, flops, seconds) and all values that are finite."""
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         self._append({"kind": kind, "step": step, **position, **finite})
-        if self._board is not None:
-            for name, value in finite.items():
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        for board in self._boards:
+            board.numbers(kind, step, finite)
+
+    def show(self, step: int, samples: Path) -> None:
+        """Pass the sheets that a validation has made to the boards."""
+        for board in self._boards:
+            for png in sheets_of(step, samples):
+                board.picture(picture_name(png), step, png)
 
     def write_alarm(self, step: int, alarm: Alarm) -> None:
         """Append an alarm as a row."""
-        self._append({"kind": "alarm", "step": step, "alarm": alarm.name, "value": alarm.value, "advice": str(alarm)})
+        told = {
+            "alarm": alarm.name,
+            "value": alarm.value,
+            "advice": str(alarm),
+            **({"dead": True} if alarm.dead else {}),
+        }
+        self._append({"kind": "alarm", "step": step, **told})
+
+    def write_end_of_alarm(self, step: int, name: str) -> None:
+        """Append a row that says that an alarm has ended."""
+        self._append({"kind": "alarm", "step": step, "alarm": name, "ended": True})
 
     def _append(self, row: Row) -> None:
         if not self.active:
@@ -109,8 +125,8 @@ class MetricsLog:
         self.sync()
         if self.active:
             self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for board in self._boards:
+            board.close()
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -133,10 +149,17 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _tensorboard(folder: Path, step: int) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
+SPOKEN = 10.0  # seconds between lines, where there are no bars
 
-    return SummaryWriter(str(folder), purge_step=step + 1)
+
+class _Bars(RichProgress):
+    """Bars as wide as the terminal, each with its figures on a line below."""
+
+    def get_renderables(self) -> Iterator[Any]:
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            if task.fields["note"]:
+                yield Text("  " + task.fields["note"], overflow="ellipsis", no_wrap=True)
 
 
 class Task:
@@ -145,21 +168,30 @@ class Task:
     def __init__(self, progress: "Progress", name: str, total: int, done: int = 0) -> None:
         self.progress, self.name, self.total = progress, name, total
         self.pace = Pace(total, done)
-        self._spoken = time.monotonic()
+        self._spoken, self._note = time.monotonic(), ""
         bars = progress.bars
-        self._id = bars.add_task(printable(name), total=total, completed=done, note="", left="") if bars else None
+        self._started = time.monotonic()
+        self._id = bars.add_task(printable(name), total=total, completed=done, note="", time="") if bars else None
 
     def advance(self, count: float = 1, note: str = "", pauses: int = 0) -> None:
         """Advance the bar; `note` is shown beside it. `pauses`: how many blocks of `aside` are still to come."""
         now = time.monotonic()
         self.pace.advance(count, now)
+        self._note = note or self._note
         if self.progress.bars is not None and self._id is not None:
-            shown: dict[str, Any] = {"note": printable(note)} if note else {}
-            self.progress.bars.update(self._id, advance=count, left=self._left(pauses), **shown)
-        elif now - self._spoken > 15:
+            passed = f"{in_words(now - self._started)} so far"
+            told = ", ".join(filter(None, (passed, self._left(pauses))))
+            self.progress.bars.update(self._id, advance=count, time=told, note=printable(self._note))
+        elif now - self._spoken > SPOKEN:
             self._spoken = now
-            parts = (f"{self.pace.done:g}/{self.total}", self._left(pauses))
-            self.progress.say(f"  {self.name}: {', '.join(filter(None, parts))}  {note}")
+            parts = (f"{self.pace.done:g} of {self.total}", self._left(pauses), self._note)
+            self.progress.say(f"  {self.name}: {', '.join(filter(None, parts))}")
+
+    def tell(self, note: str) -> None:
+        """Show what is being done, or found, beside the bar."""
+        self._note = note
+        if self.progress.bars is not None and self._id is not None:
+            self.progress.bars.update(self._id, note=printable(note))
 
     def _left(self, pauses: int) -> str:
         seconds = self.pace.left(pauses)
@@ -182,17 +214,17 @@ class Progress:
     """Progress bars on a terminal; elsewhere, an occasional line."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False)
+        # Plain lines in notebooks too, where rich would make each a separate piece of HTML.
+        self.console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False, force_jupyter=False)
         self.bars: RichProgress | None = None
         if self.console.is_terminal and not quiet:
-            self.bars = RichProgress(
-                TextColumn("{task.description:<34}", markup=False),
-                BarColumn(bar_width=24),
+            self.bars = _Bars(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=None),
                 MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[left]}", markup=False),
-                TextColumn("{task.fields[note]}", markup=False),
+                TextColumn("{task.fields[time]}", markup=False),
                 console=self.console,
+                expand=True,
             )
 
     def say(self, text: str) -> None:
@@ -207,6 +239,21 @@ class Progress:
             return
         with self.bars:
             yield self
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Say what is being done while the block runs, for work that cannot be counted; off a terminal, only if it is slow."""
+        started = time.monotonic()
+        if self.bars is None:
+            yield
+            if time.monotonic() - started > SPOKEN:
+                self.say(f"{what} took {in_words(time.monotonic() - started)}")
+            return
+        bar = self.bars.add_task(printable(what), total=None, note="", time="")
+        try:
+            yield
+        finally:
+            self.bars.remove_task(bar)
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vistok.engine.boards import open_boards
 from vistok.engine.checkpoint import (
     find_and_set_aside,
     load_checkpoint,
@@ -14,7 +15,7 @@ from vistok.engine.checkpoint import (
 )
 from vistok.engine.distributed import Flags
 from vistok.engine.divergence import exploded, how_to_go_on, last_good
-from vistok.engine.log import MetricsLog, Progress
+from vistok.engine.log import MetricsLog, Progress, Task
 from vistok.engine.optim import load_optimizer
 from vistok.engine.parallel import replicate
 from vistok.engine.run_dir import RunDir
@@ -47,15 +48,18 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
         flops = total_flops(step, run.flops_per_step)
         return {"images": step * run.batch_size, "flops": flops, "seconds": round(seconds(), 3)}
 
+    boards = open_boards(run.execution, run_dir.path, first or -1) if run.world.main else []
     with (
         StopRequest() as stop,
         # A run that starts over rewrites all of its rows, including that of step 0.
-        MetricsLog(run_dir.metrics, first or -1, run.execution.tensorboard, run.world.main) as log,
+        MetricsLog(run_dir.metrics, first or -1, boards, run.world.main) as log,
         progress.task(run.name, run.total_steps, first) as bar,
     ):
         if first == 0:
+            bar.tell("validating before the first step")
             with bar.aside():
                 _validate(run, log, 0, position(0))
+                log.show(0, run_dir.samples)
         batches = sent_ahead(run.batches(range(first, run.total_steps)), run.device)
         for step in range(first, run.total_steps):
             take_step(run, next(batches), step, statistics)
@@ -76,12 +80,15 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
                 row["lr"] = run.lr * run.phases[0].schedule(step)
                 log.write("train", done, row, **position(done))
                 _tell_alarms(run, log, done, progress)
-                note = f"loss {row[run.phases[0].name + '/loss']:.4f}"
+                note = _figures(run, log, bar, row)
             bar.advance(1, note, pauses=_validations_left(run, done))
             if validating:
                 with bar.aside():
                     _validate(run, log, done, position(done))
+                    log.show(done, run_dir.samples)
                 _tell_alarms(run, log, done, progress, again=True)
+                if run.world.main and not last:
+                    run.report()
             if saving:
                 log.sync()
                 _save(run, run_dir, done, seconds())
@@ -90,6 +97,14 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
             if stopping and not last:
                 raise Stopped(f"stopped after step {done} of {run.total_steps}, saved in {run_dir.path}")
     return seconds()
+
+
+def _figures(run: Training, log: MetricsLog, bar: Task, row: dict[str, float]) -> str:
+    """Return what the bar says of the training: loss, what the last validation found, speed."""
+    rate = bar.pace.rate
+    loss = f"loss {row[run.phases[0].name + '/loss']:.4g}"
+    speed = f"{rate * run.batch_size:.3g} images/s" if rate else ""
+    return ", ".join(filter(None, (loss, run.headline(log.rows), speed)))
 
 
 def _validations_left(run: Training, done: int) -> int:
@@ -184,11 +199,12 @@ def _tell_alarms(run: Training, log: MetricsLog, step: int, progress: Progress, 
     for alarm in ringing.raised:
         log.write_alarm(step, alarm)
         progress.say(f"warning: step {step}: {alarm.name}: {alarm}")
-    fresh = {row["alarm"] for row in log.rows if row["kind"] == "alarm" and row["step"] == step} if again else set()
+    fresh = {row["alarm"] for row in log.rows if row["kind"] == "alarm" and row["step"] == step and "value" in row}
     for alarm in ringing.standing:
         if again and alarm.name not in fresh:
             progress.say(f"warning: step {step}: still {alarm.name} ({alarm.value:.3g})")
     for name in ringing.ended:
+        log.write_end_of_alarm(step, name)
         progress.say(f"step {step}: no longer {name}")
 
 

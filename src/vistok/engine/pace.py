@@ -31,15 +31,22 @@ class Pace:
         self._pauses.append(seconds)
         self._marks = deque((time + seconds, done) for time, done in self._marks)
 
+    @property
+    def rate(self) -> float | None:
+        """Steps per second lately; None where nothing tells yet."""
+        if len(self._marks) < 2 or self._marks[-1][1] <= self._marks[0][1]:
+            return None
+        (started, before), (now, done) = self._marks[0], self._marks[-1]
+        return (done - before) / (now - started)
+
     def left(self, pauses: int = 0) -> float | None:
         """Return the seconds left, with so many pauses to come like the latest; None where nothing tells yet."""
         if self.done >= self.total:
             steps = 0.0
-        elif len(self._marks) < 2 or self._marks[-1][1] <= self._marks[0][1]:
+        elif (rate := self.rate) is None:
             return None
         else:
-            (started, before), (now, done) = self._marks[0], self._marks[-1]
-            steps = (now - started) / (done - before) * (self.total - self.done)
+            steps = (self.total - self.done) / rate
         return steps + (pauses * self._pauses[-1] if self._pauses else 0.0)
 
 

@@ -39,3 +39,6 @@ class Training:
     world: World = ALONE
     alarms: Callable[[Sequence[Row]], Ringing] = lambda rows: Ringing()
     init_option: str = ""
+    # What the rows so far say in a few figures, and what is told of the run whenever it was validated.
+    headline: Callable[[Sequence[Row]], str] = lambda rows: ""
+    report: Callable[[], None] = lambda: None

@@ -75,6 +75,6 @@ def number(value: float) -> str:
     """Return a number for an axis or a readout: at most four digits, powers of ten beyond a million."""
     if value == 0:
         return "0"
-    if abs(value) >= 1e6 or abs(value) < 1e-3:
+    if abs(value) >= 1e6 or abs(value) < 1e-4:
         return f"{value:.3g}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
     return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"

@@ -23,6 +23,7 @@ class RunConfig(Config):
 
     kind: str
     name: FileName = execution("run", "first part of the run directory's name")
+    recipe: str = execution("", "recipe that this config began from")
     seed: int = Field(default=0, ge=0)
     batch_size: int = Field(default=128, ge=1)
     length: Duration = steps(1000)

@@ -6,15 +6,16 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from vistok.config import fingerprint, science
 from vistok.data.images.sources import ImageSource
 from vistok.data.loader import train_images
-from vistok.engine.checkpoint import find_latest, finished, step_of
+from vistok.engine.checkpoint import drop_checkpoints, find_latest, finished, step_of
 from vistok.engine.device import setup_device
 from vistok.engine.distributed import World, join_world
 from vistok.engine.ema import EMA
@@ -28,6 +29,7 @@ from vistok.engine.training import Training
 from vistok.engine.weights import save_weights
 from vistok.errors import UserError
 from vistok.runs.config import ClassifierRun, RunConfig, TokenizerRun
+from vistok.runs.curves import headline
 from vistok.runs.health.alarms import Alarms
 from vistok.runs.health.gate import health_record
 from vistok.runs.identity import Former
@@ -59,6 +61,18 @@ def run_directory(
 Evaluate = Callable[[int, Weights], dict[str, float]]
 
 
+class Page(Protocol):
+    """What is written of a run for people to read: anew after validations, and when it ends, one way or another."""
+
+    def update(self) -> None:
+        """Write it while the run goes on."""
+        ...
+
+    def close(self) -> None:
+        """Write it for the last time; raises nothing, as what ended the run is reported elsewhere."""
+        ...
+
+
 @dataclass(kw_only=True)
 class Job:
     """What to train, on what, and how to judge it; `train` does the work.
@@ -81,6 +95,7 @@ class Job:
     naming: Sequence[str] = ()
     alarms: Callable[[], Alarms] | None = None
     check: Callable[[World], None] = lambda world: None
+    page: Page | None = None
     # The command-line option that starts a run from a checkpoint's weights, if the verb has one.
     init_option: str = ""
 
@@ -92,7 +107,8 @@ class Job:
     def train(self, progress: Progress) -> RunDir:
         """Train or resume, and export raw and EMA weights at the end; a finished run is left alone.
 
-        Raises UserError if a finished run's weights are gone and no checkpoint is left to restore them from.
+        A finished run keeps its weights and the checkpoints at `execution.milestones`, no others. Raises UserError if its
+        weights are gone and no checkpoint of its last step is left to restore them from.
         """
         for line in self.naming if join_world().main else ():
             progress.say(f"warning: {line}")
@@ -101,18 +117,28 @@ class Job:
         world = join_world()
         _divide(self.config, world)
         setup_device(self.config.execution)  # sets the threads that provenance records
-        with self.run_dir if world.main else nullcontext():
-            if world.main:
-                for line in self._before(world):
-                    progress.say(line)
-            training = self.training(world)
-            seconds = train(training, self.run_dir, progress)
-            with training.whole() as networks:
-                if world.main:
-                    with self.run_dir.writing(self.run_dir.export().parent):
-                        self._export(networks, seconds)
-            world.wait()
+        try:
+            with self.run_dir if world.main else nullcontext():
+                self._train(world, progress)
+        finally:
+            if world.main and self.page:
+                self.page.close()
         return self.run_dir
+
+    def _train(self, world: World, progress: Progress) -> None:
+        if world.main:
+            for line in self._before(world):
+                progress.say(line)
+            progress.say(f"{self.config.name}: {self.plan.total_steps:,} steps, in {self.run_dir.path}")
+        with progress.doing(f"{self.config.name}: building the networks"):
+            training = self.training(world)
+        seconds = train(training, self.run_dir, progress)
+        with training.whole() as networks:
+            if world.main:
+                with self.run_dir.writing(self.run_dir.export().parent):
+                    self._export(networks, seconds)
+                    drop_checkpoints(self.run_dir.checkpoints, self.config.execution.milestones)
+        world.wait()
 
     def training(self, world: World) -> Training:
         """Build the networks, spread them over the processes, and return what the loop needs."""
@@ -147,6 +173,8 @@ class Job:
             world=world,
             alarms=self.alarms() if self.alarms else lambda rows: Ringing(),
             init_option=self.init_option,
+            headline=partial(headline, kind=config.kind),
+            report=self.page.update if self.page else lambda: None,
         )
 
     def _before(self, world: World) -> list[str]:

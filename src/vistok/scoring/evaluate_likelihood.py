@@ -57,7 +57,9 @@ def evaluate_likelihood(
     return result
 
 
-def caches_of(generator: Generator, split: str, tokenizer: str | None = None) -> tuple[LatentCache, LatentCache] | None:
+def caches_of(
+    generator: Generator, split: str, tokenizer: str | Path | None = None
+) -> tuple[LatentCache, LatentCache] | None:
     """Return a generator's caches of train and of a split if its tokenizer's run has them, else None.
 
     Raises UserError for caches of another tokenizer and for damaged ones.

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -33,15 +34,23 @@ def generator_step_seconds(config: GeneratorRun, space: Space, num_classes: int)
     )
 
 
+def step_seconds(config: RunConfig, objective: Callable[[torch.device], Objective], batch_size: int) -> float:
+    """Return the seconds per training step on this many images: the median of five, after two for warming up."""
+    device = setup_device(config.execution)
+    return _step_seconds(objective(device), config, device, batch_size)
+
+
 def tokenizer_step_seconds(config: TokenizerRun) -> float:
     """Return the seconds per training step of this tokenizer with all losses on: the median of five, after two."""
     device = setup_device(config.execution)
     return _step_seconds(train_tokenizer.build_objective(config, device), config, device)
 
 
-def _step_seconds(objective: Objective, config: RunConfig, device: torch.device) -> float:
+def _step_seconds(
+    objective: Objective, config: RunConfig, device: torch.device, batch_size: int | None = None
+) -> float:
     phases = objective.phases(Scale(config.batch_size, 1, 1, (), 1000), ALONE)
-    micro = objective.example(config.batch_size, device)
+    micro = objective.example(batch_size or config.batch_size, device)
     seconds = []
     for _ in range(STEPS + 2):
         started, shared = time.perf_counter(), dict(micro)

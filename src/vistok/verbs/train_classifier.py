@@ -14,6 +14,7 @@ from vistok.engine.objective import Objective, only_phase
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier, share_of_dead_features
+from vistok.overview.page import RunPage
 from vistok.rng import seeded_init
 from vistok.runs.config import ClassifierRun
 from vistok.runs.identity import former_names
@@ -95,6 +96,7 @@ def prepare(config: ClassifierRun, runs: Path) -> Job:
         config=config,
         plan=plan(config, len(source)),
         run_dir=run_dir,
+        page=RunPage(run_dir),
         num_images=len(source),
         objective=lambda device, world: Classification(config, device),
         batches=partial(image_batches, config, source),

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from vistok.data.images.open import open_split
 from vistok.data.images.transforms import to_uint8
 from vistok.data.latents.cache import LatentCache
 from vistok.data.loader import train_latents
@@ -22,6 +21,7 @@ from vistok.errors import UserError
 from vistok.generator.families import FAMILIES
 from vistok.generator.interface import HasHeldOut, HasNats
 from vistok.metrics.codebook import unigram_nats
+from vistok.overview.page import RunPage
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.runs.health.generator_symptoms import generator_alarms
 from vistok.runs.initial import initial_weights, load_initial
@@ -30,7 +30,6 @@ from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_tokenizer, read_model
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.plan import Plan, plan_of, sizes_fit
-from vistok.runs.run_images import data_of
 from vistok.scoring.nats import code_counts, held_out_losses, held_out_rows, validation_likelihood
 from vistok.tokenizer.interface import Tokenizer
 
@@ -49,17 +48,6 @@ def plan(config: GeneratorRun, facts: LatentFacts, num_images: int) -> Plan:
     """Return the run's derived numbers, from a build on the meta device."""
     objective = build_objective(config, facts, torch.device("meta"))
     return plan_of(config, objective, num_images, facts.space.layout.positions)
-
-
-def dry_plan(
-    config: GeneratorRun, tokenizer_path: Path, root: str | None = None, image_size: int | None = None
-) -> dict[str, Any]:
-    """Return the derived numbers of a run on a tokenizer's latents, without encoding any images."""
-    tokenizer = load_tokenizer(tokenizer_path)
-    tokenizer = tokenizer.resized(image_size) if image_size else tokenizer
-    source = open_split(data_of(tokenizer, root), "train")
-    facts = LatentFacts(tokenizer.space, len(source.class_names))
-    return {**plan(config, facts, len(source)).summary(config), **facts.to_json()}
 
 
 def prepare(config: GeneratorRun, cache: LatentCache, validation: LatentCache, tokenizer_path: Path, runs: Path) -> Job:
@@ -98,6 +86,7 @@ def prepare(config: GeneratorRun, cache: LatentCache, validation: LatentCache, t
         config=config,
         plan=planned,
         run_dir=run_dir,
+        page=RunPage(run_dir),
         num_images=cache.num_images,
         objective=objective,
         batches=batches,

@@ -17,7 +17,8 @@ from vistok.engine.distributed import ALONE, World, join_world
 from vistok.engine.objective import Objective
 from vistok.engine.parallel import Weights
 from vistok.engine.run_dir import RunDir
-from vistok.errors import UserError
+from vistok.errors import UserError, counted
+from vistok.overview.page import RunPage
 from vistok.rng import stable_choice
 from vistok.runs.config import TokenizerRun
 from vistok.runs.frozen_networks import build_features, build_perceptual
@@ -143,7 +144,7 @@ def _codes_begin(config: TokenizerRun, total_steps: int) -> None:
     start = getattr(config.tokenizer.quantizer, "start_after", None)
     if config.trains == "all" and start is not None and start >= total_steps:
         raise UserError(
-            f"tokenizer.quantizer.start_after {start}: the run has {total_steps} steps and would end before its codes begin; "
+            f"tokenizer.quantizer.start_after {start}: the run has {counted(total_steps, 'step')} and would end before its codes begin; "
             "train longer (--set length=...), or lower start_after"
         )
 
@@ -174,6 +175,7 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
         config=config,
         plan=planned,
         run_dir=run_dir,
+        page=RunPage(run_dir),
         num_images=len(source),
         objective=objective,
         batches=partial(image_batches, config, source),

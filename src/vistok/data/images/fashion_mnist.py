@@ -28,6 +28,7 @@ DIGESTS = {
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
+FOLDER = "fashion-mnist"
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 VAL_PER_CLASS = 1_000
@@ -60,16 +61,17 @@ def prepare(root: Path) -> Path:
 
     Raises UserError naming both sources if neither can be reached.
     """
-    folder = root / "fashion-mnist"
-    if not _complete(folder):
+    folder = root / FOLDER
+    if not is_complete(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with only_one(folder / "files"):  # with several processes, one fetches and the others find the files
-            if not _complete(folder):
+            if not is_complete(folder):
                 _fetch(folder)
     return folder
 
 
-def _complete(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
+    """Whether the four uncompressed files are in a folder."""
     return all((folder / name).is_file() for name in DIGESTS)
 
 

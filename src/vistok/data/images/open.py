@@ -13,6 +13,16 @@ from vistok.data.images.sources import ArraySource, ImageSource
 from vistok.errors import UserError
 from vistok.rng import stable_choice
 
+CIFAR10_FOLDER = "cifar-10-batches-py"
+# Images of each split of the data sets that are fetched when first used.
+_COUNTS = {
+    "fashion_mnist": {"train": 50_000, "val": 10_000, "test": 10_000},
+    "cifar10": {"train": 45_000, "val": 5_000, "test": 10_000},
+    "openmoji": {"train": 3_129, "val": 537, "test": 829},  # of version 17
+}
+# Classes of the same.
+_CLASSES = {"fashion_mnist": 10, "cifar10": 10, "openmoji": len(openmoji.CLASS_NAMES)}
+
 
 def open_split(config: DataConfig, split: str) -> ImageSource:
     """Return `train`, `val` (held out of train) or `test` of the configured data set."""
@@ -23,6 +33,28 @@ def open_split(config: DataConfig, split: str) -> ImageSource:
         return source
     spread = np.linspace(0, len(source) - 1, config.max_images).round().astype(np.int64)
     return source.subset(spread, f"{config.max_images} images")
+
+
+def images_to_fetch(config: DataConfig, split: str) -> int | None:
+    """Return how many images a split has whose data set is known but not on this machine yet; None for all others.
+
+    So a dry run can count without downloading anything.
+    """
+    root = Path(config.root)
+    here = {
+        "fashion_mnist": fashion_mnist.is_complete(root / fashion_mnist.FOLDER),
+        "cifar10": (root / CIFAR10_FOLDER).is_dir(),
+        "openmoji": any((root / openmoji.FOLDER).glob(f"*-{config.image_size}.npz")),
+    }
+    if here.get(config.dataset, True):
+        return None
+    known = _COUNTS[config.dataset][split]
+    return known if config.max_images is None else min(known, config.max_images)
+
+
+def classes_to_fetch(config: DataConfig) -> int:
+    """Return how many classes a data set has that `images_to_fetch` counts."""
+    return _CLASSES[config.dataset]
 
 
 def kind_of(root: str) -> str:
@@ -76,7 +108,7 @@ def _cifar10(root: Path, split: str) -> ArraySource:
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"CIFAR-10 is not in {root} and cannot be downloaded ({error}); put torchvision's folder "
-            "cifar-10-batches-py there, or give the folder that contains it with --data"
+            f"{CIFAR10_FOLDER} there, or give the folder that contains it with --data"
         ) from None
     source = ArraySource(cifar10.data, np.array(cifar10.targets), cifar10.classes, "cifar10-" + cifar10.tgz_md5)
     if split == "test":

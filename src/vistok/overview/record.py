@@ -1,0 +1,251 @@
+"""What a run directory says of itself: config, position, state, scores, alarms. Reading it needs no torch."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vistok.engine.log import Row, read_rows
+from vistok.engine.run_dir import RunDir
+from vistok.errors import UserError
+from vistok.files import read_json
+from vistok.recipes import all_recipes
+
+FINISHED, TRAINING, STOPPED, NOT_BEGUN = "finished", "training", "stopped", "not begun"
+_NOT_SCIENCE = ("name", "recipe", "data.root", "execution.")
+# Alarms of a dead run in rows of earlier versions, which did not mark them.
+_DEAD = ("blind", "learned_nothing")
+# By kind: where the main score may be found, the best place first: in an evaluation, then in the last validation.
+_EVALUATED = {"tokenizer": ("rfmd", "rfid", "psnr"), "generator": ("gfmd", "gfid")}
+_VALIDATED = {
+    "tokenizer": (("psnr", "PSNR", "dB"),),
+    "generator": (("nats_per_token", "nats per token", ""), ("matching_loss", "matching loss", "")),
+    "classifier": (("accuracy", "accuracy", ""),),
+}
+
+
+@dataclass(frozen=True)
+class MainScore:
+    """The score that stands for a run: what it is, its value and interval, and on which images it was measured.
+
+    `evaluator` is empty for a number of the last validation during training, which is not an evaluation.
+    """
+
+    metric: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    evaluator: str = ""
+    reference: str = ""
+    samples: int | None = None
+    treatment: str = ""
+
+    def __str__(self) -> str:
+        interval = "" if self.low is None or self.high is None else f" ({self.low:.3g} to {self.high:.3g})"
+        return f"{self.metric} {self.value:.4g}{interval}"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An alarm that has not ended: its name and value, what it says with its advice, and whether the run is dead."""
+
+    name: str
+    value: float
+    words: str
+    dead: bool
+
+
+class RunRecord:
+    """A run directory, read once; properties are computed when first asked for.
+
+    Raises UserError if the directory is not a run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.dir = RunDir(path)
+        self.config = self.dir.read_config()
+
+    @property
+    def name(self) -> str:
+        """The directory's name."""
+        return self.path.name
+
+    @property
+    def kind(self) -> str:
+        """What is trained: "tokenizer", "generator" or "classifier"."""
+        return str(self.config.get("kind", "run"))
+
+    @cached_property
+    def recipe(self) -> str:
+        """The recipe that the config began from, or "" if none is known."""
+        name = self.config.get("recipe") or str(self.config.get("name", "")).replace("-", "_")
+        return name if name in all_recipes() else ""
+
+    @cached_property
+    def resolved(self) -> dict[str, Any]:
+        """Derived numbers: steps, parameters, FLOPs. Empty for a run that never began."""
+        return self.dir.read("resolved.json") or {}
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Code, versions, machine and command of the first sitting, and all `sittings`."""
+        return self.dir.read("provenance.json") or {}
+
+    @cached_property
+    def finished(self) -> dict[str, Any]:
+        """Steps, seconds and FLOPs of a run that ended; empty otherwise."""
+        return self.dir.read("finished.json") or {}
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """All rows of metrics.jsonl."""
+        return read_rows(self.dir.metrics)
+
+    @property
+    def step(self) -> int:
+        """Steps done, as far as they are written down."""
+        return int(self.finished.get("steps") or (self.rows[-1]["step"] if self.rows else 0))
+
+    @property
+    def steps(self) -> int | None:
+        """Steps in all, if known."""
+        return self.resolved.get("steps") or self.finished.get("steps")
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, over all sittings."""
+        last = next((row["seconds"] for row in reversed(self.rows) if "seconds" in row), 0.0)
+        return float(self.finished.get("seconds") or last)
+
+    @cached_property
+    def state(self) -> str:
+        """One of "finished", "training" (a process holds its lock), "stopped" and "not begun"."""
+        if self.finished:
+            return FINISHED
+        if _locked(self.path / "lock"):
+            return TRAINING
+        return STOPPED if self.rows else NOT_BEGUN
+
+    @cached_property
+    def alarms(self) -> list[Standing]:
+        """The alarms that were raised and have not ended since, those of a dead run first."""
+        standing: dict[str, Standing] = {}
+        for row in self.rows:
+            if row["kind"] != "alarm":
+                continue
+            name = row["alarm"]
+            standing.pop(name, None)
+            if not row.get("ended"):
+                dead = row.get("dead", name in _DEAD)
+                standing[name] = Standing(name, row["value"], row["advice"], dead)
+        return sorted(standing.values(), key=lambda alarm: not alarm.dead)
+
+    @cached_property
+    def differs(self) -> dict[str, Any]:
+        """Values that differ from the recipe's, by path, but for those that do not change the result.
+
+        Empty if the recipe is not known. A part that the recipe has and the run lacks is None.
+        """
+        if not self.recipe:
+            return {}
+        recipe = all_recipes()[self.recipe]()
+        try:  # files of earlier versions lack fields that have been added since
+            config = type(recipe).from_json(json.dumps(self.config))
+        except UserError:
+            return {}
+        mine, theirs = (dict(_leaves(json.loads(each.to_json()))) for each in (config, recipe))
+        changed = {path: value for path, value in mine.items() if theirs.get(path, ...) != value}
+        gone = _outermost([path for path in theirs if path not in mine])
+        return {path: value for path, value in (changed | gone).items() if not path.startswith(_NOT_SCIENCE)}
+
+    @cached_property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The contents of evaluation files, the newest last; damaged ones are left out."""
+        files = sorted((self.path / "evaluations").glob("*.json"), key=lambda file: file.stat().st_mtime)
+        found = []
+        for file in files:
+            try:
+                found.append(read_json(file, str(file), ""))
+            except (UserError, OSError):
+                continue
+        return [content for content in found if content.get("kind") != "guidance"]
+
+    @cached_property
+    def scores(self) -> list[dict[str, Any]]:
+        """All scores of the evaluations, as stored: `value`, `low`, `high`, `protocol`, `treatment`."""
+        return [score for content in self.evaluations for score in _scores_in(content)]
+
+    @cached_property
+    def main_score(self) -> MainScore | None:
+        """The newest Fréchet distance, else PSNR of an evaluation, else a number of the last validation."""
+        for key in _EVALUATED.get(self.kind, ()):
+            for content in reversed(self.evaluations):
+                if isinstance(content.get(key), dict) and "protocol" in content[key]:
+                    return _main(content[key])
+        last: Row = next((row for row in reversed(self.rows) if row["kind"] == "validation"), {})
+        for name, metric, unit in _VALIDATED.get(self.kind, ()):
+            if name in last:
+                return MainScore(f"{metric} ({unit})" if unit else metric, last[name], reference="validation")
+        return None
+
+    @property
+    def pictures(self) -> list[Path]:
+        """The sheets made during training, the newest last."""
+        return sorted(self.dir.samples.glob("*.png"))
+
+
+def _main(score: dict[str, Any]) -> MainScore:
+    protocol, treatment = score["protocol"], score.get("treatment") or {}
+    scale = (treatment.get("sampling") or treatment).get("guidance_scale")
+    guided = f"guidance {scale:g}" if isinstance(scale, int | float) else ""
+    evaluator = "" if protocol.get("extractor", "none") == "none" else protocol["extractor"]
+    return MainScore(
+        protocol["metric"], score["value"], score.get("low"), score.get("high"), evaluator,
+        protocol.get("reference", ""), protocol.get("num_samples"), guided,
+    )  # fmt: skip
+
+
+def _scores_in(content: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(content, dict):
+        if "protocol" in content and "value" in content:
+            yield content
+        else:
+            for value in content.values():
+                yield from _scores_in(value)
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (path, value) of everything in a config that is not an object; lists of objects are numbered."""
+    if isinstance(value, dict) and value:
+        for name, part in value.items():
+            yield from _leaves(part, f"{path}.{name}" if path else name)
+    elif isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        for number, part in enumerate(value):
+            yield from _leaves(part, f"{path}.{part.get('kind', number)}")
+    else:
+        yield path, value
+
+
+def _outermost(gone: list[str]) -> dict[str, Any]:
+    """Return the parts that a config lacks: `losses.perceptual`, instead of everything inside it."""
+    return dict.fromkeys((".".join(path.split(".")[:2]) for path in gone), None)
+
+
+def _locked(lock: Path) -> bool:
+    """Whether a process holds a run's lock; a shared lock is taken for an instant, which no other reader minds."""
+    try:
+        handle = os.open(lock, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False

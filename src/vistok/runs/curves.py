@@ -1,0 +1,137 @@
+"""A run's rows as charts: what is worth watching in the training of each kind of network."""
+
+from collections.abc import Callable, Sequence
+
+from vistok.engine.log import Row
+from vistok.page.charts import Chart, Series
+
+BY_TIME = "matching_loss_at_"
+
+
+def charts_of(rows: Sequence[Row], kind: str) -> list[Chart]:
+    """Return the charts that these rows of a kind of run fill, the most telling ones first."""
+    train = [row for row in rows if row["kind"] == "train"]
+    held_out = [row for row in rows if row["kind"] == "validation"]
+    made = (build(train, held_out) for build in (*_FIRST.get(kind, ()), _losses, _gradients, _rate))
+    return [chart for chart in made if not chart.empty]
+
+
+def headline(rows: Sequence[Row], kind: str) -> str:
+    """Return the last validation in a few figures: "PSNR 18.2 dB, 54 % of codes in use"; "" before the first."""
+    last: Row = next((row for row in reversed(rows) if row["kind"] == "validation"), {})
+    return ", ".join(words.format(last[name]) for name, words in _FIGURES.get(kind, ()) if name in last)
+
+
+def _series(
+    rows: Sequence[Row], name: str, label: str, colour: int = 0, scale: float = 1.0, faint: bool = False
+) -> Series:
+    points = [(row["step"], scale * row[name]) for row in rows if name in row]
+    return Series(label, [x for x, _ in points], [y for _, y in points], colour, faint=faint)
+
+
+def _psnr(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+    averaged, raw = _series(held_out, "psnr", "averaged weights"), _series(held_out, "psnr_raw", "raw weights", 1)
+    return Chart("PSNR of held-out images (dB)", [averaged, raw], y_label="dB")
+
+
+def _codes(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+    used = _series(held_out, "codebook_usage", "codes in use", 0, 100)
+    even = _series(held_out, "code_perplexity", "perplexity", 1, 100)
+    return Chart("Codes of held-out images (% of the codebook)", [used, even], y_label="%")
+
+
+def _variance(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+    return Chart(
+        "Variance of the latents", [_series(train, "autoencoder/latent_variance", "latents")], y_label="variance"
+    )
+
+
+def _colour(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+    whole, hue = _series(held_out, "lab_error", "Lab"), _series(held_out, "chroma_error", "a and b alone", 1)
+    return Chart("Colour error of held-out images (Lab units)", [whole, hue], y_label="Lab units")
+
+
+def _regularizer(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+    weight = _series(train, "autoencoder/crt_weight", "weight in force")
+    explained = _series(train, "autoencoder/explained_share", "share explained by reconstructions", 1)
+    return Chart("Causal regularizer", [weight, explained])
+
+
+def _nats(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+    return Chart(
+        "Nats per token",
+        [
+            _series(train, "generator/nats_per_token", "training images", 1),
+            _series(held_out, "nats_per_token", "held-out images"),
+            _series(held_out, "unigram_nats_per_token", "token frequencies alone", 7),
+        ],
+        y_label="nats",
+    )
+
+
+def _matching(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+    return Chart(
+        "Matching loss",
+        [
+            _series(train, "generator/matching_loss", "training", 1),
+            _series(held_out, "matching_loss", "held-out images"),
+        ],
+        y_label="squared error",
+    )
+
+
+def _by_time(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+    """The last validation's loss over time along the path, and the one at half of the training."""
+    shown = [row for row in (held_out[len(held_out) // 2 :: max(1, len(held_out) // 2)])[-2:] if row["step"]]
+    series = []
+    for colour, row in enumerate(reversed(shown)):
+        times = sorted(
+            float(name.removeprefix(BY_TIME)) for name in row if name.startswith(BY_TIME) and not name.endswith("_raw")
+        )
+        series.append(Series(f"step {row['step']:,}", times, [row[f"{BY_TIME}{time:g}"] for time in times], colour))
+    return Chart("Held-out matching loss by time", series, x_label="time (0 noise, 1 data)", y_label="squared error")
+
+
+def _accuracy(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+    return Chart("Accuracy on held-out images (%)", [_series(held_out, "accuracy", "held out", 0, 100)], y_label="%")
+
+
+def _losses(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+    names = dict.fromkeys(name for row in train for name in row if name.endswith("loss"))
+    phases = {name.split("/")[0] for name in names}
+    series = []
+    for colour, name in enumerate(sorted(names, key=lambda name: not name.endswith("/loss"))):
+        phase, _, term = name.partition("/")
+        label = "total" if term == "loss" else term.removesuffix("_loss").replace("_", " ")
+        series.append(_series(train, name, f"{phase}: {label}" if len(phases) > 1 else label, colour))
+    positive = all(y > 0 for line in series for y in line.ys)
+    return Chart("Training losses", series, y_label="loss", y_log=positive)
+
+
+def _gradients(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+    names = dict.fromkeys(name for row in train for name in row if "/grad_norm_" in name)
+    series = [
+        _series(train, name, name.partition("/grad_norm_")[2].replace("crt", "regularizer"), colour)
+        for colour, name in enumerate(names)
+    ]
+    return Chart("Gradient norms", series, y_label="norm", y_log=all(y > 0 for line in series for y in line.ys))
+
+
+def _rate(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+    return Chart("Learning rate", [_series(train, "lr", "learning rate")])
+
+
+_FIGURES: dict[str, tuple[tuple[str, str], ...]] = {
+    "tokenizer": (("psnr", "PSNR {:.2f} dB"), ("codebook_usage", "{:.0%} of codes in use")),
+    "generator": (
+        ("nats_per_token", "{:.3f} nats per token held out"),
+        ("matching_loss", "matching loss {:.4f} held out"),
+    ),
+    "classifier": (("accuracy", "{:.1%} right on held-out images"),),
+}
+_Build = Callable[[Sequence[Row], Sequence[Row]], Chart]
+_FIRST: dict[str, tuple[_Build, ...]] = {
+    "tokenizer": (_psnr, _codes, _variance, _colour, _regularizer),
+    "generator": (_nats, _matching, _by_time),
+    "classifier": (_accuracy,),
+}

@@ -1,0 +1,91 @@
+"""Find a run by what a person types: a path, a unique part of its name, `latest`, or the name of a shipped network."""
+
+import json
+from pathlib import Path
+
+from vistok.errors import UserError, nearest, printable, some
+from vistok.runs.shipped import shipped_network, shipped_networks
+
+RUNS = Path("runs")
+LATEST = "latest"
+SHOWN = 8  # names in a message
+
+
+def run_folders(runs: Path = RUNS, kind: str | None = None) -> list[Path]:
+    """Return the run directories in a folder, of one kind if one is given; the one that was written to last comes first."""
+    if not runs.is_dir():
+        return []
+    found = [place.parent for place in runs.glob("*/config.json")]
+    return sorted((run for run in found if kind in (None, kind_of(run))), key=last_written, reverse=True)
+
+
+def kind_of(run: Path) -> str | None:
+    """Return the kind of a run ("tokenizer", "generator" or "classifier"), or None if its config cannot be read."""
+    try:
+        kind = json.loads((run / "config.json").read_bytes()).get("kind")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return kind if isinstance(kind, str) else None
+
+
+def last_written(run: Path) -> float:
+    """Return when a run last wrote a row, or was made: seconds since the epoch."""
+    for name in ("metrics.jsonl", "config.json"):
+        try:
+            return (run / name).stat().st_mtime
+        except OSError:
+            continue
+    return 0.0
+
+
+def find_run(text: str | Path, kind: str | None = None, runs: Path = RUNS) -> Path:
+    """Return the run directory or weights file that a text means.
+
+    That is, in this order: the path itself, if something is there; `latest`, the run (of this kind) in the folder `runs`
+    that was written to last; the only run whose name is the text, begins with it, or contains it; a network of this kind
+    that comes with vistok. Dashes and underscores mean the same. Raises UserError, with the names to choose from, if
+    nothing fits or several runs do.
+    """
+    if Path(text).exists():
+        return Path(text)
+    wanted = _plain(str(text))
+    folders = run_folders(runs, kind)
+    if wanted == LATEST and folders:
+        return folders[0]
+    fitting = _fitting(wanted, folders) if wanted else []
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise UserError(
+            f"{len(fitting)} runs in {runs} have {str(text)!r} in their name: {some([run.name for run in fitting], SHOWN)}; "
+            f"type more of the name, or {LATEST} for the newest"
+        )
+    shipped = shipped_network(wanted, kind) if kind in ("tokenizer", "generator") else None
+    if shipped is not None:
+        return shipped
+    raise UserError(_nothing(str(text), kind, runs, folders))
+
+
+def _plain(text: str) -> str:
+    return text.lower().replace("_", "-")
+
+
+def _fitting(wanted: str, folders: list[Path]) -> list[Path]:
+    """Return the runs of the closest kind of match that there is."""
+    names = {run: _plain(run.name) for run in folders}
+    for fits in (str.__eq__, str.startswith, str.__contains__):
+        if found := [run for run in folders if fits(names[run], wanted)]:
+            return found
+    return []
+
+
+def _nothing(text: str, kind: str | None, runs: Path, folders: list[Path]) -> str:
+    what = kind or "run"
+    names = [run.name for run in folders]
+    there = f"{runs} holds {some(names, SHOWN)}" if names else f"there is no {what} in {runs} yet"
+    shipped = shipped_networks(kind) if kind in ("tokenizer", "generator") else []
+    ships = f"; with vistok come {', '.join(shipped)}" if shipped else ""
+    return (
+        f"no {what} {printable(text)!r}: it is neither a path nor part of a run's name.{nearest(text, names + shipped)} "
+        f"{there[0].upper()}{there[1:]}{ships}. vistok runs lists all of them"
+    )

@@ -1,0 +1,113 @@
+"""What a training would cost, found without training, writing or downloading anything."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vistok.data.config import DataConfig
+from vistok.data.images.open import images_to_fetch, open_split
+from vistok.engine.device import best_device
+from vistok.engine.objective import Objective
+from vistok.engine.pace import in_words
+from vistok.runs.config import ClassifierRun, GeneratorRun, RunConfig, TokenizerRun
+from vistok.runs.latent_facts import LatentFacts
+from vistok.runs.load import load_tokenizer
+from vistok.runs.plan import Plan
+from vistok.runs.run_images import data_of
+from vistok.verbs import step_time, train_classifier, train_generator, train_tokenizer
+
+# The largest step that is tried to measure its time, in FLOPs: seven of them take some seconds on two CPU cores. Larger
+# batches are measured on a part of their images, and a network whose single image costs more is not measured on a CPU.
+MOST_FLOPS = 5e10
+# Logging, loading and validation, on top of the steps (results/own_images).
+OVERHEAD = 1.15
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a training would do: its plan's numbers, on how many images, and seconds a step here, if measured."""
+
+    config: RunConfig
+    plan: Plan
+    num_images: int
+    to_fetch: bool
+    step_seconds: float | None
+    facts: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the numbers for programs."""
+        time = {"seconds_per_step": self.step_seconds, "seconds": self.seconds}
+        return {**self.plan.summary(self.config), **time, "num_images": self.num_images, **self.facts}
+
+    @property
+    def seconds(self) -> float | None:
+        """About how long the training takes on this machine; None if a step was too large to try."""
+        return None if self.step_seconds is None else self.step_seconds * self.plan.total_steps * OVERHEAD
+
+    def lines(self) -> list[str]:
+        """Return the numbers in words."""
+        plan, config = self.plan, self.config
+        parameters = ", ".join(f"{name} {count:,}" for name, count in plan.params.items())
+        epochs = plan.total_steps * config.batch_size / max(self.num_images, 1)
+        lines = [
+            f"{config.name}: {plan.total_steps:,} steps of {config.batch_size} images, {epochs:.3g} passes over "
+            f"{self.num_images:,}" + (" images, which are not here yet and would be fetched" if self.to_fetch else ""),
+            f"{sum(plan.params.values()):,} parameters ({parameters})",
+            f"{plan.train_flops:.3g} training FLOPs; about {plan.memory_bytes / 2**30:.2f} GiB of memory",
+        ]
+        if self.seconds is None:
+            return [*lines, "time: one image is too large to try on this machine's CPU; it is meant for a GPU"]
+        speed = config.batch_size / (self.step_seconds or 1)
+        return [*lines, f"about {in_words(self.seconds)} on this machine ({speed:.3g} images/s, just measured)"]
+
+
+def dry_tokenizer(config: TokenizerRun) -> DryRun:
+    """Return what training a tokenizer would cost. Raises UserError for what training would refuse."""
+    count, fetch = count_images(config.data, "train")
+    plan = train_tokenizer.plan(config, count)
+    objective = partial(train_tokenizer.build_objective, config)
+    return DryRun(config, plan, count, fetch, _step_seconds(config, plan, objective), {})
+
+
+def dry_generator(config: GeneratorRun, tokenizer_path: Path, root: str | None, image_size: int | None) -> DryRun:
+    """Return what training a generator on a tokenizer's latents would cost, without encoding any images."""
+    tokenizer = load_tokenizer(tokenizer_path)
+    tokenizer = tokenizer.resized(image_size) if image_size else tokenizer
+    data = data_of(tokenizer, root)
+    count, fetch = count_images(data, "train")
+    facts = LatentFacts(tokenizer.space, len(tokenizer.info.class_names))
+    plan = train_generator.plan(config, facts, count)
+    objective = partial(train_generator.build_objective, config, facts)
+    return DryRun(config, plan, count, fetch, _step_seconds(config, plan, objective), facts.to_json())
+
+
+def dry_classifier(config: ClassifierRun) -> DryRun:
+    """Return what training a classifier would cost."""
+    count, fetch = count_images(config.data, "train")
+    if not fetch:
+        config = train_classifier.with_classes(config, open_split(config.data, "train"))
+    plan = train_classifier.plan(config, count)
+    objective = partial(train_classifier.Classification, config)
+    return DryRun(config, plan, count, fetch, _step_seconds(config, plan, objective), {})
+
+
+def count_images(data: DataConfig, split: str) -> tuple[int, bool]:
+    """Return how many images a split has, and whether they would have to be fetched first."""
+    to_fetch = images_to_fetch(data, split)
+    return (len(open_split(data, split)), False) if to_fetch is None else (to_fetch, True)
+
+
+def _step_seconds(config: RunConfig, plan: Plan, objective: Callable[[torch.device], Objective]) -> float | None:
+    """Return the seconds of a step with everything on, measured on as many of its images as can be tried quickly."""
+    flops = plan.flops_per_step[-1][1]
+    batch = config.batch_size
+    if best_device().type == "cpu":
+        batch = min(batch, int(MOST_FLOPS / max(flops / batch, 1)))
+    if batch < 1:
+        return None
+    batch = max(batch, min(2, config.batch_size))  # batch norm needs two
+    return step_time.step_seconds(config, objective, batch) * config.batch_size / batch
