@@ -48,8 +48,11 @@ class Fit:
     law: PowerLaw
 
 
-def write_report(study: StudyConfig, folder: StudyFolder) -> Path:
-    """Write runs.csv, claims.json, fits.json, summary.md and index.html; return the page."""
+def write_report(study: StudyConfig, folder: StudyFolder, commands: Sequence[str] = ()) -> Path:
+    """Write runs.csv, claims.json, fits.json, summary.md and index.html; return the page.
+
+    `commands` repeat the study; by default those of the recipe with the study's name.
+    """
     table, left_out = collect(folder, study)
     write_table(table, folder.table)
     claims = judge(table, study)
@@ -59,7 +62,7 @@ def write_report(study: StudyConfig, folder: StudyFolder) -> Path:
     write_json(folder.path / "fits.json", [{**asdict(fit), "law": asdict(fit.law)} for fit in fits])
     page = folder.path / "index.html"
     write_atomic(page, _page(study, folder, data, claims, fits, left_out).encode())
-    write_atomic(folder.path / "summary.md", summary(study, table, claims, left_out).encode())
+    write_atomic(folder.path / "summary.md", summary(study, table, claims, left_out, commands).encode())
     return page
 
 
@@ -215,8 +218,11 @@ def cell_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return sorted(cells, key=lambda cell: (cell["params"], cell["steps"], cell["tokenizer"]))
 
 
-def summary(study: StudyConfig, table: pd.DataFrame, claims: Sequence[Claim], left_out: str = "") -> str:
-    """Return the Markdown summary; `left_out` is a sentence on records left out of the table."""
+def summary(
+    study: StudyConfig, table: pd.DataFrame, claims: Sequence[Claim], left_out: str = "", commands: Sequence[str] = ()
+) -> str:
+    """Return the Markdown summary; `left_out` is a sentence on records left out of the table, `commands` repeat the study."""
+    named = [shlex.join(["vistok", "study", verb, study.name.replace("-", "_")]) for verb in ("run", "report")]
     lines = [
         f"# Study {study.name}",
         "",
@@ -239,7 +245,7 @@ def summary(study: StudyConfig, table: pd.DataFrame, claims: Sequence[Claim], le
         "Rules: `claims.json`. All runs: `runs.csv`. Laws: `fits.json`. Page: `index.html`. To repeat the study:",
         "",
         "```",
-        *(shlex.join(["vistok", "study", verb, study.name.replace("-", "_")]) for verb in ("run", "report")),
+        *(commands or named),
         "```",
     ]
     return "\n".join(lines) + "\n"
