@@ -8,6 +8,10 @@ from contextlib import contextmanager
 class UserError(Exception):
     """Bad input. The message names the thing, what was found, what is allowed and what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: the sentence alone, like the command line."""
+        return [f"vistok: {printable(str(self))}"]
+
 
 class Stopped(BaseException):
     """The program was asked to stop. Not an Exception, like KeyboardInterrupt, so nothing catches it by accident."""

@@ -55,9 +55,13 @@ def read_model(path: str | Path, kind: str | None = None, weights: str | None = 
 
 
 def load_tokenizer(path: str | Path, weights: str | None = None, device: str | torch.device | None = None) -> Tokenizer:
-    """Return a tokenizer in evaluation mode, on the best device; `weights`: "ema" or "raw", see `read_model`.
+    """Return the tokenizer in a run directory or an exported file, in evaluation mode, on the best device.
 
-    Its `info` is the file's header: class names, data set, training, digest.
+    `encode` maps images (batch, channels, height, width), floats in [-1, 1], to latents, `decode` latents to images. `weights`:
+    "ema" (averaged) or "raw"; None means a run's averaged ones, or whatever a file holds. Its `info` is the file's header: class
+    names, data set, training, digest.
+
+    Example: `tokens = load_tokenizer("runs/images64-vq-e9bd2f394f").encode(images)`. Raises UserError as `read_model` does.
     """
     network = network_of(read_model(path, "tokenizer", weights), path, device)
     assert isinstance(network, Tokenizer)
@@ -65,9 +69,12 @@ def load_tokenizer(path: str | Path, weights: str | None = None, device: str | t
 
 
 def load_generator(path: str | Path, weights: str | None = None, device: str | torch.device | None = None) -> Generator:
-    """Return a generator in evaluation mode, on the best device; `weights`: "ema" or "raw", see `read_model`.
+    """Return the generator in a run directory or an exported file, in evaluation mode, on the best device.
 
-    Its `info` is the file's header: class names, the tokenizer it belongs to, training, digest. A tokenizer that the file
+    `sample` maps labels (batch,), class numbers or names, to latents (batch, *space.shape), which its tokenizer decodes. `weights`
+    as for `load_tokenizer`. Its `info` is the file's header: class names, the tokenizer it belongs to, training, digest.
+
+    Example: `latents = load_generator("runs/images64-ar-655f1c39e6").sample([0, 1])`. Raises UserError as `read_model` does. A tokenizer that the file
     names without a folder, as in a pair of files, lies beside it.
     """
     network = network_of(read_model(path, "generator", weights), path, device)

@@ -205,7 +205,8 @@ def bar(total: int) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    # In a notebook, rich's bars need a package that may be missing.
+    with Progress(console=Console(stderr=True, force_jupyter=False), transient=True) as bars:
         task = bars.add_task("inspecting every image, once", total=total)
         yield lambda: bars.advance(task)
 
