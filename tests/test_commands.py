@@ -54,6 +54,7 @@ def test_version():
         ("train tokenizer debug_vq --resume", "Repeat the same command"),
         ("study run debug_study --seed 3", "--set 'grids.0.seeds=[3]'"),
         ("study run debug_study --lr 3", "--set tokenizer.optimizer.lr=3 or --set generator.optimizer.lr=3"),
+        ("study run --config my.yaml", "vistok study run my.yaml"),
         ("sample run -o x", "--out PATH"),
         ("evaluate generator run --device cuda", "CUDA_VISIBLE_DEVICES="),
         ("evaluate tokenizer run --seed 3", "no seed"),

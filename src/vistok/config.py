@@ -241,7 +241,9 @@ def _without(cls: type[Config], path: str, missing: _NoField) -> str:
     if near := get_close_matches(name, missing.allowed, n=1):
         parts[-len(missing.left)] = near[0]
         meant = [".".join(parts)]
-    meant = (meant or matching_paths(cls, path)) if len(missing.left) > 1 else same_last(cls, path) or meant
+    here = path.rpartition(".")[0]
+    if len(missing.left) == 1 and (deeper := [other for other in same_last(cls, path) if other.startswith(here)]):
+        meant = deeper
     meant = meant or matching_paths(cls, path)
     if not meant:
         return f"config has no field {path!r}: {name!r} is not one of {', '.join(missing.allowed)}"

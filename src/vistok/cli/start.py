@@ -1,5 +1,6 @@
 """vistok start: from a folder of images to a plan, or all the way to samples."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ def start(
     for line in lines(plan, look):
         say(line)
     if go is None:
-        say(f"\nTo run all of them: vistok start {folder} --go {time}")
+        say(f"\nTo run all of them: {shlex.join(['vistok', 'start', folder, '--go', time])}")
         return
     with progress_bars() as progress:
         done = run_start(plan, runs, progress, anyway)

@@ -8,11 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from vistok.cli.commands import App
-from vistok.cli.options import Data, Runs, Set, path, progress_bars, say
+from vistok.cli.options import Data, Runs, Set, path, place, progress_bars, say
 from vistok.errors import UserError, counted
 
 study_app = App(help="Run grids of tokenizers and generators, and report the results.")
-Study = Annotated[str, typer.Argument(help="Recipe of a study; vistok recipes lists them.")]
+Study = Annotated[
+    str,
+    typer.Argument(
+        parser=place, help="Recipe of a study (vistok recipes lists them), or a YAML or TOML file with one."
+    ),
+]
 Out = Annotated[
     Path | None, typer.Option("--out", parser=path, help="Folder for records and results; default: results/<study>.")
 ]
@@ -34,7 +39,9 @@ def run(
     address: Annotated[
         str | None, typer.Option(help="Address of the Ray cluster; default: the one this machine belongs to.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run, then stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run and what is recorded; fetch and write nothing.")
+    ] = False,
 ) -> None:
     """Train and score whatever is missing from a study; repeat the command to resume."""
     import os
@@ -62,6 +69,9 @@ def run(
         raise UserError(
             f"{counted(len(outcome.failed), 'task')} failed; repeat the command to try them again:\n  {names}"
         )
+    say(
+        f"its table, figures and page: {shlex.join(['vistok', 'study', 'report', *_words(study, settings, None, out)])}"
+    )
 
 
 @study_app.command("report")
@@ -72,7 +82,7 @@ def report(study: Study, settings: Set = [], out: Out = None) -> None:
 
     config = study_config(study, settings, None, [])
     folder = StudyFolder(out or results_of(config))
-    page = write_report(config, folder)
+    page = write_report(config, folder, _repeated(study, settings, config, folder, out))
     say((folder.path / "summary.md").read_text())
     say(f"page: {page}")
 
@@ -92,26 +102,46 @@ def pair(
     from vistok.study.run.record import StudyFolder
 
     config = study_config(study, settings, None, [])
-    command = shlex.join(
-        ["vistok", "study", "run", study, *(part for setting in settings for part in ("--set", setting))]
-    )
-    best = write_pair(config, command, StudyFolder(out or results_of(config)), runs, choice, to, name)
+    folder = StudyFolder(out or results_of(config))
+    command, _ = _repeated(study, settings, config, folder, out)
+    best = write_pair(config, command, folder, runs, choice, to, name)
     say(f"{best}: {to / name}_tokenizer.safetensors, {to / name}_generator.safetensors")
 
 
 def results_of(config: Any) -> Path:
     """Return the default folder of a study's results."""
-    return Path("results") / str(config.name).removesuffix("-study")
+    from vistok.study.findings.advice_source import results_folder
+
+    return results_folder(config)
+
+
+def _words(study: str, settings: list[str], data: str | None, out: Path | None) -> list[str]:
+    """Return the words of a study's commands after the verb, as they have to be typed again."""
+    options = [word for setting in settings for word in ("--set", setting)]
+    options += ["--data", data] if data is not None else []
+    return [study, *options, *(["--out", str(out)] if out is not None else [])]
+
+
+def _repeated(study: str, settings: list[str], config: Any, folder: Any, out: Path | None) -> tuple[str, str]:
+    """Return the commands that run and report a study; its images are where those of its records were."""
+    from vistok.study.findings.table import data_root
+
+    root = data_root(folder)
+    data = root if root not in (None, config.tokenizer.data.root) else None
+    words = {"run": _words(study, settings, data, out), "report": _words(study, settings, None, out)}
+    return tuple(shlex.join(["vistok", "study", verb, *words[verb]]) for verb in ("run", "report"))  # type: ignore[return-value]
 
 
 def study_config(name: str, settings: list[str], data: str | None, grids: list[str]) -> Any:
-    """Return a study's recipe with changed data and values, restricted to the given grids if any."""
+    """Return a study, from its recipe or file, with changed data and values, restricted to the given grids if any."""
     from vistok.config import override
     from vistok.recipes import find_recipe
+    from vistok.study.from_file import is_study_file, read_study
 
     if data is not None:
         settings = [f"tokenizer.data.root={json.dumps(data)}", *settings]
-    config = override(find_recipe(name, "study"), settings)
+    study = read_study(Path(name)) if is_study_file(name) else find_recipe(name, "study")
+    config = override(study, settings)
     known = [grid.name for grid in config.grids]
     if unknown := [grid for grid in grids if grid not in known]:
         raise UserError(f"study {name} has no grid {', '.join(unknown)}; choose from: {', '.join(known)}")
@@ -124,29 +154,40 @@ def advise(
     budget: Annotated[
         str, typer.Option(help='What you can spend on both stages, as in "2e14 flops", "3 hours" or "20 minutes".')
     ],
-    data: Annotated[str, typer.Option(help="Data set to get advice for.")] = "fashion_mnist",
-    study: Annotated[Path, typer.Option(parser=path, help="Folder of a study's results.")] = Path("results/fashion"),
+    data: Annotated[str | None, typer.Option(help="Data set to get advice for; default: the study's.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            parser=place,
+            metavar="STUDY",
+            help="A folder of results, a study's file or its recipe; default: fashion_study, whose results come with vistok.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Recommend a tokenizer and a generator for a training budget, based on a study's runs."""
-    from vistok.study.findings.advise import advice_lines, check_data, parse_budget
+    from vistok.study.findings.advice_source import advice_source
+    from vistok.study.findings.advise import advice_commands, advice_lines, parse_budget
     from vistok.study.findings.advise import advise as advise_by
-    from vistok.study.findings.table import read_table
-    from vistok.study.run.record import StudyFolder
 
-    folder = StudyFolder(study)
-    table = check_data(read_table(folder.table), data, str(folder.table))
+    source = advice_source(study).of_data(data)
     amount, unit = parse_budget(budget)
     rate = None
     if unit != "flops":
         from vistok.study.findings.measured_rate import measured_rate
 
-        rate = measured_rate(folder)
+        rate = measured_rate(source)
         amount *= rate * (3600 if unit == "hours" else 60)
-        say(f"{budget} is {amount:.3g} FLOPs at {rate / 1e9:.1f} GFLOP/s, just measured on this machine.")
-    advice = advise_by(table, amount)
+    advice = advise_by(source.table, amount)
+    commands = advice_commands(advice, source)
     if as_json:
-        say(json.dumps(advice.as_json(), indent=2))
-    else:
-        for line in advice_lines(advice, rate):
-            say(line)
+        facts = {"study": source.name, "data": source.data[0], "flops_per_second": rate, "commands": commands}
+        say(json.dumps({**advice.as_json(), **facts}, indent=2))
+        return
+    say(f"By the runs of {source.name.rstrip(',')}, on {source.data[0]}:")
+    if rate is not None:
+        say(f"{budget} is {amount:.3g} FLOPs at {rate / 1e9:.1f} GFLOP/s, just measured on this machine.")
+    for line in advice_lines(advice, rate):
+        say(line)
+    for line in ["To train both:", *commands] if commands else ():
+        say(line)

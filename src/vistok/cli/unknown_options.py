@@ -65,6 +65,8 @@ def advice_on(option: str, context: Any, typed: Sequence[str]) -> str:
     if name in ("resume", "continue"):
         return "Repeat the same command: it goes on where it stopped"
     command = f"{context.parent.info_name} {context.info_name}"
+    if name == "config" and command.startswith("study"):
+        return f"Write the file in place of the study's name, as in vistok {command} my.yaml"
     if command in CONFIGS:
         return _setting(name, _value_of(option, typed), CONFIGS[command])
     if command.startswith("study") or context.info_name in ("demo", "start"):

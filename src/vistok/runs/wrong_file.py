@@ -1,5 +1,6 @@
 """What to do with a file or folder that a verb cannot use: other projects' weights, other kinds of network."""
 
+import shlex
 from pathlib import Path
 
 from safetensors import safe_open
@@ -33,7 +34,12 @@ def what_to_do(file: Path, kind: str | None) -> str:
 
 
 def _command(key: str, file: Path) -> str:
-    return COMMANDS[key].replace("FILE.yaml", "YAML").replace("FILE", str(file)).replace("FOLDER", str(file.parent))
+    return (
+        COMMANDS[key]
+        .replace("FILE.yaml", "YAML")
+        .replace("FILE", shlex.quote(str(file)))
+        .replace("FOLDER", shlex.quote(str(file.parent)))
+    )
 
 
 def _names(file: Path) -> list[str]:
@@ -51,7 +57,7 @@ def require_run(path: Path) -> None:
         (("manifest.json", "tokens.npy"), "a token cache; give the run directory of a network"),
         (
             ("model.safetensors",),
-            f"a folder for the hub; make a run directory of it: vistok import hub {path} --out RUN",
+            f"a folder for the hub; make a run directory of it: vistok import hub {shlex.quote(str(path))} --out RUN",
         ),
     ):
         if all((path / mark).is_file() for mark in marks) and not (path / "finished.json").is_file():

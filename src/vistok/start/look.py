@@ -1,6 +1,7 @@
 """The facts about a folder of images that decide how to train on it."""
 
 import io
+import shlex
 import statistics
 import warnings
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ def look_at(root: str) -> Look:
     if (kind := kind_of(root)) != "folder":
         raise UserError(
             f"{root}: holds {kind}, but vistok start takes a folder of image files. Train on it with "
-            f"vistok train tokenizer images64_crt --data {root} --set data.dataset={kind}"
+            f"vistok train tokenizer images64_crt --data {shlex.quote(root)} --set data.dataset={kind}"
         )
     data = DataConfig(dataset="folder", root=root, channels=3)
     train, *held_out = (open_split(data, split) for split in ("train", "val", "test"))

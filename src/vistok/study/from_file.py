@@ -116,7 +116,7 @@ def _study(content: dict[str, Any], path: Path) -> StudyConfig:
         fields["grids"] = _grids(fields["grids"])
     elif "grids" not in start:
         raise UserError("grids is missing; give a list of them, each with a name, tokenizers, generators and lengths")
-    study = StudyConfig.from_json(json.dumps({**start, **fields}))
+    study = StudyConfig.from_json(json.dumps(_merged(start, fields)))
     return override(study, [f"{name}={json.dumps(value)}" for name, value in paths.items()])
 
 
@@ -155,7 +155,7 @@ def _merged(start: Any, given: Any) -> Any:
     """Return fields with some changed, at any depth; a part of another kind replaces the one that was there."""
     if not (isinstance(start, dict) and isinstance(given, dict)):
         return given
-    if "kind" in given and given["kind"] != start.get("kind"):
+    if given.get("kind") != start.get("kind") and None not in (given.get("kind"), start.get("kind")):
         return given
     return {**start, **{name: _merged(start.get(name), value) for name, value in given.items()}}
 

@@ -1,5 +1,6 @@
 """Scores of any number of runs side by side, as far as their protocols allow it."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def scores_of(run: Path) -> list[Score]:
             scores += scores_in(content)
     if not scores:
         kind = RunDir(run).read_config().get("kind")
-        raise UserError(f"run {run} has no scores yet; make them with vistok evaluate {kind} {run}")
+        raise UserError(f"run {run} has no scores yet; make them with vistok evaluate {kind} {shlex.quote(str(run))}")
     return scores
 
 

@@ -6,7 +6,7 @@ For each tokenizer setting and generator size, gFMD follows a law in the generat
 
 import math
 import re
-from collections.abc import Sequence
+import shlex
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,8 +14,11 @@ import numpy as np
 import pandas as pd
 
 from vistok.errors import UserError, counted
+from vistok.study.findings.advice_source import AdviceSource
+from vistok.study.findings.as_command import train_words
 from vistok.study.findings.fit import PowerLaw, fit_power_law
 from vistok.study.findings.table import generators, tokenizers
+from vistok.units import steps
 
 SETTING = ("tokenizer_choice", "codebook_size", "num_tokens", "crt_variant", "crt_weight", "crt_layers")
 # A law is trusted up to this many times the compute of its most expensive run.
@@ -178,6 +181,20 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def advice_commands(advice: Advice, source: AdviceSource) -> list[str]:
+    """Return the commands that train what is advised, from recipes; none where the configs behind the choices are not known."""
+    best = advice.best
+    tokenizer = source.tokenizer(str(best.tokenizer["tokenizer_choice"]))
+    generator = source.generator(best.generator)
+    if tokenizer is None or generator is None:
+        return []
+    words = train_words(tokenizer), train_words(generator.replace(length=steps(best.steps)))
+    if words[0] is None or words[1] is None:
+        return []
+    *start, name = words[1][:4]
+    return [shlex.join(words[0]), shlex.join([*start, name, "--tokenizer", "latest", *words[1][4:]])]
+
+
 # What people write -> the unit, and how many of it that is.
 _UNITS = {
     **dict.fromkeys(("", "flop", "flops"), ("flops", 1.0)),
@@ -256,14 +273,3 @@ def _time(flops: float, rate: float | None) -> str:
         return ""
     seconds = flops / rate
     return f" (about {seconds / 3600:.1f} h here)" if seconds > 5400 else f" (about {seconds / 60:.0f} min here)"
-
-
-def check_data(table: pd.DataFrame, data: str, file: str) -> pd.DataFrame:
-    """Return the runs on this data set; raises UserError if there are none."""
-    names: Sequence[str] = sorted(set(table.data))
-    if data not in names:
-        raise UserError(
-            f"{file} has no runs on {data!r}, only on {', '.join(names)}: what works best there says little about other "
-            "images. Run a small study on yours: vistok study run images64_study --data FOLDER, then vistok study report"
-        )
-    return table[table.data == data]

@@ -23,8 +23,11 @@ from vistok.study.findings.verdict import Claim
 from vistok.study.run.record import StudyFolder
 
 
-def write_report(study: StudyConfig, folder: StudyFolder) -> Path:
-    """Write runs.csv, claims.json, fits.json, summary.md and index.html; return the page."""
+def write_report(study: StudyConfig, folder: StudyFolder, commands: Sequence[str] = ()) -> Path:
+    """Write runs.csv, claims.json, fits.json, summary.md and index.html; return the page.
+
+    `commands` repeat the study; by default those of the recipe with the study's name.
+    """
     table, left_out = collect(folder, study)
     data = StudyData(table, study)
     claims, fits = claims_and_laws(data, folder.path)
@@ -37,15 +40,21 @@ def write_report(study: StudyConfig, folder: StudyFolder) -> Path:
     page = folder.path / "index.html"
     write_atomic(page, study_page(folder, found).encode())
     others = "".join(f"{line}\n" for line in outside_lines(outside_of(folder)))
-    words = summary(study, table, claims, found.answer, left_out) + others
+    words = summary(study, table, claims, found.answer, left_out, commands) + others
     write_atomic(folder.path / "summary.md", words.encode())
     return page
 
 
 def summary(
-    study: StudyConfig, table: pd.DataFrame, claims: Sequence[Claim], sentences: Sequence[str], left_out: str = ""
+    study: StudyConfig,
+    table: pd.DataFrame,
+    claims: Sequence[Claim],
+    sentences: Sequence[str],
+    left_out: str = "",
+    commands: Sequence[str] = (),
 ) -> str:
     """Return the Markdown summary, which begins with the answer; `left_out` is a sentence on records left out of the table."""
+    named = [shlex.join(["vistok", "study", verb, study.name.replace("-", "_")]) for verb in ("run", "report")]
     lines = [
         f"# Study {study.name}",
         "",
@@ -71,7 +80,7 @@ def summary(
         "Rules: `claims.json`. All runs: `runs.csv`. Laws: `fits.json`. Page: `index.html`. To repeat the study:",
         "",
         "```",
-        *(shlex.join(["vistok", "study", verb, study.name.replace("-", "_")]) for verb in ("run", "report")),
+        *(commands or named),
         "```",
     ]
     return "\n".join(lines) + "\n"

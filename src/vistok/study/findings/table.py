@@ -86,6 +86,15 @@ def alarm_sentence(table: pd.DataFrame) -> str:
     return "; ".join(sentences)
 
 
+def data_root(folder: StudyFolder) -> str | None:
+    """Return the folder of images that a study's first tokenizer record names; None without records."""
+    for file in sorted((folder.path / "records").glob("*.json")):
+        root = folder.read(file)["config"].get("data", {}).get("root")
+        if root is not None:
+            return str(root)
+    return None
+
+
 def write_table(table: pd.DataFrame, file: Path) -> None:
     """Write the table as a CSV file."""
     write_atomic(file, table.to_csv(index=False).encode())
