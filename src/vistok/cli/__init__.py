@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from vistok.cli import options
+from vistok.cli.app_command import app_command
 from vistok.cli.ending import exit_code_of
 from vistok.cli.evaluate import evaluate_app
 from vistok.cli.interop import export_app, import_app
@@ -39,6 +40,7 @@ app.command()(start)
 app.command()(advise)
 app.command("runs")(runs_command)
 app.command()(show)
+app.command("app")(app_command)
 app.command()(sample)
 app.command()(reconstruct)
 

@@ -17,6 +17,7 @@ from vistok.study.run.former import as_recorded
 from vistok.study.run.grid import CacheTask, GeneratorTask, Task, TokenizerTask, expand
 from vistok.study.run.order import make_order
 from vistok.study.run.record import StudyFolder
+from vistok.study.run.standing import DONE, FAILED, RUNNING, WAITING, Standing
 
 
 @dataclass
@@ -77,7 +78,9 @@ def _run_missing(
     )
     if not left:
         return Outcome()
-    return _Scheduler(study, left, runs, folder, executor, threads, progress).run()
+    standing = Standing(tasks, runs / study.name, folder.path)
+    with standing.open():
+        return _Scheduler(study, left, runs, folder, executor, threads, progress, standing).run()
 
 
 class _Scheduler:
@@ -85,10 +88,10 @@ class _Scheduler:
 
     def __init__(
         self, study: StudyConfig, left: list[Task], runs: Path, folder: StudyFolder, executor: Executor,
-        threads: int | None, progress: Progress,
+        threads: int | None, progress: Progress, standing: Standing,
     ) -> None:  # fmt: skip
         self.study, self.runs, self.folder, self.executor = study, runs, folder, executor
-        self.threads, self.progress = threads, progress
+        self.threads, self.progress, self.standing = threads, progress, standing
         self.waiting = {task.run: task for task in left}
         self.running: dict[str, Task] = {}
         self.outcome = Outcome()
@@ -101,10 +104,12 @@ class _Scheduler:
             with self.progress.task(f"study {self.study.name} (%)", 100) as bar:
                 while self.waiting or self.running:
                     self._submit()
+                    self._note()
                     if not self.running:
                         break
                     for name, error in self.executor.wait():
                         self._end(name, error, bar)
+                        self._note()
         finally:
             self.executor.close()
         self.outcome.blocked = list(self.waiting)
@@ -135,6 +140,11 @@ class _Scheduler:
             self._tell_alarms(task)
         if self.progress.bars is not None:  # without bars, the line above says it
             bar.advance(100 * cost(task) / self.cost, self._state())
+
+    def _note(self) -> None:
+        done, waiting = dict.fromkeys(self.outcome.done, DONE), dict.fromkeys(self.waiting, WAITING)
+        running, failed = dict.fromkeys(self.running, RUNNING), dict.fromkeys(self.outcome.failed, FAILED)
+        self.standing.note({**done, **waiting, **running, **failed})
 
     def _tell_alarms(self, task: Task) -> None:
         """Warn of a run that ended with alarms; the study continues, and its table shows the alarms."""
