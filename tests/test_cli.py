@@ -50,7 +50,7 @@ def size_of(path):
 
 
 def run_of(output):
-    return output.strip().splitlines()[-1].split(": ")[-1]
+    return output.strip().splitlines()[-1].split(": ")[-1].removesuffix("/page.html")
 
 
 def test_help_lists_the_verbs():
@@ -213,7 +213,17 @@ def test_recipes():
 
 
 def test_dry_run_writes_nothing(tmp_path, fashion_root):
-    arguments = ("debug_crt", "--data", fashion_root, "--runs", tmp_path / "r", "--dry-run", "--set", "length=5 epochs")
+    arguments = (
+        "debug_crt",
+        "--data",
+        fashion_root,
+        "--runs",
+        tmp_path / "r",
+        "--dry-run",
+        "--json",
+        "--set",
+        "length=5 epochs",
+    )
     plan = run_json("train", "tokenizer", *arguments)
     # 5 epochs of 1,000 images in batches of 16, the last one whole.
     assert plan["steps"] == 313 and plan["params"]["decoder"] > 0
@@ -236,7 +246,7 @@ def test_own_images_go_the_whole_way(photo_folder, tmp_path, monkeypatch):
     generators = [
         run_of(run("train", "generator", "images64_ar", "--tokenizer", t, *runs, *TINY, *small)) for t in tokenizers
     ]
-    dry = ("--tokenizer", tokenizers[0], *runs, *TINY, *small, "--dry-run")
+    dry = ("--tokenizer", tokenizers[0], *runs, *TINY, *small, "--dry-run", "--json")
     planned = run_json("train", "generator", "images64_ar", *dry)
     assert planned["steps"] == 4 and planned["num_classes"] == 3
     evaluator = run_of(run("train", "classifier", "images64_evaluator", *data, *runs, *TINY))

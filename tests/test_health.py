@@ -445,9 +445,9 @@ def test_a_run_that_dies_says_so_to_the_end(shapes, tmp_path):
     command = ("train", "tokenizer", "images64_vq", "--data", shapes, "--runs", tmp_path, *sets)
     said = vistok(*command, "--strict", code=3)
     last = said.strip().splitlines()[-1]
-    assert last.startswith("finished, with ") and "blind" in last and "--set optimizer.lr=0.0005" in last
+    assert last.startswith("It went badly, with ") and "blind" in last and "--set optimizer.lr=0.0005" in last
     (run,) = tmp_path.glob("images64-vq-*")
-    assert last.endswith(f": {run}")
+    assert last.endswith(f"Its page: {run}/page.html")
     rows = read_rows(run / "metrics.jsonl")
     measured = ("psnr_over_mean", "dependence", "code_perplexity", "lab_error", "chroma_error")
     for row in rows:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -296,8 +297,9 @@ def test_table_page_and_summary(study, finished, tmp_path):
         assert row.gfmd == pytest.approx(record["detail"]["gfmd"][f"{row.guidance_scale:g}"]["value"])
         assert len(row.by_position.split()) == row.num_tokens == 49
     html = page.read_text()
-    assert "<script" not in html and 'src="http' not in html and 'href="http' not in html
-    assert html.count("data:image/") >= 4
+    assert html.index('class="answer"') < html.index("<table") < html.index("<details")
+    assert "no generators" not in html and html.count("data:image/png") >= 1
+    assert (folder.path / "summary.md").read_text().splitlines()[2] in re.sub("</p><p>", " ", html)
     claims = json.loads((folder.path / "claims.json").read_text())
     assert {"claim", "statement", "rule", "effect", "low", "high", "n", "verdict"} <= set(claims[0])
     assert all(claim["verdict"] in ("holds", "fails", "open") for claim in claims)

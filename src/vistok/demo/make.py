@@ -49,6 +49,7 @@ COMPARED = {
     "gfmd_off": ("generator", "scores", "off", "gfmd"),
     "nats_per_token": ("generator", "likelihood", "ema", "nats_per_token"),
     "psnr": ("tokenizer", "scores", "ema", "psnr"),
+    "rfmd": ("tokenizer", "scores", "ema", "rfmd"),
 }
 
 

@@ -51,3 +51,5 @@ class ExecutionConfig(Config):
     # Steps whose checkpoints are saved and kept in addition to the newest ones, so that shorter runs can branch off.
     milestones: tuple[int, ...] = ()
     tensorboard: bool = True
+    # A tracker of experiments that also gets all numbers and pictures; its own variables say where it keeps them.
+    logger: Literal["trackio", "wandb"] | None = None

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from vistok.engine.boards import Board, picture_name, sheets_of
 from vistok.engine.pace import Pace, in_words
 from vistok.errors import printable
 from vistok.files import disk_error, read_bytes, write_atomic
@@ -52,13 +53,13 @@ class Ringing:
 class MetricsLog:
     """Appends rows; when opened at a step, it first drops the rows of later steps (a resumed run rewrites them).
 
-    `rows` are all rows so far. Processes other than the main one keep none and write nothing.
+    `rows` are all rows so far; `boards` get every row and every sheet as well. Processes other than the main one keep none and write nothing.
     """
 
-    def __init__(self, path: Path, step: int, tensorboard: bool = False, active: bool = True) -> None:
+    def __init__(self, path: Path, step: int, boards: Sequence[Board] = (), active: bool = True) -> None:
         self.path, self.active = path, active
         self.rows: list[Row] = []
-        self._board = None
+        self._boards = boards
         if not active:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,15 +67,19 @@ class MetricsLog:
         write_atomic(path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
         # Unbuffered: each row is written at once, and none is left to flush at the end.
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
-        self._board = _tensorboard(path.parent / "tensorboard", step) if tensorboard else None
 
     def write(self, kind: str, step: int, values: dict[str, float], **position: float) -> None:
         """Append one row: kind, step, position (images, flops, seconds) and all values that are finite."""
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         self._append({"kind": kind, "step": step, **position, **finite})
-        if self._board is not None:
-            for name, value in finite.items():
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        for board in self._boards:
+            board.numbers(kind, step, finite)
+
+    def show(self, step: int, samples: Path) -> None:
+        """Pass the sheets that a validation has made to the boards."""
+        for board in self._boards:
+            for png in sheets_of(step, samples):
+                board.picture(picture_name(png), step, png)
 
     def write_alarm(self, step: int, alarm: Alarm) -> None:
         """Append an alarm as a row."""
@@ -120,8 +125,8 @@ class MetricsLog:
         self.sync()
         if self.active:
             self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for board in self._boards:
+            board.close()
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -142,12 +147,6 @@ def read_rows(path: Path) -> list[Row]:
         if isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get("kind"), str):
             rows.append(row)
     return rows
-
-
-def _tensorboard(folder: Path, step: int) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=step + 1)
 
 
 SPOKEN = 10.0  # seconds between lines, where there are no bars

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vistok.engine.boards import open_boards
 from vistok.engine.checkpoint import (
     find_and_set_aside,
     load_checkpoint,
@@ -47,16 +48,18 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
         flops = total_flops(step, run.flops_per_step)
         return {"images": step * run.batch_size, "flops": flops, "seconds": round(seconds(), 3)}
 
+    boards = open_boards(run.execution, run_dir.path, first or -1) if run.world.main else []
     with (
         StopRequest() as stop,
         # A run that starts over rewrites all of its rows, including that of step 0.
-        MetricsLog(run_dir.metrics, first or -1, run.execution.tensorboard, run.world.main) as log,
+        MetricsLog(run_dir.metrics, first or -1, boards, run.world.main) as log,
         progress.task(run.name, run.total_steps, first) as bar,
     ):
         if first == 0:
             bar.tell("validating before the first step")
             with bar.aside():
                 _validate(run, log, 0, position(0))
+                log.show(0, run_dir.samples)
         batches = sent_ahead(run.batches(range(first, run.total_steps)), run.device)
         for step in range(first, run.total_steps):
             take_step(run, next(batches), step, statistics)
@@ -82,6 +85,7 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
             if validating:
                 with bar.aside():
                     _validate(run, log, done, position(done))
+                    log.show(done, run_dir.samples)
                 _tell_alarms(run, log, done, progress, again=True)
                 if run.world.main and not last:
                     run.report()

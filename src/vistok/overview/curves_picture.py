@@ -43,4 +43,4 @@ def _draw(axes: Any, chart: Chart) -> None:
     if chart.y_log:
         axes.set_yscale("log")
     if len(chart.series) > 1:
-        axes.legend(frameon=False, fontsize=7)
+        axes.legend(frameon=False, fontsize=7, loc="upper right")

@@ -8,10 +8,14 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from vistok.page.axes import Axis, number
 from vistok.page.colours import variable
+from vistok.page.marks import legend_mark, mark
 
-WIDTH, HEIGHT = 440, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 40
+# In units of the drawing, whose text is 13 high: on a phone's 360 pixels it is still 11.5 high.
+WIDTH, HEIGHT = 400, 270
+LEFT, RIGHT, TOP, BOTTOM = 48, 14, 26, 42
+DIGIT = 7.2  # width of a digit
 MOST_POINTS = 300  # of a series; a chart is never drawn with more pixels
 
 
@@ -19,8 +23,9 @@ MOST_POINTS = 300  # of a series; a chart is never drawn with more pixels
 class Series:
     """Points (x, y) in the order of x: a line, or marks with `marks`.
 
-    `colour` is the number of a series' colour (`colours.py`). `low` and `high` are the ends of intervals, drawn as bars on
-    marks and as a band around a line. `texts` is what the readout says of each point; default: label, x and y.
+    `colour` is the number of a series' colour (`colours.py`), with which goes the shape of its marks. `low` and `high` are the
+    ends of intervals, drawn as bars on marks and as a band around a line. `texts` is what the readout says of each point;
+    default: label, x and y. What is `faint` is background: neither in the legend nor read out.
     """
 
     label: str
@@ -33,11 +38,16 @@ class Series:
     high: Sequence[float] = ()
     texts: Sequence[str] = ()
     sizes: Sequence[float] = ()
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Series over one pair of axes. `floors` are labelled horizontal lines: what cannot be passed."""
+    """Series over one pair of axes.
+
+    `floors` are labelled horizontal lines: what cannot be passed. `x_ticks` are labels with their places, instead of round
+    numbers.
+    """
 
     title: str
     series: Sequence[Series]
@@ -46,6 +56,7 @@ class Chart:
     x_log: bool = False
     y_log: bool = False
     floors: dict[str, float] = field(default_factory=dict)
+    x_ticks: dict[str, float] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
@@ -54,12 +65,10 @@ class Chart:
 
     def figure(self) -> Markup:
         """Return the chart with its title, its legend and a line that reads out the point under the pointer."""
-        named = [series for series in self.series if series.label and not series.faint]
+        named = {s.label: s for s in reversed(self.series) if s.label and not s.faint}
         legend = Markup("").join(
-            Markup('<span><span class="swatch" style="background:{}"></span>{}</span>').format(
-                variable(series.colour), series.label
-            )
-            for series in named
+            Markup("<span>{}{}</span>").format(Markup(_sample(series)), label)
+            for label, series in reversed(named.items())
         )
         return Markup(
             '<figure><div class="chart-title">{}</div><div class="legend">{}</div>{}<div class="readout"></div></figure>'
@@ -70,80 +79,18 @@ class Chart:
         drawn = [_thinned(series) for series in self.series]
         xs = [x for series in drawn for x in series.xs]
         ys = [y for series in drawn for y in (*series.ys, *series.low, *series.high)] + list(self.floors.values())
-        x, y = _Axis.of(xs, self.x_log, LEFT, WIDTH - RIGHT), _Axis.of(ys, self.y_log, HEIGHT - BOTTOM, TOP)
+        x, y = Axis.of(xs, self.x_log, LEFT, WIDTH - RIGHT), Axis.of(ys, self.y_log, HEIGHT - BOTTOM, TOP)
         points = [point for series in drawn for point in _readouts(series, x, y, self.x_label)]
         vertical = 1 if any(series.marks for series in drawn) else 0.05
         parts = [
             f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(self.title)}" '
             f'data-vertical="{vertical}" data-points="{escape(json.dumps(points))}">',
-            *_grid(x, y, self.x_label, self.y_label),
+            *_grid(x, y, self),
             *(_floor(label, y(value)) for label, value in self.floors.items()),
             *(part for series in drawn for part in _drawing(series, x, y)),
             f'<line class="cursor" y1="{TOP}" y2="{HEIGHT - BOTTOM}" style="display:none"/></svg>',
         ]
         return "".join(parts)
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """A scale from values to pixels."""
-
-    low: float
-    high: float
-    log: bool
-    start: float
-    end: float
-
-    @classmethod
-    def of(cls, values: Sequence[float], log: bool, start: float, end: float) -> "_Axis":
-        finite = [value for value in values if math.isfinite(value) and (value > 0 or not log)]
-        low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-        if log:
-            low, high = (low or 1.0), (high or 1.0)
-            margin = max((high / low) ** 0.04, 1.05)
-            return cls(low / margin, high * margin, True, start, end)
-        margin = (high - low) * 0.05 or abs(high) * 0.1 or 1.0
-        return cls(low - margin if low < 0 or low > margin else 0.0, high + margin, False, start, end)
-
-    def __call__(self, value: float) -> float:
-        if self.log:
-            value = max(value, self.low)
-            share = math.log(value / self.low) / math.log(self.high / self.low)
-        else:
-            share = (value - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.end - self.start), 1)
-
-    def ticks(self, most: int) -> list[float]:
-        if self.log:
-            return _log_ticks(self.low, self.high, most)
-        step = _nice((self.high - self.low) / most)
-        first = math.ceil(self.low / step)
-        return [number * step for number in range(first, math.floor(self.high / step) + 1)]
-
-
-def _nice(step: float) -> float:
-    power = 10.0 ** math.floor(math.log10(step))
-    return next(power * part for part in (1, 2, 2.5, 5, 10) if power * part >= step * 0.999)
-
-
-def _log_ticks(low: float, high: float, most: int) -> list[float]:
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for parts in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
-        ticks = [part * 10.0**decade for decade in decades for part in parts if low <= part * 10.0**decade <= high]
-        if len(ticks) <= most:
-            break
-    if len(ticks) > most:
-        return ticks[:: -(-len(ticks) // most)]
-    return ticks if len(ticks) > 1 else [low * (high / low) ** share for share in (0.1, 0.5, 0.9)]
-
-
-def number(value: float) -> str:
-    """Return a number for an axis or a readout: at most four digits, powers of ten beyond a million."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 1e6 or abs(value) < 1e-4:
-        return f"{value:.3g}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
-    return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
 def _thinned(series: Series) -> Series:
@@ -156,11 +103,11 @@ def _thinned(series: Series) -> Series:
     take: Callable[[Sequence[Any]], list[Any]] = lambda values: [values[i] for i in kept] if len(values) else []  # noqa: E731
     return Series(
         series.label, take(series.xs), take(series.ys), series.colour, series.marks, series.faint,
-        take(series.low), take(series.high), take(series.texts), take(series.sizes),
+        take(series.low), take(series.high), take(series.texts), take(series.sizes), series.dashed,
     )  # fmt: skip
 
 
-def _readouts(series: Series, x: _Axis, y: _Axis, x_label: str) -> list[dict[str, Any]]:
+def _readouts(series: Series, x: Axis, y: Axis, x_label: str) -> list[dict[str, Any]]:
     if series.faint:
         return []
     texts = series.texts or [
@@ -169,22 +116,32 @@ def _readouts(series: Series, x: _Axis, y: _Axis, x_label: str) -> list[dict[str
     return [{"x": x(a), "y": y(b), "text": text} for a, b, text in zip(series.xs, series.ys, texts, strict=True)]
 
 
-def _grid(x: _Axis, y: _Axis, x_label: str, y_label: str) -> list[str]:
+def _grid(x: Axis, y: Axis, chart: Chart) -> list[str]:
     parts = []
     for value in y.ticks(5):
         at = y(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{at + 4}" text-anchor="end">{number(value)}</text>')
-    for value in x.ticks(6):
-        parts.append(f'<text x="{x(value)}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{number(value)}</text>')
+    for label, at in _x_labels(x, chart.x_ticks):
+        parts.append(f'<text x="{at}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{escape(label)}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{escape(x_label)}</text>')
-    if y_label:
-        height = (TOP + HEIGHT - BOTTOM) / 2
-        parts.append(
-            f'<text transform="translate(11 {height}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
-        )
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(chart.x_label)}</text>')
+    if chart.y_label not in ("", chart.title):
+        parts.append(f'<text x="2" y="12">{escape(chart.y_label)}</text>')
     return parts
+
+
+def _x_labels(x: Axis, given: dict[str, float]) -> list[tuple[str, float]]:
+    """Return labels and places along the horizontal axis; of those that would touch, the left one."""
+    labels = [(label, x(value)) for label, value in given.items()] or [(number(v), x(v)) for v in x.ticks(6)]
+    kept: list[tuple[str, float]] = []
+    end = 0.0
+    for label, at in sorted(labels, key=lambda one: one[1]):
+        half = len(label) * DIGIT / 2
+        if at - half >= end or not kept:
+            kept.append((label, min(at, WIDTH - half)))
+            end = at + half + DIGIT
+    return kept
 
 
 def _floor(label: str, at: float) -> str:
@@ -194,36 +151,40 @@ def _floor(label: str, at: float) -> str:
     )
 
 
-def _drawing(series: Series, x: _Axis, y: _Axis) -> list[str]:
-    colour, opacity = variable(series.colour), 0.35 if series.faint else 1
+def _drawing(series: Series, x: Axis, y: Axis) -> list[str]:
+    colour, opacity = variable(series.colour), 0.45 if series.faint else 1
     xs, ys = [x(value) for value in series.xs], [y(value) for value in series.ys]
     if series.marks:
-        return _marks(series, xs, ys, y, f'opacity="{opacity}"')
+        return _marks(series, xs, ys, y, opacity)
     parts = []
     if series.low and series.high:
         upper = [f"{a},{y(b)}" for a, b in zip(xs, series.high, strict=True)]
         lower = [f"{a},{y(b)}" for a, b in zip(xs, series.low, strict=True)]
         parts.append(f'<polygon points="{" ".join([*upper, *reversed(lower)])}" fill="{colour}" opacity="0.15"/>')
     line = " ".join(f"{a},{b}" for a, b in zip(xs, ys, strict=True))
-    width = 1 if series.faint else 1.8
+    width = 1.2 if series.faint else 1.8
+    dashes = ' stroke-dasharray="5 4"' if series.dashed else ""
     parts.append(
         f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="{width}" opacity="{opacity}" '
-        'stroke-linejoin="round"/>'
+        f'stroke-linejoin="round"{dashes}/>'
     )
     if len(xs) == 1:  # a line of one point cannot be seen
-        parts.append(f'<circle cx="{xs[0]}" cy="{ys[0]}" r="3.5" fill="{colour}"/>')
+        parts.append(mark(series.colour, xs[0], ys[0], 3.5))
     return parts
 
 
-def _marks(series: Series, xs: list[float], ys: list[float], y: _Axis, how: str) -> list[str]:
-    colour = variable(series.colour)
+def _marks(series: Series, xs: list[float], ys: list[float], y: Axis, opacity: float) -> list[str]:
     bars = [
-        f'<line x1="{a}" x2="{a}" y1="{y(low)}" y2="{y(high)}" stroke="{colour}" stroke-width="1.2" {how}/>'
+        f'<line x1="{a}" x2="{a}" y1="{y(low)}" y2="{y(high)}" stroke="{variable(series.colour)}" stroke-width="1.4" '
+        f'opacity="{opacity}"/>'
         for a, low, high in zip(xs, series.low, series.high, strict=False)
     ]
     sizes = series.sizes or [4.0] * len(xs)
-    dots = [
-        f'<circle cx="{a}" cy="{b}" r="{size:.1f}" fill="{colour}" {how}/>'
-        for a, b, size in zip(xs, ys, sizes, strict=True)
-    ]
-    return bars + dots
+    return bars + [mark(series.colour, *point, opacity) for point in zip(xs, ys, sizes, strict=True)]
+
+
+def _sample(series: Series) -> str:
+    """Return what stands for a series in the legend."""
+    if series.marks:
+        return legend_mark(series.colour)
+    return f'<span class="swatch" style="background:{variable(series.colour)}"></span>'

@@ -3,7 +3,6 @@
 matplotlib is loaded when the first figure is drawn.
 """
 
-import base64
 import io
 import re
 from typing import Any
@@ -49,11 +48,6 @@ def inline_svg(figure: Any, title: str) -> Markup:
     # Sizes in points would win over the page's width.
     view = re.sub(r' (width|height)="[^"]*"', "", opening.removeprefix("<svg"))
     return Markup('<svg class="chart plot" role="img" aria-label="{}"{}>{}').format(title, Markup(view), Markup(rest))
-
-
-def plot_uri(figure: Any) -> str:
-    """Close a figure and return it as an SVG data URI."""
-    return "data:image/svg+xml;base64," + base64.b64encode(_finished(figure, "svg", metadata={"Date": None})).decode()
 
 
 def png_of(figure: Any) -> bytes:

@@ -17,6 +17,7 @@ def _environment(package: str) -> Any:
     environment.globals |= {
         "theme": Markup((here / "theme.css").read_text(encoding="utf-8")),
         "hover": Markup((here / "hover.js").read_text(encoding="utf-8")),
+        "sections": Markup((here / "sections.js").read_text(encoding="utf-8")),
     }
     return environment
 

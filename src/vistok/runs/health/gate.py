@@ -43,7 +43,7 @@ def _header_of(model: str | Path) -> dict[str, Any] | None:
 
 
 def closing_words(alarms: Sequence[Alarm]) -> str:
-    """Return what the last line of training adds if alarms stand: their names, and what to do about the first."""
+    """Return what a closing line adds if alarms stand: their names, and what to do about the first."""
     if not alarms:
         return ""
     names = ", ".join(alarm.name for alarm in alarms)

@@ -12,8 +12,8 @@ class StudyData:
     """A study's table, with the rows of each grid."""
 
     def __init__(self, table: pd.DataFrame, study: StudyConfig) -> None:
-        self.table, self.study = table, study
-        self.tokenizers, self.generators = tokenizers(table), generators(table)
+        self.table, self.study = _plain(table), study
+        self.tokenizers, self.generators = tokenizers(self.table), generators(self.table)
 
     def grid(self, name: str) -> Grid | None:
         """Return the grid with this name, or None."""
@@ -41,6 +41,14 @@ class StudyData:
     def regularized(self, grid: Grid) -> list[str]:
         """Return a grid's tokenizer choices other than the baseline."""
         return [choice.name for choice in grid.tokenizers if choice.name != self.study.baseline]
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in numpy's own types, which are selected from several times as fast as pandas' own."""
+    integers = [name for name, kind in table.dtypes.items() if pd.api.types.is_integer_dtype(kind)]
+    texts = [name for name, kind in table.dtypes.items() if pd.api.types.is_string_dtype(kind)]
+    kinds = {name: "float64" if table[name].isna().any() else "int64" for name in integers}
+    return table.astype({**kinds, **dict.fromkeys(texts, "object")}).copy()
 
 
 def by_seed(rows: pd.DataFrame, value: str, choices: Sequence[str], where: str = "choice") -> pd.DataFrame:

@@ -12,9 +12,16 @@ from vistok.study.findings.table import positions
 from vistok.study.findings.verdict import (
     FAILS,
     HOLDS,
+    LOG_RATIO,
+    NATS,
     OPEN,
+    RATIO,
+    SHARE,
+    SLOPE,
     Claim,
     Estimate,
+    Measure,
+    Verdict,
     above,
     make_claim,
     mean_of_seeds,
@@ -48,6 +55,7 @@ def _reconstruction(data: StudyData, grid: Grid, name: str) -> Claim:
         f"effect: mean of log(rFMD / rFMD of {base}), {SEEDS}; holds inside (0, log 1.5), fails outside",
         ratio,
         within(ratio, 0.0, math.log(1.5)),
+        measure=Measure("rFMD / the baseline's", LOG_RATIO),
     )
 
 
@@ -62,6 +70,7 @@ def _unigram(data: StudyData, grid: Grid, name: str) -> Claim:
         "one-sided tests at 5 %; holds inside (-0.02, 0.02), fails outside",
         change,
         within(change, -0.02, 0.02),
+        measure=Measure("change of the entropy by position", SHARE),
     )
 
 
@@ -79,7 +88,8 @@ def _likelihood(data: StudyData, grid: Grid, name: str) -> Claim:
     verdict = HOLDS if all(e.high < 0 for e in estimates) else FAILS if any(e.low > 0 for e in estimates) else OPEN
     spread = [e.value for e in estimates]
     note = f"{len(spread)} cells, mean differences {min(spread):.4f} to {max(spread):.4f} nats"
-    return make_claim(f"C1.likelihood {name}", statement, rule, worst, verdict, note)
+    difference = Measure("difference where it is largest", NATS)
+    return make_claim(f"C1.likelihood {name}", statement, rule, worst, Verdict(verdict, 0.0), note, difference)
 
 
 def _where(data: StudyData, grid: Grid, name: str) -> list[Claim]:
@@ -102,8 +112,12 @@ def _where(data: StudyData, grid: Grid, name: str) -> list[Claim]:
     share = mean_of_seeds([float((gain > 0).mean()) for gain in gains])
     late = mean_of_seeds([float(gain[len(gain) // 2 :].mean() - gain[: len(gain) // 2].mean()) for gain in gains])
     return [
-        make_claim(names[0], statements[0], share_rule, share, above(share, 0.5)),
-        make_claim(names[1], statements[1], half_rule, late, above(late)),
+        make_claim(
+            names[0], statements[0], share_rule, share, above(share, 0.5), measure=Measure("easier positions", SHARE)
+        ),
+        make_claim(
+            names[1], statements[1], half_rule, late, above(late), measure=Measure("late gain - early gain", NATS)
+        ),
     ]
 
 
@@ -159,10 +173,10 @@ def _compute_ratio(data: StudyData, grid: Grid, name: str, column: str, stages: 
     low, high = (math.exp(min(bound, 700)) for bound in (logs.low, logs.high))
     ratio_of_seeds = Estimate(math.exp(logs.value), *((low, high) if logs.n > 1 else (-math.inf, math.inf)), logs.n)
     apart = len(ratios) - len(known)
-    verdict = OPEN if apart else above(ratio_of_seeds, 1.0)
-    return make_claim(
-        label, statement, rule, ratio_of_seeds, verdict, f"{apart} seeds reach nothing in common" if apart else ""
-    )
+    verdict = Verdict(OPEN, 1.0) if apart else above(ratio_of_seeds, 1.0)
+    note = f"{apart} seeds reach nothing in common" if apart else ""
+    saved = Measure(f"the baseline's FLOPs ({stages}) / its own", RATIO)
+    return make_claim(label, statement, rule, ratio_of_seeds, verdict, note, saved)
 
 
 def _regime(data: StudyData, grid: Grid, name: str) -> Claim:
@@ -190,4 +204,12 @@ def _regime(data: StudyData, grid: Grid, name: str) -> Claim:
             f"at rFMD/gFMD {low:.2f} gFMD is {math.exp(at_low):.2f} times the baseline's, at {high:.2f} "
             f"{math.exp(at_high):.2f} times (means over seeds)"
         )
-    return make_claim(f"C2.regime {name}", statement, rule, slope, above(slope), note)
+    return make_claim(
+        f"C2.regime {name}",
+        statement,
+        rule,
+        slope,
+        above(slope),
+        note,
+        Measure("log gFMD ratio on log rFMD / gFMD", SLOPE),
+    )

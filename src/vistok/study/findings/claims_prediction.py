@@ -13,9 +13,13 @@ from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.verdict import (
     FAILS,
     HOLDS,
+    LOG_RATIO,
     OPEN,
+    SHARE,
     Claim,
     Estimate,
+    Measure,
+    Verdict,
     below,
     make_claim,
     mean_of_seeds,
@@ -24,6 +28,7 @@ from vistok.study.findings.verdict import (
 
 # A run's FLOPs differ from its budget by less than this share: at most one step.
 SAME_BUDGET = 0.01
+REGRET = Measure("gFMD of what is advised / best gFMD", LOG_RATIO)
 # The rule of `_inside`, in words.
 INSIDE = (
     "Clopper-Pearson interval, 95 %; holds where the interval's upper end reaches 0.95 and the share is at least 0.8, "
@@ -75,8 +80,9 @@ def _inside(name: str, statement: str, rule: str, cheap: pd.DataFrame, held: pd.
     low = float(special.betaincinv(count, total - count + 1, 0.025)) if count else 0.0
     high = float(special.betaincinv(count + 1, total - count, 0.975)) if count < total else 1.0
     share = count / total
-    verdict = HOLDS if high >= 0.95 and share >= 0.8 else FAILS if high < 0.8 else OPEN
-    return make_claim(name, statement, rule, Estimate(share, low, high, total), verdict)
+    verdict = Verdict(HOLDS if high >= 0.95 and share >= 0.8 else FAILS if high < 0.8 else OPEN, 0.8, 0.95)
+    inside = Measure("runs inside their interval", SHARE)
+    return make_claim(name, statement, rule, Estimate(share, low, high, total), verdict, measure=inside)
 
 
 def _regret(data: StudyData, statement: str, rule: str, cheap: pd.DataFrame, held: pd.DataFrame) -> Claim:
@@ -99,7 +105,7 @@ def _regret(data: StudyData, statement: str, rule: str, cheap: pd.DataFrame, hel
     if not regrets:
         return missing_claim("C7.regret", statement, rule, "no held-out budget for which advice could be given")
     regret = mean_of_seeds([float(np.mean(values)) for values in regrets.values()])
-    return make_claim("C7.regret", statement, rule, regret, below(regret, 0.1))
+    return make_claim("C7.regret", statement, rule, regret, below(regret, 0.1), measure=REGRET)
 
 
 def budgets(data: StudyData, grid: Grid) -> list[Claim]:
@@ -131,7 +137,7 @@ def budgets(data: StudyData, grid: Grid) -> list[Claim]:
         if others
         else "no budget for which what advice says was trained"
     )
-    return [inside, make_claim(names[1], statements[1], rules[1], regret, below(regret, 0.1), note)]
+    return [inside, make_claim(names[1], statements[1], rules[1], regret, below(regret, 0.1), note, REGRET)]
 
 
 def _advised(known: pd.DataFrame, rows: pd.DataFrame, flops: float) -> tuple[float, float, float] | None:

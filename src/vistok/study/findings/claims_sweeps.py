@@ -12,8 +12,14 @@ from vistok.study.findings.curves import loss_at
 from vistok.study.findings.verdict import (
     FAILS,
     HOLDS,
+    LOG10,
+    LOG_RATIO,
+    OPEN,
+    SLOPE,
     Claim,
     Estimate,
+    Measure,
+    Verdict,
     above,
     below,
     make_claim,
@@ -21,6 +27,7 @@ from vistok.study.findings.verdict import (
     missing_claim,
 )
 
+CROSSING = Measure("FLOPs of stage 2 at the crossing", LOG10)
 NOISE = "over seeds (t), or with one seed from the noise of the scored samples alone"
 
 
@@ -126,10 +133,10 @@ def _small_against_large(rows: pd.DataFrame, claim: str, column: str, what: str)
     sizes = rows[column].min(), rows[column].max()
     small, large = (str(rows[rows[column] == size].tokenizer_choice.iloc[0]) for size in sizes)
     low, high = (difference_at_equal_compute(rows, small, large, dear) for dear in (False, True))
-    note = f"{small} against {large}"
+    note, ratio = f"{small} against {large}", Measure(f"gFMD of {small} / of {large}", LOG_RATIO)
     return [
-        make_claim(names[0], statements[0], rules[0], low, below(low), note),
-        make_claim(names[1], statements[1], rules[1], high, above(high), note),
+        make_claim(names[0], statements[0], rules[0], low, below(low), note, ratio),
+        make_claim(names[1], statements[1], rules[1], high, above(high), note, ratio),
         _crossing(rows, small, large, names[2], statements[2], rules[2]),
     ]
 
@@ -161,13 +168,12 @@ def _crossing(rows: pd.DataFrame, small: str, large: str, name: str, statement: 
     to10, seeds = 1 / math.log(10), int(rows.seed.nunique())
     if len(inside) < 0.95 * len(crossings):
         estimate = Estimate(centre * to10, -math.inf, math.inf, seeds)
-        return make_claim(
-            name, statement, rule, estimate, "open", "the crossing leaves the runs in more than 5 % of redraws"
-        )
+        note = "the crossing leaves the runs in more than 5 % of redraws"
+        return make_claim(name, statement, rule, estimate, Verdict(OPEN), note, CROSSING)
     low, high = np.quantile(inside, [0.025, 0.975])
     estimate = Estimate(centre * to10, float(low) * to10, float(high) * to10, seeds)
-    larger_wins = bool(gap[-1] > 0)
-    return make_claim(name, statement, rule, estimate, HOLDS if larger_wins else FAILS, f"{small} against {large}")
+    verdict = Verdict(HOLDS if gap[-1] > 0 else FAILS)
+    return make_claim(name, statement, rule, estimate, verdict, f"{small} against {large}", CROSSING)
 
 
 def _parabola(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -199,7 +205,8 @@ def variants(data: StudyData, grid: Grid) -> list[Claim]:
             claims.append(missing_claim(f"C5.{other}", statement, rule, "its grid has no runs of both"))
             continue
         estimate = difference_over_cells(pair, "l2_pre", other, "crt_variant")
-        claims.append(make_claim(f"C5.{other}", statement, rule, estimate, below(estimate)))
+        ratio = Measure(f"gFMD of l2_pre / of {other}", LOG_RATIO)
+        claims.append(make_claim(f"C5.{other}", statement, rule, estimate, below(estimate), measure=ratio))
     return claims
 
 
@@ -235,9 +242,9 @@ def _optimum(data: StudyData, grid: Grid, rows: pd.DataFrame, variant: str) -> C
     ends = [0.0, float(of_variant.crt_weight.max())]
     contrasts = [difference_over_cells(of_variant, chosen, end, "crt_weight") for end in ends]
     worst = max(contrasts, key=lambda estimate: estimate.value)
-    return make_claim(
-        label, statement, rule, worst, below(worst), f"weight {chosen:g}, against {ends[0]:g} and {ends[1]:g}"
-    )
+    note = f"weight {chosen:g}, against {ends[0]:g} and {ends[1]:g}"
+    ratio = Measure("gFMD at this weight / at the better end", LOG_RATIO)
+    return make_claim(label, statement, rule, worst, below(worst), note, ratio)
 
 
 def _shrinking(rows: pd.DataFrame, variant: str) -> list[Claim]:
@@ -252,7 +259,8 @@ def _shrinking(rows: pd.DataFrame, variant: str) -> list[Claim]:
         ]
         slope = mean_of_seeds(slopes)
         statement = f"{variant}: the {what} shrinks as the weight grows."
-        claims.append(make_claim(f"C6.{column} {variant}", statement, rule, slope, below(slope)))
+        measure = Measure(f"log {column.replace('_', ' ')} on log weight", SLOPE)
+        claims.append(make_claim(f"C6.{column} {variant}", statement, rule, slope, below(slope), measure=measure))
     return claims
 
 
@@ -273,4 +281,5 @@ def layers(data: StudyData, grid: Grid) -> list[Claim]:
     chosen = int(means.index.to_numpy()[means.to_numpy().argmin()])
     contrasts = [difference(last, chosen, end, "crt_layers") for end in (counts[0], counts[-1])]  # type: ignore[arg-type]
     worst = max(contrasts, key=lambda estimate: estimate.value)
-    return [make_claim("C6.layers", statement, rule, worst, below(worst), f"{chosen} layers")]
+    ratio = Measure("gFMD at this depth / at the better end", LOG_RATIO)
+    return [make_claim("C6.layers", statement, rule, worst, below(worst), f"{chosen} layers", ratio)]

@@ -11,8 +11,10 @@ import pandas as pd
 from vistok.study.config import Grid
 from vistok.study.findings.claim_data import StudyData, by_seed
 from vistok.study.findings.verdict import (
+    LOG_RATIO,
     Claim,
     Estimate,
+    Measure,
     above,
     below,
     make_claim,
@@ -42,6 +44,10 @@ def reconstruction(data: StudyData, grid: Grid, first: str, second: str) -> Esti
     return mean_of_seeds([math.log(a / b) for a, b in zip(wide[first], wide[second], strict=True)])
 
 
+def _ratio(score: str, first: str, second: str) -> Measure:
+    return Measure(f"{score} of {first} / of {second}", LOG_RATIO)
+
+
 def channels(data: StudyData, grid: Grid) -> list[Claim]:
     """Judge D1, the dilemma: with more channels reconstruction gets better and generation worse."""
     few, many = grid.tokenizers[0].name, grid.tokenizers[-1].name
@@ -50,11 +56,12 @@ def channels(data: StudyData, grid: Grid) -> list[Claim]:
         make_claim(
             "D1.reconstruction", "More channels reconstruct better.",
             f"effect: log(rFMD of {many} / of {few}), {SEEDS}; holds below 0, fails above", better, below(better),
+            measure=_ratio("rFMD", many, few),
         ),
         make_claim(
             "D1.generation", "More channels generate worse at equal compute.",
             f"effect: mean over cells of log(gFMD of {many} / of {few}), {SEEDS}; holds above 0, fails below",
-            worse, above(worse), _turn(data.runs(grid)),
+            worse, above(worse), _turn(data.runs(grid)), _ratio("gFMD", many, few),
         ),
     ]  # fmt: skip
 
@@ -76,12 +83,12 @@ def alignment(data: StudyData, grid: Grid) -> list[Claim]:
             make_claim(
                 f"D2.generation {plain}", "Alignment lowers gFMD by 10 % or more.",
                 f"effect: mean over cells of log(gFMD of {name} / of {plain}), {SEEDS}; holds below log 0.9, fails above",
-                gain, below(gain, GAIN),
+                gain, below(gain, GAIN), measure=_ratio("gFMD", name, plain),
             ),
             make_claim(
                 f"D2.reconstruction {plain}", "Alignment raises rFMD by 10 % at most.",
                 f"effect: log(rFMD of {name} / of {plain}), {SEEDS}; holds below log 1.1, fails above",
-                cost, below(cost, COST),
+                cost, below(cost, COST), measure=_ratio("rFMD", name, plain),
             ),
         ]  # fmt: skip
     return claims
@@ -95,9 +102,15 @@ def parts(data: StudyData, grid: Grid) -> list[Claim]:
         alone, less = log_ratio(data.runs(grid), name, base), log_ratio(data.runs(grid), whole, name)
         rule = f"effect: mean over cells of log(gFMD of {{}} / of {{}}), {SEEDS}; holds below 0, fails above"
         claims += [
-            make_claim(f"D3.alone {name}", "The part alone lowers gFMD.", rule.format(name, base), alone, below(alone)),
-            make_claim(f"D3.whole {name}", "The whole lowers it further.", rule.format(whole, name), less, below(less)),
-        ]
+            make_claim(
+                f"D3.alone {name}", "The part alone lowers gFMD.", rule.format(name, base), alone, below(alone),
+                measure=_ratio("gFMD", name, base),
+            ),
+            make_claim(
+                f"D3.whole {name}", "The whole lowers it further.", rule.format(whole, name), less, below(less),
+                measure=_ratio("gFMD", whole, name),
+            ),
+        ]  # fmt: skip
     return claims
 
 
@@ -108,7 +121,10 @@ def ladder(data: StudyData, grid: Grid) -> list[Claim]:
     for name in others:
         found = log_ratio(data.runs(grid), name, whole, where="choice")
         rule = f"effect: mean over cells of log(gFMD of {name} / of {whole}), {SEEDS}; holds above 0, fails below"
-        claims.append(make_claim(f"D4 {name}", "Without it gFMD is higher.", rule, found, above(found)))
+        measure = _ratio("gFMD", name, whole)
+        claims.append(
+            make_claim(f"D4 {name}", "Without it gFMD is higher.", rule, found, above(found), measure=measure)
+        )
     return claims
 
 
@@ -128,7 +144,14 @@ def cross(data: StudyData, grid: Grid) -> list[Claim]:
     effects = {name: log_ratio(rows, name, none) for name in (causal, aligned, both)}
     rule = f"effect: mean over cells of log(gFMD of {{}} / of {none}), {SEEDS}; holds below 0, fails above"
     claims = [
-        make_claim(f"X.{family} {name}", "It lowers gFMD.", rule.format(name), found, below(found))
+        make_claim(
+            f"X.{family} {name}",
+            "It lowers gFMD.",
+            rule.format(name),
+            found,
+            below(found),
+            measure=_ratio("gFMD", name, none),
+        )
         for name, found in effects.items()
     ]
     found = _interaction(rows, none, causal, aligned, both)
@@ -136,7 +159,8 @@ def cross(data: StudyData, grid: Grid) -> list[Claim]:
         f"effect: log(gFMD of {both} / of {aligned}) - log(gFMD of {causal} / of {none}), mean over cells, {SEEDS}; holds inside "
         f"(-{ADDS}, {ADDS}), fails outside"
     )
-    return [*claims, make_claim(f"X.{family} adds", "The two effects add.", rule, found, within(found, -ADDS, ADDS))]
+    verdict, measure = within(found, -ADDS, ADDS), Measure("effect beyond the sum of both", LOG_RATIO)
+    return [*claims, make_claim(f"X.{family} adds", "The two effects add.", rule, found, verdict, measure=measure)]
 
 
 def _interaction(rows: pd.DataFrame, none: str, causal: str, aligned: str, both: str) -> Estimate:

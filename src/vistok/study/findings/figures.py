@@ -1,206 +1,270 @@
-"""A study's figures, as SVG: colour-blind-safe colours, a marker for each series, axes with units."""
+"""A study's figures: arms in one colour each, every seed's run, intervals over seeds, and the floor of each tokenizer."""
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
-from vistok.page.plots import plot_uri, pyplot
+from vistok.page.axes import number
+from vistok.page.charts import Chart, Series
+from vistok.page.intervals import Row, Rows
+from vistok.page.maps import Map
+from vistok.study.findings.arms import Arms
+from vistok.study.findings.effects import effect
 from vistok.study.findings.fit import PowerLaw, frontier
+from vistok.study.findings.laws import CONVENTIONS
 from vistok.study.findings.table import positions
+from vistok.study.findings.verdict import Estimate, mean_of_seeds
 
-# Okabe and Ito's palette, with black last.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
-MARKERS = "osD^vP*X"
-CONVENTIONS = {
-    "total_flops": "training FLOPs of both stages (full count)",
-    "train_flops": "training FLOPs of the generator (full count)",
-    "train_flops_paper": "6 x parameters x steps x tokens (the paper's axis)",
+TITLES = {
+    "total_flops": "Compute of both stages",
+    "train_flops": "Compute of the generator",
+    "train_flops_paper": "The paper's count",
+}
+# Column -> what it is, for generators compared with the baseline's.
+COMPARED = {
+    "gfmd": "chosen guidance",
+    "gfmd_unguided": "without guidance",
+    "gfmd_val": "against held-out train images",
 }
 
 
-class Style:
-    """A colour and a marker for each name, consistent across figures."""
+def differences(rows: pd.DataFrame, arms: Arms) -> Rows:
+    """Return each arm's gFMD as a share of the baseline's: the mean over the cells that both have, with every seed's own."""
+    shown = []
+    for name in arms.main:
+        for column, how in COMPARED.items():
+            found = effect(rows, arms.baseline, name, column) if name != arms.baseline else None
+            if found is None:
+                continue
+            value, (low, high) = math.exp(found.found.value), _ends(found.found, math.exp)
+            interval = f" ({low:.2f} to {high:.2f}, 95 %)" if low is not None else ""
+            text = f"{arms[name]}, {how}: {value:.2f} times the baseline's gFMD{interval}"
+            points = [math.exp(seed) for seed in found.seeds] if len(found.seeds) > 1 else []
+            shown.append(Row(f"{arms[name]}, {how}", value, low, high, arms.colour(name), points, text))
+    base = arms[arms.baseline]
+    return Rows(
+        f"gFMD, as a multiple of that of {base}: less is better",
+        shown,
+        "mean over cells" + ("; small: single seeds" if any(row.points for row in shown) else ""),
+        log=True,
+        references={f"as {base}": 1.0},
+    )
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.numbers = {name: i for i, name in enumerate(names)}
 
-    def __getitem__(self, name: str) -> dict[str, Any]:
-        i = self.numbers[name]
-        return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+def _ends(found: Estimate, become: Callable[[float], float] = float) -> tuple[float | None, float | None]:
+    """Return an interval's ends, None for those of a single unit."""
+    return (become(min(found.low, 700)), become(min(found.high, 700))) if found.n > 1 else (None, None)
+
+
+def pair(rows: pd.DataFrame, name: str, arms: Arms, column: str, laws: dict[str, PowerLaw]) -> Chart:
+    """Return one arm beside the baseline: means of cells with intervals over seeds, runs, laws, and the tokenizers' rFMD."""
+    series: list[Series] = []
+    for choice in dict.fromkeys((arms.baseline, name)):
+        runs = rows[(rows.tokenizer_choice == choice) & rows[column].notna()]
+        if runs.empty:
+            continue
+        colour, label = arms.colour(choice), arms[choice]
+        series.append(Series("", list(runs.train_flops), list(runs[column].astype(float)), colour, True, True, sizes=[2.4] * len(runs)))  # fmt: skip
+        series.append(_means(runs, column, label, colour))
+        if (law := laws.get(choice)) and column == "gfmd":
+            x = np.geomspace(law.low_compute, law.high_compute, 40)
+            series.append(Series("", list(x), list(law(x)), colour, faint=True))
+        series.append(_floor(runs, label, colour, rows))
+    return Chart(f"{arms[name]}", series, CONVENTIONS["train_flops"], "gFMD", x_log=True, y_log=True)
+
+
+def _means(runs: pd.DataFrame, column: str, label: str, colour: int) -> Series:
+    """Return a mark for each cell (generator, steps): the geometric mean over seeds, with its interval."""
+    points = []
+    for (generator, steps), cell in runs.groupby(["choice", "steps"]):
+        found = mean_of_seeds(list(np.log(cell[column].astype(float))))
+        value, low, high = (float(np.exp(np.clip(x, -700, 700))) for x in (found.value, found.low, found.high))
+        if found.n < 2:
+            low = high = value
+        spread = f" ({number(low)} to {number(high)} over {found.n} seeds)" if found.n > 1 else " (one seed)"
+        text = f"{label}, {generator}, {steps:,.0f} steps: {number(value)}{spread}"
+        points.append((float(cell.train_flops.mean()), value, low, high, text, int(cell.params.iloc[0])))
+    points.sort(key=lambda one: one[0])
+    xs, ys, lows, highs, texts, params = zip(*points, strict=True)
+    sizes = _sizes(params)
+    return Series(label, xs, ys, colour, True, False, lows, highs, texts, sizes)
+
+
+def _sizes(params: Sequence[int]) -> list[float]:
+    """Return radii: larger for larger generators."""
+    ranks = {count: rank for rank, count in enumerate(sorted(set(params)))}
+    return [3.2 + 1.2 * ranks[count] for count in params]
+
+
+def _floor(runs: pd.DataFrame, label: str, colour: int, rows: pd.DataFrame, column: str = "train_flops") -> Series:
+    """Return a dashed line at a tokenizer's rFMD, which its gFMD can hardly pass."""
+    value, ends = float(runs.rfmd.mean()), [float(rows[column].min()), float(rows[column].max())]
+    if not np.isfinite(value):
+        return Series("", (), ())
+    return Series("", ends, [value] * 2, colour, texts=[f"rFMD of {label}: {number(value)}"] * 2, dashed=True)
 
 
 def against_compute(
-    rows: pd.DataFrame,
-    value: str,
-    label: str,
-    style: Style,
-    laws: dict[tuple[str, str], PowerLaw],
-    columns: Sequence[str],
-) -> str:
-    """Plot a value against compute, with one panel per way to count it; points are runs, larger for larger generators."""
-    figure, axes = pyplot().subplots(1, len(columns), figsize=(4.7 * len(columns), 3.6), sharey=True, squeeze=False)
-    sizes = {params: 18 + 22 * i for i, params in enumerate(sorted(set(rows.params)))}
-    for axis, column in zip(axes[0], columns, strict=True):
-        for name in style.numbers:
-            of_choice = rows[rows.tokenizer_choice == name]
-            if of_choice.empty:
+    rows: pd.DataFrame, value: str, label: str, arms: Arms, laws: dict[tuple[str, str], PowerLaw], column: str
+) -> Chart:
+    """Return all runs of all arms against compute, counted in one way, with their laws."""
+    series: list[Series] = []
+    for name in arms.main:
+        runs = rows[(rows.tokenizer_choice == name) & rows[value].notna()].sort_values(column)
+        if runs.empty:
+            continue
+        texts = [
+            f"{arms[name]}, {run.choice}, {run.steps:,.0f} steps, seed {run.seed}: {number(float(getattr(run, value)))}"
+            for run in runs.itertuples()
+        ]
+        sizes = [0.8 * size for size in _sizes(list(runs.params))]
+        series.append(
+            Series(arms[name], list(runs[column]), list(runs[value].astype(float)), arms.colour(name), True, texts=texts, sizes=sizes)
+        )  # fmt: skip
+        if law := laws.get((name, column)):
+            x = np.geomspace(law.low_compute, law.high_compute, 40)
+            series.append(Series("", list(x), list(law(x)), arms.colour(name), faint=True))
+    return Chart(TITLES[column], series, CONVENTIONS[column], label, x_log=True, y_log=True)
+
+
+def frontiers(rows: pd.DataFrame, arms: Arms, names: dict[str, str]) -> list[Chart]:
+    """Return gFMD and held-out bits per image against the generator's compute, with a line along each seed's frontier."""
+    charts = []
+    for value, label in (("gfmd", "gFMD (chosen guidance)"), ("gfmd_unguided", "gFMD without guidance"), ("bits_per_image", "bits per image (held out)")):  # fmt: skip
+        series: list[Series] = []
+        for name in [name for name in arms.all if name in names]:
+            runs = rows[(rows.tokenizer_choice == name) & rows[value].notna()]
+            if runs.empty:
                 continue
-            axis.scatter(
-                of_choice[column],
-                of_choice[value],
-                s=[sizes[p] for p in of_choice.params],
-                **style[name],
-                alpha=0.6,
-                lw=0,
-                label=name,
+            colour = arms.colour(name)
+            for _, of_seed in runs.groupby("seed"):
+                best = of_seed.iloc[frontier(list(of_seed.train_flops), list(of_seed[value].astype(float)))]
+                series.append(Series("", list(best.train_flops), list(best[value].astype(float)), colour, faint=True))
+            series.append(_means(runs, value, names[name], colour))
+            if value != "bits_per_image":
+                series.append(_floor(runs, names[name], colour, rows))
+        charts.append(Chart(label, series, CONVENTIONS["train_flops"], label, x_log=True, y_log=True))
+    return [chart for chart in charts if not chart.empty]
+
+
+def rate_distortion(rows: pd.DataFrame, arms: Arms) -> list[Chart]:
+    """Return distortion (PSNR, rFMD) against rate: held-out bits per image of the largest generator's longest run."""
+    last = longest(rows)
+    charts = []
+    for column, label in (("psnr", "PSNR (dB), higher is better"), ("rfmd", "rFMD, lower is better")):
+        series = [
+            Series(
+                arms[name], list(runs.bits_per_image.astype(float)), list(runs[column].astype(float)), arms.colour(name), True,
+                texts=[f"{arms[name]}, seed {run.seed}: {number(float(getattr(run, column)))} at {run.bits_per_image:.0f} bits" for run in runs.itertuples()],
             )
-            law = laws.get((name, column))
-            if law is not None:
-                x = np.geomspace(law.low_compute, law.high_compute, 60)
-                axis.plot(x, law(x), color=style[name]["color"], lw=1.3)
-        axis.set_xlabel(CONVENTIONS[column], fontsize=8)
-    axes[0][0].set_ylabel(label)
-    for axis in axes[0]:
-        _logarithmic(axis)
-    axes[0][-1].legend(frameon=False, fontsize=7)
-    return plot_uri(figure)
+            for name in arms.main
+            if len(runs := last[last.tokenizer_choice == name])
+        ]  # fmt: skip
+        charts.append(Chart(label.partition(",")[0], series, "bits per image (held out)", label))
+    return charts
 
 
-def frontiers(rows: pd.DataFrame, style: Style) -> str:
-    """Plot gFMD and held-out bits per image against the generator's compute, with a line along each choice's frontier."""
-    panels = (("gfmd", "gFMD (chosen guidance)"), ("bits_per_image", "bits per image (held out)"))
-    figure, axes = pyplot().subplots(1, 2, figsize=(9.4, 3.4))
-    for axis, (value, label) in zip(axes, panels, strict=True):
-        for name in style.numbers:
-            of_choice = rows[rows.tokenizer_choice == name]
-            axis.scatter(of_choice.train_flops, of_choice[value], **style[name], s=26, alpha=0.6, lw=0, label=name)
-            for _, runs in of_choice.groupby("seed"):
-                best = runs.iloc[frontier(list(runs.train_flops), list(runs[value]))]  # by compute
-                axis.plot(best.train_flops, best[value], color=style[name]["color"], lw=1.2)
-        _logarithmic(axis)
-        axis.set_xlabel(CONVENTIONS["train_flops"], fontsize=8)
-        axis.set_ylabel(label, fontsize=9)
-    axes[0].legend(frameon=False, fontsize=7)
-    return plot_uri(figure)
+def longest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the largest generator's longest runs."""
+    return rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
 
 
-def rate_distortion(rows: pd.DataFrame, style: Style) -> str:
-    """Plot distortion (PSNR, rFMD) against rate: held-out bits per image of the largest generator's longest run."""
-    last = rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
-    figure, axes = pyplot().subplots(1, 2, figsize=(9.4, 3.4))
-    for axis, (column, label) in zip(axes, (("psnr", "PSNR (dB)"), ("rfmd", "rFMD")), strict=True):
-        for name in style.numbers:
-            of_choice = last[last.tokenizer_choice == name]
-            axis.scatter(of_choice.bits_per_image, of_choice[column], **style[name], s=36, alpha=0.8, lw=0, label=name)
-        axis.set_xlabel("bits per image (held out)")
-        axis.set_ylabel(label)
-    axes[0].legend(frameon=False, fontsize=7)
-    return plot_uri(figure)
-
-
-def position_curves(rows: pd.DataFrame, style: Style) -> str:
-    """Plot held-out nats by position in raster order: thin lines are seeds, a thick line their mean."""
-    figure, axis = pyplot().subplots(figsize=(7.4, 3.2))
-    for name in style.numbers:
+def position_curves(rows: pd.DataFrame, arms: Arms) -> Chart:
+    """Return held-out nats by position in raster order: thin lines are seeds, a thick one their mean."""
+    series: list[Series] = []
+    for name in arms.main:
         of_choice = rows[rows.tokenizer_choice == name]
         if of_choice.empty:
             continue
         curves = positions(of_choice)
-        colour = style[name]["color"]
-        for curve in curves:
-            axis.plot(curve, color=colour, lw=0.5, alpha=0.5)
-        axis.plot(curves.mean(axis=0), **style[name], ms=3, lw=1.4, label=name)
-    axis.set_xlabel("position in raster order")
-    axis.set_ylabel("nats per token (held out)")
-    axis.legend(frameon=False, fontsize=7)
-    return plot_uri(figure)
+        at = list(range(curves.shape[1]))
+        if len(curves) > 1:
+            series += [Series("", at, list(curve), arms.colour(name), faint=True) for curve in curves]
+        series.append(Series(arms[name], at, list(curves.mean(axis=0)), arms.colour(name)))
+    return Chart("Nats by position", series, "position in raster order", "nats per token (held out)")
 
 
-def position_gains(rows: pd.DataFrame, baseline: str, others: Sequence[str]) -> str:
-    """Plot, over the token grid, the nats that each choice with the same number of tokens saves (mean over seeds)."""
-    base = positions(rows[rows.tokenizer_choice == baseline]).mean(axis=0)
+def position_gains(rows: pd.DataFrame, arms: Arms) -> list[Map]:
+    """Return, over the token grid, the nats that each arm with the same number of tokens saves (mean over seeds)."""
+    means = {str(name): positions(of).mean(axis=0) for name, of in rows.groupby("tokenizer_choice")}
+    base = means.get(arms.baseline)
+    if base is None or round(len(base) ** 0.5) ** 2 != len(base):
+        return []
+    gains = {name: base - means[name] for name in arms.main[1:] if name in means and means[name].shape == base.shape}
+    limit = max((float(np.abs(gain).max()) for gain in gains.values()), default=1.0)
     side = round(len(base) ** 0.5)
-    means = {name: positions(of_choice).mean(axis=0) for name, of_choice in rows.groupby("tokenizer_choice")}
-    known = [name for name in others if name in means and means[name].shape == base.shape]
-    gains = {name: base - means[name] for name in known}
-    limit = max((float(np.abs(gain).max()) for gain in gains.values()), default=1.0) or 1.0
-    figure, axes = pyplot().subplots(1, max(1, len(known)), figsize=(4.2 * max(1, len(known)), 3.4), squeeze=False)
-    for axis, (name, gain) in zip(axes[0], gains.items(), strict=False):
-        shown = axis.imshow(gain.reshape(side, -1), cmap="PuOr", vmin=-limit, vmax=limit)
-        axis.set_title(f"{name}: {int((gain > 0).sum())} of {gain.size} positions easier", fontsize=9)
-        axis.set_xlabel("column")
-        axis.set_ylabel("row")
-        figure.colorbar(shown, ax=axis, shrink=0.8, label="nats saved")
-    return plot_uri(figure)
+    return [
+        Map(
+            f"{arms[name]}: {int((gain > 0).sum())} of {gain.size} positions easier",
+            gain.reshape(side, side).tolist(), "nats saved", arms.colour(name), arms.colour(arms.baseline), limit,
+        )
+        for name, gain in gains.items()
+    ]  # fmt: skip
 
 
-def entropies(rows: pd.DataFrame, style: Style) -> str:
-    """Plot each tokenizer's total entropy, entropy by position and skewness, with a point for each seed."""
+def entropies(rows: pd.DataFrame, arms: Arms) -> list[Rows]:
+    """Return each tokenizer's total entropy, entropy by position and skewness: the mean over seeds, and each seed."""
     panels = (
         ("entropy", "entropy of all tokens (bits)"),
         ("position_entropy", "entropy by position (bits)"),
         ("skewness", "skewness"),
     )
-    names = [name for name in style.numbers if (rows.choice == name).any()]
-    figure, axes = pyplot().subplots(1, 3, figsize=(10.4, 0.7 + 0.32 * len(names) + 0.6), sharey=True)
-    for axis, (column, label) in zip(axes, panels, strict=True):
-        for i, name in enumerate(names):
-            of_choice = rows[rows.choice == name]
-            axis.scatter(of_choice[column], [i] * len(of_choice), **style[name], s=26, alpha=0.8, lw=0)
-        axis.set_xlabel(label, fontsize=9)
-        axis.set_yticks(range(len(names)), names, fontsize=8)
-    axes[0].invert_yaxis()
-    return plot_uri(figure)
+    found = []
+    for column, label in panels:
+        shown = []
+        for name in arms.all:
+            values = [float(value) for value in rows[rows.choice == name][column].dropna()]
+            if values:
+                mean = mean_of_seeds(values)
+                low, high = _ends(mean)
+                points = values if mean.n > 1 else []
+                shown.append(Row(arms[name], mean.value, low, high, arms.colour(name), points))
+        found.append(Rows(label[0].upper() + label[1:], shown, label))
+    return found
 
 
-def sweep(rows: pd.DataFrame, column: str, label: str, group: str) -> str:
-    """Plot gFMD, the tokenizers' rFMD and nats per token against a swept setting."""
-    panels = (("gfmd", "gFMD"), ("rfmd", "rFMD"), ("val_nats_per_token", "nats per token"))
-    figure, axes = pyplot().subplots(1, 3, figsize=(10.4, 3.1))
-    groups = sorted(set(rows[group]))
-    for axis, (value, name) in zip(axes, panels, strict=True):
-        for i, key in enumerate(groups):
-            of_group = rows[rows[group] == key]
-            style = {"color": COLOURS[i % 8], "marker": MARKERS[i % 8]}
-            axis.scatter(of_group[column], of_group[value], **style, s=20, alpha=0.6, lw=0)
-            means = of_group.groupby(column)[value].mean()
-            axis.plot(means.index, means, color=style["color"], lw=1.2, label=str(key))
-        values = sorted(set(rows[column]))
-        if all(float(value).is_integer() for value in values):
-            axis.set_xticks(values)
-        else:
-            axis.set_xscale("symlog", linthresh=min(value for value in values if value > 0))
-            axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.set_xlabel(label, fontsize=9)
-        axis.set_ylabel(name, fontsize=9)
-    axes[0].legend(frameon=False, fontsize=7)
-    return plot_uri(figure)
+def sweep(rows: pd.DataFrame, column: str, label: str, group: str, colours: Callable[[str], int]) -> list[Chart]:
+    """Return gFMD, with and without guidance, rFMD and nats per token against a swept setting; lines join means over seeds."""
+    panels = (
+        ("gfmd", "gFMD (chosen guidance)"),
+        ("gfmd_unguided", "gFMD without guidance"),
+        ("rfmd", "rFMD"),
+        ("val_nats_per_token", "nats per token"),
+    )
+    values = sorted({float(value) for value in rows[column]})
+    place = _places(values)
+    charts = []
+    for value, name in panels:
+        series: list[Series] = []
+        for key in sorted(set(rows[group])):
+            runs = rows[(rows[group] == key) & rows[value].notna()]
+            if runs.empty:
+                continue
+            means = runs.groupby(column)[value].mean().astype(float)
+            colour, at = colours(str(key)), [place[float(x)] for x in means.index]
+            texts = [f"{key}, {x:g}: {number(y)}" for x, y in means.items()]
+            series.append(Series("", at, list(means), colour, texts=texts))
+            series.append(Series(str(key), at, list(means), colour, True, texts=texts))
+            each = [place[float(x)] for x in runs[column]]
+            series.append(
+                Series("", each, list(runs[value].astype(float)), colour, True, True, sizes=[2.4] * len(runs))
+            )
+        if not (chart := Chart(name, series, label, name, x_ticks={f"{x:g}": place[x] for x in values})).empty:
+            charts.append(chart)
+    return charts
 
 
-def _logarithmic(axis: Any) -> None:
-    """Make both axes of a plotted panel logarithmic, with readable labels."""
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    _plain_numbers(axis.yaxis)
-    _few_powers(axis.xaxis)
+def _places(values: Sequence[float]) -> dict[float, float]:
+    """Return where values lie: integers as they are, others by their logarithm, with 0 a step before the least."""
+    if all(value.is_integer() for value in values):
+        return {value: value for value in values}
+    least = min(value for value in values if value > 0)
+    return {value: 1 + float(np.log10(value / least)) if value > 0 else 0.4 for value in values}
 
 
-def _plain_numbers(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator
-
-    axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 3, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
-
-
-def _few_powers(axis: Any) -> None:
-    """Label a logarithmic axis of FLOPs at 1 and 3 times powers of ten (more densely if it spans less than one decade)."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
-
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(base=10, subs=(1, 3) if high > 10 * low else (1, 2, 3, 4, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("e+", "e")))
-    axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
-    axis.set_tick_params(labelsize=8)
+def joined(charts: Sequence[Chart | Rows | Map]) -> Markup:
+    """Return figures beside each other, or below each other on a narrow screen."""
+    return Markup('<div class="columns">{}</div>').format(Markup("").join(chart.figure() for chart in charts))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 # Relative errors above this size get less and less weight.
 ROBUST_SCALE = 0.1
@@ -203,6 +203,8 @@ class _Problem:
     @staticmethod
     def interval(cost, best: float, limit: float, step: float, bounds: tuple[float, float]) -> tuple[float, float]:  # type: ignore[no-untyped-def]  # noqa: ANN001
         """Return where the profile of the cost crosses the limit on either side, or the bound if it does not."""
+        from scipy import optimize  # loads slowly, and a report of an unchanged table fits nothing
+
         ends = []
         for sign, bound in ((-1, bounds[0]), (1, bounds[1])):
             inside, distance = best, step

@@ -9,6 +9,22 @@ import numpy as np
 from scipy import special
 
 HOLDS, FAILS, OPEN = "holds", "fails", "open"
+# Units of effects. Natural logarithms of ratios are shown as the ratios.
+LOG_RATIO, RATIO, SHARE, NATS, SLOPE, LOG10 = (
+    "log ratio", "ratio", "share", "nats per token", "slope", "log10 FLOPs",
+)  # fmt: skip
+
+
+class Verdict(str):
+    """`holds`, `fails` or `open`; `margins` are the values that the interval was compared with."""
+
+    margins: tuple[float, ...]
+
+    def __new__(cls, word: str, *margins: float) -> "Verdict":
+        """Return the verdict of this word."""
+        verdict = super().__new__(cls, word)
+        verdict.margins = margins
+        return verdict
 
 
 @dataclass(frozen=True)
@@ -19,13 +35,23 @@ class Estimate:
     low: float
     high: float
     n: int
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What an effect is: a quantity in a few words, and its unit."""
+
+    quantity: str = ""
+    unit: str = ""
 
 
 @dataclass(frozen=True)
 class Claim:
     """A statement, the rule by which it is judged, the evidence and the verdict.
 
-    The rule states the unit of `effect`, `low` and `high`; they are None where there are too few runs.
+    `effect`, `low` and `high` are None where there are too few runs. `quantity` says in a few words what they are, `unit` in what
+    they are counted, and `margins` what the interval, of this `confidence`, was compared with.
     """
 
     claim: str
@@ -37,6 +63,10 @@ class Claim:
     n: int
     verdict: str
     note: str = ""
+    quantity: str = ""
+    unit: str = ""
+    margins: tuple[float, ...] = ()
+    confidence: float = 0.95
 
     def as_json(self) -> dict[str, Any]:
         """Return the claim as plain JSON values."""
@@ -47,40 +77,51 @@ def mean_of_seeds(values: Sequence[float], confidence: float = 0.95) -> Estimate
     """Return the mean with its t-interval over seeds."""
     x = np.asarray(values, dtype=np.float64)
     if len(x) == 0:
-        return Estimate(math.nan, -math.inf, math.inf, 0)
+        return Estimate(math.nan, -math.inf, math.inf, 0, confidence)
     mean = float(x.mean())
     if len(x) == 1:
-        return Estimate(mean, -math.inf, math.inf, 1)
+        return Estimate(mean, -math.inf, math.inf, 1, confidence)
     half = float(special.stdtrit(len(x) - 1, 0.5 + confidence / 2) * x.std(ddof=1) / math.sqrt(len(x)))
-    return Estimate(mean, mean - half, mean + half, len(x))
+    return Estimate(mean, mean - half, mean + half, len(x), confidence)
 
 
-def below(found: Estimate, margin: float = 0.0) -> str:
+def below(found: Estimate, margin: float = 0.0) -> Verdict:
     """Return the verdict: holds if the interval is below the margin, fails if it is above, else open."""
-    return HOLDS if found.high < margin else FAILS if found.low > margin else OPEN
+    return Verdict(HOLDS if found.high < margin else FAILS if found.low > margin else OPEN, margin)
 
 
-def above(found: Estimate, margin: float = 0.0) -> str:
+def above(found: Estimate, margin: float = 0.0) -> Verdict:
     """Return the verdict: holds if the interval is above the margin, fails if it is below, else open."""
-    return HOLDS if found.low > margin else FAILS if found.high < margin else OPEN
+    return Verdict(HOLDS if found.low > margin else FAILS if found.high < margin else OPEN, margin)
 
 
-def within(found: Estimate, low: float, high: float) -> str:
+def within(found: Estimate, low: float, high: float) -> Verdict:
     """Return the verdict: holds if the interval is inside (low, high), fails if it is outside, else open."""
     if low < found.low and found.high < high:
-        return HOLDS
-    return FAILS if found.high < low or found.low > high else OPEN
+        return Verdict(HOLDS, low, high)
+    return Verdict(FAILS if found.high < low or found.low > high else OPEN, low, high)
 
 
-def make_claim(claim: str, statement: str, rule: str, found: Estimate, verdict: str, note: str = "") -> Claim:
+def make_claim(
+    claim: str,
+    statement: str,
+    rule: str,
+    found: Estimate,
+    verdict: Verdict,
+    note: str = "",
+    measure: Measure = Measure(),
+) -> Claim:
     """Return a claim; infinite bounds become None. Fewer than two units leave it open, whatever its interval says.
 
     With one seed, an interval holds the noise of the scored samples alone; tokenizers of other seeds differ by far more.
     """
     effect, low, high = (value if math.isfinite(value) else None for value in (found.value, found.low, found.high))
     if found.n == 1 and verdict != OPEN:
-        note = "; ".join(filter(None, (note, f"exploratory: one seed, whose samples alone would say {verdict!r}")))
-    return Claim(claim, statement, rule, effect, low, high, found.n, verdict if found.n > 1 else OPEN, note)
+        note = "; ".join(filter(None, (note, f"exploratory: one seed, whose samples alone would say {str(verdict)!r}")))
+    return Claim(
+        claim, statement, rule, effect, low, high, found.n, str(verdict) if found.n > 1 else OPEN, note,
+        measure.quantity, measure.unit, verdict.margins, found.confidence,
+    )  # fmt: skip
 
 
 def missing_claim(claim: str, statement: str, rule: str, why: str) -> Claim:

@@ -1,0 +1,124 @@
+"""A study's answer in three sentences, from its claims and its table: what is settled, what is not, and by which measure."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from vistok.study.findings.arms import Arms
+from vistok.study.findings.effects import Effect, effect, lower_by
+from vistok.study.findings.scored_by import ScoredBy
+from vistok.study.findings.verdict import FAILS, HOLDS, OPEN, Claim
+
+
+def answer(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], by: ScoredBy) -> list[str]:
+    """Return at most three sentences; `rows` are the main grid's generators."""
+    sentences = [_compute(arms, claims), _cells(arms, rows), _limits(claims, by)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _compute(arms: Arms, claims: Sequence[Claim]) -> str:
+    """Say what the claims on compute for equal gFMD found; nothing if the study has none."""
+    guided, unguided = (
+        sorted((c for c in claims if c.claim.startswith(f"C2.{kind} ") and c.effect), key=lambda c: -(c.effect or 0))
+        for kind in ("stage2", "unguided")
+    )
+    if not guided:
+        return ""
+    base, needs = arms[arms.baseline], "of the generator's compute"
+    settled = [claim for claim in guided if claim.verdict != OPEN]
+    if settled:
+        said = f"For equal gFMD {_needs(arms, settled, f' {needs} than {base}')}"
+        rest = [arms[_choice(claim)] for claim in guided if claim.verdict == OPEN]
+        said += f"; for {listed(rest)} that is open" if rest else ""
+    else:
+        said = (
+            f"It is open whether any tokenizer saves {needs.removeprefix('of ')} at the chosen guidance: for equal gFMD "
+            f"{_needs(arms, guided[:1], f' of it than {base}')}"
+        )
+    settled = [claim for claim in unguided if claim.verdict != OPEN]
+    if settled and [claim.effect for claim in guided] != [claim.effect for claim in unguided]:
+        late = settled[0].rule.startswith("exploratory")
+        added = ", by a measure added after the first runs," if late else ""
+        said += f"; without guidance{added} {_needs(arms, settled)}"
+    return f"{said}."
+
+
+def _needs(arms: Arms, claims: Sequence[Claim], than: str = "") -> str:
+    """Say how many times less (or more) compute each arm needs."""
+    parts = []
+    for i, claim in enumerate(claims):
+        effect, low, high = claim.effect or 1.0, claim.low, claim.high
+        word = "less" if effect >= 1 else "more"
+        if effect < 1:
+            effect, low, high = 1 / effect, high and 1 / high, low and 1 / low
+        ends = f"{low:.2f} to {high:.2f}" if low and high else "one seed" if claim.n == 1 else "no interval"
+        verb = "needs " if i == 0 else ""
+        parts.append(f"{arms[_choice(claim)]} {verb}{effect:.2f} times {word}{than if i == 0 else ''} ({ends})")
+    return listed(parts)
+
+
+def _choice(claim: Claim) -> str:
+    return claim.claim.partition(" ")[2]
+
+
+def _cells(arms: Arms, rows: pd.DataFrame) -> str:
+    """Say how gFMD differs from the baseline's in the mean over cells."""
+    base = arms[arms.baseline]
+    found = [one for name in arms.main if name != arms.baseline and (one := effect(rows, arms.baseline, name, "gfmd"))]
+    if not len(rows):
+        return "There are no generators yet, so nothing is said about generation."
+    if not found:
+        best = rows.iloc[int(rows.gfmd.to_numpy(float).argmin())]
+        return f"There is nothing to compare with {base}: the lowest gFMD, {best.gfmd:.2f}, is that of {best.run}."
+    cells, seeds = max(one.cells for one in found), min(one.found.n for one in found)
+    where = f"In the mean over {cells} cells (generator and length)" if cells > 1 else "In the one cell that both have"
+    settled, unsettled = ([one for one in found if one.settled == yes] for yes in (True, False))
+    if seeds < 2:
+        said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in found])
+        return f"{where} gFMD is {said} than with {base}, but of one tokenizer seed: another may differ by more."
+    aside = f"95 % over {seeds} tokenizer seeds; not a claim fixed beforehand{_other_set(arms, rows, found)}"
+    if not settled:
+        said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in unsettled])
+        return f"{where} the difference in gFMD to {base} is not settled: {said} ({aside})."
+    said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in settled])
+    rest = f"; with {listed([arms[one.arm] for one in unsettled])} that is not settled" if unsettled else ""
+    return f"{where} gFMD is {said} than with {base}{rest} ({aside})."
+
+
+def _other_set(arms: Arms, rows: pd.DataFrame, found: Sequence[Effect]) -> str:
+    """Say for which arms the held-out training images, which chose the guidance, point the other way."""
+    against = [
+        f"{lower_by(other).partition(' (')[0]} with {arms[one.arm]}"
+        for one in found
+        if (other := effect(rows, arms.baseline, one.arm, "gfmd_val")) and other.found.value * one.found.value < 0
+    ]
+    return f"; against held-out training images it is {listed(against)}" if against else ""
+
+
+def _limits(claims: Sequence[Claim], by: ScoredBy) -> str:
+    sentence = by.sentence()
+    if not claims:
+        return f"{sentence}."
+    counts = [sum(claim.verdict == verdict for claim in claims) for verdict in (HOLDS, FAILS, OPEN)]
+    words = (("holds", "hold"), ("fails", "fail"), ("is open", "are open"))
+    said = listed([f"{count} {words[i][count != 1]}" for i, count in enumerate(counts)])
+    return f"Of {len(claims)} claim{'s' * (len(claims) > 1)}, {said}; {sentence}."
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Return `a`, `a and b`, or `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
+
+
+def multiplicity(claims: Sequence[Claim]) -> str:
+    """Say how many claims rest on an interval, and how many of these miss the truth by chance alone."""
+    judged = [claim for claim in claims if claim.low is not None and claim.n > 1]
+    if not judged:
+        return f"{len(claims)} claims were looked at, none of them with an interval over more than one seed."
+    missed = sum(1 - claim.confidence for claim in judged)
+    expected = f"{missed:.0f}" if missed >= 1.5 else "one" if missed >= 0.75 else f"{missed:.1f}"
+    return (
+        f"{len(claims)} claims were looked at, {len(judged)} of them by an interval over seeds, budgets or runs. Nothing is "
+        f"corrected for their number: of {len(judged)} such intervals, about {expected} would miss the truth by chance alone, so a "
+        "claim that holds narrowly is weak evidence."
+    )

@@ -1,0 +1,58 @@
+"""The laws of a study: of every tokenizer choice's gFMD and nats per token against compute, in each way to count it."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from vistok.study.findings.claim_data import StudyData
+from vistok.study.findings.fit import PowerLaw, fit_power_law, frontier
+
+CONVENTIONS = {
+    "total_flops": "training FLOPs of both stages (full count)",
+    "train_flops": "training FLOPs of the generator (full count)",
+    "train_flops_paper": "6 x parameters x steps x tokens (the paper's axis)",
+}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A law of a value against compute, fitted to the frontier runs of one tokenizer choice."""
+
+    tokenizer: str
+    value: str
+    compute: str
+    floor: str
+    law: PowerLaw
+
+
+def main_runs(data: StudyData) -> pd.DataFrame:
+    """Return the generators of the main grid, or of all grids if it has none."""
+    grid = data.grid(data.study.main_grid)
+    rows = data.runs(grid) if grid else data.generators
+    return rows if len(rows) else data.generators
+
+
+def all_fits(data: StudyData) -> list[Fit]:
+    """Return the laws of gFMD and of nats per token for every tokenizer choice, in each way to count compute."""
+    fits = []
+    for name, rows in main_runs(data).groupby("tokenizer_choice"):
+        for value in ("gfmd", "val_nats_per_token"):
+            for compute in CONVENTIONS:
+                x, y = _frontier_runs(rows.dropna(subset=[value, compute]), compute, value)
+                if not y:  # a family without a likelihood
+                    continue
+                fixed = 0.9 * min(min(y), float(rows.rfmd.mean()) if value == "gfmd" else min(y))
+                for floor, given in (("free", None), ("fixed", fixed)):
+                    if len(x) > (3 if given is None else 2):
+                        fits.append(Fit(str(name), value, compute, floor, fit_power_law(x, y, given)))
+    return fits
+
+
+def _frontier_runs(rows: pd.DataFrame, compute: str, value: str) -> tuple[list[float], list[float]]:
+    """Return (compute, value) of the runs on each seed's frontier."""
+    x, y = [], []
+    for _, runs in rows.groupby("seed"):
+        kept = frontier(list(runs[compute]), list(runs[value]))
+        x += [float(runs[compute].iloc[i]) for i in kept]
+        y += [float(runs[value].iloc[i]) for i in kept]
+    return x, y

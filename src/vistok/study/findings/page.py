@@ -1,0 +1,169 @@
+"""A study's page: the answer, a figure and five rows; folded below them every finding, and the claims at the end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from vistok.engine.run_dir import provenance
+from vistok.page.render import render
+from vistok.study.findings import figures, tables
+from vistok.study.findings.answer import multiplicity
+from vistok.study.findings.arms import Arms
+from vistok.study.findings.claim_data import StudyData
+from vistok.study.findings.claims_view import claims_view
+from vistok.study.findings.laws import CONVENTIONS, Fit
+from vistok.study.findings.samples import sample_sheets
+from vistok.study.findings.scored_by import ScoredBy
+from vistok.study.findings.table import alarm_sentence
+from vistok.study.findings.verdict import Claim
+from vistok.study.run.record import StudyFolder
+
+# Grid -> (swept column, label): the most expensive runs are plotted against the setting.
+SWEEPS = {
+    "weights": ("crt_weight", "weight of the regularizer"),
+    "layers": ("crt_layers", "layers of the causal model"),
+}
+# Grid -> label: all runs are plotted against compute, since the setting changes a step's cost or when it pays.
+FRONTIERS = {
+    "codebooks": "codes",
+    "tokens": "tokens per image, a tokenizer trained for each",
+    "resolutions": "tokens per image, one tokenizer at several image sizes",
+}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study's page shows: its table, the main grid's `rows`, how arms are named and scored, and what was concluded."""
+
+    data: StudyData
+    rows: pd.DataFrame
+    arms: Arms
+    by: ScoredBy
+    claims: Sequence[Claim]
+    fits: Sequence[Fit]
+    answer: Sequence[str]
+    left_out: str
+
+
+def study_page(folder: StudyFolder, found: Findings) -> str:
+    """Return the page of a study."""
+    data, rows, arms, claims = found.data, found.rows, found.arms, found.claims
+    return render(
+        "vistok.study.findings",
+        "study.html.j2",
+        study=data.study,
+        base=arms[arms.baseline],
+        answer=found.answer,
+        by=found.by,
+        seeds=sorted(set(data.table.seed)),
+        runs=len(data.table),
+        hours=float(data.table.seconds.sum()) / 3600,
+        left_out=found.left_out,
+        alarms=alarm_sentence(data.table),
+        top=tables.top_table(data.tokenizers, rows, arms, claims),
+        tokenizers=tables.tokenizer_table(data.tokenizers, arms),
+        claims=claims_view(claims, arms),
+        multiplicity=multiplicity(claims),
+        sheets=sample_sheets(folder, rows, arms),
+        sweeps=_sweeps(data, arms),
+        provenance=provenance(),
+        **_generation(rows, arms, found.fits),
+        **_likelihood(data, rows, arms, found.fits),
+    )
+
+
+def _generation(rows: pd.DataFrame, arms: Arms, fits: Sequence[Fit]) -> dict[str, Any]:
+    """Return what there is on gFMD; nothing of it without generators."""
+    if not len(rows):
+        return dict.fromkeys(("differences", "guided", "unguided", "compute", "cells", "fits"))
+    free = {(fit.tokenizer, fit.compute): fit.law for fit in fits if fit.value == "gfmd" and fit.floor == "free"}
+    laws = {name: law for (name, compute), law in free.items() if compute == "train_flops"}
+    others = [name for name in arms.main if name != arms.baseline] or arms.main
+    differences = figures.differences(rows, arms)
+    pairs = {
+        column: figures.joined([figures.pair(rows, name, arms, column, laws) for name in others])
+        for column in ("gfmd", "gfmd_unguided")
+        if rows[column].notna().any()
+    }
+    charts = [
+        figures.against_compute(rows, "gfmd", "gFMD (chosen guidance)", arms, free, column) for column in CONVENTIONS
+    ]
+    return {
+        "differences": differences.figure() if differences.rows else None,
+        "guided": pairs.get("gfmd"),
+        "unguided": pairs.get("gfmd_unguided"),
+        "compute": figures.joined(charts),
+        "cells": tables.score_table(rows, arms),
+        "fits": tables.fit_table(fits, arms) if fits else None,
+    }
+
+
+def _likelihood(data: StudyData, rows: pd.DataFrame, arms: Arms, fits: Sequence[Fit]) -> dict[str, Any]:
+    """Return what there is on entropies and nats; vectors have no entropies, and not all families a likelihood."""
+    known = data.tokenizers.entropy.notna().any()
+    found: dict[str, Any] = dict.fromkeys(("nats", "rate", "curves", "gains", "costs"))
+    found["entropies"] = figures.joined(figures.entropies(data.tokenizers, arms)) if known else None
+    if len(rows):
+        found["costs"] = tables.likelihood_table(rows, arms)
+    likely = rows[rows.by_position.fillna("") != ""]
+    if not len(likely):
+        return found
+    laws = {(fit.tokenizer, fit.compute): fit.law for fit in fits if fit.value != "gfmd" and fit.floor == "free"}
+    last = figures.longest(likely)
+    gains = figures.position_gains(last, arms)
+    charts = [
+        figures.against_compute(likely, "val_nats_per_token", "nats per token (held out)", arms, laws, column)
+        for column in CONVENTIONS
+    ]
+    return found | {
+        "nats": figures.joined(charts),
+        "rate": figures.joined(figures.rate_distortion(likely, arms)),
+        "curves": figures.position_curves(last, arms).figure(),
+        "gains": figures.joined(gains) if gains else None,
+    }
+
+
+def _sweeps(data: StudyData, arms: Arms) -> list[dict[str, Any]]:
+    sweeps: list[dict[str, Any]] = []
+    for name in (*SWEEPS, *FRONTIERS):
+        grid = data.grid(name)
+        rows = data.runs(grid) if grid else pd.DataFrame()
+        if rows.empty or rows.tokenizer_choice.nunique() < 2:
+            continue
+        if name in FRONTIERS:
+            label, charts = FRONTIERS[name], figures.frontiers(rows, arms, arms.among(rows))
+            shown = "marks are means over seeds, lines join the runs that no cheaper run matches, dashed is each tokenizer's rFMD"
+        else:
+            column, label = SWEEPS[name]
+            charts = figures.sweep(
+                _with_zero(figures.longest(rows)), column, label, "crt_variant", _variants(rows, arms)
+            )
+            shown = "the most expensive runs of the grid: small marks are seeds, lines join their means"
+        if charts:
+            sweeps.append(
+                {
+                    "title": "Sweep: " + name,
+                    "name": name,
+                    "label": label,
+                    "shown": shown,
+                    "figures": figures.joined(charts),
+                }
+            )
+    return sweeps
+
+
+def _variants(rows: pd.DataFrame, arms: Arms) -> Any:
+    """Return which colour a variant has: that of the main grid's arm with it, else of its first."""
+    found: dict[str, int] = {}
+    for name in sorted(dict.fromkeys(rows.tokenizer_choice), key=lambda name: name not in arms.main):
+        variant = str(rows[rows.tokenizer_choice == name].crt_variant.iloc[0])
+        found.setdefault(variant, arms.colour(name))
+    return lambda variant: found.get(variant, 0)
+
+
+def _with_zero(rows: pd.DataFrame) -> pd.DataFrame:
+    """Include the runs without regularizer in every variant's line."""
+    none, others = rows[rows.crt_variant == "none"], rows[rows.crt_variant != "none"]
+    return pd.concat([others, *(none.assign(crt_variant=variant) for variant in sorted(set(others.crt_variant)))])

@@ -1,0 +1,268 @@
+"""Runs read back: found by what a person types, listed, and shown on their pages."""
+
+import fcntl
+import json
+import os
+import re
+import time
+from html.parser import HTMLParser
+
+import pytest
+from typer.testing import CliRunner
+
+from vistok.cli import app
+from vistok.engine.log import Progress
+from vistok.errors import UserError
+from vistok.overview import table
+from vistok.overview.page import RunPage, page_of, write_page, write_picture
+from vistok.overview.record import RunRecord
+from vistok.runs.find import find_run, run_folders
+from vistok.runs.shipped import shipped_network
+
+
+def make_run(runs, name, kind="tokenizer", rows=(), finished=None, age=0, **config):
+    """Write a run directory by hand: config, rows, and how it ended."""
+    run = runs / name
+    (run / "samples").mkdir(parents=True)
+    content = {"schema_version": 1, "kind": kind, "name": name.rpartition("-")[0], **config}
+    (run / "config.json").write_text(json.dumps(content))
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run / "resolved.json").write_text(json.dumps({"schema_version": 1, "steps": 100, "params": {"encoder": 7}}))
+    if finished:
+        (run / "finished.json").write_text(json.dumps({"schema_version": 1, **finished}))
+    os.utime(run / "metrics.jsonl", (time.time() - age, time.time() - age))
+    return run
+
+
+def row(kind, step, **values):
+    return {"kind": kind, "step": step, "images": 10 * step, "flops": 5.0 * step, "seconds": 0.1 * step, **values}
+
+
+@pytest.fixture(scope="module")
+def tokenizer_run(tmp_path_factory, fashion_root):
+    """A run that the command line made in a few steps."""
+    runs = tmp_path_factory.mktemp("trained")
+    shared = ["--data", str(fashion_root), "--runs", str(runs), "--set", 'length="4 steps"']
+    result = CliRunner().invoke(app, ["train", "tokenizer", "debug-vq", "--name", "shoes", *shared])
+    assert result.exit_code == 0, result.output
+    last = result.output.strip().splitlines()[-1]
+    (run,) = runs.glob("shoes-*")
+    assert last.startswith("It went ") and last.endswith(f"Its page: {run}/page.html")
+    return run
+
+
+@pytest.fixture
+def three(tmp_path):
+    runs = tmp_path / "runs"
+    make_run(runs, "images64-crt-aaaaaaaaaa", age=30)
+    make_run(runs, "images64-vq-bbbbbbbbbb", age=20)
+    make_run(runs, "cats-cccccccccc", kind="generator", age=10)
+    return runs
+
+
+def test_a_run_is_found_by_path_name_part_or_latest(three):
+    crt = three / "images64-crt-aaaaaaaaaa"
+    assert find_run(crt, runs=three) == crt
+    for text in ("images64-crt-aaaaaaaaaa", "images64_crt", "crt", "aaaa"):
+        assert find_run(text, runs=three) == crt
+    assert find_run("latest", runs=three).name == "cats-cccccccccc"
+    assert find_run("latest", "tokenizer", runs=three).name == "images64-vq-bbbbbbbbbb"
+    assert [run.name[:4] for run in run_folders(three)] == ["cats", "imag", "imag"]
+
+
+def test_a_name_that_fits_several_runs_or_none_is_refused_with_the_names(three):
+    with pytest.raises(UserError, match="2 runs .*images64-vq-bbbbbbbbbb.*images64-crt-aaaaaaaaaa.*type more"):
+        find_run("images64", runs=three)
+    with pytest.raises(UserError, match="no tokenizer 'cats'.*images64-vq-bbbbbbbbbb.*pictures64"):
+        find_run("cats", "tokenizer", runs=three)
+    with pytest.raises(UserError, match="Did you mean 'cats-cccccccccc'"):
+        find_run("cast-cccccccccc", "generator", runs=three)
+    with pytest.raises(UserError, match="There is no run in"):
+        find_run("latest", runs=three / "nowhere")
+
+
+def test_an_exact_name_wins_over_longer_ones_and_runs_over_shipped_networks(three):
+    make_run(three, "images64-crt-aaaaaaaaaa-more-dddddddddd")
+    assert find_run("images64-crt-aaaaaaaaaa", runs=three).name == "images64-crt-aaaaaaaaaa"
+    assert find_run("fashion_crt", "generator", runs=three) == shipped_network("fashion-crt", "generator")
+    mine = make_run(three, "fashion-crt-eeeeeeeeee", kind="generator")
+    assert find_run("fashion-crt", "generator", runs=three) == mine
+
+
+def test_a_shipped_pair_can_be_named_wherever_a_run_can(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["sample", "fashion-crt", "--count", "2", "--out", "drawn.png"])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "drawn.png").is_file()
+
+
+ROWS = [
+    row("validation", 0, psnr=8.0, codebook_usage=0.1),
+    row("train", 50, **{"autoencoder/loss": 0.5, "autoencoder/pixel_loss": 0.4, "lr": 1e-3}),
+    {"kind": "alarm", "step": 50, "alarm": "codes_unused", "value": 0.01, "advice": "Few codes. Set <this> & that"},
+    {"kind": "alarm", "step": 60, "alarm": "blind", "value": 0.0, "advice": "Grey. Train longer", "dead": True},
+    {"kind": "alarm", "step": 80, "alarm": "codes_unused", "ended": True},
+    row("train", 100, **{"autoencoder/loss": 0.3, "autoencoder/pixel_loss": 0.2, "lr": 1e-4}),
+    row("validation", 100, psnr=19.5, codebook_usage=0.6),
+]
+
+
+def test_the_state_of_a_run(tmp_path):
+    assert RunRecord(make_run(tmp_path, "a-1")).state == "not begun"
+    stopped = make_run(tmp_path, "b-2", rows=ROWS)
+    assert RunRecord(stopped).state == "stopped" and RunRecord(stopped).step == 100
+    with open(stopped / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert RunRecord(stopped).state == "training"
+    assert RunRecord(stopped).state == "stopped"
+    assert RunRecord(make_run(tmp_path, "c-3", finished={"steps": 100})).state == "finished"
+    with pytest.raises(UserError, match="not a run directory"):
+        RunRecord(tmp_path)
+
+
+def test_alarms_stand_until_their_end(tmp_path):
+    record = RunRecord(make_run(tmp_path, "a-1", rows=ROWS))
+    assert [(alarm.name, alarm.dead) for alarm in record.alarms] == [("blind", True)]
+    assert [alarm.name for alarm in RunRecord(make_run(tmp_path, "b-2", rows=ROWS[:4])).alarms] == [
+        "blind",
+        "codes_unused",
+    ]
+
+
+def test_rows_say_what_differs_from_the_recipe(tokenizer_run):
+    record = RunRecord(tokenizer_run)
+    (found,) = table.run_rows(tokenizer_run.parent)
+    assert record.recipe == found.recipe == "debug_vq"
+    assert found.differs == {"length": "4 steps"}
+    assert found.score is not None and found.score.metric == "PSNR (dB)" and found.state == "finished"
+
+
+def test_evaluations_come_before_numbers_of_the_training(tmp_path):
+    run = make_run(tmp_path, "a-1", kind="generator", rows=[row("validation", 100, nats_per_token=3.0)])
+    assert str(RunRecord(run).main_score) == "nats per token 3"
+    protocol = {"metric": "gFMD", "extractor": "an evaluator", "reference": "folder val", "num_samples": 50}
+    score = {"value": 4.25, "low": 4.0, "high": 4.5, "protocol": protocol, "treatment": {"guidance_scale": 1.5}}
+    (run / "evaluations").mkdir()
+    (run / "evaluations" / "generator-1.json").write_text(json.dumps({"kind": "generator", "gfmd": score}))
+    main = RunRecord(run).main_score
+    assert str(main) == "gFMD 4.25 (4 to 4.5)" and main.evaluator == "an evaluator" and main.treatment == "guidance 1.5"
+    text = table.as_csv(table.run_rows(tmp_path))
+    assert (
+        "metric,value,low,high,evaluator" in text
+        and "gFMD,4.25,4.0,4.5,an evaluator,folder val,50,guidance 1.5" in text
+    )
+    (listed,) = json.loads(CliRunner().invoke(app, ["runs", str(tmp_path), "--json"]).output)
+    assert listed["score"]["value"] == 4.25 and listed["step"] == 100
+
+
+def test_a_table_of_runs_never_cuts_a_name(three):
+    long = make_run(three, "a" * 60 + "-ffffffffff")
+    output = CliRunner().invoke(app, ["runs", str(three)]).output
+    assert all(run.name in output for run in [long, *run_folders(three)])
+    assert "cats" not in CliRunner().invoke(app, ["runs", str(three), "--kind", "tokenizer"]).output
+
+
+class Page(HTMLParser):
+    """Collects what a page would fetch, its tags, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.fetched, self.tags, self.words = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.fetched += [
+            value for name, value in attributes if name in ("src", "href") and not value.startswith("data:")
+        ]
+
+    def handle_data(self, data):
+        self.words += data
+
+
+def test_a_page_holds_everything_and_escapes_what_it_shows(tmp_path):
+    run = make_run(tmp_path, "x<script>alert(1)-1", rows=ROWS[:4])
+    page = Page(write_page(run).read_text())
+    assert page.fetched == [] and page.tags.count("script") == 1
+    assert "x<script>alert(1)-1" in page.words and "Few codes. Set <this> & that" in page.words
+    assert page.words.index("Bad: stopped at step 60 of 100") < page.words.index("PSNR of held-out images")
+
+
+def test_a_page_follows_the_run(tmp_path):
+    run = make_run(tmp_path, "a-1", rows=ROWS[:2])
+    training = write_page(run, training=True).read_text()
+    assert "http-equiv" in training and "training at step 50 of 100" in training
+    (run / "finished.json").write_text(json.dumps({"schema_version": 1, "steps": 100, "seconds": 9.0}))
+    (run / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in [*ROWS[:2], *ROWS[5:]]))
+    finished = write_page(run).read_text()
+    assert "http-equiv" not in finished and "Good: finished after 100 steps, without alarms. PSNR (dB) 19.5" in finished
+
+
+def test_a_damaged_row_or_evaluation_does_not_keep_a_page_from_being_made(tmp_path):
+    run = make_run(tmp_path, "a-1", rows=ROWS)
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "train", "ste')
+    (run / "evaluations").mkdir()
+    (run / "evaluations" / "generator-1.json").write_text("{")
+    assert "19.5" in page_of(RunRecord(run))
+
+
+def test_training_writes_the_page_and_one_that_is_moved_away_is_not_made_again(tokenizer_run, tmp_path):
+    page = (tokenizer_run / "page.html").read_text()
+    assert "data:image/png;base64," in page and "Reconstructions" in page and "vistok reconstruct" in page
+    run = make_run(tmp_path, "a-1", rows=ROWS)
+    told = RunPage(RunRecord(run).dir)
+    with told.run_dir:
+        run.rename(tmp_path / "elsewhere")
+        with pytest.raises(UserError, match="moved or removed"):
+            told.update()
+    told.close()
+    assert not run.exists()
+
+
+def test_pages_take_little_of_a_runs_time(tmp_path, monkeypatch):
+    now, made = [100.0], []
+    monkeypatch.setattr("vistok.overview.page.time.monotonic", lambda: now[0])
+
+    def slow(path, training):
+        made.append(now[0])
+        now[0] += 2.0
+
+    monkeypatch.setattr("vistok.overview.page.write_page", slow)
+    told = RunPage(RunRecord(make_run(tmp_path, "a-1")).dir)
+    for _ in range(100):
+        told.update()
+        now[0] += 1.0
+    assert made == [100.0, 162.0]
+
+
+def test_a_picture_of_the_curves(tokenizer_run):
+    assert write_picture(tokenizer_run).read_bytes().startswith(b"\x89PNG")
+
+
+def test_show_prints_a_run_in_short_and_commands_that_can_be_pasted(tokenizer_run):
+    output = CliRunner().invoke(app, ["show", str(tokenizer_run)]).output
+    assert "finished after 4 steps" in output and f"page: {tokenizer_run}/page.html" in output
+    command = re.search(r"to score it: vistok (.*)", output)[1]
+    assert command == f"evaluate tokenizer {tokenizer_run}"
+
+
+def test_a_dry_run_neither_writes_nor_fetches(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vistok.data.images.fashion_mnist._fetch", lambda folder: pytest.fail("fetched"))
+    result = CliRunner().invoke(app, ["train", "tokenizer", "debug_vq", "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert "which are not here yet" in result.output and "on this machine" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_off_a_terminal_have_all_figures(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("vistok.engine.log.time.monotonic", lambda: now[0])
+    with Progress().task("a run", 100) as bar:
+        for step in range(100):
+            now[0] += 1.0
+            bar.advance(1, "loss 0.5, PSNR 18.20 dB, 80 images/s" if step % 20 == 5 else "")
+    lines = [line for line in capsys.readouterr().err.splitlines() if " of 100" in line]
+    assert 8 <= len(lines) <= 10
+    assert all("PSNR 18.20 dB" in line and "left" in line for line in lines[1:])

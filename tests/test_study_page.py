@@ -1,0 +1,222 @@
+"""A study's page and its answer, on tables whose truth is known; nothing from a user's names gets into its markup."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from conftest import REPOSITORY
+from html_checks import check_page
+from test_claims_vectors import STUDY as VECTORS
+from test_claims_vectors import table as vectors_table
+from test_study_fits import make_study, make_table
+from vistok.recipes import find_recipe
+from vistok.study.findings import judged
+from vistok.study.findings.answer import answer, multiplicity
+from vistok.study.findings.arms import Arms
+from vistok.study.findings.claim_data import StudyData
+from vistok.study.findings.claims import judge
+from vistok.study.findings.effects import effect, effects_by_cell, lower_by
+from vistok.study.findings.laws import all_fits, main_runs
+from vistok.study.findings.page import Findings, study_page
+from vistok.study.findings.samples import class_names
+from vistok.study.findings.scored_by import ScoredBy
+from vistok.study.findings.table import read_table
+from vistok.study.run.record import StudyFolder
+
+BY = ScoredBy("gFMD", "toy_evaluator", "a" * 64, "toy test")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def found_in(table, study, fits=False) -> Findings:
+    table = table.assign(alarms="", by_position=table.by_position.fillna(""))
+    data = StudyData(table, study)
+    rows, claims = main_runs(data), judge(table, study)
+    arms = Arms(data, rows)
+    laws = all_fits(data) if fits else []
+    return Findings(data, rows, arms, BY, claims, laws, answer(arms, rows, claims, BY), "")
+
+
+def page_of(table, study, tmp_path, fits=False) -> str:
+    return study_page(StudyFolder(tmp_path), found_in(table, study, fits))
+
+
+def test_the_answer_comes_first_and_all_else_is_folded(rng, tmp_path):
+    html = page_of(make_table(rng), make_study(), tmp_path, fits=True)
+    page = check_page(html)
+    body = html[html.index("<body>") :]
+    assert (
+        body.index('class="answer"')
+        < body.index("<svg")
+        < body.index("<table")
+        < body.index("<nav")
+        < body.index("<details")
+    )
+    assert body.index('id="claims"') > body.index('id="tokenizers"')
+    top = body[: body.index("<nav")]
+    assert top.count("<tr>") - 1 <= 5 and top.count("<figure>") == 1
+    labels = {cell.get("data-label") for cell in page.all("td")}
+    assert {"tokenizer", "gFMD", "verdict", "interval"} <= labels and None not in labels
+
+
+def test_every_claim_has_its_unit_its_interval_and_its_verdict_in_words(rng, tmp_path):
+    table, study = make_table(rng), make_study()
+    claims = judge(table, study)
+    assert all(claim.quantity and claim.unit for claim in claims if claim.effect is not None)
+    html = page_of(table, study, tmp_path)
+    shown = html[html.index('id="claims"') : html.index('id="provenance"')]
+    assert shown.count('class="chart interval"') == sum(claim.effect is not None for claim in claims)
+    for verdict, sign in (("holds", "✓"), ("fails", "✗"), ("open", "?")):
+        count = sum(claim.verdict == verdict for claim in claims)
+        assert len(re.findall(rf">{re.escape(sign)}</span> {verdict}<", shown)) == count
+    assert shown.count("<summary>rule</summary>") == len(
+        {(c.claim.split()[0], c.statement, c.rule) for c in claims if c.rule}
+    )
+    assert f"{len(claims)} claims were looked at" in shown
+
+
+@pytest.mark.parametrize("name", ["fashion", "openmoji"])
+def test_the_committed_claims_have_units(name):
+    claims = json.loads((REPOSITORY / "results" / name / "claims.json").read_text())
+    assert not [claim["claim"] for claim in claims if claim["effect"] is not None and not claim["unit"]]
+
+
+def test_an_answer_of_what_is_settled(rng):
+    compute, cells, limits = found_in(make_table(rng), make_study()).answer
+    assert re.match(
+        r"For equal gFMD l2_pre at weight 4 needs [12]\.\d\d times less of the generator's compute than no reg", compute
+    )
+    assert re.search(r"gFMD is \d+ % lower \(\d+ to \d+ %\) with l2_pre at weight 4 than with no regularizer", cells)
+    assert "15 cells" in cells and "3 tokenizer seeds" in cells and "not a claim fixed beforehand" in cells
+    assert "toy_evaluator: it is not FID" in limits and re.match(r"Of \d+ claims, \d+ hold", limits)
+
+
+def test_an_answer_of_what_costs_more(rng):
+    compute, cells, _ = found_in(make_table(rng, speed_up=0.5), make_study()).answer
+    assert re.search(r"needs [12]\.\d\d times more of the generator's compute", compute)
+    ends = [float(value) for value in re.search(r"needs (\S+) times more .*\((\S+) to (\S+)\)", compute).groups()]
+    assert ends[1] < ends[0] < ends[2] and "% higher" in cells
+
+
+def test_an_answer_where_nothing_is_settled(rng):
+    compute, cells, _ = found_in(make_table(rng, speed_up=1.0, noise=0.3), make_study()).answer
+    assert compute.startswith("It is open whether any tokenizer saves the generator's compute")
+    assert "is not settled" in cells and re.search(r"\d+ % (lower|higher) to \d+ % (lower|higher)", cells)
+
+
+def test_an_answer_of_one_seed_settles_nothing(rng, tmp_path):
+    table = make_table(rng, seeds=(0,))
+    found = found_in(table, make_study())
+    assert found.answer[0].startswith("It is open") and "(one seed)" in found.answer[0]
+    assert "one tokenizer seed: another may differ by more" in found.answer[1] and "95 %" not in found.answer[1]
+    assert "over more than one seed" in multiplicity([claim for claim in found.claims if claim.n == 1])
+    check_page(page_of(table, make_study(), tmp_path))
+
+
+def test_an_answer_of_other_images_that_point_the_other_way(rng):
+    table = make_table(rng)
+    worse = (table.kind == "generator") & (table.tokenizer_choice == "crt")
+    table.loc[worse, "gfmd_val"] = 3 * table.gfmd[worse]
+    assert "against held-out training images it is" in found_in(table, make_study()).answer[1]
+
+
+def test_a_study_of_tokenizers_alone_and_one_of_a_single_tokenizer(rng, tmp_path):
+    table = make_table(rng)
+    alone = page_of(table[table.kind == "tokenizer"], make_study(), tmp_path)
+    check_page(alone)
+    assert "There are no generators yet" in alone
+    single = page_of(table[table.tokenizer_choice == "none"], make_study(), tmp_path)
+    check_page(single)
+    assert "There is nothing to compare with" in single
+
+
+def test_a_study_of_vectors_has_no_entropies_and_no_nats(tmp_path):
+    html = page_of(vectors_table(), VECTORS, tmp_path)
+    page = check_page(html)
+    assert not {"nats"} & {attrs.get("id") for _, attrs in page.tags}
+    assert "kl-16-aligned" in html and not re.search(r"\bnan\b", re.sub(r"data:image/[^\"]*", "", html), re.IGNORECASE)
+
+
+def test_arms_are_named_by_what_varies_and_keep_their_colours(rng):
+    study = make_study()
+    arms = found_in(make_table(rng), study).arms
+    assert (arms["none"], arms["crt"]) == ("no regularizer", "l2_pre at weight 4")
+    assert (arms.colour("none"), arms.colour("crt")) == (0, 1)
+    for name in ("fashion", "openmoji"):
+        table = read_table(REPOSITORY / "results" / name / "runs.csv")
+        data = StudyData(table, find_recipe(f"{name}_study", "study"))
+        arms = Arms(data, main_runs(data))
+        assert arms["none"] == "no regularizer" and len({arms[choice] for choice in arms.all}) == len(arms.all)
+        for grid in data.study.grids:  # no two arms of a grid have one colour, and none but the baseline has blue
+            colours = [arms.colour(choice.name) for choice in grid.tokenizers if choice.name in arms.all]
+            assert len(set(colours)) == len(colours) or len(colours) > 7
+            assert all(arms.colour(c.name) != 0 for c in grid.tokenizers if c.name != "none")
+    fashion = find_recipe("fashion_study", "study")
+    codes = next(grid for grid in fashion.grids if grid.name == "codebooks")
+    data = StudyData(read_table(REPOSITORY / "results/fashion/runs.csv"), fashion)
+    names = Arms(data, main_runs(data)).among(data.runs(codes))
+    assert names == {"codes-64": "64 codes", "none": "512 codes", "codes-4096": "4,096 codes"}
+
+
+def test_differences_are_paired_by_seed_and_cell(rng):
+    rows = make_table(rng, noise=0.0)
+    rows = rows[rows.kind == "generator"]
+    twice = rows.assign(gfmd=np.where(rows.tokenizer_choice == "crt", 0.5, 1.0) * np.exp(rows.seed.astype(float)))
+    found = effect(twice, "none", "crt", "gfmd")
+    assert found.cells == 15 and found.found.n == 3 and found.settled
+    assert np.exp(found.found.value) == pytest.approx(0.5) and found.found.high == pytest.approx(found.found.low)
+    assert lower_by(found) == "50 % lower (50 to 50 %)"
+    assert set(effects_by_cell(twice, "none", "crt", "gfmd")) == {
+        (size, steps) for size in "sml" for steps in (125, 250, 500, 1000, 2000)
+    }
+    lone = twice[~((twice.tokenizer_choice == "crt") & (twice.seed == 2) & (twice.steps == 125))]
+    assert effect(lone, "none", "crt", "gfmd").found.value == pytest.approx(found.found.value)
+    assert effect(twice, "none", "crt", "swap_pixels", ratio=False).found.value == 0
+    assert effect(twice, "none", "missing", "gfmd") is None and effect(twice, "none", "crt", "no_such_column") is None
+
+
+def test_class_names_are_escaped_and_read_without_the_weights(rng, tmp_path):
+    evil = '<script>alert(1)</script>" onload="x'
+    folder, table = StudyFolder(tmp_path), make_table(rng)
+    last = table[(table.kind == "generator") & (table.steps == 2000) & (table.choice == "l") & (table.seed == 0)]
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "tokenizers").mkdir()
+    header = json.dumps({"__metadata__": {"vistok": json.dumps({"class_names": [evil, "b"]})}}).encode()
+    for run, tokenizer in zip(last.run, last.tokenizer_run, strict=True):
+        folder.sheet_file(run).write_bytes(b"not looked at")
+        folder.weights_file(tokenizer).write_bytes(len(header).to_bytes(8, "little") + header)
+    html = study_page(folder, found_in(table, make_study()))
+    check_page(html)
+    assert "alert(1)" in html and evil not in html and "<script>alert" not in html
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff" * 100, (2).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"[]", b"\xff" * 8]
+)
+def test_weights_without_readable_names_have_none(content, tmp_path):
+    (tmp_path / "file").write_bytes(content)
+    assert class_names(tmp_path / "file") == () and class_names(tmp_path / "missing") == ()
+
+
+def test_an_unchanged_table_is_not_judged_again(rng, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    calls = []
+    monkeypatch.setattr(judged, "judge", lambda *parts: calls.append(1) or judge(*parts))
+    table = make_table(rng)
+    data = StudyData(table, make_study())
+    first = judged.claims_and_laws(data, tmp_path)
+    assert judged.claims_and_laws(data, tmp_path) == first and len(calls) == 1
+    assert first[1][0].law.predict(1e12)[0] > 0
+    table.loc[table.kind == "generator", "gfmd"] *= 1.01
+    changed = judged.claims_and_laws(StudyData(table, make_study()), tmp_path)
+    assert changed != first and len(calls) == 2
+    (file,) = (tmp_path / "cache/vistok/studies").iterdir()
+    for damage in ("", "[]", "{}", file.read_text()[:-50], file.read_text().replace('"claims": [', '"claims": [3, ')):
+        file.write_text(damage)
+        assert judged.claims_and_laws(StudyData(table, make_study()), tmp_path) == changed
+    assert len(calls) == 7
