@@ -31,7 +31,7 @@ from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.overview.record import RunRecord
 from vistok.recipes import find_recipe
-from vistok.start.proposal import Stage, StartPlan, plan_file
+from vistok.start.plan import Stage, StartPlan, plan_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ALARM = 'codes collapsed. Train it again with --set "optimizer.warmup=5 percent" (the 50 % don\'t fit)'

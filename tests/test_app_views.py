@@ -1,7 +1,6 @@
 """What the app shows of a picture's latents, of studies and of advice, and how it is opened, without a browser."""
 
 import json
-import re
 import subprocess
 import sys
 import urllib.error
@@ -16,6 +15,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from app_process import running_app
 from tiny_networks import write_pair
 from vistok.app import frontier, study_matrix
 from vistok.app.loopback import is_ours
@@ -199,7 +199,7 @@ def test_a_limit_on_milliseconds_leaves_out_what_is_slower(fashion):
 
 
 def test_the_app_names_what_is_missing(monkeypatch):
-    monkeypatch.setattr("vistok.cli.app_command.find_spec", lambda name: None)
+    monkeypatch.setattr("vistok.cli.in_browser.find_spec", lambda name: None)
     done = CliRunner().invoke(app, ["app"])
     assert isinstance(done.exception, UserError)
     assert str(done.exception) == "vistok app needs Gradio, which is not installed: pip install 'vistok[app]'"
@@ -239,24 +239,20 @@ def status(address: str, **headers: str) -> int:
         return error.code
 
 
-def test_it_serves_its_page_and_no_file(tmp_path, monkeypatch):
-    import os
-
-    monkeypatch.setattr("os.environ", {**os.environ})  # it sets some of Gradio's
-    secret = tmp_path / "secret.txt"
-    secret.write_text("x")
-    monkeypatch.chdir(tmp_path)
-    place = Place(tmp_path / "runs", tmp_path / "results")
-    with opened(place) as address:
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
+def test_it_serves_its_page_and_no_file(tmp_path):
+    (tmp_path / "secret.txt").write_text("x")
+    with running_app(tmp_path) as address:
         assert status(address) == 200 and status(address, Origin="http://evil.example") == 403
-        for file in (secret, "/etc/passwd", "secret.txt", place.runs / "app-queue" / "queue.json"):
+        queue = tmp_path / "runs" / "app-queue" / "queue.json"
+        for file in (tmp_path / "secret.txt", "/etc/passwd", "secret.txt", queue):
             assert status(f"{address}gradio_api/file={file}") == 403
         with urllib.request.urlopen(f"{address}config") as answered:
             config = json.loads(answered.read())
-        assert config["analytics_enabled"] is False and not config.get("is_space")
-        (uploads,) = {Path(os.environ["GRADIO_TEMP_DIR"])}
-        assert uploads.is_dir()
-        with pytest.raises(UserError, match="another vistok app works on the runs in"), opened(place):
+        assert config["analytics_enabled"] is False
+        assert not [font for font in config["stylesheets"] or [] if "://" in font]
+        assert len(list((tmp_path / "tmp").glob("vistok-app-*"))) == 1
+        with (
+            pytest.raises(UserError, match="another vistok app works on the runs in"),
+            opened(Place(tmp_path / "runs", tmp_path)),
+        ):
             pass
-    assert not uploads.exists()

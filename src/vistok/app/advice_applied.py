@@ -6,7 +6,7 @@ from pathlib import Path
 from vistok.errors import UserError
 from vistok.files import read_json
 from vistok.overview.record import RunRecord
-from vistok.start.proposal import StartPlan, plan_file, seconds_of
+from vistok.start.plan import StartPlan, plan_file, seconds_of
 
 _SETTING = re.compile(r'--set (?:"([^"]+)"|(\S+))')
 

@@ -1,21 +1,26 @@
 """Scores of several runs as a table: one protocol at a time, the better one bold, with intervals."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from vistok.app.parts import joined, quiet, said, table
 from vistok.errors import printable
-from vistok.verbs.comparison import BETTER, Comparison, Difference, Row
+
+if TYPE_CHECKING:
+    from vistok.verbs.comparison import Comparison, Difference, Row
 
 
-def protocols(found: Comparison) -> list[str]:
+def protocols(found: "Comparison") -> list[str]:
     """Return what was scored against what, in words: scores of different ones are never shown together."""
     return list(dict.fromkeys(row.images for row in found.rows))
 
 
-def comparison_table(found: Comparison, names: Sequence[str], protocol: str) -> Markup:
+def comparison_table(found: "Comparison", names: Sequence[str], protocol: str) -> Markup:
     """Return the runs (`names`, in the comparison's order) with their scores of one protocol, and the comparison's notes."""
+    from vistok.verbs.comparison import BETTER
+
     rows = [row for row in found.rows if row.images == protocol]
     headings = ["run", *(_heading(row) for row in rows)]
     body = [
@@ -31,12 +36,12 @@ def comparison_table(found: Comparison, names: Sequence[str], protocol: str) -> 
     return joined([table(headings, body), quiet(words), *(said(note) for note in found.notes)])
 
 
-def _heading(row: Row) -> str:
+def _heading(row: "Row") -> str:
     ways = {str(way) for way in row.treatments if way is not None}
     return f"{row.label}, {ways.pop()}" if len(ways) == 1 else row.label
 
 
-def _cell(row: Row, number: int) -> Markup:
+def _cell(row: "Row", number: int) -> Markup:
     score, difference = row.scores[number], row.differences[number]
     if score is None:
         return Markup("")
@@ -52,7 +57,7 @@ def _cell(row: Row, number: int) -> Markup:
     return joined(parts)
 
 
-def _in_words(difference: Difference, as_text: str) -> str:
+def _in_words(difference: "Difference", as_text: str) -> str:
     value = format(difference.value, as_text)
     if difference.low is None or difference.high is None:
         return value

@@ -9,7 +9,7 @@ from vistok.app.queue import DONE, FAILED, RUNNING, STOPPED, WAITING, Job, Queue
 from vistok.errors import UserError, printable
 from vistok.files import data_uri
 from vistok.overview.commands import command_line
-from vistok.start.proposal import plan_file, seconds_of
+from vistok.start.plan import plan_file, seconds_of
 
 _ACTIONS = {
     WAITING: (("stop", "Take out"),),

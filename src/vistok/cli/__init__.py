@@ -11,9 +11,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from vistok.cli import options
-from vistok.cli.app_command import app_command
 from vistok.cli.ending import exit_code_of
 from vistok.cli.evaluate import evaluate_app
+from vistok.cli.in_browser import app_command
 from vistok.cli.interop import export_app, import_app
 from vistok.cli.options import Data, Runs, path, progress_bars, run_of, say
 from vistok.cli.pictures import reconstruct, sample

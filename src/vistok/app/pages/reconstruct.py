@@ -36,7 +36,7 @@ def reconstruct_page(place: Place, networks: Networks) -> gr.Tab:
                 go = gr.Button("Encode and decode", variant="primary")
         message = message_box()
         result = block()
-        # What was encoded, the latents as they were, and the token that is chosen.
+        # The picture with its tokens as they were and as they are now, and the one that is chosen.
         state = gr.State(None)
         with gr.Row(visible=False) as editor:
             with gr.Column(min_width=300):
@@ -50,57 +50,69 @@ def reconstruct_page(place: Place, networks: Networks) -> gr.Tab:
                     dice = gr.Button("A random token", min_width=100)
                     undo = gr.Button("All as they were", min_width=100)
 
-    editing = [grid, words, token, state]
+    pictures, editing = Pictures(place, networks), [grid, words, token, state]
+    listen(tab.select, pictures.offer, [names], [names], message)
+    listen(go.click, pictures.encode, [picture, names], [result, editor, which, *editing], message, alone=True)
+    listen(which.input, pictures.choose, [picture, which], editing, message, alone=True)
+    listen(grid.click, pictures.click, [state], editing, message)
+    listen(put.click, pictures.put, [state, token], editing, message, alone=True)
+    listen(dice.click, pictures.roll, [state], editing, message, alone=True)
+    listen(undo.click, pictures.reset, [state], editing, message)
+    return tab
 
-    def offer(chosen: list[str] | None) -> Any:
-        known = place.names("tokenizer")
+
+class Pictures:
+    """What the page's widgets do."""
+
+    def __init__(self, place: Place, networks: Networks) -> None:
+        self.place, self.networks = place, networks
+
+    def tokenizer(self, name: str) -> Any:
+        """Return the tokenizer that a name means."""
+        return self.networks.tokenizer(self.place.find(name, "tokenizer"))
+
+    def offer(self, chosen: list[str] | None) -> Any:
+        """Offer tokenizers, and choose the newest if none is chosen."""
+        known = self.place.names("tokenizer")
         return gr.update(choices=known, value=chosen or known[:1])
 
-    def encode(file: str | None, chosen: list[str] | None) -> tuple[Any, ...]:
+    def encode(self, file: str | None, chosen: list[str] | None) -> tuple[Any, ...]:
+        """Encode and decode the picture with the chosen tokenizers, and show the tokens of the first that has some."""
         if not file:
             raise UserError("drop a picture into the field, choose a file, or paste one")
         if not chosen:
             raise UserError("choose a tokenizer first")
-        kept = [keep(name, Path(file), networks.tokenizer(place.find(name, "tokenizer"))) for name in chosen]
-        editable = [one.name for one in kept if one.space.kind == "tokens"]
-        edited = Edited(kept[[one.name for one in kept].index(editable[0])]) if editable else None
-        shown = edited.shown() if edited else (gr.skip(), gr.skip(), gr.skip(), None)
+        kept = [keep(name, Path(file), self.tokenizer(name)) for name in chosen]
+        editable = [one for one in kept if one.space.kind == "tokens"]
+        names = [one.name for one in editable]
         return (
             page(reconstructions(kept)),
             gr.update(visible=bool(editable)),
-            gr.update(choices=editable, value=next(iter(editable), None)),
-            *shown,
+            gr.update(choices=names, value=next(iter(names), None)),
+            *(Edited(editable[0]).shown() if editable else (gr.skip(), gr.skip(), gr.skip(), None)),
         )
 
-    def choose(file: str | None, name: str | None) -> tuple[Any, ...]:
+    def choose(self, file: str | None, name: str | None) -> tuple[Any, ...]:
+        """Show the tokens of another tokenizer."""
         if not (file and name):
             raise UserError("encode a picture first")
-        return Edited(keep(name, Path(file), networks.tokenizer(place.find(name, "tokenizer")))).shown()
+        return Edited(keep(name, Path(file), self.tokenizer(name))).shown()
 
-    def click(edited: "Edited | None", event: gr.EventData) -> tuple[Any, ...]:
+    def click(self, edited: "Edited | None", event: gr.EventData) -> tuple[Any, ...]:
+        """Choose the token that was clicked on."""
         return _begun(edited).at(int(event.position)).shown()  # type: ignore[attr-defined]
 
-    def change(edited: "Edited | None", chosen: float | None) -> tuple[Any, ...]:
-        return _begun(edited).put(chosen, _network(edited)).shown()
+    def put(self, edited: "Edited | None", token: float | None) -> tuple[Any, ...]:
+        """Put another token at the chosen place."""
+        return _begun(edited).put(token, self.tokenizer(_begun(edited).kept.name)).shown()
 
-    def roll(edited: "Edited | None") -> tuple[Any, ...]:
-        codes = _begun(edited).kept.space.codebook_size
-        return _begun(edited).put(random.randrange(codes), _network(edited)).shown()
+    def roll(self, edited: "Edited | None") -> tuple[Any, ...]:
+        """Put a random token at the chosen place."""
+        return self.put(edited, random.randrange(_begun(edited).kept.space.codebook_size))
 
-    def reset(edited: "Edited | None") -> tuple[Any, ...]:
+    def reset(self, edited: "Edited | None") -> tuple[Any, ...]:
+        """Bring all tokens back."""
         return Edited(_begun(edited).first).shown()
-
-    def _network(edited: "Edited | None") -> Any:
-        return networks.tokenizer(place.find(_begun(edited).kept.name, "tokenizer"))
-
-    listen(tab.select, offer, [names], [names], message)
-    listen(go.click, encode, [picture, names], [result, editor, which, *editing], message, alone=True)
-    listen(which.input, choose, [picture, which], editing, message, alone=True)
-    listen(grid.click, click, [state], editing, message)
-    listen(put.click, change, [state, token], editing, message, alone=True)
-    listen(dice.click, roll, [state], editing, message, alone=True)
-    listen(undo.click, reset, [state], editing, message)
-    return tab
 
 
 def _picture() -> gr.Image:

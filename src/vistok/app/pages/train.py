@@ -77,7 +77,7 @@ def folder_named(text: str) -> str:
 def plan_of(place: Place, name: str, wanted: str) -> str:
     """Return what `vistok start` plans for a folder and a time. Raises UserError where it does."""
     from vistok.start.go import prepare_start
-    from vistok.start.proposal import lines, seconds_of
+    from vistok.start.plan import lines, seconds_of
 
     warnings: list[str] = []
     plan, look = prepare_start(folder_named(name), seconds_of(wanted), place.runs, warnings.append)
@@ -89,7 +89,7 @@ def plan_of(place: Place, name: str, wanted: str) -> str:
 
 def train_folder(queue: Queue, place: Place, name: str, wanted: str) -> Job:
     """Queue `vistok start --go` for a folder and a time. Raises UserError for a folder that there is not, or a bad time."""
-    from vistok.start.proposal import seconds_of
+    from vistok.start.plan import seconds_of
 
     folder, wanted = folder_named(name), wanted.strip()
     seconds_of(wanted)
