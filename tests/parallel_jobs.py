@@ -20,10 +20,12 @@ from vistok.verbs import train_generator, train_tokenizer
 # A quarter of the batch at a time, by one process or by four. The low rate: see processes.py.
 COMMON = ["execution.log_every=1", "execution.tensorboard=false", "execution.micro_batch_size=4", "optimizer.lr=3e-5"]
 LENGTH = 6
+# Else a finished run keeps no checkpoint.
+KEPT = f"execution.milestones=[{LENGTH}]"
 
 
 def job(kind: str, root: Path, tokenizer: Path, out: Path, *settings: str):
-    settings = (f"length={LENGTH} steps", *COMMON, *settings)
+    settings = (f"length={LENGTH} steps", *COMMON, KEPT, *settings)
     if kind == "tokenizer":
         return train_tokenizer.prepare(tokenizer_config(root, *GAN, *settings), out)
     caches = [LatentCache(tokenizer / "tokens" / split) for split in ("train", "val")]

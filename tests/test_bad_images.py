@@ -90,7 +90,7 @@ def test_unreadable_files_are_refused_or_skipped_and_counted(kind, folder):
     record = parts[0].report.record()
     assert record["found"] == 91 and record["used"] == 90 and record["num_skipped"] == 1
     assert reason in record["skipped"][f"waves/{name}"]
-    assert "1 of 91 images are skipped" in parts[0].report.warnings()[0]
+    assert "1 of 91 images is skipped" in parts[0].report.warnings()[0]
     for index in range(len(parts[0])):
         assert parts[0].read(index).dtype == np.uint8
 
@@ -136,12 +136,12 @@ def test_unusual_files_are_converted_skipped_or_refused_and_counted(kind, suffix
     save_unusual(kind, folder / name)
     found = load_folder(config(folder), "train")
     assert found.report.record()["unusual"][kind] == {"count": 1, "first": [name]}
-    assert f"1 of 91 images are {kind} and will be converted, such as {name}" in found.report.warnings()
+    assert f"1 of 91 images is {kind} and will be converted, such as {name}" in found.report.warnings()
     image = read_image(folder / name, 3, 16)
     assert image.shape == ((24, 20, 3) if kind == "rotated" else (20, 24, 3))
     skipped = load_folder(config(folder, unusual_images="skip"), "train").report.record()
     assert skipped["num_skipped"] == 1 and kind in skipped["skipped"][name]
-    with pytest.raises(UserError, match=f"1 of 91 images are unusual: {name} .*{kind}.*unusual_images=convert"):
+    with pytest.raises(UserError, match=f"1 of 91 images is unusual: {name} .*{kind}.*unusual_images=convert"):
         load_folder(config(folder, unusual_images="refuse"), "train")
 
 

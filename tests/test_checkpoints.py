@@ -319,11 +319,13 @@ def test_a_run_that_diverges_can_go_on_from_its_last_good_checkpoint(fashion_roo
         initial_weights(config)
 
 
+# The milestone is what restores lost weights: without it, a finished run keeps no checkpoint.
+TWO = ("length=2 steps", "execution.milestones=[2]")
+
+
 @pytest.fixture(scope="module")
 def finished_run(fashion_root, quiet, tmp_path_factory):
-    return (
-        train_tokenizer.prepare(toy(fashion_root, "length=2 steps"), tmp_path_factory.mktemp("runs")).train(quiet).path
-    )
+    return train_tokenizer.prepare(toy(fashion_root, *TWO), tmp_path_factory.mktemp("runs")).train(quiet).path
 
 
 @pytest.fixture
@@ -332,7 +334,7 @@ def finished_job(finished_run, fashion_root, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / finished_run.name)
 
     def prepare(*settings):
-        return train_tokenizer.prepare(toy(fashion_root, "length=2 steps", *settings), tmp_path)
+        return train_tokenizer.prepare(toy(fashion_root, *TWO, *settings), tmp_path)
 
     assert prepare().run_dir.path == run and prepare().finished
     return prepare
@@ -362,6 +364,13 @@ def test_a_finished_run_whose_weights_are_gone_is_not_finished(finished_job, qui
     shutil.rmtree(job.run_dir.checkpoints)
     with pytest.raises(UserError, match=r"is finished, but its weights are gone .*no sound final checkpoint is left"):
         job.train(quiet)
+
+
+def test_a_finished_run_keeps_no_checkpoint_but_its_milestones(fashion_root, tmp_path, quiet):
+    job = train_tokenizer.prepare(toy(fashion_root, "length=3 steps", "execution.milestones=[1]"), tmp_path)
+    job.train(quiet)
+    assert names(job.run_dir.checkpoints) == pair(1)
+    assert job.finished
 
 
 def test_a_longer_run_is_said_to_be_a_new_one(finished_job):

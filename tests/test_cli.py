@@ -67,7 +67,7 @@ def test_mistakes_are_one_sentence_and_exit_code_1(monkeypatch, capsys):
         cli.main()
     assert stopped.value.code == 1
     printed = capsys.readouterr().err
-    assert printed.startswith("vistok: unknown recipe 'fashion_ctr'. Did you mean 'fashion_crt'?")
+    assert printed.startswith("vistok: unknown recipe 'fashion_ctr'. Did you mean 'fashion_crt'")
     assert "Traceback" not in printed
 
 
@@ -118,6 +118,11 @@ def test_the_command_to_repeat_can_be_pasted(monkeypatch, capsys):
     code, said = ended(monkeypatch, capsys, Stopped("stopped"), *arguments)
     assert code == 130 and said.startswith("vistok: stopped. To continue, repeat the command: vistok train ")
     assert shlex.split(said.split("repeat the command: ")[1]) == ["vistok", *arguments]
+    for words in (["sample", "--from", "fashion-crt"], ["evaluate", "generator", "run"]):  # they keep nothing
+        said = ended(monkeypatch, capsys, Stopped("stopped"), *words)[1]
+        assert (
+            "Nothing of it was written; to start again, repeat the command: vistok " in said and "continue" not in said
+        )
     monkeypatch.setattr("sys.argv", ["/x/vistok/__main__.py", "demo"])
     monkeypatch.setattr("sys.orig_argv", ["python", "-m", "vistok", "demo"])
     assert typed_command() == "python -m vistok demo"
@@ -126,7 +131,7 @@ def test_the_command_to_repeat_can_be_pasted(monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
     assert (
         "vistok (process 1): stopped. To continue, repeat the torchrun command"
-        in ended(monkeypatch, capsys, Stopped("stopped"))[1]
+        in ended(monkeypatch, capsys, Stopped("stopped"), "train")[1]
     )
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vistok.config import fingerprint, override
 from vistok.errors import UserError
-from vistok.recipes import all_recipes, find_recipe
+from vistok.recipes import all_recipes, find_recipe, recipe_kinds
 from vistok.tokenizer.config import AdversarialConfig, ConvTokenizerConfig
 from vistok.tokenizer.discriminator import PatchDiscriminator
 from vistok.units import Duration, Scale, steps_for_flops, total_flops
@@ -44,10 +44,41 @@ def test_override_switches_the_quantizer():
     assert changed.tokenizer.quantizer.codebook_size == 16
 
 
+def test_lists_are_changed_item_by_item():
+    study = find_recipe("debug_study")
+    changed = override(
+        study, ['grids.0.lengths=["5 steps"]', "grids.main.seeds.1=7", "grids.0.tokenizers.none.name=plain"]
+    )
+    (grid,) = changed.grids
+    assert grid.lengths == (Duration(value=5, unit="steps"),) and grid.seeds == (0, 7)
+    assert [choice.name for choice in grid.tokenizers] == ["plain", "l2-pre-w4"]
+    assert override(study, ["scoring.scales.2=4"]).scoring.scales == (1.0, 2.0, 4.0)  # one more
+    assert (
+        override(study, ["tokenizer.crt.weight=3"]).tokenizer.regularizer("causal").weight == 3
+    )  # a former path, inside
+    for assignment, words in (
+        ("grids.3.seeds=[1]", "'grids' has no item '3'; it has 1, counted from 0 or named main, and grids.1 adds one"),
+        ("grids.0.lenghts=[1]", "Did you mean 'grids.0.lengths'?"),
+        ("lengths=[1]", "Did you mean 'grids.0.lengths'?"),
+        ("grids.0.lengths.0=soon", "config field grids.0.lengths.0: 'soon' is not a duration"),
+    ):
+        with pytest.raises(UserError) as error:
+            override(study, [assignment])
+        assert words in str(error.value) and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("assignment", "words"),
     [
-        ("tokeniser.image_size=28", ["tokeniser", "Did you mean 'tokenizer'?"]),
+        ("tokeniser.image_size=28", ["Did you mean 'tokenizer.image_size'?"]),
+        ("lr=1", ["'lr'", "Did you mean 'optimizer.lr'?"]),
+        ("optimizer.learning_rate=1", ["Did you mean 'optimizer.lr'?"]),
+        ("epochs=3", ["Did you mean 'length'?"]),
+        ("codebok_size=64", ["Did you mean 'tokenizer.quantizer.codebook_size'?"]),
+        ("crt.weigth=1", ["Did you mean 'crt.weight'?"]),
+        ("length=1 hour", ["'1 hour' is a time", "steps, images, epochs", "vistok start FOLDER --for 1h"]),
+        ("length=1,5 epochs", ["'1,5' in the duration"]),
+        ("optimizer.betas.3=0.5", ["it has 2, counted from 0"]),
         ("optimizer.learning_rate=1", ["learning_rate", "lr"]),
         ("seed=one", ["seed", "'one'"]),
         ("seed=true", ["seed", "True"]),
@@ -102,10 +133,21 @@ def test_a_discriminator_that_is_allowed_can_be_built(channels, num_layers):
 
 
 def test_unknown_recipe_suggests_the_nearest():
-    with pytest.raises(UserError, match="Did you mean 'fashion_crt'"):
+    with pytest.raises(UserError, match="Did you mean 'fashion_crt', 'fashion_") as error:
         find_recipe("fashion_crtt")
-    with pytest.raises(UserError, match="is for a generator, not a tokenizer"):
+    assert len(str(error.value)) < 200 and "vistok recipes lists all" in str(error.value)
+    with pytest.raises(UserError, match="is for a generator, not a tokenizer.*Did you mean 'fashion_") as error:
         find_recipe("fashion_ar", "tokenizer")
+    assert "fashion_flow" not in str(error.value)  # of the kind that was asked for
+    with pytest.raises(UserError, match="Did you mean 'images64_crt'"):
+        find_recipe("Images64-crt")
+    with pytest.raises(UserError, match=r"unknown recipe 'zzz'\. vistok recipes lists"):
+        find_recipe("zzz")
+
+
+def test_kinds_of_recipes_are_read_from_their_text():
+    """Completion must not build configs."""
+    assert recipe_kinds() == {name: build().kind for name, build in all_recipes().items()}
 
 
 def test_fingerprint_is_of_the_science_only():
@@ -143,6 +185,11 @@ def test_durations():
     ):
         assert Duration.model_validate(text).to_steps(scale) == expected, text
     assert str(Duration.model_validate("1e15 flops")) == "1e+15 flops"
+    for typed, meant in (
+        ("10", "10 steps"), (10, "10 steps"), ("5epochs", "5 epochs"), ("1 Epoch", "1 epochs"), ("10k steps", "10000 steps"),
+        ("2k", "2000 steps"), ("1,500 steps", "1500 steps"), ("5%", "5 percent"), ("1e3 iterations", "1000 steps"),
+    ):  # fmt: skip
+        assert str(Duration.model_validate(typed)) == meant, typed
 
 
 @given(st.integers(0, 500), st.integers(1, 200), st.floats(1, 1e15), st.floats(0.1, 10))

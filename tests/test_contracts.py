@@ -203,7 +203,10 @@ def test_every_average_is_exported_by_its_name(vectors, tmp_path, quiet, monkeyp
 
     monkeypatch.setattr(toy_parts, "MeanError", WithCritic)
     tokenizer, caches, _ = vectors
-    config = override(find_recipe("debug_ar"), ['generator={"kind": "toy_normal"}', "length=3 steps", "seed=5"])
+    config = override(
+        find_recipe("debug_ar"),
+        ['generator={"kind": "toy_normal"}', "length=3 steps", "seed=5", "execution.milestones=[3]"],
+    )
     run = train_generator.prepare(config, caches["train"], caches["val"], tokenizer, tmp_path).train(quiet)
     names = {path.name for path in (run.path / "export").iterdir()}
     assert names == {"model.safetensors", "raw.safetensors", "critic-ema.safetensors", "critic-raw.safetensors"}

@@ -1,6 +1,6 @@
 """The time left: never more than twice off after ten seconds of steady work."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -62,30 +62,64 @@ def test_durations_are_told_in_words():
 
 
 @dataclass
-class Tokenizer:
+class Toy:
+    """As much of a task as the estimate reads."""
+
+    kind: str
     run: str
     flops: float
 
 
-@dataclass
-class Generator(Tokenizer):
-    pass
+def record(seconds, flops, scoring=None):
+    return {
+        "row": {"seconds": seconds, "train_flops": flops},
+        **({} if scoring is None else {"scoring_seconds": scoring}),
+    }
 
 
-def test_a_study_counts_each_kind_by_its_own_pace(monkeypatch):
-    """Generators take ten times as long for a FLOP; after one of each, the rest is known."""
+def test_a_study_counts_training_and_scores_of_each_kind_apart(monkeypatch):
+    """Generators take ten times as long for a FLOP, and half a minute for their scores however long they train."""
     now = [0.0]
     monkeypatch.setattr(estimate.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(estimate, "SCORING_FLOPS", 0.0)
     found = Estimate()
-    assert found.left([Tokenizer("a", 1.0)], [], 2) is None
-    for task, seconds in ((Tokenizer("a", 100.0), 10.0), (Generator("b", 100.0), 100.0)):
+    assert found.left([Toy("tokenizer", "a", 1.0)], [], 2) is None and found.words([], [], 1) == ""
+
+    def ran(task, trained, scoring):
         found.begin(task)
-        now[0] += seconds
-        found.end(task, done=True)
-    waiting = [Tokenizer("c", 200.0), Generator("d", 300.0)]
-    assert found.left(waiting, [], 1) == pytest.approx(20 + 300)
+        now[0] += trained + scoring
+        found.end(task, True, record(trained, task.flops, scoring))
+
+    ran(Toy("tokenizer", "a", 100.0), 10.0, 5.0)
+    waiting = [Toy("tokenizer", "c", 200.0), Toy("generator", "d", 300.0)]
+    assert found.words(waiting[:1], [], 1) == "about 25 s left"  # twice the training, the same scores
+    assert found.words(waiting, [], 1) == (
+        "about 55 s left and the scores of generators, none of which has been scored yet"
+    )
+    ran(Toy("generator", "b", 100.0), 100.0, 30.0)
+    assert found.left(waiting, [], 1) == pytest.approx(20 + 5 + 300 + 30)
+    assert found.words(waiting, [], 1) == "about 6 min left"
     found.begin(waiting[1])
     now[0] += 100
-    assert found.left(waiting[:1], waiting[1:], 1) == pytest.approx(20 + 200)
-    assert found.left(waiting[:1], waiting[1:], 2) == pytest.approx(200)  # at once, as long as the longer one
+    assert found.left(waiting[:1], waiting[1:], 1) == pytest.approx(25 + 230)
+    assert found.left(waiting[:1], waiting[1:], 2) == pytest.approx(230)  # at once, as long as the longer one
+    found.end(waiting[1], False)  # one that failed tells nothing
+    assert found.left(waiting, [], 1) == pytest.approx(20 + 5 + 300 + 30)
+
+
+def test_what_an_earlier_sitting_recorded_tells_the_time_from_the_start():
+    found = Estimate()
+    found.learn(Toy("generator", "a", 100.0), record(50.0, 100.0, 10.0))
+    found.learn(Toy("generator", "b", 100.0), record(50.0, 100.0))  # of a version that did not time its scores
+    assert found.left([Toy("generator", "c", 200.0)], [], 1) == pytest.approx(110)
+
+
+def test_a_run_from_a_checkpoint_costs_what_is_left_of_it():
+    from vistok.recipes import find_recipe
+    from vistok.study.run.estimate import own_flops
+    from vistok.study.run.grid import GeneratorTask, TokenizerTask, branch_step
+
+    study = find_recipe("debug_study")
+    tokenizer = TokenizerTask("t", "none", study.tokenizer, 1.0)
+    whole = GeneratorTask("g", "s", study.generator, tokenizer, 1000.0, 40)
+    assert own_flops(whole) == 1000.0 and branch_step(whole) == 32
+    assert own_flops(replace(whole, trunk="longer")) == pytest.approx(200.0)

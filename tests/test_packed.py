@@ -144,7 +144,7 @@ def damaged(path, left=700):
         (lambda root: None, "no .tar file in this folder"),
         (lambda root: damaged(root / "train-0.tar"), "train-0.tar: damaged, or not what its name says"),
         (lambda root: write_shard(root / "train-0.tar", range(5), lambda n: "cat"), "must be a class number"),
-        (lambda root: write_shard(root / "train-0.tar", range(5), lambda n: 1 if n else None), "1 of 5 images have no"),
+        (lambda root: write_shard(root / "train-0.tar", range(5), lambda n: 1 if n else None), "1 of 5 images has no"),
         (lambda root: write_shard(root / "val-0.tar", range(5)), "no image of split 'train'"),
     ],
 )

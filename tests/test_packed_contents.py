@@ -206,7 +206,7 @@ def test_labels_that_are_names(tmp_path, column, dictionary):
         ([[0], [1], [2], [0]], r"row 0 of column 'label' holds \[0\] \(list"),
         ([0.0, 0.5, 1.0, 1.0], r"row 0 of column 'label' holds 0.0 \(double\)"),
         ([0, 1, 2, 999_999_999], r"the label of .*train.parquet: row 3 is 999999999"),
-        ([0, -1, 0, 0], r"1 of 4 images in .*train.parquet have no label, such as .*row 1"),
+        ([0, -1, 0, 0], r"1 of 4 images in .*train.parquet has no label, such as .*row 1"),
     ],
 )
 def test_labels_of_rows_that_are_none_name_file_row_and_column(tmp_path, values, words):
@@ -241,7 +241,7 @@ def test_bad_images_of_parquet_files_are_named_by_row(tmp_path):
         parquet.write_table(pyarrow.table({"image": chosen}), tmp_path / f"{name}.parquet")
     with pytest.raises(UserError, match=r"1 of 18 images cannot be read: \S*/val.parquet: row 10 \("):
         train(tmp_path, "parquet")
-    with pytest.raises(UserError, match=r"1 of 18 images are unusual: \S*/val.parquet: row 11 \(1-channel\)"):
+    with pytest.raises(UserError, match=r"1 of 18 images is unusual: \S*/val.parquet: row 11 \(1-channel\)"):
         train(tmp_path, "parquet", unreadable_images="skip", unusual_images="refuse")
     val = open_split(config(tmp_path, "parquet", unreadable_images="skip"), "val")
     report = val.report.record()

@@ -32,8 +32,9 @@ from vistok.scoring.evaluators import choose_evaluator, require_unseen
 from vistok.tokenizer.networks import conv as tokenizer_model
 from vistok.verbs.cache_latents import cache_tokens
 from vistok.verbs.class_choice import chosen_labels
-from vistok.verbs.compare import compare_runs
+from vistok.verbs.compare import comparison
 from vistok.verbs.sample_files import samples_place, write_samples
+from vistok.verbs.sample_sheet import Layout, layout_of
 from vistok.verbs.show import recipe_json
 
 
@@ -182,15 +183,15 @@ def test_samples_and_files(toy_runs, tmp_path):
     )
     assert whole.shape == (23, 1, 28, 28) and whole.dtype == torch.uint8
     assert (whole != parts).float().mean() < 1e-3
-    grid = write_samples([whole], labels, tmp_path / "grid.png", "grid", 10)
+    grid = write_samples([whole], labels, tmp_path / "grid.png", "grid", Layout(23, 10))
     with Image.open(grid) as picture:
         assert picture.size == (3 * (10 * 30 - 2), 3 * (3 * 30 - 2))
-    folder = write_samples([whole[:9], whole[9:]], labels, tmp_path / "single", "png", 10)
+    folder = write_samples([whole[:9], whole[9:]], labels, tmp_path / "single", "png", Layout(23, 10))
     pictures = sorted(folder.glob("*.png"))
     assert len(pictures) == 23 and pictures[12].name == "000012-class002.png"
     with Image.open(pictures[12]) as picture:
         assert (np.asarray(picture)[..., 0] == whole[12, 0].numpy()).all()
-    with np.load(write_samples([whole[:9], whole[9:]], labels, tmp_path / "adm.npz", "npz", 10)) as arrays:
+    with np.load(write_samples([whole[:9], whole[9:]], labels, tmp_path / "adm.npz", "npz", Layout(23, 10))) as arrays:
         assert arrays["arr_0"].shape == (23, 28, 28, 3) and arrays["arr_0"].dtype == np.uint8
         assert (arrays["arr_0"][..., 0] == whole[:, 0].numpy()).all() and (arrays["arr_1"] == labels.numpy()).all()
     assert not list(tmp_path.glob("adm.npz.*"))  # nothing is left beside it
@@ -247,24 +248,30 @@ def test_classes_of_any_name_can_be_chosen():
 
 
 @pytest.mark.parametrize(
-    ("out", "kind", "place"),
+    ("out", "kind", "place", "as_format"),
     [
-        ("cfg1.5", "grid", "cfg1.5.png"),
-        ("cfg1.75", "npz", "cfg1.75.npz"),
-        ("s.PNG", "grid", "s.PNG"),
-        ("s.webp", "grid", "s.webp"),
-        ("folder", "grid", "folder/samples.png"),
-        ("folder", "npz", "folder/samples.npz"),
-        (".", "grid", "samples.png"),
-        (None, "npz", "samples.npz"),
-        (None, "png", "samples"),
-        ("v1.5", "png", "v1.5"),
+        ("cfg1.5", "grid", "cfg1.5.png", "grid"),
+        ("cfg1.75", "npz", "cfg1.75.npz", "npz"),
+        ("s.PNG", "grid", "s.PNG", "grid"),
+        ("s.webp", "grid", "s.webp", "grid"),
+        ("folder", "grid", "folder/samples.png", "grid"),
+        ("folder", "npz", "folder/samples.npz", "npz"),
+        (".", "grid", "samples.png", "grid"),
+        (None, "npz", "samples.npz", "npz"),
+        (None, "png", "samples", "png"),
+        ("v1.5", "png", "v1.5", "png"),
+        ("s", "jpg", "s", "jpg"),
+        ("s.jpg", None, "s.jpg", "grid"),
+        ("s.npz", None, "s.npz", "npz"),
+        ("s", None, "s.png", "grid"),
+        ("folder", None, "folder/samples.png", "grid"),
+        (None, None, "samples.png", "grid"),
     ],
 )
-def test_the_place_of_samples_is_what_was_named(out, kind, place, tmp_path, monkeypatch):
+def test_the_place_of_samples_is_what_was_named(out, kind, place, as_format, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    assert samples_place(out and Path(out), kind) == Path(place)
+    assert samples_place(out and Path(out), kind) == (Path(place), as_format)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +282,8 @@ def test_the_place_of_samples_is_what_was_named(out, kind, place, tmp_path, monk
         ("file", "png", "is a file"),
         ("file/s", "grid", "is a file, not a folder"),
         ("photos", "png", "photos holds cat.png, which is not a sample"),
-        ("s", "gif", "allowed are grid, png, npz"),
+        ("s.jpg", "png", "--format png writes a folder of pictures, one for each sample; leave out --format"),
+        ("s", "gif", "allowed are grid, png, jpg, jpeg, webp, npz"),
     ],
 )
 def test_a_place_that_cannot_be_taken_is_told_before_sampling(out, kind, words, tmp_path, monkeypatch):
@@ -296,19 +304,21 @@ def _of_folder(folder):
 
 
 def test_a_folder_of_samples_is_never_a_mixture(tmp_path):
-    labels, place = torch.tensor([0, 1, 2]), samples_place(tmp_path / "s", "png")
-    write_samples([_grey(1, 2), _grey(3)], labels, place, "png", 3)
+    labels, place = torch.tensor([0, 1, 2]), samples_place(tmp_path / "s", "png")[0]
+    write_samples([_grey(1, 2), _grey(3)], labels, place, "png", Layout(3, 3))
 
     def stopped():
         yield _grey(9, 9)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_samples(stopped(), labels, place, "png", 3)
+        write_samples(stopped(), labels, place, "png", Layout(3, 3))
     assert _of_folder(place) == {"000000-class000.png": 1, "000001-class001.png": 2, "000002-class002.png": 3}
     (place / ".samples.0123456789ab.partial").mkdir()  # what a kill leaves
-    write_samples([_grey(7, 8)], labels[:2] + 5, samples_place(place, "png"), "png", 3)
+    write_samples([_grey(7, 8)], labels[:2] + 5, samples_place(place, "png")[0], "png", Layout(2, 2))
     assert _of_folder(place) == {"000000-class005.png": 7, "000001-class006.png": 8}
+    write_samples([_grey(200)], labels[:1], samples_place(place, "jpg")[0], "jpg", Layout(1, 1))
+    assert [(name, value > 195) for name, value in _of_folder(place).items()] == [("000000-class000.jpg", True)]
 
 
 @pytest.mark.parametrize(("kind", "out"), [("npz", "s.npz"), ("grid", "s.png"), ("png", "s")])
@@ -318,10 +328,10 @@ def test_two_commands_never_share_an_output(kind, out, tmp_path):
     def while_another_tries():
         yield _grey(1)
         with pytest.raises(UserError, match="another process is writing it"):
-            write_samples([_grey(5, 6)], labels, place, kind, 2)
+            write_samples([_grey(5, 6)], labels, place, kind, Layout(2, 2))
         yield _grey(2)
 
-    write_samples(while_another_tries(), labels, place, kind, 2)
+    write_samples(while_another_tries(), labels, place, kind, Layout(2, 2))
     assert [file.name for file in tmp_path.iterdir()] == [out]
     if kind == "npz":
         with np.load(place) as found:
@@ -333,12 +343,50 @@ def test_two_commands_never_share_an_output(kind, out, tmp_path):
 def test_pictures_are_what_their_names_say_and_fit_in_them(tmp_path):
     labels = torch.tensor([0, 1])
     for suffix, name in ((".png", "PNG"), (".jpg", "JPEG"), (".webp", "WEBP")):
-        with Image.open(write_samples([_grey(0, 200)], labels, tmp_path / f"s{suffix}", "grid", 2)) as picture:
+        with Image.open(
+            write_samples([_grey(0, 200)], labels, tmp_path / f"s{suffix}", "grid", Layout(2, 2))
+        ) as picture:
             assert picture.format == name and abs(int(np.asarray(picture)[-1, -1, 0]) - 200) < 3
     wide = torch.zeros(1, 1, 1, 400, dtype=torch.uint8)
     with pytest.raises(UserError, match=r"longer side has 16480 pixels, but WEBP allows 16383; write a .png"):
-        write_samples([wide.expand(41, -1, -1, -1)], torch.zeros(41), tmp_path / "wide.webp", "grid", 41)
+        write_samples([wide.expand(41, -1, -1, -1)], torch.zeros(41), tmp_path / "wide.webp", "grid", Layout(41, 41))
     assert not (tmp_path / "wide.webp").exists()
+
+
+def test_sheets_have_a_column_for_each_class_or_are_square():
+    names = [f"class {number}" for number in range(40)]
+    columns = layout_of(balanced_labels(20, 4), names)
+    assert (
+        columns.columns == 4 and columns.captions == ("class 0", "class 1", "class 2", "class 3") and not columns.each
+    )
+    assert layout_of(chosen_labels(["7,3"], names, 6), names).captions == ("class 7", "class 3")
+    many = layout_of(balanced_labels(40, 40), names)
+    assert many.columns == 7 and many.captions == tuple(names) and many.each
+    for alone in (layout_of(balanced_labels(40, 1), ["all"]), layout_of(chosen_labels(["5"], names, 40), names)):
+        assert alone.columns == 7 and not alone.captions
+    for layout, count in ((columns, 20), (many, 40), (alone, 40)):
+        images = torch.zeros(count, 3, 28, 28, dtype=torch.uint8)
+        picture = layout.picture(images)
+        assert picture.size == layout.size(28, 28)[::-1]
+        # What stands above the first row of images, if anything, is words on white.
+        above = np.asarray(picture)[:15, : 3 * 28]
+        assert (above == 0).all() if not layout.captions else 0.5 < (above == 255).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Ankle boot", "Ankle boot"),
+        ("salt,\tpepper", "salt, pepper"),
+        ("猫", "class 3"),
+        ("", "class 3"),
+        ("Ωmega é", "Ωmega é"),
+    ],
+)
+def test_captions_hold_what_the_font_can_show(name, shown):
+    from vistok.runs.captions import shown_name
+
+    assert shown_name(name, 3) == shown
 
 
 def test_a_reconstruction_never_takes_the_place_of_its_image(tmp_path, monkeypatch):
@@ -353,6 +401,33 @@ def test_a_reconstruction_never_takes_the_place_of_its_image(tmp_path, monkeypat
     assert photo.read_bytes() == before
     quality, place = reconstruct_files([photo], tokenizer, tmp_path)
     assert len(quality) == 1 and place == tmp_path / "reconstruction.png" and place.is_file()
+
+
+def test_a_folder_is_reconstructed_in_rows(tmp_path):
+    from vistok.verbs.reconstruct import chosen_images, quality_lines, reconstruct_files
+
+    tokenizer = Path(vistok.__file__).parent / "weights" / "fashion_crt_tokenizer.safetensors"
+    for number in range(50):
+        (tmp_path / "photos" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28), 5 * number).save(tmp_path / "photos" / "ab"[number % 2] / f"{number:02d}.png")
+    (tmp_path / "photos" / "notes.txt").touch()
+    files, notes = chosen_images([tmp_path / "photos"])
+    assert len(files) == 40 and {file.parent.name for file in files} == {"a", "b"}
+    assert notes == [f"40 of 50 images in {tmp_path}/photos, spread over it"]
+    assert chosen_images([tmp_path / "photos" / "a"])[1] == []
+    quality, place = reconstruct_files(files[:12], tokenizer, tmp_path)
+    with Image.open(place) as picture:
+        assert picture.size == (3 * (10 * 30 - 2), 3 * (4 * 30 - 2))  # two rows of originals, each above its own
+        pixels = np.asarray(picture)
+    originals = [int(pixels[3 * 30 * row + 40, 40, 0]) for row in (0, 2)]
+    assert originals == [5 * int(files[number].stem) for number in (0, 10)]
+    assert (pixels[3 * 60 :, 3 * 30 * 2 :] == 255).all()  # the eleventh and twelfth are alone in their rows
+    (line,) = quality_lines(files[:12], quality)
+    assert line.startswith("12 images: PSNR ") and f"lowest {min(quality):.2f} dB ({tmp_path}" in line
+    assert len(quality_lines(files[:3], quality[:3])) == 3
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty holds no images"):
+        chosen_images([tmp_path / "empty"])
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"answer": 3}', "{"])
@@ -430,23 +505,31 @@ def test_compare_refuses_other_protocols(toy_runs, tmp_path, quiet):
     evaluate_tokenizer(toy_runs[0], extractor, quiet)
     copy = tmp_path / "copy"
     shutil.copytree(toy_runs[0], copy)
-    lines = compare_runs(toy_runs[0], copy)
-    for name in ("rFMD", "PSNR"):
-        assert any(name in line and "+0.0000 (+0.0000 to +0.0000)" in line for line in lines)
+    same = comparison([toy_runs[0], copy])
+    assert {row.metric for row in same.rows} >= {"rFMD", "PSNR (dB)"} and not any(row.better for row in same.rows)
+    assert all(row.differences[1].value == row.differences[1].low == 0 for row in same.rows if row.metric == "rFMD")
     files = [f for f in (copy / "evaluations").glob("*.json") if "rfmd" in f.read_text()]
     for file in files:
         scores = json.loads(file.read_text())
         scores["rfmd"]["protocol"]["num_samples"] = 7
         file.write_text(json.dumps(scores))
-    lines = compare_runs(toy_runs[0], copy)
-    assert any(line.startswith("not compared: rFMD: num_samples is 400 in one and 7 in the other") for line in lines)
-    assert any("PSNR" in line for line in lines)
+    found = comparison([toy_runs[0], copy])
+    assert any(note.startswith("not compared: rFMD of B and A: 7 images, not 400") for note in found.notes)
+    assert "PSNR (dB)" in [row.metric for row in found.rows] and "rFMD" not in [row.metric for row in found.rows]
     for file in files:
         file.write_text(file.read_text().replace('"num_samples": 400', '"num_samples": 7'))
-    with pytest.raises(UserError, match="num_samples is 400 in one and 7 in the other"):
-        compare_runs(toy_runs[0], copy)
-    with pytest.raises(UserError, match="vistok evaluate"):
-        compare_runs(toy_runs[0], _run_without_scores(toy_runs[0], tmp_path))
+    with pytest.raises(
+        UserError, match="have different protocols and cannot be compared: PSNR .* of B and A: 7 images, not 400"
+    ):
+        comparison([toy_runs[0], copy])
+    with pytest.raises(UserError, match="has no scores yet; make them with vistok evaluate tokenizer"):
+        comparison([toy_runs[0], _run_without_scores(toy_runs[0], tmp_path)])
+    with pytest.raises(UserError, match="different kinds.*is a tokenizer; .*is a generator; compare runs of one kind"):
+        comparison([toy_runs[0], toy_runs[2]])
+    with pytest.raises(UserError, match="is named twice"):
+        comparison([toy_runs[0], copy, copy])
+    with pytest.raises(UserError, match="two or more runs"):
+        comparison([copy])
 
 
 def test_compare_sets_chosen_guidances_side_by_side(toy_runs, tmp_path, quiet):
@@ -457,9 +540,9 @@ def test_compare_sets_chosen_guidances_side_by_side(toy_runs, tmp_path, quiet):
         drawing = Drawing(AutoregressiveSampling(guidance_scale=scale), 120)
         evaluate_generator(load_stage2(run), Against((extractor,)), drawing, quiet)
         evaluate_likelihood(run, toy_runs[1]["train"], toy_runs[1]["val"], quiet)
-    text = "\n".join(compare_runs(toy_runs[2], copy))
-    assert "gFMD (ema weights, guidance 1.5 | ema weights, guidance 2)" in text
-    assert "nats per token (ema weights)" in text and "nats per token (raw weights)" in text
+    rows = {(row.metric, row.treatment) for row in comparison([toy_runs[2], copy]).rows}
+    assert ("gFMD", "A: ema weights, guidance 1.5; B: ema weights, guidance 2") in rows
+    assert {("nats per token", "ema weights"), ("nats per token", "raw weights")} < rows
 
 
 def _run_without_scores(run, tmp_path):

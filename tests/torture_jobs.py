@@ -17,9 +17,9 @@ from vistok.verbs import train_classifier, train_generator, train_tokenizer
 from vistok.verbs.cache_latents import cache_tokens
 
 ROOT = Path(__file__).resolve().parent.parent / "data"
-# A checkpoint after every step: most of the time a file is being written.
+# A checkpoint after every step: most of the time a file is being written. The last one is kept, to be compared.
 OFTEN = ["execution.checkpoint_minutes=1e-6", "execution.log_every=1", "execution.tensorboard=false",
-         "execution.evaluate_every=5"]  # fmt: skip
+         "execution.evaluate_every=5", "execution.milestones=[12]"]  # fmt: skip
 GAN = ["losses.adversarial.weight=0.5", "losses.adversarial.start=3 steps", "losses.adversarial.ramp=3 steps",
        "losses.adversarial.channels=8", "losses.adversarial.num_layers=2", "tokenizer.quantizer.restart_after=4"]  # fmt: skip
 

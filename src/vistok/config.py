@@ -8,15 +8,16 @@ configs, `kind` selects which (`Kinds`).
 
 import hashlib
 import json
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import core_schema
 
+from vistok.config_paths import choices_of, matching_paths, same_last
 from vistok.errors import UserError, nearest, printable, reason
 
 if TYPE_CHECKING:
@@ -213,13 +214,38 @@ def override(config: C, assignments: list[str]) -> C:
         if not equals:
             raise UserError(f"--set {assignment}: expected path=value, as in --set seed=1")
         path = path.strip()
-        _assign(type(config), data, _present(type(config), path).split("."), _parse(text), path)
+        try:
+            _assign(type(config), data, path.split("."), _parse(text), path)
+        except _NoField as error:
+            raise UserError(_without(type(config), path, error)) from None
     try:
         return type(config).from_json(json.dumps(data))
     except ConfigError as error:
         paths = [assignment.partition("=")[0].strip() for assignment in assignments]
         moved = [f"{path} is {now}" for path in paths if (now := _present(type(config), path)) != path]
         raise ConfigError(f"{error} ({'; '.join(moved)})" if moved else str(error)) from None
+
+
+class _NoField(Exception):
+    """A path names a field that is not there. `left`: the parts of the path from it on; `allowed`: the fields there are."""
+
+    def __init__(self, left: list[str], allowed: list[str]) -> None:
+        super().__init__(left[0])
+        self.left, self.allowed = left, allowed
+
+
+def _without(cls: type[Config], path: str, missing: _NoField) -> str:
+    """Return a sentence on a path that a config does not have: what was probably meant, or else what there is."""
+    name, parts = missing.left[0], path.split(".")
+    meant = []
+    if near := get_close_matches(name, missing.allowed, n=1):
+        parts[-len(missing.left)] = near[0]
+        meant = [".".join(parts)]
+    meant = (meant or matching_paths(cls, path)) if len(missing.left) > 1 else same_last(cls, path) or meant
+    meant = meant or matching_paths(cls, path)
+    if not meant:
+        return f"config has no field {path!r}: {name!r} is not one of {', '.join(missing.allowed)}"
+    return f"config has no field {path!r}. Did you mean {' or '.join(map(repr, meant[:3]))}?"
 
 
 def _present(cls: type[Config], path: str) -> str:
@@ -238,17 +264,18 @@ def _parse(text: str) -> Any:
 
 
 def _assign(cls: type[Config], data: dict[str, Any], parts: list[str], value: Any, path: str) -> None:
-    name, rest = parts[0], parts[1:]
+    name, *rest = _present(cls, ".".join(parts)).split(".")
     allowed = list(cls.model_fields) if not data else list(data)
     if name not in allowed:
-        raise UserError(
-            f"config has no field {path!r}: {name!r} is not one of {', '.join(allowed)}." + nearest(name, allowed)
-        )
+        raise _NoField([name, *rest], allowed)
     if not rest:
         data[name] = value
         return
     if isinstance(data[name], list):
-        data[name] = _assign_kind(cls, name, data[name], rest, value, path)
+        if _has_kinds(cls, name) and rest[0] not in map(str, range(len(data[name]))):
+            data[name] = _assign_kind(cls, name, data[name], rest, value, path)
+        else:
+            _assign_item(cls, name, data[name], rest, value, path)
         return
     if data[name] is None:
         # A part that is switched off has no fields yet; start from its defaults.
@@ -258,12 +285,40 @@ def _assign(cls: type[Config], data: dict[str, Any], parts: list[str], value: An
     _assign(_class_of(cls, name, data[name]), data[name], rest, value, path)
 
 
+def _has_kinds(cls: type[Config], name: str) -> bool:
+    return all("kind" in choice.model_fields for choice in choices_of(cls, name) or [Config])
+
+
+def _assign_item(cls: type[Config], name: str, items: list[Any], parts: list[str], value: Any, path: str) -> None:
+    """Change one item of a list, given by its number from 0 or by its name; the number after the last adds one."""
+    which, rest = parts[0], parts[1:]
+    names = [item.get("name") if isinstance(item, dict) else None for item in items]
+    number = int(which) if which.isdecimal() else names.index(which) if which in names else None
+    if number is None or number > len(items) or (number == len(items) and rest):
+        known = [item for item in names if item]
+        raise UserError(
+            f"config field {path!r}: {name!r} has no item {which!r}; it has {len(items)}, counted from 0"
+            + (f" or named {', '.join(known)}" if known else "")
+            + f", and {'.'.join([*path.split('.')[: -len(parts)], str(len(items))])} adds one"
+        )
+    if number == len(items):
+        items.append(value)
+    elif not rest:
+        items[number] = value
+    elif not isinstance(items[number], dict):
+        raise UserError(
+            f"config field {path!r}: item {which} of {name!r} is a value ({items[number]!r}) and has no fields"
+        )
+    else:
+        _assign(_class_of(cls, name, items[number]), items[number], rest, value, path)
+
+
 def _assign_kind(
     cls: type[Config], name: str, members: list[Any], parts: list[str], value: Any, path: str
 ) -> list[Any]:
     """Return a list of configs of different kinds with one changed: added if absent, removed if set to null."""
     kind, rest = parts[0], parts[1:]
-    choices = {str(choice.model_fields["kind"].default): choice for choice in _choices(cls, name)}
+    choices = {str(choice.model_fields["kind"].default): choice for choice in choices_of(cls, name)}
     if kind not in choices:
         raise UserError(f"config field {path!r}: {kind!r} is not one of {', '.join(choices) or 'its kinds'}")
     others = [member for member in members if member["kind"] != kind]
@@ -281,11 +336,11 @@ def _assign_kind(
 
 def _class_of(cls: type[Config], name: str, data: dict[str, Any]) -> type[Config]:
     """Return the class of a nested config: the one with exactly these fields."""
-    return next((choice for choice in _choices(cls, name) if set(choice.model_fields) == set(data)), Config)
+    return next((choice for choice in choices_of(cls, name) if set(choice.model_fields) == set(data)), Config)
 
 
 def _defaults(cls: type[Config], name: str, path: str) -> dict[str, Any]:
-    for choice in _choices(cls, name):
+    for choice in choices_of(cls, name):
         try:
             return choice().model_dump(mode="json")
         except ConfigError:
@@ -293,30 +348,12 @@ def _defaults(cls: type[Config], name: str, path: str) -> dict[str, Any]:
     raise UserError(f"config field {path!r}: {name!r} is off (null); set it to a whole JSON object first")
 
 
-def _choices(cls: type[BaseModel], name: str) -> list[type[Config]]:
-    """Return the Config classes that a field accepts."""
-    field = cls.model_fields.get(name)
-    if field is None:
-        return []
-    kinds = [part for part in field.metadata if isinstance(part, Kinds)]
-    return kinds[0].classes() if kinds else config_choices(field.annotation)
-
-
-def config_choices(annotation: Any) -> list[type[Config]]:
-    """Return the Config classes that an annotation such as `VQConfig | FSQConfig | None` allows."""
-    if isinstance(annotation, type) and issubclass(annotation, Config):
-        return [annotation]
-    for part in get_args(annotation) if get_origin(annotation) is Annotated else ():
-        if isinstance(part, Kinds):
-            return part.classes()
-    if get_origin(annotation) in (Union, types.UnionType, Annotated, tuple):
-        return [choice for part in get_args(annotation) for choice in config_choices(part)]
-    return []
-
-
 def _explain(error: ValidationError, cls: Any) -> str:
-    lines = []
-    for item in error.errors():
+    lines, errors = [], error.errors()
+    for item in errors:
+        place = item["loc"]
+        if any(other["loc"][: len(place)] == place != other["loc"] for other in errors):  # only follows from that one
+            continue
         path = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ").rstrip(".")
         if item["type"] not in ("missing", "value_error", "extra_forbidden"):
@@ -331,7 +368,7 @@ def _explain(error: ValidationError, cls: Any) -> str:
 def _fields_at(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     fields = list(cls.model_fields)
     for part in location:
-        if choices := _choices(cls, str(part)):
+        if choices := choices_of(cls, str(part)):
             cls = choices[0]
             fields = [name for choice in choices for name in choice.model_fields]
     return fields

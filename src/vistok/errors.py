@@ -8,6 +8,10 @@ from contextlib import contextmanager
 class UserError(Exception):
     """Bad input. The message names the thing, what was found, what is allowed and what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: the sentence alone, like the command line."""
+        return [f"vistok: {printable(str(self))}"]
+
 
 class Stopped(BaseException):
     """The program was asked to stop. Not an Exception, like KeyboardInterrupt, so nothing catches it by accident."""
@@ -19,6 +23,21 @@ def nearest(name: str, allowed: list[str]) -> str:
 
     close = get_close_matches(name, allowed, n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun: "1 image", "3,000 images", "2 classes" (given as plural)."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def are(count: int) -> str:
+    """Return "is" for one, else "are"."""
+    return "is" if count == 1 else "are"
+
+
+def has_or_have(count: int) -> str:
+    """Return "has" for one, else "have"."""
+    return "has" if count == 1 else "have"
 
 
 def some(parts: Iterable[str], most: int = 5) -> str:

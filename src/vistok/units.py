@@ -9,9 +9,48 @@ from typing import Any, Literal
 from pydantic import model_serializer, model_validator
 
 from vistok.config import Config
+from vistok.errors import printable
 
 Unit = Literal["steps", "images", "epochs", "tokens", "flops", "percent"]
 UNITS: tuple[str, ...] = Unit.__args__  # type: ignore[attr-defined]
+
+
+# As people write units -> the unit; a bare number counts steps.
+_UNITS = {
+    **{word: unit for unit in UNITS for word in (unit, unit.removesuffix("s"))},
+    **{"": "steps", "it": "steps", "iterations": "steps", "imgs": "images", "ep": "epochs", "%": "percent"},
+}
+_TIMES = (
+    "s",
+    "sec",
+    "secs",
+    "second",
+    "seconds",
+    "m",
+    "min",
+    "mins",
+    "minute",
+    "minutes",
+    "h",
+    "hour",
+    "hours",
+    "d",
+    "day",
+    "days",
+)
+_THOUSANDS = {"": 1.0, "k": 1e3}
+_DURATION = r"\s*(?P<number>[0-9.,eE+_-]*[0-9.])(?P<thousands>[kK]?)\s*(?P<unit>[A-Za-z%]*)\s*"
+
+
+def _not_a_duration(found: Any, unit: str) -> str:
+    """Return what is wrong with text that is not a duration, and what to write."""
+    write = f'write "<number> <unit>", where the unit is one of {", ".join(UNITS)}'
+    if unit.lower() in _TIMES:
+        return (
+            f"{printable(repr(found))} is a time, which another machine would turn into another run; {write} (--dry-run says how "
+            "long that takes here, and vistok start FOLDER --for 1h plans by the clock)"
+        )
+    return f"{printable(repr(found))[:80]} is not a duration; {write}"
 
 
 @dataclass(frozen=True)
@@ -30,9 +69,10 @@ class Scale:
 
 
 class Duration(Config):
-    """A length of training, written as "<number> <unit>"; units: steps, images, epochs, tokens, flops.
+    """A length of training, written as "<number> <unit>"; units: steps, images, epochs, tokens, flops. A bare number is steps.
 
-    "percent" (of the whole run) is for parts of a run: warm-up, ramps, starting points.
+    "percent" (of the whole run) is for parts of a run: warm-up, ramps, starting points. "10k steps", "1 epoch" and "5%" are
+    read as they are meant.
     """
 
     value: float
@@ -41,17 +81,22 @@ class Duration(Config):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, data: Any) -> Any:
-        if not isinstance(data, str):
+        if isinstance(data, int | float) and not isinstance(data, bool):
+            return {"value": float(data), "unit": "steps"}
+        if isinstance(data, dict | cls):
             return data
-        match = re.fullmatch(r"\s*([0-9.eE+_-]+)\s+([a-z]+)\s*", data)
-        if match is None or match[2] not in UNITS:
-            raise ValueError(
-                f'{data!r} is not a duration; write "<number> <unit>", where the unit is one of {", ".join(UNITS)}'
-            )
+        match = re.fullmatch(_DURATION, data) if isinstance(data, str) else None
+        unit = _UNITS.get(match["unit"].lower()) if match else None
+        if match is None or unit is None:
+            raise ValueError(_not_a_duration(data, match["unit"] if match else ""))
+        digits = match["number"]
+        if re.fullmatch(r"[0-9]{1,3}(,[0-9]{3})+", digits):
+            digits = digits.replace(",", "")
         try:
-            return {"value": float(match[1]), "unit": match[2]}
+            number = float(digits)
         except ValueError:
-            raise ValueError(f"{match[1]!r} in the duration {data!r} is not a number") from None
+            raise ValueError(f"{match['number']!r} in the duration {data!r} is not a number") from None
+        return {"value": number * _THOUSANDS[match["thousands"].lower()], "unit": unit}
 
     @model_validator(mode="after")
     def _positive(self) -> "Duration":

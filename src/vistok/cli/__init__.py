@@ -11,11 +11,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from vistok.cli import options
+from vistok.cli.commands import App
 from vistok.cli.ending import exit_code_of
 from vistok.cli.evaluate import evaluate_app
 from vistok.cli.in_browser import app_command
 from vistok.cli.interop import export_app, import_app
-from vistok.cli.options import Data, Runs, path, progress_bars, run_of, say
+from vistok.cli.options import Data, Runs, path, progress_bars, run_of, say, terminal_width
 from vistok.cli.pictures import reconstruct, sample
 from vistok.cli.runs import runs_command, show
 from vistok.cli.start import start
@@ -23,12 +24,10 @@ from vistok.cli.study import advise, study_app
 from vistok.cli.train import train_app
 from vistok.engine.allocator import keep_freed_memory
 from vistok.engine.spinning import bound_spinning
-from vistok.errors import Stopped, UserError
+from vistok.errors import Stopped, UserError, counted
 
-app = typer.Typer(
+app = App(
     help="Train image tokenizers and the generators that model their tokens, and see how one affects the other.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(train_app, name="train")
@@ -49,8 +48,23 @@ app.command()(reconstruct)
 SHARED = ("train", "cache", "evaluate", "sample")
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        from vistok import __version__
+
+        say(f"vistok {__version__} (Python {sys.version.split()[0]}, torch {version('torch')})")
+        raise typer.Exit
+
+
 @app.callback()
-def before_a_verb(context: typer.Context) -> None:
+def before_a_verb(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Reject several processes where each would repeat the same work; keep freed memory, except when printing help."""
     processes, verb = os.environ.get("WORLD_SIZE", "1"), context.invoked_subcommand
     if verb not in SHARED and processes != "1":
@@ -99,33 +113,50 @@ def cache(
     with progress_bars() as progress:
         for name in split:
             tokens = cache_tokens(tokenizer, name, progress, out, data, views, image_size, workers)
-            say(f"{name}: {tokens.num_images} images, {tokens.latents.nbytes / 1e6:.1f} MB in {tokens.folder}")
+            say(
+                f"{name}: {counted(tokens.num_images, 'image')}, {tokens.latents.nbytes / 1e6:.1f} MB in {tokens.folder}"
+            )
 
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(parser=path, help="A run with evaluations.")],
-    second: Annotated[Path, typer.Argument(parser=path, help="Another run of the same kind, to compare with it.")],
+    compared: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=run_of(), metavar="RUN", help="Runs of one kind: paths, parts of their names, or latest."
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print as CSV: a line for each score of each run.")] = False,
 ) -> None:
-    """Compare the scores of two runs; scores with different protocols are refused."""
-    from vistok.verbs.compare import compare_runs
+    """Set the scores of runs side by side, with intervals of their differences; what cannot be compared is named."""
+    from vistok.verbs.compare import comparison
 
-    for line in compare_runs(first, second):
-        say(line)
+    if as_json and as_csv:
+        raise UserError("--json and --csv exclude each other; give one of them, or neither")
+    found = comparison(compared)
+    if as_json:
+        say(json.dumps(found.as_json(), indent=2))
+    elif as_csv:
+        say(found.as_csv().rstrip("\n"))
+    else:
+        for line in found.lines(terminal_width()):
+            say(line)
 
 
 @app.command()
 def recipes(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Recipes to show in full: config, parameters, FLOPs, tokens, memory.", metavar="[NAME]..."),
+        typer.Argument(help="Recipes to show in full: config, parameters, FLOPs, tokens, memory.", metavar="NAME"),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print as JSON; without names: all recipes with their configs.")
     ] = False,
 ) -> None:
     """List the recipes, or show some."""
-    from vistok.verbs.show import list_json, recipe_json, recipe_lines, recipe_list
+    from vistok.verbs.recipe_list import recipe_list
+    from vistok.verbs.show import list_json, recipe_json, recipe_lines
 
     if as_json:
         say(json.dumps({name: recipe_json(name) for name in names} if names else list_json(), indent=2))

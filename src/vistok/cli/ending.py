@@ -17,6 +17,8 @@ from vistok.files import PARTIAL
 
 # Typer uses 2, for a command line that it cannot parse.
 FAILED, ALARMED, STOPPED = 1, 3, 130
+# Commands that go on where they stopped.
+RESUMED = ("train", "cache", "study", "start", "demo")
 
 
 def exit_code_of(command: Callable[[], object]) -> int:
@@ -92,9 +94,12 @@ def _final_name(name: str) -> str:
 
 
 def _repeat() -> str:
+    """Return what to do after a stop; only commands that save their state on the way are said to continue."""
+    verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    to = "To continue" if verb in RESUMED else "Nothing of it was written; to start again"
     if "RANK" in os.environ:  # the torchrun command line is not known here
-        return "To continue, repeat the torchrun command"
-    return f"To continue, repeat the command: {typed_command()}"
+        return f"{to}, repeat the torchrun command"
+    return f"{to}, repeat the command: {typed_command()}"
 
 
 def typed_command() -> str:

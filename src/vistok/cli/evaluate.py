@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from vistok.cli import options
+from vistok.cli.commands import App
 from vistok.cli.options import (
     Data,
     Weights,
@@ -20,7 +21,7 @@ from vistok.cli.options import (
 )
 from vistok.errors import UserError
 
-evaluate_app = typer.Typer(help="Score a trained tokenizer or generator, or images.", no_args_is_help=True)
+evaluate_app = App(help="Score a trained tokenizer or generator, or images.")
 Choose = Annotated[
     str | None,
     typer.Option(
@@ -55,6 +56,8 @@ def evaluate_tokenizer(
         scores = evaluate(run, extractor, progress, split, checked_weights(weights), data, image_size=image_size)
     if why:
         say(f"no Frechet distance: {why}", err=True)
+    else:
+        _warn_of_few(scores, extractor)
     show_scores(scores, as_json, tokenizer_lines)
 
 
@@ -110,6 +113,7 @@ def evaluate_generator(
     )
     for line in score_warnings(scores, stage2.generator.info, stage2.tokenizer.info):
         say(f"warning: {line}", err=True)
+    _warn_of_few(scores, extractor)
     show_scores(scores, as_json, generator_lines)
 
 
@@ -166,7 +170,16 @@ def evaluate_samples(
     extractor = InceptionFeatures(require_inception(inception), best_device())
     with progress_bars() as progress:
         scores = evaluate(images, real, extractor, progress)
+    _warn_of_few(scores, extractor)
     show_scores(scores, as_json, samples_lines)
+
+
+def _warn_of_few(scores: dict[str, Any], extractor: Any) -> None:
+    """Warn of distances that rest on few images."""
+    from vistok.scoring.few_images import few_images_warnings
+
+    for line in few_images_warnings(scores, extractor.num_features):
+        say(f"warning: {line}", err=True)
 
 
 def _extractor_of_tokenizer(run: Path, evaluator: str | None, inception: str | None, data: str | None) -> Any:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vistok.cli.commands import App
 from vistok.cli.options import (
     A_TOKENIZER,
     Anyway,
@@ -18,11 +19,8 @@ from vistok.cli.options import (
     say,
 )
 
-import_app = typer.Typer(
-    help="Turn other projects' checkpoints into run directories, without running any code in them.",
-    no_args_is_help=True,
-)
-export_app = typer.Typer(help="Write networks for use in other projects.", no_args_is_help=True)
+import_app = App(help="Turn other projects' checkpoints into run directories, without running any code in them.")
+export_app = App(help="Write networks for use in other projects.")
 
 Checkpoint = Annotated[Path, typer.Argument(parser=path, help="The checkpoint: .pt, .ckpt or .safetensors.")]
 Out = Annotated[Path, typer.Option(parser=path, help="Run directory to write.")]

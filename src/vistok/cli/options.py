@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from vistok.cli.quiet import progress_of
 from vistok.errors import UserError, printable
 from vistok.files import named_error
 
@@ -152,10 +155,8 @@ def require_alive(model: str | Path, anyway: bool, tokenizer: str | Path | None 
 
 
 def progress_bars() -> Any:
-    """Return live progress bars, which only the main process shows."""
-    from vistok.engine.log import Progress
-
-    return Progress(quiet=not main_process()).live()
+    """Return live progress bars, which only the main process shows, and none with --quiet."""
+    return progress_of(main_process()).live()
 
 
 # Sampling options at values that change nothing.
@@ -202,6 +203,11 @@ def show_scores(scores: dict[str, Any], as_json: bool, lines: Any) -> None:
     else:
         for line in lines(scores):
             say(line)
+
+
+def terminal_width() -> int | None:
+    """Return the characters of a line on the terminal, or None where the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def say(text: str, err: bool = False) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from vistok.cli import options
 from vistok.cli.options import checked_weights, path, progress_bars, run_of, sampling_config, say
-from vistok.errors import UserError
+from vistok.errors import UserError, counted
 
 Generator = Annotated[
     Path | None,
@@ -16,6 +16,14 @@ Generator = Annotated[
 SamplesOut = Annotated[
     Path | None,
     typer.Option(parser=path, help="File or folder to write; default: samples.png, samples/ or samples.npz."),
+]
+SamplesFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="grid (one picture of all), png, jpg or webp (a folder with a picture of each) or npz (ADM's layout); "
+        "default: grid, or npz if --out ends so.",
+    ),
 ]
 Classes = Annotated[
     list[str],
@@ -39,9 +47,7 @@ def sample(
     shipped: Shipped = None,
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 40,
     out: SamplesOut = None,
-    kind: Annotated[
-        str, typer.Option("--format", help="grid (one PNG), png (a folder of PNGs) or npz (ADM's layout).")
-    ] = "grid",
+    kind: SamplesFormat = None,
     classes: Classes = [],
     guidance: Annotated[
         float | None,
@@ -70,8 +76,9 @@ def sample(
     from vistok.runs.load import load_generator, load_tokenizer_of
     from vistok.verbs.class_choice import chosen_labels
     from vistok.verbs.sample_files import samples_place
+    from vistok.verbs.sample_sheet import layout_of
 
-    place = samples_place(out, kind)
+    place, kind = samples_place(out, kind)
     model = _generator(generator, shipped, weights, tokenizer, anyway)
     sampling = sampling_config(
         model, guidance, seed, settings, temperature=temperature, top_k=top_k, top_p=top_p, int8=int8,
@@ -81,12 +88,13 @@ def sample(
     sampler = make_sampler(model, sampling, draft_model, lookahead)
     names = model.info.class_names
     labels = chosen_labels(classes, names, count)
-    columns = min(count, len(names) if not classes and len(names) > 1 else 10)
     decoder, clock = load_tokenizer_of(model, tokenizer), Clock()
     at_once = fitting_batch(model, sampling, batch_size)
-    for line in _write(sampler, decoder, labels, (place, kind, columns), sampling, bool(classes), at_once, clock):
+    for line in _write(
+        sampler, decoder, labels, (place, kind, layout_of(labels, names)), sampling, bool(classes), at_once, clock
+    ):
         say(f"warning: {line}", err=True)
-    say(f"{count} images in {place}")
+    say(f"{counted(count, 'image')} in {place}")
     say(str(cost_of(model, decoder, sampling, clock, getattr(sampler, "spent", None))))
     if acceptance := getattr(sampler, "acceptance", None):
         say(f"{acceptance.rate:.1%} of the draft's guesses right, {acceptance.tokens_per_pass:.2f} tokens per pass")
@@ -109,7 +117,7 @@ def _generator(run: Path | None, shipped: str | None, weights: str, tokenizer: P
 
 
 def _write(
-    sampler: Any, decoder: Any, labels: Any, to: tuple[Path, str, int], sampling: Any, chosen: bool, at_once: int,
+    sampler: Any, decoder: Any, labels: Any, to: tuple[Path, str, Any], sampling: Any, chosen: bool, at_once: int,
     clock: Any,
 ) -> list[str]:  # fmt: skip
     """Draw samples and write them to files; return warnings about them. `chosen`: the user chose the classes."""
@@ -119,19 +127,19 @@ def _write(
     from vistok.runs.health.sample_warnings import collapse_warnings
     from vistok.verbs.sample_files import earlier_pictures, write_samples
 
-    (place, kind, columns), world, drawn = to, join_world(), Drawn()
+    (place, kind, layout), world, drawn = to, join_world(), Drawn()
     with progress_bars() as progress:
         if replaced := earlier_pictures(place):
-            progress.say(f"warning: {len(replaced)} pictures in {place} will be replaced")
+            progress.say(f"warning: {counted(len(replaced), 'picture')} in {place} will be replaced")
         batches = sample_batches(
             sampler, decoder, labels, progress, batch_size=at_once, world=world, drawn=drawn, clock=clock
         )
-        write_samples(batches, labels, place, kind, columns, world)
+        write_samples(batches, labels, place, kind, layout, world)
     return collapse_warnings(variety(world.collect(drawn)), sampling, decoder.info, chosen)
 
 
 def reconstruct(
-    images: Annotated[list[Path], typer.Argument(parser=path, help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(parser=path, help="Image files, or folders of them.")],
     tokenizer: Annotated[
         Path, typer.Option("--tokenizer", parser=run_of("tokenizer"), metavar="RUN", help=options.A_TOKENIZER)
     ],
@@ -139,10 +147,11 @@ def reconstruct(
     weights: options.Weights = "ema",
 ) -> None:
     """Encode and decode images; write one picture with the originals above their reconstructions."""
-    from vistok.verbs.reconstruct import reconstruct_files
+    from vistok.verbs.reconstruct import chosen_images, quality_lines, reconstruct_files
 
     options.require_alive(tokenizer, anyway=True)  # the picture will show it
-    quality, place = reconstruct_files(images, tokenizer, out, checked_weights(weights))
-    for image, psnr in zip(images, quality, strict=True):
-        say(f"{image}: PSNR {psnr:.2f} dB")
+    files, notes = chosen_images(images)
+    quality, place = reconstruct_files(files, tokenizer, out, checked_weights(weights))
+    for line in (*notes, *quality_lines(files, quality)):
+        say(line)
     say(f"originals above, reconstructions below, in {place}")

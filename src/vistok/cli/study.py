@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from vistok.cli.commands import App
 from vistok.cli.options import Data, Runs, Set, path, progress_bars, say
-from vistok.errors import UserError
+from vistok.errors import UserError, counted
 
-study_app = typer.Typer(help="Run grids of tokenizers and generators, and report the results.", no_args_is_help=True)
+study_app = App(help="Run grids of tokenizers and generators, and report the results.")
 Study = Annotated[str, typer.Argument(help="Recipe of a study; vistok recipes lists them.")]
 Out = Annotated[
     Path | None, typer.Option("--out", parser=path, help="Folder for records and results; default: results/<study>.")
@@ -54,11 +55,13 @@ def run(
         pool = make_executor(executor, address, count, threads or max(1, cores // count))
         outcome = run_study(config, runs, folder, pool, threads or max(1, cores // count), progress)
     say(
-        f"{len(outcome.done)} tasks done, {len(outcome.failed)} failed, {len(outcome.blocked)} blocked by a failed task"
+        f"{counted(len(outcome.done), 'task')} done, {len(outcome.failed)} failed, {len(outcome.blocked)} blocked by a failed task"
     )
     if outcome.failed:
         names = "\n  ".join(outcome.failed)
-        raise UserError(f"{len(outcome.failed)} tasks failed; repeat the command to try them again:\n  {names}")
+        raise UserError(
+            f"{counted(len(outcome.failed), 'task')} failed; repeat the command to try them again:\n  {names}"
+        )
 
 
 @study_app.command("report")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vistok.cli import options
+from vistok.cli.commands import App
 from vistok.cli.ending import ALARMED
 from vistok.cli.options import AsJson, Data, DryRun, Name, Recipe, Runs, Set, place, progress_bars, recipe_config, say
 from vistok.errors import UserError
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
     from vistok.runs.job import Job
     from vistok.verbs.dry_run import DryRun as Planned
 
-train_app = typer.Typer(
-    help="Train a tokenizer, a generator or a classifier; repeat the command to resume.", no_args_is_help=True
-)
+train_app = App(help="Train a tokenizer, a generator or a classifier; repeat the command to resume.")
 
 
 Strict = Annotated[bool, typer.Option("--strict", help=f"Exit with code {ALARMED} if the run ends with alarms.")]

@@ -73,6 +73,13 @@ def _prune(folder: Path, step: int, keep: int, milestones: Collection[int]) -> N
             _remove(path)
 
 
+def drop_checkpoints(folder: Path, milestones: Collection[int] = ()) -> None:
+    """Delete the checkpoints of a run that has ended, but for the milestones: nothing resumes from them any more."""
+    for path in entries(folder):
+        if step_of(path) not in milestones:
+            _remove(path)
+
+
 def entries(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, sound or not, oldest first.
 

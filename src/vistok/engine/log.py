@@ -214,7 +214,8 @@ class Progress:
     """Progress bars on a terminal; elsewhere, an occasional line."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False)
+        # Plain lines in notebooks too, where rich would make each a separate piece of HTML.
+        self.console = Console(stderr=True, quiet=quiet, soft_wrap=True, highlight=False, force_jupyter=False)
         self.bars: RichProgress | None = None
         if self.console.is_terminal and not quiet:
             self.bars = _Bars(

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from vistok.errors import UserError
 from vistok.generator.config import GeneratorConfig, SamplingConfig
 from vistok.generator.families import default_sampling
+from vistok.generator.labels import labels_given
+from vistok.nn.description import in_one_line
 from vistok.origin import Origin
 from vistok.space import Space
 
@@ -59,21 +61,27 @@ class Generator(nn.Module, ABC):
     def check_guidance(self, scale: float) -> None:  # noqa: B027 (most accept any)
         """Raise UserError for a guidance scale that this generator was not trained for."""
 
+    def __repr__(self) -> str:
+        classes = "1 class" if self.num_classes == 1 else f"{self.num_classes:,} classes"
+        return in_one_line(self, f"{classes} -> {self.space}", self.info)
+
     def spread_units(self) -> list[nn.Module]:
         """Return the parts that are recomputed, compiled and sharded one by one."""
         return []
 
     def sample(
         self,
-        labels: Int[Tensor, "batch"],
+        labels: Any,
         image_ids: Int[Tensor, "batch"] | None = None,
         sampling: SamplingConfig | None = None,
     ) -> Tensor:
         """Draw latents, (batch, *space.shape), which depend only on label, id (0, 1, ... by default) and seed.
 
+        `labels`: (batch,) class numbers as a tensor, an array or a list, or a list of names. Raises UserError for others.
         For many batches, create a `sampler` once: it keeps the weights in a layout that is fast to read.
         """
         device = next(self.parameters()).device
+        labels = labels_given(labels, self.info.class_names)
         ids = torch.arange(len(labels)) if image_ids is None else image_ids
         return self.sampler(sampling or default_sampling(self.config))(labels.to(device), ids.to(device))
 

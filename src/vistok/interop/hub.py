@@ -84,7 +84,8 @@ def push_to_hub(
 ) -> str:
     """Upload a run with its model card, scores and, for a generator, its tokenizer; return the repository's URL.
 
-    The repository is created if it does not exist. `tokenizer`: where the tokenizer is now, if it was moved.
+    The repository is created if it does not exist. `tokenizer`: where the tokenizer is now, if it was moved. Raises UserError
+    for a run that is not finished, and where the Hub cannot be reached or refuses.
     """
     _require_hub()
     from huggingface_hub import HfApi

@@ -9,7 +9,7 @@ from vistok.config import C
 from vistok.errors import UserError
 from vistok.metrics.protocol import Score, Treatment
 from vistok.runs.headers import GeneratorHeader, RunFacts, check_header
-from vistok.scoring.evaluators import SCHEMA, read_evaluation
+from vistok.scoring.evaluations import SCHEMA, read_evaluation
 
 EVALUATIONS = "evaluations"
 

@@ -38,6 +38,7 @@ class FeatureExtractor(ABC):
     distance_name: str
     kernel_name: str
     resize: str
+    num_features: int
 
     @abstractmethod
     def __call__(self, images: UInt8[Tensor, "batch channels height width"]) -> Float[Tensor, "batch features"]:
@@ -55,6 +56,7 @@ class ClassifierFeatures(FeatureExtractor):
 
     def __init__(self, classifier: Classifier, name: str, digest: str) -> None:
         self.classifier = classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.num_features = classifier.config.feature_dim
         self.name, self.digest = name, digest
         size = classifier.config.image_size
         self.resize = f"none ({size}x{size} needed)"
@@ -77,6 +79,7 @@ class ImageNetFeatures(FeatureExtractor):
     """Features of EfficientNet-Lite0, from a Python package: 1,280 numbers per image, for images of any size and kind."""
 
     distance_name, kernel_name = "FMD", "KMD"
+    num_features = 1280
     name, digest, resize = "efficientnet-lite0", efficientnet_lite.SHA256, "128x128 bicubic, antialiased"
 
     def __init__(self, device: torch.device) -> None:

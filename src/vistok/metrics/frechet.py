@@ -1,7 +1,6 @@
 """Fréchet distance between two Gaussians, correct for singular covariances too."""
 
 import numpy as np
-import torch
 from scipy.linalg.lapack import dpstrf
 
 from vistok.metrics.moments import Moments
@@ -12,6 +11,8 @@ WELL_CONDITIONED = 1e-8
 
 def covariance_factor(covariance: np.ndarray) -> np.ndarray:
     """Return A (features, rank) with A A^T = covariance; directions without variance are dropped."""
+    import torch  # here, as intervals and stored scores need this module without it
+
     symmetric = (covariance + covariance.T) / 2
     # Ten times faster than an eigendecomposition; torch's linear algebra beats numpy's (benchmarks/frechet.py).
     lower, failed = torch.linalg.cholesky_ex(torch.from_numpy(symmetric))
@@ -45,6 +46,8 @@ def frechet_distance(
     With A = F_a F_a^T, tr (A B)^(1/2) is the sum of the singular values of F_a^T F_b, so no matrix root is taken.
     Pass factors that are already known to save work.
     """
+    import torch
+
     if factor_a is None:
         factor_a = covariance_factor(a.covariance)
     if factor_b is None:

@@ -16,15 +16,37 @@ INK, QUIET = "#1a1c1f", "#5b6068"
 _THEMED = {INK: "var(--ink)", QUIET: "var(--quiet)"} | {c: f"var(--series-{i})" for i, c in enumerate(SERIES)}
 
 
-def pyplot() -> Any:
-    """Return matplotlib's pyplot, set up to need no display and to give the same bytes for the same figure."""
-    import matplotlib
+class _Plots:
+    """Makes figures as pyplot does, without pyplot: a notebook's own figures keep their backend and their style."""
 
-    matplotlib.use("Agg")
+    def figure(self, **options: Any) -> Any:
+        """Return a new figure. The pages' style holds until it is closed, as axes and ticks are drawn late."""
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        style = matplotlib.rc_context(_style())  # type: ignore[arg-type]
+        style.__enter__()
+        figure = Figure(**options)
+        FigureCanvasAgg(figure)
+        figure.vistok_style = style  # type: ignore[attr-defined]
+        return figure
+
+    def subplots(self, *shape: int, figsize: tuple[float, float] | None = None, **options: Any) -> tuple[Any, Any]:
+        """Return a new figure and its axes."""
+        figure = self.figure(figsize=figsize)
+        return figure, figure.subplots(*shape, **options)
+
+
+def pyplot() -> _Plots:
+    """Return what makes figures: they need no display, and the same figure gives the same bytes."""
+    return _Plots()
+
+
+def _style() -> dict[str, Any]:
     from cycler import cycler
-    from matplotlib import pyplot
 
-    matplotlib.rcParams |= {
+    return {
         "svg.hashsalt": "vistok",
         "svg.fonttype": "none",  # text stays text: sharp, searchable, in the page's font
         "font.size": 11,
@@ -35,7 +57,6 @@ def pyplot() -> Any:
         "ytick.color": QUIET,
         "axes.prop_cycle": cycler(color=SERIES),
     }
-    return pyplot
 
 
 def inline_svg(figure: Any, title: str) -> Markup:
@@ -56,12 +77,12 @@ def png_of(figure: Any) -> bytes:
 
 
 def _finished(figure: Any, kind: str, **options: Any) -> bytes:
-    from matplotlib import pyplot
-
-    for axis in figure.axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, **options)
-    pyplot.close(figure)
-    return buffer.getvalue()
+    try:
+        for axis in figure.axes:
+            axis.spines[["top", "right"]].set_visible(False)
+        figure.tight_layout()
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, **options)
+        return buffer.getvalue()
+    finally:
+        figure.vistok_style.__exit__(None, None, None)

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from vistok.config import with_tuples
-from vistok.engine.weights import AGAIN
+from vistok.engine.weights_header import AGAIN
 from vistok.errors import UserError, reason
 from vistok.generator.families import AnyGenerator
 from vistok.nn.classifier_config import ClassifierConfig

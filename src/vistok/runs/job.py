@@ -15,7 +15,7 @@ import torch
 from vistok.config import fingerprint, science
 from vistok.data.images.sources import ImageSource
 from vistok.data.loader import train_images
-from vistok.engine.checkpoint import find_latest, finished, step_of
+from vistok.engine.checkpoint import drop_checkpoints, find_latest, finished, step_of
 from vistok.engine.device import setup_device
 from vistok.engine.distributed import World, join_world
 from vistok.engine.ema import EMA
@@ -107,7 +107,8 @@ class Job:
     def train(self, progress: Progress) -> RunDir:
         """Train or resume, and export raw and EMA weights at the end; a finished run is left alone.
 
-        Raises UserError if a finished run's weights are gone and no checkpoint is left to restore them from.
+        A finished run keeps its weights and the checkpoints at `execution.milestones`, no others. Raises UserError if its
+        weights are gone and no checkpoint of its last step is left to restore them from.
         """
         for line in self.naming if join_world().main else ():
             progress.say(f"warning: {line}")
@@ -136,6 +137,7 @@ class Job:
             if world.main:
                 with self.run_dir.writing(self.run_dir.export().parent):
                     self._export(networks, seconds)
+                    drop_checkpoints(self.run_dir.checkpoints, self.config.execution.milestones)
         world.wait()
 
     def training(self, world: World) -> Training:

@@ -12,46 +12,21 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from vistok.config import make
 from vistok.engine.device import best_device
-from vistok.engine.run_dir import RunDir
-from vistok.engine.weights import AGAIN, NotVistoks, load_weights
+from vistok.engine.weights import load_weights
+from vistok.engine.weights_header import AGAIN, NotVistoks
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.generator.families import build_generator
 from vistok.generator.interface import Generator
 from vistok.nn.classifier import Classifier
 from vistok.runs.headers import AnyHeader, GeneratorHeader, TokenizerHeader, check_header
-from vistok.runs.wrong_file import TAKEN_BY, require_run, what_to_do
+from vistok.runs.weights_file import weights_file
+from vistok.runs.wrong_file import TAKEN_BY, what_to_do
 from vistok.tokenizer.bottlenecks.config import VQConfig
 from vistok.tokenizer.config import NETWORKS
 from vistok.tokenizer.interface import Tokenizer
 
 # Weights by name, and the header of their file.
 Stored = tuple[dict[str, Tensor], dict[str, Any]]
-
-
-def weights_file(path: str | Path, weights: str | None = None) -> Path:
-    """Return the weights file of a run directory (None: the EMA weights), or `path` itself if it is a file.
-
-    Raises UserError if nothing is there, or a run that is unfinished or lacks these weights.
-    """
-    path = Path(path)
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise UserError(f"{path}: neither a run directory nor a weights file")
-    require_run(path)
-    run = RunDir(path)
-    run.read_config()
-    if not run.finished:
-        raise UserError(
-            f"run {path} is not finished; repeat its vistok train command, which continues where it stopped"
-        )
-    weights = weights or "ema"
-    file = run.export(weights)
-    if not file.is_file():
-        other = "raw" if weights == "ema" else "ema"
-        has = f"it has {other} weights" if run.export(other).is_file() else "its weights are gone"
-        raise UserError(f"run {path} is finished but has no {weights} weights (no {file.relative_to(path)}); {has}")
-    return file
 
 
 def read_model(path: str | Path, kind: str | None = None, weights: str | None = None) -> Stored:
@@ -80,9 +55,13 @@ def read_model(path: str | Path, kind: str | None = None, weights: str | None = 
 
 
 def load_tokenizer(path: str | Path, weights: str | None = None, device: str | torch.device | None = None) -> Tokenizer:
-    """Return a tokenizer in evaluation mode, on the best device; `weights`: "ema" or "raw", see `read_model`.
+    """Return the tokenizer in a run directory or an exported file, in evaluation mode, on the best device.
 
-    Its `info` is the file's header: class names, data set, training, digest.
+    `encode` maps images (batch, channels, height, width), floats in [-1, 1], to latents, `decode` latents to images. `weights`:
+    "ema" (averaged) or "raw"; None means a run's averaged ones, or whatever a file holds. Its `info` is the file's header: class
+    names, data set, training, digest.
+
+    Example: `tokens = load_tokenizer("runs/images64-vq-e9bd2f394f").encode(images)`. Raises UserError as `read_model` does.
     """
     network = network_of(read_model(path, "tokenizer", weights), path, device)
     assert isinstance(network, Tokenizer)
@@ -90,9 +69,12 @@ def load_tokenizer(path: str | Path, weights: str | None = None, device: str | t
 
 
 def load_generator(path: str | Path, weights: str | None = None, device: str | torch.device | None = None) -> Generator:
-    """Return a generator in evaluation mode, on the best device; `weights`: "ema" or "raw", see `read_model`.
+    """Return the generator in a run directory or an exported file, in evaluation mode, on the best device.
 
-    Its `info` is the file's header: class names, the tokenizer it belongs to, training, digest. A tokenizer that the file
+    `sample` maps labels (batch,), class numbers or names, to latents (batch, *space.shape), which its tokenizer decodes. `weights`
+    as for `load_tokenizer`. Its `info` is the file's header: class names, the tokenizer it belongs to, training, digest.
+
+    Example: `latents = load_generator("runs/images64-ar-655f1c39e6").sample([0, 1])`. Raises UserError as `read_model` does. A tokenizer that the file
     names without a folder, as in a pair of files, lies beside it.
     """
     network = network_of(read_model(path, "generator", weights), path, device)

@@ -46,7 +46,7 @@ from vistok.scoring.evaluators import (
     score_key,
 )
 from vistok.scoring.image_batch import ImageBatch
-from vistok.scoring.image_scores import inception_scores, kernel_score, left_out, precision_recall_scores
+from vistok.scoring.image_scores import all_image_scores
 from vistok.scoring.measured import Measured
 from vistok.tokenizer.interface import Tokenizer
 
@@ -199,17 +199,13 @@ def _image_scores(
         _measured(stage2, extractor, reference, len(drawn.features), sampling)
         for extractor, reference, drawn in zip(extractors, references, collected, strict=True)
     ]
-    scores = {}
-    for one, drawn, suffix in zip(measured, collected, ("", "_second"), strict=False):
-        distance = frechet_replicates(drawn.features.numpy(), one.reference.moments)
-        scores[score_key("g", one.extractor) + suffix] = one.frechet(distance).model_dump(mode="json")
-    first, drawn = measured[0], collected[0]
-    scores |= kernel_score(first, drawn.features.numpy())
-    scores |= inception_scores(first, drawn)
     # ADM's evaluator uses all images of its file; for a split 5,000 are enough.
-    limit = PRECISION_RECALL_IMAGES if first.reference.of_split else None
-    scores |= precision_recall_scores(first, drawn.features, limit)
-    return scores | left_out(first, scores)
+    limit = PRECISION_RECALL_IMAGES if references[0].of_split else None
+    scores = all_image_scores(measured[0], collected[0], limit)
+    for one, drawn in zip(measured[1:], collected[1:], strict=True):
+        distance = frechet_replicates(drawn.features.numpy(), one.reference.moments)
+        scores[score_key("g", one.extractor) + "_second"] = one.frechet(distance).model_dump(mode="json")
+    return scores
 
 
 def _measured(

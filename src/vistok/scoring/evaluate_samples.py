@@ -6,7 +6,6 @@ from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.metrics.features import FeatureExtractor
-from vistok.metrics.interval import frechet_replicates
 from vistok.metrics.protocol import Treatment
 from vistok.scoring.evaluators import (
     BATCH,
@@ -15,10 +14,9 @@ from vistok.scoring.evaluators import (
     reference_of_batch,
     require_images,
     require_reference,
-    score_key,
 )
 from vistok.scoring.image_batch import ImageBatch
-from vistok.scoring.image_scores import inception_scores, kernel_score, left_out, precision_recall_scores
+from vistok.scoring.image_scores import all_image_scores
 from vistok.scoring.measured import Measured
 
 LABELS = "as the file has them"
@@ -49,13 +47,8 @@ def evaluate_samples(
             collected.add(extractor.everything(images))
             bar.advance(len(images))
     against = reference_of_batch(extractor, reference)
-    distance = frechet_replicates(collected.features.numpy(), against.moments)
     measured = Measured("", extractor, against, Treatment(weights="none"), samples.count, LABELS)
-    rest = {
-        **inception_scores(measured, collected, samples.is_folder),
-        **kernel_score(measured, collected.features.numpy()),
-        **precision_recall_scores(measured, collected.features),
-    }
+    scores = all_image_scores(measured, collected, mixed=samples.is_folder)
     join_world().wait()
     return {
         "schema_version": SCHEMA,
@@ -63,7 +56,5 @@ def evaluate_samples(
         "samples": samples.name,
         "reference": reference.name,
         "num_images": samples.count,
-        score_key("", extractor): measured.frechet(distance).model_dump(mode="json"),
-        **rest,
-        **left_out(measured, rest),
+        **scores,
     }

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from vistok.data.images.transforms import to_uint8
 from vistok.data.loader import eval_images
 from vistok.engine.device import best_device
 from vistok.engine.distributed import World
-from vistok.errors import UserError, damage_is_a_mistake, reason, some
-from vistok.files import read_json
+from vistok.errors import UserError, counted, some
 from vistok.metrics.features import (
     ClassifierFeatures,
     FeatureExtractor,
@@ -28,10 +27,14 @@ from vistok.metrics.features import (
     find_inception,
 )
 from vistok.metrics.moments import Moments, merge_all
-from vistok.metrics.protocol import Score
 from vistok.nn.efficientnet_lite import INSTALL, is_installed
 from vistok.runs.frozen_networks import load_classifier_file, shipped_classifier
-from vistok.runs.load import weights_file
+from vistok.runs.weights_file import weights_file
+from vistok.scoring.evaluations import SCHEMA as SCHEMA  # what scores images also stores the scores
+from vistok.scoring.evaluations import evaluation_file as evaluation_file
+from vistok.scoring.evaluations import finished_evaluation as finished_evaluation
+from vistok.scoring.evaluations import read_evaluation as read_evaluation
+from vistok.scoring.evaluations import scores_in as scores_in
 from vistok.scoring.image_batch import ImageBatch
 
 BATCH = 500
@@ -45,16 +48,6 @@ SHIPPED = {
 }
 # The value of --evaluator that suits images of any kind.
 IMAGENET = "imagenet"
-# Version of all evaluation files: bump it when what is measured changes, or how, and they are recomputed.
-SCHEMA = 3
-# Fields that must be present in a file of each kind.
-NEEDED = {
-    "tokenizer": "run split num_images treatment.weights psnr.value ssim.value",
-    "generator": "run treatment memorization.copy_share memorization.num_samples memorization.num_train "
-    "memorization.num_unseen",
-    "likelihood": "split ema.nats_per_token.value ema.bits_per_image.value train.nats_per_token.value",
-    "guidance": "guidance_scale scores",
-}
 
 
 def choose_evaluator(
@@ -256,9 +249,8 @@ def require_reference(extractor: FeatureExtractor, batch: ImageBatch) -> None:
 def require_images(count: int, what: str, least: int = 2) -> None:
     """Raise UserError for fewer images than a score needs; the default is what a Fréchet distance needs."""
     if count < least:
-        images = "1 image" if count == 1 else f"{count} images"
         raise UserError(
-            f"{what} has {images}; "
+            f"{what} has {counted(count, 'image')}; "
             + (f"a Fréchet distance needs at least {least}" if least > 1 else "nothing can be scored")
         )
 
@@ -266,51 +258,3 @@ def require_images(count: int, what: str, least: int = 2) -> None:
 def score_key(prefix: str, extractor: FeatureExtractor) -> str:
     """Return "rfmd", "gfid" and so on."""
     return (prefix + extractor.distance_name).lower()
-
-
-def evaluation_file(run: Path, name: str, **parts: Any) -> Path:
-    """Return the file in which a run keeps an evaluation; `parts`: everything its numbers depend on, mainly digests."""
-    payload = json.dumps({"schema": SCHEMA, **parts}, sort_keys=True)
-    return run / "evaluations" / f"{name}-{hashlib.sha256(payload.encode()).hexdigest()[:10]}.json"
-
-
-def finished_evaluation(file: Path) -> dict[str, Any] | None:
-    """Return an earlier evaluation, or None if there is none. Raises UserError as `read_evaluation` does."""
-    if not file.is_file():
-        return None
-    content = read_evaluation(file)
-    if content.get("schema_version") != SCHEMA:  # the version is part of the file's name, so it must match
-        raise UserError(f"evaluation {file}: damaged (no schema version {SCHEMA}); delete the file and evaluate again")
-    return content
-
-
-def read_evaluation(file: Path) -> dict[str, Any]:
-    """Return an evaluation from its file. Raises UserError if it is damaged or a score in it was edited."""
-    what, advice = f"evaluation {file}", "delete the file and evaluate again"
-    content = read_json(file, what, advice)
-    if content.get("schema_version") != SCHEMA:
-        return content
-    with damage_is_a_mistake(what, advice):
-        for path in NEEDED[content["kind"]].split():
-            _at(content, path)
-        try:
-            list(scores_in(content))
-        except UserError as error:
-            raise UserError(f"{what}: edited or damaged ({reason(error)}); {advice}") from None
-    return content
-
-
-def scores_in(content: Any) -> Iterator[Score]:
-    """Yield all scores of an evaluation. Raises UserError for one that disagrees with its own replicates."""
-    if isinstance(content, dict):
-        if "protocol" in content:
-            yield Score.read(content)
-        else:
-            for value in content.values():
-                yield from scores_in(value)
-
-
-def _at(content: Any, path: str) -> Any:
-    for name in path.split("."):
-        content = content[name]
-    return content

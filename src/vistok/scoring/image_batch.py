@@ -1,4 +1,4 @@
-"""Images in the formats that other generators and evaluators exchange: ADM's .npz, or a folder of images."""
+"""Images in the formats that other generators and evaluators exchange: ADM's .npz, a folder of images, or an array."""
 
 import hashlib
 import math
@@ -34,7 +34,8 @@ _LAYOUT = (
 class ImageBatch:
     """Images of one size in a file or folder, read in pieces, with a reference's statistics if the file has them.
 
-    A file of statistics alone has 0 images. `ignored`: which files of a folder are not read, in words.
+    A file of statistics alone has 0 images. `ignored`: which files of a folder are not read, in words. `pixels`: those of
+    images that are no file, uint8 (count, height, width, channels).
     """
 
     path: Path
@@ -43,6 +44,12 @@ class ImageBatch:
     pooled: Moments | None = None
     spatial: Moments | None = None
     ignored: str = ""
+    pixels: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, pixels: np.ndarray, name: str) -> "ImageBatch":
+        """Return images from memory, uint8 (count, height, width, channels), under a name for messages and protocols."""
+        return cls(Path(name), len(pixels), pixels.shape[1:], pixels=pixels)
 
     @property
     def name(self) -> str:
@@ -52,14 +59,18 @@ class ImageBatch:
     @property
     def is_folder(self) -> bool:
         """Whether each image is a separate file; they are read in the order of their names."""
-        return self.path.is_dir()
+        return self.pixels is None and self.path.is_dir()
 
     def batches(self, size: int) -> Iterator[UInt8[Tensor, "batch channels height width"]]:
         """Yield the images in order."""
         if self.count:
-            pieces = _folder_pieces(self.path, size) if self.is_folder else _npz_pieces(self.path, size)
-            for piece in pieces:
+            for piece in self._pieces(size):
                 yield torch.from_numpy(piece).permute(0, 3, 1, 2)
+
+    def _pieces(self, size: int) -> Iterator[np.ndarray]:
+        if self.pixels is not None:
+            return (self.pixels[start : start + size] for start in range(0, self.count, size))
+        return _folder_pieces(self.path, size) if self.is_folder else _npz_pieces(self.path, size)
 
     def digest(self) -> str:
         """Return a digest of the pixels and the statistics."""

@@ -9,11 +9,11 @@ from torch import Tensor
 from vistok.metrics.features import InceptionFeatures
 from vistok.metrics.frechet import frechet_distance
 from vistok.metrics.inception_score import SPLITS, inception_score, shuffled
-from vistok.metrics.interval import Replicates
+from vistok.metrics.interval import Replicates, frechet_replicates
 from vistok.metrics.kernel_distance import kernel_distance, kernel_estimator
 from vistok.metrics.precision_recall import precision_recall
 from vistok.rng import stable_choice
-from vistok.scoring.evaluators import Collected
+from vistok.scoring.evaluators import Collected, score_key
 from vistok.scoring.measured import Measured
 
 NEIGHBOURS = 3
@@ -30,6 +30,21 @@ def kernel_score(measured: Measured, features: np.ndarray, paired: bool = False)
     estimator = kernel_estimator(fakes, len(real), paired)
     score = measured.score(metric, kernel_distance(features, real, paired), estimator, num_samples=fakes)
     return {metric.lower(): score.model_dump(mode="json")}
+
+
+def all_image_scores(
+    measured: Measured, fake: Collected, limit: int | None = None, mixed: bool = False
+) -> dict[str, Any]:
+    """Return all scores of images in an extractor's features, by key, and what was left out and why.
+
+    `limit`: images of each kind for precision and recall. `mixed`: as for `inception_scores`.
+    """
+    distance = frechet_replicates(fake.features.numpy(), measured.reference.moments)
+    scores = {score_key(measured.prefix, measured.extractor): measured.frechet(distance).model_dump(mode="json")}
+    scores |= inception_scores(measured, fake, mixed)
+    scores |= kernel_score(measured, fake.features.numpy())
+    scores |= precision_recall_scores(measured, fake.features, limit)
+    return scores | left_out(measured, scores)
 
 
 def left_out(measured: Measured, scores: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from vistok.scoring.evaluate_generator import (
 )
 from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.evaluators import IMAGENET, choose_evaluator
+from vistok.scoring.few_images import few_images_warnings
 from vistok.start.look import Look, look_at
 from vistok.start.plan import StartPlan, plan_file
 from vistok.start.proposal import busy, plan_start
@@ -102,6 +103,9 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = Fa
     psnr = draw_overview(stage2, sampling, overview, progress)
     progress.say("[4/4] scores")
     scores = _scores(tokenizer.path, stage2, sampling, extractor, progress) if extractor is not None else {}
+    if extractor is not None:
+        for line in few_images_warnings(scores["generator_scores"], extractor.num_features):
+            progress.say(f"warning: {line}")
     made = {"overview": overview, "psnr": psnr, "guidance": sampling.guidance_scale}
     return {"tokenizer": tokenizer.path, "generator": generator.path, **made, **scores}
 

@@ -14,7 +14,7 @@ from vistok.data.config import DataConfig
 from vistok.data.images.folder import FolderSource
 from vistok.data.images.image_file import BadImage, file_bytes, not_read, open_image
 from vistok.data.images.open import kind_of, open_split
-from vistok.errors import UserError
+from vistok.errors import UserError, counted
 
 LOOKED_AT = 200
 # A picture is grey if its channels differ by less than this on average (0...255): JPEG leaves a little colour.
@@ -41,7 +41,7 @@ class Look:
     @property
     def sentence(self) -> str:
         """The facts as a sentence."""
-        count = f"{self.count:,} {'grey' if self.grey else 'colour'} pictures"
+        count = counted(self.count, f"{'grey' if self.grey else 'colour'} picture")
         classes = f"in {len(self.classes)} classes" if len(self.classes) > 1 else "without classes"
         shape = "" if self.ratio == 1 else f", most are {'wide' if self.ratio > 1 else 'tall'} ({self.ratio:.2f} to 1)"
         return f"{self.root}: {count} {classes}; their shorter sides have a median of {self.side} pixels{shape}"

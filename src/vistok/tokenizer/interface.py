@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vistok.nn.description import in_one_line
 from vistok.origin import Origin
 from vistok.space import Layout, Space
 from vistok.tokenizer.bottlenecks.base import Bottleneck, BottleneckOutput
@@ -89,6 +90,11 @@ class Tokenizer(nn.Module, ABC):
     def spread_units(self) -> list[nn.Module]:
         """Return the parts that are recomputed, compiled and sharded individually."""
         return []
+
+    def __repr__(self) -> str:
+        height, width = self.config.sides
+        shapes = f"images ({self.config.in_channels}, {height}, {width}) in [-1, 1] <-> {self.space}"
+        return in_one_line(self, shapes, self.info)
 
     @property
     def device(self) -> Any:

@@ -1,12 +1,15 @@
 """Encode and decode image files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from vistok.data.images.image_file import read_image
 from vistok.data.images.transforms import prepare, to_float, to_uint8
-from vistok.errors import UserError
+from vistok.data.images.walking import list_images
+from vistok.errors import UserError, counted
 from vistok.files import owned, replacing
 from vistok.metrics.reconstruction import psnr_per_image
 from vistok.runs.load import load_tokenizer
@@ -14,11 +17,43 @@ from vistok.runs.pictures import SUFFIXES, check_side, display_scale, sheet, wri
 from vistok.runs.run_images import data_of
 from vistok.verbs.output import output_file
 
+# Of a folder at most so many images are shown, in rows of at most so many.
+MOST, COLUMNS = 40, 10
+
+
+def chosen_images(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Return image files, a folder replaced by images from all over it, and a note on each folder that holds more.
+
+    Raises UserError for a folder without images.
+    """
+    files, notes = [], []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        names = list_images(path).images
+        if not names:
+            raise UserError(f"folder {path} holds no images; name image files, or a folder of them")
+        places = torch.linspace(0, len(names) - 1, min(MOST, len(names))).round().long().tolist()
+        files += [path / names[place] for place in places]
+        if len(names) > MOST:
+            notes.append(f"{MOST} of {counted(len(names), 'image')} in {path}, spread over it")
+    return files, notes
+
+
+def quality_lines(files: Sequence[Path], quality: Sequence[float]) -> list[str]:
+    """Return each image's PSNR; of more than ten the mean, the lowest and the highest."""
+    if len(files) <= COLUMNS:
+        return [f"{file}: PSNR {psnr:.2f} dB" for file, psnr in zip(files, quality, strict=True)]
+    ranked = sorted(zip(quality, files, strict=True))
+    ends = [f"{word} {psnr:.2f} dB ({file})" for word, (psnr, file) in (("lowest", ranked[0]), ("highest", ranked[-1]))]
+    return [f"{len(files)} images: PSNR {sum(quality) / len(quality):.2f} dB on average, {', '.join(ends)}"]
+
 
 def reconstruct_files(
-    paths: list[Path], tokenizer_path: Path, out: Path, weights: str = "ema"
+    paths: Sequence[Path], tokenizer_path: Path, out: Path, weights: str = "ema"
 ) -> tuple[list[float], Path]:
-    """Write a sheet of originals above reconstructions; return the PSNR of each (dB), and the sheet's file.
+    """Write a sheet of originals, each above its reconstruction; return the PSNR of each (dB), and the sheet's file.
 
     Images are resized and centre-cropped to the tokenizer's size. Raises UserError for unreadable files, and if the
     sheet would overwrite one of the images.
@@ -34,8 +69,20 @@ def reconstruct_files(
         ]
         real = torch.stack(pixels).permute(0, 3, 1, 2).contiguous()
         fake = to_uint8(tokenizer.decode(tokenizer.encode(to_float(real)))).cpu()
-        picture = sheet(torch.cat([real, fake]), len(paths), display_scale(data.image_size))
+        picture = sheet(_in_pairs(real, fake), min(len(paths), COLUMNS), display_scale(data.image_size))
         check_side(place, max(picture.size))
         with replacing(place) as file:
             write_picture(file, picture, place.suffix)
     return psnr_per_image(fake, real).tolist(), place
+
+
+def _in_pairs(real: Tensor, fake: Tensor) -> Tensor:
+    """Return rows of originals, each followed by a row of their reconstructions; the last rows are filled up with white."""
+    columns = min(len(real), COLUMNS)
+    rows = []
+    for first in range(0, len(real), columns):
+        for images in (real, fake):
+            row = images[first : first + columns]
+            blank = row.new_full((columns - len(row), *row.shape[1:]), 255)
+            rows.append(torch.cat([row, blank]))
+    return torch.cat(rows)

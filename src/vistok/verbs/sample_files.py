@@ -19,44 +19,47 @@ from torch import Tensor
 from vistok.data.images.names import is_hidden
 from vistok.engine.distributed import ALONE, World
 from vistok.errors import UserError
-from vistok.files import disk_error, owned, replacing, sweep, sync, temporary_folder, write_atomic
+from vistok.files import disk_error, owned, replacing, sweep, sync, temporary_folder
 from vistok.runs.drawing import BATCH
-from vistok.runs.pictures import (
-    SUFFIXES,
-    check_side,
-    display_scale,
-    png_bytes,
-    sheet,
-    sheet_size,
-    write_picture,
-)
+from vistok.runs.pictures import SUFFIXES, check_side, sheet, write_picture
 from vistok.verbs.output import output_file
+from vistok.verbs.sample_sheet import Layout
 
-KINDS = ("grid", "png", "npz")
+# Pictures in a folder, by the name of their format; a sheet is one picture, in a format that its name says.
+PICTURES = tuple(suffix.removeprefix(".") for suffix in SUFFIXES)
+KINDS = ("grid", *PICTURES, "npz")
 Batches = Iterable[UInt8[Tensor, "batch channels height width"]]
 PIECE = 2**24  # bytes copied at once
-_PICTURE = re.compile(r"[0-9]{6,}-class[0-9]{3,}\.png")
+_PICTURE = re.compile(rf"[0-9]{{6,}}-class[0-9]{{3,}}\.({'|'.join(PICTURES)})")
 _ASIDE = ".samples"
 
 
-def samples_place(out: Path | None, kind: str) -> Path:
-    """Return where samples will go: a file for `grid` and `npz`, a folder for `png`; `out` is what the user gave.
+def samples_place(out: Path | None, kind: str | None) -> tuple[Path, str]:
+    """Return where samples will go and their format: a file for `grid` and `npz`, else a folder of pictures.
 
+    `out` and `kind` are what the user gave; without a format, a name that ends in .npz says it, and anything else is a sheet.
     Raises UserError for an unknown format, and for a place that cannot be used, before hours of sampling.
     """
+    if kind is None:
+        kind = "npz" if out is not None and out.suffix.lower() == ".npz" and not out.is_dir() else "grid"
     if kind not in KINDS:
         raise UserError(f"--format {kind!r}: allowed are {', '.join(KINDS)}")
-    if kind == "png":
-        return _free_for_pictures(out or Path("samples"))
+    if kind in PICTURES:
+        return _free_for_pictures(out or Path("samples"), kind), kind
     suffixes = SUFFIXES if kind == "grid" else (".npz",)
     default = f"samples{suffixes[0]}"
-    return output_file(out or Path(default), default, suffixes)
+    return output_file(out or Path(default), default, suffixes), kind
 
 
-def _free_for_pictures(folder: Path) -> Path:
+def _free_for_pictures(folder: Path, kind: str) -> Path:
     """Return the folder. Raises UserError if it holds anything but earlier samples, which would mix with the new."""
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {folder} is a file; --format png writes a folder of pictures")
+        raise UserError(f"--out {folder} is a file; --format {kind} writes a folder of pictures")
+    if not folder.exists() and folder.suffix.lower() in (*SUFFIXES, ".npz"):
+        raise UserError(
+            f"--out {folder}: --format {kind} writes a folder of pictures, one for each sample; leave out --format to write one "
+            "file, or name a folder"
+        )
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
         if not (_PICTURE.fullmatch(file.name) or is_hidden(file.name)):
             raise UserError(
@@ -67,14 +70,14 @@ def _free_for_pictures(folder: Path) -> Path:
 
 
 def earlier_pictures(place: Path) -> list[Path]:
-    """Return the samples that a folder already holds; a new `--format png` replaces them."""
+    """Return the samples that a folder already holds; new ones replace all of them, in whatever format."""
     return [file for file in sorted(place.iterdir()) if _PICTURE.fullmatch(file.name)] if place.is_dir() else []
 
 
 def write_samples(
-    batches: Batches, labels: Int[Tensor, "count"], place: Path, kind: str, columns: int, world: World = ALONE
+    batches: Batches, labels: Int[Tensor, "count"], place: Path, kind: str, layout: Layout, world: World = ALONE
 ) -> Path:
-    """Write images as a `grid` (one picture), `png` (a folder of PNGs) or `npz` (ADM's layout) to a `samples_place`.
+    """Write images as a `grid` (one picture), pictures in a folder, or `npz` (ADM's layout) to a `samples_place`.
 
     `batches`: this process's images; those of all processes, joined by rank, are in order. ADM's evaluator reads
     `arr_0`, uint8 (count, height, width, 3), and `arr_1`, the labels. Raises UserError if another command is writing
@@ -82,9 +85,9 @@ def write_samples(
     """
     with _claimed(place, kind) if world.main else nullcontext():
         if kind == "grid":
-            _write_sheet(batches, len(labels), place, columns, world)
-        elif kind == "png":
-            _write_pictures(batches, labels, place, world)
+            _write_sheet(batches, place, layout, world)
+        elif kind in PICTURES:
+            _write_pictures(batches, labels, place, kind, world)
         else:
             _write_npz(batches, labels, place, world)
         world.wait()
@@ -94,7 +97,7 @@ def write_samples(
 @contextmanager
 def _claimed(place: Path, kind: str) -> Iterator[None]:
     with owned(place):
-        sweep(*((place, _ASIDE) if kind == "png" else (place.parent, place.name)))
+        sweep(*((place, _ASIDE) if kind in PICTURES else (place.parent, place.name)))
         yield
 
 
@@ -109,24 +112,24 @@ def _aside(place: Path, world: World) -> Iterator[Path]:
             raise disk_error(place, error) from None
 
 
-def _write_sheet(batches: Batches, count: int, path: Path, columns: int, world: World) -> None:
+def _write_sheet(batches: Batches, path: Path, layout: Layout, world: World) -> None:
     with replacing(path) if world.main else nullcontext() as file:  # opened first, to fail early
         mine = []
         for images in batches:
-            height, width = images.shape[2:]
-            check_side(path, max(sheet_size(count, height, width, columns, display_scale(width))))
+            check_side(path, max(layout.size(*images.shape[2:])))
             mine.append(images)
         images = world.join(mine)
         if file is not None:
-            write_picture(file, sheet(images, columns, display_scale(images.shape[-1])), path.suffix)
+            write_picture(file, layout.picture(images), path.suffix)
 
 
-def _write_pictures(batches: Batches, labels: Tensor, folder: Path, world: World) -> None:
+def _write_pictures(batches: Batches, labels: Tensor, folder: Path, kind: str, world: World) -> None:
     """Write pictures to a temporary folder, then move all into place: a folder never mixes two commands' samples."""
     with _aside(folder / _ASIDE, world) as aside:
         for number, image in _numbered(batches, len(labels), world):
-            file = aside / f"{number:06d}-class{int(labels[number]):03d}.png"
-            write_atomic(file, png_bytes(sheet(image[None], 1)))
+            file = aside / f"{number:06d}-class{int(labels[number]):03d}.{kind}"
+            with replacing(file) as opened:
+                write_picture(opened, sheet(image[None], 1), file.suffix)
         world.wait()
         if world.main:
             _replace_pictures(folder, aside)

@@ -4,6 +4,7 @@ import inspect
 import json
 from typing import Any
 
+from vistok.errors import counted
 from vistok.generator.families import FAMILIES
 from vistok.recipes import all_recipes, find_recipe
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
@@ -46,7 +47,7 @@ def _left_out_lines(scores: dict[str, Any]) -> list[str]:
 def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
     """Return what vistok evaluate tokenizer prints."""
     lines = [
-        f"{scores['run']}: {scores['num_images']} images of {scores['split']}, {scores['treatment']['weights']} weights",
+        f"{scores['run']}: {counted(scores['num_images'], 'image')} of {scores['split']}, {scores['treatment']['weights']} weights",
         f"PSNR {scores['psnr']['value']:.2f} dB, SSIM {scores['ssim']['value']:.4f}",
     ]
     if codes := scores.get("codebook"):  # vectors have none
@@ -100,7 +101,7 @@ def generator_lines(scores: dict[str, Any]) -> list[str]:
 
 def samples_lines(scores: dict[str, Any]) -> list[str]:
     """Return what vistok evaluate samples prints."""
-    lines = [f"{scores['samples']}: {scores['num_images']} images", score_line("FID", scores["fid"])]
+    lines = [f"{scores['samples']}: {counted(scores['num_images'], 'image')}", score_line("FID", scores["fid"])]
     lines += _kernel_lines(scores, "") + _inception_lines(scores, "") + _precision_line(scores)
     return lines + _left_out_lines(scores)
 
@@ -134,15 +135,6 @@ def _likelihood_line(scores: dict[str, Any]) -> str:
         f"{bits['value']:.1f} bits per image ({raw}, "
         f"training images {train['value']:.3f} nats)"
     )
-
-
-def recipe_list() -> list[str]:
-    """Return one line per recipe."""
-    rows = []
-    for name, build in all_recipes().items():
-        first = (inspect.getdoc(build) or "").splitlines()[0]
-        rows.append(f"{name:<24} {build().kind:<11} {first}")
-    return [*rows, "", "vistok recipes NAME shows one with its sizes and costs; --set a.b=c changes any of its values."]
 
 
 def recipe_lines(name: str) -> list[str]:
@@ -221,7 +213,7 @@ def _study_sizes(config: Any) -> dict[str, Any]:
     for part in config.grids:
         tokenizers = len(part.tokenizers) * len(part.seeds)
         generators = tokenizers * len(part.generators) * len(part.lengths)
-        sizes[part.name] = f"{tokenizers} tokenizers, {generators} generators"
+        sizes[part.name] = f"{counted(tokenizers, 'tokenizer')}, {counted(generators, 'generator')}"
     return {"grids": sizes}
 
 

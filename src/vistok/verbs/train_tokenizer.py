@@ -17,7 +17,7 @@ from vistok.engine.distributed import ALONE, World, join_world
 from vistok.engine.objective import Objective
 from vistok.engine.parallel import Weights
 from vistok.engine.run_dir import RunDir
-from vistok.errors import UserError
+from vistok.errors import UserError, counted
 from vistok.overview.page import RunPage
 from vistok.rng import stable_choice
 from vistok.runs.config import TokenizerRun
@@ -144,7 +144,7 @@ def _codes_begin(config: TokenizerRun, total_steps: int) -> None:
     start = getattr(config.tokenizer.quantizer, "start_after", None)
     if config.trains == "all" and start is not None and start >= total_steps:
         raise UserError(
-            f"tokenizer.quantizer.start_after {start}: the run has {total_steps} steps and would end before its codes begin; "
+            f"tokenizer.quantizer.start_after {start}: the run has {counted(total_steps, 'step')} and would end before its codes begin; "
             "train longer (--set length=...), or lower start_after"
         )
 

@@ -16,7 +16,7 @@ from vistok.data.images.inspection_index import FileFacts
 from vistok.data.images.names import image_suffixes, is_hidden
 from vistok.data.images.sources import ImageSource
 from vistok.data.images.walking import Listing, list_images
-from vistok.errors import UserError, some
+from vistok.errors import UserError, are, counted, some
 
 
 class FolderSource(ImageSource):
@@ -131,7 +131,7 @@ def _check_split(
     loose = [name for name in files if not top(_below(name, base))]
     if loose and list(class_names) != ["all"]:
         raise UserError(
-            f"{what}: {len(loose)} images of split {split!r} are not in class folders (such as {loose[0]!r}), unlike "
+            f"{what}: {counted(len(loose), 'image')} of split {split!r} {are(len(loose))} not in class folders (such as {loose[0]!r}), unlike "
             f"those of train; sort them into folders of the same classes, or move {base!r} elsewhere: some images of "
             "train are then held out in its place"
         )
@@ -150,7 +150,7 @@ def _class_names(base: Path, files: Sequence[str], folders: Mapping[str, str], u
         return ["all"]
     if loose:
         raise UserError(
-            f"folder of images {str(base)!r}: {len(loose)} files are beside the class folders (first: {loose[0]!r}); "
+            f"folder of images {str(base)!r}: {counted(len(loose), 'file')} {are(len(loose))} beside the class folders (first: {loose[0]!r}); "
             "move them into a class folder, or put all images into one flat folder"
         )
     there = {path.name for path in base.iterdir() if path.is_dir() and not is_hidden(path.name)}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vistok.data.config import Split
 from vistok.data.images.names import is_hidden, split_names, split_of_folder
-from vistok.errors import UserError
+from vistok.errors import UserError, are, counted
 
 HELD_OUT_SHARE = 0.1
 SHOWN = 5
@@ -63,11 +63,11 @@ def _places(files: Sequence[str]) -> str:
         parts = [*parts[:SHOWN], f"{_images(rest)} in {len(parts) - SHOWN} more folders"]
     if loose:
         parts.append(f"{_images(loose)} beside the folders (such as {next(f for f in files if not top(f))!r})")
-    return ", ".join(parts) + (" is" if len(files) == 1 else " are")
+    return ", ".join(parts) + f" {are(len(files))}"
 
 
 def _images(count: int) -> str:
-    return f"{count:,} {'image' if count == 1 else 'images'}"
+    return counted(count, "image")
 
 
 def top(name: str) -> str:

@@ -173,6 +173,14 @@ def _signed_bits(image: Image.Image) -> int:
     return int(tags.get(_BITS, (1,))[0]) if _SIGNED in tags.get(_SAMPLE_FORMAT, ()) else 0
 
 
+def pixels_of(picture: Image.Image) -> np.ndarray:
+    """Return a Pillow picture as uint8 (height, width, channels), converted as files are; 1 channel if it is grey.
+
+    Raises BadImage if it holds values that are not finite.
+    """
+    return _to_uint8(picture, 1 if picture.mode in ("1", "L", "LA", "F") or picture.mode.startswith("I") else 3, 0)
+
+
 def _to_uint8(image: Image.Image, channels: int, signed: int) -> np.ndarray:
     if signed or image.mode.startswith("I") or image.mode == "F":
         image = _scaled(image, signed)

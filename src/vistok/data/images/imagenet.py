@@ -18,7 +18,7 @@ from vistok.data.images.inspection import inspect, report, usable
 from vistok.data.images.inspection_index import FileFacts
 from vistok.data.images.names import is_hidden
 from vistok.data.images.walking import Listing, list_images
-from vistok.errors import UserError
+from vistok.errors import UserError, are, counted
 from vistok.files import only_one
 from vistok.rng import stable_choice
 
@@ -131,7 +131,7 @@ def _listed(root: Path, folder: str) -> Listing:
     loose = [name for name in listing.images if os.sep not in name]
     if loose:
         raise UserError(
-            f"ImageNet {root / folder}: {len(loose)} images are beside the class folders, such as {loose[0]!r}; move them "
+            f"ImageNet {root / folder}: {counted(len(loose), 'image')} {are(len(loose))} beside the class folders, such as {loose[0]!r}; move them "
             "into class folders (n01440764 ...), or elsewhere"
         )
     if not listing.images:

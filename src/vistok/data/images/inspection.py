@@ -9,7 +9,7 @@ import io
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -20,7 +20,7 @@ import numpy as np
 
 from vistok.data.images.image_file import BadImage, decode, file_bytes, not_read
 from vistok.data.images.inspection_index import FileFacts, open_index
-from vistok.errors import UserError, reason, some
+from vistok.errors import UserError, are, counted, reason, some
 
 SHOWN = 5
 QUIET = 2_000  # up to this many files are inspected without a progress bar
@@ -28,8 +28,14 @@ _AT_ONCE = 1_000  # files queued for the threads at a time
 # Errors of the folder's contents, not of its disk or network: dangling or circular links, files without permission.
 OF_THE_FOLDER = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
 _DESCRIPTIONS = {
-    "damaged EXIF": "have damaged EXIF data and are taken to be upright",
-    "unreadable metadata": "have metadata that cannot be read and is ignored",
+    "damaged EXIF": (
+        "has damaged EXIF data and is taken to be upright",
+        "have damaged EXIF data and are taken to be upright",
+    ),
+    "unreadable metadata": (
+        "has metadata that cannot be read and is ignored",
+        "have metadata that cannot be read and is ignored",
+    ),
 }
 
 
@@ -59,15 +65,19 @@ class FolderReport:
         """Return what a user should know before training."""
         lines = []
         if self.skipped:
-            lines.append(f"{len(self.skipped)} of {self.found} images are skipped: {_first(self.skipped)}")
+            lines.append(f"{_of(self.skipped, self.found)} {are(len(self.skipped))} skipped: {_first(self.skipped)}")
         for kind, names in self.unusual.items():
-            description = _DESCRIPTIONS.get(kind, f"are {kind} and will be converted")
-            lines.append(f"{len(names)} of {self.found} images {description}, such as {names[0]}")
+            one, more = _DESCRIPTIONS.get(
+                kind, (f"is {kind} and will be converted", f"are {kind} and will be converted")
+            )
+            lines.append(f"{_of(names, self.found)} {one if len(names) == 1 else more}, such as {names[0]}")
         if self.duplicates:
-            lines.append(f"{self.duplicates} images are byte-for-byte copies of others")
+            copies = "a byte-for-byte copy of another" if self.duplicates == 1 else "byte-for-byte copies of others"
+            lines.append(f"{counted(self.duplicates, 'image')} {are(self.duplicates)} {copies}")
         if self.leaked:
             lines.append(
-                f"{len(self.leaked)} images of val or test are in train too, byte for byte, such as {self.leaked[0]}: "
+                f"{counted(len(self.leaked), 'image')} of val or test {are(len(self.leaked))} in train too, byte for byte, such as "
+                f"{self.leaked[0]}: "
                 "scores on them are too optimistic"
             )
         if self.ignored:
@@ -80,7 +90,11 @@ def describe_ignored(ignored: Mapping[str, int]) -> str:
     counts = sorted(ignored.items(), key=lambda item: (-item[1], item[0]))
     shown = some((f"{count:,} {suffix}" for suffix, count in counts), SHOWN)
     total = sum(ignored.values())
-    return f"ignored {total:,} {'file' if total == 1 else 'files'}: {shown}"
+    return f"ignored {counted(total, 'file')}: {shown}"
+
+
+def _of(part: Sized, total: int) -> str:
+    return f"{len(part)} of {counted(total, 'image')}"
 
 
 def inspect(root: Path, names: Sequence[str], channels: int, size: int) -> dict[str, FileFacts]:
@@ -115,12 +129,12 @@ def usable(
     odd = {name: ", ".join(file.unusual) for name, file in facts.items() if file.unusual}
     if bad and unreadable == "refuse":
         raise UserError(
-            f"{what}: {len(bad)} of {total} images cannot be read: {_first(bad)}. Remove or "
+            f"{what}: {_of(bad, total)} cannot be read: {_first(bad)}. Remove or "
             "replace them, or leave them out with --set data.unreadable_images=skip"
         )
     if odd and unusual == "refuse":
         raise UserError(
-            f"{what}: {len(odd)} of {total} images are unusual: {_first(odd)}. Convert them "
+            f"{what}: {_of(odd, total)} {are(len(odd))} unusual: {_first(odd)}. Convert them "
             "yourself, or let vistok do it with --set data.unusual_images=convert"
         )
     skipped = bad | (odd if unusual == "skip" else {})
@@ -191,7 +205,8 @@ def bar(total: int) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    # In a notebook, rich's bars need a package that may be missing.
+    with Progress(console=Console(stderr=True, force_jupyter=False), transient=True) as bars:
         task = bars.add_task("inspecting every image, once", total=total)
         yield lambda: bars.advance(task)
 

@@ -18,7 +18,10 @@ CIFAR10_FOLDER = "cifar-10-batches-py"
 _COUNTS = {
     "fashion_mnist": {"train": 50_000, "val": 10_000, "test": 10_000},
     "cifar10": {"train": 45_000, "val": 5_000, "test": 10_000},
+    "openmoji": {"train": 3_129, "val": 537, "test": 829},  # of version 17
 }
+# Classes of the same.
+_CLASSES = {"fashion_mnist": 10, "cifar10": 10, "openmoji": len(openmoji.CLASS_NAMES)}
 
 
 def open_split(config: DataConfig, split: str) -> ImageSource:
@@ -37,11 +40,21 @@ def images_to_fetch(config: DataConfig, split: str) -> int | None:
 
     So a dry run can count without downloading anything.
     """
-    place = {"fashion_mnist": fashion_mnist.FOLDER, "cifar10": CIFAR10_FOLDER}.get(config.dataset)
-    if place is None or (Path(config.root) / place).is_dir():
+    root = Path(config.root)
+    here = {
+        "fashion_mnist": fashion_mnist.is_complete(root / fashion_mnist.FOLDER),
+        "cifar10": (root / CIFAR10_FOLDER).is_dir(),
+        "openmoji": any((root / openmoji.FOLDER).glob(f"*-{config.image_size}.npz")),
+    }
+    if here.get(config.dataset, True):
         return None
     known = _COUNTS[config.dataset][split]
     return known if config.max_images is None else min(known, config.max_images)
+
+
+def classes_to_fetch(config: DataConfig) -> int:
+    """Return how many classes a data set has that `images_to_fetch` counts."""
+    return _CLASSES[config.dataset]
 
 
 def kind_of(root: str) -> str:

@@ -27,6 +27,7 @@ _HELD_OUT = {0: "test", 1: "test", 2: "val"}
 
 _TONES = range(0x1F3FB, 0x1F400)
 # Joiner, variation selector, female sign and male sign.
+FOLDER = "openmoji"
 _JOINING = {0x200D, 0xFE0F, 0x2640, 0x2642}
 _MAN, _WOMAN, _PERSON = 0x1F468, 0x1F469, 0x1F9D1
 # Ranges of the first code point, by Unicode block, in the order in which they are tried.
@@ -103,7 +104,7 @@ def _class_of(name: str, toned: set[str]) -> str:
 
 def _drawn(root: Path, image_size: int) -> tuple[list[str], list[str], np.ndarray]:
     version, folder = _package()
-    path = root / "openmoji" / f"openmoji-{version}-{image_size}.npz"
+    path = root / FOLDER / f"openmoji-{version}-{image_size}.npz"
     kept = _kept(path)
     if kept is None:
         with only_one(path):  # with several processes, one draws and the others find the file

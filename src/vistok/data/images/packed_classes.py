@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vistok.data.images.packed_files import Packed
-from vistok.errors import UserError, some
+from vistok.errors import UserError, has_or_have, some
 
 # Labels are numbers 0...classes-1. A very large one is an id of something else, and would create that many classes.
 MOST_CLASSES = 1_000_000
@@ -59,7 +59,7 @@ def numbered(packed: Packed, names: Sequence[str], what: str, split: str) -> np.
     without = np.flatnonzero(labels < 0)
     if len(without):
         raise UserError(
-            f"{what}: {len(without)} of {len(labels)} images in {packed.name} have no label, such as "
+            f"{what}: {len(without)} of {len(labels)} images in {packed.name} {has_or_have(len(without))} no label, such as "
             f"{packed.called(int(without[0]))[0]}; label all images or none"
         )
     if len(labels) and labels.max() >= len(names):

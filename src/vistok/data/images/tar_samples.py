@@ -2,7 +2,7 @@
 
 Members whose paths agree up to the first dot of the file name form one sample: `cats/0003.jpg`, `cats/0003.cls`. The
 rest of the name, `jpg`, tells them apart. A sample has one image. Its label is in a `.cls` (a number) or `.json` file
-("label", "class_id", "cls" or "class").
+("label", "class_id", "cls" or "class"). A member `classes.json`, a list of texts, names the classes by number.
 """
 
 import json
@@ -17,11 +17,12 @@ import numpy as np
 
 from vistok.data.images.names import image_suffixes, is_hidden_below
 from vistok.data.images.packed_files import Packed
-from vistok.errors import UserError, damage_is_a_mistake
+from vistok.errors import UserError, damage_is_a_mistake, has_or_have
 
 JSON_LABELS = ("label", "class_id", "cls", "class")
 MOST_BYTES = {"cls": 2**10, "json": 2**24}  # in a member that holds a label
 MOST_LABEL = 2**31
+CLASSES = "classes.json"
 SHOWN = 8
 MOST_INFIXED = 2**16  # bytes of a label with an infix between its sample's name and its kind
 
@@ -38,6 +39,7 @@ class Samples:
         self._places: dict[str, tuple[int, int]] = {}  # of all members, for hard links
         self._ignored: Counter[str] = Counter()
         self._hidden = 0
+        self._class_names: tuple[str, ...] = ()
         self._without: dict[str, str] = {}  # sample -> what its JSON has instead of a label
         # (sample, infix between dots) -> kind, name and bytes: the label of `cat.v1.png` may be `cat.v1.cls`.
         self._infixed: dict[tuple[str, str], tuple[str, str, bytes]] = {}
@@ -53,6 +55,9 @@ class Samples:
         self._places[member.name] = place
         if is_hidden_below(member.name):
             self._hidden += 1
+            return
+        if member.name == CLASSES and (names := _listed_names(self._content("json", CLASSES, place, file))):
+            self._class_names = names
             return
         folder, _, base = member.name.rpartition("/")
         stem, _, extension = base.partition(".")
@@ -82,7 +87,7 @@ class Samples:
         if without and len(without) < len(self._images):
             has = self._without.get(without[0])
             raise UserError(
-                f"{self.what}: {len(without)} of {len(self._images)} images have no label, such as "
+                f"{self.what}: {len(without)} of {len(self._images)} images {has_or_have(len(without))} no label, such as "
                 f"{self._images[without[0]][0]!r}{f', whose .json has {has}' if has else ''}; label all or none"
             )
         if alone := len(self._labels.keys() - self._images.keys()):
@@ -94,6 +99,7 @@ class Samples:
             offsets=places[:, 0],
             sizes=places[:, 1],
             labels=np.array(labels, dtype=np.int64),
+            class_names=self._class_names if self._labels else (),
             labelled_by="members .cls and .json" if self._labels else "",
             members="".join(name.replace("\0", " ") + "\0" for name, *_ in self._images.values()),
             ignored=dict(self._ignored),
@@ -157,6 +163,16 @@ class Samples:
                 f"{self.what}: the labels in {self._labels[sample][1]!r} and {name!r} differ; correct one of them"
             )
         self._labels[sample] = (label, name)
+
+
+def _listed_names(data: bytes) -> tuple[str, ...]:
+    """Return the different texts of a JSON list, or nothing if the data is anything else."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return ()
+    named = isinstance(found, list) and all(isinstance(name, str) for name in found)
+    return tuple(found) if named and len(set(found)) == len(found) else ()
 
 
 def _whole(value: object) -> int | None:

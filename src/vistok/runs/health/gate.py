@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from vistok.engine.log import Alarm, Row
-from vistok.engine.weights import read_header
-from vistok.errors import UserError
+from vistok.engine.weights_header import read_header
+from vistok.errors import UserError, counted
 from vistok.runs.headers import check_header
-from vistok.runs.load import weights_file
+from vistok.runs.weights_file import weights_file
 
 POSITION = ("kind", "step", "images", "flops", "seconds")
 
@@ -47,7 +47,7 @@ def closing_words(alarms: Sequence[Alarm]) -> str:
     if not alarms:
         return ""
     names = ", ".join(alarm.name for alarm in alarms)
-    return f", with {len(alarms)} alarm{'s' * (len(alarms) > 1)}: {names}. {_sentence(alarms[0])}"
+    return f", with {counted(len(alarms), 'alarm')}: {names}. {_sentence(alarms[0])}"
 
 
 def _sentence(alarm: Alarm) -> str:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from vistok.errors import UserError
+from vistok.errors import UserError, counted
 from vistok.generator.config import SamplingConfig
 from vistok.generator.families import read_sampling
 from vistok.metrics.protocol import Treatment
@@ -29,7 +29,7 @@ def collapse_warnings(found: Variety, sampling: SamplingConfig, tokenizer: Origi
     if found.commonest > 1 and found.commonest >= SAME * found.count:
         return [f"{found.commonest} of {found.count} samples are the same picture"]
     if found.distinct_pictures < DIFFERENT * found.count:
-        return [f"{found.count} samples show only {found.distinct_pictures} different pictures"]
+        return [f"{found.count} samples show only {counted(found.distinct_pictures, 'different picture')}"]
     expected = _variance_of_reconstructions(tokenizer)
     if expected is None or chosen or found.count < ENOUGH or found.variance >= VARIANCE * expected:
         return []

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vistok.errors import UserError
+from vistok.errors import UserError, counted
 from vistok.study.findings.fit import PowerLaw, fit_power_law
 from vistok.study.findings.table import generators, tokenizers
 
@@ -230,7 +230,7 @@ def advice_lines(advice: Advice, flops_per_second: float | None = None) -> list[
         f"Generator: {best.generator}, {best.params:,} parameters, {best.steps:,} steps; "
         f"{best.flops - best.tokenizer_flops:.3g} FLOPs{_time(best.flops - best.tokenizer_flops, flops_per_second)}.",
         f"Expected gFMD: {best.gfmd:.2f}; a new run would fall between {best.low:.2f} and {best.high:.2f} (95 %; {best.runs} runs, "
-        f"{best.seeds} tokenizer seed{'s' if best.seeds > 1 else ''}).",
+        f"{counted(best.seeds, 'tokenizer seed')}).",
     ]
     other = advice.runner_up
     if other is None:
@@ -244,7 +244,7 @@ def advice_lines(advice: Advice, flops_per_second: float | None = None) -> list[
     elif advice.surer_seeds == 0:
         lines.append("The seeds so far are enough to tell the two apart.")
     else:
-        more = "1 more seed" if advice.surer_seeds == 1 else f"{advice.surer_seeds} more seeds"
+        more = counted(advice.surer_seeds or 0, "more seed")
         lines.append(
             f"To be surer which is better, train about {more} of each: {advice.surer_flops:.3g} FLOPs"
             f"{_time(advice.surer_flops, flops_per_second)}."

@@ -14,6 +14,7 @@ from vistok.study.findings.arms import Arms
 from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.claims_view import claims_view
 from vistok.study.findings.laws import CONVENTIONS, Fit
+from vistok.study.findings.outside import outside_of
 from vistok.study.findings.samples import sample_sheets
 from vistok.study.findings.scored_by import ScoredBy
 from vistok.study.findings.table import alarm_sentence
@@ -68,6 +69,7 @@ def study_page(folder: StudyFolder, found: Findings) -> str:
         multiplicity=multiplicity(claims),
         sheets=sample_sheets(folder, rows, arms),
         sweeps=_sweeps(data, arms),
+        others=outside_of(folder),
         provenance=provenance(),
         **_generation(rows, arms, found.fits),
         **_likelihood(data, rows, arms, found.fits),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from vistok.errors import counted
 from vistok.files import write_atomic, write_json
 from vistok.study.config import StudyConfig
 from vistok.study.findings.answer import answer
@@ -14,6 +15,7 @@ from vistok.study.findings.arms import Arms
 from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.judged import claims_and_laws
 from vistok.study.findings.laws import main_runs
+from vistok.study.findings.outside import outside_lines, outside_of
 from vistok.study.findings.page import Findings, study_page
 from vistok.study.findings.scored_by import scored_by
 from vistok.study.findings.table import alarm_sentence, collect, generators, tokenizers, write_table
@@ -34,7 +36,9 @@ def write_report(study: StudyConfig, folder: StudyFolder) -> Path:
     write_json(folder.path / "fits.json", [{**asdict(fit), "law": asdict(fit.law)} for fit in fits])
     page = folder.path / "index.html"
     write_atomic(page, study_page(folder, found).encode())
-    write_atomic(folder.path / "summary.md", summary(study, table, claims, found.answer, left_out).encode())
+    others = "".join(f"{line}\n" for line in outside_lines(outside_of(folder)))
+    words = summary(study, table, claims, found.answer, left_out) + others
+    write_atomic(folder.path / "summary.md", words.encode())
     return page
 
 
@@ -47,7 +51,8 @@ def summary(
         "",
         " ".join(sentences),
         "",
-        f"{len(tokenizers(table))} tokenizers and {len(generators(table))} generators on {', '.join(sorted(set(table.data)))}, "
+        f"{counted(len(tokenizers(table)), 'tokenizer')} and {counted(len(generators(table)), 'generator')} on "
+        f"{', '.join(sorted(set(table.data)))}, "
         f"seeds {', '.join(map(str, sorted(set(table.seed))))}; {table.seconds.sum() / 3600:.1f} hours of training, summed "
         "over processes.",
         "",

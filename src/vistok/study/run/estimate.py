@@ -1,40 +1,74 @@
-"""How long a study will still take, from the tasks of each kind that have ended."""
+"""How long a study will still take, from the tasks that have ended: their training, and their scoring apart."""
 
 import time
 from collections.abc import Iterable
+from typing import Any
 
-from vistok.study.run.grid import CacheTask, Task
+from vistok.engine.pace import in_words
+from vistok.study.run.grid import GeneratorTask, Task, branch_step
 
-# Cost of scoring a run, expressed in training FLOPs.
+# What a task counts for in the bar besides its FLOPs, which scoring needs, too.
 SCORING_FLOPS = 1e13
 
 
 def cost(task: Task) -> float:
-    """Return a task's cost in FLOPs, including that of scoring its run."""
-    return task.flops + (SCORING_FLOPS if not isinstance(task, CacheTask) else 0.0)
+    """Return what a task counts for in the bar: the FLOPs that it trains for, and a share for its scores."""
+    return own_flops(task) + (SCORING_FLOPS if task.kind != "cache" else 0.0)
+
+
+def own_flops(task: Task) -> float:
+    """Return the FLOPs that a task trains for itself: a run that starts from another one's checkpoint does the rest only."""
+    if isinstance(task, GeneratorTask) and task.trunk is not None:
+        return task.flops * (1 - branch_step(task) / task.steps)
+    return task.flops
 
 
 class Estimate:
-    """Seconds for each FLOP of tokenizers, caches and generators apart: they reach different shares of a machine's rate."""
+    """Seconds a FLOP of training, and seconds of everything else in a task (scores above all), for each kind of task.
+
+    Tokenizers, caches and generators reach different shares of a machine's rate, and their scores take different times.
+    """
 
     def __init__(self) -> None:
         self._begun: dict[str, float] = {}
-        self._ended: dict[type, tuple[float, float]] = {}
+        self._trained: dict[str, tuple[float, float]] = {}  # seconds, FLOPs
+        self._beside: dict[str, list[float]] = {}  # seconds of each task
+
+    def learn(self, task: Task, record: dict[str, Any]) -> None:
+        """Note a run that an earlier sitting recorded, on this machine or another."""
+        self._add(
+            task.kind,
+            float(record["row"]["seconds"]),
+            float(record["row"]["train_flops"]),
+            record.get("scoring_seconds"),
+        )
 
     def begin(self, task: Task) -> None:
         """Note that a task starts."""
         self._begun[task.run] = time.monotonic()
 
-    def end(self, task: Task, done: bool) -> None:
-        """Note that a task ended; one that failed tells nothing."""
+    def end(self, task: Task, done: bool, record: dict[str, Any] | None = None) -> None:
+        """Note that a task ended, with the record of its run if it has one; one that failed tells nothing."""
         seconds = time.monotonic() - self._begun.pop(task.run)
-        if done:
-            before = self._ended.get(type(task), (0.0, 0.0))
-            self._ended[type(task)] = before[0] + seconds, before[1] + cost(task)
+        if not done:
+            return
+        if record is None:
+            self._add(task.kind, seconds, own_flops(task), None)
+            return
+        # A run that went on from an earlier sitting, or from another run, counts the seconds of those as well.
+        trained = float(record["row"]["seconds"])
+        beside = max(float(record.get("scoring_seconds", 0.0)), seconds - trained)
+        self._add(task.kind, trained, float(record["row"]["train_flops"]), beside)
+
+    def _add(self, kind: str, seconds: float, flops: float, beside: float | None) -> None:
+        before = self._trained.get(kind, (0.0, 0.0))
+        self._trained[kind] = before[0] + seconds, before[1] + flops
+        if beside is not None:
+            self._beside.setdefault(kind, []).append(float(beside))
 
     def left(self, waiting: Iterable[Task], running: Iterable[Task], slots: int) -> float | None:
-        """Return the seconds left with so many tasks at a time; None before the first has ended."""
-        if not self._ended:
+        """Return the seconds left with so many tasks at a time; None before anything is known."""
+        if not self._trained:
             return None
         now = time.monotonic()
         whole = [self._seconds(task) for task in waiting]
@@ -42,7 +76,23 @@ class Estimate:
         at_once = max(1, min(slots, len(whole) + len(parts)))
         return max(sum(whole + parts) / at_once, *parts, 0.0)
 
+    def words(self, waiting: Iterable[Task], running: Iterable[Task], slots: int) -> str:
+        """Return the time left in words, and what it does not cover yet; "" before anything is known."""
+        waiting, running = list(waiting), list(running)
+        seconds = self.left(waiting, running, slots)
+        if seconds is None:
+            return ""
+        unknown = dict.fromkeys(f"{task.kind}s" for task in (*waiting, *running) if not self._scored(task.kind))
+        if not unknown:
+            return f"about {in_words(seconds)} left"
+        return f"about {in_words(seconds)} left and the scores of {' and '.join(unknown)}, none of which has been scored yet"
+
+    def _scored(self, kind: str) -> bool:
+        return kind == "cache" or bool(self._beside.get(kind))
+
     def _seconds(self, task: Task) -> float:
-        """Return what a task takes at the pace of its kind, or of all kinds where none of it has ended."""
-        ended = [self._ended[type(task)]] if type(task) in self._ended else list(self._ended.values())
-        return cost(task) * sum(seconds for seconds, _ in ended) / max(1.0, sum(flops for _, flops in ended))
+        """Return what a task takes at the pace of its kind, or of all kinds where none of it has ended, and its scores."""
+        ended = [self._trained[task.kind]] if task.kind in self._trained else list(self._trained.values())
+        pace = sum(seconds for seconds, _ in ended) / max(1.0, sum(flops for _, flops in ended))
+        beside = self._beside.get(task.kind, [])
+        return own_flops(task) * pace + (sum(beside) / len(beside) if beside else 0.0)

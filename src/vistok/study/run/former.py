@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from vistok.errors import counted
 from vistok.study.run.grid import CacheTask, GeneratorTask, Task, TokenizerTask
 from vistok.study.run.record import StudyFolder, extractors
 
@@ -52,8 +53,9 @@ def _told(names: dict[str, str], folder: StudyFolder) -> list[str]:
     if not names:
         return []
     new, old = next(iter(names.items()))
+    kept = "keeps its old name" if len(names) == 1 else "keep their old names"
     return [
-        f"{len(names)} records in {folder.path} keep their old names, which did not cover the contents of all files used by "
-        f"the study (images, evaluator, initial weights, perceptual network): {old} would be {new} today. If such a file has "
+        f"{counted(len(names), 'record')} in {folder.path} {kept}, which did not cover the contents of all files used by the "
+        f"study (images, evaluator, initial weights, perceptual network): {old} would be {new} today. If such a file has "
         "changed since, move its records away and repeat the command"
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from vistok.config import fingerprint, override
-from vistok.data.images.open import open_split
+from vistok.data.images.open import classes_to_fetch, images_to_fetch, open_split
 from vistok.errors import UserError
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.runs.identity import by_contents, content_digests, init_digest
@@ -107,9 +107,13 @@ class GeneratorTask:
 Task = TokenizerTask | CacheTask | GeneratorTask
 
 
-def expand(study: StudyConfig) -> list[Task]:
-    """Return all tasks of a study without duplicates: in the order of its grids, each after the tasks it needs."""
-    facts = _data_facts(study)
+def expand(study: StudyConfig, fetch: bool = True) -> list[Task]:
+    """Return all tasks of a study without duplicates: in the order of its grids, each after the tasks it needs.
+
+    Without `fetch`, a data set that is not on this machine yet is not fetched: its size is known, but the names of the runs,
+    which cover its contents, are not those that they will have.
+    """
+    facts = _data_facts(study, fetch)
     tasks: dict[str, Task] = {}
     for grid in study.grids:
         for seed in grid.seeds:
@@ -152,7 +156,10 @@ class _Facts:
         return content_digests(config, self.begun[config.init_from])
 
 
-def _data_facts(study: StudyConfig) -> _Facts:
+def _data_facts(study: StudyConfig, fetch: bool) -> _Facts:
+    data = study.tokenizer.data
+    if not fetch and (count := images_to_fetch(data, "train")) is not None:
+        return _Facts("", (), count, classes_to_fetch(data), evaluator_of(study))
     source = open_split(study.tokenizer.data, "train")
     evaluator = evaluator_of(study)
     return _Facts(source.digest, source.former_digests, len(source), len(source.class_names), evaluator)

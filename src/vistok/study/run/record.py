@@ -1,7 +1,6 @@
 """Records: what is kept of a finished run. A run that has a record is never repeated."""
 
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +120,3 @@ def extractors(record: dict[str, Any]) -> set[str]:
     scores = detail["gfmd"].values() if "gfmd" in detail else detail["scores"].values()
     protocols = [score["protocol"] for score in scores if isinstance(score, dict) and "protocol" in score]
     return {protocol["extractor_digest"] for protocol in protocols if protocol["extractor_digest"]}
-
-
-def drop_checkpoints(run: Path) -> None:
-    """Delete a recorded run's checkpoints to free disk space."""
-    shutil.rmtree(run / "checkpoints", ignore_errors=True)

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from vistok.data.images.open import images_to_fetch
 from vistok.engine.log import Progress
 from vistok.engine.log import Task as Bar
-from vistok.engine.pace import in_words
-from vistok.errors import UserError
+from vistok.errors import UserError, counted
 from vistok.files import owned
 from vistok.study.config import StudyConfig
-from vistok.study.run.estimate import Estimate, cost
+from vistok.study.run.estimate import Estimate, cost, own_flops
 from vistok.study.run.executor import Executor
 from vistok.study.run.former import as_recorded
 from vistok.study.run.grid import CacheTask, GeneratorTask, Task, TokenizerTask, expand
@@ -74,13 +75,17 @@ def _run_missing(
     finished = sum(1 for task in tasks if not isinstance(task, CacheTask) and folder.finished(task.run))
     total = sum(1 for task in tasks if not isinstance(task, CacheTask))
     progress.say(
-        f"study {study.name}: {total} runs, {finished} of them recorded in {folder.path}; {len(left)} tasks to run."
+        f"study {study.name}: {counted(total, 'run')}, {finished} recorded in {folder.path}; {counted(len(left), 'task')} to run."
     )
     if not left:
         return Outcome()
     standing = Standing(tasks, runs / study.name, folder.path)
+    scheduler = _Scheduler(study, left, runs, folder, executor, threads, progress, standing)
+    for task in tasks:
+        if not isinstance(task, CacheTask) and folder.finished(task.run):
+            scheduler.estimate.learn(task, folder.read(folder.record_file(task.run)))
     with standing.open():
-        return _Scheduler(study, left, runs, folder, executor, threads, progress, standing).run()
+        return scheduler.run()
 
 
 class _Scheduler:
@@ -127,7 +132,7 @@ class _Scheduler:
 
     def _end(self, name: str, error: str | None, bar: Bar) -> None:
         task = self.running.pop(name)
-        self.estimate.end(task, done=error is None)
+        self.estimate.end(task, error is None, self._record(task) if error is None else None)
         if error is None:
             self.outcome.done.append(name)
         else:
@@ -146,12 +151,14 @@ class _Scheduler:
         running, failed = dict.fromkeys(self.running, RUNNING), dict.fromkeys(self.outcome.failed, FAILED)
         self.standing.note({**done, **waiting, **running, **failed})
 
+    def _record(self, task: Task) -> dict[str, Any] | None:
+        file = self.folder.record_file(task.run)
+        return self.folder.read(file) if not isinstance(task, CacheTask) and file.is_file() else None
+
     def _tell_alarms(self, task: Task) -> None:
         """Warn of a run that ended with alarms; the study continues, and its table shows the alarms."""
-        if isinstance(task, CacheTask) or not self.folder.record_file(task.run).is_file():
-            return
-        alarms = self.folder.read(self.folder.record_file(task.run))["row"].get("alarms")
-        if alarms:
+        record = self._record(task)
+        if record is not None and (alarms := record["row"].get("alarms")):
             self.progress.say(f"warning: {task.run} ended with alarms: {', '.join(alarms.split())}")
 
     def _free_branches(self, trunk: str) -> None:
@@ -161,26 +168,42 @@ class _Scheduler:
                 self.waiting[name] = replace(task, trunk=None)
 
     def _state(self) -> str:
-        seconds = self.estimate.left(self.waiting.values(), self.running.values(), self.executor.slots)
+        left = self.estimate.words(self.waiting.values(), self.running.values(), self.executor.slots)
         outcome = self.outcome
         return (
             f"{len(outcome.done)} done, {len(self.running)} running, {len(outcome.failed)} failed, "
-            f"{len(self.waiting)} waiting" + ("" if seconds is None else f"; about {in_words(seconds)} left")
+            f"{len(self.waiting)} waiting" + (f"; {left}" if left else "")
         )
 
 
 def describe(study: StudyConfig, runs: Path, folder: StudyFolder) -> list[str]:
-    """Describe what a study would run: recorded and missing runs of each grid, and FLOPs."""
-    lines = []
+    """Describe what a study would run: recorded and missing runs of each grid, FLOPs, and the time where records tell it.
+
+    Nothing is fetched or written.
+    """
+    lines, everything = [], Estimate()
+    here = images_to_fetch(study.tokenizer.data, "train") is None
+    all_left: dict[str, Task] = {}
     for grid in study.grids:
-        expanded, notices = as_recorded(expand(study.replace(grids=(grid,))), folder)
+        expanded, notices = as_recorded(expand(study.replace(grids=(grid,)), fetch=False), folder)
         tasks = [task for task in expanded if not isinstance(task, CacheTask)]
-        left = [task for task in missing(tasks, folder, runs / study.name) if not isinstance(task, CacheTask)]
+        left = missing(expanded, folder, runs / study.name)
+        all_left |= {task.run: task for task in left}
+        for task in tasks:
+            if folder.finished(task.run):
+                everything.learn(task, folder.read(folder.record_file(task.run)))
         kinds = [sum(task.kind == kind for task in tasks) for kind in ("tokenizer", "generator")]
-        flops = sum(task.flops for task in left)
+        done = len(tasks) - sum(not isinstance(task, CacheTask) for task in left)
         lines.append(
-            f"{grid.name}: {kinds[0]} tokenizers, {kinds[1]} generators, {len(tasks) - len(left)} recorded; "
-            f"left: {flops:.3g} training FLOPs (shared trunks counted in full for each run)"
+            f"{grid.name}: {counted(kinds[0], 'tokenizer')}, {counted(kinds[1], 'generator')}, {done} recorded; left: "
+            f"{sum(map(own_flops, left)):.3g} training FLOPs"
         )
         lines += [f"  {line}" for line in (grid.purpose, *notices) if line]
+    if not here:
+        data = study.tokenizer.data
+        lines.append(
+            f"the images of {data.dataset} are not in {data.root} yet and would be fetched; which runs are recorded is known then"
+        )
+    elif words := everything.words(all_left.values(), (), 1):
+        lines.append(f"{words}, one task at a time, at the pace of the recorded runs")
     return lines

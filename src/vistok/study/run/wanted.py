@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vistok.config import override, science
-from vistok.errors import UserError, damage_is_a_mistake
+from vistok.errors import UserError, counted, damage_is_a_mistake
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.runs.identity import by_contents
 from vistok.study.config import Choice, Grid, StudyConfig
@@ -28,8 +28,7 @@ class Selection:
         if not self.left_out:
             return ""
         shown = ", ".join(self.left_out[:5]) + (", ..." if len(self.left_out) > 5 else "")
-        count = f"{len(self.left_out)} record{'s' * (len(self.left_out) > 1)}"
-        return f"left out {count} that the study does not ask for (another setting, seed, length or scoring): {shown}"
+        return f"left out {counted(len(self.left_out), 'record')} that the study does not ask for (another setting, seed, length or scoring): {shown}"
 
 
 def evaluator_of(study: StudyConfig) -> str | None:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from vistok.engine.spinning import bounds
 from vistok.errors import Stopped, UserError
 from vistok.files import read_json, write_json
 from vistok.study.run.order import Order
-from vistok.study.run.record import StudyFolder, drop_checkpoints
+from vistok.study.run.record import StudyFolder
 
 
 def perform(order: Order) -> None:
@@ -47,10 +48,10 @@ def _tokenizer(order: Order) -> None:
     folder = StudyFolder(Path(order.folder))
     config = _executed(TokenizerRun.from_json(json.dumps(order.config)), order)
     run = train_tokenizer.prepare(config, Path(order.runs)).train(Progress())
+    started = time.monotonic()
     scored = score_all("tokenizer", _finished(order, run.path, config.data))
     folder.keep_weights(order.run, run.export())
-    folder.write(tokenizer_record(order, config, run, scored.columns, scored.detail))
-    drop_checkpoints(run.path)
+    folder.write(_timed(tokenizer_record(order, config, run, scored.columns, scored.detail), started))
 
 
 def _resized_tokenizer(order: Order) -> None:
@@ -60,9 +61,10 @@ def _resized_tokenizer(order: Order) -> None:
 
     folder = StudyFolder(Path(order.folder))
     config = TokenizerRun.from_json(json.dumps(order.config))
+    started = time.monotonic()
     scored = score_all("tokenizer", _finished(order, folder.weights_file(order.weights), config.data))
     trained = folder.read(folder.record_file(order.weights))
-    folder.write(resized_record(order, trained, scored.columns, scored.detail))
+    folder.write(_timed(resized_record(order, trained, scored.columns, scored.detail), started))
 
 
 def _generator(order: Order) -> None:
@@ -84,6 +86,7 @@ def _generator(order: Order) -> None:
     job = train_generator.prepare(config, caches["train"], caches["val"], weights, Path(order.runs))
     _branch(order, job.run_dir.path)
     run = job.train(progress)
+    started = time.monotonic()
     names = load_generator(run.path).info.class_names
     finished = _finished(order, run.path, data_of(load_tokenizer(weights), order.root), names)
     finished.caches = caches
@@ -91,9 +94,12 @@ def _generator(order: Order) -> None:
     write_json(_link(order), {"path": str(run.path)})
     chosen = default_sampling(config.generator).replace(guidance_scale=scored.columns["guidance_scale"])
     save_sheet(run.path, chosen, folder.sheet_file(order.run))
-    folder.write(generator_record(order, config, run, scored.columns, scored.detail))
-    if not order.milestones:
-        drop_checkpoints(run.path)
+    folder.write(_timed(generator_record(order, config, run, scored.columns, scored.detail), started))
+
+
+def _timed(record: dict[str, Any], started: float) -> dict[str, Any]:
+    """Return a record with the seconds that its scores took, from which the time left is told."""
+    return {**record, "scoring_seconds": round(time.monotonic() - started, 1)}
 
 
 def _finished(order: Order, path: Path, data: Any, class_names: Any = None) -> Any:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from vistok.space import Grid, Layout, Space, Tokens, grid
 from vistok.tokenizer.bottlenecks.base import Bottleneck
 from vistok.tokenizer.bottlenecks.config import BOTTLENECKS
 from vistok.tokenizer.config import ConvTokenizerConfig
+from vistok.tokenizer.given import images_given, latents_given
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
 from vistok.tokenizer.networks.convnet import Decoder, Encoder
 from vistok.tokenizer.networks.patch_shortcut import PatchShortcut
@@ -95,9 +97,12 @@ class ConvTokenizer(Tokenizer):
         return [*encoder.levels, encoder.middle, decoder.middle, *decoder.levels]
 
     @torch.no_grad()
-    def encode(self, images: Float[Tensor, "batch channels height width"]) -> Tensor:
-        """Map images in [-1, 1], on any device, to latents. Raises UserError for unsuitable sizes, channels or values."""
-        return self.quantizer.from_stored(self.stored(images))
+    def encode(self, images: Any) -> Tensor:
+        """Map images in [-1, 1], on any device, to latents; arrays are taken, too.
+
+        Raises UserError for unsuitable types, sizes, channels or values.
+        """
+        return self.quantizer.from_stored(self.stored(images_given(images, self.config.in_channels)))
 
     @torch.no_grad()
     def stored(self, images: Float[Tensor, "batch channels height width"]) -> Tensor:
@@ -116,8 +121,9 @@ class ConvTokenizer(Tokenizer):
         return torch.cat([self.quantizer(self.to_latents(part)[0]).stored for part in parts])
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, layout: Layout | None = None) -> Float[Tensor, "batch channels height width"]:
-        """Map latents to images. Raises UserError for a count or a value out of range."""
+    def decode(self, latents: Any, layout: Layout | None = None) -> Float[Tensor, "batch channels height width"]:
+        """Map latents, a tensor, an array or a list, to images. Raises UserError for a type, count or value that does not fit."""
+        latents = latents_given(latents, self.space)
         layout = self._check_latents(latents, layout or self.space.layout)
         f = self.config.decoder.downsample
         latents = latents.to(self.post_quantizer.weight.device)

@@ -1,0 +1,1 @@
+"""What a notebook or a script calls: `vistok.train`, `vistok.run`, `vistok.score` and the rest."""

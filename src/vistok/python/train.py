@@ -1,0 +1,156 @@
+"""`vistok.train`: images in, a run out; the same steps as the command line's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vistok.errors import UserError
+from vistok.overview.page import write_picture
+from vistok.overview.record import RunRecord
+from vistok.python.finding import model_path
+from vistok.python.progress import live_progress
+from vistok.python.run import Run
+from vistok.python.settings import Settings, recipe_config
+from vistok.runs.curves import headline
+from vistok.runs.health.gate import alarms_of, require_alive
+from vistok.runs.shipped import shipped_networks
+
+if TYPE_CHECKING:
+    from vistok.engine.log import Progress
+    from vistok.runs.job import Job
+
+
+def train(
+    images: Any = None,
+    labels: Any = None,
+    recipe: str = "images64_vq",
+    set: Settings = None,
+    *,
+    classes: Sequence[str] | None = None,
+    tokenizer: "Run | str | Path | None" = None,
+    init_from: "Run | str | Path | None" = None,
+    views: str | Sequence[str] | None = None,
+    image_size: int | None = None,
+    runs: str | Path = "runs",
+    name: str | None = None,
+    anyway: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """Train a tokenizer, a classifier or, with `tokenizer`, a generator, and return its run; a finished one is returned at once.
+
+    `images`: uint8, as an array (count, height, width[, channels]) or a tensor (count, channels, height, width); a list of
+    arrays, tensors or Pillow pictures, whose sizes may differ; a torch Dataset of images or (image, label); or a folder of
+    image files. A tenth is held out for validation, a tenth for tests. Images from memory are kept once, below `runs` in
+    `images-<digest>/images.tar`, so that a run on them can be resumed, cached and scored; the same images get the same run.
+    `labels`: class numbers or names, one for each image; `classes`: the names of the numbers.
+    `recipe`: vistok recipes lists them. `set`: changed values, as in {"length": "300 steps", "optimizer.lr": 1e-3}, or a list
+    of texts as for the command line's --set.
+    `tokenizer`: the run whose images and latents a generator learns (images are not given again); they are cached in the
+    tokenizer's run, with these `views` ("20-crops" helps where there are few images) and this `image_size` in pixels.
+    `init_from`: a run, a file or a shipped name such as "pictures64", whose network and weights training starts from.
+    `runs`: the folder for runs; `name`: the first part of the run's name, instead of the recipe's.
+    `anyway`: go on even if the tokenizer's run ended with an alarm that says it is dead. `quiet`: show no progress.
+
+    Example: `run = vistok.train(images, labels, set={"length": "300 steps"})`. Called again with the same arguments, an
+    interrupted run goes on where it stopped. Raises UserError for bad input, in one sentence, and KeyboardInterrupt when it is
+    stopped, with its state saved.
+    """
+    folder = Path(runs)
+    config = recipe_config(recipe, set, lambda kind: _init(init_from, kind, folder))
+    config = config if name is None else config.replace(name=name)
+    with live_progress(quiet) as progress:
+        if config.kind == "generator":
+            _no_images(images, labels, classes)
+            path = _tokenizer(tokenizer, recipe, folder)
+            require_alive(path, anyway, progress.say)
+            job = _generator_job(config, path, _views(views), image_size, images, folder, progress)
+        else:
+            if tokenizer is not None or views is not None or image_size is not None:
+                raise UserError(
+                    f"recipe {recipe!r} is for a {config.kind}; tokenizer, views and image_size are for generators' recipes"
+                )
+            job = _image_job(_on_images(config, recipe, images, labels, classes, folder, progress), folder)
+        finished = job.finished
+        job.train(progress)
+        run = Run(job.run_dir.path)
+        if not finished:
+            write_picture(run.path)
+            progress.say(_how_it_went(run))
+    return run
+
+
+def _how_it_went(run: Run) -> str:
+    alarms = alarms_of(run.path)
+    if alarms:
+        return f"warning: {run.name} is finished, with alarms: {', '.join(alarm.name for alarm in alarms)}"
+    return f"{run.name} is finished: {headline(RunRecord(run.path).rows, run.kind)}"
+
+
+def _init(init_from: Any, kind: str, runs: Path) -> str | None:
+    """Return the run, file or shipped name that training starts from."""
+    if init_from is None or isinstance(init_from, Run):
+        return None if init_from is None else str(init_from.path)
+    return str(init_from) if str(init_from) in shipped_networks(kind) else str(model_path(init_from, kind, runs))
+
+
+def _views(views: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if views is None else (views,) if isinstance(views, str) else tuple(views)
+
+
+def _no_images(images: Any, labels: Any, classes: Any) -> None:
+    """Raise UserError for images from memory where a generator is trained."""
+    if labels is not None or classes is not None or not isinstance(images, str | Path | type(None)):
+        raise UserError(
+            "a generator learns the images of its tokenizer: leave out images and labels, or give the folder where those images "
+            "are now"
+        )
+
+
+def _tokenizer(tokenizer: Any, recipe: str, runs: Path) -> Path:
+    if tokenizer is None:
+        raise UserError(
+            f'recipe {recipe!r} is for a generator: name the run of its tokenizer, as in tokenizer="latest"'
+        )
+    return model_path(tokenizer, "tokenizer", runs)
+
+
+def _generator_job(
+    config: Any, tokenizer: Path, views: tuple[str, ...] | None, image_size: int | None, images: Any, runs: Path,
+    progress: "Progress",
+) -> "Job":  # fmt: skip
+    from vistok.verbs.cache_latents import cache_tokens
+    from vistok.verbs.train_generator import prepare
+
+    root = None if images is None else str(images)
+    train_cache = cache_tokens(tokenizer, "train", progress, root=root, views=views, image_size=image_size)
+    validation = cache_tokens(tokenizer, "val", progress, root=root, image_size=image_size)
+    return prepare(config, train_cache, validation, tokenizer, runs)
+
+
+def _image_job(config: Any, runs: Path) -> "Job":
+    from vistok.verbs import train_classifier, train_tokenizer
+
+    return (train_tokenizer if config.kind == "tokenizer" else train_classifier).prepare(config, runs)
+
+
+def _on_images(
+    config: Any, recipe: str, images: Any, labels: Any, classes: Any, runs: Path, progress: "Progress"
+) -> Any:
+    """Return a config on the given images: a folder, or what is kept of images from memory."""
+    from vistok.python.given import given
+    from vistok.python.kept_images import DATASET, keep
+
+    if not hasattr(config, "data"):
+        raise UserError(
+            f"recipe {recipe!r} is a {config.kind}; vistok.train takes tokenizers, generators and classifiers"
+        )
+    if images is None or isinstance(images, str | Path):
+        if labels is not None or classes is not None:
+            raise UserError("labels and classes go with images from memory; a folder's classes are its sub-folders")
+        if images is None and config.data.dataset == "folder" and not Path(config.data.root).is_dir():
+            raise UserError(
+                f"recipe {recipe!r} is for images of your own: give an array, a list, a data set or a folder"
+            )
+        return config if images is None else config.replace(data=config.data.replace(root=str(images)))
+    folder = keep(given(images, labels, classes), runs, progress)
+    return config.replace(data=config.data.replace(dataset=DATASET, root=str(folder)))

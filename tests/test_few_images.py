@@ -1,0 +1,32 @@
+"""A distance between few images comes with a warning."""
+
+import pytest
+
+from vistok.scoring.few_images import few_images_warnings
+
+
+def scores(name, metric, samples, reference):
+    protocol = {"metric": metric, "num_samples": samples, "num_reference": reference, "reference": "folder val"}
+    return {
+        "psnr": {"protocol": {**protocol, "metric": "PSNR (dB)"}},
+        name: {"value": 1.0, "protocol": protocol},
+        "run": "x",
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "features", "words"),
+    [
+        (scores("rfmd", "rFMD", 9, 9), 64, "rFMD rests on 9 reference images (folder val): with 64 features, fewer than 1,000"),
+        (scores("rfmd", "rFMD", 1, 1), 64, "rests on 1 reference image (folder val):"),
+        (scores("gfmd", "gFMD", 200, 1_200), 1_280, "on 1,200 reference images (folder val) and 200 images scored: with 1,280"),
+        (scores("gfmd", "gFMD", 5_000, 1_200), 1_280, "rests on 1,200 reference images (folder val): with"),
+        (scores("fid", "FID", 1_999, 0), 2_048, "FID rests on 1,999 images scored: with 2,048"),  # statistics alone
+        (scores("gfmd", "gFMD", 5_000, 10_000), 64, None),
+        (scores("fid", "FID", 10_000, 0), 2_048, None),
+        (scores("nats", "nats per token", 3, 3), 64, None),
+    ],
+)  # fmt: skip
+def test_few_images_are_told(found, features, words):
+    said = few_images_warnings(found, features)
+    assert said == [] if words is None else len(said) == 1 and words in said[0]
