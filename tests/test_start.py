@@ -20,7 +20,8 @@ from vistok.runs.shipped import shipped_network
 from vistok.start import go as start
 from vistok.start import proposal as start_plan
 from vistok.start.look import Look, look_at, shared_ratio
-from vistok.start.proposal import Stage, StartPlan, codes_for, plan_start, seconds_of
+from vistok.start.plan import Stage, StartPlan, plan_file, seconds_of
+from vistok.start.proposal import codes_for, plan_start
 from vistok.verbs.cache_latents import cache_tokens
 from vistok.verbs.train_tokenizer import build_objective
 
@@ -117,7 +118,7 @@ def test_a_plan_is_kept(speed, photo_folder, tmp_path, monkeypatch):
     first, _ = start.prepare_start(str(photo_folder), 1800, tmp_path, print)
     monkeypatch.setattr(start_plan.rate, "tokenizer_step_seconds", lambda config: 1e-3)
     assert start.prepare_start(str(photo_folder), 1800, tmp_path, print)[0] == first
-    file = start_plan.plan_file(tmp_path, str(photo_folder), 1800)
+    file = plan_file(tmp_path, str(photo_folder), 1800)
     assert StartPlan.from_json(json.loads(file.read_text())) == first
     file.write_text("{}")
     with pytest.raises(UserError, match=r"plan\.json: damaged .* delete the file"):

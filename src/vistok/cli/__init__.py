@@ -14,6 +14,7 @@ from vistok.cli import options
 from vistok.cli.commands import App
 from vistok.cli.ending import exit_code_of
 from vistok.cli.evaluate import evaluate_app
+from vistok.cli.in_browser import app_command
 from vistok.cli.interop import export_app, import_app
 from vistok.cli.options import Data, Runs, path, progress_bars, run_of, say, terminal_width
 from vistok.cli.pictures import reconstruct, sample
@@ -38,6 +39,7 @@ app.command()(start)
 app.command()(advise)
 app.command("runs")(runs_command)
 app.command()(show)
+app.command("app")(app_command)
 app.command()(sample)
 app.command()(reconstruct)
 

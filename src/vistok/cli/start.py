@@ -22,7 +22,7 @@ def start(
 ) -> None:
     """Look at a folder and suggest what to train on it; with --go, do it: tokenizer, generator, samples, scores."""
     from vistok.start.go import prepare_start, run_start
-    from vistok.start.proposal import lines, seconds_of
+    from vistok.start.plan import lines, seconds_of
 
     seconds = seconds_of(go or time)
     plan, look = prepare_start(folder, seconds, runs, lambda line: say(f"warning: {line}", err=True))

@@ -107,21 +107,22 @@ class RunDir:
     def start(self, config: Config, resolved: dict[str, Any], processes: int = 1) -> list[str]:
         """Write config, resolved numbers and provenance; return warnings if the run began elsewhere or with other code.
 
-        The top-level fields of provenance.json describe the first sitting; `sittings` lists all of them.
+        The top-level fields of provenance.json describe the first sitting; `sittings` lists all of them, each with the
+        number of its `process`, which tells who trains the run while its lock is held.
         """
         write_json(self.path / "config.json", {"schema_version": SCHEMA, **json.loads(config.to_json())})
         write_json(self.path / "resolved.json", {"schema_version": SCHEMA, **resolved})
         now = {**provenance(), "processes": processes}
+        sitting = {**now, "process": os.getpid()}
         before = self.read("provenance.json")
         if before is None:
-            write_json(
-                self.path / "provenance.json", {"schema_version": SCHEMA, **now, "sittings": [{"from_step": 0, **now}]}
-            )
+            first_sitting = {"from_step": 0, **sitting}
+            write_json(self.path / "provenance.json", {"schema_version": SCHEMA, **now, "sittings": [first_sitting]})
             return []
         first = {name: value for name, value in before.items() if name not in ("schema_version", "sittings")}
         # Runs of earlier versions recorded only the first sitting.
         sittings = _sittings(before, self.path) or [{"from_step": 0, **first}]
-        write_json(self.path / "provenance.json", {**before, "sittings": [*sittings, {"from_step": None, **now}]})
+        write_json(self.path / "provenance.json", {**before, "sittings": [*sittings, {"from_step": None, **sitting}]})
         return differences(before, now)
 
     def goes_on_from(self, step: int) -> None:

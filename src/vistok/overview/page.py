@@ -74,28 +74,34 @@ class RunPage:
 
 def page_of(record: RunRecord) -> str:
     """Return the page as HTML with everything inside."""
+    return render("vistok.overview", "run.html.j2", live=record.state == TRAINING, **_facts(record))
+
+
+def body_of(record: RunRecord) -> str:
+    """Return what the page says, as HTML to be put into another page that has the look and the script."""
+    return render("vistok.overview", "run_body.html.j2", **_facts(record))
+
+
+def _facts(record: RunRecord) -> dict[str, Any]:
     tone, answer = verdict(record)
     shown, legend = _SHOWN.get(record.kind, ("Pictures", ""))
-    return render(
-        "vistok.overview",
-        "run.html.j2",
-        record=record,
-        live=record.state == TRAINING,
-        tone=tone,
-        answer=answer,
-        alarms=record.alarms,
-        tiles=tiles(record),
-        pictures=_pictures(record.pictures),
-        shown=shown,
-        legend=legend,
-        charts=charts_of(record.rows, record.kind),
-        scores=[_score(score) for score in reversed(record.scores)],
-        made_by=made_by(record),
-        commands=next_commands(record),
-        differs={path: _plain(value) for path, value in record.differs.items()},
-        config=json.dumps(record.config, indent=2),
-        sittings=[sitting for sitting in record.provenance.get("sittings", []) if isinstance(sitting, dict)],
-    )
+    return {
+        "record": record,
+        "tone": tone,
+        "answer": answer,
+        "alarms": record.alarms,
+        "tiles": tiles(record),
+        "pictures": _pictures(record.pictures),
+        "shown": shown,
+        "legend": legend,
+        "charts": charts_of(record.rows, record.kind),
+        "scores": [_score(score) for score in reversed(record.scores)],
+        "made_by": made_by(record),
+        "commands": next_commands(record),
+        "differs": {path: _plain(value) for path, value in record.differs.items()},
+        "config": json.dumps(record.config, indent=2),
+        "sittings": [sitting for sitting in record.provenance.get("sittings", []) if isinstance(sitting, dict)],
+    }
 
 
 def verdict(record: RunRecord) -> tuple[str, str]:

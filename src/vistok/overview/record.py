@@ -1,8 +1,6 @@
 """What a run directory says of itself: config, position, state, scores, alarms. Reading it needs no torch."""
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +10,7 @@ from typing import Any
 from vistok.engine.log import Row, read_rows
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
-from vistok.files import read_json
+from vistok.files import is_locked, read_json
 from vistok.recipes import all_recipes
 
 FINISHED, TRAINING, STOPPED, NOT_BEGUN = "finished", "training", "stopped", "not begun"
@@ -127,7 +125,7 @@ class RunRecord:
         """One of "finished", "training" (a process holds its lock), "stopped" and "not begun"."""
         if self.finished:
             return FINISHED
-        if _locked(self.path / "lock"):
+        if is_locked(self.path / "lock"):
             return TRAINING
         return STOPPED if self.rows else NOT_BEGUN
 
@@ -234,18 +232,3 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def _outermost(gone: list[str]) -> dict[str, Any]:
     """Return the parts that a config lacks: `losses.perceptual`, instead of everything inside it."""
     return dict.fromkeys((".".join(path.split(".")[:2]) for path in gone), None)
-
-
-def _locked(lock: Path) -> bool:
-    """Whether a process holds a run's lock; a shared lock is taken for an instant, which no other reader minds."""
-    try:
-        handle = os.open(lock, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False

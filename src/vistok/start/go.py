@@ -35,7 +35,8 @@ from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.evaluators import IMAGENET, choose_evaluator
 from vistok.scoring.few_images import few_images_warnings
 from vistok.start.look import Look, look_at
-from vistok.start.proposal import StartPlan, busy, plan_file, plan_start
+from vistok.start.plan import StartPlan, plan_file
+from vistok.start.proposal import busy, plan_start
 from vistok.verbs import train_generator, train_tokenizer
 from vistok.verbs.cache_latents import cache_tokens
 

@@ -69,7 +69,7 @@ class Advice:
 
 
 @dataclass(frozen=True)
-class _Curve:
+class Curve:
     """One generator size on one tokenizer setting: its law, the cost of its runs, and the tokenizer's rFMD."""
 
     setting: dict[str, Any]
@@ -101,6 +101,11 @@ class _Curve:
 
 
 def advise(table: pd.DataFrame, budget: float) -> Advice:
+    """Return advice for a budget, in FLOPs for both stages; see `choose`."""
+    return choose(fit_curves(table), budget)
+
+
+def choose(curves: Sequence[Curve], budget: float) -> Advice:
     """Return advice for a budget, in FLOPs for both stages.
 
     The lowest expected gFMD of tokenizers with three seeds wins. Where none has three, the interval that ends lowest does, so
@@ -110,28 +115,37 @@ def advise(table: pd.DataFrame, budget: float) -> Advice:
     """
     if not (math.isfinite(budget) and budget > 0):
         raise UserError(f"the budget must be above 0 FLOPs, found {budget:g}")
-    curves = fit_curves(table)
-    if not curves:
-        raise UserError(
-            "no tokenizer of this study has a generator with at least 3 runs of different lengths, so there is nothing to fit; "
-            "run more of the study first"
-        )
-    ends = [curve.tokenizer_flops + end for curve in curves for end in (curve.law.low_compute, curve.law.high_compute)]
-    low, high = min(ends), REACH * max(ends)
+    low, high = covered(curves)
     options = [option for curve in curves if (option := curve.option(budget)) is not None]
     if not options:
         raise UserError(
             f"a budget of {budget:.3g} FLOPs does not cover the cheapest tokenizer of this study with its shortest generator "
             f"({low:.3g}), and of shorter runs the study says nothing; give {low:.3g} to {high:.3g}"
         )
-    ranked = sorted(options, key=lambda one: (one.seeds < SEEDS, one.gfmd if one.seeds >= SEEDS else one.high))
+    ranked = rank(options)
     best = ranked[0]
     others = [option for option in ranked if option.tokenizer != best.tokenizer]
     seeds, flops = _surer(best, others[0]) if others else (None, None)
     return Advice(budget, best, others[0] if others else None, seeds, flops, best.supported, low, high)
 
 
-def fit_curves(table: pd.DataFrame) -> list[_Curve]:
+def rank(options: Sequence[Option]) -> list[Option]:
+    """Return options, the one to advise first."""
+    return sorted(options, key=lambda one: (one.seeds < SEEDS, one.gfmd if one.seeds >= SEEDS else one.high))
+
+
+def covered(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Return the budgets (FLOPs) of which a study says something. Raises UserError where no curve has enough runs."""
+    if not curves:
+        raise UserError(
+            "no tokenizer of this study has a generator with at least 3 runs of different lengths, so there is nothing to fit; "
+            "run more of the study first"
+        )
+    ends = [curve.tokenizer_flops + end for curve in curves for end in (curve.law.low_compute, curve.law.high_compute)]
+    return min(ends), REACH * max(ends)
+
+
+def fit_curves(table: pd.DataFrame) -> list[Curve]:
     """Return the law of every combination of tokenizer setting and generator size that has enough runs."""
     costs: dict[str, float] = tokenizers(table).groupby("tokenizer_choice").train_flops.mean().to_dict()  # type: ignore[assignment]
     curves = []
@@ -141,7 +155,7 @@ def fit_curves(table: pd.DataFrame) -> list[_Curve]:
         law = law_of(rows)
         if law is not None:
             per_step = float((rows.train_flops / rows.steps).mean())
-            curves.append(_Curve(
+            curves.append(Curve(
                 setting, str(first.choice), int(first.params), float(costs[setting["tokenizer_choice"]]), per_step,
                 int(rows.seed.nunique()), float(rows.rfmd.mean()), law,
             ))  # fmt: skip

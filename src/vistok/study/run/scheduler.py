@@ -18,6 +18,7 @@ from vistok.study.run.former import as_recorded
 from vistok.study.run.grid import CacheTask, GeneratorTask, Task, TokenizerTask, expand
 from vistok.study.run.order import make_order
 from vistok.study.run.record import StudyFolder
+from vistok.study.run.standing import DONE, FAILED, RUNNING, WAITING, Standing
 
 
 @dataclass
@@ -78,11 +79,13 @@ def _run_missing(
     )
     if not left:
         return Outcome()
-    scheduler = _Scheduler(study, left, runs, folder, executor, threads, progress)
+    standing = Standing(tasks, runs / study.name, folder.path)
+    scheduler = _Scheduler(study, left, runs, folder, executor, threads, progress, standing)
     for task in tasks:
         if not isinstance(task, CacheTask) and folder.finished(task.run):
             scheduler.estimate.learn(task, folder.read(folder.record_file(task.run)))
-    return scheduler.run()
+    with standing.open():
+        return scheduler.run()
 
 
 class _Scheduler:
@@ -90,10 +93,10 @@ class _Scheduler:
 
     def __init__(
         self, study: StudyConfig, left: list[Task], runs: Path, folder: StudyFolder, executor: Executor,
-        threads: int | None, progress: Progress,
+        threads: int | None, progress: Progress, standing: Standing,
     ) -> None:  # fmt: skip
         self.study, self.runs, self.folder, self.executor = study, runs, folder, executor
-        self.threads, self.progress = threads, progress
+        self.threads, self.progress, self.standing = threads, progress, standing
         self.waiting = {task.run: task for task in left}
         self.running: dict[str, Task] = {}
         self.outcome = Outcome()
@@ -106,10 +109,12 @@ class _Scheduler:
             with self.progress.task(f"study {self.study.name} (%)", 100) as bar:
                 while self.waiting or self.running:
                     self._submit()
+                    self._note()
                     if not self.running:
                         break
                     for name, error in self.executor.wait():
                         self._end(name, error, bar)
+                        self._note()
         finally:
             self.executor.close()
         self.outcome.blocked = list(self.waiting)
@@ -140,6 +145,11 @@ class _Scheduler:
             self._tell_alarms(task)
         if self.progress.bars is not None:  # without bars, the line above says it
             bar.advance(100 * cost(task) / self.cost, self._state())
+
+    def _note(self) -> None:
+        done, waiting = dict.fromkeys(self.outcome.done, DONE), dict.fromkeys(self.waiting, WAITING)
+        running, failed = dict.fromkeys(self.running, RUNNING), dict.fromkeys(self.outcome.failed, FAILED)
+        self.standing.note({**done, **waiting, **running, **failed})
 
     def _record(self, task: Task) -> dict[str, Any] | None:
         file = self.folder.record_file(task.run)

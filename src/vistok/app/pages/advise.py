@@ -1,0 +1,92 @@
+"""The page that advises: what to train for two purses, training compute and milliseconds for each image."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from vistok.app.events import block, listen, message_box
+from vistok.app.frontier import advice_of, data_sets, findings, frontier_chart, lines_of, words_of_budget
+from vistok.app.parts import joined, page, quiet, said
+from vistok.app.place import Place
+from vistok.errors import UserError
+from vistok.study.run.record import StudyFolder
+
+STEPS = 200  # of the sliders
+
+
+def advise_page(place: Place) -> gr.Tab:
+    """Lay out the page; returns its tab."""
+    with gr.Tab("Advise", id="advise") as tab:
+        with gr.Row():
+            study = gr.Dropdown([], label="Study", info="a folder of results", allow_custom_value=True)
+            data = gr.Dropdown([], label="Data set")
+        with gr.Row():
+            # Of powers of ten, whose numbers nobody reads: what they mean is written below.
+            budget = gr.Slider(0, 1, 0.5, step=1 / STEPS, label="Training budget", elem_classes="unread")
+            limit = gr.Slider(
+                0, 1, 1, step=1 / STEPS, label="Time for each image", elem_classes="unread", visible=False
+            )
+            measure = gr.Button("Measure this machine", scale=0, min_width=180)
+        message = message_box()
+        body = block()
+        rate = gr.State(None)
+
+    def refresh(
+        folder: str | None, chosen: str | None, share: float, fast: float, measured: float | None
+    ) -> tuple[Any, ...]:
+        known = place.studies()
+        folder = folder or next((name for name in known if Path(name).name == "fashion"), next(iter(known), None))
+        if folder is None:
+            words = f"There are no results in {place.results}. vistok study run STUDY makes some; or type a folder of results."
+            return gr.update(choices=[]), gr.update(choices=[], value=None), gr.update(visible=False), page(said(words))
+        sets = data_sets(Path(folder))
+        chosen = chosen if chosen in sets else sets[0]
+        return (
+            gr.update(choices=known, value=folder),
+            gr.update(choices=sets, value=chosen),
+            gr.update(visible=findings(Path(folder), chosen).milliseconds is not None),
+            answer(Path(folder), chosen, share, fast, measured),
+        )
+
+    def time_here(folder: str | None) -> float:
+        from vistok.study.findings.measured_rate import measured_rate
+
+        if not folder:
+            raise UserError("choose a study first")
+        return measured_rate(StudyFolder(Path(folder)))
+
+    asked, shown = [study, data, budget, limit, rate], [study, data, limit, body]
+    for event in (tab.select, study.input, data.input, rate.change):
+        listen(event, refresh, asked, shown, message)
+    for event in (budget.change, limit.change):
+        listen(event, refresh, asked, shown, message, latest=True)
+    listen(measure.click, time_here, [study], [rate], message, alone=True)
+    return tab
+
+
+def answer(folder: Path, data: str, share: float, fast: float, measured: float | None) -> str:
+    """Return the advice as HTML; `share` and `fast` are places on the sliders, 0...1. Raises UserError if nothing fits."""
+    found = findings(folder, data)
+    flops = between(found.low, found.high, share)
+    timed = found.milliseconds
+    milliseconds = None if timed is None or fast >= 1 else between(*timed, fast)
+    rate = measured or found.rate
+    words = words_of_budget(flops, rate, measured is not None)
+    if timed is not None:
+        words += "; " + (
+            "any time for an image" if milliseconds is None else f"at most {milliseconds:.3g} ms for each image"
+        )
+    advice = advice_of(found, flops, milliseconds)
+    first, *more = lines_of(found, advice, measured)
+    tone = "" if advice.supported else "warn"
+    chart = frontier_chart(found.within(milliseconds), flops).figure()
+    text = joined([quiet(words), said(first, tone), *map(quiet, more)])
+    return page(Markup('<div class="columns"><div>{}</div>{}</div>').format(text, chart))
+
+
+def between(low: float, high: float, share: float) -> float:
+    """Return the number at a place between two others on a log scale."""
+    return math.exp(math.log(low) + (math.log(high) - math.log(low)) * min(1.0, max(0.0, share)))

@@ -1,0 +1,161 @@
+"""What `vistok start` plans to train, as a file, as commands and in words; reading it needs no torch."""
+
+import json
+import math
+import re
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vistok.config import override
+from vistok.errors import UserError
+from vistok.recipes import find_recipe
+from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
+
+if TYPE_CHECKING:
+    from vistok.start.look import Look
+
+# Fewest validations in a run: its alarms see nothing else.
+VALIDATIONS = 6
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training command: its recipe, settings and steps, and how long it takes (seconds)."""
+
+    recipe: str
+    settings: tuple[str, ...]
+    steps: int
+    seconds: float
+
+    @property
+    def all_settings(self) -> tuple[str, ...]:
+        """The settings, including the length."""
+        return (*self.settings, f'length="{self.steps} steps"')
+
+    @property
+    def words(self) -> list[str]:
+        """The settings as options of a command."""
+        return [word for setting in self.all_settings for word in ("--set", setting)]
+
+
+@dataclass(frozen=True)
+class StartPlan:
+    """What to train on a folder in a given time (seconds)."""
+
+    root: str
+    side: int
+    tokens: int
+    codes: int
+    tokenizer: Stage
+    generator: Stage
+    init_from: str | None
+    seconds: float
+    # Steps that there is time for; a small folder may call for fewer.
+    generator_steps_paid: int = 0
+    # Views of each picture that the generator learns.
+    views: tuple[str, ...] = ("center",)
+    # Weights that the generator starts from.
+    generator_from: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON values for its file; `from_json` is the inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "StartPlan":
+        """Read a plan back. Raises KeyError or TypeError if something is missing."""
+        stages = {
+            name: Stage(**{**stored[name], "settings": tuple(stored[name]["settings"])})
+            for name in ("tokenizer", "generator")
+        }
+        return cls(**{**stored, **stages, "views": tuple(stored.get("views", ("center",)))})
+
+    def tokenizer_config(self) -> TokenizerRun:
+        """Return the config of the tokenizer's run."""
+        from vistok.runs.initial import with_network_of
+
+        config = find_recipe(self.tokenizer.recipe, "tokenizer")
+        if self.init_from:
+            config = with_network_of(config, self.init_from)
+        return _watched(
+            override(config, [f"data.root={json.dumps(self.root)}", *self.tokenizer.all_settings]), self.tokenizer
+        )
+
+    def generator_config(self) -> GeneratorRun:
+        """Return the config of the generator's run."""
+        from vistok.runs.initial import with_network_of
+
+        config = find_recipe(self.generator.recipe, "generator")
+        if self.generator_from:
+            config = with_network_of(config, self.generator_from)
+        return _watched(override(config, list(self.generator.all_settings)), self.generator)
+
+    def commands(self, tokenizer_run: str, generator_run: str) -> list[list[str]]:
+        """Return the commands, each as a list of words."""
+        train = ["vistok", "train"]
+        first, second = (["--init-from", name] if name else [] for name in (self.init_from, self.generator_from))
+        cache = ["vistok", "cache", tokenizer_run, "--split", "train"]
+        cache += [word for view in self.views for word in ("--view", view)]
+        return [
+            [*train, "tokenizer", self.tokenizer.recipe, "--data", self.root, *first, *self.tokenizer.words],
+            *([cache] if self.views != ("center",) else []),
+            [*train, "generator", self.generator.recipe, "--tokenizer", tokenizer_run, *second, *self.generator.words],
+            ["vistok", "sample", generator_run, "--out", "samples.png"],
+            ["vistok", "evaluate", "tokenizer", tokenizer_run],
+        ]
+
+
+R = TypeVar("R", bound=RunConfig)
+
+
+def _watched(config: R, stage: Stage) -> R:
+    """Return the config with validations frequent enough for alarms, even in a short run; the result does not change."""
+    every = min(config.execution.evaluate_every, max(1, stage.steps // VALIDATIONS))
+    return config.replace(execution=config.execution.replace(evaluate_every=every))
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds in "30m", "90 min", "1.5h", "2 hours" or "1h30m". Raises UserError for anything else."""
+    parts = re.findall(r"([0-9.]+)\s*(h|m)[a-z]*", text.strip().lower())
+    well_formed = re.fullmatch(r"(\s*[0-9.]+\s*(h|hours?|m|min|mins|minutes?)\s*)+", text.strip().lower())
+    try:
+        seconds = sum(float(number) * {"h": 3600, "m": 60}[unit] for number, unit in parts) if well_formed else 0.0
+    except ValueError:
+        seconds = 0.0
+    if not 60 <= seconds < math.inf:
+        raise UserError(f"time {text!r}: give at least a minute, in minutes or hours, as in 30m or 1.5h")
+    return seconds
+
+
+def lines(plan: StartPlan, look: "Look") -> list[str]:
+    """Return the plan in words, with its commands."""
+    height, width = plan.tokenizer_config().tokenizer.sides
+    size = f"{height}x{width} pixels, {plan.tokens} tokens per picture, {plan.codes:,} codes"
+    steps = [f"{stage.steps:,} steps, about {_minutes(stage.seconds)}" for stage in (plan.tokenizer, plan.generator)]
+    tokenizer_run = f"runs/{find_recipe(plan.tokenizer.recipe).name}-XXXXXXXXXX"
+    generator_run = f"runs/{find_recipe(plan.generator.recipe).name}-XXXXXXXXXX"
+    text = [look.sentence, f"Plan for {_minutes(plan.seconds)} on this machine: {size}.", ""]
+    commands = plan.commands(tokenizer_run, generator_run)
+    more = (
+        [f"{plan.views[0].replace('-', ' random ')} of each picture, because there are few"]
+        if len(commands) > 4
+        else []
+    )
+    remarks = [steps[0], *more, steps[1], "a minute", "a minute"]
+    for number, (words, remark) in enumerate(zip(commands, remarks, strict=True), 1):
+        text += [f"{number}. {remark}", f"   {shlex.join(words)}"]
+    return text
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 90:
+        return "a minute"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def plan_file(runs: Path, root: str, seconds: float) -> Path:
+    """Return where the plan for a folder and a time is kept: measuring again would give another plan and new runs."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", Path(root).absolute().name).strip("-") or "images"
+    return runs / f"start-{name}-{seconds / 60:g}m" / "plan.json"
