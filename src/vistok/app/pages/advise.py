@@ -12,7 +12,6 @@ from vistok.app.frontier import advice_of, data_sets, findings, frontier_chart, 
 from vistok.app.parts import joined, page, quiet, said
 from vistok.app.place import Place
 from vistok.errors import UserError
-from vistok.study.run.record import StudyFolder
 
 STEPS = 200  # of the sliders
 
@@ -52,11 +51,12 @@ def advise_page(place: Place) -> gr.Tab:
         )
 
     def time_here(folder: str | None) -> float:
+        from vistok.study.findings.advice_source import advice_source
         from vistok.study.findings.measured_rate import measured_rate
 
         if not folder:
             raise UserError("choose a study first")
-        return measured_rate(StudyFolder(Path(folder)))
+        return measured_rate(advice_source(folder))
 
     asked, shown = [study, data, budget, limit, rate], [study, data, limit, body]
     for event in (tab.select, study.input, data.input, rate.change):

@@ -7,6 +7,7 @@ For each tokenizer setting and generator size, gFMD follows a law in the generat
 import math
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
