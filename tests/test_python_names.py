@@ -162,12 +162,11 @@ def test_networks_refuse_other_things_by_name(pair, call, sentence):
 
 
 def test_figures_leave_a_notebooks_own_alone():
-    from vistok.page.plots import png_of, pyplot
+    from vistok.page.plots import png_of
 
     before = {name: value for name, value in matplotlib.rcParams.items() if name != "backend"}
     backend = matplotlib.rcParams._get("backend")
-    figure, axes = pyplot().subplots(figsize=(2, 2))
-    axes.plot([1, 2])
-    assert png_of(figure)[:4] == b"\x89PNG"
+    drawn = png_of(lambda figure: figure.add_subplot().plot([1, 2]), (2, 2))
+    assert drawn[:4] == b"\x89PNG"
     assert {name: value for name, value in matplotlib.rcParams.items() if name != "backend"} == before
     assert matplotlib.rcParams._get("backend") is backend

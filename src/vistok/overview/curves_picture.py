@@ -1,24 +1,28 @@
 """A run's charts and its newest sheet as one matplotlib figure, for a PNG."""
 
 import io
+from functools import partial
 from typing import Any
 
 from vistok.data.images.image_file import open_image
 from vistok.overview.record import RunRecord
 from vistok.page.charts import Chart
 from vistok.page.colours import SERIES
-from vistok.page.plots import pyplot
+from vistok.page.plots import png_of
 from vistok.runs.curves import charts_of
 
 COLUMNS = 3
 
 
-def figure_of(record: RunRecord) -> Any:
-    """Return the figure: a panel for each chart, below the newest sheet of pictures if there is one."""
+def picture_of(record: RunRecord) -> bytes:
+    """Return the PNG: a panel for each chart, below the newest sheet of pictures if there is one."""
+    rows = max(1, -(-len(charts_of(record.rows, record.kind)) // COLUMNS)) + bool(record.pictures)
+    return png_of(partial(_fill, record), (4.2 * COLUMNS, 2.7 * rows + 0.4))
+
+
+def _fill(record: RunRecord, figure: Any) -> None:
     charts, sheets = charts_of(record.rows, record.kind), record.pictures
     rows = max(1, -(-len(charts) // COLUMNS))
-    plt = pyplot()
-    figure = plt.figure(figsize=(4.2 * COLUMNS, 2.7 * (rows + bool(sheets)) + 0.4))
     places = figure.add_gridspec(rows + bool(sheets), COLUMNS)
     if sheets:
         axes = figure.add_subplot(places[0, :])
@@ -28,7 +32,6 @@ def figure_of(record: RunRecord) -> Any:
         axes = figure.add_subplot(places[bool(sheets) + number // COLUMNS, number % COLUMNS])
         _draw(axes, chart)
     figure.suptitle(record.name)
-    return figure
 
 
 def _draw(axes: Any, chart: Chart) -> None:

@@ -39,11 +39,10 @@ def write_page(run: Path, training: bool = False) -> Path:
 
 def write_picture(run: Path) -> Path:
     """Write a run's curves and its newest sheet as one PNG and return its path."""
-    from vistok.overview.curves_picture import figure_of
-    from vistok.page.plots import png_of
+    from vistok.overview.curves_picture import picture_of
 
     record = RunRecord(run)
-    write_atomic(run / PICTURE, png_of(figure_of(record)), make_folder=False)
+    write_atomic(run / PICTURE, picture_of(record), make_folder=False)
     return run / PICTURE
 
 

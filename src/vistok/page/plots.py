@@ -1,54 +1,40 @@
-"""Figures by matplotlib, for what the page's own charts don't draw (maps, bars), and for PNG files.
+"""Figures by matplotlib, for PNG files; pages have charts of their own (`charts.py`).
 
-matplotlib is loaded when the first figure is drawn.
+matplotlib is loaded when the first figure is drawn. Its `pyplot` is left alone, so that a notebook's own figures keep their
+backend and their style.
 """
 
 import io
-import re
+from collections.abc import Callable
 from typing import Any
-
-from markupsafe import Markup
 
 from vistok.page.colours import SERIES
 
-# What matplotlib draws in, and what a page turns each colour into, so that figures follow its theme.
 INK, QUIET = "#1a1c1f", "#5b6068"
-_THEMED = {INK: "var(--ink)", QUIET: "var(--quiet)"} | {c: f"var(--series-{i})" for i, c in enumerate(SERIES)}
 
 
-class _Plots:
-    """Makes figures as pyplot does, without pyplot: a notebook's own figures keep their backend and their style."""
+def png_of(draw: Callable[[Any], None], size: tuple[float, float]) -> bytes:
+    """Return the PNG of a figure of this size (inches), which `draw` fills."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    def figure(self, **options: Any) -> Any:
-        """Return a new figure. The pages' style holds until it is closed, as axes and ticks are drawn late."""
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        style = matplotlib.rc_context(_style())  # type: ignore[arg-type]
-        style.__enter__()
-        figure = Figure(**options)
+    with matplotlib.rc_context(_style()):  # type: ignore[arg-type]
+        figure = Figure(figsize=size)
         FigureCanvasAgg(figure)
-        figure.vistok_style = style  # type: ignore[attr-defined]
-        return figure
-
-    def subplots(self, *shape: int, figsize: tuple[float, float] | None = None, **options: Any) -> tuple[Any, Any]:
-        """Return a new figure and its axes."""
-        figure = self.figure(figsize=figsize)
-        return figure, figure.subplots(*shape, **options)
-
-
-def pyplot() -> _Plots:
-    """Return what makes figures: they need no display, and the same figure gives the same bytes."""
-    return _Plots()
+        draw(figure)
+        for axes in figure.axes:
+            axes.spines[["top", "right"]].set_visible(False)
+        figure.tight_layout()
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
 
 
 def _style() -> dict[str, Any]:
     from cycler import cycler
 
     return {
-        "svg.hashsalt": "vistok",
-        "svg.fonttype": "none",  # text stays text: sharp, searchable, in the page's font
         "font.size": 11,
         "text.color": INK,
         "axes.labelcolor": QUIET,
@@ -57,32 +43,3 @@ def _style() -> dict[str, Any]:
         "ytick.color": QUIET,
         "axes.prop_cycle": cycler(color=SERIES),
     }
-
-
-def inline_svg(figure: Any, title: str) -> Markup:
-    """Close a figure and return it as SVG for a page: it has the page's colours, also in dark mode."""
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    text = _finished(figure, "svg", metadata=nothing, transparent=True).decode()
-    opening, rest = text[text.index("<svg") :].split(">", 1)
-    for colour, themed in _THEMED.items():
-        rest = re.sub(rf"(?<=: ){colour}", themed, rest, flags=re.IGNORECASE)
-    # Sizes in points would win over the page's width.
-    view = re.sub(r' (width|height)="[^"]*"', "", opening.removeprefix("<svg"))
-    return Markup('<svg class="chart plot" role="img" aria-label="{}"{}>{}').format(title, Markup(view), Markup(rest))
-
-
-def png_of(figure: Any) -> bytes:
-    """Close a figure and return it as a PNG."""
-    return _finished(figure, "png", dpi=110)
-
-
-def _finished(figure: Any, kind: str, **options: Any) -> bytes:
-    try:
-        for axis in figure.axes:
-            axis.spines[["top", "right"]].set_visible(False)
-        figure.tight_layout()
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, **options)
-        return buffer.getvalue()
-    finally:
-        figure.vistok_style.__exit__(None, None, None)
