@@ -93,23 +93,29 @@ def verbs(app):
         yield from verbs(group.typer_instance)
 
 
+def expanded(parser):
+    """What a parser makes of ~/x; one that looks for a run names what it found nowhere."""
+    try:
+        return str(parser("~/x"))
+    except UserError as error:
+        return str(error).split("'")[1]
+
+
 def test_every_path_is_expanded(monkeypatch, tmp_path):
     """`--runs=~/x` comes here as it is: no shell expands it."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    strings = {"data", "tokenizer", "init_from", "evaluator", "inception"}
+    strings = {"data", "study", "tokenizer", "init_from", "evaluator", "inception"}
     for verb in verbs(cli.app):
         for name, hint in get_type_hints(verb, include_extras=True).items():
             kind, *_, how = get_args(hint) if get_origin(hint) is Annotated else (hint, None)
-            if "Path" in str(kind):
-                assert how.parser is options.path, f"{verb.__name__} {name}: read it with parser=path of cli/options.py"
-            elif name in strings and (verb.__name__, name) != ("advise", "data"):
-                assert how.parser is options.place, f"{verb.__name__} {name}: read it with parser=place"
+            if ("Path" in str(kind) or name in strings) and (verb.__name__, name) != ("advise", "data"):
+                assert expanded(how.parser) == f"{tmp_path}/x", f"{verb.__name__} {name}: its parser must expand ~"
     assert options.path("~/x") == tmp_path / "x" and options.path("./~") == Path("./~")
     assert options.place("https://a//b-{0..3}.tar") == "https://a//b-{0..3}.tar"
     assert options.setting("data.root=~/x") == f"data.root={tmp_path}/x"
     assert options.setting('data.root="~/x"') == f'data.root="{tmp_path}/x"'
     assert options.setting("seed=1") == "seed=1"
-    with pytest.raises(UserError, match=f"{tmp_path}/no: neither a run directory"):
+    with pytest.raises(UserError, match=f"no tokenizer '{tmp_path}/no': it is neither a path"):
         run("evaluate", "tokenizer", "~/no")
 
 
@@ -322,9 +328,9 @@ def test_flat_folder_trains_without_classes(photo_folder, tmp_path):
         (("train", "tokenizer", "fashion_ar"), "is for a generator, not a tokenizer"),
         (("train", "tokenizer", "debug_vq", "--set", "seeed=1"), "Did you mean 'seed'"),
         (("train", "tokenizer", "debug_vq", "--set", "execution.micro_batch_size=5"), "must divide batch_size 16"),
-        (("train", "generator", "debug_ar", "--tokenizer", "nowhere"), "neither a run directory"),
-        (("sample", "nowhere"), "neither a run directory"),
-        (("evaluate", "tokenizer", "nowhere"), "neither a run directory"),
+        (("train", "generator", "debug_ar", "--tokenizer", "nowhere"), "neither a path nor part of a run's name"),
+        (("sample", "nowhere"), "neither a path nor part of a run's name"),
+        (("evaluate", "tokenizer", "nowhere"), "neither a path nor part of a run's name"),
         (("train", "tokenizer", "images64_vq", "--data", "nowhere"), "not found"),
         (("train", "tokenizer", "debug_vq", "--set", 'execution.device="warp"'), "execution.device 'warp'"),
         (("demo", "--tiny", "--full"), "exclude each other"),
