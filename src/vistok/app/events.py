@@ -36,9 +36,15 @@ def changed(seen: dict[str, Any], name: str, value: Any, update: Any = None) -> 
     return value if update is None else update
 
 
-def live(seconds: float) -> gr.Timer:
-    """Return a page's clock, which ticks only while the page is shown."""
-    return gr.Timer(seconds, active=False)
+def live(seconds: float) -> gr.HTML:
+    """Return a page's clock. It ticks in the browser, and only while the page can be seen."""
+    script = (
+        "const clock = setInterval(() => {"
+        " if (!element.isConnected) clearInterval(clock);"
+        " else if (element.offsetParent && !document.hidden) trigger('tick');"
+        f" }}, {1000 * seconds:.0f});"
+    )
+    return gr.HTML(js_on_load=script, apply_default_css=False, elem_classes="clock")
 
 
 def listen(

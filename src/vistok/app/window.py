@@ -18,30 +18,21 @@ from vistok.app.queue import Queue
 
 
 def window(place: Place, queue: Queue) -> gr.Blocks:
-    """Return the app with all pages. A page's clock ticks only while the page is shown."""
+    """Return the app with all pages."""
     networks = Networks()
     with gr.Blocks(analytics_enabled=False, title="vistok", fill_width=True) as blocks:
         with gr.Tabs(selected="runs", overflow_behavior="wrap") as tabs:
-            runs, runs_clock, table = runs_page(place)
-            run, run_clock, chosen = run_page(place, queue)
-            generate = generate_page(place, networks)
-            reconstruct = reconstruct_page(place, networks)
-            compare = compare_page(place)
-            advise = advise_page(place)
-            study, study_clock = study_page(place)
-            train, train_clock = train_page(place, queue)
-        clocks = {runs: runs_clock, run: run_clock, study: study_clock, train: train_clock}
-        every: list[Any] = list(clocks.values())
+            table = runs_page(place)
+            chosen = run_page(place, queue)
+            generate_page(place, networks)
+            reconstruct_page(place, networks)
+            compare_page(place)
+            advise_page(place)
+            study_page(place)
+            train_page(place, queue)
 
-        def only(shown: Any) -> Any:
-            return lambda: [gr.Timer(active=clock is clocks.get(shown)) for clock in every]
+        def open_run(event: gr.EventData) -> tuple[Any, str]:
+            return gr.Tabs(selected="run"), str(event.run)  # type: ignore[attr-defined]
 
-        for tab in (runs, run, generate, reconstruct, compare, advise, study, train):
-            tab.select(only(tab), None, every, api_visibility="private", show_progress="hidden")
-
-        def open_run(event: gr.EventData) -> tuple[Any, ...]:
-            return gr.Tabs(selected="run"), event.run, *(gr.Timer(active=clock is run_clock) for clock in every)  # type: ignore[attr-defined]
-
-        table.submit(open_run, None, [tabs, chosen, *every], api_visibility="private", show_progress="hidden")
-        blocks.load(only(runs), None, every, api_visibility="private", show_progress="hidden")
+        table.submit(open_run, None, [tabs, chosen], api_visibility="private", show_progress="hidden")
     return blocks

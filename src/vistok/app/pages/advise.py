@@ -16,8 +16,8 @@ from vistok.errors import UserError
 STEPS = 200  # of the sliders
 
 
-def advise_page(place: Place) -> gr.Tab:
-    """Lay out the page; returns its tab."""
+def advise_page(place: Place) -> None:
+    """Lay out the page."""
     with gr.Tab("Advise", id="advise") as tab:
         with gr.Row():
             study = gr.Dropdown([], label="Study", info="a folder of results", allow_custom_value=True)
@@ -64,7 +64,6 @@ def advise_page(place: Place) -> gr.Tab:
     for event in (budget.change, limit.change):
         listen(event, refresh, asked, shown, message, latest=True)
     listen(measure.click, time_here, [study], [rate], message, alone=True)
-    return tab
 
 
 def answer(folder: Path, data: str, share: float, fast: float, measured: float | None) -> str:

@@ -12,8 +12,8 @@ from vistok.errors import UserError
 from vistok.runs.find import run_folders
 
 
-def compare_page(place: Place) -> gr.Tab:
-    """Lay out the page; returns its tab."""
+def compare_page(place: Place) -> None:
+    """Lay out the page."""
     with gr.Tab("Compare", id="compare") as tab:
         with gr.Row():
             runs = gr.Dropdown(
@@ -46,7 +46,6 @@ def compare_page(place: Place) -> gr.Tab:
     )
     for event in (runs.input, protocol.input):
         listen(event, compare, [runs, protocol], [protocol, body], message)
-    return tab
 
 
 def scored(place: Place) -> list[str]:

@@ -17,8 +17,8 @@ SOLVERS = ["multistep", "euler", "heun", "ddim"]
 LARGEST_SEED = 2**31 - 1
 
 
-def generate_page(place: Place, networks: Networks) -> gr.Tab:
-    """Lay out the page; returns its tab."""
+def generate_page(place: Place, networks: Networks) -> None:
+    """Lay out the page."""
     with gr.Tab("Generate", id="generate") as tab:
         with gr.Row():
             run = gr.Dropdown(
@@ -72,7 +72,6 @@ def generate_page(place: Place, networks: Networks) -> gr.Tab:
     listen(go.click, pictures, asked, [first, second], message, alone=True)
     listen(another.click, pictures_of_next, asked, [seed, first, second], message, alone=True)
     listen(near.click, neighbours, asked, [first, second], message, alone=True)
-    return tab
 
 
 def _fields() -> list[Any]:

@@ -23,8 +23,8 @@ element.addEventListener('click', (event) => {
 MOST = 6  # tokenizers side by side
 
 
-def reconstruct_page(place: Place, networks: Networks) -> gr.Tab:
-    """Lay out the page; returns its tab."""
+def reconstruct_page(place: Place, networks: Networks) -> None:
+    """Lay out the page."""
     with gr.Tab("Reconstruct", id="reconstruct") as tab:
         with gr.Row():
             picture = _picture()
@@ -58,7 +58,6 @@ def reconstruct_page(place: Place, networks: Networks) -> gr.Tab:
     listen(put.click, pictures.put, [state, token], editing, message, alone=True)
     listen(dice.click, pictures.roll, [state], editing, message, alone=True)
     listen(undo.click, pictures.reset, [state], editing, message)
-    return tab
 
 
 class Pictures:

@@ -18,8 +18,8 @@ from vistok.runs.find import LATEST
 SECONDS = 3.0
 
 
-def run_page(place: Place, queue: Queue) -> tuple[gr.Tab, gr.Timer, gr.Dropdown]:
-    """Lay out the page; returns its tab, its clock, and the choice of the run."""
+def run_page(place: Place, queue: Queue) -> gr.Dropdown:
+    """Lay out the page; returns the choice of the run."""
     with gr.Tab("Run", id="run") as tab:
         with gr.Row():
             run = gr.Dropdown(
@@ -70,7 +70,7 @@ def run_page(place: Place, queue: Queue) -> tuple[gr.Tab, gr.Timer, gr.Dropdown]
         listen(event, refresh, [run, setting, seen], outputs, message, quietly=quietly)
     listen(stop.click, halt, [run], [], message)
     listen(apply.click, begin, [run, setting], [], message)
-    return tab, clock, run
+    return run
 
 
 def shown(record: RunRecord) -> str:

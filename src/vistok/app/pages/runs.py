@@ -20,8 +20,8 @@ element.addEventListener('click', (event) => {
 """
 
 
-def runs_page(place: Place) -> tuple[gr.Tab, gr.Timer, gr.HTML]:
-    """Lay out the page; returns its tab, its clock, and the table, whose `submit` asks for the page of a run."""
+def runs_page(place: Place) -> gr.HTML:
+    """Lay out the page; returns its table, whose `submit` asks for the page of a run."""
     rows = RunRows(place.runs)
     with gr.Tab("Runs", id="runs") as tab:
         message = message_box()
@@ -67,4 +67,4 @@ def runs_page(place: Place) -> tuple[gr.Tab, gr.Timer, gr.HTML]:
     for event, quietly in ((clock.tick, True), (tab.select, True), (chosen.input, False), (quantity.input, False)):
         listen(event, refresh, asked, shown, message, quietly=quietly)
     listen(table.click, toggle, asked, shown, message)
-    return tab, clock, table
+    return table

@@ -12,8 +12,8 @@ from vistok.app.study_matrix import cells_of, known_studies, matrix
 SECONDS = 5.0
 
 
-def study_page(place: Place) -> tuple[gr.Tab, gr.Timer]:
-    """Lay out the page; returns its tab and its clock."""
+def study_page(place: Place) -> None:
+    """Lay out the page."""
     with gr.Tab("Study", id="study") as tab:
         study = gr.Dropdown([], label="Study", info="one that runs here, or a folder of results")
         message = message_box()
@@ -34,4 +34,3 @@ def study_page(place: Place) -> tuple[gr.Tab, gr.Timer]:
     outputs = [study, body, seen]
     for event, quietly in ((tab.select, False), (clock.tick, True), (study.input, False)):
         listen(event, refresh, [study, seen], outputs, message, quietly=quietly)
-    return tab, clock

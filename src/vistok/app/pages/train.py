@@ -24,8 +24,8 @@ element.addEventListener('click', (event) => {
 """
 
 
-def train_page(place: Place, queue: Queue) -> tuple[gr.Tab, gr.Timer]:
-    """Lay out the page; returns its tab and its clock."""
+def train_page(place: Place, queue: Queue) -> None:
+    """Lay out the page."""
     with gr.Tab("Train", id="train") as tab:
         with gr.Row():
             folder = gr.Textbox(
@@ -61,7 +61,6 @@ def train_page(place: Place, queue: Queue) -> tuple[gr.Tab, gr.Timer]:
     listen(jobs.click, act, [seen], [jobs, seen], message)
     listen(clock.tick, refresh, [seen], [jobs, seen], message, quietly=True)
     listen(tab.select, refresh, [seen], [jobs, seen], message, quietly=True)
-    return tab, clock
 
 
 def folder_named(text: str) -> str:
