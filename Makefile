@@ -9,7 +9,7 @@ PEER_PATH ?= ../LlamaGen
 BENCHMARKS := startup frechet quantizer growth generator_step sampling tokenizer_step step_overheads products allocator parts caching \
   decode_step speculative int8 evaluate_memory
 
-.PHONY: all bench check demo test test-all torture format clean help
+.PHONY: all bench check demo docs docs-serve test test-all torture format clean help
 
 all: check test-all  ## what CI runs
 
@@ -35,6 +35,13 @@ torture: $(READY)  ## kill runs, fail the disk under every verb, and count how m
 	$(BIN)/python tests/torture.py
 	$(BIN)/python tests/torture_verbs.py
 
+docs: $(READY)  ## the pages as a site, in site/; links are checked, and no network is needed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The pages are in site/: open site/index.html"
+
+docs-serve: $(READY)  ## the same at http://127.0.0.1:8000, built again whenever a page changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict
+
 bench: $(READY)  ## speed, beside a checkout of LlamaGen: make bench PEER_PATH=... (about two hours)
 	$(BIN)/pip install --quiet --editable '.[dev,bench]'
 	failed=; for name in $(BENCHMARKS); do \
@@ -42,16 +49,16 @@ bench: $(READY)  ## speed, beside a checkout of LlamaGen: make bench PEER_PATH=.
 	  test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 check: $(READY)  ## format, lint, types
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
 
 format: $(READY)  ## format and mend what can be mended
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks docs
+	$(BIN)/ruff check --fix src tests benchmarks docs
 
-clean:  ## remove the environment and caches; runs and data stay
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+clean:  ## remove the environment, the site and caches; runs and data stay
+	rm -rf $(VENV) site .pytest_cache .ruff_cache .mypy_cache
 
 help:
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'

@@ -18,6 +18,7 @@ THREADS = int(os.environ.get("BENCH_THREADS", os.cpu_count() or 1))
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, str(THREADS))
 
+LATE = 10**9  # a step by which everything is switched on
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = (
     "vistok",
@@ -119,6 +120,38 @@ def peak_mib(run: Callable[[], Any]) -> float:
 def _status(name: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
+def training_step(objective: Any, config: Any) -> Callable[[], None]:
+    """Return a training step of an objective with all its losses on: what the loop does between two batches, averages too."""
+    import torch
+    from torch.nn.utils import clip_grad_norm_
+
+    from vistok.engine.distributed import ALONE
+    from vistok.engine.ema import EMA
+    from vistok.engine.phase import only
+    from vistok.units import Scale
+
+    phases = objective.phases(Scale(config.batch_size, 1, 1, (), 1000), ALONE)
+    micro = objective.example(config.batch_size, torch.device("cpu"))
+    averages = [EMA(objective.networks[name], config.ema_decay) for name in objective.averaged]
+
+    def step() -> None:
+        shared = dict(micro)
+        for phase in phases:
+            with only(phase, phases):
+                phase.loss(shared, LATE).total.backward()
+        for phase in phases:
+            for parameters in phase.clip_groups.values():
+                clip_grad_norm_(parameters, phase.clip_norm)
+            phase.optimizer.step()
+            phase.optimizer.zero_grad(set_to_none=True)
+            if phase.after_step is not None:
+                phase.after_step(LATE)
+        for average in averages:
+            average.update(LATE)
+
+    return step
 
 
 def matrix_rate() -> float:

@@ -1,0 +1,208 @@
+"""What a recipe takes and what to expect of it: time and memory measured on this machine, and what its full size would take.
+
+A recipe that trains on a CPU is built as it is, and its training step is timed in a process of its own, beside what that
+process takes of memory. Time is that of a step times the number of steps: without reading images, validations and pictures.
+Full-size recipes are only planned: steps, FLOPs and memory, as `vistok recipes NAME` counts them. Scores are read from
+results/, each beside the run that it is of, or are the papers', as a recipe quotes them.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, THREADS, machine, training_step
+from recipe_scores import SCORES, studies
+
+WARM, TIMED = 2, 5
+GIB = 2**30
+# Which tokenizer's latents a generator's recipe is meant for.
+TOKENIZERS = {
+    "debug_ar": "debug_vq", "debug_flow": "debug_kl", "fashion_ar": "fashion_vq", "fashion_short_ar": "fashion_short_vq",
+    "fashion_flow": "fashion_kl", "openmoji_ar": "openmoji_vq", "images64_ar": "images64_vq",
+    "images64_ar_small": "images64_vq", "images256_ar": "images256_vq", "images64_flow": "images64_kl",
+}  # fmt: skip
+FULL_SIZE = ("imagenet", "lsun")
+
+
+def objective_of(name: str) -> tuple[Any, Any]:
+    """Return a recipe's config, and its objective with new networks on the CPU."""
+    import torch
+
+    from vistok.recipes import find_recipe
+    from vistok.runs.latent_facts import LatentFacts
+    from vistok.verbs import train_classifier, train_generator, train_tokenizer
+
+    config, cpu = find_recipe(name), torch.device("cpu")
+    if config.kind == "tokenizer":
+        return config, train_tokenizer.build_objective(config, cpu)
+    if config.kind == "classifier":
+        return config, train_classifier.Classification(config, cpu)
+    tokenizer = train_tokenizer.build_objective(find_recipe(TOKENIZERS[name]), torch.device("meta")).tokenizer
+    return config, train_generator.build_objective(config, LatentFacts(tokenizer.space, 10), cpu)
+
+
+def measured(name: str) -> dict[str, float]:
+    """Return seconds of the quickest step, and the most memory of the process, in GiB; called in a process of its own."""
+    import torch
+
+    from vistok.engine.allocator import keep_freed_memory
+
+    keep_freed_memory()  # as commands that train do
+    torch.set_num_threads(THREADS)
+    config, objective = objective_of(name)
+    step, seconds = training_step(objective, config), []
+    for _ in range(WARM + TIMED):
+        started = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - started)
+    status = Path("/proc/self/status").read_text()
+    return {
+        "seconds_per_step": min(seconds[WARM:]),
+        "peak_gib": int(re.search(r"VmHWM:\s+(\d+)", status)[1]) * 1024 / GIB,
+    }
+
+
+def measured_apart(name: str, repeats: int) -> dict[str, float]:
+    """Return the quickest of a few processes' measurements: neighbours only ever make a step slower."""
+    from vistok.engine.spinning import bounds
+
+    command, runs = [sys.executable, __file__, "--measure", name], []
+    environment = {**os.environ, **bounds(os.environ)}  # as commands have it
+    for _ in range(repeats):
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        runs.append(json.loads(done.stdout))
+    return min(runs, key=lambda run: run["seconds_per_step"])
+
+
+def planned(name: str) -> dict[str, Any]:
+    """Return what `vistok recipes NAME` counts."""
+    from vistok.recipes import find_recipe
+    from vistok.verbs.show import resolve
+
+    config = find_recipe(name)
+    summary, _ = resolve(config)
+    return {
+        "kind": config.kind,
+        "batch_size": config.batch_size,
+        "at_once": config.execution.micro_batch_size or config.batch_size,
+        "parameters": sum(summary["params"].values()),
+        **{key: summary[key] for key in ("steps", "train_flops", "memory_gib_estimate")},
+    }
+
+
+def papers_words(name: str) -> str:
+    """Return what a recipe's description quotes of its paper's scores."""
+    import inspect
+
+    from vistok.recipes import all_recipes
+
+    text = " ".join((inspect.getdoc(all_recipes()[name]) or "").split())
+    found = re.search(
+        r"(?:[Ee]xpect (?:an )?|states )(.*?)(?:\.(?: |$)|, provided|, lower VQ| Generators trained)", text
+    )
+    return found[1] if found else ""
+
+
+def rows(names: list[str], repeats: int) -> list[dict[str, Any]]:
+    """Return a row for each recipe of a single network."""
+    found = []
+    for name in names:
+        row: dict[str, Any] = {"recipe": name, **planned(name)}
+        if name.startswith(FULL_SIZE):
+            row |= {"papers_score": papers_words(name)}
+        else:
+            row |= {
+                **measured_apart(name, repeats),
+                **dict(zip(("score", "of"), SCORES.get(name, lambda: ("", ""))(), strict=True)),
+            }
+        print(row, flush=True)
+        found.append(row)
+    return found
+
+
+def minutes(seconds: float) -> str:
+    """Return a time in the unit that suits it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def page(found: list[dict[str, Any]], about: dict[str, Any], load: float) -> str:
+    """Return the tables."""
+    small = [row for row in found if "seconds_per_step" in row]
+    large = [row for row in found if "seconds_per_step" not in row]
+    lines = [
+        "# Recipes: time, memory and score to expect",
+        "",
+        "## On two cores",
+        "",
+        f"Measured on {about['hardware']['cpu']} with {about['threads']} threads and torch {about['versions']['torch']}: five steps "
+        "of each recipe at its full batch, after two to warm up, in a process of its own, the quickest of three. The machine did "
+        f"other work meanwhile (load {load:.1f}), so a quiet one is quicker. Time is that of a step times the steps, without "
+        "reading images, validations and pictures. Memory is the most that the process held, Python and torch included (about "
+        "0.3 GiB). Scores are of finished runs, which the last column names; where it is empty, nobody has measured one.",
+        "",
+        "| recipe | kind | parameters | steps | ms a step | time | GiB | score | measured in |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in small:
+        step = row["seconds_per_step"]
+        lines.append(
+            f"| `{row['recipe']}` | {row['kind']} | {millions(row['parameters'])} | {row['steps']:,} | {1000 * step:,.0f} "
+            f"| {minutes(step * row['steps'])} | {row['peak_gib']:.1f} | {row['score']} | {row['of']} |"
+        )
+    lines += ["", *studies(), "", "## Full size, planned", ""]
+    lines += [
+        "Nobody has trained these with vistok. Steps, FLOPs and memory are counted by `vistok recipes NAME`, without running "
+        "anything; memory is that of weights, gradients, AdamW's moments, averages and activations, of one process with as many "
+        "images at a time as the sixth column says (`--set execution.micro_batch_size=N` changes them). Scores are the papers'; "
+        "`vistok recipes NAME` gives their sources and the authors' hardware. No time is given, because none was measured.",
+        "",
+        "| recipe | kind | parameters | steps | batch | images at a time | training FLOPs | GiB | the paper's score |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in large:
+        lines.append(
+            f"| `{row['recipe']}` | {row['kind']} | {millions(row['parameters'])} | {row['steps']:,} | {row['batch_size']:,} "
+            f"| {row['at_once']:,} | {row['train_flops']:.1e} | {row['memory_gib_estimate']:.0f} | {row['papers_score']} |"
+        )
+    return "\n".join([*lines, "", f"Commit {str(about['commit'])[:7]}; `python benchmarks/recipe_table.py`"]) + "\n"
+
+
+def millions(count: int) -> str:
+    """Return a count of parameters in millions."""
+    return f"{count / 1e6:.1f} M" if count < 1e7 else f"{count / 1e6:.0f} M"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--measure", help="time this recipe in this process, and print JSON")
+    parser.add_argument("--only", nargs="*", help="recipes to measure again; the others stay as they were saved")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--page", action="store_true", help="write the page anew from what was saved")
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measured(options.measure)))
+        return
+    from vistok.recipes import all_recipes, find_recipe
+
+    file = RESULTS / "recipe_table.json"
+    saved = json.loads(file.read_text()) if file.is_file() else {"rows": []}
+    everything = [name for name in all_recipes() if find_recipe(name).kind != "study"]
+    if not options.page:
+        saved["load"] = os.getloadavg()[0]
+        new = {row["recipe"]: row for row in rows(options.only or everything, options.repeats)}
+        old = {row["recipe"]: row for row in saved["rows"]} if options.only else {}
+        saved |= {"rows": [(old | new)[name] for name in everything if name in old | new], "about": machine()}
+        file.write_text(json.dumps(saved, indent=1))
+    (RESULTS / "recipe_table.md").write_text(page(saved["rows"], saved["about"], saved["load"]))
+
+
+if __name__ == "__main__":
+    main()
