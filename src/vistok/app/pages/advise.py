@@ -61,7 +61,7 @@ def advise_page(place: Place) -> None:
     asked, shown = [study, data, budget, limit, rate], [study, data, limit, body]
     for event in (tab.select, study.input, data.input, rate.change, budget.change, limit.change):
         listen(event, refresh, asked, shown, message)
-    listen(measure.click, time_here, [study], [rate], message, alone=True)
+    listen(measure.click, time_here, [study], [rate], message, alone=True, once=True)
 
 
 def answer(folder: Path, data: str, share: float, fast: float, measured: float | None) -> str:

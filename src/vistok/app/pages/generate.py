@@ -69,9 +69,9 @@ def generate_page(place: Place, networks: Networks) -> None:
 
     listen(tab.select, offer, [run], [run, other], message)
     listen(run.change, facts, [run], [classes, guidance, *fields], message, alone=True)
-    listen(go.click, pictures, asked, [first, second], message, alone=True)
-    listen(another.click, pictures_of_next, asked, [seed, first, second], message, alone=True)
-    listen(near.click, neighbours, asked, [first, second], message, alone=True)
+    listen(go.click, pictures, asked, [first, second], message, alone=True, once=True)
+    listen(another.click, pictures_of_next, asked, [seed, first, second], message, alone=True, once=True)
+    listen(near.click, neighbours, asked, [first, second], message, alone=True, once=True)
 
 
 def _fields() -> list[Any]:

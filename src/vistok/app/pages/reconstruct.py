@@ -52,12 +52,14 @@ def reconstruct_page(place: Place, networks: Networks) -> None:
 
     pictures, editing = Pictures(place, networks), [grid, words, token, state]
     listen(tab.select, pictures.offer, [names], [names], message)
-    listen(go.click, pictures.encode, [picture, names], [result, editor, which, *editing], message, alone=True)
+    listen(
+        go.click, pictures.encode, [picture, names], [result, editor, which, *editing], message, alone=True, once=True
+    )
     listen(which.input, pictures.choose, [picture, which], editing, message, alone=True)
     listen(grid.click, pictures.click, [state], editing, message)
-    listen(put.click, pictures.put, [state, token], editing, message, alone=True)
-    listen(dice.click, pictures.roll, [state], editing, message, alone=True)
-    listen(undo.click, pictures.reset, [state], editing, message)
+    listen(put.click, pictures.put, [state, token], editing, message, alone=True, once=True)
+    listen(dice.click, pictures.roll, [state], editing, message, alone=True, once=True)
+    listen(undo.click, pictures.reset, [state], editing, message, once=True)
 
 
 class Pictures:

@@ -68,8 +68,8 @@ def run_page(place: Place, queue: Queue) -> gr.Dropdown:
     outputs = [run, stop, advice, setting, body, seen]
     for event, quietly in ((clock.tick, True), (tab.select, False), (run.change, False)):
         listen(event, refresh, [run, setting, seen], outputs, message, quietly=quietly)
-    listen(stop.click, halt, [run], [], message)
-    listen(apply.click, begin, [run, setting], [], message)
+    listen(stop.click, halt, [run], [], message, once=True)
+    listen(apply.click, begin, [run, setting], [], message, once=True)
     return run
 
 

@@ -56,8 +56,16 @@ def train_page(place: Place, queue: Queue) -> None:
         train_folder(queue, place, name, wanted)
         return refresh(seen)
 
-    listen(look.click, lambda name, wanted: plan_of(place, name, wanted), [folder, time], [plan], message, alone=True)
-    listen(go.click, enqueue, [folder, time, seen], [jobs, seen], message)
+    listen(
+        look.click,
+        lambda name, wanted: plan_of(place, name, wanted),
+        [folder, time],
+        [plan],
+        message,
+        alone=True,
+        once=True,
+    )
+    listen(go.click, enqueue, [folder, time, seen], [jobs, seen], message, once=True)
     listen(jobs.click, act, [seen], [jobs, seen], message)
     listen(clock.tick, refresh, [seen], [jobs, seen], message, quietly=True)
     listen(tab.select, refresh, [seen], [jobs, seen], message, quietly=True)
