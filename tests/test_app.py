@@ -254,7 +254,8 @@ def drawn_by_command(command: str, folder: Path, monkeypatch) -> np.ndarray:
 def drawn_by_python(program: str) -> torch.Tensor:
     names: dict = {}
     exec(program, names)
-    return ((names["images"].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    images = names["images"]
+    return images.pixels if "run" in names else ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def require_same_pictures(wish: Wish, path: Path, folder: Path, monkeypatch):
@@ -279,7 +280,7 @@ def test_the_command_and_the_python_draw_what_the_page_shows(classes, place, tmp
 
 def test_flows_are_drawn_with_what_flows_have(flow_pair, tmp_path, monkeypatch):
     options = {"temperature": 0.9, "top_k": 50, "top_p": 0.95, "steps": 7, "solver": "euler"}
-    found = require_same_pictures(Wish(str(flow_pair), (), 6, 2, 1.0, options), flow_pair, tmp_path, monkeypatch)
+    found = require_same_pictures(Wish(str(flow_pair), (1,), 6, 2, 1.0, options), flow_pair, tmp_path, monkeypatch)
     assert "--steps 7 --solver euler" in found.command() and "--temperature" not in found.command()
 
 

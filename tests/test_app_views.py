@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from app_process import running_app
 from tiny_networks import write_pair
 from vistok.app import frontier, study_matrix
+from vistok.app.compare_view import comparison_table, protocols
 from vistok.app.loopback import is_ours
 from vistok.app.pages.advise import answer, between
 from vistok.app.pages.reconstruct import Edited
@@ -27,10 +28,13 @@ from vistok.app.reconstruction_view import reconstructions, token_grid
 from vistok.app.serve import opened
 from vistok.cli import app
 from vistok.errors import UserError
+from vistok.metrics.interval import Replicates
+from vistok.metrics.protocol import Protocol, Score, Treatment
 from vistok.runs.load import load_tokenizer
 from vistok.study.findings.advise import advise
 from vistok.study.run.record import StudyFolder
 from vistok.study.run.standing import Cell, Standing, read_standing
+from vistok.verbs.compare import compare_scores
 from vistok.verbs.reconstruct import reconstruct_files
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
@@ -78,11 +82,8 @@ def test_a_token_changes_its_own_part_of_the_picture(picture, tmp_path):
 
 
 def test_vectors_have_maps_instead_of_tokens(picture, tmp_path):
-    from vistok.tokenizer.bottlenecks.config import KLConfig
-
     path, _ = write_pair(tmp_path)
-    tokenizer = load_tokenizer(path)
-    kept = keep("tiny", picture, tokenizer)
+    kept = keep("tiny", picture, load_tokenizer(path))
     assert "no tokens" not in reconstructions([kept]) and 'data-token="15"' in token_grid(kept, kept.latents, None)
     from vistok.app.reconstruction import Kept
     from vistok.space import Vectors, grid
@@ -91,9 +92,39 @@ def test_vectors_have_maps_instead_of_tokens(picture, tmp_path):
     means[0, 5, 1] = 2.0
     vectors = Kept("kl", kept.real, kept.fake, 20.0, means, Vectors(layout=grid(4, 4), dim=3))
     maps = mean_maps(vectors)
-    assert len(maps) == 4 and maps[0].shape == (1, 1, 4, 4) and KLConfig
+    assert len(maps) == 4 and maps[0].shape == (1, 1, 4, 4)
     assert int(maps[2][0, 0, 1, 1]) == 255 and int(maps[2].sum()) == 255 and int(maps[1].sum()) == 0
     assert "writes vectors and has no tokens to change" in reconstructions([vectors])
+
+
+# Scores
+
+
+def scores(shift: float, samples: int = 100, guidance: float = 1.0) -> list[Score]:
+    """Two scores of a run: a distance, of which less is better, and one with no direction."""
+    found = []
+    for metric in ("gFMD", "entropy of tokens (bits)"):
+        of = Protocol(
+            metric=metric, extractor="net", reference="photos test", reference_digest="d", num_reference=50,
+            num_samples=samples, estimator="e",
+        )  # fmt: skip
+        left_out = tuple(5 + shift + 0.01 * i for i in range(20))
+        treatment = Treatment(sampling={"kind": "autoregressive", "guidance_scale": guidance})
+        found.append(Score.of(Replicates(5.0 + shift, left_out), of, treatment))
+    return found
+
+
+def test_runs_are_compared_by_one_protocol_at_a_time():
+    found = compare_scores(
+        {"a": scores(0), "b": scores(-2, guidance=2.0), "c": scores(0.5) + scores(0, 80), "d": scores(1, 80)}
+    )
+    first, second = protocols(found)
+    assert (first, second) == ("100 images against 50 of photos test", "80 images against 50 of photos test")
+    html = comparison_table(found, ["<a>", "b", "c", "d"], first)
+    assert "&lt;a&gt;" in html and "<a>" not in html and ">d<" not in html
+    assert html.count("<b>") == 1 and "<b>3.0000</b>" in html  # the entropies have no better one
+    assert "-2.0000 (" in html and "guidance 2" in html and "Bold is better: its paired difference" in html
+    assert "<b>" not in html.split("-2.0000 (")[1] and ">d<" in comparison_table(found, list("abcd"), second)
 
 
 # Studies

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from vistok.app.parts import joined, quiet, said, table
+from vistok.app.parts import joined, quiet, table
 from vistok.errors import printable
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ def comparison_table(found: "Comparison", names: Sequence[str], protocol: str) -
     from vistok.verbs.comparison import BETTER
 
     rows = [row for row in found.rows if row.images == protocol]
-    headings = ["run", *(_heading(row) for row in rows)]
+    shared = {_how(row) for row in rows}
+    headings = ["run", *(row.metric if len(shared) == 1 else f"{row.metric}, {_how(row)}" for row in rows)]
     body = [
         [printable(name), *(_cell(row, number) for row in rows)]
         for number, name in enumerate(names)
@@ -30,15 +31,16 @@ def comparison_table(found: "Comparison", names: Sequence[str], protocol: str) -
     ]
     settled = any(row.better is not None for row in rows)
     legend = f"Bold is better: {BETTER.partition(': ')[2]}. " if settled else ""
-    words = (
-        f"{legend}In brackets: 95 % intervals. Below a score: its paired difference from the first run that has one."
-    )
-    return joined([table(headings, body), quiet(words), *(said(note) for note in found.notes)])
+    words = f"{legend}Below a score: its 95 % interval, and its paired difference from the first run that has one."
+    above = [quiet(next(iter(shared)))] if len(shared) == 1 else []
+    return joined([*above, table(headings, body), quiet(words), *map(quiet, found.notes)])
 
 
-def _heading(row: "Row") -> str:
+def _how(row: "Row") -> str:
+    """Return in whose features a row's scores are, and how its images were made, where all were made alike."""
     ways = {str(way) for way in row.treatments if way is not None}
-    return f"{row.label}, {ways.pop()}" if len(ways) == 1 else row.label
+    network = "" if row.protocol.extractor == "none" else f"features of {row.protocol.extractor}"
+    return ", ".join(filter(None, (network, ways.pop() if len(ways) == 1 else "")))
 
 
 def _cell(row: "Row", number: int) -> Markup:
@@ -46,14 +48,13 @@ def _cell(row: "Row", number: int) -> Markup:
     if score is None:
         return Markup("")
     as_text = f"z.{row.digits}f"
-    value = Markup("<b>{}</b>" if number == row.better else "{}").format(format(score.value, as_text))
-    parts = [value]
+    parts = [Markup("<b>{}</b>" if number == row.better else "{}").format(format(score.value, as_text))]
     if score.low is not None and score.high is not None:
-        parts.append(_remark(f" ({format(score.low, as_text)} to {format(score.high, as_text)})"))
+        parts.append(_remark(f"{format(score.low, as_text)} to {format(score.high, as_text)}"))
     if difference is not None:
-        parts += [Markup("<br>"), _remark(_in_words(difference, f"+{as_text}"))]
+        parts.append(_remark(_in_words(difference, f"+{as_text}")))
     if len({str(way) for way in row.treatments if way is not None}) > 1:
-        parts += [Markup("<br>"), _remark(str(score.treatment))]
+        parts.append(_remark(str(score.treatment)))
     return joined(parts)
 
 
@@ -65,4 +66,4 @@ def _in_words(difference: "Difference", as_text: str) -> str:
 
 
 def _remark(text: str) -> Markup:
-    return Markup('<span class="quiet">{}</span>').format(text)
+    return Markup('<div class="quiet">{}</div>').format(text)

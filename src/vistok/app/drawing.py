@@ -26,16 +26,18 @@ class Drawn:
     images: Any
     labels: list[int]
     class_names: Sequence[str]
-    columns: int
     cost: str
     warnings: list[str]
     dead: bool
 
     def sheet(self) -> bytes:
         """Return the PNG that the command would write."""
-        from vistok.runs.pictures import display_scale, png_bytes, sheet
+        import torch
 
-        return png_bytes(sheet(self.images, self.columns, display_scale(self.images.shape[-1])))
+        from vistok.runs.pictures import png_bytes
+        from vistok.verbs.sample_sheet import layout_of
+
+        return png_bytes(layout_of(torch.tensor(self.labels), self.class_names).picture(self.images))
 
     def command(self) -> str:
         """Return the command that draws the same pictures."""
@@ -43,7 +45,7 @@ class Drawn:
 
     def python(self) -> str:
         """Return the program that draws the same pictures."""
-        return python_of(self.wish, self.kind, len(self.class_names), str(self.path))
+        return python_of(self.wish, self.kind, self.class_names, self.path)
 
 
 def draw(wish: Wish, path: Path, networks: Networks) -> Drawn:
@@ -71,11 +73,10 @@ def draw(wish: Wish, path: Path, networks: Networks) -> Drawn:
         clock=clock,
     )  # fmt: skip
     images = torch.cat(list(batches))
-    columns = min(wish.count, len(names) if not wish.classes and len(names) > 1 else 10)
     warnings = collapse_warnings(variety([seen]), sampling, decoder.info, bool(wish.classes))
     words, dead = health_of(path)
     cost = str(cost_of(generator, decoder, sampling, clock))
-    return Drawn(wish, path, kind, images, labels.tolist(), names, columns, cost, [*words, *warnings], dead)
+    return Drawn(wish, path, kind, images, labels.tolist(), names, cost, [*words, *warnings], dead)
 
 
 def health_of(path: Path) -> tuple[list[str], bool]:

@@ -49,17 +49,18 @@ def live(seconds: float) -> gr.HTML:
 
 def listen(
     event: Any, function: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any], message: gr.HTML,
-    alone: bool = False, quietly: bool = False, latest: bool = False,
+    alone: bool = False, quietly: bool = False,
 ) -> Any:  # fmt: skip
     """Call a function on an event, with the values of `inputs`; what it returns, one value for each output, is shown.
 
     A UserError, or a failure of the machine, is shown as a message instead and the outputs stay as they are. `alone`: the
-    function computes with networks. `quietly`: it is called by the clock, shows no progress and clears no message. `latest`: of
-    events that come while it works, only the last is answered.
+    function computes with networks. `quietly`: it is called by the clock, shows no progress and clears no message. Of events
+    that come while it works, the last one is answered when it is done; of second clicks on a button and of ticks, none is.
     """
+    once = quietly or isinstance(event.args[0], gr.Button)
     return event(
         _told(function, len(outputs), quietly), list(inputs), [message, *outputs], api_visibility="private",
-        show_progress="hidden" if quietly or latest else "minimal", trigger_mode="always_last" if latest else "once",
+        show_progress="hidden" if quietly else "minimal", trigger_mode="once" if once else "always_last",
         **({"concurrency_id": ALONE, "concurrency_limit": 1} if alone else {}),
     )  # fmt: skip
 

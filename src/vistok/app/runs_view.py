@@ -95,7 +95,8 @@ def overlaid(records: Sequence[RunRecord], quantity: str) -> Chart | None:
 def _curves(record: RunRecord) -> dict[str, tuple[Chart, Series]]:
     found = {}
     for chart in charts_of(record.rows, record.kind):
-        lines = [line for line in chart.series if len(line.xs)]
+        # Colour 0 is what a chart is about: averaged weights, held-out images.
+        lines = sorted((line for line in chart.series if len(line.xs)), key=lambda line: line.colour)
         for line in lines:
             found[chart.title if len(lines) == 1 else f"{chart.title}: {line.label}"] = (chart, line)
     return found

@@ -18,7 +18,7 @@ def css() -> str:
     """Return the styles: those of pages apply inside `.vistok` alone, and follow Gradio's dark mode."""
     pages = _read("vistok.page", "theme.css")
     pages = re.sub(r"(?m)^(\s*)(:root|body)\b", r"\1&", pages)
-    pages = pages.replace("@media (prefers-color-scheme: dark)", ".dark &")
+    pages = re.sub(r"@media [^{]*prefers-color-scheme: dark\)", ".dark &", pages)
     light, dark = (each["series-0"] for each in colours())
     accent = f".gradio-container {{ --color-accent: {light}; }} .dark .gradio-container {{ --color-accent: {dark}; }}"
     return f".vistok {{\n{pages}\n}}\n{accent}\n{_read('vistok.app', 'app.css')}"

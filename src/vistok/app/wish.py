@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from vistok.generator.families import FAMILIES
@@ -56,8 +57,25 @@ def command_of(wish: Wish, kind: str, names: Sequence[str], anyway: bool = False
     return shlex.join(words)
 
 
-def python_of(wish: Wish, kind: str, num_classes: int, path: str) -> str:
-    """Return a program that draws the same pictures; `path`: of the run or file that the wish names."""
+def python_of(wish: Wish, kind: str, names: Sequence[str], path: Path) -> str:
+    """Return a program that draws the same pictures; `path`: the run, or the file, that the wish names."""
+    return _of_run(wish, kind, names, path) if path.is_dir() else _of_file(wish, kind, len(names), path)
+
+
+def _of_run(wish: Wish, kind: str, names: Sequence[str], path: Path) -> str:
+    sampling = wish.sampling(kind)
+    fields = "".join(f", {name}={sampling[name]!r}" for name in OFFERED if name in sampling)
+    labels = [class_text(number, names) for number in wish.classes] or None
+    return "\n".join((
+        "import vistok",
+        "",
+        f"run = vistok.run({str(path)!r})",
+        f"images = run.sample({labels!r}, count={wish.count}, guidance={wish.guidance:g}, seed={wish.seed}{fields})",
+        'images.save("samples.png")  # images.pixels: uint8, (count, channels, height, width)',
+    ))  # fmt: skip
+
+
+def _of_file(wish: Wish, kind: str, num_classes: int, path: Path) -> str:
     classes = list(wish.classes) or f"range({num_classes})"
     return "\n".join((
         "import torch",
@@ -65,7 +83,7 @@ def python_of(wish: Wish, kind: str, num_classes: int, path: str) -> str:
         "from vistok.generator.families import read_sampling",
         "from vistok.runs.load import load_tokenizer_of",
         "",
-        f"generator = load_generator({path!r})",
+        f"generator = load_generator({str(path)!r})",
         "tokenizer = load_tokenizer_of(generator)",
         f"classes = {classes}",
         f"labels = torch.tensor([classes[i % len(classes)] for i in range({wish.count})])",

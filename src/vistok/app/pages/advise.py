@@ -59,10 +59,8 @@ def advise_page(place: Place) -> None:
         return measured_rate(advice_source(folder))
 
     asked, shown = [study, data, budget, limit, rate], [study, data, limit, body]
-    for event in (tab.select, study.input, data.input, rate.change):
+    for event in (tab.select, study.input, data.input, rate.change, budget.change, limit.change):
         listen(event, refresh, asked, shown, message)
-    for event in (budget.change, limit.change):
-        listen(event, refresh, asked, shown, message, latest=True)
     listen(measure.click, time_here, [study], [rate], message, alone=True)
 
 
