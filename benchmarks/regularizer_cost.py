@@ -1,12 +1,17 @@
 """What each regularizer adds to a training step of a tokenizer, alone and together: FLOPs, counted, and time, measured.
 
-Steps of all ways alternate, so that neighbours slow down all alike; each way's time is its quickest step.
+Steps of all ways alternate, and each way's time is its quickest step, in CPU seconds of one thread: neighbours lengthen that
+least.
 """
 
 import json
+import os
+import time
+from collections.abc import Callable
 from typing import Any
 
-from common import RESULTS, THREADS, alternate, arguments, machine, training_step
+os.environ["BENCH_THREADS"] = "1"
+from common import RESULTS, arguments, machine, training_step
 
 CAUSAL = 'regularizers.causal={"kind": "causal", "width": 32, "num_heads": 2, "ffn_multiple": 32}'
 ALIGNMENT = 'regularizers.alignment={"kind": "alignment", "features": "fashion"}'
@@ -38,6 +43,17 @@ def run_of(recipe: str, settings: tuple[str, ...]) -> Any:
     return override(find_recipe(recipe), list(settings))
 
 
+def quickest(repeats: int, steps: dict[str, Callable[[], None]]) -> dict[str, float]:
+    """Return the CPU seconds of each way's quickest step, after one to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(repeats + 1):
+        for name, step in steps.items():
+            started = time.process_time()
+            step()
+            seconds[name].append(time.process_time() - started)
+    return {name: min(times[1:]) for name, times in seconds.items()}
+
+
 def main() -> None:
     options = arguments(__doc__)
     import torch
@@ -49,7 +65,7 @@ def main() -> None:
     steps = {}
     for name, run in runs.items():
         steps[name] = training_step(train_tokenizer.build_objective(run, torch.device("cpu")), run)
-    seconds = {name: min(times) for name, times in alternate(options.repeats, **steps).items()}
+    seconds = quickest(options.repeats, steps)
     lines = [
         "# What regularizers cost",
         "",
@@ -65,8 +81,8 @@ def main() -> None:
         shares = ("", "") if name == plain else (f"{more:.0f} %", f"{longer:.0f} %")
         lines.append(f"| {name} | {flops[name] / 1e9:.2f} | {shares[0]} | {1000 * seconds[name]:.0f} | {shares[1]} |")
     about = machine()
-    lines += ["", f"{about['hardware']['cpu']}, {THREADS} threads, torch {about['versions']['torch']}, the quickest of {options.repeats} "
-              "steps each; `python benchmarks/regularizer_cost.py --repeats 15`"]  # fmt: skip
+    lines += ["", f"{about['hardware']['cpu']}, one thread, torch {about['versions']['torch']}, CPU time of the quickest of {options.repeats} "
+        "steps each; `python benchmarks/regularizer_cost.py --repeats 25`"]  # fmt: skip
     print("\n".join(lines))
     rows = [{"name": name, "flops": flops[name], "seconds": seconds[name]} for name in runs]
     (RESULTS / "regularizer_cost.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1))

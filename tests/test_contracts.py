@@ -1,6 +1,7 @@
 """Every contract with a second implementation (toy_parts.py), from training to a study, by the verbs that users call."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -126,7 +127,9 @@ def test_a_family_that_draws_vectors_is_sampled_scored_and_compared(vectors, tmp
         vistok("sample", run, "--out", tmp_path / "b.png", "--temperature", 0.5)
     code, said = vistok("evaluate", "tokenizer", tokenizer, "--data", fashion_root)
     assert code == 0 and "PSNR" in said and "codes" not in said
-    code, said = vistok("compare", run, run)
+    copied = tmp_path / "copied"
+    shutil.copytree(run, copied)
+    code, said = vistok("compare", run, copied)
     assert code == 0 and "1 call and" in said
 
 
@@ -240,7 +243,7 @@ def test_former_places_of_settings_and_their_names():
     plain, crt = find_recipe("debug_vq"), find_recipe("debug_crt")
     assert override(plain, ["crt.weight=2"]) == override(plain, ["regularizers.causal.weight=2"])
     without = override(crt, ["regularizers.causal=null"])
-    assert override(crt, ["crt=null"]) == without == plain.replace(name=crt.name)
+    assert override(crt, ["crt=null"]) == without == plain.replace(name=crt.name, recipe=crt.recipe)
     former = {**science(crt)}
     assert former["crt"]["width"] == 16 and "regularizers" not in former and science(plain)["crt"] is None
     written = json.loads(crt.to_json())

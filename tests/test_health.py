@@ -454,7 +454,8 @@ def test_a_run_that_dies_says_so_to_the_end(shapes, tmp_path):
         if row["kind"] == "validation":
             assert all(np.isfinite([row[name], row[f"{name}_raw"]]).all() for name in measured)
     assert "blind" in {row["alarm"] for row in rows if row["kind"] == "alarm"}
-    assert "was finished already, with" in vistok(*command, "--strict", code=3)
+    again = vistok(*command, "--strict", code=3)
+    assert "was finished already" in again and again.strip().splitlines()[-1] == last
     vistok(*command)  # which is not strict
 
     few = [part for setting in ("length=2 steps", "generator.depth=1", "batch_size=4", "execution.tensorboard=false", "execution.threads=1")
@@ -487,7 +488,10 @@ def test_alarms_are_told_until_they_end(shapes, quiet, tmp_path, monkeypatch):
     )
     run = train_tokenizer.prepare(config, tmp_path).train(quiet)
     rows = [row for row in read_rows(run.metrics) if row["kind"] == "alarm"]
-    assert rows == [{"kind": "alarm", "step": 1, "alarm": "bell", "value": 0.5, "advice": "it rings. Do this"}]
+    assert rows == [
+        {"kind": "alarm", "step": 1, "alarm": "bell", "value": 0.5, "advice": "it rings. Do this"},
+        {"kind": "alarm", "step": 3, "alarm": "bell", "ended": True},
+    ]
     told = [line for line in said if "bell" in line]
     assert told == [
         "warning: step 1: bell: it rings. Do this",

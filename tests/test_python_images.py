@@ -221,8 +221,11 @@ def test_images_are_a_sheet_and_an_array(tmp_path):
     assert len(images) == 40 and len(images[5:8]) == 3 and images[[0, 30]].labels == ("a", "b")
     assert len(images[np.arange(40) < 4]) == 4 and len(list(images)) == 40
     assert repr(images) == "40 images of 9x7 pixels, colour, of a, b"
-    shown = Image.open(io.BytesIO(images._repr_png_()))
-    assert shown.size == (12 * (10 * 9 - 2), 12 * (4 * 11 - 2))
+    unnamed, named = (Image.open(io.BytesIO(some._repr_png_())) for some in (Images(pixels), images))
+    assert unnamed.size == (12 * (10 * 9 - 2), 12 * (4 * 11 - 2))
+    assert named.width == unnamed.width and named.height > unnamed.height + 4 * 10  # a name above each
+    turns = Image.open(io.BytesIO(Images(pixels, ["a", "b"] * 20)._repr_png_()))
+    assert unnamed.height < turns.height < named.height  # names above the columns
     assert images.save(tmp_path / "sheet.jpg").read_bytes()[:2] == b"\xff\xd8"
     assert images.save(tmp_path / "sheet").name == "sheet.png"
     with pytest.raises(UserError, match="end the name in .png"):

@@ -14,7 +14,6 @@ from torch import nn
 import vistok
 from test_python_runs import CLASSES, IMAGES, LABELS
 from vistok.errors import UserError
-from vistok.python.compare import better
 from vistok.python.scores import read_scores
 from vistok.study.findings.outside import outside_lines, outside_of
 from vistok.study.run.record import StudyFolder
@@ -117,9 +116,9 @@ def test_labels_of_given_images_decide_their_protocol(tokenizer, generator):
 def test_few_images_are_warned_of_and_have_no_interval(tokenizer, capsys):
     scores = vistok.score(Means(), tokenizer)
     assert scores.interval is None and scores["psnr"].low is None
-    assert any("only 12 images" in line for line in scores.warnings)
-    assert "warning: the reference has only 12 images" in capsys.readouterr().err
-    assert "only 12 images" in scores._repr_html_()
+    assert any("rests on 12 reference images" in line for line in scores.warnings)
+    assert "warning: rFMD rests on 12 reference images" in capsys.readouterr().err
+    assert "12 reference images" in scores._repr_html_()
 
 
 @pytest.mark.parametrize(
@@ -204,6 +203,7 @@ def test_scores_are_shown_with_their_protocol(of_means):
 
 def test_runs_and_networks_are_compared(tokenizer, of_run, of_means, tmp_path):
     found = vistok.compare(tokenizer, of_means)
+    assert [row.scores[1] is not None for row in found.rows if row.metric in ("rFMD", "rKMD")] == [True, True]
     assert list(found.table.columns) == [tokenizer.name, "Means"] and list(found.table.index[:2]) == [
         "PSNR (dB)",
         "SSIM",
@@ -211,21 +211,23 @@ def test_runs_and_networks_are_compared(tokenizer, of_run, of_means, tmp_path):
     row = found.differences.loc["PSNR (dB)"]
     assert row["value"] == pytest.approx(of_means["psnr"].value - of_run["psnr"].value)
     assert row["low"] < row["value"] < row["high"]
-    best = {line.protocol.metric: line.best for line in found.lines}
-    assert best["PSNR (dB)"] == ("Means" if row["value"] > 0 else tokenizer.name)
-    smaller = of_means.value < of_run.value
-    assert best["rFMD"] == ("Means" if smaller else tokenizer.name)
-    assert found._repr_html_().count("<strong>") == len(found.lines)
+    rows = {row.metric: row for row in found.rows}
+    winner = (of_run, of_means)[row["value"] > 0]
+    assert rows["PSNR (dB)"].better == (of_run, of_means).index(winner)  # settled: the difference is of several dB
+    assert {"<b>" in found._repr_html_(), f"<b>{winner['psnr'].value:.3f}</b>" in found._repr_html_()} == {True}
+    assert f"B = {of_means.name}" in repr(found)
     by_file = vistok.compare(tokenizer.path, of_means.save(tmp_path / "m.json"))
     assert by_file.table.equals(found.table)
 
 
 def test_other_protocols_are_not_compared(tokenizer, generator, of_means):
     other = vistok.score(Means(), IMAGES[:20], name="others", quiet=True)
-    with pytest.raises(UserError, match="no protocol in common.*reference is 'webdataset train' in one and 'array'"):
+    with pytest.raises(
+        UserError, match="different protocols and cannot be compared.*reference array, not webdataset train"
+    ):
         vistok.compare(of_means, other)
     vistok.score(generator, count=20, quiet=True)
-    with pytest.raises(UserError, match="no kind of score is shared"):
+    with pytest.raises(UserError, match="share no kind of score"):
         vistok.compare(tokenizer, generator)
     with pytest.raises(UserError, match="two of these are called 'Means'; name one"):
         vistok.compare(of_means, of_means)
@@ -233,27 +235,13 @@ def test_other_protocols_are_not_compared(tokenizer, generator, of_means):
         vistok.compare(of_means)
 
 
-@pytest.mark.parametrize(
-    ("metric", "sign"),
-    [
-        ("rFMD", -1),
-        ("gKMD", -1),
-        ("PSNR (dB)", 1),
-        ("recall", 1),
-        ("nats per token", -1),
-        ("codebook usage (share)", 0),
-    ],
-)
-def test_which_way_is_better(metric, sign):
-    assert better(metric) == sign
-
-
 def test_guided_scores_stay_apart_in_a_line(tokenizer, generator):
     guided = vistok.score(generator, count=20, guidance=2.0, name="guided", quiet=True)
     plain = vistok.score(generator, count=20, name="plain", quiet=True)
-    line = next(line for line in vistok.compare(plain, guided).lines if line.protocol.metric == "gFMD")
-    assert line.made == {"plain": "", "guided": "guidance 2"}
-    assert "guidance 2" in vistok.compare(plain, guided)._repr_html_()
+    found = vistok.compare(plain, guided)
+    row = next(row for row in found.rows if row.metric == "gFMD")
+    assert row.treatment == "A: ema weights, guidance 1; B: ema weights, guidance 2"
+    assert "guidance 2" in found._repr_html_()
 
 
 def test_a_table_of_runs_never_mixes_protocols(tokenizer, generator, of_run):

@@ -92,7 +92,7 @@ def test_codebooks_and_lengths(name, codes, steps):
 @pytest.mark.parametrize("name", [name for name in PAPER if name.startswith("lsun")])
 def test_lsuns_recipes_are_imagenets_on_other_images(name):
     found, base = find_recipe(name), find_recipe(f"imagenet256_{name.rsplit('_', 1)[-1]}")
-    assert found.data != base.data and found.replace(data=base.data, name=base.name) == base
+    assert found.data != base.data and found.replace(data=base.data, name=base.name, recipe=base.recipe) == base
 
 
 def test_the_regularizer_costs_the_papers_five_percent(plans):
@@ -213,7 +213,7 @@ def test_vectors_are_trained_with_va_vaes_settings():
     assert plain.tokenizer.quantizer.weight * 256 * 256 * 3 == pytest.approx(1e-6 * 16 * 16 * 32)
     (part,) = aligned.regularizers
     assert (part.features, part.weight, part.cosine_margin, part.distance_margin) == ("dinov2", 0.1, 0.5, 0.25)
-    assert aligned.replace(regularizers=()) == plain.replace(name=aligned.name)
+    assert aligned.replace(regularizers=()) == plain.replace(name=aligned.name, recipe=aligned.recipe)
 
 
 @pytest.mark.parametrize("size", SIZES)

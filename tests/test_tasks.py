@@ -680,7 +680,7 @@ def test_demo_end_to_end_and_again(tmp_path, fashion_root, quiet):
         for arm in ("baseline", "crt")
     ]
     differing = {key for key in configs[0] if configs[0][key] != configs[1][key]}
-    assert differing == {"regularizers", "length", "name"}
+    assert differing == {"regularizers", "length", "name", "recipe"}
     assert finished_answer("tiny", tmp_path) == answer
     (page.parent / "finished.json").unlink()
     before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.safetensors")}

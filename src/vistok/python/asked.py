@@ -15,8 +15,6 @@ from vistok.runs.frozen_networks import load_classifier_file
 from vistok.scoring.evaluators import IMAGENET, choose_evaluator
 
 NAMED = (IMAGENET, "1", "2")  # evaluators that are not runs
-# Below this many reference images a distance says more about them than about what is scored.
-TINY = 500
 
 
 @dataclass(frozen=True)
@@ -61,13 +59,3 @@ class Asked:
             if self.evaluator is not None or self.inception is not None:
                 raise
             return None, [f"no Frechet distance: {error}"]
-
-
-def tiny(count: int) -> list[str]:
-    """Return a warning where there are few reference images; none for statistics without images, count 0."""
-    if not 0 < count < TINY:
-        return []
-    return [
-        f"the reference has only {count:,} images: distances to so few are large and mostly noise; trust differences between "
-        "scores of this same protocol, and no others"
-    ]

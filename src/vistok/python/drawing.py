@@ -19,7 +19,7 @@ from vistok.metrics.reconstruction import psnr_per_image
 from vistok.metrics.variety import Drawn, variety
 from vistok.python.folder import folder_images
 from vistok.python.given import given
-from vistok.python.images import COLUMNS, Images, Reconstructions
+from vistok.python.images import Images, Reconstructions
 from vistok.python.pixels import float_images
 from vistok.python.progress import live_progress
 from vistok.python.told import tell_alarms
@@ -53,9 +53,7 @@ def draw(run: Any, labels: Any, count: int | None, changes: dict[str, Any], weig
         pixels = torch.cat(list(batches))
         for line in collapse_warnings(variety([drawn]), sampling, tokenizer.info, labels is not None):
             progress.say(f"warning: {line}")
-    # A column shows one class, or each class has several.
-    columns = COLUMNS // len(names) * len(names) if labels is None and len(names) <= COLUMNS else None
-    return Images(pixels, [names[number] for number in numbers.tolist()], columns)
+    return Images(pixels, [names[number] for number in numbers.tolist()])
 
 
 def sampling_of(generator: Any, changes: dict[str, Any]) -> SamplingConfig:

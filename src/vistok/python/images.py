@@ -10,8 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from vistok.files import replacing
+from vistok.runs.captions import shown_name
 from vistok.runs.pictures import SUFFIXES, check_side, display_scale, png_bytes, sheet, write_picture
 from vistok.verbs.output import output_file
+from vistok.verbs.sample_sheet import MOST_COLUMNS, Layout
 
 MOST_SHOWN = 100
 COLUMNS = 10
@@ -26,9 +28,8 @@ class Images:
     Example: `run.sample("Bag", 8).save("bags.png")`.
     """
 
-    def __init__(self, pixels: Tensor, labels: Sequence[str] = (), columns: int | None = None) -> None:
+    def __init__(self, pixels: Tensor, labels: Sequence[str] = ()) -> None:
         self.pixels, self.labels = pixels, tuple(labels)
-        self.columns = columns or max(1, min(COLUMNS, len(pixels)))
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -55,8 +56,8 @@ class Images:
         return array.astype(dtype) if dtype is not None else array.copy() if copy else array
 
     def sheet(self) -> Image.Image:
-        """Return the images on one sheet, small ones enlarged; of more than 100, the first."""
-        return _sheet(self.pixels[:MOST_SHOWN], self.columns)
+        """Return the images on one sheet, small ones enlarged, with the names of several classes; of more than 100, the first."""
+        return self._whole(MOST_SHOWN)
 
     def save(self, path: str | Path) -> Path:
         """Write all images on one sheet (.png, .jpg or .webp) and return its path, whole or not at all.
@@ -64,14 +65,14 @@ class Images:
         Raises UserError for another kind of file.
         """
         place = output_file(Path(path), "images.png", SUFFIXES)
-        picture = self._whole()
+        picture = self._whole(len(self))
         check_side(place, max(picture.size))
         with replacing(place) as file:
             write_picture(file, picture, place.suffix)
         return place
 
-    def _whole(self) -> Image.Image:
-        return _sheet(self.pixels, self.columns)
+    def _whole(self, most: int) -> Image.Image:
+        return _layout(self.labels[:most], min(len(self), most)).picture(self.pixels[:most])
 
     def _repr_png_(self) -> bytes:
         return png_bytes(self.sheet())
@@ -101,23 +102,30 @@ class Reconstructions(Images):
 
     def sheet(self) -> Image.Image:
         """Return originals above reconstructions, in as many double rows as needed; of more than 100, the first."""
-        return self._pairs(MOST_SHOWN)
+        return self._whole(MOST_SHOWN)
 
-    def _whole(self) -> Image.Image:
-        return self._pairs(len(self))
-
-    def _pairs(self, most: int) -> Image.Image:
-        count, columns = min(len(self), most), self.columns
+    def _whole(self, most: int) -> Image.Image:
+        count = min(len(self), most)
+        columns = min(COLUMNS, count)
         parts = []
         for start in range(0, count, columns):
             for images in (self.originals, self.pixels):
                 row = images[start : min(start + columns, count)]
                 parts += [row, row.new_full((columns - len(row), *row.shape[1:]), 255)]
-        return _sheet(torch.cat(parts), columns)
+        return sheet(torch.cat(parts), columns, display_scale(self.pixels.shape[-1]))
 
     def __repr__(self) -> str:
         return f"{super().__repr__()}, reconstructed at {self.psnr.mean():.2f} dB (mean PSNR)"
 
 
-def _sheet(pixels: Tensor, columns: int) -> Image.Image:
-    return sheet(pixels, columns, display_scale(pixels.shape[-1]))
+def _layout(labels: Sequence[str], count: int) -> Layout:
+    """Return how images lie on a sheet: classes that take turns above their columns, others above each image."""
+    classes = list(dict.fromkeys(labels))
+    if len(classes) < 2:
+        return Layout(count, min(COLUMNS, count))
+    names = [shown_name(name, classes.index(name)) for name in labels]
+    by_turns = all(name == classes[i % len(classes)] for i, name in enumerate(labels))
+    if by_turns and len(classes) <= MOST_COLUMNS:
+        columns = min(count, max(1, COLUMNS // len(classes)) * len(classes))
+        return Layout(count, columns, tuple(names[:columns]))
+    return Layout(count, min(COLUMNS, count), tuple(names))

@@ -11,13 +11,15 @@ from vistok.data.images.transforms import resize_uint8
 from vistok.errors import UserError
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.protocol import Treatment
-from vistok.python.asked import Asked, tiny
+from vistok.python.asked import Asked
 from vistok.python.given_labels import label_list
 from vistok.python.reference import Reference
 from vistok.python.scores import Scores
 from vistok.scoring.evaluate_generator import BALANCED, PRECISION_RECALL_IMAGES
 from vistok.scoring.evaluate_samples import LABELS
-from vistok.scoring.evaluators import BATCH, Collected, require_images, scores_in
+from vistok.scoring.evaluations import scores_in
+from vistok.scoring.evaluators import BATCH, Collected, require_images
+from vistok.scoring.few_images import few_images_warnings
 from vistok.scoring.foreign_module import looks_like_zero_to_one
 from vistok.scoring.image_batch import ImageBatch
 from vistok.scoring.image_scores import all_image_scores
@@ -89,7 +91,10 @@ def score_stream(images: Iterable[Tensor], source: Source, reference: Reference,
     )
     limit = PRECISION_RECALL_IMAGES if against.of_split else None
     scores = all_image_scores(measured, collected, limit, mixed=source.is_folder)
-    warnings = [*tiny(reference.count), *(f"not scored: {why}" for why in scores.get("left_out", ()))]
+    warnings = [
+        *few_images_warnings(scores, extractor.num_features),
+        *(f"not scored: {why}" for why in scores.get("left_out", ())),
+    ]
     if light:
         warnings.append(
             f"no pixel of {source.name} is below 0: vistok takes floats in [-1, 1]; from [0, 1] return 2 * x - 1"

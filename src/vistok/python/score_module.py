@@ -7,14 +7,16 @@ from vistok.config import science
 from vistok.errors import UserError
 from vistok.generator.interface import Generator
 from vistok.metrics.protocol import Treatment
-from vistok.python.asked import Asked, tiny
+from vistok.python.asked import Asked
 from vistok.python.reference import Reference
 from vistok.python.score_images import Source, in_words, labels_of, score_stream
 from vistok.python.scores import Scores
 from vistok.runs.drawing import fitting_batch, sample_batches
 from vistok.runs.frozen_networks import digests_in_losses
 from vistok.runs.load import load_tokenizer_of
-from vistok.scoring.evaluators import require_images, require_unseen, scores_in
+from vistok.scoring.evaluations import scores_in
+from vistok.scoring.evaluators import require_images, require_unseen
+from vistok.scoring.few_images import few_images_warnings
 from vistok.scoring.foreign_module import ForeignAutoencoder, at_rest, drawn_images
 from vistok.scoring.reconstructions import PlainScores, distances, distortion, reconstruct
 from vistok.tokenizer.interface import Tokenizer
@@ -95,7 +97,7 @@ def score_autoencoder(module: nn.Module, reference: Reference, asked: Asked, nam
     )
     scores = distortion(made, PlainScores(reference.name, made.digest, reference.count, treatment))
     scores |= distances(extractors, made.features, [reference.features(one) for one in extractors], treatment, "")
-    warnings += tiny(reference.count) if extractor else []
+    warnings += few_images_warnings(scores, extractor.num_features) if extractor else []
     if autoencoder.darkest >= 0:
         warnings.append(
             f"no pixel that {name}.decode returns is below 0: vistok gives and takes floats in [-1, 1]; wrap a network for [0, 1]"

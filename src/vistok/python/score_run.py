@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from vistok.generator.interface import HasNats
-from vistok.python.asked import Asked, tiny
+from vistok.python.asked import Asked
 from vistok.python.drawing import sampling_of
 from vistok.python.reference import Reference, reference_of
 from vistok.python.score_module import score_autoencoder, score_network
@@ -15,7 +15,8 @@ from vistok.runs.load import load_generator, load_tokenizer
 from vistok.scoring.evaluate_generator import Against, Drawing, check_scoring, evaluate_generator, load_stage2
 from vistok.scoring.evaluate_likelihood import caches_of, evaluate_likelihood
 from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
-from vistok.scoring.evaluators import scores_in
+from vistok.scoring.evaluations import scores_in
+from vistok.scoring.few_images import few_images_warnings
 
 
 def score_tokenizer(path: Path, against: Reference | None, asked: Asked) -> Scores:
@@ -26,7 +27,8 @@ def score_tokenizer(path: Path, against: Reference | None, asked: Asked) -> Scor
         return score_autoencoder(load_tokenizer(path), against, asked, name_of(path))
     extractor, warnings = asked.extractor_if_any(own)
     found = evaluate_tokenizer(path, extractor, asked.progress, asked.split)
-    return Scores(name_of(path), list(scores_in(found)), [*warnings, *(tiny(own.count) if extractor else ())], found)
+    warnings += few_images_warnings(found, extractor.num_features) if extractor else []
+    return Scores(name_of(path), list(scores_in(found)), warnings, found)
 
 
 def score_generator(path: Path, against: Reference | None, asked: Asked) -> Scores:
@@ -46,7 +48,8 @@ def score_generator(path: Path, against: Reference | None, asked: Asked) -> Scor
     check_scoring(stage2, compared, asked.count)
     drawing = Drawing(sampling, asked.count, asked.batch_size)
     found: dict[str, Any] = evaluate_generator(stage2, compared, drawing, asked.progress)
-    warnings = [*score_warnings(found, stage2.generator.info, stage2.tokenizer.info), *tiny(against.count)]
+    warnings = score_warnings(found, stage2.generator.info, stage2.tokenizer.info)
+    warnings += few_images_warnings(found, extractor.num_features)
     caches = caches_of(stage2.generator, asked.split) if isinstance(stage2.generator, HasNats) else None
     if caches is not None:
         found["likelihood"] = evaluate_likelihood(path, *caches, asked.progress, stage2.generator)

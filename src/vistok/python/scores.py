@@ -12,7 +12,7 @@ from vistok.metrics.protocol import Protocol, Score, Treatment
 from vistok.python.frames import how, score_frame
 from vistok.python.summary import table
 from vistok.python.words import in_words
-from vistok.scoring.evaluators import SCHEMA
+from vistok.scoring.evaluations import SCHEMA
 
 # The score that stands for all, if it is there: what generators and tokenizers are judged by.
 MAIN = ("gfid", "gfmd", "rfid", "rfmd", "fid", "fmd", "psnr")

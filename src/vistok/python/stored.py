@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vistok.metrics.protocol import Score
-from vistok.scoring.evaluators import SCHEMA, read_evaluation, scores_in
+from vistok.scoring.evaluations import SCHEMA, read_evaluation, scores_in
 
 
 def stored_scores(run: Path) -> list[Score]:

@@ -102,18 +102,18 @@ def _protocols(scores: Mapping[str, Sequence[Score]]) -> list[Protocol]:
 
 
 def _rows(protocol: Protocol, scores: Sequence[Sequence[Score]]) -> list[Row]:
-    """Return the rows of a protocol, averaged and raw weights apart.
+    """Return the rows of a protocol, averaged and raw weights apart. Networks of others have their only weights.
 
     First come treatments that two or more runs share. A run without such a treatment is put there with another one of its
     own, such as the guidance that was chosen for it; whatever two or more runs have left stands side by side, too.
     """
     rows = []
-    for weights in ("ema", "raw", "none"):
+    for kinds in (("ema", "none"), ("raw",)):
         left = [
             {
                 str(score.treatment): score
                 for score in of_one
-                if score.protocol == protocol and score.treatment.weights == weights
+                if score.protocol == protocol and score.treatment.weights in kinds
             }
             for of_one in scores
         ]

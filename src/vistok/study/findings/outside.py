@@ -4,14 +4,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import read_json, write_json
+from vistok.metrics.protocol import Protocol, Score, differences
 from vistok.study.run.record import StudyFolder
-
-if TYPE_CHECKING:  # a report without such networks needs no torch
-    from vistok.metrics.protocol import Protocol, Score
 
 SCHEMA = 1
 AGAIN = "delete it and score the network again"
@@ -24,14 +22,14 @@ class Outside:
     """A network's scores that have a protocol of the study."""
 
     name: str
-    scores: "tuple[Score, ...]"
+    scores: tuple[Score, ...]
 
-    def shown(self, column: str) -> "Score | None":
+    def shown(self, column: str) -> Score | None:
         """Return the score of a column of the study's table, or None."""
         return next((score for score in self.scores if SHOWN.get(score.protocol.metric) == column), None)
 
 
-def add_outside(folder: StudyFolder, name: str, scores: "Sequence[Score]") -> Path:
+def add_outside(folder: StudyFolder, name: str, scores: Sequence[Score]) -> Path:
     """Keep a network's scores with a study, whose report then shows them; return the file.
 
     Those of other protocols than the study's are left out. Raises UserError if that leaves none, naming what differs; if the
@@ -58,8 +56,6 @@ def outside_of(folder: StudyFolder) -> list[Outside]:
     found: list[Outside] = []
     for file in sorted((folder.path / "outside").glob("*.json")):
         content = read_json(file, f"scores {file}", AGAIN)
-        from vistok.metrics.protocol import Score
-
         with damage_is_a_mistake(f"scores {file}", AGAIN):
             if content["schema_version"] != SCHEMA:
                 raise ValueError(f"schema version {content['schema_version']!s:.20}")
@@ -84,17 +80,15 @@ def outside_lines(networks: Sequence[Outside]) -> list[str]:
     return lines
 
 
-def _cell(score: "Score | None") -> str:
+def _cell(score: Score | None) -> str:
     if score is None:
         return ""
     interval = "" if score.low is None or score.high is None else f" ({score.low:.4g} to {score.high:.4g})"
     return f"{score.value:.4g}{interval}"
 
 
-def _protocols(folder: StudyFolder) -> "Iterator[Protocol]":
+def _protocols(folder: StudyFolder) -> Iterator[Protocol]:
     """Yield the different protocols of a study's scores."""
-    from vistok.metrics.protocol import Protocol
-
     seen = set()
     for record in folder.records() if (folder.path / "records").is_dir() else ():
         for stored in _stored(record["detail"]):
@@ -109,9 +103,7 @@ def _stored(detail: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from (score["protocol"] for score in part.values() if isinstance(score, dict) and "protocol" in score)
 
 
-def _apart(scores: "Sequence[Score]", protocols: "Sequence[Protocol]") -> str:
-    from vistok.metrics.protocol import differences
-
+def _apart(scores: Sequence[Score], protocols: Sequence[Protocol]) -> str:
     pairs = [
         (score.protocol.metric, differences(score.protocol, protocol))
         for score in scores
