@@ -40,7 +40,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
         assert all(output.output_type != "stream" for output in outputs), (source, outputs)
         assert len(outputs) <= 3, source  # progress is one output that is updated, not many
         for output in outputs:
-            assert len(output.data.get("text/plain", "").splitlines()) < 40
+            assert len(output.data.get("text/plain", "").splitlines()) < 60
             assert str(REPOSITORY) not in html.unescape(str(output.data))
     pictures = [source for source, outputs in shown.items() if any("image/png" in output.data for output in outputs)]
     assert len(pictures) == 5, pictures  # the run, reconstructions, curves, two sheets of samples

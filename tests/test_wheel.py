@@ -119,7 +119,7 @@ def test_two_tokenizers_are_compared(vistok, photo_folder):
         vistok("train", "tokenizer", recipe, "--data", str(photo_folder), *SHORT, "--set", 'length="24 steps"')
         vistok("evaluate", "tokenizer", newest(vistok, recipe.replace("_", "-")), "--split", "train")
     compared = vistok("compare", newest(vistok, "images32-vq"), newest(vistok, "images32-crt"))
-    assert "PSNR" in compared and "95 % interval" in compared
+    assert "PSNR" in compared and "(95 %)" in compared
 
 
 def test_a_study_that_was_sent_gives_advice(vistok):
