@@ -5,6 +5,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -179,14 +180,14 @@ def test_looking_on_never_stops_a_study(tmp_path):
 
 @pytest.fixture(scope="module")
 def fashion() -> frontier.Findings:
-    return frontier.findings(RESULTS / "fashion", "fashion_mnist")
+    return frontier.findings(str(RESULTS / "fashion"), "fashion_mnist")
 
 
 def test_advice_is_that_of_the_command(fashion):
     budget = between(fashion.low, fashion.high, 0.3)
     expected = advise(fashion.table, budget)
     assert frontier.advice_of(fashion, budget, None) == expected
-    html = unescape(answer(RESULTS / "fashion", "fashion_mnist", 0.3, 1.0, None))
+    html = unescape(answer(str(RESULTS / "fashion"), "fashion_mnist", 0.3, 1.0, None))
     assert f"{budget:.3g} FLOPs for both stages" in html and "GFLOP/s of the study's runs" in html
     assert f"Expected gFMD: {expected.best.gfmd:.2f}" in html and "not recorded in this study's table" in html
     assert (
@@ -194,6 +195,18 @@ def test_advice_is_that_of_the_command(fashion):
         and between(2, 8, 1) == pytest.approx(8)
         and between(2, 8, 0.5) == pytest.approx(4)
     )
+
+
+def test_advice_needs_no_results_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert frontier.known_studies(["results/openmoji", "results/fashion"])[:2] == [
+        "results/fashion",
+        "results/openmoji",
+    ]
+    (first, *_) = frontier.known_studies([])
+    (data,) = frontier.data_sets(first)
+    html = unescape(answer(first, data, 0.3, 1.0, None))
+    assert "Expected gFMD: " in html and "vistok train tokenizer" in html and "vistok train generator" in html
 
 
 def test_the_frontier_passes_through_what_is_advised(fashion):
@@ -214,7 +227,7 @@ def test_a_limit_on_milliseconds_leaves_out_what_is_slower(fashion):
     generators = table.kind == "generator"
     table.loc[generators, "ms_per_image"] = table.choice[generators].map({"s": 5.0, "m": 10.0, "l": 20.0})
     table.loc[generators & (table.tokenizer_choice == "none"), "ms_per_image"] = np.nan
-    timed = frontier.Findings(table, fashion.curves, fashion.low, fashion.high)
+    timed = frontier.Findings(replace(fashion.source, table=table), fashion.curves, fashion.low, fashion.high)
     assert timed.milliseconds == (5, 20)
     assert {curve.generator for curve in timed.within(12)} == {"s", "m"}
     assert "none" not in {curve.setting["tokenizer_choice"] for curve in timed.within(30)}

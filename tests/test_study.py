@@ -28,6 +28,7 @@ from vistok.study.run.grid import CacheTask, GeneratorTask, TokenizerTask, branc
 from vistok.study.run.order import make_order
 from vistok.study.run.record import StudyFolder
 from vistok.study.run.scheduler import missing, run_study
+from vistok.study.run.standing import read_standing
 from vistok.study.run.worker import perform
 from vistok.units import steps
 
@@ -196,6 +197,22 @@ def test_progress_counts_the_tasks_that_took_the_free_places(study, tmp_path, ca
     count = len(outcome.done)
     assert len(told) == count and f"{count} done, 0 running, 0 failed, 0 waiting" in told[-1]
     assert "1 done, 2 running" in told[0] and f"{count - 2} done, 2 running, 0 failed, 0 waiting" in told[-3]
+
+
+def test_a_study_writes_how_it_stands(study, tmp_path, quiet):
+    seen = []
+
+    class Watched(OneByOne):
+        def wait(self):
+            seen.append(read_standing(tmp_path / study.name))
+            return super().wait()
+
+    outcome = run_study(study, tmp_path, StudyFolder(tmp_path / "r"), Watched(), 1, quiet)
+    (first, results, alive), (last, _, goes_on) = seen[0], read_standing(tmp_path / study.name)
+    assert alive and not goes_on and results == (tmp_path / "r").resolve()
+    assert {cell.state for cell in first if not cell.generator} == {"running"}
+    assert {cell.state for cell in first if cell.generator} == {"waiting"}
+    assert {cell.state for cell in last} == {"done"} and {cell.run for cell in last} <= set(outcome.done)
 
 
 def test_a_failed_run_is_told_and_stops_nothing(finished):

@@ -12,8 +12,9 @@ import pandas as pd
 from vistok.engine.pace import in_words
 from vistok.errors import UserError
 from vistok.page.charts import Chart, Series
+from vistok.study.findings.advice_source import SHIPPED, AdviceSource, advice_source
 from vistok.study.findings.advise import Advice, Curve, Option, advice_lines, choose, covered, fit_curves, rank
-from vistok.study.findings.table import generators, read_table
+from vistok.study.findings.table import generators
 from vistok.study.run.record import StudyFolder
 
 POINTS = 48  # budgets along a curve
@@ -23,12 +24,17 @@ MILLISECONDS = "ms_per_image"
 
 @dataclass(frozen=True)
 class Findings:
-    """A study's runs on one data set: its table, what was fitted to it, and the budgets (FLOPs) that it covers."""
+    """A study's runs on one data set, what was fitted to them, and the budgets (FLOPs) that they cover."""
 
-    table: pd.DataFrame
+    source: AdviceSource
     curves: tuple[Curve, ...]
     low: float
     high: float
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The study's runs."""
+        return self.source.table
 
     @property
     def rate(self) -> float:
@@ -69,27 +75,27 @@ def _taken(table: pd.DataFrame) -> "pd.Series[float]":
     return timed.groupby(["tokenizer_choice", "choice"])[MILLISECONDS].median()
 
 
-def data_sets(folder: Path) -> list[str]:
-    """Return the data sets that a study's table has runs of. Raises UserError if there is no table, or it is damaged."""
-    return sorted(set(_table(folder).data))
+def known_studies(folders: Sequence[str]) -> list[str]:
+    """Return what advice can be based on: folders of results, one called fashion first, then studies that come with vistok."""
+    return [*sorted(folders, key=lambda folder: Path(folder).name != "fashion"), *SHIPPED]
 
 
-def findings(folder: Path, data: str) -> Findings:
+def data_sets(study: str) -> list[str]:
+    """Return the data sets that a study has runs on. Raises UserError if there is no table, or it is damaged."""
+    return advice_source(study).data
+
+
+def findings(study: str, data: str) -> Findings:
     """Return what a study found on a data set. Raises UserError where no law can be fitted."""
-    file = StudyFolder(folder).table
-    return _fitted(folder, data, file.stat().st_mtime if file.is_file() else 0.0)
-
-
-def _table(folder: Path) -> pd.DataFrame:
-    return read_table(StudyFolder(folder).table)
+    file = StudyFolder(Path(study)).table
+    return _fitted(study, data, file.stat().st_mtime if file.is_file() else 0.0)
 
 
 @lru_cache(maxsize=4)
-def _fitted(folder: Path, data: str, stamp: float) -> Findings:
-    table = _table(folder)
-    table = table[table.data == data]
-    curves = tuple(fit_curves(table))
-    return Findings(table, curves, *covered(curves))
+def _fitted(study: str, data: str, stamp: float) -> Findings:
+    source = advice_source(study).of_data(data)
+    curves = tuple(fit_curves(source.table))
+    return Findings(source, curves, *covered(curves))
 
 
 def words_of_budget(flops: float, rate: float, measured: bool) -> str:

@@ -1,17 +1,17 @@
 """The page that advises: what to train for two purses, training compute and milliseconds for each image."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
 
 from vistok.app.events import block, listen, message_box
-from vistok.app.frontier import advice_of, data_sets, findings, frontier_chart, lines_of, words_of_budget
-from vistok.app.parts import joined, page, quiet, said
+from vistok.app.frontier import advice_of, data_sets, findings, frontier_chart, known_studies, lines_of, words_of_budget
+from vistok.app.parts import joined, page, quiet, said, to_copy
 from vistok.app.place import Place
-from vistok.errors import UserError
+from vistok.study.findings.advice_source import advice_source
+from vistok.study.findings.advise import advice_commands
 
 STEPS = 200  # of the sliders
 
@@ -20,7 +20,12 @@ def advise_page(place: Place) -> None:
     """Lay out the page."""
     with gr.Tab("Advise", id="advise") as tab:
         with gr.Row():
-            study = gr.Dropdown([], label="Study", info="a folder of results", allow_custom_value=True)
+            study = gr.Dropdown(
+                [],
+                label="Study",
+                info="a folder of results, or a study that comes with vistok",
+                allow_custom_value=True,
+            )
             data = gr.Dropdown([], label="Data set")
         with gr.Row():
             # Of powers of ten, whose numbers nobody reads: what they mean is written below.
@@ -34,29 +39,23 @@ def advise_page(place: Place) -> None:
         rate = gr.State(None)
 
     def refresh(
-        folder: str | None, chosen: str | None, share: float, fast: float, measured: float | None
+        study_name: str | None, chosen: str | None, share: float, fast: float, measured: float | None
     ) -> tuple[Any, ...]:
-        known = place.studies()
-        folder = folder or next((name for name in known if Path(name).name == "fashion"), next(iter(known), None))
-        if folder is None:
-            words = f"There are no results in {place.results}. vistok study run STUDY makes some; or type a folder of results."
-            return gr.update(choices=[]), gr.update(choices=[], value=None), gr.update(visible=False), page(said(words))
-        sets = data_sets(Path(folder))
+        known = known_studies(place.studies())
+        study_name = study_name or known[0]
+        sets = data_sets(study_name)
         chosen = chosen if chosen in sets else sets[0]
         return (
-            gr.update(choices=known, value=folder),
+            gr.update(choices=known, value=study_name),
             gr.update(choices=sets, value=chosen),
-            gr.update(visible=findings(Path(folder), chosen).milliseconds is not None),
-            answer(Path(folder), chosen, share, fast, measured),
+            gr.update(visible=findings(study_name, chosen).milliseconds is not None),
+            answer(study_name, chosen, share, fast, measured),
         )
 
-    def time_here(folder: str | None) -> float:
-        from vistok.study.findings.advice_source import advice_source
+    def time_here(study_name: str | None) -> float:
         from vistok.study.findings.measured_rate import measured_rate
 
-        if not folder:
-            raise UserError("choose a study first")
-        return measured_rate(advice_source(folder))
+        return measured_rate(advice_source(study_name))
 
     asked, shown = [study, data, budget, limit, rate], [study, data, limit, body]
     for event in (tab.select, study.input, data.input, rate.change, budget.change, limit.change):
@@ -64,9 +63,9 @@ def advise_page(place: Place) -> None:
     listen(measure.click, time_here, [study], [rate], message, alone=True, once=True)
 
 
-def answer(folder: Path, data: str, share: float, fast: float, measured: float | None) -> str:
+def answer(study: str, data: str, share: float, fast: float, measured: float | None) -> str:
     """Return the advice as HTML; `share` and `fast` are places on the sliders, 0...1. Raises UserError if nothing fits."""
-    found = findings(folder, data)
+    found = findings(study, data)
     flops = between(found.low, found.high, share)
     timed = found.milliseconds
     milliseconds = None if timed is None or fast >= 1 else between(*timed, fast)
@@ -80,7 +79,9 @@ def answer(folder: Path, data: str, share: float, fast: float, measured: float |
     first, *more = lines_of(found, advice, measured)
     tone = "" if advice.supported else "warn"
     chart = frontier_chart(found.within(milliseconds), flops).figure()
-    text = joined([quiet(words), said(first, tone), *map(quiet, more)])
+    commands = advice_commands(advice, found.source)
+    train = [to_copy("\n".join(commands), "To train both")] if commands else []
+    text = joined([quiet(words), said(first, tone), *map(quiet, more), *train])
     return page(Markup('<div class="columns"><div>{}</div>{}</div>').format(text, chart))
 
 
