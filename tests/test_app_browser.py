@@ -22,7 +22,7 @@ SWITCHES = [
 ]  # fmt: skip
 PAGES = ("Runs", "Run", "Generate", "Reconstruct", "Compare", "Advise", "Study", "Train")
 RESULTS = Path(__file__).resolve().parent.parent / "results"
-MINUTES = 120_000  # milliseconds
+MINUTES = 600_000  # milliseconds
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path(CHROMIUM).is_file(), reason=f"there is no Chromium at {CHROMIUM}; CHROMIUM names it"),
