@@ -44,7 +44,9 @@ def _job(job: Job, queue: Queue) -> Markup:
     ])  # fmt: skip
     command = command_line(["vistok", *job.words])
     parts = [Markup('<div class="line">{}{}</div>').format(facts, buttons)]
-    if lines and job.state != DONE:
+    if job.state == STOPPED:
+        parts.append(quiet("Stopped. A training has saved; it goes on exactly where it was."))
+    elif lines and job.state != DONE:
         parts.append(quiet(lines[-1].strip()))
     if job.state == DONE and (overview := overview_of(job)):
         parts.append(

@@ -37,9 +37,7 @@ def _one(kept: Kept) -> Markup:
         for words, image in shown
     ]
     title = heading(f"{kept.name}: {kept.space}")
-    return joined(
-        [title, Markup('<div class="pictures" style="--side: 200px">{}</div>').format(joined(cells)), _maps(kept)]
-    )
+    return joined([title, Markup('<div class="pictures large">{}</div>').format(joined(cells)), _maps(kept)])
 
 
 def _maps(kept: Kept) -> Markup:

@@ -67,12 +67,12 @@ def _launch(blocks: Any, port: int | None) -> str:
     from starlette.middleware import Middleware
 
     from vistok.app.loopback import Loopback
-    from vistok.app.style import css, head, theme
+    from vistok.app.style import head, theme
 
     _, address, _ = blocks.launch(
         server_name=LOOPBACK, server_port=port, share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
         ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, footer_links=[], allowed_paths=[],
-        max_file_size=LARGEST_FILE, theme=theme(), css=css(), head=head(), app_kwargs={"middleware": [Middleware(Loopback)]},
+        max_file_size=LARGEST_FILE, theme=theme(), head=head(), app_kwargs={"middleware": [Middleware(Loopback)]},
     )  # fmt: skip
     return str(address)
 

@@ -26,9 +26,12 @@ def css() -> str:
 
 @cache
 def head() -> str:
-    """Return what stands in the page's head: the script that reads out charts, and the app's own."""
+    """Return what stands in the page's head: the styles, the script that reads out charts, and the app's own.
+
+    Gradio would rewrite styles that are given to it, and lose those for narrow screens.
+    """
     scripts = (_read("vistok.page", "hover.js"), _read("vistok.app", "app.js"))
-    return "".join(f"<script>{script}</script>" for script in scripts)
+    return f"<style>{css()}</style>" + "".join(f"<script>{script}</script>" for script in scripts)
 
 
 @cache

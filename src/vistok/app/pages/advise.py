@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from vistok.app.events import block, listen, message_box
 from vistok.app.frontier import advice_of, data_sets, findings, frontier_chart, known_studies, lines_of, words_of_budget
-from vistok.app.parts import joined, page, quiet, said, to_copy
+from vistok.app.parts import folded, joined, page, quiet, said, to_copy
 from vistok.app.place import Place
 from vistok.study.findings.advice_source import advice_source
 from vistok.study.findings.advise import advice_commands
@@ -33,7 +33,7 @@ def advise_page(place: Place) -> None:
             limit = gr.Slider(
                 0, 1, 1, step=1 / STEPS, label="Time for each image", elem_classes="unread", visible=False
             )
-            measure = gr.Button("Measure this machine", scale=0, min_width=180)
+            measure = gr.Button("Measure this machine", scale=0, min_width=230)
         message = message_box()
         body = block()
         rate = gr.State(None)
@@ -80,7 +80,7 @@ def answer(study: str, data: str, share: float, fast: float, measured: float | N
     tone = "" if advice.supported else "warn"
     chart = frontier_chart(found.within(milliseconds), flops).figure()
     commands = advice_commands(advice, found.source)
-    train = [to_copy("\n".join(commands), "To train both")] if commands else []
+    train = [folded("The commands that train both", to_copy("\n".join(commands)))] if commands else []
     text = joined([quiet(words), said(first, tone), *map(quiet, more), *train])
     return page(Markup('<div class="columns"><div>{}</div>{}</div>').format(text, chart))
 

@@ -39,7 +39,7 @@ def generate_page(place: Place, networks: Networks) -> None:
             another = gr.Button("Another seed")
             near = gr.Button("Nearest training images")
         message = message_box()
-        with gr.Row():
+        with gr.Row(elem_classes="pair"):
             first, second = block(), block(visible=False)
 
     asked = [run, other, classes, count, seed, guidance, *fields]
