@@ -147,6 +147,8 @@ def test_every_page_is_shown_without_errors_and_without_leaving_this_machine(tra
         if name == "Advise":
             visit.see("text=Expected gFMD by training budget")
         visit.require_fine(f"{name}, {width} pixels, {'dark' if dark else 'light'}")
+    used = visit.see(".vistok").bounding_box()["width"]
+    assert used > 0.85 * min(width, 1200), "narrow screens have narrow margins"
     red, green, blue = map(int, re.findall(r"\d+", visit.colour("body"))[:3])
     assert (max(red, green, blue) < 60) if dark else (min(red, green, blue) > 200)
     visit.tab.close()
