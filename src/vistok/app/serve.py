@@ -69,11 +69,18 @@ def _launch(blocks: Any, port: int | None) -> str:
     from vistok.app.loopback import Loopback
     from vistok.app.style import head, theme
 
-    _, address, _ = blocks.launch(
-        server_name=LOOPBACK, server_port=port, share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
-        ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, footer_links=[], allowed_paths=[],
-        max_file_size=LARGEST_FILE, theme=theme(), head=head(), app_kwargs={"middleware": [Middleware(Loopback)]},
-    )  # fmt: skip
+    try:
+        _, address, _ = blocks.launch(
+            server_name=LOOPBACK, server_port=port, share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
+            ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, footer_links=[], allowed_paths=[],
+            max_file_size=LARGEST_FILE, theme=theme(), head=head(), app_kwargs={"middleware": [Middleware(Loopback)]},
+        )  # fmt: skip
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise UserError(
+            f"no free port {f'at {port}' if port else 'from 7860 on'}; name another one with --port"
+        ) from None
     return str(address)
 
 
