@@ -103,7 +103,7 @@ def papers_words(name: str) -> str:
 
     text = " ".join((inspect.getdoc(all_recipes()[name]) or "").split())
     found = re.search(
-        r"(?:[Ee]xpect (?:an )?|states )(.*?)(?:\.(?: |$)|, provided|, lower VQ| Generators trained)", text
+        r"(?:[Ee]xpect (?:an )?|states )(.*?)(?:(?<!Fig)\.(?: |$)|, provided|, lower VQ| Generators trained)", text
     )
     return found[1] if found else ""
 
@@ -169,7 +169,8 @@ def page(found: list[dict[str, Any]], about: dict[str, Any], load: float) -> str
     lines += [
         "Nobody has trained these with vistok. Steps, FLOPs and memory are counted by `vistok recipes NAME`, without running "
         "anything; memory is that of weights, gradients, AdamW's moments, averages and activations, of one process with as many "
-        "images at a time as the sixth column says (`--set execution.micro_batch_size=N` changes them). Scores are the papers'; "
+        "images at a time as the sixth column says; `--set execution.micro_batch_size=N` changes them, and of several processes each "
+        "has a part of the batch. Scores are the papers'; "
         "`vistok recipes NAME` gives their sources and the authors' hardware. No time is given, because none was measured.",
         "",
         "| recipe | kind | parameters | steps | batch | images at a time | training FLOPs | GiB | the paper's score |",
