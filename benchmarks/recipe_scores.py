@@ -45,16 +45,16 @@ def generator(study: str, choice: str, steps: int, tokenizers: tuple[str, ...]) 
         count = len(found)
         guided = sorted({float(row["guidance_scale"]) for row in found})
         scale = f"{guided[0]:g}" if len(guided) == 1 else f"{guided[0]:g} to {guided[-1]:g}"
-        bands.append(f"gFMD {_band([float(row['gfmd']) for row in found])} on tokens of `{name}` (guidance {scale})")
+        bands.append(f"gFMD {_band([float(row['gfmd']) for row in found])} on tokens of `{name}`, guidance {scale}")
     return "; ".join(bands), f"{steps:,} steps, {_seeds(count)}: [results/{study}](../../results/{study}/README.md)"
 
 
-def demo(side: str, stage: str) -> Score:
+def demo(side: str, stage: str, of: str = "") -> Score:
     """Return a score of the recorded demo."""
     found = json.loads((RESULTS / "demo/short/demo.json").read_text())["results"][0][side][stage]
     name, treatment = {"tokenizer": ("rfmd", "ema"), "generator": ("gfmd", "chosen")}[stage]
     value, where = found["scores"][treatment][name]["value"], "1 seed: [results/demo](../../results/demo/README.md)"
-    return f"{name[0]}FMD {value:.2f}", f"{found['steps']:,} steps, {where}"
+    return f"{name[0]}FMD {value:.2f}{of}", f"{found['steps']:,} steps, {where}"
 
 
 def own(name: str, steps: int) -> Score:
@@ -95,7 +95,7 @@ _FASHION = ("none", "l2-post-4")
 SCORES: dict[str, Callable[[], Score]] = {
     "fashion_short_vq": partial(demo, "baseline", "tokenizer"),
     "fashion_short_crt": partial(demo, "crt", "tokenizer"),
-    "fashion_short_ar": partial(demo, "crt", "generator"),
+    "fashion_short_ar": partial(demo, "crt", "generator", " on tokens of `fashion_short_crt`"),
     "fashion_vq": partial(tokenizer, "fashion", "none"),
     "fashion_crt": partial(tokenizer, "fashion", "l2-post-4"),
     "fashion_ar": partial(generator, "fashion", "l", 500, _FASHION),

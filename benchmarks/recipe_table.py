@@ -103,7 +103,7 @@ def papers_words(name: str) -> str:
 
     text = " ".join((inspect.getdoc(all_recipes()[name]) or "").split())
     found = re.search(
-        r"(?:[Ee]xpect (?:an )?|states )(.*?)(?:\.(?: |$)|, provided|, lower VQ| Generators trained)", text
+        r"(?:[Ee]xpect (?:an )?|states )(.*?)(?:(?<!Fig)\.(?: |$)|, provided|, lower VQ| Generators trained)", text
     )
     return found[1] if found else ""
 
@@ -113,13 +113,8 @@ def rows(names: list[str], repeats: int) -> list[dict[str, Any]]:
     found = []
     for name in names:
         row: dict[str, Any] = {"recipe": name, **planned(name)}
-        if name.startswith(FULL_SIZE):
-            row |= {"papers_score": papers_words(name)}
-        else:
-            row |= {
-                **measured_apart(name, repeats),
-                **dict(zip(("score", "of"), SCORES.get(name, lambda: ("", ""))(), strict=True)),
-            }
+        if not name.startswith(FULL_SIZE):
+            row |= measured_apart(name, repeats)
         print(row, flush=True)
         found.append(row)
     return found
@@ -139,48 +134,52 @@ def minutes(seconds: float) -> str:
 
 
 def page(found: list[dict[str, Any]], about: dict[str, Any], load: float) -> str:
-    """Return the tables."""
+    """Return the tables: of what was measured here, and of what is only planned."""
     small = [row for row in found if "seconds_per_step" in row]
     large = [row for row in found if "seconds_per_step" not in row]
-    lines = [
-        "# Recipes: time, memory and score to expect",
-        "",
-        "## On two cores",
-        "",
-        f"Measured on {about['hardware']['cpu']} with two cores, torch {about['versions']['torch']}: steps of each recipe at its "
-        "full batch, in a process of its own with one thread. A step is the quickest of five or more, in CPU time, since the "
-        f"machine did other work meanwhile (load {load:.0f}). A run's time is that of a step times its steps, without reading "
-        "images, validations and pictures. Two such runs at once fill two cores, as in a study; a single one with two threads, "
-        "as `vistok train` starts it, took 0.63 times as long for the largest generator of Fashion-MNIST "
-        "([how](../../docs/study.md#how-a-study-runs)). Memory is the most that the process held; what trains next to nothing "
-        "(`debug_classifier`) shows how much of it is Python and torch. Scores are of finished runs, which the last column names; "
-        "where it is empty, none has been measured.",
-        "",
-        "| recipe | kind | parameters | steps | ms a step | one thread | GiB | score | measured in |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    lines = ["# Recipes: time, memory and score to expect", "", "## On two cores", "", on_two_cores(about, load), ""]
+    lines += ["| recipe | kind | parameters | steps | ms a step | one thread | GiB |", "|---|---|---|---|---|---|---|"]
     for row in small:
         step = row["seconds_per_step"]
         lines.append(
             f"| `{row['recipe']}` | {row['kind']} | {millions(row['parameters'])} | {row['steps']:,} | {1000 * step:,.0f} "
-            f"| {minutes(step * row['steps'])} | {row['peak_gib']:.1f} | {row['score']} | {row['of']} |"
+            f"| {minutes(step * row['steps'])} | {row['peak_gib']:.1f} |"
         )
-    lines += ["", *studies(), "", "## Full size, planned", ""]
-    lines += [
-        "Nobody has trained these with vistok. Steps, FLOPs and memory are counted by `vistok recipes NAME`, without running "
-        "anything; memory is that of weights, gradients, AdamW's moments, averages and activations, of one process with as many "
-        "images at a time as the sixth column says (`--set execution.micro_batch_size=N` changes them). Scores are the papers'; "
-        "`vistok recipes NAME` gives their sources and the authors' hardware. No time is given, because none was measured.",
-        "",
-        "| recipe | kind | parameters | steps | batch | images at a time | training FLOPs | GiB | the paper's score |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    lines += ["", "### Scores", "", "Of finished runs, each with its length, which need not be the recipe's. Of recipes that are not here, none has been measured.", ""]  # fmt: skip
+    lines += ["| recipe | score | measured in |", "|---|---|---|"]
+    scored = [(row["recipe"], *SCORES[row["recipe"]]()) for row in small if row["recipe"] in SCORES]
+    lines += [f"| `{recipe}` | {score} | {of} |" for recipe, score, of in scored]
+    lines += ["", "### Studies", "", *studies(), "", "## Full size, planned", "", PLANNED, ""]
+    lines += ["| recipe | parameters | steps | batch | at a time | FLOPs | GiB |", "|---|---|---|---|---|---|---|"]
     for row in large:
         lines.append(
-            f"| `{row['recipe']}` | {row['kind']} | {millions(row['parameters'])} | {row['steps']:,} | {row['batch_size']:,} "
-            f"| {row['at_once']:,} | {row['train_flops']:.1e} | {row['memory_gib_estimate']:.0f} | {row['papers_score']} |"
+            f"| `{row['recipe']}` | {millions(row['parameters'])} | {row['steps']:,} | {row['batch_size']:,} "
+            f"| {row['at_once']:,} | {row['train_flops']:.1e} | {row['memory_gib_estimate']:.0f} |"
         )
+    lines += ["", "### The papers' scores", "", "| recipe | score |", "|---|---|"]
+    lines += [f"| `{row['recipe']}` | {papers_words(row['recipe'])} |" for row in large]
     return "\n".join([*lines, "", f"Commit {str(about['commit'])[:7]}; `python benchmarks/recipe_table.py`"]) + "\n"
+
+
+PLANNED = (
+    "Nobody has trained these with vistok. Steps, FLOPs and memory are counted by `vistok recipes NAME`, without running "
+    "anything. Memory is that of weights, gradients, AdamW's moments, averages and activations, of one process with as many "
+    "images at a time as the table says; `--set execution.micro_batch_size=N` changes them, and of several processes each has a "
+    "part of the batch. No time is given, because none was measured; `vistok recipes NAME` quotes the authors' hardware."
+)
+
+
+def on_two_cores(about: dict[str, Any], load: float) -> str:
+    """Return how the times were measured."""
+    return (
+        f"Measured on {about['hardware']['cpu']} with two cores, torch {about['versions']['torch']}: steps of each recipe at its "
+        "full batch, in a process of its own with one thread. A step is the quickest of five or more, in CPU time, since the "
+        f"machine did other work meanwhile (load {load:.0f}): a quiet one is quicker. A run's time is that of a step times its "
+        "steps, without reading images, validations and pictures. Two such runs at once fill two cores, as in a study; a single "
+        "one with two threads, as `vistok train` starts it, took 0.63 times as long for the largest generator of Fashion-MNIST "
+        "([how](../../docs/study.md#how-a-study-runs)). Memory is the most that the process held; what trains next to nothing "
+        "(`debug_classifier`) shows how much of it is Python and torch."
+    )
 
 
 def millions(count: int) -> str:

@@ -20,6 +20,13 @@ PUBLIC = "<!-- the public names follow here, in the site -->"
 RETURNED = "<!-- the interfaces follow here, in the site -->"
 # What users meet of each.
 INTERFACES = {
+    "vistok.python.run.Run": [
+        "name", "config", "state", "step", "main_score", "alarms", "page", "curves", "scores", "load", "sample", "reconstruct",
+    ],
+    "vistok.python.scores.Scores": ["main", "metric", "value", "interval", "protocol", "treatment", "table", "save", "add_to_study"],
+    "vistok.python.compare.Comparison": ["table", "differences"],
+    "vistok.python.images.Images": ["sheet", "save"],
+    "vistok.python.tokens.Latents": ["space", "classes", "labels"],
     "vistok.tokenizer.interface.Tokenizer": ["encode", "decode", "stored", "resized"],
     "vistok.generator.interface.Generator": ["sample", "sampler", "calls", "sampling_flops", "sampling_bytes"],
     "vistok.generator.autoregressive.config.AutoregressiveSampling": [

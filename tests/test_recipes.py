@@ -1,6 +1,7 @@
 """The paper's recipes: what they count must be what the paper, or its reference implementation, reports."""
 
 import inspect
+import re
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from vistok.runs.latent_facts import LatentFacts
 from vistok.space import token_grid
 from vistok.tokenizer.networks.conv import ConvTokenizer
 from vistok.verbs import train_generator, train_tokenizer
+from vistok.verbs.show import resolve
 
 IMAGENET = 1_281_167
 # VA-VAE and LightningDiT, of another paper.
@@ -231,3 +233,13 @@ def test_flow_generators_are_trained_with_lightningdits_settings(size):
         "constant",
     )
     assert (run.batch_size, run.ema_decay, str(run.length)) == (1024, 0.9999, "80000 steps")
+
+
+@pytest.mark.slow
+def test_generators_have_the_parameters_that_their_descriptions_promise():
+    """As `vistok recipes` counts them: with the grid and codes of the tokenizers that they are meant for."""
+    for name, build in all_recipes().items():
+        promised = re.search(r"about ([\d.]+) M parameters", inspect.getdoc(build) or "")
+        if promised and build().kind == "generator":
+            counted = sum(resolve(find_recipe(name))[0]["params"].values()) / 1e6
+            assert counted == pytest.approx(float(promised[1]), rel=0.15), name

@@ -188,7 +188,7 @@ def images64_ar() -> GeneratorRun:
 
 
 def images256_ar() -> GeneratorRun:
-    """Train a generator with about 14 M parameters, for 256 tokens per image; takes an evening, or a GPU.
+    """Train a generator with about 17 M parameters, for 256 tokens per image; takes an evening, or a GPU.
 
     vistok train generator images256_ar --tokenizer RUN
     """

@@ -14,7 +14,9 @@ from vistok.space import Vectors, grid, token_grid
 _GENERATOR_EXAMPLE = {
     "fashion": ((7, 7), 512, 10, 50_000),
     "debug": ((7, 7), 64, 10, 2_000),
+    "openmoji": ((8, 8), 512, 7, 3_129),
     "images64": ((8, 8), 1_024, 10, 10_000),
+    "images256": ((16, 16), 4_096, 10, 10_000),
 }
 
 
