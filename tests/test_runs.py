@@ -237,7 +237,7 @@ def test_pages_take_little_of_a_runs_time(tmp_path, monkeypatch):
 
 
 def test_a_picture_of_the_curves(tokenizer_run):
-    assert write_picture(tokenizer_run).read_bytes().startswith(b"\x89PNG")
+    assert write_picture(RunRecord(tokenizer_run)).read_bytes().startswith(b"\x89PNG")
 
 
 def test_show_prints_a_run_in_short_and_commands_that_can_be_pasted(tokenizer_run):

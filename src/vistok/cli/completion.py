@@ -1,7 +1,6 @@
 """What Tab offers: recipes, runs, shipped networks. Nothing heavy is imported, as a shell waits for the answer."""
 
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +41,9 @@ def shipped(kind: str) -> Offer:
     """Return what offers the shipped networks of a kind."""
 
     def offer(ctx: Any, args: list[str], incomplete: str) -> list[str]:
-        suffix = f"_{kind}.safetensors"
-        names = (place.name for place in (files("vistok") / "weights").iterdir())
-        return sorted(name.removesuffix(suffix).replace("_", "-") for name in names if name.endswith(suffix))
+        from vistok.runs.shipped import shipped_networks
+
+        return shipped_networks(kind)
 
     return offer
 

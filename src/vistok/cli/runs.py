@@ -66,7 +66,7 @@ def show(
         say(f"to {words}: {command}")
     page = write_page(path, training=record.state == TRAINING)
     if record.state not in (NOT_BEGUN, TRAINING):
-        write_picture(path)
+        write_picture(record)
     say(f"page: {page}")
     if open_page:
         typer.launch(str(page))

@@ -164,7 +164,7 @@ def _train(prepare: "Callable[[], Job]", strict: bool = False) -> None:
     say(f"{'was finished already' if finished else 'finished'}: {run}")
     went = f"It went badly{closing_words(alarms)}" if alarms else f"It went well: {headline(record.rows, record.kind)}."
     if not finished:
-        write_picture(run)
+        write_picture(record)
     say(f"{went} Its page: {run}/page.html")
     if strict and alarms:
         raise typer.Exit(ALARMED)

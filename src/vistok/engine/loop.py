@@ -58,8 +58,7 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
         if first == 0:
             bar.tell("validating before the first step")
             with bar.aside():
-                _validate(run, log, 0, position(0))
-                log.show(0, run_dir.samples)
+                _validate(run, run_dir, log, 0, position(0))
         batches = sent_ahead(run.batches(range(first, run.total_steps)), run.device)
         for step in range(first, run.total_steps):
             take_step(run, next(batches), step, statistics)
@@ -84,8 +83,7 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
             bar.advance(1, note, pauses=_validations_left(run, done))
             if validating:
                 with bar.aside():
-                    _validate(run, log, done, position(done))
-                    log.show(done, run_dir.samples)
+                    _validate(run, run_dir, log, done, position(done))
                 _tell_alarms(run, log, done, progress, again=True)
                 if run.world.main and not last:
                     run.report()
@@ -127,11 +125,12 @@ def _save(run: Training, run_dir: RunDir, step: int, seconds: float) -> None:
         save_checkpoint(run_dir.checkpoints, step, state, *kept, run.world)
 
 
-def _validate(run: Training, log: MetricsLog, step: int, position: dict[str, float]) -> None:
-    """Write a validation row; all processes first gather sharded weights."""
+def _validate(run: Training, run_dir: RunDir, log: MetricsLog, step: int, position: dict[str, float]) -> None:
+    """Write a validation row and show its sheets; all processes first gather sharded weights."""
     with run.whole() as networks:
         if run.world.main:
             log.write("validation", step, run.evaluate(step, networks), **position)
+            log.show(step, run_dir.samples)
     run.world.wait()
 
 

@@ -37,13 +37,12 @@ def write_page(run: Path, training: bool = False) -> Path:
     return run / PAGE
 
 
-def write_picture(run: Path) -> Path:
+def write_picture(record: RunRecord) -> Path:
     """Write a run's curves and its newest sheet as one PNG and return its path."""
     from vistok.overview.curves_picture import picture_of
 
-    record = RunRecord(run)
-    write_atomic(run / PICTURE, picture_of(record), make_folder=False)
-    return run / PICTURE
+    write_atomic(record.path / PICTURE, picture_of(record), make_folder=False)
+    return record.path / PICTURE
 
 
 class RunPage:

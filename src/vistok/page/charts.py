@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -100,10 +100,13 @@ def _thinned(series: Series) -> Series:
     if len(kept) > MOST_POINTS:
         stride = -(-len(kept) // MOST_POINTS)
         kept = sorted({*kept[::stride], kept[-1]})
-    take: Callable[[Sequence[Any]], list[Any]] = lambda values: [values[i] for i in kept] if len(values) else []  # noqa: E731
-    return Series(
-        series.label, take(series.xs), take(series.ys), series.colour, series.marks, series.faint,
-        take(series.low), take(series.high), take(series.texts), take(series.sizes), series.dashed,
+
+    def take(values: Sequence[Any]) -> list[Any]:
+        return [values[i] for i in kept] if len(values) else []
+
+    return replace(
+        series, xs=take(series.xs), ys=take(series.ys), low=take(series.low), high=take(series.high),
+        texts=take(series.texts), sizes=take(series.sizes),
     )  # fmt: skip
 
 

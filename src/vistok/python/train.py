@@ -74,7 +74,7 @@ def train(
         job.train(progress)
         run = Run(job.run_dir.path)
         if not finished:
-            write_picture(run.path)
+            write_picture(RunRecord(run.path))
             progress.say(_how_it_went(run))
     return run
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,17 @@ def read_evaluation(file: Path) -> dict[str, Any]:
         except UserError as error:
             raise UserError(f"{what}: edited or damaged ({reason(error)}); {advice}") from None
     return content
+
+
+def stored_scores(files: Iterable[Path]) -> list[Score]:
+    """Return all scores in evaluation files of this version, but for those of searches. Raises UserError for damaged files."""
+    contents = map(read_evaluation, files)
+    return [
+        score
+        for content in contents
+        if content.get("schema_version") == SCHEMA and content.get("kind") != "guidance"
+        for score in scores_in(content)
+    ]
 
 
 def scores_in(content: Any) -> Iterator[Score]:

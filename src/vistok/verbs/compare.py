@@ -9,7 +9,7 @@ from vistok.errors import UserError
 from vistok.metrics.cost import cost_in
 from vistok.metrics.protocol import Protocol, Score, Treatment
 from vistok.runs.health.gate import alarms_of
-from vistok.scoring.evaluations import SCHEMA, read_evaluation, scores_in
+from vistok.scoring.evaluations import read_evaluation, stored_scores
 from vistok.verbs.comparison import Comparison, Difference, Row, direction, letters
 
 
@@ -44,11 +44,7 @@ def _legend(scores: Mapping[str, Sequence[Score]]) -> str:
 
 def scores_of(run: Path) -> list[Score]:
     """Return all scores of a run. Raises UserError if there are none."""
-    scores: list[Score] = []
-    for file in sorted((run / "evaluations").glob("*.json")):
-        content = read_evaluation(file)
-        if content.get("schema_version") == SCHEMA and content.get("kind") != "guidance":
-            scores += scores_in(content)
+    scores = stored_scores(sorted((run / "evaluations").glob("*.json")))
     if not scores:
         kind = RunDir(run).read_config().get("kind")
         raise UserError(f"run {run} has no scores yet; make them with vistok evaluate {kind} {shlex.quote(str(run))}")
