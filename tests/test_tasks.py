@@ -220,6 +220,27 @@ def test_shipped_pairs_draw_at_once_and_say_what_they_are(name, tmp_path, monkey
     assert ("l2_post" in str(load_tokenizer_of(generator).info.run_config["crt"])) == (name == "fashion-crt")
 
 
+def test_a_generator_learns_from_a_tokenizer_that_is_a_file(toy_runs, tmp_path, monkeypatch):
+    """A file has no run directory for its latents: they lie in the user's cache, where scoring finds them again."""
+    from typer.testing import CliRunner
+
+    from vistok.cli import app
+    from vistok.engine.run_dir import RunDir
+    from vistok.runs.load import load_generator
+
+    file = tmp_path / "given.safetensors"
+    shutil.copy(RunDir(toy_runs[0]).export(), file)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = ["train", "generator", "debug_ar", "--tokenizer", str(file), "--set", "length=2 steps", "--name", "on-a-file"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    (run,) = (tmp_path / "runs").glob("on-a-file-*")
+    train, held_out = caches_of(load_generator(run), "val")
+    assert train.folder.is_relative_to(tmp_path / "cache") and held_out.manifest.split == "val"
+    assert (train.latents == toy_runs[1]["train"].latents).all()
+
+
 def test_class_names_choose_labels():
     names = ["Bag", "Coat", "Shirt"]
     assert chosen_labels(["coat, 2"], names, 5).tolist() == [1, 2, 1, 2, 1]

@@ -42,12 +42,16 @@ class Health(Known):
 
 
 class TokenizerOf(Known):
-    """The tokenizer a generator belongs to and where it was stored; `image_size` if it differs from the tokenizer's."""
+    """The tokenizer a generator belongs to and where it was stored; `image_size` if it differs from the tokenizer's.
+
+    `latents`: the folder of its latent caches, if it was a file and not a run directory, which holds them.
+    """
 
     digest: str
     path: str
     weights: Weights | None = None
     image_size: int | None = Field(default=None, ge=1, le=2**14)
+    latents: str | None = None
 
 
 class Origin(Known):

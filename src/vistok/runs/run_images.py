@@ -1,12 +1,13 @@
 """Which images a trained tokenizer takes, and where a run keeps their encoded latents."""
 
+import hashlib
 import json
 from pathlib import Path
 
 from vistok.config import override
 from vistok.data.config import DataConfig
 from vistok.data.images.open import kind_of
-from vistok.errors import UserError
+from vistok.files import user_cache
 from vistok.runs.config import TokenizerRun
 from vistok.tokenizer.interface import Tokenizer
 
@@ -23,9 +24,14 @@ def data_of(tokenizer: Tokenizer, root: str | None = None, image_size: int | Non
     return override(run.data, changes)
 
 
+def file_cache_folder(tokenizer: Tokenizer, data: DataConfig, split: str, image_size: int | None = None) -> Path:
+    """Return where the latents of a tokenizer that is a file lie: in the user's cache folder, as it has no run directory."""
+    images = (data.dataset, str(Path(data.root).expanduser().resolve()), image_size)
+    key = hashlib.sha256(json.dumps([tokenizer.info.digest, *images]).encode()).hexdigest()[:10]
+    return user_cache() / "tokens" / f"{tokenizer.info.recipe.replace('_', '-')}-{key}" / split
+
+
 def cache_folder(tokenizer_path: Path, split: str, weights: str = "ema", image_size: int | None = None) -> Path:
     """Return where a run keeps its cache of a split."""
-    if not tokenizer_path.is_dir():
-        raise UserError(f"{tokenizer_path} is a file, not a run directory; say where to put the cache with --out")
     parts = ["tokens", *([weights] if weights != "ema" else []), *([str(image_size)] if image_size else [])]
     return tokenizer_path / "-".join(parts) / split

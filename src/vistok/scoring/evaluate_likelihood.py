@@ -60,16 +60,20 @@ def evaluate_likelihood(
 def caches_of(
     generator: Generator, split: str, tokenizer: str | Path | None = None
 ) -> tuple[LatentCache, LatentCache] | None:
-    """Return a generator's caches of train and of a split if its tokenizer's run has them, else None.
+    """Return a generator's caches of train and of a split, beside its tokenizer or where it was trained from; None without.
 
     Raises UserError for caches of another tokenizer and for damaged ones.
     """
     facts = generator.info.tokenizer
     assert facts is not None
     place = Path(tokenizer or facts.path)
-    if not place.is_dir():
+    names = ("train", split)
+    if place.is_dir():
+        folders = [cache_folder(place, name, image_size=facts.image_size) for name in names]
+    elif facts.latents is not None:
+        folders = [Path(facts.latents) / name for name in names]
+    else:
         return None
-    folders = [cache_folder(place, name, image_size=facts.image_size) for name in ("train", split)]
     if not all((folder / "manifest.json").is_file() for folder in folders):
         return None
     train, held_out = (LatentCache(folder) for folder in folders)

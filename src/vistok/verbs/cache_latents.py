@@ -21,7 +21,7 @@ from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.rng import stable_choice
 from vistok.runs.load import load_tokenizer
-from vistok.runs.run_images import cache_folder, data_of
+from vistok.runs.run_images import cache_folder, data_of, file_cache_folder
 from vistok.tokenizer.interface import Tokenizer
 
 BATCH = 250
@@ -114,7 +114,9 @@ def _prepare(
     if image_size:
         tokenizer = tokenizer.resized(image_size)
     data = data_of(tokenizer, root, image_size)
-    folder = out or cache_folder(tokenizer_path, split, image_size=image_size)
+    if out is None and tokenizer_path.is_dir():
+        out = cache_folder(tokenizer_path, split, image_size=image_size)
+    folder = out or file_cache_folder(tokenizer, data, split, image_size)
     if views is None:
         views = views_at(folder) or ("center",)
     views = expand_views(views)

@@ -82,6 +82,8 @@ def prepare(config: GeneratorRun, cache: LatentCache, validation: LatentCache, t
     tokenizer_facts: dict[str, Any] = {"digest": cache.manifest.tokenizer_digest, "path": str(tokenizer_path.resolve())}
     if image_size:
         tokenizer_facts["image_size"] = image_size
+    if tokenizer_path.is_file():
+        tokenizer_facts["latents"] = str(cache.folder.parent.resolve())
     return Job(
         config=config,
         plan=planned,
