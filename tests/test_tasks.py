@@ -232,7 +232,17 @@ def test_a_generator_learns_from_a_tokenizer_that_is_a_file(toy_runs, tmp_path, 
     shutil.copy(RunDir(toy_runs[0]).export(), file)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    words = ["train", "generator", "debug_ar", "--tokenizer", str(file), "--set", "length=2 steps", "--name", "on-a-file"]
+    words = [
+        "train",
+        "generator",
+        "debug_ar",
+        "--tokenizer",
+        str(file),
+        "--set",
+        "length=2 steps",
+        "--name",
+        "on-a-file",
+    ]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     (run,) = (tmp_path / "runs").glob("on-a-file-*")

@@ -88,7 +88,10 @@ def cache(
     ] = None,
     image_size: options.ImageSize = None,
     out: Annotated[
-        Path | None, typer.Option(parser=path, help="Folder for the cache; default: inside the run (of a file: in the user's cache folder).")
+        Path | None,
+        typer.Option(
+            parser=path, help="Folder for the cache; default: inside the run (of a file: in the user's cache folder)."
+        ),
     ] = None,
     data: Data = None,
     workers: Annotated[

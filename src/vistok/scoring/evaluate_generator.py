@@ -265,7 +265,8 @@ def choose_guidance(
     scores = {}
     for scale in scales:
         candidate = replace(drawing, sampling=sampling.replace(guidance_scale=scale), drawn=Drawn(), clock=Clock())
-        score = _distance(stage2, candidate, extractor, (source, "val"), progress, f"choosing guidance: {scale:g}")
+        name = f"choosing guidance: {scale:g}"
+        (score,) = distances(stage2, [(extractor, "val")], candidate, progress, name)
         scores[f"{scale:g}"] = score.model_dump(mode="json")
     best = min(scales, key=lambda scale: scores[f"{scale:g}"]["value"])
     result = {
@@ -286,20 +287,31 @@ def sample_distance(
     stage2: Stage2, extractor: FeatureExtractor, drawing: Drawing, progress: Progress, split: str = "test"
 ) -> Score:
     """Return the Fréchet distance of samples to a split and nothing else, as studies need for every run."""
-    source = check_scoring(stage2, Against((extractor,), split), drawing.count)
-    name = f"samples, guidance {drawing.sampling.guidance_scale:g} ({stage2.weights})"
-    return _distance(stage2, drawing, extractor, (source, split), progress, name)
+    check_scoring(stage2, Against((extractor,), split), drawing.count)
+    return distances(stage2, [(extractor, split)], drawing, progress)[0]
 
 
-def _distance(
-    stage2: Stage2, drawing: Drawing, extractor: FeatureExtractor, against: tuple[ImageSource, str], progress: Progress,
-    name: str,
-) -> Score:  # fmt: skip
-    source, split = against
-    reference = reference_set(extractor, source, stage2.data, split)
-    ((drawn,), _) = _draw(stage2, drawing, [extractor], progress, name)
-    distance = frechet_replicates(drawn.features.numpy(), reference.moments)
-    return _measured(stage2, extractor, reference, drawing.count, drawing.sampling).frechet(distance)
+def distances(
+    stage2: Stage2,
+    against: Sequence[tuple[FeatureExtractor, str]],
+    drawing: Drawing,
+    progress: Progress,
+    name: str = "",
+) -> list[Score]:
+    """Return the Fréchet distances of one set of samples to splits, each in a network's features."""
+    references = [
+        reference_set(extractor, open_split(stage2.data, split), stage2.data, split) for extractor, split in against
+    ]
+    extractors = list(dict.fromkeys(extractor for extractor, _ in against))
+    name = name or f"samples, guidance {drawing.sampling.guidance_scale:g} ({stage2.weights})"
+    collected, _ = _draw(stage2, drawing, extractors, progress, name)
+    drawn = {extractor: kept.features.numpy() for extractor, kept in zip(extractors, collected, strict=True)}
+    return [
+        _measured(stage2, extractor, reference, drawing.count, drawing.sampling).frechet(
+            frechet_replicates(drawn[extractor], reference.moments)
+        )
+        for (extractor, _), reference in zip(against, references, strict=True)
+    ]
 
 
 def _memorization(

@@ -88,6 +88,14 @@ def choose_evaluator(
     )
 
 
+def second_evaluator(data: DataConfig, first: FeatureExtractor) -> FeatureExtractor | None:
+    """Return the shipped classifier from another seed, where there is one and it is not the first evaluator; else None."""
+    if (data.dataset, "2") not in SHIPPED:
+        return None
+    second = choose_evaluator(data, "2")
+    return second if second.digest != first.digest else None
+
+
 def evaluator_digest(data: DataConfig, evaluator: str | None) -> str | None:
     """Return the digest of the classifier that `choose_evaluator` picks for a name or path; None if none is given."""
     if evaluator is None:

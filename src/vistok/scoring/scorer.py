@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from vistok.data.latents.cache import LatentCache
 from vistok.engine.log import Progress
 from vistok.generator.interface import Generator
+from vistok.metrics.cost import Cost
 from vistok.metrics.features import FeatureExtractor
 from vistok.runs.load import load_tokenizer
 from vistok.scoring.evaluate_generator import Stage2, load_stage2
@@ -17,11 +18,15 @@ from vistok.tokenizer.interface import Tokenizer
 
 @dataclass(frozen=True)
 class Asked:
-    """How a study scores: the guidance scales to choose from, samples for that choice, and samples to score."""
+    """How a study scores: the guidance scales to choose from, samples for that choice, and samples to score.
+
+    `every_scale`: one draw at each scale serves both, and all scales are scored.
+    """
 
     scales: tuple[float, ...]
     search_samples: int
     samples: int
+    every_scale: bool = False
 
 
 @dataclass
@@ -84,6 +89,11 @@ class Scorer(ABC):
 def bounds(name: str, score: dict[str, Any]) -> dict[str, Any]:
     """Return a score's value and interval as columns."""
     return {name: score["value"], f"{name}_low": score["low"], f"{name}_high": score["high"]}
+
+
+def costs(cost: Cost) -> dict[str, Any]:
+    """Return what an image costs as columns."""
+    return {"calls": cost.calls, "flops_per_image": cost.flops_per_image, "ms_per_image": cost.milliseconds}
 
 
 def numbers(values: list[float]) -> str:

@@ -3,12 +3,12 @@
 from typing import Any
 
 from vistok.generator.interface import HasNats
-from vistok.metrics.cost import Cost
 from vistok.runs.drawing import Clock, cost_of
 from vistok.scoring.evaluate_generator import Drawing, choose_guidance, sample_distance
 from vistok.scoring.evaluate_likelihood import evaluate_likelihood
 from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
-from vistok.scoring.scorer import Finished, Scored, Scorer, bounds, numbers
+from vistok.scoring.every_scale import EveryScaleFidelity
+from vistok.scoring.scorer import Finished, Scored, Scorer, bounds, costs, numbers
 from vistok.scoring.study_scores import HasLogits, latent_statistics, swap_cost
 
 
@@ -75,6 +75,10 @@ class Fidelity(Scorer):
 
     of = "generator"
 
+    def applies(self, run: Finished) -> bool:
+        """Whether the study asks for the chosen scale alone."""
+        return not run.asked.every_scale
+
     def score(self, run: Finished) -> Scored:
         """Choose the guidance scale, then draw samples, compare them with the test images, and measure their cost."""
         asked, clock, stage2 = run.asked, Clock(), run.stage2
@@ -95,13 +99,9 @@ class Fidelity(Scorer):
             "gfmd_val": guidance["scores"][f"{scale:g}"]["value"],
             "guidance_scale": scale,
             "gfmd_unguided": distances[1.0].value,
-            **_costs(cost := cost_of(run.generator, run.tokenizer, chosen, clock)),
+            **costs(cost := cost_of(run.generator, run.tokenizer, chosen, clock)),
         }
         return Scored(columns, {"guidance": guidance, "gfmd": scores, "cost": cost.to_json()})
-
-
-def _costs(cost: Cost) -> dict[str, Any]:
-    return {"calls": cost.calls, "flops_per_image": cost.flops_per_image, "ms_per_image": cost.milliseconds}
 
 
 class SwapCost(Scorer):
@@ -118,7 +118,7 @@ class SwapCost(Scorer):
         return Scored({**swap_cost(run.path, run.extractor, run.root)})
 
 
-SCORERS: list[Scorer] = [Reconstruction(), LatentSpread(), HeldOutNats(), Fidelity(), SwapCost()]
+SCORERS: list[Scorer] = [Reconstruction(), LatentSpread(), HeldOutNats(), Fidelity(), EveryScaleFidelity(), SwapCost()]
 
 
 def score_all(kind: str, run: Finished) -> Scored:

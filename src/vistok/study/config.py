@@ -80,6 +80,27 @@ class Scoring(Config):
     samples: int = Field(default=5_000, ge=40)
 
 
+class EveryScale(Scoring):
+    """How generators are scored at all guidance scales: one draw of `samples` at each, compared with held-out and test images.
+
+    So that the scale can be chosen for many runs together: for each run by the others, whose samples are not its own.
+    """
+
+    every_scale: Literal[True] = True
+    scales: tuple[float, ...] = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0)
+    search_samples: int = Field(default=2_000, ge=40)
+    samples: int = Field(default=2_000, ge=40)
+
+    @model_validator(mode="after")
+    def _one_draw(self) -> "EveryScale":
+        if self.search_samples != self.samples or 1.0 not in self.scales:
+            raise ValueError(
+                "with every_scale, one draw serves the search and the scores: search_samples must equal samples, and scales "
+                f"must hold 1; found {self.search_samples}, {self.samples} and {list(self.scales)}"
+            )
+        return self
+
+
 class StudyConfig(Config):
     """A study. Grids run in the given order; runs that several grids share are made only once."""
 
@@ -87,7 +108,7 @@ class StudyConfig(Config):
     name: FileName = "study"
     tokenizer: TokenizerRun
     generator: GeneratorRun
-    scoring: Scoring = Scoring()
+    scoring: EveryScale | Scoring = Scoring()
     evaluator: str | None = None
     grids: tuple[Grid, ...] = Field(min_length=1)
     # The grid that settles the claims on signature and efficiency, and the choice that serves as the baseline.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from vistok.study.config import Grid, StudyConfig
-from vistok.study.findings import claims_main, claims_prediction, claims_sweeps, claims_vectors
+from vistok.study.findings import claims_decisive, claims_main, claims_prediction, claims_sweeps, claims_vectors
 from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.verdict import Claim
 
@@ -24,6 +24,7 @@ CLAIMS: tuple[tuple[str, Callable[[StudyData, Grid], list[Claim]]], ...] = (
     ("layers", claims_sweeps.layers),
     (_MAIN, claims_prediction.prediction),
     ("budgets", claims_prediction.budgets),
+    ("decisive", claims_decisive.decisive),
     ("channels", claims_vectors.channels),
     ("aligned", claims_vectors.alignment),
     ("parts", claims_vectors.parts),

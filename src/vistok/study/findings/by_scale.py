@@ -1,0 +1,38 @@
+"""Distances at every guidance scale, and the scale that many runs of one kind choose together."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+CELL = ["tokenizer_choice", "choice", "steps"]
+
+
+def parsed(text: str) -> dict[float, float]:
+    """Return the column text `scale:distance ...` as a dictionary."""
+    pairs = (part.split(":") for part in text.split())
+    return {float(scale): float(value) for scale, value in pairs}
+
+
+def chosen_by_others(rows: pd.DataFrame) -> "pd.Series[float]":
+    """Return each run's guidance scale: the one with the least mean log distance to held-out images in its cell's other runs.
+
+    A cell is a tokenizer choice, a generator and a length; its runs differ in seed. So no run's own samples choose its scale.
+    A cell with one run has no others: its run chooses for itself.
+    """
+    scales = pd.Series(np.nan, index=rows.index)
+    for _, runs in rows.groupby(CELL):
+        logs = pd.DataFrame([parsed(text) for text in runs.gfmd_val_by_scale], index=runs.index).map(np.log)
+        for run in runs.index:
+            others = logs.drop(index=run) if len(logs) > 1 else logs
+            scales[run] = float(others.columns[int(others.mean().to_numpy().argmin())])
+    return scales
+
+
+def at_scales(texts: "pd.Series[str]", scales: "pd.Series[float] | float") -> "pd.Series[float]":
+    """Return each run's distance at its scale, or at one scale for all; NaN where it was not measured."""
+    wanted: Mapping[object, float] = (
+        scales.to_dict() if isinstance(scales, pd.Series) else dict.fromkeys(texts.index, float(scales))
+    )
+    values = {run: parsed(text).get(wanted[run], np.nan) for run, text in texts.items()}
+    return pd.Series(values, dtype=float)

@@ -1,0 +1,143 @@
+"""Claims that are judged twice, on seeds whose guidance others chose, held against tables whose truth is known."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vistok.errors import UserError
+from vistok.recipes import find_recipe
+from vistok.study.config import EveryScale
+from vistok.study.findings.by_scale import at_scales, chosen_by_others, parsed
+from vistok.study.findings.claims import judge
+from vistok.study.findings.claims_decisive import LOOKS
+from vistok.study.findings.curves import area_compute_ratio
+from vistok.study.findings.table import COLUMNS
+
+STUDY = find_recipe("fashion_decisive_study", "study")
+SEEDS = STUDY.grids[0].seeds
+SCALES = STUDY.scoring.scales
+SIZES = {"l": 4.0, "m": 2.0, "s": 1.0}
+ALPHA = 0.7
+
+
+def table(saved=1.5, seeds=SEEDS, noise=0.02, guided=0.0, easier=-0.05, unigram=-0.02, alpha=ALPHA) -> pd.DataFrame:
+    """l2-post-4 needs 1/`saved` of the baseline's compute, less by `guided` for each e-fold of guidance; l2-pre-1 saves nothing."""
+    rng, rows = np.random.default_rng(1), []
+    for name in ("none", "l2-post-4", "l2-pre-1"):
+        better = saved if name == "l2-post-4" else 1.0
+        for seed in seeds:
+            common = {"data": "fashion_mnist", "seed": seed, "tokenizer_choice": name, "tokenizer_run": f"{name}-{seed}",
+                      "num_tokens": 4, "rfmd": 0.1}  # fmt: skip
+            entropy = 8 + (unigram / math.log(2) if better > 1 else 0.0)
+            rows.append({**common, "kind": "tokenizer", "choice": name, "run": f"{name}-{seed}", "steps": 9,
+                         "train_flops": 5.0, "codebook_usage": 0.9, "position_entropy": entropy, "by_position": ""})  # fmt: skip
+            for choice, size in SIZES.items():
+                for steps in (250, 500, 1000):
+                    compute = size * steps
+                    steeper = (compute / 250) ** -(alpha - ALPHA if better > 1 else 0.0)
+                    plain = 0.1 + 30 * (compute * better) ** -ALPHA * steeper * math.exp(noise * rng.standard_normal())
+
+                    def by_scale(better=better, plain=plain):
+                        values = {
+                            s: plain * (1 + 0.2 * math.log(s / 2) ** 2) * (s**guided if better > 1 else 1)
+                            for s in SCALES
+                        }
+                        return " ".join(
+                            f"{s:g}:{v * math.exp(noise * rng.standard_normal()):.6g}" for s, v in values.items()
+                        )
+
+                    rows.append({**common, "kind": "generator", "choice": choice, "run": f"{choice}-{steps}-{name}-{seed}",
+                                 "steps": steps, "params": int(size), "train_flops": compute, "total_flops": compute + 5,
+                                 "gfmd": plain, "gfmd_val": plain, "gfmd_unguided": plain, "guidance_scale": 2.0,
+                                 "val_nats_per_token": 3 + (easier if better > 1 else 0.0), "position_entropy": entropy,
+                                 "by_position": "3 3 3 3", "gfmd_by_scale": by_scale(), "gfmd_val_by_scale": by_scale(),
+                                 "gfmd_second_by_scale": by_scale()})  # fmt: skip
+    found = pd.DataFrame(rows)
+    return found.reindex(columns=[*COLUMNS, *(name for name in found if name not in COLUMNS)])
+
+
+def verdicts(found: pd.DataFrame) -> dict:
+    return {claim.claim: claim for claim in judge(found, STUDY) if claim.claim.startswith("E")}
+
+
+def test_the_area_between_power_laws_is_their_ratio_of_compute():
+    compute = np.array([1.0, 2.0, 4.0])
+    curves = [[(c, size * (c * size) ** -0.6) for c in compute] for size in (1, 3)]
+    moved = [[(c, size * (2.5 * c * size) ** -0.6) for c in compute] for size in (1, 3)]
+    assert area_compute_ratio(curves, moved) == pytest.approx(math.log(2.5))
+    assert area_compute_ratio(moved, curves) == pytest.approx(-math.log(2.5))
+
+
+def test_a_saving_is_found_and_its_absence_is_not():
+    found = verdicts(table())
+    for label in ("E1.chosen", "E2.unguided", "E3.total", "E4.second"):
+        assert found[f"{label} l2-post-4"].verdict == "holds"
+        assert found[f"{label} l2-pre-1"].effect == pytest.approx(1, abs=0.05)
+    assert found["E1.chosen l2-post-4"].effect == pytest.approx(1.5, rel=0.06)
+    assert found["E1.chosen l2-post-4"].n == 6 and found["E1.chosen l2-post-4"].confidence == LOOKS[6]
+    assert found["E1.chosen l2-pre-1"].n == 12 and found["E1.chosen l2-pre-1"].confidence == LOOKS[12]
+
+
+def test_a_loss_fails():
+    worse = table()
+    worse["tokenizer_choice"] = worse.tokenizer_choice.map({"none": "l2-post-4", "l2-post-4": "none"}).fillna(
+        "l2-pre-1"
+    )
+    of_tokenizers = worse.kind == "tokenizer"
+    worse.loc[of_tokenizers, "choice"] = worse.tokenizer_choice[of_tokenizers]
+    assert verdicts(worse)["E1.chosen l2-post-4"].verdict == "fails"
+
+
+@pytest.mark.parametrize(
+    ("count", "verdict", "used"), [(1, "open", 1), (5, "open", 5), (6, "holds", 6), (11, "holds", 6)]
+)
+def test_nothing_is_judged_between_the_looks(count, verdict, used):
+    claim = verdicts(table(seeds=SEEDS[:count]))["E1.chosen l2-post-4"]
+    assert (claim.verdict, claim.n) == (verdict, used) and f"{count} of 12" in claim.note
+
+
+def test_a_seed_without_all_its_cells_does_not_count():
+    rows = table(seeds=SEEDS[:6])
+    lacking = rows[
+        ~((rows.seed == SEEDS[0]) & (rows.choice == "s") & (rows.steps == 250) & (rows.tokenizer_choice == "none"))
+    ]
+    claim = verdicts(lacking)["E1.chosen l2-post-4"]
+    assert (claim.verdict, claim.n) == ("open", 5)
+
+
+def test_what_guidance_and_unigrams_do_is_told_apart():
+    found = verdicts(table(guided=0.1))
+    assert found["E5.scales l2-post-4"].verdict == "holds"
+    assert found["E5.scales l2-post-4"].effect == pytest.approx(-0.1, abs=0.02)
+    assert found["E6.conditional l2-post-4"].effect == pytest.approx(-0.03)
+    assert found["E6.conditional l2-post-4"].verdict == "holds"
+    assert verdicts(table(unigram=-0.06))["E6.conditional l2-post-4"].verdict == "fails"  # all of the gain is unigram
+    assert found["E7.codes l2-post-4"].verdict == "holds"
+
+
+def test_a_steeper_law_is_found_above_the_floor():
+    found = verdicts(table(alpha=0.8))
+    assert found["E8.exponent l2-post-4"].verdict == "holds"
+    assert found["E8.exponent l2-post-4"].effect == pytest.approx(-0.1, abs=0.05)
+
+
+def test_no_runs_own_samples_choose_its_guidance():
+    rows = table(seeds=SEEDS[:3])
+    rows = rows[rows.kind == "generator"].reset_index(drop=True)
+    before = chosen_by_others(rows)
+    own = " ".join(f"{scale:g}:{0.001 if scale == 6 else 9}" for scale in SCALES)
+    rows.loc[0, "gfmd_val_by_scale"] = own
+    after = chosen_by_others(rows)
+    assert after[0] == before[0]
+    cell = rows[(rows.choice == rows.choice[0]) & (rows.steps == rows.steps[0]) & (rows.tokenizer_choice == "none")]
+    assert set(after[cell.index[1:]]) == {6.0}  # it chose for the others
+    assert at_scales(rows.gfmd_val_by_scale, after)[0] == parsed(own)[after[0]]
+
+
+def test_one_draw_serves_the_search_and_the_scores():
+    with pytest.raises(UserError, match=r"search_samples must equal samples.*found 100, 200"):
+        EveryScale(samples=200, search_samples=100)
+    with pytest.raises(UserError, match="scales must hold 1"):
+        EveryScale(scales=(2.0, 3.0))
