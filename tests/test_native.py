@@ -20,6 +20,7 @@ from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.generator.autoregressive.kv_cache import KVCache
 from vistok.generator.autoregressive.sampling import sample_tokens
 from vistok.generator.autoregressive.speculative import SpeculativeSampler
+from vistok.nn import native_library
 from vistok.nn.linear_kernels import PlainLinear
 from vistok.rng import gumbel_grid
 from vistok.space import token_grid
@@ -223,9 +224,9 @@ def test_noise_is_the_same_bits_by_either_way(count):
 def fresh(monkeypatch, tmp_path):
     """An empty cache folder, and nothing remembered, also after."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native.library.cache_clear()
+    native_library.compiled_library.cache_clear()
     yield tmp_path / "vistok" / "native"
-    native.library.cache_clear()
+    native_library.compiled_library.cache_clear()
 
 
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "false", "true", "c++ 'unbalanced"])
@@ -247,10 +248,10 @@ def test_a_spoilt_library_is_made_again_and_a_good_one_is_not(fresh):
     good = file.read_bytes()
     half = len(good) // 2
     file.write_bytes(good[:half] + bytes([good[half] ^ 1]) + good[half + 1 :])  # loads, and computes something else
-    assert not native._as_written(file)
-    assert native.library() is not None and native._as_written(file)
+    assert not native_library._as_written(file)
+    assert native.library() is not None and native_library._as_written(file)
     made = file.stat().st_mtime_ns
-    native.library.cache_clear()
+    native_library.compiled_library.cache_clear()
     assert native.library() is not None and file.stat().st_mtime_ns == made
     assert sorted(path.suffix for path in fresh.iterdir()) == [".lock", ".sha256", ".so"]
 
@@ -260,8 +261,8 @@ def test_a_library_in_a_folder_that_others_may_write_is_not_loaded(fresh, monkey
     fresh.chmod(0o777)
     loaded, plain = [], ctypes.CDLL
     monkeypatch.setenv("CXX", sys.executable)
-    monkeypatch.setattr(native, "_make", lambda compiler, made: made)  # compiled and tried
-    monkeypatch.setattr(native.ctypes, "CDLL", lambda path: loaded.append(path) or plain(None))
+    monkeypatch.setattr(native_library, "_make", lambda command, made: made)  # compiled and tried
+    monkeypatch.setattr(native_library.ctypes, "CDLL", lambda path: loaded.append(path) or plain(None))
     assert native.library() is not None
     (path,) = loaded
     assert fresh not in Path(path).parents and not list(fresh.iterdir())
@@ -274,20 +275,20 @@ def test_what_another_user_could_have_written_is_not_ours(tmp_path, monkeypatch)
     checksum = tmp_path / "decode_step-1.so.sha256"
     checksum.write_text(hashlib.sha256(b"library").hexdigest())
     checksum.chmod(0o600)
-    assert native._as_written(file)
+    assert native_library._as_written(file)
     for path in (file, checksum):
         for mode in (0o720, 0o702):
             path.chmod(mode)
-            assert not native._as_written(file)
+            assert not native_library._as_written(file)
         path.chmod(0o700)
     (tmp_path / "link.so").symlink_to(file)
     (tmp_path / "link.so.sha256").write_text(checksum.read_text())
-    assert not native._as_written(tmp_path / "link.so")
+    assert not native_library._as_written(tmp_path / "link.so")
     with monkeypatch.context() as patch:
-        patch.setattr(native.os, "getuid", lambda: 12345)
-        assert not native._as_written(file)
+        patch.setattr(native_library.os, "getuid", lambda: 12345)
+        assert not native_library._as_written(file)
     checksum.unlink()
-    assert not native._as_written(file)
+    assert not native_library._as_written(file)
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, fresh):

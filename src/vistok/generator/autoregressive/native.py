@@ -1,42 +1,27 @@
 """A decode step and its noise in C++, compiled on the user's machine when first needed.
 
-Where that is impossible (no compiler, no OpenMP, not Linux, not a CPU), torch does the step, more slowly but with the
-same tokens. The library is kept in the user's cache under a name derived from source, compiler and CPU, and shares
-torch's OpenMP threads. Loading a library runs code: one that another user could have written, or that has changed since
-it was tried out, is not loaded but rebuilt.
+Where that is impossible (`nn/native_library.py`, or weights that are not float32 on a CPU), torch does the step, more
+slowly but with the same tokens.
 """
 
 import ctypes
-import hashlib
-import os
-import shlex
-import shutil
-import stat
-import subprocess
-import sys
-import tempfile
-from functools import cache
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vistok.errors import UserError
-from vistok.files import only_one, replace_synced, sha256_of, sync, user_cache, write_atomic
 from vistok.generator.autoregressive.kv_cache import KVCache
 from vistok.generator.autoregressive.network import AutoregressiveNetwork
 from vistok.nn.linear_kernels import to_int8
 from vistok.nn.mixers.softmax import Attention
+from vistok.nn.native_library import compiled_library
 from vistok.nn.transformer import Block
 from vistok.rng import gumbel_grid, stream_of, to_gumbel
 
 SOURCE = Path(__file__).with_name("decode_step.cpp")
 # Most new positions, over all rows, for which the step is faster than torch's (benchmarks/decode_step.py).
 MOST = 32
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", f"-DMOST={MOST}")
-# Run in a separate process: a library that does not suit the CPU or torch's OpenMP would crash the whole program.
-TRIAL = "import ctypes, sys, torch; sys.exit(ctypes.CDLL(sys.argv[1]).wrong())"
 
 
 class _Sizes(ctypes.Structure):
@@ -159,82 +144,6 @@ def gumbel_noise(
     return to_gumbel(uniform)
 
 
-@cache
 def library() -> ctypes.CDLL | None:
-    """Return the library built from decode_step.cpp, compiling and trying it out if necessary; None if that fails.
-
-    `CXX` may name a compiler; `CXX=false` switches the library off.
-    """
-    if sys.platform != "linux":  # elsewhere, compilers bring an OpenMP other than torch's
-        return None
-    try:
-        return _load(shlex.split(os.environ.get("CXX", "")) or [shutil.which("c++") or "g++"])
-    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError, UserError):
-        return None
-
-
-def _load(compiler: list[str]) -> ctypes.CDLL:
-    """Return the library from the user's cache, rebuilding it if it is missing or has changed.
-
-    A folder that others can write to is not used; every process then builds a private copy.
-    """
-    program = Path(shutil.which(compiler[0]) or compiler[0]).stat()
-    parts = [*compiler, *FLAGS, str(program.st_size), str(program.st_mtime_ns), _cpu()]
-    digest = hashlib.sha256("\0".join(parts).encode() + SOURCE.read_bytes()).hexdigest()
-    folder = user_cache() / "native"
-    file = folder / f"decode_step-{digest[:16]}.so"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not _only_ours(folder):
-        with tempfile.TemporaryDirectory() as private:
-            return ctypes.CDLL(str(_make(compiler, Path(private) / file.name)))
-    if not _as_written(file):
-        with only_one(folder / "making"):  # one process compiles, the others then find the library
-            if not _as_written(file):
-                _write(compiler, file)
-    return ctypes.CDLL(str(file))
-
-
-def _write(compiler: list[str], file: Path) -> None:
-    """Build the library and write its checksum, each completely or not at all."""
-    with tempfile.TemporaryDirectory(dir=file.parent) as private:
-        made = _make(compiler, Path(private) / file.name)
-        checksum = sha256_of(made)
-        sync(made)
-        replace_synced(made, file)
-    write_atomic(_checksum_of(file), checksum.encode())
-    _checksum_of(file).chmod(0o600)
-
-
-def _make(compiler: list[str], made: Path) -> Path:
-    """Compile to a path, and try the result out in a separate process."""
-    for command in ([*compiler, *FLAGS, str(SOURCE), "-o", str(made)], [sys.executable, "-c", TRIAL, str(made)]):
-        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
-    made.chmod(0o700)  # whatever the umask: a group-writable file would not be loaded
-    return made
-
-
-def _as_written(file: Path) -> bool:
-    """Whether a library is ours alone and, byte for byte, the one that was tried out: loading it runs code."""
-    checksum = _checksum_of(file)
-    try:
-        return _only_ours(file) and _only_ours(checksum) and checksum.read_text() == sha256_of(file)
-    except (OSError, ValueError):
-        return False
-
-
-def _checksum_of(file: Path) -> Path:
-    return file.with_suffix(".so.sha256")
-
-
-def _only_ours(path: Path) -> bool:
-    """Whether a file or folder is not a link, and nobody else could have written it."""
-    status = path.lstat()
-    writable_by_others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return status.st_uid == os.getuid() and not writable_by_others and not stat.S_ISLNK(status.st_mode)
-
-
-def _cpu() -> str:
-    """Return what determines the available CPU instructions, as machines may share a home directory."""
-    listing = Path("/proc/cpuinfo").read_text().splitlines()
-    lines = {line for line in listing if line.startswith(("flags", "Features", "model"))}
-    return "".join(sorted(lines))
+    """Return the library built from decode_step.cpp, or None."""
+    return compiled_library(SOURCE, (f"-DMOST={MOST}",))

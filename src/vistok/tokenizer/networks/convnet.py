@@ -4,7 +4,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vistok.nn.norm_silu import NormSiLU
 from vistok.tokenizer.config import ConvNetConfig
+
+EPS = 1e-6
 
 
 class ResBlock(nn.Module):
@@ -12,17 +15,17 @@ class ResBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, norm_groups: int) -> None:
         super().__init__()
-        self.norm1 = _norm(in_channels, norm_groups)
+        self.norm1 = NormSiLU(norm_groups, in_channels, eps=EPS)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = _norm(out_channels, norm_groups)
+        self.norm2 = NormSiLU(norm_groups, out_channels, eps=EPS)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         same = in_channels == out_channels
         self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, in_channels, h, w) to (batch, out_channels, h, w)."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h)))
+        h = self.conv1(self.norm1(x))
+        h = self.conv2(self.norm2(h))
         return self.skip(x) + h
 
 
@@ -31,7 +34,7 @@ class SpatialAttention(nn.Module):
 
     def __init__(self, channels: int, norm_groups: int) -> None:
         super().__init__()
-        self.norm = _norm(channels, norm_groups)
+        self.norm = nn.GroupNorm(norm_groups, channels, eps=EPS)
         self.query = nn.Conv2d(channels, channels, 1)
         self.key = nn.Conv2d(channels, channels, 1)
         self.value = nn.Conv2d(channels, channels, 1)
@@ -87,7 +90,7 @@ class Encoder(nn.Module):
                 resolution //= 2
             self.levels.append(nn.Sequential(*level))
         self.middle = _middle(channels, config)
-        self.norm_out = _norm(channels, config.norm_groups)
+        self.norm_out = NormSiLU(config.norm_groups, channels, eps=EPS)
         self.conv_out = nn.Conv2d(channels, latent_channels, 3, padding=1)
 
     def forward(
@@ -97,7 +100,7 @@ class Encoder(nn.Module):
         x = self.conv_in(F.pixel_unshuffle(images, self.patch))
         for level in self.levels:
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(self.middle(x))))
+        return self.conv_out(self.norm_out(self.middle(x)))
 
 
 class Decoder(nn.Module):
@@ -119,7 +122,7 @@ class Decoder(nn.Module):
                 level.append(Upsample(channels))
                 resolution *= 2
             self.levels.append(nn.Sequential(*level))
-        self.norm_out = _norm(channels, config.norm_groups)
+        self.norm_out = NormSiLU(config.norm_groups, channels, eps=EPS)
         self.conv_out = nn.Conv2d(channels, out_channels * config.patch**2, 3, padding=1)
 
     def forward(
@@ -129,11 +132,7 @@ class Decoder(nn.Module):
         x = self.middle(self.conv_in(latents))
         for level in self.levels:
             x = level(x)
-        return F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.patch)
-
-
-def _norm(channels: int, groups: int) -> nn.GroupNorm:
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+        return F.pixel_shuffle(self.conv_out(self.norm_out(x)), self.patch)
 
 
 def _block(in_channels: int, out_channels: int, resolution: int, config: ConvNetConfig) -> list[nn.Module]:

@@ -1,0 +1,151 @@
+"""Group norm and SiLU, in one pass of C++ where possible (norm_silu.cpp).
+
+That is for float32 images on a CPU, with a compiler. Otherwise, and when gradients of gradients are taken, these are
+torch's two operators; results agree within rounding.
+"""
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn import functional as F
+
+from vistok.nn.native_library import compiled_library
+
+SOURCE = Path(__file__).with_name("norm_silu.cpp")
+# Pixels that one task handles: an image of 28x28 is one, and a large one is spread over the threads.
+CHUNK = 1024
+MOST_CHANNELS = 4096
+# Below this many values, waking the threads takes longer than the work.
+FEW = 2**15
+
+
+class NormSiLU(nn.GroupNorm):
+    """silu(group_norm(x)), with the parameters of nn.GroupNorm."""
+
+    def forward(self, x: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
+        """Normalise each group of channels of each image, and apply SiLU."""
+        groups, weight, bias, eps = self.num_groups, self.weight, self.bias, self.eps
+        if not _fits(x, groups, weight, bias):
+            return F.silu(F.group_norm(x, groups, weight, bias, eps))
+        if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
+            return _NormSiLU.apply(x, groups, weight, bias, eps)  # type: ignore[no-any-return]
+        return _forward(x, groups, weight, bias, eps)[0]
+
+
+class _Sizes(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int64) for name in ("images", "channels", "pixels", "groups", "threads")]
+
+
+class _NormSiLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        y, means, scales = _forward(x, groups, weight, bias, eps)
+        ctx.groups, ctx.eps = groups, eps
+        ctx.save_for_backward(x, weight, bias, means, scales)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, means, scales = ctx.saved_tensors
+        if torch.is_grad_enabled():  # these gradients are to be differentiated
+            to_x, to_weight, to_bias = _differentiable(gradients[0], x, ctx.groups, weight, bias, ctx.eps)
+        else:
+            to_x, to_weight, to_bias = _backward(gradients[0], x, ctx.groups, weight, bias, means, scales)
+        return to_x, None, to_weight, to_bias, None
+
+
+def _differentiable(
+    gradient: Tensor, x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float
+) -> list[Tensor | None]:
+    """Return the gradients for x, weight and bias by torch's operators, whose own derivatives it knows."""
+    inputs = (x, weight, bias)
+    wanted = [tensor for tensor in inputs if tensor.requires_grad]
+    y = F.silu(F.group_norm(x, groups, weight, bias, eps))
+    found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True))
+    return [next(found) if tensor.requires_grad else None for tensor in inputs]
+
+
+def _forward(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the result, and each image's and group's mean and 1 / standard deviation."""
+    sizes, last = _sizes(x, groups), not x.is_contiguous()
+    y, means = torch.empty_like(x), x.new_empty(sizes.images, groups)
+    scales, sums = torch.empty_like(means), _sums(sizes)
+    _library().norm_silu_forward(
+        ctypes.byref(sizes), last, x.data_ptr(), weight.data_ptr(), bias.data_ptr(), eps,
+        y.data_ptr(), means.data_ptr(), scales.data_ptr(), sums[0].data_ptr(), sums[1].data_ptr(),
+    )  # fmt: skip
+    return y, means, scales
+
+
+def _backward(
+    gradient: Tensor, x: Tensor, groups: int, weight: Tensor, bias: Tensor, means: Tensor, scales: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients for x, weight and bias."""
+    sizes, last = _sizes(x, groups), not x.is_contiguous()
+    gradient = gradient.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    to_x, to_weight, to_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
+    sums = _sums(sizes)
+    _library().norm_silu_backward(
+        ctypes.byref(sizes), last, gradient.data_ptr(), x.data_ptr(), weight.data_ptr(), bias.data_ptr(),
+        means.data_ptr(), scales.data_ptr(), to_x.data_ptr(), to_weight.data_ptr(), to_bias.data_ptr(),
+        sums[0].data_ptr(), sums[1].data_ptr(),
+    )  # fmt: skip
+    return to_x, to_weight, to_bias
+
+
+def _sizes(x: Tensor, groups: int) -> _Sizes:
+    images, channels, height, width = x.shape
+    threads = torch.get_num_threads() if x.numel() > FEW else 1
+    return _Sizes(images, channels, height * width, groups, threads)
+
+
+def _sums(sizes: _Sizes) -> Tensor:
+    """Return room for two sums of each task and channel."""
+    return torch.empty(2, sizes.images * -(-sizes.pixels // CHUNK) * sizes.channels, dtype=torch.float64)
+
+
+def _fits(x: Tensor, groups: int, weight: Tensor, bias: Tensor) -> bool:
+    """Whether the C++ code can take these tensors, and nobody watches torch's operators."""
+    return (
+        not torch.compiler.is_compiling()  # must come first: the other conditions would break the graph
+        and type(x) in (Tensor, nn.Parameter)  # not a shard, and not one that only has a shape
+        and x.device.type == "cpu"
+        and x.dim() == 4
+        and x.numel() > groups  # torch refuses to normalise single values
+        and weight.numel() == x.shape[1] <= MOST_CHANNELS
+        and all(type(tensor) in (Tensor, nn.Parameter) for tensor in (weight, bias))
+        and all(tensor.dtype == torch.float32 for tensor in (x, weight, bias))
+        and all(tensor.is_contiguous() for tensor in (weight, bias))
+        and (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
+        and not torch.is_autocast_enabled("cpu")
+        and not _watched()
+        and _library() is not None
+    )
+
+
+def _watched() -> bool:
+    """Whether torch transforms, traces or records operators, which it cannot do with ours."""
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch.jit.is_tracing()
+    )
+
+
+@cache
+def _library() -> Any:
+    """Return the library built from norm_silu.cpp, or None."""
+    library = compiled_library(SOURCE, (f"-DCHUNK={CHUNK}",))
+    if library is not None:
+        pointer = ctypes.c_void_p
+        common = [pointer, ctypes.c_int64]
+        library.norm_silu_forward.argtypes = [*common, *[pointer] * 3, ctypes.c_double, *[pointer] * 5]
+        library.norm_silu_backward.argtypes = [*common, *[pointer] * 11]
+    return library
