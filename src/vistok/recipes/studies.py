@@ -78,21 +78,18 @@ def fashion_decisive_study() -> StudyConfig:
     scales and scored at all of them; which scale counts, the other seeds choose on held-out images. Claims are judged at 6
     seeds and, if that settles nothing, at 12.
     """
-    study = fashion_study()
-    return study.replace(
-        scoring=EveryScale(),
-        main_grid="decisive",
-        grids=(
-            Grid(
-                name="decisive",
-                purpose="E: no regularizer, the paper's loss, and l2_post, each at the weight chosen by fashion_study.",
-                tokenizers=(_NONE, _small_crt("l2_post", 4.0), _small_crt("l2_pre", 1.0)),
-                generators=_fashion_sizes(),
-                lengths=_LENGTHS[:3],
-                seeds=tuple(range(20, 32)),
-            ),
-        ),
+    grids = tuple(
+        Grid(
+            name=name,
+            purpose=f"E: no regularizer and {variant}, at the weight that fashion_study used.",
+            tokenizers=(_NONE, _small_crt(variant, weight)),
+            generators=_fashion_sizes(),
+            lengths=_LENGTHS[:3],
+            seeds=tuple(range(20, 32)),
+        )
+        for name, variant, weight in (("decisive", "l2_post", 4.0), ("decisive-pre", "l2_pre", 1.0))
     )
+    return fashion_study().replace(scoring=EveryScale(), main_grid="decisive", grids=grids)
 
 
 def _fashion_sizes() -> tuple[Choice, ...]:

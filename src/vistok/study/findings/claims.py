@@ -25,6 +25,7 @@ CLAIMS: tuple[tuple[str, Callable[[StudyData, Grid], list[Claim]]], ...] = (
     (_MAIN, claims_prediction.prediction),
     ("budgets", claims_prediction.budgets),
     ("decisive", claims_decisive.decisive),
+    ("decisive-pre", claims_decisive.decisive),
     ("channels", claims_vectors.channels),
     ("aligned", claims_vectors.alignment),
     ("parts", claims_vectors.parts),
