@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## the main job: two tokenizers, two generators, one page (4 to 8 minutes)
+demo: $(READY)  ## the main job: what the regularizer does for generation, on one page (about 6 minutes)
 	$(BIN)/vistok demo
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

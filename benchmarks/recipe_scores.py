@@ -51,10 +51,12 @@ def generator(study: str, choice: str, steps: int, tokenizers: tuple[str, ...]) 
 
 def demo(side: str, stage: str, of: str = "") -> Score:
     """Return a score of the recorded demo."""
-    found = json.loads((RESULTS / "demo/short/demo.json").read_text())["results"][0][side][stage]
-    name, treatment = {"tokenizer": ("rfmd", "ema"), "generator": ("gfmd", "chosen")}[stage]
-    value, where = found["scores"][treatment][name]["value"], "1 seed: [results/demo](../../results/demo/README.md)"
-    return f"{name[0]}FMD {value:.2f}{of}", f"{found['steps']:,} steps, {where}"
+    results = json.loads((RESULTS / "demo/short/demo.json").read_text())["results"]
+    found = [result[side][stage] for result in results]
+    name, treatment = {"tokenizer": ("rfmd", "ema"), "generator": ("gfmd", "guided")}[stage]
+    values = [one["scores"][treatment][name]["value"] for one in found]
+    where = f"{_seeds(len(found))}: [results/demo](../../results/demo/README.md)"
+    return f"{name[0]}FMD {_band(values)}{of}", f"{found[0]['steps']:,} steps, {where}"
 
 
 def own(name: str, steps: int) -> Score:
@@ -93,9 +95,9 @@ def studies() -> list[str]:
 
 _FASHION = ("none", "l2-post-4")
 SCORES: dict[str, Callable[[], Score]] = {
-    "fashion_short_vq": partial(demo, "baseline", "tokenizer"),
-    "fashion_short_crt": partial(demo, "crt", "tokenizer"),
-    "fashion_short_ar": partial(demo, "crt", "generator", " on tokens of `fashion_short_crt`"),
+    "fashion_demo_vq": partial(demo, "baseline", "tokenizer"),
+    "fashion_demo_crt": partial(demo, "crt", "tokenizer"),
+    "fashion_demo_ar": partial(demo, "crt", "generator", " on tokens of `fashion_demo_crt`, guidance 3"),
     "fashion_vq": partial(tokenizer, "fashion", "none"),
     "fashion_crt": partial(tokenizer, "fashion", "l2-post-4"),
     "fashion_ar": partial(generator, "fashion", "l", 500, _FASHION),

@@ -26,7 +26,7 @@ ENOUGH, LONG = 8.0, 60.0  # CPU seconds after which the least, or any, number of
 GIB = 2**30
 # Which tokenizer's latents a generator's recipe is meant for.
 TOKENIZERS = {
-    "debug_ar": "debug_vq", "debug_flow": "debug_kl", "fashion_ar": "fashion_vq", "fashion_short_ar": "fashion_short_vq",
+    "debug_ar": "debug_vq", "debug_flow": "debug_kl", "fashion_ar": "fashion_vq", "fashion_demo_ar": "fashion_demo_vq",
     "fashion_flow": "fashion_kl", "openmoji_ar": "openmoji_vq", "images64_ar": "images64_vq",
     "images64_ar_small": "images64_vq", "images256_ar": "images256_vq", "images64_flow": "images64_kl",
 }  # fmt: skip

@@ -29,9 +29,10 @@ from vistok.space import token_grid
 from vistok.verbs import train_generator, train_tokenizer
 from vistok.verbs.cache_latents import cache_tokens
 
+_SHORT = ["length=400 steps", "data.max_images=20000"]
 TOKENIZERS = {
-    "none": ("fashion_short_vq", []),
-    "l2_pre, weight 1": ("fashion_short_crt", ["crt.variant=l2_pre", "crt.weight=1.0"]),
+    "none": ("fashion_vq", _SHORT),
+    "l2_pre, weight 1": ("fashion_crt", [*_SHORT, "crt.variant=l2_pre", "crt.weight=1.0"]),
 }
 GENERATORS = {
     "target": [],

@@ -10,7 +10,7 @@ OTHER = "amd-epyc"
 # Those that compare vistok with itself are cited where the text needs them.
 QUESTIONS = (
     "sampling", "int8", "quantizer", "tokenizer_step", "generator_step", "caching", "frechet", "evaluate_memory",
-    "startup", "demo",
+    "startup",
 )  # fmt: skip
 
 

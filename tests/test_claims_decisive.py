@@ -138,6 +138,6 @@ def test_no_runs_own_samples_choose_its_guidance():
 
 def test_one_draw_serves_the_search_and_the_scores():
     with pytest.raises(UserError, match=r"search_samples must equal samples.*found 100, 200"):
-        EveryScale(samples=200, search_samples=100)
+        EveryScale(every_scale=True, samples=200, search_samples=100)
     with pytest.raises(UserError, match="scales must hold 1"):
-        EveryScale(scales=(2.0, 3.0))
+        EveryScale(every_scale=True, scales=(2.0, 3.0))

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from vistok.engine.processes import environment
 from vistok.engine.spinning import bound_spinning
-from vistok.study.run.worker import environment
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 

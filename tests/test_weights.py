@@ -49,7 +49,7 @@ def test_shipped_weights_are_those_of_the_list():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     listed = {line.split()[1] for line in (SHIPPED / "SHA256SUMS").read_text().splitlines()}
-    assert listed == {file.name for file in SHIPPED.glob("*.safetensors")}
+    assert listed == {str(file.relative_to(SHIPPED)) for file in SHIPPED.rglob("*.safetensors")}
 
 
 def test_a_digit_of_the_name_of_the_sum_counts(tmp_path):

@@ -36,10 +36,13 @@ from vistok.cli.study import study_config
 from vistok.data.images import fashion_mnist
 from vistok.data.images.fashion_mnist import load as load_fashion_mnist
 from vistok.data.images.sources import ArraySource
+from vistok.demo import make as demo_make
 from vistok.demo import sizes as demo_sizes
+from vistok.demo.arm import run_arm
+from vistok.errors import UserError
 from vistok.recipes import debug, find_recipe
 from vistok.recipes.debug import debug_ar, debug_vq
-from vistok.study import executor as study_executor
+from vistok.study.run import executor as study_executor
 from vistok.study.run import worker
 from vistok.study.run.grid import expand
 from vistok.units import steps
@@ -57,7 +60,7 @@ GRID = {
 IMAGES = 60
 # How often two of a verb run at once, at most.
 PAIRS = 5
-DEMO = demo_sizes.DemoSize(("debug_vq", "debug_crt", "debug_ar"), (0,), 40, (1.0, 1.5), 40)
+DEMO = demo_sizes.DemoSize((0,), "debug_ar", 40, 1.5, ("debug_vq", "debug_crt"))
 # Which fault, at which kind of operation, at which of these.
 Fault = tuple[str, str, int]
 
@@ -109,7 +112,7 @@ class _InThisProcess:
         try:
             worker.perform(order)
             self.ended.append((order.run, None))
-        except (worker.UserError, OSError) as error:
+        except (UserError, OSError) as error:
             self.ended.append((order.run, str(error)))
 
     def wait(self):
@@ -143,6 +146,7 @@ def make_small() -> None:
     fashion_mnist.load = few_images
     train_tokenizer.EVAL_IMAGES, train_generator.EVAL_IMAGES = 20, 20
     demo_sizes.SIZES["tiny"] = DEMO
+    demo_make.run_side_by_side = lambda arms, progress: [run_arm(arm, progress) for arm in arms]
     debug.debug_vq, debug.debug_ar = short(debug_vq), short(debug_ar)
     study_executor.make_executor = lambda *rest: _InThisProcess()
 

@@ -173,14 +173,14 @@ def demo(
     tiny: Annotated[
         bool, typer.Option("--tiny", help="Do everything in under a minute, to see that it works.")
     ] = False,
-    full: Annotated[bool, typer.Option("--full", help="Take about an hour and use several seeds.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Train the tokenizers as well: half an hour or more.")] = False,
     data: Annotated[Path, typer.Option("--data", parser=path, help="Folder for the Fashion-MNIST download.")] = Path(
         "data"
     ),
     runs: Runs = Path("runs"),
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """See vistok at work: train two tokenizers and two generators, sample, score, and write one page of results."""
+    """See what the causal regularizer does: generators on tokenizers without and with it, scores, one page of results."""
     from vistok.demo.sizes import demo_page, finished_answer
 
     if tiny and full:

@@ -44,6 +44,8 @@ def training_curves(results: list[dict[str, Any]]) -> list[Chart]:
     charts = []
     for stage, key, label in panels:
         series = []
+        if not any(result[arm][stage]["rows"] for result in results for arm in COLOURS):
+            continue  # trained before vistok was packed
         for arm, colour in COLOURS.items():
             for result in results:
                 rows = [r for r in result[arm][stage]["rows"] if r["kind"] == "validation" and key in r]

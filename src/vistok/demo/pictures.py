@@ -11,7 +11,6 @@ from vistok.data.config import DataConfig
 from vistok.data.images.open import open_split
 from vistok.data.images.transforms import to_uint8
 from vistok.data.loader import eval_images
-from vistok.demo.sizes import ARMS
 from vistok.files import data_uri
 from vistok.generator.families import default_sampling
 from vistok.runs.drawing import sample_batches
@@ -32,21 +31,19 @@ class Sheet:
 
 
 def reconstructions(tokenizers: dict[str, Tokenizer], data: DataConfig) -> Sheet:
-    """Return the first test images, below them their reconstructions without and with the regularizer."""
+    """Return the first test images, below them their reconstructions by each tokenizer in turn."""
     source = open_split(data, "test")
     batch = next(eval_images(source, data, RECONSTRUCTIONS, limit=RECONSTRUCTIONS))
     images, labels = batch["images"], batch["labels"].tolist()
     rows = [to_uint8(images)]
-    rows += [to_uint8(tokenizers[arm].decode(tokenizers[arm].encode(images))) for arm in ARMS]
+    rows += [to_uint8(tokenizer.decode(tokenizer.encode(images))) for tokenizer in tokenizers.values()]
     return _sheet(torch.cat(rows), [source.class_names[label] for label in labels])
 
 
 def samples(result: dict[str, Any], tokenizer: Tokenizer, runs: Path) -> Sheet:
-    """Return samples at the chosen guidance, a column per class."""
+    """Return samples with guidance, a column per class."""
     generator = load_generator(runs / result["generator_run"])
-    sampling = default_sampling(generator.config).replace(
-        guidance_scale=result["generator"]["guidance"]["guidance_scale"]
-    )
+    sampling = default_sampling(generator.config).replace(guidance_scale=result["generator"]["guidance"])
     labels = torch.arange(generator.num_classes).repeat(SAMPLE_ROWS)
     drawn = torch.cat(list(sample_batches(generator.sampler(sampling), tokenizer, labels)))
     return _sheet(drawn, generator.info.class_names)

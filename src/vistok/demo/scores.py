@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from vistok.demo.answer import in_digits
 from vistok.demo.facts import dig
 from vistok.demo.figures import COLOURS, NAMES
 from vistok.demo.sizes import ARMS
@@ -31,7 +32,6 @@ ROWS = (
     Row("PSNR, raw weights (up to 1,000 held-out images)", ("tokenizer", "psnr_raw"), "higher"),
     Row("SSIM of reconstructions", (*_TOKENIZER, "ema", "ssim"), "higher", 4),
     Row("rFMD", (*_TOKENIZER, "ema", "rfmd"), "lower", 3, "reconstructed test images against the test images"),
-    Row("rFMD, raw weights", (*_TOKENIZER, "raw", "rfmd"), "lower", 3, "without averaging"),
     Row("rFMD, second evaluator", (*_TOKENIZER, "ema", "rfmd_second"), "lower", 3, "a network from another seed: on a different scale, but is the order the same?"),
     Row("spread of latents (variance)", ("tokenizer", "latent_variance"), "", 4, "per dimension, last training batch; 0.125 means unit vectors in all directions, less is easier to predict"),
     Row("codebook usage (%)", (*_TOKENIZER, "ema", "codebook_usage"), "", 1, "share of the codes that occur in the test set", 100),
@@ -42,12 +42,11 @@ ROWS = (
     Row("nats per token on training images", (*_LIKELIHOOD, "train", "nats_per_token"), "", 3, "a large gap to the held-out value means memorisation"),
     Row("bits per image", (*_LIKELIHOOD, "ema", "bits_per_image"), "lower", 1),
     Row("gFMD, guidance off", (*_GENERATOR, "off", "gfmd"), "lower"),
-    Row("guidance scale chosen on held-out train images", ("generator", "guidance", "guidance_scale")),
-    Row("gFMD at that guidance", (*_GENERATOR, "chosen", "gfmd"), "lower"),
-    Row("gFMD, guidance off, raw weights", (*_GENERATOR, "raw", "gfmd"), "lower"),
+    Row("guidance scale", ("generator", "guidance"), "", 1, "fixed beforehand; fashion_study found it best for such short trainings, on held-out images"),
+    Row("gFMD at that guidance", (*_GENERATOR, "guided", "gfmd"), "lower"),
     Row("gFMD, guidance off, second evaluator", (*_GENERATOR, "off", "gfmd_second"), "lower"),
     Row("network calls per image, guidance off", (*_GENERATOR, "off", "cost", "calls"), "lower", 0),
-    Row("network calls per image at the chosen guidance", (*_GENERATOR, "chosen", "cost", "calls"), "lower", 0, "guidance doubles them"),
+    Row("network calls per image with guidance", (*_GENERATOR, "guided", "cost", "calls"), "lower", 0, "guidance doubles them"),
     Row("millions of FLOPs per image, guidance off", (*_GENERATOR, "off", "cost", "flops_per_image"), "lower", 1, "generator and decoder", 1e-6),
     Row("milliseconds per image, guidance off", (*_GENERATOR, "off", "cost", "ms_per_image"), "lower", 2),
     Row("precision, guidance off", (*_GENERATOR, "off", "precision"), "higher", 3),
@@ -55,7 +54,7 @@ ROWS = (
 )  # fmt: skip
 # The rows on top, by the name of their difference in the demo's facts.
 TOP = {
-    "gfmd_chosen": Row("gFMD at the chosen guidance", (*_GENERATOR, "chosen", "gfmd"), "lower"),
+    "gfmd_guided": Row("gFMD with guidance", (*_GENERATOR, "guided", "gfmd"), "lower"),
     "gfmd_off": Row("gFMD without guidance", (*_GENERATOR, "off", "gfmd"), "lower"),
     "nats_per_token": Row("held-out nats per token", (*_LIKELIHOOD, "ema", "nats_per_token"), "lower", 3),
     "psnr": Row("PSNR of reconstructions (dB)", (*_TOKENIZER, "ema", "psnr"), "higher"),
@@ -64,17 +63,18 @@ TOP = {
 
 
 def top_table(facts: dict[str, Any]) -> Table:
-    """Return the five rows that settle the demo, with the differences and their intervals."""
+    """Return the five rows that settle the demo, with how the arms compare."""
     rows: list[Sequence[str | Markup]] = []
     for name, row in TOP.items():
         cells = [_cell([dig(result[arm], row.path) for result in facts["results"]], row) for arm in ARMS]
-        found, shown = facts["differences"].get(name), Markup("")
+        found, shown = facts["comparisons"].get(name), Markup("")
         if found:
-            value, low, high = (f"{found[part]:+.{row.digits}f}" for part in ("value", "low", "high"))
-            shown = Markup('{} <span class="quiet">{} to {}</span>').format(value, low, high)
+            shown = Markup('{} <span class="quiet">{} to {}</span>').format(*in_digits(found, row.digits))
         rows.append([row.name, *cells, shown, row.better])
     return Table(
-        ["score", *(named(COLOURS[arm], NAMES[arm]) for arm in ARMS), "difference, 95 %", "better"], rows, words=(0, 4)
+        ["score", *(named(COLOURS[arm], NAMES[arm]) for arm in ARMS), "with / without, or difference", "better"],
+        rows,
+        words=(0, 4),
     )
 
 
@@ -85,7 +85,7 @@ def score_table(facts: dict[str, Any]) -> Table:
         scores = [[dig(result[arm], row.path) for result in facts["results"]] for arm in ARMS]
         if any(value is None for values in scores for value in values):
             continue  # not scored at this size of the demo
-        remark = {"guidance_scale": _edge(facts), "ms_per_image": _hardware(facts)}.get(row.path[-1], row.remark)
+        remark = _hardware(facts) if row.path[-1] == "ms_per_image" else row.remark
         rows.append([_remarked(row.name, remark), *(_cell(values, row) for values in scores), row.better])
     count = facts["floor"]["protocol"]["num_samples"]
     remark = f"{count:,} training images against the test set: what a perfect generator would score"
@@ -95,12 +95,6 @@ def score_table(facts: dict[str, Any]) -> Table:
 
 def _remarked(name: str, remark: str) -> Markup:
     return Markup("{}{}").format(name, Markup('<span class="quiet">{}</span>').format(remark) if remark else "")
-
-
-def _edge(facts: dict[str, Any]) -> str:
-    searches = [result[arm]["generator"]["guidance"] for result in facts["results"] for arm in ARMS]
-    at_the_edge = any(search["at_the_edge"] for search in searches)
-    return "the highest scale tried; an even higher one may be better" if at_the_edge else ""
 
 
 def _hardware(facts: dict[str, Any]) -> str:
@@ -124,11 +118,11 @@ def stage_table(facts: dict[str, Any]) -> Table:
     """Return seconds and FLOPs by stage, then sizes of the models; first seed only."""
     first = facts["results"][0]
     rows: list[Sequence[str | Markup]] = [
-        [pair[0]["name"], *(f"{stage['seconds']:.0f} s, {stage['flops']:.3g} FLOPs" for stage in pair)]
+        [_stage_name(pair[0]), *(f"{stage['seconds']:.0f} s, {stage['flops']:.3g} FLOPs" for stage in pair)]
         for pair in zip(*(first[arm]["stages"] for arm in ARMS), strict=True)
     ]
-    totals = [sum(stage["seconds"] for stage in first[arm]["stages"]) for arm in ARMS]
-    rows.append(["all stages", *(f"{total:.0f} s" for total in totals)])
+    totals = [sum(stage["seconds"] for stage in first[arm]["stages"] if not stage["before"]) for arm in ARMS]
+    rows.append(["all stages of this demo", *(f"{total:.0f} s" for total in totals)])
     for stage in ("tokenizer", "generator"):
         cells = [
             f"{first[arm][stage]['steps']:,} steps, {sum(first[arm][stage]['params'].values()):,} parameters"
@@ -137,6 +131,10 @@ def stage_table(facts: dict[str, Any]) -> Table:
         rows.append([f"size of {stage}", *cells])
     head = [f"stage (seed {facts['seeds'][0]})", *(named(COLOURS[arm], NAMES[arm]) for arm in ARMS)]
     return Table(head, rows)
+
+
+def _stage_name(stage: dict[str, Any]) -> str:
+    return f"{stage['name']} (when it was made)" if stage["before"] else str(stage["name"])
 
 
 def spread_sentence(results: list[dict[str, Any]]) -> str:

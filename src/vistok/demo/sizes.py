@@ -10,47 +10,56 @@ from vistok.config import fingerprint
 from vistok.recipes import find_recipe
 
 ARMS = ("baseline", "crt")
+PAIRS = Path(str(files("vistok") / "weights" / "pairs"))
 
 
 @dataclass(frozen=True)
 class DemoSize:
-    """Recipes (tokenizer without and with the regularizer, generator), seeds, and how much is sampled and scored."""
+    """What a demo does: on each pair of tokenizers, without and with the regularizer, it trains and scores a generator each.
 
-    recipes: tuple[str, str, str]
+    `tokenizers`: the recipes of a pair, which is trained with each of the seeds; without them, a pair that comes with vistok
+    is taken for each of the seeds. `seeds` of the generators begin at `generator_seed`. `live`: a tokenizer that is trained
+    to show that training works.
+    """
+
     seeds: tuple[int, ...]
-    num_samples: int
-    scales: tuple[float, ...]
-    search_samples: int
-    # Weights whose samples and reconstructions are scored in full; likelihood and PSNR always cover both.
-    weights: tuple[str, ...] = ("ema",)
+    generator: str
+    samples: int
+    scale: float
+    tokenizers: tuple[str, str] | None = None
+    live: str | None = None
+    generator_seed: int = 0
+    minutes: str = "a minute"
 
 
 SIZES = {
-    "tiny": DemoSize(("debug_vq", "debug_crt", "debug_ar"), (0,), 500, (1.0, 1.5), 100, ("ema", "raw")),
+    "tiny": DemoSize((0,), "debug_ar", 500, 1.5, ("debug_vq", "debug_crt")),
     "short": DemoSize(
-        ("fashion_short_vq", "fashion_short_crt", "fashion_short_ar"), (0,), 10_000, (1.0, 1.5, 2.0, 3.0, 4.0), 1_000
+        (0, 1, 2), "fashion_demo_ar", 2_000, 3.0, live="fashion_short_crt", generator_seed=100, minutes="6 minutes"
     ),
     "full": DemoSize(
-        ("fashion_vq", "fashion_crt", "fashion_ar"),
-        (0, 1, 2),
-        10_000,
-        (1.0, 1.25, 1.5, 2.0, 3.0, 4.0),
-        2_000,
-        ("ema", "raw"),
+        (40, 41, 42), "fashion_demo_ar", 5_000, 3.0, ("fashion_demo_vq", "fashion_demo_crt"), generator_seed=140,
+        minutes="half an hour",
     ),
-}
+}  # fmt: skip
+
+
+def shipped_tokenizer(arm: str, seed: int) -> Path:
+    """Return the file of a tokenizer that comes with vistok for the demo."""
+    return PAIRS / f"fashion_{arm}_{seed}.safetensors"
 
 
 def identity(size: str) -> str:
     """Return a string of everything that decides a demo's result: recipes, size, shipped networks."""
     demo = SIZES[size]
-    shipped = sorted(
-        (file.name, file.read_bytes())
-        for file in (files("vistok") / "weights").iterdir()
-        if file.name.startswith(("fashion_evaluator", "fashion_perceptual"))
-    )
-    networks = hashlib.sha256(b"".join(name.encode() + content for name, content in shipped)).hexdigest()[:10]
-    return "-".join([*(fingerprint(find_recipe(name)) for name in demo.recipes), networks, repr(demo)])
+    weights = files("vistok") / "weights"
+    shipped = [file for file in weights.iterdir() if file.name.startswith(("fashion_evaluator", "fashion_perceptual"))]
+    if demo.tokenizers is None:
+        shipped += PAIRS.iterdir()
+    contents = sorted((file.name, file.read_bytes()) for file in shipped)
+    networks = hashlib.sha256(b"".join(name.encode() + content for name, content in contents)).hexdigest()[:10]
+    recipes = (*(demo.tokenizers or ()), demo.generator, *([demo.live] if demo.live else []))
+    return "-".join([*(fingerprint(find_recipe(name)) for name in recipes), networks, repr(demo)])
 
 
 def demo_page(size: str, runs: Path) -> Path:

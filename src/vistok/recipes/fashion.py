@@ -26,6 +26,10 @@ def _epochs(count: float) -> Duration:
     return Duration(value=float(count), unit="epochs")
 
 
+def _flops(count: float) -> Duration:
+    return Duration(value=count, unit="flops")
+
+
 def fashion_evaluator() -> ClassifierRun:
     """Train the Fashion-MNIST evaluator: its features give rFMD and gFMD. Shipped with vistok.
 
@@ -114,32 +118,40 @@ def fashion_ar() -> GeneratorRun:
     )
 
 
-def fashion_short_vq() -> TokenizerRun:
-    """Train the demo's baseline tokenizer: a short fashion_vq.
-
-    vistok train tokenizer fashion_short_vq
-    """
-    return fashion_vq().replace(length=steps(400), data=_SHORT_DATA, execution=_EXECUTION)
-
-
 def fashion_short_crt() -> TokenizerRun:
-    """Train the demo's regularized tokenizer: a short fashion_crt.
+    """Train the tokenizer that the demo trains before your eyes: a short fashion_crt.
 
     vistok train tokenizer fashion_short_crt
     """
-    return fashion_crt().replace(length=steps(400), data=_SHORT_DATA, execution=_EXECUTION)
+    return fashion_crt().replace(length=steps(300), data=_SHORT_DATA, execution=_EXECUTION)
 
 
-def fashion_short_ar() -> GeneratorRun:
-    """Train the demo's generator: a smaller, briefly trained fashion_ar.
+def fashion_demo_vq() -> TokenizerRun:
+    """Train the baseline tokenizers of the demo, whose seeds 0 to 2 come with vistok: 3,000 steps of fashion_vq.
 
-    vistok train generator fashion_short_ar --tokenizer RUN
+    vistok train tokenizer fashion_demo_vq
+    """
+    return fashion_vq().replace(length=_flops(1.68e13))
+
+
+def fashion_demo_crt() -> TokenizerRun:
+    """Train the regularized tokenizers of the demo, whose seeds 0 to 2 come with vistok: fashion_crt at equal FLOPs.
+
+    vistok train tokenizer fashion_demo_crt
+    """
+    return fashion_crt().replace(length=_flops(1.68e13))
+
+
+def fashion_demo_ar() -> GeneratorRun:
+    """Train the demo's generators: 0.2 M parameters, 250 steps.
+
+    vistok train generator fashion_demo_ar --tokenizer RUN
     """
     return fashion_ar().replace(
-        generator=AutoregressiveConfig(width=96, depth=3, num_heads=3, ffn_multiple=32, dropout=0.0),
-        batch_size=32,
-        length=steps(600),
-        execution=_EXECUTION,
+        generator=AutoregressiveConfig(width=64, depth=3, num_heads=2, ffn_multiple=32, dropout=0.0),
+        length=steps(250),
+        optimizer=OptimizerConfig(lr=3e-3, schedule="wsd", warmup=steps(100)),
+        execution=ExecutionConfig(evaluate_every=125),
     )
 
 

@@ -78,6 +78,7 @@ def fashion_decisive_study() -> StudyConfig:
     scales and scored at all of them; which scale counts, the other seeds choose on held-out images. Claims are judged at 6
     seeds and, if that settles nothing, at 12.
     """
+    arms: tuple[tuple[str, Variant, float], ...] = (("decisive", "l2_post", 4.0), ("decisive-pre", "l2_pre", 1.0))
     grids = tuple(
         Grid(
             name=name,
@@ -87,9 +88,9 @@ def fashion_decisive_study() -> StudyConfig:
             lengths=_LENGTHS[:3],
             seeds=tuple(range(20, 32)),
         )
-        for name, variant, weight in (("decisive", "l2_post", 4.0), ("decisive-pre", "l2_pre", 1.0))
+        for name, variant, weight in arms
     )
-    return fashion_study().replace(scoring=EveryScale(), main_grid="decisive", grids=grids)
+    return fashion_study().replace(scoring=EveryScale(every_scale=True), main_grid="decisive", grids=grids)
 
 
 def _fashion_sizes() -> tuple[Choice, ...]:

@@ -86,7 +86,7 @@ class EveryScale(Scoring):
     So that the scale can be chosen for many runs together: for each run by the others, whose samples are not its own.
     """
 
-    every_scale: Literal[True] = True
+    every_scale: Literal[True]
     scales: tuple[float, ...] = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0)
     search_samples: int = Field(default=2_000, ge=40)
     samples: int = Field(default=2_000, ge=40)

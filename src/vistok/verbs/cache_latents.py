@@ -37,16 +37,17 @@ def cache_tokens(
     views: tuple[str, ...] | None = None,
     image_size: int | None = None,
     workers: int | None = None,
+    max_images: int | None = None,
 ) -> LatentCache:
     """Encode a split and return the cache; a finished one is opened, an interrupted one is continued.
 
     Without `views` an existing cache keeps those it has, and a new one holds the centre crops. `image_size`: of the
-    images, if it is not the tokenizer's. `workers`: processes that decode images; eight by default if a GPU encodes. A
-    cache made under an earlier digest of the same images is used as it is, with a note to the user.
+    images, if it is not the tokenizer's. `workers`: processes that decode images; eight by default if a GPU encodes.
+    `max_images`: fewer than the tokenizer was trained on, evenly spaced. A cache made under an earlier digest of the same images is used as it is, with a note to the user.
 
     Raises UserError if the folder holds a cache for another tokenizer, data set or views.
     """
-    job = _prepare(tokenizer_path, split, out, root, views, image_size, workers)
+    job = _prepare(tokenizer_path, split, out, root, views, image_size, workers, max_images)
     return _open(job, progress) if is_there(job.writer.folder) else _write(job, progress)
 
 
@@ -107,6 +108,7 @@ def _prepare(
     views: tuple[str, ...] | None,
     image_size: int | None,
     workers: int | None,
+    max_images: int | None = None,
 ) -> _Caching:
     tokenizer = load_tokenizer(tokenizer_path)
     if image_size == tokenizer.config.image_size:
@@ -114,6 +116,8 @@ def _prepare(
     if image_size:
         tokenizer = tokenizer.resized(image_size)
     data = data_of(tokenizer, root, image_size)
+    if max_images is not None:
+        data = data.replace(max_images=min(max_images, data.max_images or max_images))
     if out is None and tokenizer_path.is_dir():
         out = cache_folder(tokenizer_path, split, image_size=image_size)
     folder = out or file_cache_folder(tokenizer, data, split, image_size)

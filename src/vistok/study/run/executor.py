@@ -2,16 +2,13 @@
 
 import logging
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from vistok.engine import processes
 from vistok.errors import UserError
 from vistok.study.run.order import Order
-from vistok.study.run.worker import environment
-
-TAIL = 12
 
 
 class Executor(Protocol):
@@ -35,28 +32,14 @@ def run_order(order: Order) -> str | None:
     """Perform an order in a separate process; return None, or the end of its log on failure."""
     process = start(order)
     try:
-        return outcome(order, process.wait())
+        return processes.outcome(order.log, process.wait())
     finally:
         process.terminate()  # if waiting was interrupted; the process saves its state
 
 
 def start(order: Order) -> "subprocess.Popen[bytes]":
     """Start the process of an order; its output goes to the order's log."""
-    order.log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "vistok.study.run.worker", str(order.write())]
-    with open(order.log, "ab") as log:
-        return subprocess.Popen(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(order.threads)
-        )
-
-
-def outcome(order: Order, code: int) -> str | None:
-    """Return None for success, else the exit code and the end of the log."""
-    if code == 0:
-        return None
-    lines = order.log.read_text(errors="replace").strip().splitlines()[-TAIL:]
-    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-    return "\n".join([f"{how}; log: {order.log}", *lines])
+    return processes.start("vistok.study.run.worker", [str(order.write())], order.log, order.threads)
 
 
 class PoolExecutor:
@@ -85,7 +68,7 @@ class PoolExecutor:
         outcomes = []
         for run in ended:
             order, process = self.running.pop(run)
-            outcomes.append((run, outcome(order, process.returncode)))
+            outcomes.append((run, processes.outcome(order.log, process.returncode)))
         return outcomes
 
     def close(self) -> None:

@@ -1,14 +1,12 @@
 """One task of a study, in a separate process: `python -m vistok.study.run.worker TASK.json`."""
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from vistok.engine.spinning import bounds
-from vistok.errors import Stopped, UserError
+from vistok.engine import processes
 from vistok.files import read_json, write_json
 from vistok.study.run.order import Order
 from vistok.study.run.record import StudyFolder
@@ -145,43 +143,8 @@ def _executed(config: Any, order: Order) -> Any:
 
 
 def main() -> None:
-    """Read an order and perform it; exits with code 1 and a sentence after a user error, with 130 if stopped."""
-    import signal
-
-    def stop(number: int, frame: object) -> None:
-        raise Stopped("stopped")
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    _end_with_parent()
-    try:
-        perform(Order.read(Path(sys.argv[1])))
-    except UserError as error:
-        sys.exit(f"vistok: {error}")
-    except Stopped as stopped:
-        sys.stderr.write(f"vistok: {stopped}\n")
-        sys.exit(130)
-    except OSError as error:
-        sys.exit(f"vistok: {error.filename or 'a file'}: {error.strerror or error}")
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel (Linux) for a SIGTERM when the scheduler dies, since an orphan would keep its run locked."""
-    import ctypes
-    import signal
-
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
-
-
-def environment(threads: int | None) -> dict[str, str]:
-    """Return the environment of a task's process: spinning bounded, and the number of threads set for every library."""
-    own = {**os.environ, **bounds(os.environ)}  # a Ray worker was not started by vistok
-    if threads is None:
-        return own
-    variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**own, **dict.fromkeys(variables, str(threads))}
+    """Read an order and perform it."""
+    processes.perform(lambda: perform(Order.read(Path(sys.argv[1]))))
 
 
 if __name__ == "__main__":
