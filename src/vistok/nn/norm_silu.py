@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
@@ -28,8 +27,8 @@ FEW = 2**15
 class NormSiLU(nn.GroupNorm):
     """silu(group_norm(x)), with the parameters of nn.GroupNorm."""
 
-    def forward(self, x: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
-        """Normalise each group of channels of each image, and apply SiLU."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, ...) to the same shape: normalise each group of channels of each image, apply SiLU."""
         groups, weight, bias, eps = self.num_groups, self.weight, self.bias, self.eps
         if not _fits(x, groups, weight, bias):
             return F.silu(F.group_norm(x, groups, weight, bias, eps))
@@ -64,9 +63,10 @@ def _differentiable(
     gradient: Tensor, x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float
 ) -> list[Tensor | None]:
     """Return the gradients for x, weight and bias by torch's operators, whose own derivatives it knows."""
-    inputs = (x, weight, bias)
+    # Views of their own: x may have been computed from the same weight, which is another path to it.
+    inputs = [tensor.view_as(tensor) for tensor in (x, weight, bias)]
     wanted = [tensor for tensor in inputs if tensor.requires_grad]
-    y = F.silu(F.group_norm(x, groups, weight, bias, eps))
+    y = F.silu(F.group_norm(inputs[0], groups, inputs[1], inputs[2], eps))
     found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True))
     return [next(found) if tensor.requires_grad else None for tensor in inputs]
 
@@ -114,6 +114,7 @@ def _fits(x: Tensor, groups: int, weight: Tensor, bias: Tensor) -> bool:
     """Whether the C++ code can take these tensors, and nobody watches torch's operators."""
     return (
         not torch.compiler.is_compiling()  # must come first: the other conditions would break the graph
+        and not _watched()
         and type(x) in (Tensor, nn.Parameter)  # not a shard, and not one that only has a shape
         and x.device.type == "cpu"
         and x.dim() == 4
@@ -124,7 +125,6 @@ def _fits(x: Tensor, groups: int, weight: Tensor, bias: Tensor) -> bool:
         and all(tensor.is_contiguous() for tensor in (weight, bias))
         and (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
         and not torch.is_autocast_enabled("cpu")
-        and not _watched()
         and _library() is not None
     )
 
@@ -145,7 +145,7 @@ def _library() -> Any:
     library = compiled_library(SOURCE, (f"-DCHUNK={CHUNK}",))
     if library is not None:
         pointer = ctypes.c_void_p
-        common = [pointer, ctypes.c_int64]
+        common: list[Any] = [pointer, ctypes.c_int64]
         library.norm_silu_forward.argtypes = [*common, *[pointer] * 3, ctypes.c_double, *[pointer] * 5]
         library.norm_silu_backward.argtypes = [*common, *[pointer] * 11]
     return library
