@@ -12,6 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from vistok.engine.config import ExecutionConfig
 from vistok.engine.device import setup_device
+from vistok.nn import norm_silu
 from vistok.nn.rope import turn_even_and_odd
 from vistok.recipes import find_recipe
 from vistok.tokenizer.bottlenecks import vq
@@ -43,6 +44,7 @@ def _rows_first():  # noqa: ANN202
 
 # change -> what undoes it
 UNDONE = {
+    "norm and SiLU as one kernel": lambda: patch.object(norm_silu, "_library", lambda: None),
     "AdamW as one kernel": lambda: patch("vistok.tokenizer.objective.adamw", _torch_adamw),
     "channels last": _rows_first,
     "look-up by groups of codes": lambda: patch.object(vq, "nearest_codes", _whole_argmax),
