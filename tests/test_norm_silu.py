@@ -199,6 +199,8 @@ def test_what_does_not_fit_is_torchs():
     with FlopCounterMode(display=False) as counter:
         assert torch.equal(norm(x), by_torch(norm, x))
     assert counter.get_total_flops() == 0
+    with pytest.raises((RuntimeError, NotImplementedError)):  # and no crash
+        make(4, 8).to("meta")(x).sum().item()
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         make(4, 4)(torch.randn(1, 4, 1, 1))
     with pytest.raises(RuntimeError):

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -50,13 +51,23 @@ SAME_STEPS, SAME_WITHIN = 3, 2e-3
 
 
 def machine() -> dict[str, str]:
-    """Return what decides the last bits: CPU and torch."""
+    """Return what decides the last bits: CPU, torch, and the compiler of our own kernels."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {"cpu": names[0] if names else platform.processor(), "torch": version("torch")}
+    cpu = names[0] if names else platform.processor()
+    return {"cpu": cpu, "torch": version("torch"), "compiler": _compiler()}
+
+
+def _compiler() -> str:
+    try:
+        command = [*shlex.split(os.environ.get("CXX", "c++")), "--version"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return said.splitlines()[0] if said else ""
 
 
 Command = Callable[..., None]

@@ -20,6 +20,7 @@ SOURCE = Path(__file__).with_name("norm_silu.cpp")
 # Pixels that one task handles: an image of 28x28 is one, and a large one is spread over the threads.
 CHUNK = 1024
 MOST_CHANNELS = 4096
+PLAIN = (Tensor, nn.Parameter)  # not shards, and not tensors that only have a shape
 # Below this many values, waking the threads takes longer than the work.
 FEW = 2**15
 
@@ -115,15 +116,19 @@ def _fits(x: Tensor, groups: int, weight: Tensor, bias: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()  # must come first: the other conditions would break the graph
         and not _watched()
-        and type(x) in (Tensor, nn.Parameter)  # not a shard, and not one that only has a shape
-        and x.device.type == "cpu"
+        and type(x) in PLAIN
+        and type(weight) in PLAIN
+        and type(bias) in PLAIN
+        and x.is_cpu
+        and weight.is_cpu
+        and bias.is_cpu
+        and x.dtype == weight.dtype == bias.dtype == torch.float32
         and x.dim() == 4
         and x.numel() > groups  # torch refuses to normalise single values
         and weight.numel() == x.shape[1] <= MOST_CHANNELS
-        and all(type(tensor) in (Tensor, nn.Parameter) for tensor in (weight, bias))
-        and all(tensor.dtype == torch.float32 for tensor in (x, weight, bias))
-        and all(tensor.is_contiguous() for tensor in (weight, bias))
-        and (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
+        and weight.is_contiguous()
+        and bias.is_contiguous()
+        and (x.is_contiguous(memory_format=torch.channels_last) or x.is_contiguous())
         and not torch.is_autocast_enabled("cpu")
         and _library() is not None
     )
