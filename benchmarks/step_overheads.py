@@ -49,7 +49,7 @@ UNDONE = {
     "channels last": _rows_first,
     "look-up by groups of codes": lambda: patch.object(vq, "nearest_codes", _whole_argmax),
     "RMS norm in four kernels": lambda: patch("vistok.nn.transformer.RMSNorm.forward", _torch_rms_norm),
-    "rotary turn as one product": lambda: patch("vistok.nn.transformer.apply_rotary", turn_even_and_odd),
+    "rotary turn as one product": lambda: patch("vistok.nn.mixers.softmax.apply_rotary", turn_even_and_odd),
 }
 
 
