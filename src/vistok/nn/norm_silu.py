@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
@@ -21,6 +20,7 @@ SOURCE = Path(__file__).with_name("norm_silu.cpp")
 # Pixels that one task handles: an image of 28x28 is one, and a large one is spread over the threads.
 CHUNK = 1024
 MOST_CHANNELS = 4096
+PLAIN = (Tensor, nn.Parameter)  # not shards, and not tensors that only have a shape
 # Below this many values, waking the threads takes longer than the work.
 FEW = 2**15
 
@@ -28,8 +28,8 @@ FEW = 2**15
 class NormSiLU(nn.GroupNorm):
     """silu(group_norm(x)), with the parameters of nn.GroupNorm."""
 
-    def forward(self, x: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
-        """Normalise each group of channels of each image, and apply SiLU."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, ...) to the same shape: normalise each group of channels of each image, apply SiLU."""
         groups, weight, bias, eps = self.num_groups, self.weight, self.bias, self.eps
         if not _fits(x, groups, weight, bias):
             return F.silu(F.group_norm(x, groups, weight, bias, eps))
@@ -64,9 +64,10 @@ def _differentiable(
     gradient: Tensor, x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float
 ) -> list[Tensor | None]:
     """Return the gradients for x, weight and bias by torch's operators, whose own derivatives it knows."""
-    inputs = (x, weight, bias)
+    # Views of their own: x may have been computed from the same weight, which is another path to it.
+    inputs = [tensor.view_as(tensor) for tensor in (x, weight, bias)]
     wanted = [tensor for tensor in inputs if tensor.requires_grad]
-    y = F.silu(F.group_norm(x, groups, weight, bias, eps))
+    y = F.silu(F.group_norm(inputs[0], groups, inputs[1], inputs[2], eps))
     found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True))
     return [next(found) if tensor.requires_grad else None for tensor in inputs]
 
@@ -114,17 +115,21 @@ def _fits(x: Tensor, groups: int, weight: Tensor, bias: Tensor) -> bool:
     """Whether the C++ code can take these tensors, and nobody watches torch's operators."""
     return (
         not torch.compiler.is_compiling()  # must come first: the other conditions would break the graph
-        and type(x) in (Tensor, nn.Parameter)  # not a shard, and not one that only has a shape
-        and x.device.type == "cpu"
+        and not _watched()
+        and type(x) in PLAIN
+        and type(weight) in PLAIN
+        and type(bias) in PLAIN
+        and x.is_cpu
+        and weight.is_cpu
+        and bias.is_cpu
+        and x.dtype == weight.dtype == bias.dtype == torch.float32
         and x.dim() == 4
         and x.numel() > groups  # torch refuses to normalise single values
         and weight.numel() == x.shape[1] <= MOST_CHANNELS
-        and all(type(tensor) in (Tensor, nn.Parameter) for tensor in (weight, bias))
-        and all(tensor.dtype == torch.float32 for tensor in (x, weight, bias))
-        and all(tensor.is_contiguous() for tensor in (weight, bias))
-        and (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last))
+        and weight.is_contiguous()
+        and bias.is_contiguous()
+        and (x.is_contiguous(memory_format=torch.channels_last) or x.is_contiguous())
         and not torch.is_autocast_enabled("cpu")
-        and not _watched()
         and _library() is not None
     )
 
@@ -145,7 +150,7 @@ def _library() -> Any:
     library = compiled_library(SOURCE, (f"-DCHUNK={CHUNK}",))
     if library is not None:
         pointer = ctypes.c_void_p
-        common = [pointer, ctypes.c_int64]
+        common: list[Any] = [pointer, ctypes.c_int64]
         library.norm_silu_forward.argtypes = [*common, *[pointer] * 3, ctypes.c_double, *[pointer] * 5]
         library.norm_silu_backward.argtypes = [*common, *[pointer] * 11]
     return library
