@@ -18,11 +18,12 @@ from vistok.interop import diffusers as diffusers_module
 from vistok.interop.autoencoder_names import to_theirs
 from vistok.interop.diffusers import import_diffusers
 from vistok.interop.diffusers_export import export_diffusers
+from vistok.interop.imported import tokenizer_run, write_run
 from vistok.interop.lightningdit import _AROUND, _BLOCK, import_lightningdit
 from vistok.interop.taming import import_taming
 from vistok.runs.load import load_generator, load_tokenizer
 from vistok.space import Vectors, grid
-from vistok.tokenizer.bottlenecks.config import KLConfig
+from vistok.tokenizer.bottlenecks.config import KLConfig, SimVQConfig, VQConfig
 from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
 from vistok.tokenizer.networks.conv import ConvTokenizer
 
@@ -142,6 +143,25 @@ def test_a_tokenizer_that_diffusers_cannot_express_is_refused(toy_runs, tmp_path
     with pytest.raises(UserError, match="VQModel has one network on both sides.*a Euclidean look-up"):
         export_diffusers(toy_runs[0], tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
+
+
+def test_mapped_codes_are_written_for_diffusers_as_codes(tmp_path):
+    side = ConvNetConfig(channels=32, multipliers=(1, 2), attention_resolutions=())
+    config = ConvTokenizerConfig(image_size=16, latent_channels=6, encoder=side, decoder=side,
+                                 quantizer=SimVQConfig(codebook_size=40, code_dim=4))  # fmt: skip
+    torch.manual_seed(0)
+    state = ConvTokenizer(config).state_dict()
+    write_run(tmp_path / "run", "tokenizer", tokenizer_run("simvq", config), state, Path(__file__), class_names=["a"], dataset="folder", data_digest="")  # fmt: skip
+    ours = load_tokenizer(tmp_path / "run")
+    tokens = ours.encode(IMAGES)
+    assert len(tokens.unique()) > 5
+    assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
+    assert export_diffusers(tmp_path / "run", tmp_path / "folder") == "VQModel"
+    import_diffusers(tmp_path / "folder", tmp_path / "again")
+    again = load_tokenizer(tmp_path / "again")
+    assert again.config.quantizer == VQConfig(codebook_size=40, code_dim=4, lookup="euclidean")
+    assert torch.equal(again.encode(IMAGES), tokens)
+    torch.testing.assert_close(again.decode(tokens), ours.decode(tokens), rtol=1e-4, atol=1e-5)
 
 
 def to_lightningdit(model: FlowGenerator) -> dict[str, Tensor]:
