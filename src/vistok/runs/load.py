@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from vistok.nn.classifier import Classifier
 from vistok.runs.headers import AnyHeader, GeneratorHeader, TokenizerHeader, check_header
 from vistok.runs.weights_file import weights_file
 from vistok.runs.wrong_file import TAKEN_BY, what_to_do
+from vistok.tokenizer.bottlenecks.config import QuantizerConfig
 from vistok.tokenizer.config import NETWORKS
 from vistok.tokenizer.interface import Tokenizer
 
@@ -158,8 +159,8 @@ def _network(header: AnyHeader, state: dict[str, Tensor]) -> nn.Module:
     quantizer = header.config.quantizer
     # Checked here because the codebook is drawn, and so takes memory, before it becomes a parameter.
     kept = {"vq": "quantizer.codebook", "simvq": "quantizer.frozen"}.get(quantizer.kind)
-    if kept is not None and len(state[kept]) != quantizer.codes:
-        raise ValueError(f"codebook_size {quantizer.codes}, but {len(state[kept])} codes")
+    if kept is not None and len(state[kept]) != (size := cast(QuantizerConfig, quantizer).codes):
+        raise ValueError(f"codebook_size {size}, but {len(state[kept])} codes")
     return make(NETWORKS, header.config)  # type: ignore[no-any-return]
 
 
