@@ -118,7 +118,9 @@ def test_ddpms_path_meets_its_1000_steps_and_is_learned_at_them_alone():
         torch.testing.assert_close(process.alpha(t).square().to(DOUBLE), kept, rtol=error, atol=0)
         torch.testing.assert_close(process.sigma(t).square().to(DOUBLE), 1 - kept, rtol=error, atol=0)
         torch.testing.assert_close(1000 * process.told(t), number.to(dtype), rtol=0, atol=1e-3)
-    config = find_recipe("debug_flow").replace(generator=FlowConfig(**SMALL, path="ddpm", predicts="noise", times="uniform"))
+    config = find_recipe("debug_flow").replace(
+        generator=FlowConfig(**SMALL, path="ddpm", predicts="noise", times="uniform")
+    )
     objective = Matching(config, Vectors(layout=grid(2, 2), dim=3), 5, torch.device("cpu"))
     numbers = 1000 * objective._times(torch.arange(5000)).double()
     assert float((numbers - numbers.round()).abs().max()) < 1e-4
