@@ -71,7 +71,9 @@ def losses(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", ["gan/debug-crt-*", "normalized/debug-crt-*", "micro-16/*", "micro-8/*"])
+@pytest.mark.parametrize(
+    "run", ["gan/debug-crt-*", "normalized/debug-crt-*", "vectors/debug-crt-*", "micro-16/*", "micro-8/*"]
+)
 def test_losses_of_two_processes_are_those_of_one(run, runs):
     """With the adversarial phase, with batch statistics, with one and with two micro-batches to a process."""
     one, two = (losses(only(folder, run)) for folder in runs)

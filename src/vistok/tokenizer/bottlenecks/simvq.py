@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from vistok.tokenizer.bottlenecks.base import BottleneckOutput, Quantizer, in_float32
 from vistok.tokenizer.bottlenecks.config import SimVQConfig
 from vistok.tokenizer.bottlenecks.vq import nearest_by_distance, quantized
+from vistok.tokenizer.noise import Noise
 
 
 class SimVQ(Quantizer):
@@ -33,7 +34,7 @@ class SimVQ(Quantizer):
         """Return all codes as they are now."""
         return F.linear(self.frozen, self.map)
 
-    def forward(self, z_e: Float[Tensor, "*batch dim"]) -> BottleneckOutput:
+    def forward(self, z_e: Float[Tensor, "*batch dim"], noise: Noise | None = None) -> BottleneckOutput:
         """Quantize, with the losses of VQ; the codebook loss trains the map."""
         with in_float32(z_e):
             return quantized(self, z_e.float(), self.config.commitment_weight)

@@ -22,6 +22,7 @@ from vistok.tokenizer.bottlenecks.base import (
     straight_through,
 )
 from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.noise import Noise
 
 # Similarities computed at once (2 MB in float32, or at least 32 rows): what stays in a core's cache is cheap to reread.
 LOOKUP_ELEMENTS, LOOKUP_ROWS = 2**19, 32
@@ -108,7 +109,7 @@ class VQ(Quantizer):
             self.register_buffer("pool", torch.zeros(POOL * config.codebook_size, config.code_dim))
             self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
 
-    def forward(self, z_e: Float[Tensor, "*batch dim"]) -> BottleneckOutput:
+    def forward(self, z_e: Float[Tensor, "*batch dim"], noise: Noise | None = None) -> BottleneckOutput:
         """Quantize; the losses are the codebook loss (VQ-VAE) and the commitment loss, as means over all dimensions."""
         with in_float32(z_e):
             output = quantized(self, self._placed(z_e.float()), self.config.commitment_weight)
