@@ -222,7 +222,7 @@ def test_held_out_losses_are_keyed_by_the_image():
         whole = model.held_out(latents, labels, ids)
         part = model.held_out(latents[5:8], labels[5:8], ids[5:8])
         noise = normal_grid(0, ids[7:8], 0, (24, 3))
-        error, _ = model(latents[7:8], noise, torch.tensor([0.75]), labels[7:8])
+        error, *_ = model(latents[7:8], noise, torch.tensor([0.75]), labels[7:8])
     torch.testing.assert_close(whole["matching_loss"][5:8], part["matching_loss"], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(whole["matching_loss"][7:8], error, rtol=1e-4, atol=1e-5)
     assert list(whole)[1:] == [f"matching_loss_at_{0.05 + 0.1 * i:.2f}" for i in range(10)]

@@ -69,13 +69,16 @@ class _Crops(Dataset[Batch]):
 class _Latents(Dataset[Batch]):
     """Positions of the stream -> a batch of latents; each pass draws one of an image's views, and samples its posterior."""
 
-    def __init__(self, cache: LatentCache, seed: int) -> None:
-        self.cache, self.seed = cache, seed
+    def __init__(self, cache: LatentCache, seed: int, features: LatentCache | None = None) -> None:
+        self.cache, self.seed, self.features = cache, seed, features
         self.stream = ShuffledStream(cache.num_images, seed)
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         images = np.array([self.stream[p] for p in positions])
-        batch = self.cache.batch(images * self.cache.num_views + self._views(positions))
+        rows = images * self.cache.num_views + self._views(positions)
+        batch = self.cache.batch(rows)
+        if self.features is not None:
+            batch["features"] = self.features.batch(rows)["latents"]
         if "deviations" in batch:
             means, deviations = batch["latents"], batch.pop("deviations")
             noise = normal_grid(self.seed, torch.from_numpy(images), torch.tensor(positions), means[0].shape)
@@ -139,10 +142,14 @@ def cropped_images(
 
 
 def train_latents(
-    cache: LatentCache, seed: int, batch_size: int, steps: range, workers: int = 0, part: tuple[int, int] = (0, 1)
-) -> Iterator[Batch]:
-    """Yield one batch per step of `steps`: "latents" (tokens, int64, or vectors, float32), "labels" and "positions", as above."""
-    return _load(_Latents(cache, seed), _Positions(batch_size, steps, part=part), workers)
+    cache: LatentCache, seed: int, batch_size: int, steps: range, workers: int = 0, part: tuple[int, int] = (0, 1),
+    features: LatentCache | None = None,
+) -> Iterator[Batch]:  # fmt: skip
+    """Yield one batch per step of `steps`: "latents" (tokens, int64, or vectors, float32), "labels" and "positions", as above.
+
+    `features`: a frozen network's, of the same images and views, which become the batch's "features".
+    """
+    return _load(_Latents(cache, seed, features), _Positions(batch_size, steps, part=part), workers)
 
 
 class _Positions(Sampler[list[int]]):
