@@ -101,7 +101,8 @@ def train_generator(
         train, validation = (
             cache_tokens(found, split, progress, root=data, image_size=image_size) for split in ("train", "val")
         )
-    _train(lambda: prepare(config, train, validation, found, runs), strict)
+        job = prepare(config, train, validation, found, runs, data, progress)
+    _train(lambda: job, strict)
 
 
 @train_app.command("classifier")

@@ -36,10 +36,8 @@ class _Images(Dataset[Batch]):
             images = self.source.images[indices]  # type: ignore[attr-defined]
         else:
             images = np.stack([self._prepared(p, i) for p, i in zip(positions, indices.tolist(), strict=True)])
-        return {
-            "images": _tensor(images),
-            "labels": torch.from_numpy(self.source.labels[indices]),
-        }
+        batch = {"images": _tensor(images), "labels": torch.from_numpy(self.source.labels[indices])}
+        return {**batch, "positions": torch.tensor(positions)} if self.train else batch
 
     def _prepared(self, position: int, index: int) -> np.ndarray:
         generator = numpy_generator(self.seed, "augment", position) if self.train else None
@@ -71,13 +69,16 @@ class _Crops(Dataset[Batch]):
 class _Latents(Dataset[Batch]):
     """Positions of the stream -> a batch of latents; each pass draws one of an image's views, and samples its posterior."""
 
-    def __init__(self, cache: LatentCache, seed: int) -> None:
-        self.cache, self.seed = cache, seed
+    def __init__(self, cache: LatentCache, seed: int, features: LatentCache | None = None) -> None:
+        self.cache, self.seed, self.features = cache, seed, features
         self.stream = ShuffledStream(cache.num_images, seed)
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         images = np.array([self.stream[p] for p in positions])
-        batch = self.cache.batch(images * self.cache.num_views + self._views(positions))
+        rows = images * self.cache.num_views + self._views(positions)
+        batch = self.cache.batch(rows)
+        if self.features is not None:
+            batch["features"] = self.features.batch(rows)["latents"]
         if "deviations" in batch:
             means, deviations = batch["latents"], batch.pop("deviations")
             noise = normal_grid(self.seed, torch.from_numpy(images), torch.tensor(positions), means[0].shape)
@@ -100,8 +101,9 @@ def train_images(
     workers: int = 0,
     part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """Yield one batch per step of `steps`: "images" (batch channels height width, [-1, 1]) and "labels".
+    """Yield one batch per step of `steps`: "images" (batch channels height width, [-1, 1]), "labels" and "positions".
 
+    "positions" number the images of all steps: keys for noise that does not depend on batches or processes.
     part: (number, how many parts): the part of each batch that this process gets.
     """
     return _load(_Images(source, config, seed, train=True), _Positions(batch_size, steps, part=part), workers)
@@ -140,13 +142,14 @@ def cropped_images(
 
 
 def train_latents(
-    cache: LatentCache, seed: int, batch_size: int, steps: range, workers: int = 0, part: tuple[int, int] = (0, 1)
-) -> Iterator[Batch]:
-    """Yield one batch per step of `steps`: "latents" (tokens, int64, or vectors, float32) and "labels"; `part` as above.
+    cache: LatentCache, seed: int, batch_size: int, steps: range, workers: int = 0, part: tuple[int, int] = (0, 1),
+    features: LatentCache | None = None,
+) -> Iterator[Batch]:  # fmt: skip
+    """Yield one batch per step of `steps`: "latents" (tokens, int64, or vectors, float32), "labels" and "positions", as above.
 
-    "positions" number the images of all steps: keys for noise that does not depend on batches or processes.
+    `features`: a frozen network's, of the same images and views, which become the batch's "features".
     """
-    return _load(_Latents(cache, seed), _Positions(batch_size, steps, part=part), workers)
+    return _load(_Latents(cache, seed, features), _Positions(batch_size, steps, part=part), workers)
 
 
 class _Positions(Sampler[list[int]]):

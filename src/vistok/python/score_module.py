@@ -68,7 +68,7 @@ def score_network(generator: Generator, reference: Reference, asked: Asked, name
     from vistok.python.drawing import sampling_of
 
     tokenizer, extractor = load_tokenizer_of(generator), asked.extractor(reference)
-    require_unseen(extractor, digests_in_losses(tokenizer.info))
+    require_unseen(extractor, digests_in_losses(tokenizer.info) | digests_in_losses(generator.info))
     sampling = sampling_of(generator, {"guidance_scale": asked.guidance, "seed": asked.seed})
     generator.check_guidance(sampling.guidance_scale)
     labels = labels_of(asked.labels, asked.count, generator.num_classes, name)

@@ -124,7 +124,7 @@ def _generator_job(
     root = None if images is None else str(images)
     train_cache = cache_tokens(tokenizer, "train", progress, root=root, views=views, image_size=image_size)
     validation = cache_tokens(tokenizer, "val", progress, root=root, image_size=image_size)
-    return prepare(config, train_cache, validation, tokenizer, runs)
+    return prepare(config, train_cache, validation, tokenizer, runs, root, progress)
 
 
 def _image_job(config: Any, runs: Path) -> "Job":

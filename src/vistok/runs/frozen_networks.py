@@ -66,13 +66,14 @@ def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> n
 def build_features(regularizers: Sequence[RegularizerConfig], device: torch.device) -> dict[str, FrozenFeatures]:
     """Return the frozen networks that regularizers pull latents towards, by the regularizer's kind."""
     return {
-        part.kind: _features(part.features, part.features_file, device)
+        part.kind: frozen_features(part.features, part.features_file, device)
         for part in regularizers
         if isinstance(part, AlignmentConfig)
     }
 
 
-def _features(name: str, file: str | None, device: torch.device) -> FrozenFeatures:
+def frozen_features(name: str, file: str | None, device: torch.device) -> FrozenFeatures:
+    """Return a frozen network by name, DINOv2 from its file; on the meta device it has no weights, where that is possible."""
     if name == "dinov2":
         large = device.type == "meta" and file is None  # for counting, the one that VA-VAE uses
         dino = on_meta(lambda: DINOv2(1024, 24, 4096, 1370)) if large else load_dinov2(file)
@@ -86,10 +87,11 @@ def _features(name: str, file: str | None, device: torch.device) -> FrozenFeatur
 
 
 def digests_in_losses(origin: Origin) -> set[str]:
-    """Return the digests of the small frozen networks that a tokenizer's training losses used; LPIPS's and DINOv2 are left out."""
+    """Return the digests of the small frozen networks that a network's training losses used; LPIPS's and DINOv2 are left out."""
     facts = RunFacts.of(origin)
     perceptual = facts.losses.perceptual
-    names = {part.features for part in facts.regularizers if part.features}
+    aligned = [*facts.regularizers, *([facts.generator.representation] if facts.generator.representation else [])]
+    names = {part.features for part in aligned if part.features}
     names -= {"dinov2"}
     names |= {perceptual.network} if perceptual is not None and perceptual.network != "lpips" else set()
     return {SHA256 if name == "imagenet" else _shipped_digest(f"{name}_perceptual") for name in names}

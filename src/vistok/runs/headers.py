@@ -34,6 +34,11 @@ class _Regularizer(Known):
     features: str = ""
 
 
+class _Network(Known):
+    # How an inner layer of a flow was aligned with a frozen network.
+    representation: _Regularizer | None = None
+
+
 class RunFacts(Known):
     """The few fields of a run's config that are read by themselves; the rest is checked when a run is built from it."""
 
@@ -41,6 +46,7 @@ class RunFacts(Known):
     # The causal regularizer in earlier versions' files.
     crt: _Regularizer | None = None
     regularizers: tuple[_Regularizer, ...] = ()
+    generator: _Network = _Network()
 
     @classmethod
     def of(cls, origin: Origin) -> "RunFacts":
@@ -72,6 +78,8 @@ class TokenizerHeader(Header):
     """Header of a tokenizer."""
 
     config: AnyTokenizer
+    # What diffusion models of its project multiply its vectors by, where an imported file says so.
+    scaling_factor: Amount | None = None
 
 
 class GeneratorHeader(Header):

@@ -7,7 +7,8 @@ from vistok.config import fingerprint
 from vistok.data.images.sources import ImageSource
 from vistok.errors import UserError
 from vistok.files import sha256_of
-from vistok.runs.config import RunConfig, TokenizerRun
+from vistok.generator.flow.config import FlowConfig, RepresentationConfig
+from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
 from vistok.tokenizer.regularizers.config import AlignmentConfig
 
 IMAGES, VGG = "all of the images' contents", "the contents of losses.perceptual.vgg_file"
@@ -44,10 +45,7 @@ def content_digests(config: TokenizerRun, init_from: str | None) -> dict[str, st
     digests = {} if init_from is None else {"init_from": init_from}
     alignment = config.regularizer("alignment")
     if alignment is not None and alignment.features_file is not None:
-        features = Path(alignment.features_file)
-        if not features.is_file():
-            raise UserError(f"alignment.features_file {features}: not found; give a file of DINOv2's weights")
-        digests["features"] = sha256_of(features)
+        digests["features"] = _digest("alignment.features_file", alignment.features_file)
     perceptual = config.losses.perceptual
     if perceptual is None or perceptual.vgg_file is None or perceptual.network != "lpips" or perceptual.weight == 0:
         return digests
@@ -58,6 +56,34 @@ def content_digests(config: TokenizerRun, init_from: str | None) -> dict[str, st
             "download them"
         )
     return {**digests, "perceptual": sha256_of(file)}
+
+
+def without_features_file(config: GeneratorRun) -> GeneratorRun:
+    """Return a config without the path of the network that an inner layer is aligned with, whose contents count instead."""
+    aligned = representation_of(config)
+    if aligned is None or aligned.features_file is None:
+        return config
+    network = config.generator.replace(representation=aligned.replace(features_file=None))
+    return config.replace(generator=network)
+
+
+def representation_of(config: GeneratorRun) -> RepresentationConfig | None:
+    """Return how an inner layer is aligned with frozen features; None if it is not."""
+    return config.generator.representation if isinstance(config.generator, FlowConfig) else None
+
+
+def features_digest(config: GeneratorRun) -> dict[str, str]:
+    """Return the digest of the file of frozen features that a generator run reads. Raises UserError if it is missing."""
+    aligned = representation_of(config)
+    if aligned is None or aligned.features_file is None:
+        return {}
+    return {"features": _digest("generator.representation.features_file", aligned.features_file)}
+
+
+def _digest(name: str, file: str) -> str:
+    if not Path(file).is_file():
+        raise UserError(f"{name} {file}: not found; give a file of DINOv2's weights")
+    return sha256_of(Path(file))
 
 
 def former_names(config: RunConfig, source: ImageSource, init_from: str | None = None) -> list[Former]:

@@ -171,7 +171,7 @@ def check_scoring(stage2: Stage2, against: Against, num_samples: int) -> ImageSo
     """Return the split. Raises UserError for anything that would otherwise fail only after hours of sampling."""
     reference, sides = against.reference, stage2.data.sides
     for extractor in against.extractors:
-        require_unseen(extractor, digests_in_losses(stage2.tokenizer.info))
+        require_unseen(extractor, digests_in_losses(stage2.tokenizer.info) | digests_in_losses(stage2.generator.info))
     require_images(num_samples, "the sample")
     source = open_split(stage2.data, against.split)
     require_images(len(source), f"split {against.split!r} of {stage2.data.dataset}", 1 if reference else 2)

@@ -132,8 +132,8 @@ def require_unseen(extractor: FeatureExtractor, in_losses: set[str]) -> None:
     """Raise UserError if the evaluator was part of the training losses (their digests): it would be scoring itself."""
     if extractor.digest in in_losses:
         raise UserError(
-            f"evaluator {extractor.name} is a network in this tokenizer's training loss (perceptual, or what its latents were "
-            "aligned with), so it must not score it; use another evaluator"
+            f"evaluator {extractor.name} is a network in this tokenizer's or generator's training loss (perceptual, or what latents "
+            "or a layer were aligned with), so it must not score it; use another evaluator"
         )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,19 @@ from torch import Tensor
 from vistok.data.config import DataConfig
 from vistok.data.images.open import open_split
 from vistok.data.images.sources import ImageSource
-from vistok.data.latents.cache import LatentCache, LatentManifest
+from vistok.data.latents.cache import AGAIN, LatentCache, LatentManifest
 from vistok.data.latents.views import data_for, expand_views, random_crops, view
 from vistok.data.latents.writer import LatentCacheWriter, is_there, views_at
 from vistok.data.loader import cropped_images, eval_images
+from vistok.engine.device import best_device
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
+from vistok.errors import UserError
+from vistok.nn.frozen_features import FrozenFeatures
 from vistok.rng import stable_choice
 from vistok.runs.load import load_tokenizer
 from vistok.runs.run_images import cache_folder, data_of, file_cache_folder
-from vistok.tokenizer.interface import Tokenizer
+from vistok.space import Grid, Vectors
 
 BATCH = 250
 TRIED = 100  # images that a dry run encodes to measure its rate
@@ -43,7 +46,8 @@ def cache_tokens(
 
     Without `views` an existing cache keeps those it has, and a new one holds the centre crops. `image_size`: of the
     images, if it is not the tokenizer's. `workers`: processes that decode images; eight by default if a GPU encodes.
-    `max_images`: fewer than the tokenizer was trained on, evenly spaced. A cache made under an earlier digest of the same images is used as it is, with a note to the user.
+    `max_images`: fewer than the tokenizer was trained on, evenly spaced. A cache made under an earlier digest of the same
+    images is used as it is, with a note to the user.
 
     Raises UserError if the folder holds a cache for another tokenizer, data set or views.
     """
@@ -56,7 +60,9 @@ class _Caching:
     """Everything needed to encode a split."""
 
     writer: LatentCacheWriter
-    tokenizer: Tokenizer
+    # Makes what is stored of images at the tokenizer's size: latents, or a frozen network's features.
+    encode: Callable[[Tensor], Tensor]
+    sides: tuple[int, int]
     source: ImageSource
     data: DataConfig
     workers: int
@@ -73,16 +79,16 @@ class _Caching:
 
     def batches(self, numbers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """Yield (number, latents of all views of all images, in the cache's format) for each of these batches."""
-        names, sides = self.writer.manifest.views, self.tokenizer.config.sides
+        names = self.writer.manifest.views
         if crops := random_crops(names):
             batches = cropped_images(self.source, self.data, self.batch, crops, self.workers, numbers)
-            views = [view("center", sides)]
+            views = [view("center", self.sides)]
         else:
             batches = eval_images(self.source, self.data, self.batch, self.workers, batches=numbers)
-            views = [view(name, sides) for name in names]
+            views = [view(name, self.sides) for name in names]
         for number, batch in zip(numbers, batches, strict=True):
             images = batch["images"]
-            yield number, torch.stack([self.tokenizer.stored(take(images)) for take in views], dim=1).flatten(0, 1)
+            yield number, torch.stack([self.encode(take(images)) for take in views], dim=1).flatten(0, 1)
 
 
 def _open(job: _Caching, progress: Progress) -> LatentCache:
@@ -139,9 +145,46 @@ def _prepare(
         class_names=source.class_names,
         image_size=image_size,
     )
-    # Random crops of an image are made and encoded together, other views one after the other.
-    rows = max(1, BATCH // len(views)) * len(views) if random_crops(views) else BATCH * len(views)
-    return _Caching(LatentCacheWriter(folder, manifest, rows), tokenizer, source, data, workers)
+    writer = LatentCacheWriter(folder, manifest, _piece_rows(views))
+    return _Caching(writer, tokenizer.stored, tokenizer.config.sides, source, data, workers)
+
+
+def _piece_rows(views: Sequence[str]) -> int:
+    """Return the rows of a piece: random crops of an image are encoded together, other views one after the other."""
+    return max(1, BATCH // len(views)) * len(views) if random_crops(views) else BATCH * len(views)
+
+
+def cache_features(
+    latents: LatentCache, tokenizer_path: Path, frozen: FrozenFeatures, name: str, coarse: Grid, progress: Progress,
+    root: str | None = None,
+) -> LatentCache:  # fmt: skip
+    """Keep a frozen network's features of a cache's images and views beside it, and return them as a cache; see `cache_tokens`.
+
+    `name`: of the network; `coarse`: the grid of its features. Raises UserError if the images have changed since.
+    """
+    manifest, device = latents.manifest, best_device()
+    tokenizer = load_tokenizer(tokenizer_path, device="cpu")
+    tokenizer = tokenizer.resized(manifest.image_size) if manifest.image_size else tokenizer
+    if name == "fashion" and tokenizer.config.in_channels != 1:
+        raise UserError("features 'fashion' are of grey images, but these are in colour; use 'imagenet' or 'dinov2'")
+    data = data_for(manifest.views, data_of(tokenizer, root, manifest.image_size))
+    source = open_split(data, manifest.split)
+    if manifest.data_digest not in (source.digest, *source.former_digests):
+        raise UserError(
+            f"token cache {latents.folder}: its images have changed since, so their features would be others'; {AGAIN}"
+        )
+    folder = latents.folder.with_name(f"{latents.folder.name}-{name}-{coarse.height}x{coarse.width}")
+    ours = manifest.replace(space=Vectors(layout=coarse, dim=frozen.dim), features=name, data_digest=source.digest)
+    frozen = frozen.to(device)
+    job = _Caching(
+        LatentCacheWriter(folder, ours, _piece_rows(manifest.views)),
+        lambda images: frozen(images.to(device), *coarse.sides),
+        tokenizer.config.sides,
+        source,
+        data,
+        8 if device.type == "cuda" else 0,
+    )
+    return _open(job, progress) if is_there(folder) else _write(job, progress)
 
 
 def plan_cache(
@@ -184,7 +227,7 @@ def _write(job: _Caching, progress: Progress) -> LatentCache:
             return _open(job, progress)
         missing = world.agree(writer.missing() if world.main else None)
         mine = missing[world.rank :: world.size]
-        with progress.task(f"tokens of {writer.manifest.split}", len(source)) as bar:
+        with progress.task(f"{writer.manifest.features or 'tokens'} of {writer.manifest.split}", len(source)) as bar:
             bar.advance(len(source) - min(job.batch * len(missing), len(source)))
             started = time.monotonic()
             for number, tokens in job.batches(mine):

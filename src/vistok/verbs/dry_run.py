@@ -14,6 +14,7 @@ from vistok.engine.device import best_device
 from vistok.engine.objective import Objective
 from vistok.engine.pace import in_words
 from vistok.runs.config import ClassifierRun, GeneratorRun, RunConfig, TokenizerRun
+from vistok.runs.identity import representation_of
 from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_tokenizer
 from vistok.runs.plan import Plan
@@ -59,6 +60,9 @@ class DryRun:
             f"{sum(plan.params.values()):,} parameters ({parameters})",
             f"{plan.train_flops:.3g} training FLOPs; about {plan.memory_bytes / 2**30:.2f} GiB of memory",
         ]
+        if "feature_bytes_per_view" in self.facts:
+            size = self.facts["feature_bytes_per_view"] / 2**30
+            lines.append(f"{size:.3g} GiB of frozen features for each view, written once beside the latents")
         if self.seconds is None:
             return [*lines, "time: one image is too large to try on this machine's CPU; it is meant for a GPU"]
         speed = config.batch_size / (self.step_seconds or 1)
@@ -82,7 +86,15 @@ def dry_generator(config: GeneratorRun, tokenizer_path: Path, root: str | None, 
     facts = LatentFacts(tokenizer.space, len(tokenizer.info.class_names))
     plan = train_generator.plan(config, facts, count)
     objective = partial(train_generator.build_objective, config, facts)
-    return DryRun(config, plan, count, fetch, _step_seconds(config, plan, objective), facts.to_json())
+    more = {} if representation_of(config) is None else {"feature_bytes_per_view": _feature_bytes(config, facts, count)}
+    return DryRun(config, plan, count, fetch, _step_seconds(config, plan, objective), {**facts.to_json(), **more})
+
+
+def _feature_bytes(config: GeneratorRun, facts: LatentFacts, count: int) -> int:
+    """Return the bytes of the frozen features that are kept beside the latents, for each view."""
+    positions = train_generator.feature_grid(config, facts.space).positions
+    dim = train_generator.build_objective(config, facts, torch.device("meta")).feature_dim  # type: ignore[attr-defined]
+    return 2 * count * positions * int(dim)
 
 
 def dry_classifier(config: ClassifierRun) -> DryRun:

@@ -13,17 +13,22 @@ from vistok.data.images.transforms import to_uint8
 from vistok.data.latents.cache import LatentCache
 from vistok.data.loader import train_latents
 from vistok.engine.distributed import ALONE, World
+from vistok.engine.log import Progress
 from vistok.engine.objective import Objective
 from vistok.engine.parallel import Weights
 from vistok.engine.phase import MicroBatch
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
 from vistok.generator.families import FAMILIES
+from vistok.generator.flow.config import FlowConfig
+from vistok.generator.flow.network import coarse_layout
 from vistok.generator.interface import HasHeldOut, HasNats
 from vistok.metrics.codebook import unigram_nats
 from vistok.overview.page import RunPage
 from vistok.runs.config import GeneratorRun, TokenizerRun
+from vistok.runs.frozen_networks import frozen_features
 from vistok.runs.health.generator_symptoms import generator_alarms
+from vistok.runs.identity import features_digest, representation_of, without_features_file
 from vistok.runs.initial import initial_weights, load_initial
 from vistok.runs.job import Evaluate, Job, accumulation_check, config_json, run_directory
 from vistok.runs.latent_facts import LatentFacts
@@ -31,7 +36,9 @@ from vistok.runs.load import load_tokenizer, read_model
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.plan import Plan, plan_of, sizes_fit
 from vistok.scoring.nats import code_counts, held_out_losses, held_out_rows, validation_likelihood
+from vistok.space import Grid, Space
 from vistok.tokenizer.interface import Tokenizer
+from vistok.verbs.cache_latents import cache_features
 
 EVAL_IMAGES = 2000
 SHEET_COLUMNS = 10
@@ -40,7 +47,11 @@ SHEET_COLUMNS = 10
 def build_objective(config: GeneratorRun, facts: LatentFacts, device: torch.device, world: World = ALONE) -> Objective:
     """Return the objective of the generator's family, with a new network."""
     build = FAMILIES[config.generator.kind].load_objective()
-    return build(config, facts.space, facts.num_classes, device, world)  # type: ignore[no-any-return]
+    aligned = representation_of(config)
+    if aligned is None:
+        return build(config, facts.space, facts.num_classes, device, world)  # type: ignore[no-any-return]
+    dim = frozen_features(aligned.features, aligned.features_file, torch.device("meta")).dim
+    return build(config, facts.space, facts.num_classes, device, world, feature_dim=dim)  # type: ignore[no-any-return]
 
 
 @sizes_fit()
@@ -50,20 +61,26 @@ def plan(config: GeneratorRun, facts: LatentFacts, num_images: int) -> Plan:
     return plan_of(config, objective, num_images, facts.space.layout.positions)
 
 
-def prepare(config: GeneratorRun, cache: LatentCache, validation: LatentCache, tokenizer_path: Path, runs: Path) -> Job:
-    """Check that both caches hold this tokenizer's latents, and return the job."""
+def prepare(
+    config: GeneratorRun, cache: LatentCache, validation: LatentCache, tokenizer_path: Path, runs: Path,
+    root: str | None = None, progress: Progress | None = None,
+) -> Job:  # fmt: skip
+    """Check that both caches hold this tokenizer's latents, and return the job.
+
+    Frozen features that the config asks for are cached first; `root`: where the images are now, if they moved.
+    """
     accumulation_check(config)
-    same = ("tokenizer_digest", "class_names", "space", "image_size")
-    validation.require(**{name: getattr(cache.manifest, name) for name in same})
-    _require_latents_of(cache, tokenizer_path)
+    _require_latents_of(cache, validation, tokenizer_path)
     facts, image_size = LatentFacts.of(cache), cache.manifest.image_size
     planned = plan(config, facts, cache.num_images)
     initial = initial_weights(config)
-    digests = {"init_from": initial.digest} if initial else {}
-    run_dir, naming = run_directory(config, runs, (), tokens=cache.identity(), **digests)
+    digests = ({"init_from": initial.digest} if initial else {}) | features_digest(config)
+    run_dir, naming = run_directory(without_features_file(config), runs, (), tokens=cache.identity(), **digests)
+    features = _features(config, cache, tokenizer_path, root, progress or Progress(quiet=True))
 
     def objective(device: torch.device, world: World) -> Objective:
-        cache.verify(), validation.verify()
+        for kept in (cache, validation, *([features] if features else [])):
+            kept.verify()
         built = build_objective(config, facts, device, world)
         if facts.space.kind == "vectors":
             built.networks["generator"].normalise_by(*cache.channel_statistics)  # type: ignore[operator]
@@ -77,13 +94,11 @@ def prepare(config: GeneratorRun, cache: LatentCache, validation: LatentCache, t
         return _evaluation(cache, validation, tokenizer, device, run_dir)
 
     def batches(steps: range, world: World) -> Iterator[MicroBatch]:
-        return train_latents(cache, config.seed, config.batch_size, steps, part=(world.rank, world.size))
+        return train_latents(
+            cache, config.seed, config.batch_size, steps, part=(world.rank, world.size), features=features
+        )
 
-    tokenizer_facts: dict[str, Any] = {"digest": cache.manifest.tokenizer_digest, "path": str(tokenizer_path.resolve())}
-    if image_size:
-        tokenizer_facts["image_size"] = image_size
-    if tokenizer_path.is_file():
-        tokenizer_facts["latents"] = str(cache.folder.parent.resolve())
+    tokenizer_facts = _tokenizer_facts(cache, tokenizer_path)
     return Job(
         config=config,
         plan=planned,
@@ -108,8 +123,42 @@ def prepare(config: GeneratorRun, cache: LatentCache, validation: LatentCache, t
     )
 
 
-def _require_latents_of(cache: LatentCache, tokenizer_path: Path) -> None:
+def _tokenizer_facts(cache: LatentCache, tokenizer_path: Path) -> dict[str, Any]:
+    """Return how a generator's record names its tokenizer, and what `TokenizerOf` says of some of them."""
+    size = {"image_size": cache.manifest.image_size} if cache.manifest.image_size else {}
+    latents = {"latents": str(cache.folder.parent.resolve())} if tokenizer_path.is_file() else {}
+    return {"digest": cache.manifest.tokenizer_digest, "path": str(tokenizer_path.resolve()), **size, **latents}
+
+
+def _features(
+    config: GeneratorRun, cache: LatentCache, tokenizer_path: Path, root: str | None, progress: Progress
+) -> LatentCache | None:
+    """Return the frozen features of a cache's images that a config asks for, making them where they are not there yet."""
+    aligned = representation_of(config)
+    if aligned is None:
+        return None
+    coarse = feature_grid(config, cache.manifest.space)
+    frozen = frozen_features(aligned.features, aligned.features_file, torch.device("cpu"))
+    digest = features_digest(config).get("features", "")[:10]
+    name = "-".join(part for part in (aligned.features, digest) if part)
+    return cache_features(cache, tokenizer_path, frozen, name, coarse, progress, root)
+
+
+def feature_grid(config: GeneratorRun, space: Space) -> Grid:
+    """Return the grid of the features that a flow's inner layer is aligned with. Raises UserError for latents on a line."""
+    assert isinstance(config.generator, FlowConfig)
+    coarse = coarse_layout(space.layout, config.generator.patch)
+    if not isinstance(coarse, Grid):
+        raise UserError(
+            f"generator.representation needs latents on a grid, but these lie on {space.layout}; leave it out"
+        )
+    return coarse
+
+
+def _require_latents_of(cache: LatentCache, validation: LatentCache, tokenizer_path: Path) -> None:
     """Raise UserError if a cache comes from another tokenizer: samples would decode to the wrong pictures."""
+    same = ("tokenizer_digest", "class_names", "space", "image_size")
+    validation.require(**{name: getattr(cache.manifest, name) for name in same})
     _, header = read_model(tokenizer_path, "tokenizer")
     manifest = cache.manifest
     if manifest.tokenizer_digest != header["digest"]:

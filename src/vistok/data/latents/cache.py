@@ -3,6 +3,9 @@
 A cache is a folder with `tokens.npy` (rows x positions, integers; row = image * views + view) or `vectors.npy` (rows x
 positions x twice the dim: means and standard deviations, float16), `labels.npy`, `manifest.json`, and `written.json`:
 seconds, checksums, and for vectors the mean and standard deviation of each channel. `writer.py` writes it.
+
+A frozen network's features of the same images and views lie in a folder of the same kind beside it, with `features.npy` (rows x
+positions x numbers, float16).
 """
 
 import json
@@ -42,6 +45,8 @@ class LatentManifest(Config):
     class_names: tuple[str, ...] = Field(min_length=1)
     # Side of the encoded images, if it differs from the tokenizer's.
     image_size: int | None = Field(default=None, ge=1)
+    # The frozen network whose features these are, instead of latents; `space` is then theirs.
+    features: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -57,7 +62,7 @@ class LatentManifest(Config):
     @property
     def file(self) -> str:
         """The name of the table."""
-        return f"{self.space.kind}.npy"
+        return "features.npy" if self.features else f"{self.space.kind}.npy"
 
     @property
     def dtype(self) -> "np.dtype[Any]":
@@ -71,7 +76,7 @@ class LatentManifest(Config):
         """The shape of a row."""
         if self.space.kind == "tokens":
             return self.space.shape
-        return self.num_tokens, 2 * self.space.dim
+        return self.num_tokens, self.space.dim if self.features else 2 * self.space.dim
 
     @property
     def checked(self) -> tuple[str, ...]:
@@ -180,13 +185,16 @@ class LatentCache:
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """Return "latents" and "labels" (rows, int64).
 
-        Tokens (rows positions) are int64; vectors (rows positions dim) are float32 means, along with "deviations".
+        Tokens (rows positions) are int64; vectors (rows positions dim) are float32 means, along with "deviations", or a frozen
+        network's features.
         """
         rows = np.asarray(rows)
         labels = torch.from_numpy(self.labels[rows // self.num_views].astype(np.int64))
         stored = np.asarray(self.latents[rows])
         if self.manifest.space.kind == "tokens":
             return {"latents": torch.from_numpy(stored.astype(np.int64)), "labels": labels}
+        if self.manifest.features:
+            return {"latents": torch.from_numpy(stored.astype(np.float32)), "labels": labels}
         means, deviations = torch.from_numpy(stored.astype(np.float32)).chunk(2, dim=-1)
         return {"latents": means, "deviations": deviations, "labels": labels}
 

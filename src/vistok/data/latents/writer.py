@@ -134,7 +134,7 @@ class LatentCacheWriter:
         sums = {name: sha256_of(self.partial / name) for name in self.manifest.checked if name != self.manifest.file}
         sums[self.manifest.file] = digest.hexdigest()
         written = {"seconds": round(seconds, 3), "sha256": sums}
-        if self.manifest.space.kind == "vectors":
+        if self.manifest.space.kind == "vectors" and not self.manifest.features:
             written["channels"] = self._channels.statistics()
         write_json(self.partial / WRITTEN, written)
         if is_there(self.folder):
@@ -205,7 +205,7 @@ class LatentCacheWriter:
         yield header.getvalue()
         for number in range(self.num_pieces):
             rows = np.load(self._piece(number), allow_pickle=False)
-            if self.manifest.space.kind == "vectors":
+            if self.manifest.space.kind == "vectors" and not self.manifest.features:
                 self._channels.add(rows)
             digest.update(rows.tobytes())
             yield rows.tobytes()

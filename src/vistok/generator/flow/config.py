@@ -4,15 +4,37 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from vistok.config import Config, later
 from vistok.generator.config import GeneratorConfig, SamplingConfig
 from vistok.nn.mixers.config import require_heads
+
+
+class RepresentationConfig(Config):
+    """Pull an inner layer towards a frozen vision network's features (REPA, Yu et al. 2024, arXiv 2410.06940), in training.
+
+    After block `layer`, counted from 1, a projection of three layers, `projector` wide, should point where the features of the
+    clean image point. They are cached once beside the latents. `features` are those of the alignment regularizer.
+    """
+
+    layer: int = Field(default=8, ge=1)
+    weight: float = Field(default=0.5, ge=0)
+    projector: int = Field(default=2048, ge=1)
+    features: Literal["imagenet", "dinov2", "fashion"] = "imagenet"
+    # DINOv2's weights, as Meta releases them; its contents count for a run's name, not its path.
+    features_file: str | None = None
+
+    @model_validator(mode="after")
+    def _file(self) -> "RepresentationConfig":
+        if self.features_file is not None and self.features != "dinov2":
+            raise ValueError(f"features_file is for features 'dinov2', found features {self.features!r}; leave it null")
+        return self
 
 
 class FlowConfig(GeneratorConfig):
     """LightningDiT (Yao et al. 2025, arXiv 2501.01423) over vectors on a grid or a line. Each rung of its ladder is a switch.
 
-    DiT (Peebles and Xie 2022, arXiv 2212.09748) is norm "layer", feed_forward "gelu", rotary false, path "cosine" (DiT's own
-    is DDPM's), predicts "noise", times "uniform", direction_weight 0.
+    DiT (Peebles and Xie 2022, arXiv 2212.09748) is norm "layer", feed_forward "gelu", rotary false, path "ddpm", predicts
+    "noise", times "uniform", direction_weight 0, and patch 2; its learned variance, which other solvers use, is left out.
     """
 
     kind: Literal["flow"] = "flow"
@@ -26,18 +48,24 @@ class FlowConfig(GeneratorConfig):
     rotary: bool = True
     qk_norm: bool = False
     label_dropout: float = Field(default=0.1, ge=0, lt=1)
-    # Times lie in [0, 1] and are multiplied by this before they are embedded.
+    # Times lie in [0, 1] and are multiplied by this before they are embedded; DDPM's are counted from the data's side.
     time_scale: float = Field(default=1000.0, gt=0)
-    path: Literal["linear", "cosine"] = "linear"
+    path: Literal["linear", "cosine", "ddpm"] = "linear"
     predicts: Literal["velocity", "noise", "clean"] = "velocity"
     # Where times are drawn in training: evenly, or as the logistic function of a normal number, mostly in the middle.
     times: Literal["logit_normal", "uniform"] = "logit_normal"
     # Weight of one minus the cosine between the predicted and the true vector at each position.
     direction_weight: float = Field(default=1.0, ge=0)
+    representation: RepresentationConfig | None = later(None)
 
     @model_validator(mode="after")
     def _heads(self) -> "FlowConfig":
         require_heads(self.width, self.num_heads)
+        if self.representation is not None and self.representation.layer > self.depth:
+            raise ValueError(
+                f"representation.layer {self.representation.layer}: this network has {self.depth} layers; REPA takes one in the first "
+                "third"
+            )
         return self
 
 

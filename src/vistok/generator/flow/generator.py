@@ -64,15 +64,16 @@ class FlowGenerator(Generator):
         return (latents - self.mean) / self.deviation
 
     def forward(
-        self, data: Tensor, noise: Tensor, times: Float[Tensor, "batch"], labels: Int[Tensor, "batch"]
-    ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
-        """Return each image's mean squared error at these times, and one minus the cosine between vectors at a position."""
+        self, data: Tensor, noise: Tensor, times: Float[Tensor, "batch"], labels: Int[Tensor, "batch"], layer: int = 0
+    ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"], Float[Tensor, "batch patches width"]]:
+        """Return each image's mean squared error at these times, one minus the cosine between vectors, and a block's output."""
         t = times[:, None, None]
         kind = self.config.predicts
-        predicted = self.network(self.process.at(data, noise, t), times, labels).float()
+        predicted, inner = self.network.with_inner(self.process.at(data, noise, t), times, labels, layer)
+        predicted = predicted.float()
         target = self.process.target(kind, data, noise, t)
         direction = 1 - F.cosine_similarity(predicted, target, dim=-1).mean(dim=1)
-        return (predicted - target).square().mean(dim=(1, 2)), direction
+        return (predicted - target).square().mean(dim=(1, 2)), direction, inner
 
     def held_out(
         self, latents: Float[Tensor, "batch positions dim"], labels: Int[Tensor, "batch"], image_ids: Tensor

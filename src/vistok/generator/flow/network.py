@@ -11,6 +11,7 @@ from vistok.generator.flow.config import FlowConfig
 from vistok.nn.bidirectional import BidirectionalAttention
 from vistok.nn.modulation import Modulation, TimeEmbedding, modulate
 from vistok.nn.positions import fixed_positions, rotary_table
+from vistok.nn.process import PROCESSES
 from vistok.nn.transformer import RMSNorm
 from vistok.space import Grid, Layout, Line, Space, Vectors, grid
 
@@ -99,7 +100,7 @@ class FlowNetwork(nn.Module):
     def __init__(self, config: FlowConfig, space: Vectors, num_classes: int) -> None:
         super().__init__()
         self.config, self.patch, self.layout = config, config.patch, space.layout
-        coarse = _coarse(space.layout, config.patch)
+        coarse = coarse_layout(space.layout, config.patch)
         inner = space.dim * config.patch ** (2 if isinstance(coarse, Grid) else 1)
         self.embed = nn.Linear(inner, config.width)
         self.time = TimeEmbedding(config.width, config.time_scale)
@@ -131,13 +132,25 @@ class FlowNetwork(nn.Module):
         self, x: Float[Tensor, "batch positions dim"], t: Float[Tensor, "batch"], labels: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch positions dim"]:
         """Return the prediction at noisy vectors x and times t; in training mode some labels are dropped."""
-        condition = self.time(t) + self.classes(labels)
+        return self.with_inner(x, t, labels, 0)[0]
+
+    def with_inner(
+        self,
+        x: Float[Tensor, "batch positions dim"],
+        t: Float[Tensor, "batch"],
+        labels: Int[Tensor, "batch"],
+        layer: int,
+    ) -> tuple[Float[Tensor, "batch positions dim"], Float[Tensor, "batch patches width"]]:
+        """Return the prediction, and what comes out of a block, counted from 1 (0: what goes into the first)."""
+        condition = self.time(PROCESSES[self.config.path].told(t)) + self.classes(labels)
         h = self.embed(self._gathered(x)) + self.places
         table = (self.cos, self.sin) if self.config.rotary else None
-        for block in self.blocks:
+        inner = h
+        for number, block in enumerate(self.blocks, 1):
             h = block(h, condition, table)
+            inner = h if number == layer else inner
         shift, scale = self.modulation(condition)
-        return self._spread(self.out(modulate(self.norm(h), shift, scale)))
+        return self._spread(self.out(modulate(self.norm(h), shift, scale))), inner
 
     def _gathered(self, x: Tensor) -> Tensor:
         """Return patches of latents as positions, (batch, patches, numbers): a patch's rows, its columns, channels."""
@@ -167,11 +180,11 @@ def check_space(config: FlowConfig, space: Space) -> Vectors:
             f"a flow generator writes vectors, but these latents are {space}; use a tokenizer with the kl bottleneck, or an "
             "autoregressive generator"
         )
-    _coarse(space.layout, config.patch)
+    coarse_layout(space.layout, config.patch)
     return space
 
 
-def _coarse(layout: Layout, patch: int) -> Layout:
+def coarse_layout(layout: Layout, patch: int) -> Layout:
     """Return the layout of patches. Raises UserError if latents do not divide into them."""
     sides = layout.sides if isinstance(layout, Grid) else (layout.positions,)
     if any(side % patch for side in sides):
