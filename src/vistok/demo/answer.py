@@ -64,9 +64,9 @@ def mean_of(results: list[dict[str, Any]], arm: str, path: tuple[str, ...]) -> f
 
 
 def answer(facts: dict[str, Any]) -> str:
-    """Return the answer in three sentences: what the intervals say, and no more."""
+    """Return the answer in two sentences, or three: what the intervals say, and no more."""
     results, found = facts["results"], facts["comparisons"]
-    told = {name: _told([mean_of(results, arm, path) for arm in ARMS], found[name]) for name, path in COMPARED.items()}
+    means = {name: [mean_of(results, arm, path) for arm in ARMS] for name, path in COMPARED.items()}
     opening = verdict(
         found["gfmd_guided"],
         "At equal training compute the causal regularizer made generation better",
@@ -75,17 +75,23 @@ def answer(facts: dict[str, Any]) -> str:
     )
     several = len(results) > 1
     scope = f"over {len(results)} pairs of tokenizers" if several else "sampling noise only"
+    guided, off = (_distances(means[name], found[name]) for name in ("gfmd_guided", "gfmd_off"))
     easier = verdict(found["nats_per_token"], "easier", "harder", "about as easy")
     worse = verdict(found["psnr"], "worse", "better", "about as good")
     limits = "" if several else " This is a single pair of runs: another training seed may differ by more."
     return (
-        f"{opening}: gFMD {told['gfmd_guided']} with guidance, {told['gfmd_off']} without it (95 % intervals, {scope}). Its tokens are {easier} to "
-        f"predict ({told['nats_per_token']} nats per token on held-out images), and its reconstructions {worse} ({told['psnr']} dB PSNR).{limits}"
+        f"{opening}: with guidance gFMD is {guided}, without guidance {off} (95 % intervals, {scope}). Its tokens are {easier} "
+        f"to predict ({_instead(means['nats_per_token'])} nats each, held out), and its reconstructions {worse} "
+        f"({_instead(means['psnr'])} dB PSNR).{limits}"
     )
 
 
-def _told(means: list[float], found: dict[str, Any]) -> str:
-    digits = 3 if abs(found["value"]) < 0.1 and found["of"] == "difference" else 2
-    value, low, high = in_digits(found, digits)
-    compared = f"a ratio of {value}, {low} to {high}" if found["of"] == "ratio" else f"{value}, {low} to {high}"
-    return f"{means[1]:.2f} instead of {means[0]:.2f} ({compared})"
+def _distances(means: list[float], found: dict[str, Any]) -> str:
+    value, low, high = in_digits(found, 2)
+    if found["of"] == "ratio":
+        return f"{_instead(means)}, {value} times as large ({low} to {high})"
+    return f"{_instead(means)}, a difference of {value} ({low} to {high})"
+
+
+def _instead(means: list[float]) -> str:
+    return f"{means[1]:.2f} instead of {means[0]:.2f}"

@@ -92,7 +92,7 @@ def _floor(extractor: FeatureExtractor, data: DataConfig) -> dict[str, Any]:
     """Return the distance that real images reach: up to 10,000 training images against the test set."""
     train = open_split(data, "train")
     chosen = stable_choice(0, "floor", len(train), 10_000)
-    features = reference_set(extractor, train, data, "train").features[chosen]
+    features = reference_set(extractor, train.subset(chosen, "floor"), data, "train").features
     reference = reference_set(extractor, open_split(data, "test"), data, "test")
     distance = frechet_replicates(features, Moments.of(reference.features))
     measured = Measured("", extractor, reference, Treatment(weights="none"), len(chosen))
