@@ -86,6 +86,7 @@ def test_losses_of_two_processes_are_those_of_one(run, runs):
             assert a[name] == pytest.approx(b[name], rel=tolerance, abs=tolerance), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["gan/debug-crt-*", "micro-16/*"])
 def test_two_processes_sum_what_one_sums(run, runs):
     """The same halves of a batch: not a bit of the weights differs, restarted codes and dropped labels included."""
@@ -93,12 +94,14 @@ def test_two_processes_sum_what_one_sums(run, runs):
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_codes_were_restarted(runs):
     """Else the test above would say nothing of it."""
     state = load_weights(only(runs[1], "gan/*/export/raw.safetensors"))[0]
     assert 0 <= int(state["quantizer.steps_unused"].max()) < 3
 
 
+@pytest.mark.slow
 def test_caches_of_two_processes_are_those_of_one(runs):
     for split in ("train", "val"):
         one, two = (folder / "shared" / "tokens" / split for folder in runs)
@@ -106,6 +109,7 @@ def test_caches_of_two_processes_are_those_of_one(runs):
             assert (one / name).read_bytes() == (two / name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["shared/evaluations/tokenizer-*.json", "micro-16/*/evaluations/generator-*.json"])
 def test_samples_and_scores_of_two_processes_are_those_of_one(pattern, runs):
     """From the same models: features, moments and so every score are equal to the last digit."""

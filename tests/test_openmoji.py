@@ -60,6 +60,7 @@ def test_families_join_forms_of_an_emoji_and_pictures_that_look_alike() -> None:
     assert len(set(families)) == 3
 
 
+@pytest.mark.slow
 def test_splits_cover_all_pictures_and_share_no_family(root: Path) -> None:
     sources = {split: open_split(_config(root), split) for split in ("train", "val", "test")}
     assert sum(len(source) for source in sources.values()) > 4_000

@@ -94,6 +94,7 @@ def test_padded_images_are_refused():
         train_tokenizer.build_objective(config, torch.device("meta"))
 
 
+@pytest.mark.slow
 def test_all_regularizers_together_in_one_run(fashion_root, tmp_path, quiet):
     settings = [f'data.root="{fashion_root}"', "data.max_images=60", "length=6 steps", "execution.log_every=1"]
     settings += ["regularizers.noising.weight=0.3", "regularizers.equivariance.weight=0.3"]

@@ -97,6 +97,7 @@ def test_lsuns_recipes_are_imagenets_on_other_images(name):
     assert found.data != base.data and found.replace(data=base.data, name=base.name, recipe=base.recipe) == base
 
 
+@pytest.mark.slow
 def test_the_regularizer_costs_the_papers_five_percent(plans):
     base, crt, best = (plans[f"imagenet256_{name}"] for name in ("vq", "crt", "crtopt"))
     for a, b in zip(base.flops_per_step, crt.flops_per_step, strict=True):  # before and after the adversarial start
@@ -114,6 +115,7 @@ def test_the_regularizer_costs_the_papers_five_percent(plans):
         assert plan.memory_bytes < 80e9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", GENERATORS)
 def test_generators_have_the_papers_sizes_and_schedule(size):
     config = find_recipe(f"imagenet256_ar_{size}")

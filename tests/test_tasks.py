@@ -581,6 +581,7 @@ def _run_without_scores(run, tmp_path):
     return tmp_path / "bare"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", ["1", "2"])
 def test_shipped_evaluator_is_accurate_and_alive(number, fashion_root):
     data = DataConfig(root=str(fashion_root))
@@ -683,6 +684,7 @@ def test_shipped_weights_are_small_and_say_their_recipe():
         assert find_recipe(name).classifier.model_dump(mode="json") == header["config"]
 
 
+@pytest.mark.slow
 def test_demo_end_to_end_and_again(tmp_path, fashion_root, quiet):
     from vistok.demo.make import run_demo
     from vistok.demo.sizes import finished_answer

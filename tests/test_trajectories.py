@@ -23,6 +23,7 @@ def vistok(*arguments: str) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_losses_weights_tokens_and_names_are_as_they_were(tmp_path, fashion_root):
     found = make.make(tmp_path, ["debug_crt", "debug_ar"], vistok)
     assert make.differences(found, EXPECTED["trajectories"], SAME_MACHINE) == []
