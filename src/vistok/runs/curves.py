@@ -17,8 +17,11 @@ def charts_of(rows: Sequence[Row], kind: str) -> list[Chart]:
 
 
 def headline(rows: Sequence[Row], kind: str) -> str:
-    """Return the last validation in a few figures: "PSNR 18.2 dB, 54 % of codes in use"; "" before the first."""
-    last: Row = next((row for row in reversed(rows) if row["kind"] == "validation"), {})
+    """Return the last validation in a few figures: "PSNR 18.2 dB, 54 % of codes in use"; "" before the first.
+
+    The one at step 0, of a network that has learned nothing yet, does not count.
+    """
+    last: Row = next((row for row in reversed(rows) if row["kind"] == "validation" and row["step"] > 0), {})
     return ", ".join(words.format(last[name]) for name, words in _FIGURES.get(kind, ()) if name in last)
 
 
