@@ -20,6 +20,7 @@ from vistok.generator.masked.config import MaskedConfig, MaskedSampling
 from vistok.generator.masked.generator import MaskedGenerator
 from vistok.generator.masked.schedule import (
     SCHEDULES,
+    even_progress,
     guidance_scales,
     masked_counts,
     masks,
@@ -28,7 +29,6 @@ from vistok.generator.masked.schedule import (
 )
 from vistok.nn.flops import count_flops
 from vistok.recipes import find_recipe
-from vistok.rng import uniform_grid
 from vistok.runs.curves import charts_of, headline
 from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_generator
@@ -72,12 +72,21 @@ def test_schedules_are_those_of_the_papers():
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_masks_in_training_have_the_schedules_shares(schedule):
     ids = torch.arange(4000)
-    counts = masked_counts(SCHEDULES[schedule](uniform_grid(3, ids, 0, 1, "share")[:, 0]), 10)
+    counts = masked_counts(SCHEDULES[schedule](even_progress(3, ids)), 10)
     found = masks(3, ids, counts, 10)
     assert torch.equal(found.sum(1), counts) and int(counts.min()) >= 1
     assert float(found.float().mean()) == pytest.approx(mean_share(schedule, 10), abs=0.02)
     torch.testing.assert_close(found.float().mean(0), torch.full((10,), mean_share(schedule, 10)), atol=0.03, rtol=0)
     assert torch.equal(masks(3, ids[7:9], counts[7:9], 10), found[7:9])
+
+
+def test_a_batch_has_all_shares():
+    """In any 64 neighbours, numbers lie about evenly, and another seed brings others."""
+    for start in (0, 64_000_000_000):
+        found = even_progress(5, torch.arange(64) + start).sort().values
+        gaps = found.diff()
+        assert float(found[0]) < 2.7 / 64 and float(found[-1]) > 1 - 2.7 / 64 and float(gaps.max()) < 2.7 / 64
+        assert not torch.equal(even_progress(6, torch.arange(64) + start).sort().values, found)
 
 
 def test_guidance_grows_as_in_titoks_code():
@@ -237,7 +246,7 @@ def test_an_images_mask_is_its_own(weight):
 def test_the_loss_is_smoothed_cross_entropy_of_tokens_that_are_not_seen():
     objective, batch = objective_of("generator.label_smoothing=0.1", "generator.unmasked_weight=0.25"), batch_of(6)
     keys, model = batch["positions"], objective.model
-    counts = masked_counts(SCHEDULES["arccos"](uniform_grid(objective.seed, keys, 0, 1, "share")[:, 0]), 12)
+    counts = masked_counts(SCHEDULES["arccos"](even_progress(objective.seed, keys)), 12)
     masked = masks(objective.seed, keys, counts, 12)
     logits = model.network(batch["latents"].masked_fill(masked, 20), batch["labels"]).log_softmax(-1)
     exact = -logits.gather(-1, batch["latents"][..., None])[..., 0]

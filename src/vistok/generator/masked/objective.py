@@ -7,9 +7,9 @@ from vistok.engine.objective import Objective, only_phase
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.generator.masked.config import MaskedConfig
 from vistok.generator.masked.generator import MaskedGenerator
-from vistok.generator.masked.schedule import SCHEDULES, masked_counts, masks, mean_share
+from vistok.generator.masked.schedule import SCHEDULES, even_progress, masked_counts, masks, mean_share
 from vistok.generator.training import GeneratorTraining
-from vistok.rng import derive_seed, seeded_init, uniform_grid
+from vistok.rng import derive_seed, seeded_init
 from vistok.space import Space
 from vistok.units import Scale
 
@@ -39,8 +39,8 @@ class Unmasking(Objective):
     def _loss(self, micro: MicroBatch, step: int) -> PhaseLoss:
         # How much of an image is masked, and where, is its own, in whatever micro-batch and on whatever process it is.
         positions, num_tokens = micro["positions"], self.model.num_tokens
-        progress = uniform_grid(self.seed, positions, 0, 1, "share")[:, 0]
-        counts = masked_counts(SCHEDULES[self.config.schedule](progress), num_tokens)
+        share = SCHEDULES[self.config.schedule](even_progress(self.seed, positions))
+        counts = masked_counts(share, num_tokens)
         masked = masks(self.seed, positions, counts, num_tokens)
         losses = self.model(micro["latents"], masked, micro["labels"], self.config.label_smoothing)
         weights = masked + self.config.unmasked_weight * ~masked
