@@ -72,15 +72,17 @@ def _regularizer(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
 
 
 def _nats(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
-    return Chart(
-        "Nats per token",
-        [
-            _series(train, "generator/nats_per_token", "training images", 1),
-            _series(held_out, "nats_per_token", "held-out images"),
-            _series(held_out, "unigram_nats_per_token", "token frequencies alone", 7),
-        ],
-        y_label="nats",
-    )
+    lines = [
+        _series(train, "generator/nats_per_token", "training images", 1),
+        _series(held_out, "nats_per_token", "held-out images"),
+    ]
+    return Chart("Nats per token", [*lines, *_beside(lines, held_out)], y_label="nats")
+
+
+def _beside(lines: Sequence[Series], held_out: Sequence[Row]) -> list[Series]:
+    """Return what code frequencies alone give, beside lines of nats that are there."""
+    alone = _series(held_out, "unigram_nats_per_token", "token frequencies alone", 7)
+    return [alone] if any(line.xs for line in lines) else []
 
 
 def _in_all(loss: _Measured) -> "_Build":
@@ -89,9 +91,8 @@ def _in_all(loss: _Measured) -> "_Build":
             _series(train, f"generator/{loss.name}", "training", 1),
             _series(held_out, loss.name, "held-out images"),
         ]
-        if lines[1].xs and loss.unit == "nats":
-            lines.append(_series(held_out, "unigram_nats_per_token", "token frequencies alone", 7))
-        return Chart(loss.title, lines, y_label=loss.unit)
+        beside = _beside(lines, held_out) if loss.unit == "nats" else []
+        return Chart(loss.title, [*lines, *beside], y_label=loss.unit)
 
     return build
 
