@@ -18,8 +18,9 @@ from vistok.engine.log import Progress
 from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling, paper_size
 from vistok.generator.autoregressive.frozen import FrozenTransformer
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
-from vistok.generator.autoregressive.sampling import Guided, choose
+from vistok.generator.autoregressive.sampling import Guided
 from vistok.generator.autoregressive.speculative import SpeculativeSampler
+from vistok.generator.codes import choose
 from vistok.generator.interface import Sampler
 from vistok.recipes import find_recipe
 from vistok.runs.load import load_generator

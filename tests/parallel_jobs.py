@@ -29,8 +29,8 @@ def job(kind: str, root: Path, tokenizer: Path, out: Path, *settings: str):
     if kind == "tokenizer":
         return train_tokenizer.prepare(tokenizer_config(root, *GAN, *settings), out)
     caches = [LatentCache(tokenizer / "tokens" / split) for split in ("train", "val")]
-    if kind == "flow":
-        config = override(find_recipe("debug_flow"), [*settings, "generator.label_dropout=0"])
+    if kind in ("flow", "masked"):
+        config = override(find_recipe(f"debug_{kind}"), [*settings, "generator.label_dropout=0"])
     else:
         config = override(find_recipe("debug_ar"), [*settings, "generator.dropout=0.1"])
     return train_generator.prepare(config, *caches, tokenizer, out)

@@ -97,6 +97,7 @@ def test_several_data_sets_are_told_apart(tmp_path):
                         "tokenizer.decoder.multipliers=[1, 2]"]),
         ("fashion_kl", ["regularizers.noising.strength=0.5", "losses.perceptual=null"]),
         ("fashion_flow", ['generator.times="uniform"', "seed=3"]),
+        ("fashion_masked", ['generator.schedule="cosine"', "generator.unmasked_weight=0.1"]),
     ],
 )  # fmt: skip
 def test_a_config_is_the_command_that_trains_it(recipe, settings):

@@ -17,7 +17,7 @@ from vistok.app.advice_applied import advised_settings, again_with, settings_in
 from vistok.app.drawing import draw
 from vistok.app.neighbours import nearest_training_images
 from vistok.app.networks import Networks
-from vistok.app.pages.generate import wishes
+from vistok.app.pages.generate import _range, wishes
 from vistok.app.pages.run import shown, stop_run
 from vistok.app.pages.train import train_folder
 from vistok.app.parts import page, table
@@ -29,8 +29,13 @@ from vistok.cli import app
 from vistok.config import override
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
+from vistok.generator.flow.config import FlowConfig
+from vistok.generator.flow.generator import FlowGenerator
+from vistok.generator.masked.config import MaskedConfig
+from vistok.generator.masked.generator import MaskedGenerator
 from vistok.overview.record import RunRecord
 from vistok.recipes import find_recipe
+from vistok.space import Vectors, grid, token_grid
 from vistok.start.plan import Stage, StartPlan, plan_file
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -334,6 +339,16 @@ def test_two_generators_share_everything_but_their_name():
     assert one.options == {"temperature": 1.0, "top_k": None, "top_p": None, "steps": 20, "solver": "euler"}
     with pytest.raises(UserError, match="choose a generator first"):
         wishes(None, "b", [], 8, 0, 1, 1, 0, 1, 20, "euler")
+
+
+def test_steps_are_offered_as_far_as_a_generator_goes():
+    masked = MaskedGenerator(MaskedConfig(width=8, depth=1, num_heads=1), token_grid(3, 4, 8), 2)
+    flow = FlowGenerator(FlowConfig(width=8, depth=1, num_heads=1), Vectors(layout=grid(3, 4), dim=2), 2)
+    assert _range(masked, "steps") == {"value": 8, "maximum": 12} and _range(flow, "steps") == {
+        "value": 50,
+        "maximum": 250,
+    }
+    assert _range(masked, "top_k") == {} and _range(flow, "solver") == {}
 
 
 def test_a_generator_is_refused_where_the_command_refuses_it(tmp_path):

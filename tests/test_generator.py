@@ -10,8 +10,8 @@ from vistok.errors import UserError
 from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling, paper_size
 from vistok.generator.autoregressive.frozen import FrozenTransformer
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
-from vistok.generator.autoregressive.sampling import choose, filter_logits, guide, keep_top_k, keep_top_p
 from vistok.generator.autoregressive.speculative import SpeculativeSampler
+from vistok.generator.codes import choose, filter_logits, guide, keep_top_k, keep_top_p
 from vistok.nn.flops import count_params, on_meta
 from vistok.nn.mixers.config import SoftmaxConfig
 from vistok.nn.mixers.softmax import Attention

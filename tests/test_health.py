@@ -18,6 +18,7 @@ from vistok.engine.log import Alarm, Ringing, read_rows
 from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import UserError
 from vistok.generator.autoregressive.config import AutoregressiveSampling
+from vistok.generator.masked.config import MaskedConfig
 from vistok.metrics.codebook import perplexity_share, unigram_nats
 from vistok.metrics.color import lab_errors, to_lab
 from vistok.metrics.spread import Spread
@@ -252,6 +253,20 @@ def test_alarms_of_a_generator():
     # So few images that it was never better than at its start, and knows those of training.
     few = [likely(0, 6.9, 7.3), nats(100, 2.0), nats(300, 0.3), likely(370, 7.6, 7.3)]
     assert names(watch, few) == ["memorises"]
+
+
+def test_alarms_of_a_generator_that_fills_in():
+    """Its loss is nats per token, too; what label smoothing costs is not held against it."""
+
+    def masked(step, nats):
+        return {"kind": "validation", "step": step, "masked_loss": nats, "unigram_nats_per_token": 4.0}
+
+    def watch():
+        return generator_alarms(GeneratorRun(generator=MaskedConfig(label_smoothing=0.1)), 1000)
+
+    assert names(watch, [masked(100, 4.2)]) == ["learned_nothing"] and names(watch, [masked(100, 4.1)]) == []
+    learns = [trained(1, generator__masked_loss=5.0), masked(100, 3.5), trained(150, generator__masked_loss=3.0)]
+    assert names(watch, [*learns, masked(300, 3.8)]) == ["memorises"]
 
 
 # What they advise.

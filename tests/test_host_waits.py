@@ -90,6 +90,7 @@ CASES = {
     "vectors": ("debug_kl", ["regularizers.noising.weight=0.5", "regularizers.equivariance.weight=0.5"]),
     "aligned": ("debug_kl", ['regularizers.alignment.features="fashion"']),
     "flow": ("debug_flow", []),
+    "masked": ("debug_masked", ["generator.unmasked_weight=0.1"]),
     "generator": ("debug_ar", []),
     "generator, all": ("debug_ar", ["generator.z_loss=1e-4", "generator.dropout=0.1", 'precision="bfloat16"']),
     "classifier": ("debug_classifier", []),

@@ -186,3 +186,12 @@ def test_a_sharded_flow_is_that_of_one_process(fashion_root, tmp_path, quiet):
     done = run_jobs(2, fashion_root, (tokenizer,), tmp_path / "two", jobs)
     assert done.returncode == 0, done.stderr[-3000:]
     assert_same_losses(one, only(tmp_path / "two" / "flow", "debug-flow-*"))
+
+
+def test_a_sharded_masked_generator_is_that_of_one_process(fashion_root, toy_runs, tmp_path, quiet):
+    still, whole = "generator.dropout=0", "execution.micro_batch_size=null"
+    one = job("masked", fashion_root, toy_runs[0], tmp_path / "one", still, whole).train(quiet).path
+    jobs = {"masked": {"kind": "masked", "settings": [SHARD, still]}}  # in micro-batches: masks are the images' own
+    done = run_jobs(2, fashion_root, toy_runs, tmp_path / "two", jobs)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same_losses(one, only(tmp_path / "two" / "masked", "debug-masked-*"))

@@ -93,7 +93,12 @@ TopK = Annotated[int | None, typer.Option(help="Sample only from the k most like
 TopP = Annotated[
     float | None, typer.Option(help="Sample only from the most likely tokens, up to this total probability.")
 ]
-Steps = Annotated[int | None, typer.Option(min=1, help="Steps of a flow generator's solver; default: 50.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Steps of a flow's solver (default: 50), or in which a masked generator fills in all tokens (8)."
+    ),
+]
 Solver = Annotated[
     str | None, typer.Option(help="A flow generator's solver: euler, heun, ddim or multistep (the default).")
 ]

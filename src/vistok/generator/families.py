@@ -9,6 +9,7 @@ from vistok.errors import UserError
 from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling
 from vistok.generator.config import GeneratorConfig, SamplingConfig
 from vistok.generator.flow.config import FlowConfig, FlowSampling
+from vistok.generator.masked.config import MaskedConfig, MaskedSampling
 from vistok.space import Space
 
 
@@ -38,6 +39,12 @@ FAMILIES: dict[str, Family] = {
         objective="vistok.generator.flow.objective:Matching",
         sampling=FlowSampling,
         writes="vectors",
+    ),
+    "masked": Family(
+        MaskedConfig,
+        "vistok.generator.masked.generator:MaskedGenerator",
+        objective="vistok.generator.masked.objective:Unmasking",
+        sampling=MaskedSampling,
     ),
 }
 

@@ -21,7 +21,11 @@ _DEAD = ("blind", "learned_nothing")
 _EVALUATED = {"tokenizer": ("rfmd", "rfid", "psnr"), "generator": ("gfmd", "gfid")}
 _VALIDATED = {
     "tokenizer": (("psnr", "PSNR", "dB"),),
-    "generator": (("nats_per_token", "nats per token", ""), ("matching_loss", "matching loss", "")),
+    "generator": (
+        ("nats_per_token", "nats per token", ""),
+        ("matching_loss", "matching loss", ""),
+        ("masked_loss", "nats per masked token", ""),
+    ),
     "classifier": (("accuracy", "accuracy", ""),),
 }
 

@@ -155,8 +155,8 @@ class Run:
         `labels`: a class by name or number, or a list or array of these; None: all classes in turn. `count`: how many
         images, which go through the labels in turn; by default one for each label, 10 of a single class, 40 of all.
         `guidance`: classifier-free guidance scale, 1 is off. `sampling`: further fields of the family, such as
-        temperature=0.9 and top_k=100 for tokens, steps=20 and solver="euler" for flows. The same seed gives the same
-        images.
+        temperature=0.9 and top_k=100 for tokens, steps=20 and solver="euler" for flows, steps=12 and
+        order="random" for masked generators. The same seed gives the same images.
 
         Example: `run.sample(["cat", "dog"], count=8, guidance=1.5)`. Raises UserError for unknown classes and fields, and if
         this is no finished generator's run.

@@ -4,6 +4,7 @@ from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.generator.flow.config import FlowConfig
+from vistok.generator.masked.config import MaskedConfig
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
 from vistok.tokenizer.bottlenecks.config import KLConfig, VQConfig
@@ -104,3 +105,11 @@ def debug_flow() -> GeneratorRun:
     return debug_ar().replace(
         generator=FlowConfig(width=32, depth=2, num_heads=2), length=steps(60), optimizer=_OPTIMIZER
     )
+
+
+def debug_masked() -> GeneratorRun:
+    """Train a toy masked generator for 40 steps, on the tokens of a toy tokenizer.
+
+    vistok train generator debug_masked --tokenizer RUN
+    """
+    return debug_ar().replace(generator=MaskedConfig(width=32, depth=2, num_heads=2, ffn_multiple=16))

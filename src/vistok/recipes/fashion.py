@@ -4,6 +4,7 @@ from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.generator.flow.config import FlowConfig
+from vistok.generator.masked.config import MaskedConfig
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
 from vistok.tokenizer.bottlenecks.config import KLConfig, VQConfig
@@ -183,4 +184,14 @@ def fashion_flow() -> GeneratorRun:
         length=steps(500),
         optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.0, schedule="cosine", warmup=percent(5)),
         ema_decay=0.99,
+    )
+
+
+def fashion_masked() -> GeneratorRun:
+    """Train a masked generator of fashion_ar's size on the tokens of any Fashion-MNIST tokenizer.
+
+    vistok train generator fashion_masked --tokenizer RUN
+    """
+    return fashion_ar().replace(
+        generator=MaskedConfig(width=128, depth=4, num_heads=4, ffn_multiple=32, dropout=0.0),
     )

@@ -1,11 +1,25 @@
 """A run's rows as charts: what is worth watching in the training of each kind of network."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from vistok.engine.log import Row
 from vistok.page.charts import Chart, Series
 
-BY_TIME = "matching_loss_at_"
+
+@dataclass(frozen=True)
+class _Measured:
+    """A held-out loss of a family without a likelihood, in all and along an axis ("NAME_at_0.25"): its names on charts."""
+
+    name: str
+    title: str
+    unit: str
+    along: str
+    axis: str
+
+
+_MATCHING = _Measured("matching_loss", "Matching loss", "squared error", "time", "time (0 noise, 1 data)")
+_MASKED = _Measured("masked_loss", "Nats per masked token", "nats", "share masked", "share of tokens masked")
 
 
 def charts_of(rows: Sequence[Row], kind: str) -> list[Chart]:
@@ -61,38 +75,46 @@ def _regularizer(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
 
 
 def _nats(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
-    return Chart(
-        "Nats per token",
-        [
-            _series(train, "generator/nats_per_token", "training images", 1),
-            _series(held_out, "nats_per_token", "held-out images"),
-            _series(held_out, "unigram_nats_per_token", "token frequencies alone", 7),
-        ],
-        y_label="nats",
-    )
+    lines = [
+        _series(train, "generator/nats_per_token", "training images", 1),
+        _series(held_out, "nats_per_token", "held-out images"),
+    ]
+    return Chart("Nats per token", [*lines, *_beside(lines, held_out)], y_label="nats")
 
 
-def _matching(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
-    return Chart(
-        "Matching loss",
-        [
-            _series(train, "generator/matching_loss", "training", 1),
-            _series(held_out, "matching_loss", "held-out images"),
-        ],
-        y_label="squared error",
-    )
+def _beside(lines: Sequence[Series], held_out: Sequence[Row]) -> list[Series]:
+    """Return what code frequencies alone give, beside lines of nats that are there."""
+    alone = _series(held_out, "unigram_nats_per_token", "token frequencies alone", 7)
+    return [alone] if any(line.xs for line in lines) else []
 
 
-def _by_time(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
-    """The last validation's loss over time along the path, and the one at half of the training."""
-    shown = [row for row in (held_out[len(held_out) // 2 :: max(1, len(held_out) // 2)])[-2:] if row["step"]]
-    series = []
-    for colour, row in enumerate(reversed(shown)):
-        times = sorted(
-            float(name.removeprefix(BY_TIME)) for name in row if name.startswith(BY_TIME) and not name.endswith("_raw")
-        )
-        series.append(Series(f"step {row['step']:,}", times, [row[f"{BY_TIME}{time:g}"] for time in times], colour))
-    return Chart("Held-out matching loss by time", series, x_label="time (0 noise, 1 data)", y_label="squared error")
+def _in_all(loss: _Measured) -> "_Build":
+    def build(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+        lines = [
+            _series(train, f"generator/{loss.name}", "training", 1),
+            _series(held_out, loss.name, "held-out images"),
+        ]
+        beside = _beside(lines, held_out) if loss.unit == "nats" else []
+        return Chart(loss.title, [*lines, *beside], y_label=loss.unit)
+
+    return build
+
+
+def _along(loss: _Measured) -> "_Build":
+    """The last validation's loss along its axis, and the one at half of the training."""
+    prefix = f"{loss.name}_at_"
+
+    def build(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+        shown = [row for row in (held_out[len(held_out) // 2 :: max(1, len(held_out) // 2)])[-2:] if row["step"]]
+        series = []
+        for colour, row in enumerate(reversed(shown)):
+            found = [name for name in row if name.startswith(prefix) and not name.endswith("_raw")]
+            xs = sorted(float(name.removeprefix(prefix)) for name in found)
+            series.append(Series(f"step {row['step']:,}", xs, [row[f"{prefix}{x:.2f}"] for x in xs], colour))
+        title = f"Held-out {loss.title[0].lower()}{loss.title[1:]} by {loss.along}"
+        return Chart(title, series, x_label=loss.axis, y_label=loss.unit)
+
+    return build
 
 
 def _accuracy(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
@@ -129,12 +151,13 @@ _FIGURES: dict[str, tuple[tuple[str, str], ...]] = {
     "generator": (
         ("nats_per_token", "{:.3f} nats per token held out"),
         ("matching_loss", "matching loss {:.4f} held out"),
+        ("masked_loss", "{:.3f} nats per masked token held out"),
     ),
     "classifier": (("accuracy", "{:.1%} right on held-out images"),),
 }
 _Build = Callable[[Sequence[Row], Sequence[Row]], Chart]
 _FIRST: dict[str, tuple[_Build, ...]] = {
     "tokenizer": (_psnr, _codes, _variance, _colour, _regularizer),
-    "generator": (_nats, _matching, _by_time),
+    "generator": (_nats, *(build(loss) for loss in (_MATCHING, _MASKED) for build in (_in_all, _along))),
     "classifier": (_accuracy,),
 }

@@ -36,7 +36,7 @@ from vistok.runs.load import load_tokenizer, read_model
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.plan import Plan, plan_of, sizes_fit
 from vistok.scoring.nats import code_counts, held_out_losses, held_out_rows, validation_likelihood
-from vistok.space import Grid, Space
+from vistok.space import Grid, Space, Tokens
 from vistok.tokenizer.interface import Tokenizer
 from vistok.verbs.cache_latents import cache_features
 
@@ -186,8 +186,9 @@ def _evaluation(
             model = networks[weights]["generator"]
             if weights == "ema":
                 save_samples(model, tokenizer, device, run_dir, step)
-            if isinstance(model, HasNats):
+            if isinstance(cache.manifest.space, Tokens):
                 values["unigram_nats_per_token"] = unigram()
+            if isinstance(model, HasNats):
                 held_out = validation_likelihood(model, validation, device, EVAL_IMAGES)
                 values[f"nats_per_token{suffix}"] = held_out.nats_per_token
             if isinstance(model, HasHeldOut):

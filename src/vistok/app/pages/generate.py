@@ -12,9 +12,11 @@ from vistok.app.parts import heading, page, said
 from vistok.app.place import Place
 from vistok.app.wish import OFFERED, Wish, fields_of
 from vistok.errors import UserError
+from vistok.generator.families import default_sampling
 
 SOLVERS = ["multistep", "euler", "heun", "ddim"]
 LARGEST_SEED = 2**31 - 1
+MOST_STEPS = 250
 
 
 def generate_page(place: Place, networks: Networks) -> None:
@@ -49,8 +51,9 @@ def generate_page(place: Place, networks: Networks) -> None:
         return gr.update(choices=names, value=name or names[0]), gr.update(choices=["", *names])
 
     def facts(name: str | None) -> tuple[Any, ...]:
-        info, kind = _facts(place, networks, name)
-        shown = [gr.update(visible=field in fields_of(kind)) for field in OFFERED]
+        generator = networks.generator(place.find(name, "generator"))
+        info, offered = generator.info, fields_of(generator.config.kind)
+        shown = [gr.update(visible=field in offered, **_range(generator, field)) for field in OFFERED]
         choices = [(text, number) for number, text in enumerate(info.class_names)]
         best = float(info.scores.get("guidance_scale") or 1.0)
         return gr.update(choices=choices, value=[], visible=len(choices) > 1), best, *shown
@@ -80,14 +83,18 @@ def _fields() -> list[Any]:
         gr.Slider(0, 2, 1, step=0.05, label="Temperature", info="0: the most likely token"),
         gr.Slider(0, 1000, 0, step=1, label="Top-k", info="0: all tokens"),
         gr.Slider(0.05, 1, 1, step=0.01, label="Top-p", info="1: all tokens"),
-        gr.Slider(1, 250, 50, step=1, label="Steps", visible=False),
+        gr.Slider(1, MOST_STEPS, 50, step=1, label="Steps", visible=False),
         gr.Dropdown(SOLVERS, value=SOLVERS[0], label="Solver", visible=False),
     ]
 
 
-def _facts(place: Place, networks: Networks, name: str | None) -> tuple[Any, str]:
-    generator = networks.generator(place.find(name, "generator"))
-    return generator.info, generator.config.kind
+def _range(generator: Any, field: str) -> dict[str, Any]:
+    """Return the steps that a generator takes by default, and the most that it can: one for each token that it fills in."""
+    if field != "steps" or field not in fields_of(generator.config.kind):
+        return {}
+    space = generator.space
+    usual = generator.calls(default_sampling(generator.config))
+    return {"value": usual, "maximum": space.layout.positions if space.kind == "tokens" else MOST_STEPS}
 
 
 def wishes(

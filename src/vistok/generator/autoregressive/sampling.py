@@ -1,4 +1,4 @@
-"""Sampling token by token, from small pure functions that compose.
+"""Sampling token by token.
 
 The noise is keyed by (seed, image, position), so a sample depends only on its seed and number. Batch size and number of
 processes do not change it, unless two codes are so close that another batch size's rounding swaps them.
@@ -12,64 +12,12 @@ from torch import Tensor
 
 from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.generator.autoregressive.frozen import FrozenTransformer
-from vistok.generator.autoregressive.native import gumbel_noise
 from vistok.generator.autoregressive.stepwise import StepwiseTransformer
+from vistok.generator.codes import choose, guide
 from vistok.generator.conditioning import require_label_dropout, require_labels
 
 # A model prepared for writing tokens.
 Ready = FrozenTransformer | StepwiseTransformer
-
-
-def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
-    """Return uncond + scale * (cond - uncond) (classifier-free guidance; CRT paper A.2)."""
-    return unconditional + scale * (conditional - unconditional)
-
-
-def keep_top_k(logits: Float[Tensor, "batch codes"], k: int) -> Float[Tensor, "batch codes"]:
-    """Set all but the k largest logits to -inf."""
-    if k >= logits.shape[-1]:
-        return logits
-    threshold = logits.topk(k, dim=-1).values[:, -1:]
-    return logits.masked_fill(logits < threshold, float("-inf"))
-
-
-def keep_top_p(logits: Float[Tensor, "batch codes"], p: float) -> Float[Tensor, "batch codes"]:
-    """Keep the smallest set of most probable codes whose probability reaches p; 1 keeps all."""
-    if p >= 1:  # a rounded sum may reach 1 before the last code
-        return logits
-    ordered, order = logits.sort(dim=-1, descending=True)
-    probability = ordered.softmax(dim=-1)
-    beyond = probability.cumsum(dim=-1) - probability >= p
-    return logits.masked_fill(beyond.scatter(-1, order, beyond), float("-inf"))
-
-
-def filter_logits(
-    logits: Float[Tensor, "batch codes"], sampling: AutoregressiveSampling
-) -> Float[Tensor, "batch codes"]:
-    """Apply temperature, top-k and top-p in that order (temperature 0 is left to `choose`)."""
-    if sampling.temperature not in (0.0, 1.0):
-        logits = logits / sampling.temperature
-    if sampling.top_k is not None:
-        logits = keep_top_k(logits, sampling.top_k)
-    if sampling.top_p is not None:
-        logits = keep_top_p(logits, sampling.top_p)
-    return logits
-
-
-def choose(
-    logits: Float[Tensor, "batch codes"],
-    image_ids: Int[Tensor, "batch"],
-    position: int | Tensor,
-    sampling: AutoregressiveSampling,
-) -> Int[Tensor, "batch"]:
-    """Draw one code per row with the Gumbel arg-max trick; temperature 0 takes the most likely code.
-
-    `position` is a single number, or one per row.
-    """
-    logits = filter_logits(logits.float(), sampling)
-    if sampling.temperature > 0:
-        logits = logits + gumbel_noise(sampling.seed, image_ids, position, logits.shape[-1])
-    return logits.argmax(dim=-1)
 
 
 class Guided:

@@ -14,7 +14,8 @@ from torch import Tensor
 from vistok.errors import UserError
 from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.generator.autoregressive.frozen import FrozenTransformer
-from vistok.generator.autoregressive.sampling import Guided, choose
+from vistok.generator.autoregressive.sampling import Guided
+from vistok.generator.codes import choose
 from vistok.generator.interface import Generator
 
 

@@ -10,6 +10,8 @@ from statistics import fmean
 
 from vistok.engine.log import Alarm, Ringing, Row
 
+# A generator's losses that are nats per token, in training and held out; a family has one of them.
+IN_NATS = ("nats_per_token", "masked_loss")
 LOGGED = 5  # training rows that are looked at together
 GRACE = 100  # steps after which a run can be judged before it ends
 TRIAL = 50  # a shorter run is only a trial: if it learned nothing, we say so but block nothing
@@ -31,7 +33,7 @@ class History:
         self.step = row["step"]
         if row["kind"] == "train":
             self.train.append(row)
-            self._nats += [row["generator/nats_per_token"]] if "generator/nats_per_token" in row else []
+            self._nats += [row[name] for name in map("generator/{}".format, IN_NATS) if name in row]
         elif row["kind"] == "validation":
             self.validations.append(row)
             self.train_nats.append(fmean(self._nats) if self._nats else None)

@@ -1,13 +1,14 @@
 """What can go wrong in a generator's training: it learns nothing, or it memorises its images."""
 
+import math
 from functools import partial
 
 from vistok.data.latents.views import random_crops
-from vistok.engine.log import Alarm
+from vistok.engine.log import Alarm, Row
 from vistok.runs.config import GeneratorRun
 from vistok.runs.health import advice
 from vistok.runs.health.advice import Advice, Judged, first_advice, train_again
-from vistok.runs.health.alarms import GRACE, TRIAL, Alarms, History
+from vistok.runs.health.alarms import GRACE, IN_NATS, TRIAL, Alarms, History
 
 Run = Judged[GeneratorRun]
 RISEN, NATS = 1.02, 0.01  # rise over the best validation loss: as a ratio, and in nats
@@ -36,11 +37,11 @@ def generator_alarms(config: GeneratorRun, total_steps: int, views: tuple[str, .
 def learned_nothing(run: Run, views: tuple[str, ...], history: History) -> Alarm | None:
     """Held-out tokens are no more likely under the model than under code frequencies alone."""
     row = history.validations[-1] if history.validations else {}
-    if "nats_per_token" not in row or "unigram_nats_per_token" not in row:
+    nats, unigram = _nats(row), row.get("unigram_nats_per_token")
+    if nats is None or unigram is None:
         return None
-    nats, unigram = row["nats_per_token"], row["unigram_nats_per_token"]
     late = row["step"] > 0 and row["step"] >= min(GRACE, run.total_steps)
-    if not late or nats < unigram or memorises(run, views, history):
+    if not late or nats < unigram + _smoothing_price(run.config) or memorises(run, views, history):
         return None
     symptom = f"it learned nothing: {nats:.3f} nats per held-out token, while code frequencies alone give {unigram:.3f}"
     remedy = TOKENIZER if unigram < EMPTY else first_advice(_LEARN, run, MORE_IMAGES)
@@ -50,11 +51,10 @@ def learned_nothing(run: Run, views: tuple[str, ...], history: History) -> Alarm
 def memorises(run: Run, views: tuple[str, ...], history: History) -> Alarm | None:
     """Held-out tokens become less likely while training tokens become more likely."""
     rows = list(zip(history.validations, history.train_nats, strict=True))
-    rows = [(row, train) for row, train in rows if "nats_per_token" in row]
-    if not rows:
+    measured = [(nats, row, train) for row, train in rows if (nats := _nats(row)) is not None]
+    if not measured:
         return None
-    (row, train), (best, train_then) = rows[-1], min(rows, key=lambda pair: pair[0]["nats_per_token"])
-    nats, least = row["nats_per_token"], best["nats_per_token"]
+    (nats, _, train), (least, best, train_then) = measured[-1], min(measured, key=lambda found: found[0])
     if best["step"] == 0:  # no training loss is logged yet, and an untrained network does equally well on both
         train_then = least
     if nats <= RISEN * least or nats <= least + NATS or train is None or train_then is None or train >= train_then:
@@ -64,6 +64,16 @@ def memorises(run: Run, views: tuple[str, ...], history: History) -> Alarm | Non
         f"{best['step']}, while the training loss keeps falling"
     )
     return Alarm("memorises", nats, symptom, against_memory(run, views, best["step"]))
+
+
+def _nats(row: Row) -> float | None:
+    """Return a validation's nats per held-out token, of whichever kind the family has."""
+    return next((row[name] for name in IN_NATS if name in row), None)
+
+
+def _smoothing_price(config: GeneratorRun) -> float:
+    """Return the most that label smoothing adds to the nats of a network that predicts as it was trained to."""
+    return -math.log1p(-getattr(config.generator, "label_smoothing", 0.0))
 
 
 def against_memory(run: Run, views: tuple[str, ...] | None = None, best_step: int | None = None) -> str:

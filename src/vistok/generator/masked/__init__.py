@@ -1,0 +1,1 @@
+"""Masked generators: a transformer that fills in tokens, many at a time, in a few steps."""

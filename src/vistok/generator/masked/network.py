@@ -1,0 +1,87 @@
+"""The transformer of the masked family: the autoregressive family's blocks, in which every position sees all others."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vistok.generator.conditioning import ClassEmbedding
+from vistok.generator.masked.config import MaskedConfig
+from vistok.nn.bidirectional import BidirectionalAttention
+from vistok.nn.linear import Linear
+from vistok.nn.positions import rotary_table
+from vistok.nn.rope import with_class_token
+from vistok.nn.transformer import RMSNorm, SwiGLU, init_transformer
+from vistok.space import Tokens
+
+
+class HeadNorm(nn.LayerNorm):
+    """Layer norm of queries and keys: a learned scale, no bias."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, bias=False)
+
+
+class MaskedBlock(nn.Module):
+    """Pre-norm transformer block without causality; dropout acts on both residual branches."""
+
+    def __init__(self, config: MaskedConfig) -> None:
+        super().__init__()
+        self.attention_norm, self.feed_forward_norm = RMSNorm(config.width), RMSNorm(config.width)
+        self.attention = BidirectionalAttention(config.width, config.num_heads, HeadNorm if config.qk_norm else None)
+        self.feed_forward = SwiGLU(config.width, config.ffn_multiple)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Float[Tensor, "batch positions width"], table: tuple[Tensor, Tensor] | None
+    ) -> Float[Tensor, "batch positions width"]:
+        """Map (batch, positions, width) to the same shape; `table`: rotary cosines and sines, or None."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), table))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class MaskedNetwork(nn.Module):
+    """Predicts the codes of masked tokens from the class and the other tokens. The code `mask` stands for a masked one."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: MaskedConfig, space: Tokens, num_classes: int) -> None:
+        super().__init__()
+        self.config, self.mask = config, space.codebook_size
+        num_tokens = space.layout.positions
+        self.classes = ClassEmbedding(num_classes, config.width, config.label_dropout)
+        self.token_embedding = nn.Embedding(space.codebook_size + 1, config.width)
+        learned = config.positions == "learned"
+        self.places = nn.Embedding(num_tokens + 1, config.width) if learned else None
+        self.token_dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(MaskedBlock(config) for _ in range(config.depth))
+        self.norm = RMSNorm(config.width)
+        self.head = Linear(config.width, space.codebook_size)
+        cos, sin = with_class_token(rotary_table(space.layout, config.width // config.num_heads), "identity")
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Set all initial values: normal(0, 0.02), zeros for the head (so the loss starts at ln K) and biases."""
+        init_transformer(self)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "batch positions"],
+        labels: Int[Tensor, "batch"],
+        places: Int[Tensor, "batch some"] | None = None,
+    ) -> Float[Tensor, "batch some codes"]:
+        """Return logits for every token, or for those at `places`; in training mode some labels are dropped."""
+        x = torch.cat([self.classes(labels)[:, None], self.token_embedding(tokens)], dim=1)
+        if self.places is not None:
+            x = x + self.places.weight
+        x = self.token_dropout(x)
+        table = (self.cos, self.sin) if self.places is None else None
+        for block in self.blocks:
+            x = block(x, table)
+        x = x[:, 1:]
+        if places is not None:
+            x = x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+        return self.head(self.norm(x))
