@@ -23,6 +23,8 @@ TOKENIZERS = {
     "gan": [*GAN, "tokenizer.quantizer.restart_after=3", "execution.micro_batch_size=8"],
     # The whole batch at once against two halves, at a low rate: at a high one a rounding error soon flips a code,
     # and after that two right runs differ (seen at 3e-4, and for one seed of three at 1e-4).
+    # Vectors, whose noise is each image's own: the whole batch at once against two halves.
+    "vectors": ["crt=null", "tokenizer.quantizer.kind=kl", "regularizers.noising.weight=0.5", "optimizer.lr=3e-5"],
     "normalized": ['crt.variant="l2_pre_normalized"', "crt.weight=0.3", "optimizer.lr=3e-5"],
 }
 

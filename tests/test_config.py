@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from vistok.config import fingerprint, override
 from vistok.errors import UserError
 from vistok.recipes import all_recipes, find_recipe, recipe_kinds
+from vistok.tokenizer.bottlenecks.config import KLConfig, SimVQConfig
 from vistok.tokenizer.config import AdversarialConfig, ConvTokenizerConfig
 from vistok.tokenizer.discriminator import PatchDiscriminator
 from vistok.units import Duration, Scale, steps_for_flops, total_flops
@@ -118,6 +119,22 @@ def test_configs_built_from_values_raise_the_same_sentences():
     ):  # as other mistakes in a config
         ConvTokenizerConfig(image_size=4, encoder=tokenizer.encoder.replace(multipliers=(1,) * 4),
                         decoder=tokenizer.decoder.replace(multipliers=(1,) * 4))  # fmt: skip
+
+
+def test_a_part_of_another_kind_keeps_what_both_kinds_have():
+    tokenizer = ["tokenizer.quantizer.codebook_size=48", "tokenizer.quantizer.restart_after=5"]
+    changed = override(find_recipe("debug_vq"), [*tokenizer, "tokenizer.quantizer.kind=simvq"])
+    assert changed.tokenizer.quantizer == SimVQConfig(codebook_size=48, code_dim=find_recipe("debug_vq").tokenizer.quantizer.code_dim)  # fmt: skip
+    assert override(changed, ["tokenizer.quantizer.kind=kl", "tokenizer.quantizer.dim=3"]).tokenizer.quantizer == KLConfig(dim=3)  # fmt: skip
+    for assignments, words in (
+        (["tokenizer.quantizer.kind=vqq"], "kind 'vqq' is not one of vq, fsq, simvq, kl"),
+        (["tokenizer.quantizer.kind=[1]"], "is not one of vq"),
+        (["losses.perceptual.kind=vq"], "losses.perceptual.kind"),
+        (["tokenizer.quantizer.kind=simvq", "tokenizer.quantizer.restart_after=5"], "'restart_after' is not one of kind, codebook_size"),
+    ):  # fmt: skip
+        with pytest.raises(UserError) as error:
+            override(find_recipe("debug_vq"), assignments)
+        assert words in str(error.value) and "Did you mean" not in str(error.value)
 
 
 @pytest.mark.parametrize("channels", range(1, 13))

@@ -71,7 +71,9 @@ def losses(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", ["gan/debug-crt-*", "normalized/debug-crt-*", "micro-16/*", "micro-8/*"])
+@pytest.mark.parametrize(
+    "run", ["gan/debug-crt-*", "normalized/debug-crt-*", "vectors/debug-crt-*", "micro-16/*", "micro-8/*"]
+)
 def test_losses_of_two_processes_are_those_of_one(run, runs):
     """With the adversarial phase, with batch statistics, with one and with two micro-batches to a process."""
     one, two = (losses(only(folder, run)) for folder in runs)
@@ -79,7 +81,8 @@ def test_losses_of_two_processes_are_those_of_one(run, runs):
     for a, b in zip(one, two, strict=True):
         assert a.keys() == b.keys()
         for name in a.keys() - {"autoencoder/latent_variance"}:  # a statistic within micro-batches
-            tolerance = 1e-3 if "grad_norm" in name else 1e-5
+            # Norms and nats are sums of many numbers.
+            tolerance = 1e-3 if "grad_norm" in name or "nats" in name else 1e-5
             assert a[name] == pytest.approx(b[name], rel=tolerance, abs=tolerance), name
 
 

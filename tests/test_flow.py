@@ -12,6 +12,7 @@ from vistok.config import override
 from vistok.errors import UserError
 from vistok.generator.flow.config import SIZES, FlowConfig, FlowSampling, flow_size
 from vistok.generator.flow.generator import FlowGenerator
+from vistok.generator.flow.objective import Matching
 from vistok.generator.flow.sampling import guided, guides, times_of
 from vistok.nn.flops import count_params, on_meta
 from vistok.nn.process import PROCESSES
@@ -43,7 +44,7 @@ def test_paths_lead_from_noise_to_data(path):
     process = PROCESSES[path]
     data, noise = torch.randn(2, 4, dtype=DOUBLE), torch.randn(2, 4, dtype=DOUBLE)
     ends = [process.at(data, noise, torch.tensor(t, dtype=DOUBLE)) for t in (0.0, 1.0)]
-    torch.testing.assert_close(ends[0], noise)
+    torch.testing.assert_close(ends[0], noise, rtol=0, atol=0.02 if path == "ddpm" else 1e-12)
     torch.testing.assert_close(ends[1], data)
     t, small = torch.tensor(0.37, dtype=DOUBLE), 1e-6
     slope = (process.at(data, noise, t + small) - process.at(data, noise, t - small)) / (2 * small)
@@ -80,12 +81,14 @@ def normal_velocity(process, mean, deviation):
 @pytest.mark.parametrize("path", PROCESSES)
 @pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("ddim", 1), ("heun", 2), ("multistep", 2)])
 def test_solvers_converge_at_their_order(path, solver, order):
-    """Along the exact field, noise x ends as mean + deviation x."""
+    """Along the exact field, noise x ends as mean + deviation x, counted from where a path begins."""
     process, x = PROCESSES[path], torch.tensor([-1.3, 0.2, 2.0], dtype=DOUBLE)
     velocity = normal_velocity(process, 0.7, 0.4)
+    alpha, sigma = (part(torch.tensor(0.0, dtype=DOUBLE)) for part in (process.alpha, process.sigma))
+    start = (x - alpha * 0.7) / ((alpha * 0.4) ** 2 + sigma**2).sqrt()
     errors = [
-        float((SOLVERS[solver](velocity, x, warped_times(steps), process) - (0.7 + 0.4 * x)).abs().max())
-        for steps in (40, 80)
+        float((SOLVERS[solver](velocity, x, warped_times(steps), process) - (0.7 + 0.4 * start)).abs().max())
+        for steps in ((160, 320) if path == "ddpm" else (40, 80))
     ]
     assert errors[1] < 0.02 and errors[0] / errors[1] == pytest.approx(2**order, rel=0.25)
 
@@ -105,6 +108,23 @@ def test_a_networks_small_errors_stay_small(kind, solver):
 
     found = SOLVERS[solver](velocity, x, warped_times(50), process)
     assert float(found.std()) == pytest.approx(1, abs=0.15)
+
+
+def test_ddpms_path_meets_its_1000_steps_and_is_learned_at_them_alone():
+    process, number = PROCESSES["ddpm"], torch.arange(1000)
+    kept = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=DOUBLE), 0)
+    for dtype, error in ((DOUBLE, 1e-11), (torch.float32, 1e-4)):
+        t = (1 - (number + 1).to(DOUBLE) / 1000).to(dtype)
+        torch.testing.assert_close(process.alpha(t).square().to(DOUBLE), kept, rtol=error, atol=0)
+        torch.testing.assert_close(process.sigma(t).square().to(DOUBLE), 1 - kept, rtol=error, atol=0)
+        torch.testing.assert_close(1000 * process.told(t), number.to(dtype), rtol=0, atol=1e-3)
+    config = find_recipe("debug_flow").replace(
+        generator=FlowConfig(**SMALL, path="ddpm", predicts="noise", times="uniform")
+    )
+    objective = Matching(config, Vectors(layout=grid(2, 2), dim=3), 5, torch.device("cpu"))
+    numbers = 1000 * objective._times(torch.arange(5000)).double()
+    assert float((numbers - numbers.round()).abs().max()) < 1e-4
+    assert numbers.min().round() == 0 and numbers.max().round() == 999 and len(numbers.round().unique()) > 950
 
 
 def test_ddim_along_the_linear_path_is_eulers_method():
@@ -129,7 +149,7 @@ def test_times_are_warped_towards_noise():
 
 
 @pytest.mark.parametrize("changes", [{}, {"norm": "layer", "feed_forward": "gelu", "rotary": False, "qk_norm": True},
-                                     {"patch": 2}, {"path": "cosine", "predicts": "noise"}])  # fmt: skip
+                                     {"patch": 2}, {"path": "cosine", "predicts": "noise"}, {"path": "ddpm", "predicts": "noise"}])  # fmt: skip
 def test_samples_depend_on_seed_and_number_alone(changes):
     model, labels, ids = generator(**changes), torch.arange(6) % 5, torch.arange(6) + 10
     how = FlowSampling(steps=3, guidance_scale=2.0, seed=3)

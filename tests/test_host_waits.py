@@ -83,6 +83,7 @@ CASES = {
     "waiting": ("debug_crt", ["crt.start_explained=0.5"]),
     "adversarial": ("debug_crt", GAN),
     "fsq": ("debug_vq", ['tokenizer.quantizer={"kind": "fsq", "levels": [4, 4]}']),
+    "simvq": ("debug_vq", ["tokenizer.quantizer.kind=simvq"]),
     "euclidean": ("debug_vq", ['tokenizer.quantizer.lookup="euclidean"']),
     "codes begin and restart": ("images64_crt", COLOUR),
     "decoder alone": ("images64_vq", [*COLOUR, 'trains="decoder"']),

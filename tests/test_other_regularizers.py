@@ -15,6 +15,7 @@ from vistok.tokenizer.regularizers.base import Seen, Setting
 from vistok.tokenizer.regularizers.config import EquivarianceConfig, NoisingConfig
 from vistok.tokenizer.regularizers.equivariance import EquivarianceRegularizer
 from vistok.tokenizer.regularizers.noising import NoisingRegularizer
+from vistok.units import Scale
 from vistok.verbs import train_tokenizer
 
 
@@ -104,3 +105,36 @@ def test_all_regularizers_together_in_one_run(fashion_root, tmp_path, quiet):
         for row in rows:
             assert row[f"autoencoder/{name}_loss"] == pytest.approx(weight * row[f"autoencoder/{name}_error"], rel=1e-4)
     assert all("autoencoder/alignment_loss" in row for row in rows)
+
+
+def test_an_images_noise_is_its_own_whatever_the_batch():
+    """A batch and its halves have the same loss: of the bottleneck's draw, and of noising."""
+    settings = [
+        "crt=null",
+        "tokenizer.quantizer.kind=kl",
+        "tokenizer.quantizer.weight=0.01",
+        "regularizers.noising.weight=0.5",
+    ]
+    config = override(find_recipe("debug_crt"), [*settings, "losses.perceptual=null"])
+    torch.manual_seed(0)
+    objective = train_tokenizer.build_objective(config, torch.device("cpu"))
+    (phase,) = objective.phases(Scale(8, 1, 1, (), 10))
+    objective.tokenizer.train()
+    with torch.no_grad():
+        objective.tokenizer.pre_quantizer.weight.mul_(20)
+    whole = {
+        "images": torch.rand(8, 1, 28, 28) * 2 - 1,
+        "labels": torch.zeros(8).long(),
+        "positions": torch.arange(40, 48),
+    }
+
+    def loss(batch) -> dict[str, float]:
+        torch.manual_seed(int(torch.randint(1000, ())))  # what others draw in between
+        return {name: float(term.detach()) for name, term in phase.loss(batch, 5).terms.items()}
+
+    halves = [loss({name: part[rows] for name, part in whole.items()}) for rows in (slice(4), slice(4, 8))]
+    for name, value in loss(whole).items():
+        assert value == pytest.approx((halves[0][name] + halves[1][name]) / 2, rel=1e-5), name
+    moved = loss({**whole, "positions": whole["positions"] + 8})
+    assert moved["noising_loss"] != pytest.approx(loss(whole)["noising_loss"], rel=1e-4)
+    assert moved["pixel_loss"] != pytest.approx(loss(whole)["pixel_loss"], rel=1e-6)

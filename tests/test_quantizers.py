@@ -1,17 +1,21 @@
 """One contract, every quantizer."""
 
+import json
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from vistok.config import make
+from vistok.errors import UserError
 from vistok.nn.kmeans import kmeans
 from vistok.tokenizer.bottlenecks import vq as vq_module
-from vistok.tokenizer.bottlenecks.config import BOTTLENECKS, FSQConfig, VQConfig
+from vistok.tokenizer.bottlenecks.config import BOTTLENECKS, FSQConfig, SimVQConfig, VQConfig
 from vistok.tokenizer.bottlenecks.vq import nearest_codes
 
 CONFIGS = [
     VQConfig(codebook_size=96, code_dim=8),
+    SimVQConfig(codebook_size=96, code_dim=8),
     FSQConfig(levels=(8, 5, 4)),
     FSQConfig(levels=(3, 2)),
     FSQConfig(levels=(7,)),
@@ -38,7 +42,8 @@ def test_output_is_consistent(quantizer):
     assert out.stored.min() >= 0 and out.stored.max() < quantizer.codebook_size
     torch.testing.assert_close(out.decoded, quantizer.indices_to_codes(out.stored))
     assert torch.equal(
-        quantizer(out.decoded.detach() if isinstance(quantizer.config, VQConfig) else z_e).stored, out.stored
+        quantizer(out.decoded.detach() if isinstance(quantizer.config, VQConfig | SimVQConfig) else z_e).stored,
+        out.stored,
     )
 
 
@@ -102,6 +107,31 @@ def test_look_up_in_chunks_equals_one_product(monkeypatch):
     monkeypatch.setattr(vq_module, "LOOKUP_ELEMENTS", 257 * 13)
     assert torch.equal(nearest_codes(latents, codebook), expected)
     assert not (expected == 100).any()
+
+
+def test_simvq_is_a_nearest_code_search_among_mapped_codes_and_every_choice_moves_all_of_them():
+    torch.manual_seed(4)
+    quantizer = make(BOTTLENECKS, SimVQConfig(codebook_size=300, code_dim=8, commitment_weight=0.5))
+    assert [name for name, _ in quantizer.named_parameters()] == ["map"]  # the codes themselves stay as they are
+    z_e = 0.3 * torch.randn(500, 8)
+    out = quantizer(z_e.requires_grad_())
+    codes = quantizer.frozen.double() @ quantizer.map.double().T
+    assert torch.equal(out.stored, torch.cdist(z_e.double(), codes).argmin(1))
+    error = (codes[out.stored] - z_e.double()).square().mean()
+    torch.testing.assert_close(out.losses["codebook_loss"].double(), error, rtol=1e-5, atol=0)
+    torch.testing.assert_close(out.losses["commitment_loss"].double(), 0.5 * error, rtol=1e-5, atol=0)
+    assert torch.autograd.grad(out.losses["commitment_loss"], quantizer.map, retain_graph=True, allow_unused=True)[0] is None  # fmt: skip
+    before = quantizer.codebook().detach().clone()
+    quantizer(z_e[:1].detach()).losses["codebook_loss"].backward()  # one latent, one code
+    with torch.no_grad():
+        quantizer.map -= quantizer.map.grad
+    assert ((quantizer.codebook() - before).abs().amax(1) > 0).all()
+
+
+def test_simvq_has_no_codes_to_restart():
+    for name in ("restart_after", "start_after"):
+        with pytest.raises(UserError, match=f"{name} moves single codes, which vq has"):
+            SimVQConfig.from_json(json.dumps({"kind": "simvq", name: 50}))
 
 
 def test_dead_codes_are_restarted_from_latents():

@@ -1,6 +1,7 @@
 """Checkpoints to and of vectors, in the files that their projects write: KL autoencoders and LightningDiT's generators."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional
 from typer.testing import CliRunner
 
 from vistok.cli import app
@@ -18,15 +20,20 @@ from vistok.interop import diffusers as diffusers_module
 from vistok.interop.autoencoder_names import to_theirs
 from vistok.interop.diffusers import import_diffusers
 from vistok.interop.diffusers_export import export_diffusers
-from vistok.interop.lightningdit import _AROUND, _BLOCK, import_lightningdit
+from vistok.interop.diffusion_transformer import AROUND, BLOCK
+from vistok.interop.dit import import_dit
+from vistok.interop.imported import tokenizer_run, write_run
+from vistok.interop.lightningdit import import_lightningdit
 from vistok.interop.taming import import_taming
+from vistok.rng import normal_grid
 from vistok.runs.load import load_generator, load_tokenizer
 from vistok.space import Vectors, grid
-from vistok.tokenizer.bottlenecks.config import KLConfig
+from vistok.tokenizer.bottlenecks.config import KLConfig, SimVQConfig, VQConfig
 from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
 from vistok.tokenizer.networks.conv import ConvTokenizer
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+DOUBLE = torch.float64
 YAML = """model:
   target: ldm.models.autoencoder.AutoencoderKL
   params:
@@ -144,10 +151,30 @@ def test_a_tokenizer_that_diffusers_cannot_express_is_refused(toy_runs, tmp_path
     assert not (tmp_path / "folder").exists()
 
 
+def test_mapped_codes_are_written_for_diffusers_as_codes(tmp_path):
+    side = ConvNetConfig(channels=32, multipliers=(1, 2), attention_resolutions=())
+    config = ConvTokenizerConfig(image_size=16, latent_channels=6, encoder=side, decoder=side,
+                                 quantizer=SimVQConfig(codebook_size=40, code_dim=4))  # fmt: skip
+    torch.manual_seed(0)
+    state = ConvTokenizer(config).state_dict()
+    write_run(tmp_path / "run", "tokenizer", tokenizer_run("simvq", config), state, Path(__file__), class_names=["a"], dataset="folder", data_digest="")  # fmt: skip
+    ours = load_tokenizer(tmp_path / "run")
+    tokens = ours.encode(IMAGES)
+    assert len(tokens.unique()) > 5
+    assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
+    assert export_diffusers(tmp_path / "run", tmp_path / "folder") == "VQModel"
+    import_diffusers(tmp_path / "folder", tmp_path / "again")
+    again = load_tokenizer(tmp_path / "again")
+    assert again.config.quantizer == VQConfig(codebook_size=40, code_dim=4, lookup="euclidean")
+    assert torch.equal(again.encode(IMAGES), tokens)
+    torch.testing.assert_close(again.decode(tokens), ours.decode(tokens), rtol=1e-4, atol=1e-5)
+
+
 def to_lightningdit(model: FlowGenerator) -> dict[str, Tensor]:
     """Return a generator's weights as LightningDiT names and lays them out."""
-    around = {ours: theirs for theirs, ours in _AROUND.items()}
-    block = {ours: theirs for theirs, ours in _BLOCK.items() if ours != "feed_forward.up" or "swiglu" not in theirs}
+    around = {ours: theirs for theirs, ours in AROUND.items()}
+    other = "mlp.fc2" if model.config.feed_forward == "swiglu" else "mlp.w3"
+    block = {ours: theirs for theirs, ours in BLOCK.items() if theirs != other}
     state = {}
     for name, value in model.network.state_dict().items():
         layer, _, kind = name.rpartition(".")
@@ -211,6 +238,7 @@ def test_what_does_not_fit_is_refused(vae_run, tmp_path):
         "it has 16 positions": ({"pos_embed": torch.zeros(1, 16, 32)}, 2),
         "pos_embed. are not those": ({"pos_embed": whole["pos_embed"] + 0.1}, 2),
         "weight 'blocks.0.twist.weight' is not part": ({"blocks.0.twist.weight": torch.ones(2)}, 2),
+        "import a DiT with vistok import dit": ({final: torch.zeros(8, 32)}, 2),
         "without shifts": ({"blocks.0.adaLN_modulation.1.weight": torch.zeros(128, 32)}, 2),
     }
     for words, (changes, heads) in cases.items():
@@ -222,3 +250,131 @@ def test_what_does_not_fit_is_refused(vae_run, tmp_path):
     with pytest.raises(UserError, match="expected 'mean' and 'std' of 4 channels"):
         import_lightningdit(tmp_path / "dit.pt", tmp_path / "run", vae_run, tmp_path / "s.pt", 2)
     assert not (tmp_path / "run").exists()
+
+
+def dit_state(
+    width: int, depth: int, classes: int, side: int, channels: int, variance: bool = True
+) -> dict[str, Tensor]:
+    """Return random weights as DiT names and lays them out, with a patch of two."""
+    shapes = {
+        "x_embedder.proj": (width, channels, 2, 2), "t_embedder.mlp.0": (width, 256), "t_embedder.mlp.2": (width, width),
+        "final_layer.linear": (4 * channels * (1 + variance), width), "final_layer.adaLN_modulation.1": (2 * width, width),
+    }  # fmt: skip
+    for i in range(depth):
+        shapes |= {
+            f"blocks.{i}.attn.qkv": (3 * width, width), f"blocks.{i}.attn.proj": (width, width),
+            f"blocks.{i}.mlp.fc1": (4 * width, width), f"blocks.{i}.mlp.fc2": (width, 4 * width),
+            f"blocks.{i}.adaLN_modulation.1": (6 * width, width),
+        }  # fmt: skip
+    generator = torch.Generator().manual_seed(5)
+    state = {"y_embedder.embedding_table.weight": torch.randn(classes + 1, width, generator=generator) * 0.2}
+    for name, shape in shapes.items():
+        state[f"{name}.weight"] = torch.randn(shape, generator=generator) * 0.15
+        state[f"{name}.bias"] = torch.randn(shape[0], generator=generator) * 0.1
+    place = torch.arange(side // 2, dtype=DOUBLE)
+    angles = place[:, None] * 10_000.0 ** (-torch.arange(width // 4, dtype=DOUBLE) / (width // 4))
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+    columns, rows = waves.repeat(side // 2, 1), waves.repeat_interleave(side // 2, dim=0)
+    return state | {"pos_embed": torch.cat([columns, rows], dim=1)[None].float()}
+
+
+def dits_noise(state: dict[str, Tensor], x: Tensor, number: int, labels: Tensor, heads: int) -> Tensor:
+    """Return the noise that DiT predicts in x (batch, channels, height, width) after step `number` of 0 to 999."""
+
+    def linear(name: str, h: Tensor) -> Tensor:
+        return functional.linear(h, state[f"{name}.weight"].double(), state[f"{name}.bias"].double())
+
+    def normalized(h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        return functional.layer_norm(h, h.shape[-1:], eps=1e-6) * (1 + scale[:, None]) + shift[:, None]
+
+    kernel = state["x_embedder.proj.weight"].double()
+    h = functional.conv2d(x, kernel, state["x_embedder.proj.bias"].double(), stride=2)
+    batch, width, rows, columns = h.shape
+    h = h.flatten(2).transpose(1, 2) + state["pos_embed"].double()
+    angles = number * torch.exp(-math.log(10_000) * torch.arange(128, dtype=DOUBLE) / 128)
+    time = linear("t_embedder.mlp.0", torch.cat([angles.cos(), angles.sin()])[None])
+    condition = (
+        linear("t_embedder.mlp.2", functional.silu(time)) + state["y_embedder.embedding_table.weight"].double()[labels]
+    )
+    condition = functional.silu(condition)
+    depth = sum(name.endswith("attn.qkv.weight") for name in state)
+    for i in range(depth):
+        parts = linear(f"blocks.{i}.adaLN_modulation.1", condition).chunk(6, dim=1)
+        qkv = linear(f"blocks.{i}.attn.qkv", normalized(h, *parts[:2])).unflatten(2, (3, heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        mixed = (q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1) @ v
+        h = h + parts[2][:, None] * linear(f"blocks.{i}.attn.proj", mixed.transpose(1, 2).flatten(2))
+        inner = functional.gelu(linear(f"blocks.{i}.mlp.fc1", normalized(h, *parts[3:5])), approximate="tanh")
+        h = h + parts[5][:, None] * linear(f"blocks.{i}.mlp.fc2", inner)
+    out = linear(
+        "final_layer.linear", normalized(h, *linear("final_layer.adaLN_modulation.1", condition).chunk(2, dim=1))
+    )
+    images = (
+        out.unflatten(1, (rows, columns)).unflatten(3, (2, 2, -1)).permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+    )
+    return images[:, : x.shape[1]]
+
+
+def ddim(
+    state: dict[str, Tensor], x: Tensor, numbers: list[int], labels: Tensor, heads: int, scale: float, guided: int
+) -> Tensor:
+    """Return DDIM's result from noise x through these steps (Song et al. 2020, equation 12 with sigma 0), in float64."""
+    kept = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=DOUBLE), 0)
+    without = torch.full_like(labels, len(state["y_embedder.embedding_table.weight"]) - 1)
+    for now, after in zip(numbers, [*numbers[1:], None], strict=True):
+        noise, plain = (dits_noise(state, x, now, classes, heads) for classes in (labels, without))
+        noise[:, :guided] = plain[:, :guided] + scale * (noise[:, :guided] - plain[:, :guided])
+        clean = (x - (1 - kept[now]).sqrt() * noise) / kept[now].sqrt()
+        there = torch.ones((), dtype=DOUBLE) if after is None else kept[after]
+        x = there.sqrt() * clean + (1 - there).sqrt() * noise
+    return x
+
+
+@pytest.mark.parametrize("variance", [True, False])
+def test_a_generator_of_dit_draws_what_dit_draws(variance, vae_run, tmp_path):
+    state = dit_state(width=32, depth=2, classes=5, side=8, channels=4, variance=variance)
+    torch.save({"model": {"x": torch.ones(2)}, "ema": state} if variance else state, tmp_path / "DiT.pt")
+    arguments = ["import", "dit", str(tmp_path / "DiT.pt"), "--tokenizer", str(vae_run), "--out", str(tmp_path / "run"), "--num-heads", "4"]  # fmt: skip
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert (
+        done.exit_code == 0 and "DiT: generator" in done.output and "8x8 vectors of 4 numbers, 5 classes" in done.output
+    )
+    assert ("learned variance" in done.output) == variance
+    model = load_generator(tmp_path / "run", device="cpu")
+    labels, ids = torch.tensor([0, 3, 4]), torch.tensor([5, 6, 9])
+    noise = normal_grid(2, ids, 0, (64, 4))
+    pictures = noise.double().transpose(1, 2).unflatten(2, (8, 8))
+    for number in (0, 500, 999):
+        with torch.no_grad():
+            found = model.network(noise, torch.full((3,), 1 - (number + 1) / 1000), labels)
+        expected = dits_noise(state, pictures, number, labels, heads=4).flatten(2).transpose(1, 2)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=2e-5)
+    how = FlowSampling(steps=50, solver="ddim", guidance_scale=4.0, guidance_channels=3, seed=2)
+    found = model.sample(labels, ids, how).double() * 0.18215
+    expected = ddim(state, pictures, list(range(999, 0, -20)), labels, heads=4, scale=4.0, guided=3)
+    expected = expected.flatten(2).transpose(1, 2)
+    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-4
+
+
+def test_what_is_not_a_dit_of_this_autoencoder_is_refused(vae_run, tmp_path):
+    whole, file = dit_state(width=32, depth=1, classes=5, side=8, channels=4), tmp_path / "dit.pt"
+    final = "final_layer.linear.weight"
+    for words, changes, heads, scale in (
+        ("give --num-heads", {}, None, 0.18215),
+        ("--scale 0.0: expected a number above 0", {}, 4, 0.0),
+        ("of LightningDiT; import it with vistok import lightningdit", {"blocks.0.mlp.w12.weight": torch.ones(2, 2)}, 4, 0.18215),
+        ("gives 20 numbers for a patch, where DiT's gives 16 or, with a variance, 32", {final: torch.zeros(20, 32)}, 4, 0.18215),
+        ("it has 9 positions", {"pos_embed": torch.zeros(1, 9, 32)}, 4, 0.18215),
+    ):  # fmt: skip
+        torch.save({**whole, **changes}, file)
+        with pytest.raises(UserError, match=words):
+            import_dit(file, tmp_path / "run", vae_run, heads, scale)
+    torch.save(whole, file)
+    export_diffusers(vae_run, tmp_path / "vae.d")
+    settings = json.loads((tmp_path / "vae.d" / "config.json").read_text())
+    (tmp_path / "vae.d" / "config.json").write_text(json.dumps(settings | {"scaling_factor": 0.13025}))
+    import_diffusers(tmp_path / "vae.d", tmp_path / "sdxl")
+    with pytest.raises(UserError, match=r"multiply its vectors by 0.13025.*SD-VAE, 0.18215"):
+        import_dit(file, tmp_path / "run", tmp_path / "sdxl", 4)
+    assert not (tmp_path / "run").exists()
+    import_dit(file, tmp_path / "run", tmp_path / "sdxl", 4, 0.13025)

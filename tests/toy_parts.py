@@ -27,6 +27,7 @@ from vistok.space import Layout, Space, Vectors
 from vistok.tokenizer.bottlenecks import config as bottlenecks
 from vistok.tokenizer.bottlenecks.base import Bottleneck, BottleneckOutput
 from vistok.tokenizer.bottlenecks.config import BottleneckConfig
+from vistok.tokenizer.noise import Noise
 from vistok.tokenizer.regularizers import config as regularizers
 from vistok.tokenizer.regularizers.base import Regularizer, Seen, Setting
 from vistok.tokenizer.regularizers.config import RegularizerConfig
@@ -46,10 +47,10 @@ class Gaussian(Bottleneck):
         super().__init__()
         self.in_dim, self.code_dim = 2 * config.dim, config.dim
 
-    def forward(self, z_e: Tensor) -> BottleneckOutput:
+    def forward(self, z_e: Tensor, noise: Noise | None = None) -> BottleneckOutput:
         mean, log_variance = z_e.float().chunk(2, dim=-1)
         deviation = (log_variance.clamp(-8, 4) / 2).exp()
-        drawn = mean + deviation * torch.randn_like(mean) if self.training else mean
+        drawn = mean + deviation * noise.normal("toy", mean.shape[1:]) if noise is not None else mean
         kl = (mean.square() + deviation.square() - 1 - log_variance.clamp(-8, 4)).mean() / 2
         stored = torch.cat([mean, deviation], dim=-1).detach()
         return BottleneckOutput(mean, drawn, stored, {"kl_loss": 1e-3 * kl})

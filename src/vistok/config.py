@@ -139,7 +139,7 @@ class Kinds:
         if not isinstance(value, dict):
             raise ValueError(f"expected the fields of a config, found {type(value).__name__}")
         kind = value.get("kind", self.default)
-        if kind not in self.table:
+        if not isinstance(kind, str) or kind not in self.table:
             raise ValueError(f"kind {printable(str(kind))[:60]!r} is not one of {', '.join(self.table)}")
         validator = self.table[kind].config.__pydantic_validator__
         if info.mode == "json":  # in which tuples are lists
@@ -244,7 +244,8 @@ def _without(cls: type[Config], path: str, missing: _NoField) -> str:
     here = path.rpartition(".")[0]
     if len(missing.left) == 1 and (deeper := [other for other in same_last(cls, path) if other.startswith(here)]):
         meant = deeper
-    meant = meant or matching_paths(cls, path)
+    # A part of another kind may have the very field.
+    meant = [other for other in meant or matching_paths(cls, path) if other != path]
     if not meant:
         return f"config has no field {path!r}: {name!r} is not one of {', '.join(missing.allowed)}"
     return f"config has no field {path!r}. Did you mean {' or '.join(map(repr, meant[:3]))}?"
@@ -282,9 +283,19 @@ def _assign(cls: type[Config], data: dict[str, Any], parts: list[str], value: An
     if data[name] is None:
         # A part that is switched off has no fields yet; start from its defaults.
         data[name] = _defaults(cls, name, path)
+    if rest == ["kind"] and isinstance(data[name], dict):
+        data[name] = _of_kind(choices_of(cls, name), data[name], value)
+        return
     if not isinstance(data[name], dict):
         raise UserError(f"config field {path!r}: {name!r} is a value ({data[name]!r}) and has no fields")
     _assign(_class_of(cls, name, data[name]), data[name], rest, value, path)
+
+
+def _of_kind(choices: list[Any], part: dict[str, Any], kind: Any) -> dict[str, Any]:
+    """Return a part as one of another kind: the values that both have stay, all others are the new kind's defaults."""
+    known = {choice.model_fields["kind"].default: choice for choice in choices if "kind" in choice.model_fields}
+    fresh = known[kind]().model_dump(mode="json") if kind in list(known) else part
+    return fresh | {name: value for name, value in part.items() if name in fresh} | {"kind": kind}
 
 
 def _has_kinds(cls: type[Config], name: str) -> bool:

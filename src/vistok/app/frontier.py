@@ -10,16 +10,15 @@ import numpy as np
 import pandas as pd
 
 from vistok.engine.pace import in_words
-from vistok.errors import UserError
 from vistok.page.charts import Chart, Series
 from vistok.study.findings.advice_source import SHIPPED, AdviceSource, advice_source
 from vistok.study.findings.advise import Advice, Curve, Option, advice_lines, choose, covered, fit_curves, rank
 from vistok.study.findings.table import generators
+from vistok.study.findings.two_purses import PerImage, Sieved, costs, image_lines, sieve
 from vistok.study.run.record import StudyFolder
 
 POINTS = 48  # budgets along a curve
 MOST_LINES = 7  # tokenizers with a line of their own
-MILLISECONDS = "ms_per_image"
 
 
 @dataclass(frozen=True)
@@ -45,34 +44,12 @@ class Findings:
     @property
     def milliseconds(self) -> tuple[float, float] | None:
         """The least and the most that an image takes of what was recorded; None where nothing was."""
-        taken = _taken(self.table)
-        return (float(taken.min()), float(taken.max())) if len(taken) else None
+        taken = costs(self.table, "ms").values()
+        return (min(taken), max(taken)) if taken else None
 
-    def within(self, milliseconds: float | None) -> list[Curve]:
-        """Return the curves of generators that draw an image in this time; None: of all. Raises UserError if none does."""
-        if milliseconds is None:
-            return list(self.curves)
-        taken = _taken(self.table)
-        fast = [curve for curve in self.curves if taken.get(_key(curve), math.inf) <= milliseconds]
-        if not fast:
-            raise UserError(
-                f"no generator of this study draws an image in {milliseconds:.3g} ms; the fastest that was timed takes "
-                f"{taken.min():.3g} ms"
-            )
-        return fast
-
-
-def _key(curve: Curve) -> tuple[str, str]:
-    return str(curve.setting["tokenizer_choice"]), curve.generator
-
-
-def _taken(table: pd.DataFrame) -> "pd.Series[float]":
-    """Return milliseconds for each image by tokenizer and generator: the median of the runs where it was recorded."""
-    rows = generators(table)
-    if MILLISECONDS not in rows:
-        return pd.Series(dtype=float)
-    timed = rows[rows[MILLISECONDS].notna()]
-    return timed.groupby(["tokenizer_choice", "choice"])[MILLISECONDS].median()
+    def within(self, milliseconds: float | None) -> Sieved:
+        """Return which curves draw an image in this time; None: all. Raises UserError if none does."""
+        return sieve(self.curves, self.table, None if milliseconds is None else PerImage(milliseconds, "ms"))
 
 
 def known_studies(folders: Sequence[str]) -> list[str]:
@@ -106,28 +83,12 @@ def words_of_budget(flops: float, rate: float, measured: bool) -> str:
 
 def advice_of(found: Findings, flops: float, milliseconds: float | None) -> Advice:
     """Return what to train for both purses. Raises UserError if they are too small."""
-    return choose(found.within(milliseconds), flops)
+    return choose(found.within(milliseconds).kept, flops)
 
 
-def lines_of(found: Findings, advice: Advice, rate: float | None) -> list[str]:
+def lines_of(found: Findings, advice: Advice, rate: float | None, milliseconds: float | None = None) -> list[str]:
     """Return the advice in sentences, with what the study does not say; given this machine's rate, they also state times."""
-    lines = advice_lines(advice, rate)
-    if found.milliseconds is None:
-        lines.append(
-            "The milliseconds of an image are not recorded in this study's table (no column ms_per_image), so every generator "
-            "counts as fast enough."
-        )
-        return lines
-    taken = _taken(found.table)
-    best = taken.get((str(advice.best.tokenizer["tokenizer_choice"]), advice.best.generator))
-    if best is not None:
-        lines.append(f"An image takes {best:.3g} ms, as measured where the study ran.")
-    untimed = sum(_key(curve) not in taken for curve in found.curves)
-    if untimed:
-        lines.append(
-            f"{untimed} of {len(found.curves)} pairs were not timed; they are left out where milliseconds are limited."
-        )
-    return lines
+    return [*advice_lines(advice, rate), *image_lines(found.source, advice.best, found.within(milliseconds))]
 
 
 def frontier_chart(curves: Sequence[Curve], chosen: float) -> Chart:

@@ -28,6 +28,8 @@ ImageSize = Annotated[
     int | None, typer.Option(help="Pixels per side; default: as stated in the file or its name, else 256.")
 ]
 
+Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, for other widths than S, B, L, XL.")]
+
 
 @import_app.command("llamagen")
 def import_llamagen(
@@ -82,15 +84,30 @@ def import_lightningdit(
         Path, typer.Option(parser=run_of("tokenizer"), metavar="RUN", help="Its VA-VAE, already imported.")
     ],
     statistics: Annotated[Path, typer.Option(parser=path, help="latents_stats.pt: each channel's mean and deviation.")],
-    num_heads: Annotated[
-        int | None, typer.Option(min=1, help="Attention heads, for other widths than S, B, L, XL.")
-    ] = None,
+    num_heads: Heads = None,
     multiplier: Annotated[float, typer.Option(help="latent_multiplier in its config.")] = 1.0,
 ) -> None:
     """Import a generator of LightningDiT."""
     from vistok.interop.lightningdit import import_lightningdit as run
 
     say(f"{run(file, out, tokenizer, statistics, num_heads, multiplier)}, in {out}")
+
+
+@import_app.command("dit")
+def import_dit(
+    file: Checkpoint,
+    out: Out,
+    tokenizer: Annotated[
+        Path,
+        typer.Option(parser=run_of("tokenizer"), metavar="RUN", help="Its autoencoder (SD-VAE), already imported."),
+    ],
+    num_heads: Heads = None,
+    scale: Annotated[float, typer.Option(help="What the autoencoder's vectors are multiplied by.")] = 0.18215,
+) -> None:
+    """Import a generator of DiT, such as DiT-XL/2."""
+    from vistok.interop.dit import import_dit as run
+
+    say(f"{run(file, out, tokenizer, num_heads, scale)}, in {out}")
 
 
 @import_app.command("hub")

@@ -156,21 +156,26 @@ def advise(
     ],
     data: Annotated[str | None, typer.Option(help="Data set to get advice for; default: the study's.")] = None,
     study: Annotated[
-        str | None,
+        list[str],
         typer.Option(
             parser=place,
             metavar="STUDY",
-            help="A folder of results, a study's file or its recipe; default: fashion_study, whose results come with vistok.",
+            help="A folder of results, a study's file or its recipe; several are joined; default: fashion_study, whose results "
+            "come with vistok.",
         ),
+    ] = [],
+    per_image: Annotated[
+        str | None, typer.Option(help='The most that drawing an image may cost, as in "20 ms" or "3 GFLOPs".')
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Recommend a tokenizer and a generator for a training budget, based on a study's runs."""
-    from vistok.study.findings.advice_source import advice_source
-    from vistok.study.findings.advise import advice_commands, advice_lines, parse_budget
-    from vistok.study.findings.advise import advise as advise_by
+    """Recommend a tokenizer and a generator for a training budget, and for a cost of an image, based on studies' runs."""
+    from vistok.study.findings.advise import advice_commands, advice_lines, choose, fit_curves, parse_budget
+    from vistok.study.findings.joined import joined_source
+    from vistok.study.findings.two_purses import drawn, image_lines, pair_of, parse_per_image, sieve
 
-    source = advice_source(study).of_data(data)
+    limit = None if per_image is None else parse_per_image(per_image)
+    source = joined_source(study, data)
     amount, unit = parse_budget(budget)
     rate = None
     if unit != "flops":
@@ -178,16 +183,24 @@ def advise(
 
         rate = measured_rate(source)
         amount *= rate * (3600 if unit == "hours" else 60)
-    advice = advise_by(source.table, amount)
+    sieved = sieve(fit_curves(source.table), source.table, limit)
+    advice = choose(sieved.kept, amount)
     commands = advice_commands(advice, source)
     if as_json:
-        facts = {"study": source.name, "data": source.data[0], "flops_per_second": rate, "commands": commands}
+        facts: dict[str, Any] = {
+            "study": source.name,
+            "data": source.data[0],
+            "flops_per_second": rate,
+            "commands": commands,
+        }
+        dear = [[*pair_of(curve), cost] for curve, cost in sieved.dear]
+        facts |= {"image": drawn(source, advice.best), "left_out": dear}
         say(json.dumps({**advice.as_json(), **facts}, indent=2))
         return
     say(f"By the runs of {source.name.rstrip(',')}, on {source.data[0]}:")
     if rate is not None:
         say(f"{budget} is {amount:.3g} FLOPs at {rate / 1e9:.1f} GFLOP/s, just measured on this machine.")
-    for line in advice_lines(advice, rate):
+    for line in [*advice_lines(advice, rate), *image_lines(source, advice.best, sieved)]:
         say(line)
     for line in ["To train both:", *commands] if commands else ():
         say(line)

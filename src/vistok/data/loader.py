@@ -36,10 +36,8 @@ class _Images(Dataset[Batch]):
             images = self.source.images[indices]  # type: ignore[attr-defined]
         else:
             images = np.stack([self._prepared(p, i) for p, i in zip(positions, indices.tolist(), strict=True)])
-        return {
-            "images": _tensor(images),
-            "labels": torch.from_numpy(self.source.labels[indices]),
-        }
+        batch = {"images": _tensor(images), "labels": torch.from_numpy(self.source.labels[indices])}
+        return {**batch, "positions": torch.tensor(positions)} if self.train else batch
 
     def _prepared(self, position: int, index: int) -> np.ndarray:
         generator = numpy_generator(self.seed, "augment", position) if self.train else None
@@ -100,8 +98,9 @@ def train_images(
     workers: int = 0,
     part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """Yield one batch per step of `steps`: "images" (batch channels height width, [-1, 1]) and "labels".
+    """Yield one batch per step of `steps`: "images" (batch channels height width, [-1, 1]), "labels" and "positions".
 
+    "positions" number the images of all steps: keys for noise that does not depend on batches or processes.
     part: (number, how many parts): the part of each batch that this process gets.
     """
     return _load(_Images(source, config, seed, train=True), _Positions(batch_size, steps, part=part), workers)
@@ -142,10 +141,7 @@ def cropped_images(
 def train_latents(
     cache: LatentCache, seed: int, batch_size: int, steps: range, workers: int = 0, part: tuple[int, int] = (0, 1)
 ) -> Iterator[Batch]:
-    """Yield one batch per step of `steps`: "latents" (tokens, int64, or vectors, float32) and "labels"; `part` as above.
-
-    "positions" number the images of all steps: keys for noise that does not depend on batches or processes.
-    """
+    """Yield one batch per step of `steps`: "latents" (tokens, int64, or vectors, float32), "labels" and "positions", as above."""
     return _load(_Latents(cache, seed), _Positions(batch_size, steps, part=part), workers)
 
 

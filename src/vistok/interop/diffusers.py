@@ -41,7 +41,7 @@ def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> 
     """Write a run directory from a tokenizer: its folder, the folder of its pipeline, or its weights next to a config.json.
 
     If `image_size` is None, the config's `sample_size` is used. Returns a line that describes the network. Raises UserError
-    for settings that our network does not support. `scaling_factor` is not needed: a generator here normalises its vectors.
+    for settings that our network does not support. `scaling_factor` is kept for the import of generators; those trained here normalise vectors.
     """
     file, settings = _find(folder)
     with damage_is_a_mistake(f"config {file.parent / CONFIG}", "give the config.json that diffusers wrote"):
@@ -56,6 +56,8 @@ def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> 
     ours = {key: _as_convolution(value) if len(expected.get(key, ())) == 4 else value for key, value in ours.items()}
     check_fits(ours, expected, f"the {kind} of {file.parent / CONFIG}")
     header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
+    if isinstance(settings.get("scaling_factor"), int | float):
+        header["scaling_factor"] = float(settings["scaling_factor"])
     write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **header)
     note = "" if image_size is not None else ", as in its config (--image-size changes it)"
     return f"{name}: tokenizer, {config.space} at {config.image_size} pixels{note}"

@@ -12,10 +12,12 @@ from vistok.interop.aside import Marks, built_aside, entries
 from vistok.interop.autoencoder_names import CODEBOOK
 from vistok.interop.diffusers import CONFIG, WEIGHTS, layer_names
 from vistok.runs.load import check_network, read_model
-from vistok.tokenizer.bottlenecks.config import KLConfig, VQConfig
+from vistok.tokenizer.bottlenecks.config import KLConfig, SimVQConfig, VQConfig
 from vistok.tokenizer.bottlenecks.vq import OF_TRAINING
 from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
 
+# Of a SimVQ: its fixed codes and their map.
+MAPPED = ("quantizer.frozen", "quantizer.map")
 # Names of before diffusers 0.15, which today's code does not write.
 _FORMER = ("query", "key", "value", "proj_attn")
 _ONLY = (
@@ -35,7 +37,8 @@ def export_diffusers(source: Path, out: Path, weights: str = "ema") -> str:
     config = ConvTokenizerConfig.from_json(json.dumps(header["config"]))
     settings = _settings(config)
     layers = {ours: theirs for theirs, ours in layer_names(config).items() if theirs.rpartition(".")[2] not in _FORMER}
-    theirs = {_renamed(name, layers): value for name, value in state.items() if not _of_training(name)}
+    kept = {name: value for name, value in _with_codebook(state).items() if not _of_training(name)}
+    theirs = {_renamed(name, layers): value for name, value in kept.items()}
     data = {
         CONFIG: (json.dumps(settings, indent=2) + "\n").encode(),
         WEIGHTS[0]: save({name: _as_linear(name, value) for name, value in theirs.items()}),
@@ -55,8 +58,9 @@ def _settings(config: ConvTokenizerConfig) -> dict[str, Any]:
         fits = config.latent_channels == 2 * z and (config.decoder_channels or config.latent_channels) == z
         rest = "latent_channels twice and decoder_channels once the numbers of a vector"
         own: dict[str, Any] = {"latent_channels": z, "use_quant_conv": True, "use_post_quant_conv": True}
-    elif isinstance(quantizer, VQConfig):
-        kind, fits, rest = "VQModel", quantizer.lookup == "euclidean", "a Euclidean look-up"
+    elif isinstance(quantizer, VQConfig | SimVQConfig):
+        kind, rest = "VQModel", "a Euclidean look-up"
+        fits = isinstance(quantizer, SimVQConfig) or quantizer.lookup == "euclidean"
         fits = fits and config.decoder_channels in (None, config.latent_channels)
         own = {"latent_channels": config.latent_channels, "num_vq_embeddings": quantizer.codebook_size,
                "vq_embed_dim": quantizer.code_dim}  # fmt: skip
@@ -92,6 +96,14 @@ def _levels(config: ConvTokenizerConfig, side: ConvNetConfig) -> bool:
 
 def _attends(config: ConvTokenizerConfig, side: ConvNetConfig, place: int) -> bool:
     return (config.padded_sides[0] >> place) in side.attention_resolutions
+
+
+def _with_codebook(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights with a mapped codebook written out as codes."""
+    if MAPPED[0] not in state:
+        return state
+    codes, mapping = (state[name] for name in MAPPED)
+    return {name: value for name, value in state.items() if name not in MAPPED} | {CODEBOOK: codes @ mapping.T}
 
 
 def _of_training(name: str) -> bool:

@@ -32,13 +32,14 @@ class Cost:
 
     def __str__(self) -> str:
         calls = f"{self.calls:g}" if self.calls == int(self.calls) else f"{self.calls:.1f}"
-        counted = f"{calls} call{'s' * (self.calls != 1)} and {_flops(self.flops_per_image)} an image"
+        counted = f"{calls} call{'s' * (self.calls != 1)} and {flops_in_words(self.flops_per_image)} an image"
         if not self.images:
             return counted
         return f"{counted}, {self.milliseconds:.3g} ms on {self.hardware}, {self.batch} at once"
 
 
-def _flops(count: float) -> str:
+def flops_in_words(count: float) -> str:
+    """Return a count as text, as in "3.2 GFLOPs"."""
     for size, name in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if count >= size:
             return f"{count / size:.3g} {name}FLOPs"

@@ -1,25 +1,37 @@
 """Paths from noise (t = 0) to data (t = 1), and how what a network predicts converts to what a solver needs.
 
 x_t = alpha(t) data + sigma(t) noise. The linear path is rectified flow's (Liu et al. 2022, arXiv 2209.03003; Lipman et al.
-2022, arXiv 2210.02747), the cosine one Nichol and Dhariwal's (2021, arXiv 2102.09672), with time turned round.
+2022, arXiv 2210.02747), the cosine one Nichol and Dhariwal's (2021, arXiv 2102.09672), with time turned round, and "ddpm" that
+of Ho et al. (2020, arXiv 2006.11239), which DiT uses: 1,000 steps whose variances grow evenly from 1e-4 to 0.02.
 """
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-Path = Literal["linear", "cosine"]
+Path = Literal["linear", "cosine", "ddpm"]
 Prediction = Literal["velocity", "noise", "clean"]
-# Below this coefficient nothing is divided by it: at the ends of a path, where it is zero, a predicted noise says nothing of the
-# data, nor clean data of the noise, and the network's error would be multiplied by thousands.
-LEAST = 0.02
 
 
 class Process(ABC):
     """A path. Times are tensors that broadcast against the data."""
+
+    # Below this coefficient nothing is divided by it: at the ends of a path, where it is zero, a predicted noise says nothing of
+    # the data, nor clean data of the noise, and the network's error would be multiplied by thousands.
+    least = 0.02
+
+    def told(self, t: Tensor) -> Tensor:
+        """Return the time as a network is told it, before its scale."""
+        return t
+
+    def trained_at(self, t: Tensor) -> Tensor:
+        """Return the time at which a network learns where `t` was drawn."""
+        return t
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
@@ -51,9 +63,9 @@ class Process(ABC):
         """
         alpha, sigma = self.alpha(t), self.sigma(t)
         if kind == "noise":
-            return _divided(x - sigma * predicted, alpha), predicted
+            return self._divided(x - sigma * predicted, alpha), predicted
         if kind == "clean":
-            return predicted, _divided(x - alpha * predicted, sigma)
+            return predicted, self._divided(x - alpha * predicted, sigma)
         # Two equations, x = alpha data + sigma noise and its derivative; their determinant is never zero.
         to_data, to_noise = self.rates(t)
         determinant = alpha * to_noise - to_data * sigma
@@ -69,12 +81,11 @@ class Process(ABC):
 
     def score(self, noise: Tensor, t: Tensor) -> Tensor:
         """Return the gradient of log p(x_t), given the expected noise."""
-        return -_divided(noise, self.sigma(t))
+        return -self._divided(noise, self.sigma(t))
 
-
-def _divided(value: Tensor, coefficient: Tensor) -> Tensor:
-    """Return value / coefficient, or zero where the coefficient is too small to divide by."""
-    return torch.where(coefficient >= LEAST, value / coefficient.clamp(min=LEAST), 0.0)
+    def _divided(self, value: Tensor, coefficient: Tensor) -> Tensor:
+        """Return value / coefficient, or zero where the coefficient is too small to divide by."""
+        return torch.where(coefficient >= self.least, value / coefficient.clamp(min=self.least), 0.0)
 
 
 class LinearPath(Process):
@@ -110,4 +121,56 @@ class CosinePath(Process):
         return half * torch.cos(half * t), -half * torch.sin(half * t)
 
 
-PROCESSES: dict[Path, Process] = {"linear": LinearPath(), "cosine": CosinePath()}
+class DDPMPath(Process):
+    """After step k of 1,000, alpha^2 = (1 - beta_1) ... (1 - beta_k), at time 1 - k / 1000; alpha^2 + sigma^2 = 1.
+
+    It begins at alpha = 0.0064, not at zero. Between the steps, the logarithm of alpha^2 is the one polynomial that meets it at all
+    of them. Networks learn at the steps alone, and are told 999 down to 0 (thousandths of it), from noise to data.
+    """
+
+    least = 0.005  # less than alpha and sigma at any step
+    steps, first_beta, last_beta = 1000, 1e-4, 0.02
+
+    def __init__(self) -> None:
+        rest = np.arange(1, self.steps + 1) / self.steps
+        kept = np.log1p(-np.linspace(self.first_beta, self.last_beta, self.steps)).cumsum()
+        # log(1 - beta) is a short series in beta, and sums of powers are polynomials: eight terms leave 1e-11. What is fitted is
+        # the logarithm over the time that is left, so that it vanishes with it.
+        fitted = np.polynomial.Polynomial.fit(rest, kept / rest, 7).convert()
+        whole = fitted * np.polynomial.Polynomial([0, 1])
+        self._fitted, self._slope = fitted.coef.tolist(), whole.deriv().coef.tolist()
+
+    def told(self, t: Tensor) -> Tensor:
+        """Return the number of the step over 1,000."""
+        return 1 - t - 1 / self.steps
+
+    def trained_at(self, t: Tensor) -> Tensor:
+        """Return the time of a step."""
+        return (t * self.steps).floor() / self.steps
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return the root of the product of all 1 - beta so far."""
+        return (self._log_kept(t) / 2).exp()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return the root of one minus that product."""
+        return (-torch.expm1(self._log_kept(t))).sqrt()
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return their derivatives; sigma's has no bound at the very end."""
+        kept = self._log_kept(t)
+        half = -_polynomial(self._slope, 1 - t) / 2
+        return half * (kept / 2).exp(), -half * kept.exp() / self.sigma(t)
+
+    def _log_kept(self, t: Tensor) -> Tensor:
+        return (1 - t) * _polynomial(self._fitted, 1 - t)
+
+
+def _polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
+    value = torch.full_like(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        value = value * x + coefficient
+    return value
+
+
+PROCESSES: dict[Path, Process] = {"linear": LinearPath(), "cosine": CosinePath(), "ddpm": DDPMPath()}

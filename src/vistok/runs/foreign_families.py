@@ -12,6 +12,7 @@ COMMANDS = {
     "taming": "vistok import taming FILE --config FILE.yaml --out RUN",
     "diffusers": "vistok import diffusers FOLDER --out RUN",
     "lightningdit": "vistok import lightningdit FILE --tokenizer RUN --statistics latents_stats.pt --out RUN",
+    "dit": "vistok import dit FILE --tokenizer RUN --out RUN",
 }
 _VQGAN = r"quantize\.embedding\.weight"
 # Patterns that must all match the names, what they identify, and its verb or why it has none; the first match wins.
@@ -25,7 +26,10 @@ _MARKS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     ((r"encoder\.down\.\d+\.block\.", _VQGAN), "a VQGAN of taming-transformers or latent-diffusion", "taming"),
     ((r"encoder\.down\.\d+\.block\.",), "a KL autoencoder of latent-diffusion or VA-VAE", "taming"),
     ((r"encoder\.down_blocks\.\d", _VQGAN), "a VQModel of diffusers", "diffusers"),
-    ((r"blocks\.\d+\.adaLN_modulation\.",), "a diffusion transformer of LightningDiT or DiT", "lightningdit"),
+    ((r"blocks\.\d+\.adaLN_modulation\.", r"blocks\.\d+\.norm1\.weight"), "a diffusion transformer of LightningDiT", "lightningdit"),
+    ((r"blocks\.\d+\.adaLN_modulation\.", r"feat_rope\."), "a diffusion transformer of LightningDiT", "lightningdit"),
+    ((r"blocks\.\d+\.adaLN_modulation\.", r"blocks\.\d+\.mlp\.w12\."), "a diffusion transformer of LightningDiT", "lightningdit"),
+    ((r"blocks\.\d+\.adaLN_modulation\.",), "a diffusion transformer of DiT", "dit"),
     ((r"encoder\.down_blocks\.\d",), "an AutoencoderKL of diffusers", "diffusers"),
 )  # fmt: skip
 
@@ -39,15 +43,15 @@ def family_of(names: Iterable[str]) -> tuple[str, str] | None:
     return None
 
 
-def require_family(path: Path, names: Iterable[str], verb: str) -> None:
-    """Raise UserError for weights that `vistok import <verb>` does not take, saying what they are and what takes them."""
+def require_family(path: Path, names: Iterable[str], *verbs: str) -> None:
+    """Raise UserError for weights of other families than those of `verbs`, saying what they are and what imports them."""
     names = sorted(names)
     match = family_of(names)
     if match is None:
         raise UserError(
             f"{path}: neither a tokenizer nor a generator of a family that vistok knows (LlamaGen, taming and "
-            f"latent-diffusion VQGANs, diffusers' VQModel and AutoencoderKL, LightningDiT); its weights are {', '.join(names[:4])}..."
+            f"latent-diffusion VQGANs, diffusers' VQModel and AutoencoderKL, DiT, LightningDiT); its weights are {', '.join(names[:4])}..."
         )
     family, right = match
-    if right.split()[0] != verb or right not in COMMANDS:
+    if right.split()[0] not in verbs or right not in COMMANDS:
         raise UserError(f"{path}: {family}; " + (f"import it with {COMMANDS[right]}" if right in COMMANDS else right))

@@ -72,6 +72,8 @@ class TokenizerHeader(Header):
     """Header of a tokenizer."""
 
     config: AnyTokenizer
+    # What diffusion models of its project multiply its vectors by, where an imported file says so.
+    scaling_factor: Amount | None = None
 
 
 class GeneratorHeader(Header):

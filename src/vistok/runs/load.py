@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from vistok.nn.classifier import Classifier
 from vistok.runs.headers import AnyHeader, GeneratorHeader, TokenizerHeader, check_header
 from vistok.runs.weights_file import weights_file
 from vistok.runs.wrong_file import TAKEN_BY, what_to_do
-from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.bottlenecks.config import QuantizerConfig
 from vistok.tokenizer.config import NETWORKS
 from vistok.tokenizer.interface import Tokenizer
 
@@ -158,8 +158,9 @@ def _network(header: AnyHeader, state: dict[str, Tensor]) -> nn.Module:
         return Classifier(header.config)
     quantizer = header.config.quantizer
     # Checked here because the codebook is drawn, and so takes memory, before it becomes a parameter.
-    if isinstance(quantizer, VQConfig) and state["quantizer.codebook"].shape[0] != quantizer.codebook_size:
-        raise ValueError(f"codebook_size {quantizer.codebook_size}, but {len(state['quantizer.codebook'])} codes")
+    kept = {"vq": "quantizer.codebook", "simvq": "quantizer.frozen"}.get(quantizer.kind)
+    if kept is not None and len(state[kept]) != (size := cast(QuantizerConfig, quantizer).codes):
+        raise ValueError(f"codebook_size {size}, but {len(state[kept])} codes")
     return make(NETWORKS, header.config)  # type: ignore[no-any-return]
 
 

@@ -12,6 +12,7 @@ from vistok.origin import Origin
 from vistok.space import Layout, Space
 from vistok.tokenizer.bottlenecks.base import Bottleneck, BottleneckOutput
 from vistok.tokenizer.config import TokenizerConfig
+from vistok.tokenizer.noise import Noise
 
 Images = Float[Tensor, "batch channels height width"]
 
@@ -40,8 +41,8 @@ class Tokenizer(nn.Module, ABC):
     info: Origin = Origin()
 
     @abstractmethod
-    def forward(self, images: Images) -> TokenizerOutput:
-        """Encode a training batch, pass it through the bottleneck, and decode it."""
+    def forward(self, images: Images, noise: Noise | None = None) -> TokenizerOutput:
+        """Encode a training batch, pass it through the bottleneck, which may draw from `noise`, and decode it."""
 
     @abstractmethod
     def encode(self, images: Images) -> Tensor:

@@ -20,6 +20,7 @@ from vistok.tokenizer.config import NETWORKS, AdversarialConfig, LossConfig, Tok
 from vistok.tokenizer.discriminator import PatchDiscriminator, adversarial_loss, hinge_discriminator_loss
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
 from vistok.tokenizer.losses import norm_ratio, reconstruction_terms
+from vistok.tokenizer.noise import Noise
 from vistok.tokenizer.ramp import cosine_ramp
 from vistok.tokenizer.regularizers.base import Regularizer, Seen, Setting
 from vistok.tokenizer.regularizers.config import REGULARIZERS, RegularizerConfig
@@ -112,6 +113,7 @@ class Autoencoder(Objective):
         return {
             "images": torch.zeros(batch_size, channels, *sides, device=device),
             "labels": torch.zeros(batch_size, dtype=torch.int64, device=device),
+            "positions": torch.zeros(batch_size, dtype=torch.int64, device=device),
         }
 
     def stages(self, scale: Scale) -> tuple[int, ...]:
@@ -174,14 +176,15 @@ class Autoencoder(Objective):
 
     def _loss(self, micro: MicroBatch, step: int, game: "_Game | None") -> PhaseLoss:
         """Return the autoencoder's loss: reconstruction terms, regularizers' terms, the adversarial one."""
-        output = self.tokenizer(micro["images"])
+        noise = Noise(self.run.seed, micro["positions"]) if "positions" in micro else None
+        output = self.tokenizer(micro["images"], noise)
         terms = reconstruction_terms(output, micro["images"], self.run.losses, self.perceptual)
         if self.run.trains == "decoder":
             terms = {name: term for name, term in terms.items() if name not in output.bottleneck.losses}
         statistics = dict(output.bottleneck.statistics)
         seen = Seen(
             micro["images"], output.reconstruction, output.features, output.bottleneck, output.layout,
-            _reconstruction(terms), self.tokenizer.encoding_layer(), self.tokenizer.last_layer(),
+            _reconstruction(terms), self.tokenizer.encoding_layer(), self.tokenizer.last_layer(), noise,
         )  # fmt: skip
         for regularizer in self.regularizers:
             loss = regularizer(seen, step)

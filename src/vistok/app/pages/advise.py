@@ -76,9 +76,9 @@ def answer(study: str, data: str, share: float, fast: float, measured: float | N
             "any time for an image" if milliseconds is None else f"at most {milliseconds:.3g} ms for each image"
         )
     advice = advice_of(found, flops, milliseconds)
-    first, *more = lines_of(found, advice, measured)
+    first, *more = lines_of(found, advice, measured, milliseconds)
     tone = "" if advice.supported else "warn"
-    chart = frontier_chart(found.within(milliseconds), flops).figure()
+    chart = frontier_chart(found.within(milliseconds).kept, flops).figure()
     commands = advice_commands(advice, found.source)
     train = [folded("The commands that train both", to_copy("\n".join(commands)))] if commands else []
     text = joined([quiet(words), said(first, tone), *map(quiet, more), *train])

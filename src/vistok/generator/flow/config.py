@@ -11,8 +11,8 @@ from vistok.nn.mixers.config import require_heads
 class FlowConfig(GeneratorConfig):
     """LightningDiT (Yao et al. 2025, arXiv 2501.01423) over vectors on a grid or a line. Each rung of its ladder is a switch.
 
-    DiT (Peebles and Xie 2022, arXiv 2212.09748) is norm "layer", feed_forward "gelu", rotary false, path "cosine" (DiT's own
-    is DDPM's), predicts "noise", times "uniform", direction_weight 0.
+    DiT (Peebles and Xie 2022, arXiv 2212.09748) is norm "layer", feed_forward "gelu", rotary false, path "ddpm", predicts
+    "noise", times "uniform", direction_weight 0, and patch 2; its learned variance, which other solvers use, is left out.
     """
 
     kind: Literal["flow"] = "flow"
@@ -26,9 +26,9 @@ class FlowConfig(GeneratorConfig):
     rotary: bool = True
     qk_norm: bool = False
     label_dropout: float = Field(default=0.1, ge=0, lt=1)
-    # Times lie in [0, 1] and are multiplied by this before they are embedded.
+    # Times lie in [0, 1] and are multiplied by this before they are embedded; DDPM's are counted from the data's side.
     time_scale: float = Field(default=1000.0, gt=0)
-    path: Literal["linear", "cosine"] = "linear"
+    path: Literal["linear", "cosine", "ddpm"] = "linear"
     predicts: Literal["velocity", "noise", "clean"] = "velocity"
     # Where times are drawn in training: evenly, or as the logistic function of a normal number, mostly in the middle.
     times: Literal["logit_normal", "uniform"] = "logit_normal"

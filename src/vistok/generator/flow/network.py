@@ -11,6 +11,7 @@ from vistok.generator.flow.config import FlowConfig
 from vistok.nn.bidirectional import BidirectionalAttention
 from vistok.nn.modulation import Modulation, TimeEmbedding, modulate
 from vistok.nn.positions import fixed_positions, rotary_table
+from vistok.nn.process import PROCESSES
 from vistok.nn.transformer import RMSNorm
 from vistok.space import Grid, Layout, Line, Space, Vectors, grid
 
@@ -131,7 +132,7 @@ class FlowNetwork(nn.Module):
         self, x: Float[Tensor, "batch positions dim"], t: Float[Tensor, "batch"], labels: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch positions dim"]:
         """Return the prediction at noisy vectors x and times t; in training mode some labels are dropped."""
-        condition = self.time(t) + self.classes(labels)
+        condition = self.time(PROCESSES[self.config.path].told(t)) + self.classes(labels)
         h = self.embed(self._gathered(x)) + self.places
         table = (self.cos, self.sin) if self.config.rotary else None
         for block in self.blocks:

@@ -45,10 +45,12 @@ class Matching(Objective):
         return PhaseLoss(terms)
 
     def _times(self, positions: Tensor) -> Tensor:
-        """Return times in (0, 1)."""
+        """Return times in [0, 1)."""
         if self.config.times == "uniform":
-            return uniform_grid(self.seed, positions, 1, 1, "time")[:, 0]
-        return torch.sigmoid(normal_grid(self.seed, positions, 1, ()))
+            drawn = uniform_grid(self.seed, positions, 1, 1, "time")[:, 0]
+        else:
+            drawn = torch.sigmoid(normal_grid(self.seed, positions, 1, ()))
+        return self.model.process.trained_at(drawn)
 
     def example(self, batch_size: int, device: torch.device) -> MicroBatch:
         """Return vectors and labels of the right shapes, all zeros."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
-from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.bottlenecks.config import SimVQConfig, VQConfig
 from vistok.tokenizer.regularizers.config import CausalConfig
 
 C = TypeVar("C", bound=RunConfig)
@@ -151,7 +151,7 @@ def restarted_codes(run: Judged[TokenizerRun]) -> str | None:
 def fewer_codes(run: Judged[TokenizerRun]) -> str | None:
     """Use a smaller codebook; with --init-from the codebook's size is fixed."""
     quantizer = run.config.tokenizer.quantizer
-    if not isinstance(quantizer, VQConfig) or quantizer.codebook_size < 64 or run.config.init_from:
+    if not isinstance(quantizer, VQConfig | SimVQConfig) or quantizer.codebook_size < 64 or run.config.init_from:
         return None
     return train_again(
         f"tokenizer.quantizer.codebook_size={quantizer.codebook_size // 4}", "a smaller codebook fills up sooner"

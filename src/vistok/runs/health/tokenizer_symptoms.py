@@ -7,7 +7,7 @@ from vistok.runs.config import TokenizerRun
 from vistok.runs.health import advice
 from vistok.runs.health.advice import Advice, Judged, first_advice
 from vistok.runs.health.alarms import GRACE, LOGGED, TRIAL, Alarms, History
-from vistok.tokenizer.config import VQConfig
+from vistok.tokenizer.bottlenecks.config import SimVQConfig, VQConfig
 
 Run = Judged[TokenizerRun]
 DEPENDENCE, GAIN = 0.05, 0.5  # below either of these reconstructions are blind; the second is in dB
@@ -78,7 +78,7 @@ def latents_collapse(run: Run, history: History) -> Alarm | None:
     """The encoder maps all images to the same place."""
     quantizer = run.config.tokenizer.quantizer
     # With a look-up by distance, codes and their latents may legitimately lie close to zero.
-    if isinstance(quantizer, VQConfig) and quantizer.lookup == "euclidean":
+    if isinstance(quantizer, SimVQConfig) or (isinstance(quantizer, VQConfig) and quantizer.lookup == "euclidean"):
         return None
     key = "autoencoder/latent_variance"
     variances = [row[key] for row in history.train if key in row and judged(run, row)]

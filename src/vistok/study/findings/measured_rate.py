@@ -1,9 +1,10 @@
 """The rate that converts a budget in hours into FLOPs."""
 
 import math
+from typing import Any
 
 from vistok.errors import UserError
-from vistok.space import token_grid
+from vistok.space import Space, token_grid
 from vistok.study.findings.advice_source import AdviceSource
 from vistok.study.findings.table import generators
 
@@ -11,21 +12,32 @@ from vistok.study.findings.table import generators
 def measured_rate(source: AdviceSource) -> float:
     """Measure, on this machine, the training FLOPs per second of the largest generator in a study's table.
 
-    Raises UserError if its config is not known, or if it writes vectors.
+    Where some write tokens and others vectors, of the largest of each, and the slower counts. Raises UserError if configs are not
+    known.
     """
     from vistok.verbs.step_time import training_rate
 
-    rows = generators(source.table)
-    largest = rows.iloc[int(rows.params.to_numpy(float).argmax())] if len(rows) else None
-    config = None if largest is None else source.generator(str(largest.choice))
-    if largest is None or config is None:
+    rows, rates = generators(source.table), []
+    for _, of_kind in rows.groupby(rows.codebook_size.isna()):
+        largest = of_kind.iloc[int(of_kind.params.to_numpy(float).argmax())]
+        config, space = source.generator(str(largest.choice)), _space(source, largest)
+        if config is not None and space is not None:
+            rates.append(training_rate(config, space))
+    if not rates:
         raise UserError(
             f"{source.name} holds no records of generators, which a budget in hours needs; give the budget in FLOPs"
         )
-    if math.isnan(largest.codebook_size):
-        raise UserError(
-            f"{source.name}: its largest generator writes vectors, whose training this command cannot time yet; give the budget in "
-            "FLOPs (vistok train generator ... --dry-run counts those of a run)"
-        )
-    side = round(float(largest.num_tokens) ** 0.5)
-    return training_rate(config, token_grid(side, side, int(largest.codebook_size)))
+    return min(rates)
+
+
+def _space(source: AdviceSource, row: Any) -> Space | None:
+    """Return what a generator writes; None for vectors of a tokenizer that is not known."""
+    run = source.tokenizer(str(row.tokenizer_choice))
+    if run is not None:
+        network = run.tokenizer
+        same = math.isnan(row.image_size) or int(row.image_size) == network.image_size
+        return network.space if same else network.at(int(row.image_size)).space
+    if math.isnan(row.codebook_size):
+        return None
+    side = round(float(row.num_tokens) ** 0.5)
+    return token_grid(side, side, int(row.codebook_size))

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vistok.tokenizer.noise import Noise
+
 
 @dataclass
 class BottleneckOutput:
@@ -35,8 +37,8 @@ class Bottleneck(nn.Module, ABC):
     code_dim: int
 
     @abstractmethod
-    def forward(self, z_e: Float[Tensor, "*batch dim"]) -> BottleneckOutput:
-        """Map encoder outputs to latents, in float32 even under autocast."""
+    def forward(self, z_e: Float[Tensor, "*batch dim"], noise: Noise | None = None) -> BottleneckOutput:
+        """Map encoder outputs to latents, in float32 even under autocast; in training, a distribution draws from `noise`."""
 
     @abstractmethod
     def to_decoder(self, latents: Tensor) -> Float[Tensor, "*batch dim"]:

@@ -1,7 +1,7 @@
 """Configs of bottlenecks, which sit between encoder and decoder, and the table of their kinds."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -83,6 +83,31 @@ class FSQConfig(QuantizerConfig):
         return len(self.levels)
 
 
+class SimVQConfig(QuantizerConfig):
+    """A frozen random codebook seen through a learned linear map (SimVQ, arXiv 2411.02038): no code is left behind.
+
+    Latents and codes are compared by distance.
+    """
+
+    kind: Literal["simvq"] = "simvq"
+    codebook_size: int = Field(default=16_384, ge=2)
+    code_dim: int = Field(default=8, ge=1)
+    commitment_weight: float = Field(default=0.25, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_restarts(cls, found: Any) -> Any:
+        for name in ("restart_after", "start_after"):
+            if isinstance(found, dict) and name in found:
+                raise ValueError(f"{name} moves single codes, which vq has; simvq's all move together, so leave it out")
+        return found
+
+    @property
+    def codes(self) -> int:
+        """Number of codes."""
+        return self.codebook_size
+
+
 class KLConfig(BottleneckConfig):
     """A normal distribution for each latent, kept near the standard one by a small weight (Rombach et al. 2021, 2112.10752).
 
@@ -102,6 +127,7 @@ class KLConfig(BottleneckConfig):
 BOTTLENECKS = {
     "vq": Part(VQConfig, "vistok.tokenizer.bottlenecks.vq:VQ"),
     "fsq": Part(FSQConfig, "vistok.tokenizer.bottlenecks.fsq:FSQ"),
+    "simvq": Part(SimVQConfig, "vistok.tokenizer.bottlenecks.simvq:SimVQ"),
     "kl": Part(KLConfig, "vistok.tokenizer.bottlenecks.kl:KL"),
 }
 AnyBottleneck = Annotated[BottleneckConfig, Kinds(BottleneckConfig, BOTTLENECKS, "vq")]

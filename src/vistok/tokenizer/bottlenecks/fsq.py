@@ -12,6 +12,7 @@ from vistok.tokenizer.bottlenecks.base import (
     straight_through,
 )
 from vistok.tokenizer.bottlenecks.config import FSQConfig
+from vistok.tokenizer.noise import Noise
 
 
 class FSQ(Quantizer):
@@ -37,7 +38,7 @@ class FSQ(Quantizer):
         shift = torch.atanh(offset / half_range)
         return (torch.tanh(z_e + shift) * half_range - offset) / self._half_width()
 
-    def forward(self, z_e: Float[Tensor, "*batch dim"]) -> BottleneckOutput:
+    def forward(self, z_e: Float[Tensor, "*batch dim"], noise: Noise | None = None) -> BottleneckOutput:
         """Quantize; there are no losses."""
         with in_float32(z_e):
             latents = contiguous_gradient(self.bound(z_e.float()))

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from vistok.tokenizer.bottlenecks.base import Bottleneck, BottleneckOutput, in_float32
 from vistok.tokenizer.bottlenecks.config import KLConfig
+from vistok.tokenizer.noise import Noise
 
 # Of log variances, as in latent-diffusion.
 LEAST, MOST = -30.0, 20.0
@@ -19,13 +20,16 @@ class KL(Bottleneck):
         self.config = config
         self.in_dim, self.code_dim = 2 * config.dim, config.dim
 
-    def forward(self, z_e: Float[Tensor, "*batch numbers"]) -> BottleneckOutput:
-        """Draw vectors for the decoder; regularizers see the means. The noise is torch's, which each step seeds by its number."""
+    def forward(self, z_e: Float[Tensor, "batch positions numbers"], noise: Noise | None = None) -> BottleneckOutput:
+        """Draw vectors for the decoder, with torch's noise if none is given; regularizers see the means."""
         with in_float32(z_e):
             mean, log_variance = z_e.float().chunk(2, dim=-1)
             log_variance = log_variance.clamp(LEAST, MOST)
             deviation = (log_variance / 2).exp()
-            drawn = mean + deviation * torch.randn_like(mean) if self.training else mean
+            drawn = mean
+            if self.training:
+                normal = torch.randn_like(mean) if noise is None else noise.normal("posterior", mean.shape[1:])
+                drawn = mean + deviation * normal
             divergence = 0.5 * (mean.square() + deviation.square() - 1 - log_variance)
             losses = {"kl_loss": self.config.weight * divergence.mean()}
             statistics = {

@@ -22,6 +22,7 @@ from vistok.tokenizer.bottlenecks.base import (
     straight_through,
 )
 from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.noise import Noise
 
 # Similarities computed at once (2 MB in float32, or at least 32 rows): what stays in a core's cache is cheap to reread.
 LOOKUP_ELEMENTS, LOOKUP_ROWS = 2**19, 32
@@ -58,6 +59,28 @@ def _best(similarity: Float[Tensor, "rows codes"]) -> Int[Tensor, "rows"]:
     return best * GROUP + groups[torch.arange(len(groups), device=groups.device), best].argmax(dim=1)
 
 
+def nearest_by_distance(
+    latents: Float[Tensor, "vectors dim"], codebook: Float[Tensor, "codes dim"]
+) -> Int[Tensor, "vectors"]:
+    """Return the code at the least distance from each vector; ties go to the lowest number."""
+    # Minimising |v - c|^2 means maximising v.c - |c|^2 / 2, an inner product in one more dimension.
+    codebook = torch.cat([codebook, -codebook.square().sum(-1, keepdim=True) / 2], dim=-1)
+    return nearest_codes(F.pad(latents, (0, 1), value=1.0), codebook)
+
+
+def quantized(quantizer: Quantizer, z_e: Float[Tensor, "*batch dim"], commitment_weight: float) -> BottleneckOutput:
+    """Return the nearest codes of vectors with VQ-VAE's two losses: codes move to latents, and latents to codes."""
+    latents = contiguous_gradient(z_e)
+    indices = quantizer.codes_to_indices(latents.detach())
+    codes = quantizer.indices_to_codes(indices)
+    losses = {
+        "codebook_loss": F.mse_loss(codes, latents.detach()),
+        "commitment_loss": commitment_weight * F.mse_loss(latents, codes.detach()),
+    }
+    error = losses["codebook_loss"].detach() * quantizer.code_dim
+    return BottleneckOutput(latents, straight_through(latents, codes), indices, losses, {"quantization_error": error})
+
+
 class VQ(Quantizer):
     """A codebook of `codebook_size` vectors in `code_dim` dimensions, unit-norm for the cosine look-up."""
 
@@ -86,27 +109,20 @@ class VQ(Quantizer):
             self.register_buffer("pool", torch.zeros(POOL * config.codebook_size, config.code_dim))
             self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
 
-    def forward(self, z_e: Float[Tensor, "*batch dim"]) -> BottleneckOutput:
+    def forward(self, z_e: Float[Tensor, "*batch dim"], noise: Noise | None = None) -> BottleneckOutput:
         """Quantize; the losses are the codebook loss (VQ-VAE) and the commitment loss, as means over all dimensions."""
         with in_float32(z_e):
-            latents = contiguous_gradient(self._placed(z_e.float()))
-            indices = self.codes_to_indices(latents.detach())
-            codes = self.indices_to_codes(indices)
-            losses = {
-                "codebook_loss": F.mse_loss(codes, latents.detach()),
-                "commitment_loss": self.config.commitment_weight * F.mse_loss(latents, codes.detach()),
-            }
-            z_q = straight_through(latents, codes)
+            output = quantized(self, self._placed(z_e.float()), self.config.commitment_weight)
             if self.config.start_after is not None:  # until quantization begins the decoder sees the latents
-                z_q = torch.where(self.begun, z_q, latents)
-                losses = {name: self.begun * loss for name, loss in losses.items()}
+                output.decoded = torch.where(self.begun, output.decoded, output.latents)
+                output.losses = {name: self.begun * loss for name, loss in output.losses.items()}
+                output.statistics = {name: self.begun * value for name, value in output.statistics.items()}
         if self.training and self.codebook.requires_grad:  # frozen codes stay where they are
             if self.config.restart_after is not None:
-                self.used.index_fill_(0, indices.flatten(), True)
+                self.used.index_fill_(0, output.stored.flatten(), True)
             if self.config.restart_after is not None or self.config.start_after is not None:
-                self._recent.append(latents.detach().flatten(0, -2))
-        statistics = {"quantization_error": losses["codebook_loss"].detach() * self.code_dim}
-        return BottleneckOutput(latents, z_q, indices, losses, statistics)
+                self._recent.append(output.latents.detach().flatten(0, -2))
+        return output
 
     def indices_to_codes(self, indices: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
         """Return codes, unit-norm for the cosine look-up."""
@@ -119,11 +135,7 @@ class VQ(Quantizer):
         return self._nearest(vectors, codebook).view(codes.shape[:-1])
 
     def _nearest(self, vectors: Tensor, codebook: Tensor) -> Tensor:
-        if not self._cosine:
-            # Minimising |v - c|^2 means maximising v.c - |c|^2 / 2, an inner product in one more dimension.
-            codebook = torch.cat([codebook, -codebook.square().sum(-1, keepdim=True) / 2], dim=-1)
-            vectors = F.pad(vectors, (0, 1), value=1.0)
-        return nearest_codes(vectors, codebook)
+        return (nearest_codes if self._cosine else nearest_by_distance)(vectors, codebook)
 
     def _placed(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors, dim=-1) if self._cosine else vectors

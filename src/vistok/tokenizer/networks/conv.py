@@ -19,6 +19,7 @@ from vistok.tokenizer.given import images_given, latents_given
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
 from vistok.tokenizer.networks.convnet import Decoder, Encoder
 from vistok.tokenizer.networks.patch_shortcut import PatchShortcut
+from vistok.tokenizer.noise import Noise
 
 # Interpolation overshoots a little; values of 0...255 and standardized images lie far outside.
 FARTHEST = 1.5
@@ -68,10 +69,12 @@ class ConvTokenizer(Tokenizer):
                     nn.init.zeros_(parameter)
         self.space: Space = config.space
 
-    def forward(self, images: Float[Tensor, "batch channels height width"]) -> TokenizerOutput:
+    def forward(
+        self, images: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+    ) -> TokenizerOutput:
         """Encode, quantize and decode a training batch."""
         z_e, layout = self.to_latents(images)
-        bottleneck = self.quantizer(z_e)
+        bottleneck = self.quantizer(z_e, noise)
         return TokenizerOutput(self.to_images(bottleneck.decoded, layout), z_e, bottleneck, layout)
 
     def parts(self) -> dict[str, nn.Module]:

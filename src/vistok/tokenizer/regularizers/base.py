@@ -12,6 +12,7 @@ from vistok.nn.frozen_features import FrozenFeatures
 from vistok.space import Layout, Space
 from vistok.tokenizer.bottlenecks.base import BottleneckOutput
 from vistok.tokenizer.latent_variance import alone
+from vistok.tokenizer.noise import Noise
 from vistok.tokenizer.regularizers.config import RegularizerConfig
 from vistok.units import Scale
 
@@ -50,7 +51,8 @@ class Seen:
 
     `features` are the encoder's outputs before the bottleneck, (batch positions numbers); images and reconstructions
     (batch channels height width). `reconstruction_loss` is the sum of pixel and perceptual terms; `encoding_layer` and
-    `last_layer` are the weights of the encoder's and the decoder's last layers, at which gradients are compared.
+    `last_layer` are the weights of the encoder's and the decoder's last layers, at which gradients are compared. `noise`: draws
+    of each image; None: torch's.
     """
 
     images: Tensor
@@ -61,6 +63,7 @@ class Seen:
     reconstruction_loss: Tensor
     encoding_layer: Tensor
     last_layer: Tensor
+    noise: Noise | None = None
 
 
 class Regularizer(nn.Module, ABC):

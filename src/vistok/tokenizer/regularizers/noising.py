@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from vistok.engine.phase import PhaseLoss
 from vistok.errors import UserError
 from vistok.space import Vectors
+from vistok.tokenizer.noise import Noise
 from vistok.tokenizer.regularizers.base import Regularizer, Seen, Setting
 from vistok.tokenizer.regularizers.config import NoisingConfig
 
@@ -29,11 +30,16 @@ class NoisingRegularizer(Regularizer):
 
     def forward(self, seen: Seen, step: int) -> PhaseLoss:
         """Return the weighted squared error of reconstructions from noisy vectors."""
-        noisy = self.noisy(seen.bottleneck.decoded)
+        noisy = self.noisy(seen.bottleneck.decoded, seen.noise)
         error = F.mse_loss(self.decode(noisy, seen.layout).float(), seen.images)
         return PhaseLoss({"noising_loss": self.config.weight * error}, {"noising_error": error.detach()})
 
-    def noisy(self, latents: Float[Tensor, "batch positions dim"]) -> Float[Tensor, "batch positions dim"]:
+    def noisy(
+        self, latents: Float[Tensor, "batch positions dim"], noise: Noise | None = None
+    ) -> Float[Tensor, "batch positions dim"]:
         """Return (1 - tau) latents + tau strength noise, with tau drawn evenly from 0 to 1 for each image."""
-        tau = torch.rand(len(latents), 1, 1, device=latents.device)
-        return torch.lerp(latents, self.config.strength * torch.randn_like(latents), tau)
+        if noise is None:
+            tau, normal = torch.rand(len(latents), device=latents.device), torch.randn_like(latents)
+        else:
+            tau, normal = noise.uniform("noising share"), noise.normal("noising", latents.shape[1:])
+        return torch.lerp(latents, self.config.strength * normal, tau[:, None, None])

@@ -1,0 +1,159 @@
+"""The second purse: what an image costs to draw, in milliseconds or FLOPs, by the runs of a study."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from vistok.errors import UserError, counted
+from vistok.metrics.cost import flops_in_words
+from vistok.study.findings.advice_source import AdviceSource
+from vistok.study.findings.advise import Curve, Option
+from vistok.study.findings.table import generators
+
+Unit = Literal["ms", "flops"]
+COLUMNS: dict[Unit, str] = {"ms": "ms_per_image", "flops": "flops_per_image"}
+# What people write -> the unit, and how many of it that is.
+_UNITS: dict[str, tuple[Unit, float]] = {
+    **dict.fromkeys(("ms", "millisecond", "milliseconds"), ("ms", 1.0)),
+    **dict.fromkeys(("s", "sec", "second", "seconds"), ("ms", 1000.0)),
+    **{f"{size}{word}": ("flops", count) for size, count in (("", 1.0), ("k", 1e3), ("m", 1e6), ("g", 1e9), ("t", 1e12)) for word in ("flop", "flops")},
+}  # fmt: skip
+# Pairs that a sentence names; the others are counted.
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class PerImage:
+    """The most that an image may cost: milliseconds, or FLOPs of generator and decoder together."""
+
+    amount: float
+    unit: Unit
+
+    def __str__(self) -> str:
+        return in_words(self.amount, self.unit)
+
+
+def in_words(amount: float, unit: Unit) -> str:
+    """Return a cost as text, with its unit."""
+    return f"{amount:.3g} ms" if unit == "ms" else flops_in_words(amount)
+
+
+def parse_per_image(text: str) -> PerImage:
+    """Return what text like "20 ms" or "3 GFLOPs" means. Raises UserError if it is anything else."""
+    found = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]+)\s*", text.lower())
+    try:
+        value = float(found[1]) if found else math.nan
+    except ValueError:
+        value = math.nan
+    unit, factor = _UNITS.get(found[2], (None, 1.0)) if found else (None, 1.0)
+    if unit is None or not (math.isfinite(value * factor) and value > 0):
+        raise UserError(
+            f'--per-image {text!r}: give a number above 0 and a unit, as in "20 ms", "0.5 s", "300 MFLOPs" or "3 GFLOPs"'
+        )
+    return PerImage(value * factor, unit)
+
+
+Pair = tuple[str, str]
+
+
+def pair_of(one: Curve | Option) -> Pair:
+    """Return the names of the tokenizer and the generator."""
+    setting = one.setting if isinstance(one, Curve) else one.tokenizer
+    return str(setting["tokenizer_choice"]), one.generator
+
+
+def costs(table: pd.DataFrame, unit: Unit) -> dict[Pair, float]:
+    """Return what an image costs by pair: the median of the runs where it was recorded, at the guidance each chose."""
+    rows, column = generators(table), COLUMNS[unit]
+    if column not in rows:
+        return {}
+    known = rows[rows[column].notna()]
+    return known.groupby(["tokenizer_choice", "choice"])[column].median().to_dict()  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Sieved:
+    """Curves within a limit, those whose images cost more (with their cost), and those whose cost is not recorded."""
+
+    limit: PerImage | None
+    kept: tuple[Curve, ...]
+    dear: tuple[tuple[Curve, float], ...] = ()
+    unknown: tuple[Curve, ...] = ()
+
+    def left_out(self) -> list[str]:
+        """Return sentences on what the limit left out."""
+        if self.limit is None:
+            return []
+        lines = []
+        if self.dear:
+            named = [
+                f"{_called(pair_of(curve))} ({in_words(cost, self.limit.unit)})" for curve, cost in self.dear[:NAMED]
+            ]
+            more = f" and {len(self.dear) - NAMED} more" if len(self.dear) > NAMED else ""
+            lines.append(f"Left out, as an image costs more than {self.limit}: {', '.join(named)}{more}.")
+        if self.unknown:
+            lines.append(
+                f"{counted(len(self.unknown), 'pair')} whose cost for an image is not recorded "
+                f"{'is' if len(self.unknown) == 1 else 'are'} left out, too."
+            )
+        return lines
+
+
+def _called(pair: Pair) -> str:
+    return f"{pair[1]} on {pair[0]}"
+
+
+def sieve(curves: Sequence[Curve], table: pd.DataFrame, limit: PerImage | None) -> Sieved:
+    """Return which curves draw an image within a limit; None: all do. Raises UserError if none does."""
+    if limit is None:
+        return Sieved(None, tuple(curves))
+    known = costs(table, limit.unit)
+    taken = [(curve, known.get(pair_of(curve))) for curve in curves]
+    kept = tuple(curve for curve, cost in taken if cost is not None and cost <= limit.amount)
+    dear = sorted(
+        ((curve, cost) for curve, cost in taken if cost is not None and cost > limit.amount), key=lambda one: one[1]
+    )
+    if kept:
+        return Sieved(limit, kept, tuple(dear), tuple(curve for curve, cost in taken if cost is None))
+    what = "milliseconds" if limit.unit == "ms" else "FLOPs"
+    if not dear:
+        raise UserError(
+            f"this study does not record the {what} of an image (no column {COLUMNS[limit.unit]} in its table), so they cannot be "
+            "limited; leave the limit out, or run a study with this version"
+        )
+    cheapest, least = dear[0]
+    raise UserError(
+        f"no generator of this study draws an image in {limit}; the cheapest that was measured is {_called(pair_of(cheapest))}, "
+        f"with {in_words(least, limit.unit)}"
+    )
+
+
+def drawn(source: AdviceSource, option: Option) -> dict[str, Any]:
+    """Return how an option's images are drawn and what one costs: family, guidance_scale, milliseconds, FLOPs; None if not known."""
+    rows, pair = generators(source.table), pair_of(option)
+    mine = rows[(rows.tokenizer_choice == pair[0]) & (rows.choice == pair[1])]
+    config, scales = source.generator(option.generator), mine.guidance_scale.dropna()
+    return {
+        "family": None if config is None else config.generator.kind,
+        "guidance_scale": float(scales.median()) if len(scales) else None,
+        **{column: costs(source.table, unit).get(pair) for unit, column in COLUMNS.items()},
+    }
+
+
+def image_lines(source: AdviceSource, option: Option, sieved: Sieved) -> list[str]:
+    """Return sentences on how an option's images are drawn, what one costs, and what a limit left out."""
+    facts, lines = drawn(source, option), []
+    if facts["guidance_scale"] is not None:
+        family = f"{facts['family']} generator" if facts["family"] else "generator"
+        lines.append(f"Guidance: {facts['guidance_scale']:g}, as the runs of this {family} chose.")
+    known = [in_words(facts[column], unit) for unit, column in COLUMNS.items() if facts[column] is not None]
+    lines.append(
+        f"An image takes {' and '.join(known)}, as measured where the study ran."
+        if known
+        else "What an image costs is not recorded in this study's table (no columns ms_per_image, flops_per_image)."
+    )
+    return [*lines, *sieved.left_out()]

@@ -1,0 +1,152 @@
+"""Advice for two purses: what may be spent on training, and on each image; of one study, or of two families joined."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from test_study_fits import SIZES, TOKENIZER_FLOPS, make_table
+from vistok import cli
+from vistok.errors import UserError
+from vistok.study.findings.advice_source import AdviceSource
+from vistok.study.findings.advise import choose, fit_curves
+from vistok.study.findings.measured_rate import measured_rate
+from vistok.study.findings.two_purses import PerImage, costs, image_lines, pair_of, parse_per_image, sieve
+
+BUDGET = TOKENIZER_FLOPS + 6e3 * SIZES["m"] * 700
+
+
+def costed(speed_up: float = 2.0) -> pd.DataFrame:
+    """A study in which larger generators take longer, and one tokenizer's images twice as long."""
+    table = make_table(np.random.default_rng(0), speed_up=speed_up, noise=0.002).assign(
+        data="fashion_mnist", image_size=28
+    )
+    rows = table.kind == "generator"
+    dearer = 1 + (table.tokenizer_choice[rows] == "crt")
+    table.loc[rows, "ms_per_image"] = dearer * table.choice[rows].map(dict(zip(SIZES, (2.0, 5.0, 9.0), strict=True)))
+    table.loc[rows, "flops_per_image"] = dearer * table.choice[rows].map(dict(zip(SIZES, (2e8, 1e9, 4e9), strict=True)))
+    table.loc[rows, "guidance_scale"] = 1.5
+    return table
+
+
+def of_vectors(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table as that of flows: no codes, better scores, and dear images."""
+    changed = table.assign(codebook_size=np.nan, gfmd=table.gfmd * 0.8)
+    changed["choice"] = changed.choice.replace(dict(zip(SIZES, ("flow-s", "flow-m", "flow-l"), strict=True)))
+    return changed.assign(ms_per_image=table.ms_per_image * 20, flops_per_image=table.flops_per_image * 20)
+
+
+def written(folder, table):
+    folder.mkdir()
+    table.to_csv(folder / "runs.csv", index=False)
+    return folder
+
+
+def advise(*arguments):
+    done = CliRunner().invoke(cli.app, ["advise", "--budget", f"{BUDGET:g}", *map(str, arguments)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("20 ms", PerImage(20, "ms")), ("0.5s", PerImage(500, "ms")), ("3 GFLOPs", PerImage(3e9, "flops")),
+     ("250 mflops", PerImage(2.5e8, "flops")), ("2e9 flops", PerImage(2e9, "flops"))],
+)  # fmt: skip
+def test_a_cost_is_read_as_people_write_it(text, found):
+    assert parse_per_image(text) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["", "20", "ms", "0 ms", "-1 ms", "2 hours", "nan ms", "1e999 ms", "9e307 tflops", "2 ms each"]
+)
+def test_other_costs_are_refused(text):
+    with pytest.raises(UserError, match="--per-image .*: give a number above 0 and a unit"):
+        parse_per_image(text)
+
+
+def test_what_draws_too_slowly_is_left_out_and_named():
+    table = costed()
+    curves, source = fit_curves(table), AdviceSource("a study", table)
+    assert costs(table, "ms")["crt", list(SIZES)[1]] == 10
+    free = choose(sieve(curves, table, None).kept, BUDGET).best
+    assert free.tokenizer["tokenizer_choice"] == "crt"
+    sieved = sieve(curves, table, PerImage(5, "ms"))
+    assert {pair_of(curve) for curve in sieved.kept} == {("none", "s"), ("none", "m"), ("crt", "s")}
+    assert [cost for _, cost in sieved.dear] == [9, 10, 18]
+    best = choose(sieved.kept, BUDGET).best
+    lines = image_lines(source, best, sieved)
+    assert lines[0] == "Guidance: 1.5, as the runs of this generator chose."
+    assert f"An image takes {costs(table, 'ms')[pair_of(best)]:.3g} ms and" in lines[1]
+    assert (
+        lines[2] == "Left out, as an image costs more than 5 ms: l on none (9 ms), m on crt (10 ms), l on crt (18 ms)."
+    )
+    assert {pair_of(curve)[1] for curve in sieve(curves, table, PerImage(3e8, "flops")).kept} == {"s"}
+    table.loc[table.tokenizer_choice == "crt", "ms_per_image"] = np.nan
+    partly = sieve(curves, table, PerImage(5, "ms"))
+    assert {pair_of(curve)[0] for curve in partly.kept} == {"none"}
+    assert partly.left_out()[-1] == "3 pairs whose cost for an image is not recorded are left out, too."
+    with pytest.raises(
+        UserError, match="no generator of this study draws an image in 1 ms; the cheapest .* is s on none, with 2 ms"
+    ):
+        sieve(curves, table, PerImage(1, "ms"))
+    with pytest.raises(UserError, match="does not record the FLOPs of an image"):
+        sieve(curves, table.drop(columns="flops_per_image"), PerImage(1e9, "flops"))
+
+
+def test_both_families_are_weighed_from_their_joined_tables(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tokens, vectors = written(tmp_path / "tokens", costed()), written(tmp_path / "vectors", of_vectors(costed()))
+    both = ("--study", tokens, "--study", vectors)
+    free, cheap = advise(*both), advise(*both, "--per-image", "15 ms")
+    assert f"By the runs of {tokens} and {vectors}, on fashion_mnist:" in free
+    assert f"4 vectors, l2_pre with weight 4 and 2 layers (crt of {vectors})" in free and "Left out" not in free
+    assert f"(crt of {tokens})" in cheap and f"flow-s on none of {vectors}" not in free
+    assert (
+        f"Left out, as an image costs more than 15 ms: l of {tokens} on crt of {tokens} (18 ms), flow-s of {vectors} on none"
+        in cheap
+    )
+    assert " (80 ms) and 4 more." in cheap
+    alone = advise("--study", vectors, "--per-image", "50 ms")  # vectors are refused nowhere
+    assert "Expected gFMD: " in alone and "(none)" in alone
+    content = json.loads(advise(*both, "--per-image", "15 ms", "--json"))
+    assert content["image"]["ms_per_image"] <= 15 and content["image"]["guidance_scale"] == 1.5
+    assert all(cost > 15 for *_, cost in content["left_out"]) and len(content["left_out"]) == 7
+
+
+def test_studies_that_measured_differently_are_not_joined(tmp_path):
+    tokens = written(tmp_path / "tokens", costed())
+    for change, words in (
+        ({"data": "openmoji"}, "data is fashion_mnist in one and openmoji"),
+        ({"image_size": 32}, "image_size is"),
+    ):
+        other = written(tmp_path / str(len(words)), of_vectors(costed()).assign(**change))
+        with pytest.raises(UserError, match=words):
+            advise("--study", tokens, "--study", other)
+    with pytest.raises(UserError, match="is given twice"):
+        advise("--study", tokens, "--study", tokens)
+
+
+def test_a_budget_in_hours_is_converted_for_vectors_too(monkeypatch):
+    from vistok.recipes import find_recipe
+
+    asked = []
+    monkeypatch.setattr(
+        "vistok.verbs.step_time.training_rate",
+        lambda config, space: asked.append((config.generator.kind, space.kind)) or 1e9 / len(asked),
+    )
+    study = find_recipe("debug_vectors_study")
+    table = costed()
+    names = {"none": "kl-4", "crt": "kl-4-causal"}
+    vectors = of_vectors(table).assign(choice="flow", tokenizer_choice=table.tokenizer_choice.map(names))
+    vectors.loc[vectors.kind == "tokenizer", "choice"] = vectors.tokenizer_choice
+    assert measured_rate(AdviceSource("vectors", vectors, study=study)) == 1e9
+    tokens = table.assign(choice="ar", tokenizer_choice="vq")
+    both = pd.concat([tokens, vectors])
+    assert measured_rate(AdviceSource("both", both, study=study)) == 1e9 / 3  # the slower of both
+    assert sorted(asked[1:]) == [("autoregressive", "tokens"), ("flow", "vectors")]
+    with pytest.raises(UserError, match="give the budget in FLOPs"):
+        measured_rate(AdviceSource("unknown", vectors))
