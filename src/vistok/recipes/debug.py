@@ -10,7 +10,9 @@ from vistok.tokenizer.bottlenecks.config import KLConfig, VQConfig
 from vistok.tokenizer.config import (
     ConvNetConfig,
     ConvTokenizerConfig,
+    LineTokenizerConfig,
     LossConfig,
+    PatchTransformerConfig,
     PerceptualConfig,
 )
 from vistok.tokenizer.regularizers.config import CausalConfig
@@ -103,4 +105,23 @@ def debug_flow() -> GeneratorRun:
     """
     return debug_ar().replace(
         generator=FlowConfig(width=32, depth=2, num_heads=2), length=steps(60), optimizer=_OPTIMIZER
+    )
+
+
+def debug_line() -> TokenizerRun:
+    """Train a toy tokenizer to a line of 8 tokens on Fashion-MNIST for 20 steps.
+
+    vistok train tokenizer debug_line
+    """
+    side = PatchTransformerConfig(width=16, depth=1, num_heads=2)
+    return debug_vq().replace(
+        tokenizer=LineTokenizerConfig(
+            image_size=28,
+            in_channels=1,
+            patch=7,
+            num_latents=8,
+            encoder=side,
+            decoder=side,
+            quantizer=VQConfig(codebook_size=64),
+        )
     )

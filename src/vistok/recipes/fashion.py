@@ -10,7 +10,9 @@ from vistok.tokenizer.bottlenecks.config import KLConfig, VQConfig
 from vistok.tokenizer.config import (
     ConvNetConfig,
     ConvTokenizerConfig,
+    LineTokenizerConfig,
     LossConfig,
+    PatchTransformerConfig,
     PerceptualConfig,
 )
 from vistok.tokenizer.regularizers.config import AlignmentConfig, CausalConfig
@@ -183,4 +185,23 @@ def fashion_flow() -> GeneratorRun:
         length=steps(500),
         optimizer=OptimizerConfig(lr=2e-3, weight_decay=0.0, schedule="cosine", warmup=percent(5)),
         ema_decay=0.99,
+    )
+
+
+def fashion_line() -> TokenizerRun:
+    """Train a Fashion-MNIST tokenizer to a line of 16 tokens (TiTok in one stage), in place of 7x7.
+
+    vistok train tokenizer fashion_line
+    """
+    side = PatchTransformerConfig(width=64, depth=4, num_heads=4)
+    return fashion_vq().replace(
+        tokenizer=LineTokenizerConfig(
+            image_size=28,
+            in_channels=1,
+            patch=4,
+            num_latents=16,
+            encoder=side,
+            decoder=side,
+            quantizer=VQConfig(codebook_size=512),
+        )
     )
