@@ -193,7 +193,7 @@ def fashion_line() -> TokenizerRun:
 
     vistok train tokenizer fashion_line
     """
-    side = PatchTransformerConfig(width=64, depth=4, num_heads=4)
+    side = PatchTransformerConfig(width=64, depth=3, num_heads=4)
     return fashion_vq().replace(
         tokenizer=LineTokenizerConfig(
             image_size=28,
@@ -201,7 +201,7 @@ def fashion_line() -> TokenizerRun:
             patch=4,
             num_latents=16,
             encoder=side,
-            decoder=side,
+            decoder=side.replace(depth=4),
             quantizer=VQConfig(codebook_size=512),
         )
     )

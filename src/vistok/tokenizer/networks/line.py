@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from vistok.config import make
 from vistok.errors import UserError
-from vistok.nn.transformer import init_transformer
 from vistok.space import Layout, Line, Space, Tokens, Vectors
 from vistok.tokenizer.bottlenecks.base import Bottleneck
 from vistok.tokenizer.bottlenecks.config import BOTTLENECKS
 from vistok.tokenizer.config import LineTokenizerConfig
 from vistok.tokenizer.given import check_codes, check_values, images_at_once, images_given, latents_given
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
-from vistok.tokenizer.networks.patch_transformer import PatchDecoder, PatchEncoder
+from vistok.tokenizer.networks.patch_transformer import PatchDecoder, PatchEncoder, init_linear
 from vistok.tokenizer.noise import Noise
 
 
@@ -35,7 +34,7 @@ class LineTokenizer(Tokenizer):
         self.encoder = PatchEncoder(config.encoder, *shapes)
         self.quantizer: Bottleneck = make(BOTTLENECKS, config.quantizer)
         self.pre_quantizer = nn.Linear(config.encoder.width, self.quantizer.in_dim)
-        init_transformer(self.pre_quantizer)
+        init_linear(self.pre_quantizer)
         self.decoder = PatchDecoder(config.decoder, *shapes, self.quantizer.code_dim)
         self.space: Space = config.space
 

@@ -10,11 +10,18 @@ from torch.nn import functional as F
 
 from vistok.nn.bidirectional import BidirectionalAttention
 from vistok.nn.positions import fixed_positions
-from vistok.nn.transformer import INIT_STD, init_transformer
 from vistok.space import Grid
 from vistok.tokenizer.config import PatchTransformerConfig
 
 EPS = 1e-6
+
+
+def init_linear(module: nn.Module) -> None:
+    """Set initial values of linear layers that suit any width: narrow ones would take long to leave normal(0, 0.02)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
 
 class PatchBlock(nn.Module):
@@ -27,7 +34,7 @@ class PatchBlock(nn.Module):
         self.attention = BidirectionalAttention(width, config.num_heads)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, x: Float[Tensor, "batch positions width"]) -> Float[Tensor, "batch positions width"]:
+    def forward(self, x: Float[Tensor, "batch positions features"]) -> Float[Tensor, "batch positions features"]:
         """Map (batch, positions, width) to the same shape."""
         x = x + self.attention(self.attention_norm(x), None)
         return x + self.down(F.gelu(self.up(self.feed_forward_norm(x))))
@@ -45,7 +52,7 @@ class _Transformer(nn.Module):
         self.norm_in, self.norm_out = nn.LayerNorm(config.width, eps=EPS), nn.LayerNorm(config.width, eps=EPS)
         self.blocks = nn.ModuleList(PatchBlock(config) for _ in range(config.depth))
 
-    def through_blocks(self, x: Float[Tensor, "batch positions width"]) -> Float[Tensor, "batch positions width"]:
+    def through_blocks(self, x: Float[Tensor, "batch positions features"]) -> Float[Tensor, "batch positions features"]:
         """Return what the blocks make of a sequence that has its positions."""
         x = self.norm_in(x)
         for block in self.blocks:
@@ -60,9 +67,9 @@ class PatchEncoder(_Transformer):
         super().__init__(config, patches, latents)
         self.patch = patch
         self.embed = nn.Linear(channels * patch**2, config.width)
-        init_transformer(self)
+        init_linear(self)
 
-    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch latents width"]:
+    def forward(self, images: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch latents features"]:
         """Return the latents' outputs; those of the patches are dropped."""
         patches = F.pixel_unshuffle(images, self.patch).flatten(2).transpose(1, 2)
         x = self.embed(patches) + self.patch_positions
@@ -80,11 +87,11 @@ class PatchDecoder(_Transformer):
         self.patch = patch
         self.embed = nn.Linear(code_dim, config.width)
         # At every patch, and at latents that are missing.
-        self.mask = nn.Parameter(torch.randn(config.width) * INIT_STD)
+        self.mask = nn.Parameter(torch.randn(config.width) * config.width**-0.5)
         self.to_pixels = nn.Linear(config.width, channels * patch**2)
         # Smooths the seams between patches; at first it does nothing.
         self.smooth = nn.Conv2d(channels, channels, 3, padding=1)
-        init_transformer(self)
+        init_linear(self)
         nn.init.dirac_(self.smooth.weight)
         nn.init.zeros_(self.smooth.bias)  # type: ignore[arg-type]
 
