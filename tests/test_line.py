@@ -173,6 +173,18 @@ def test_configs_that_cannot_be_built(change, said):
         config(**change)
 
 
+def test_any_recipe_of_a_grid_becomes_one_of_a_line():
+    """What both networks have stays, such as the codebook; encoders of another kind do not."""
+    run = find_recipe("fashion_vq")
+    changed = override(run, ["tokenizer.kind=line", "tokenizer.patch=7", "tokenizer.num_latents=3"])
+    assert changed.tokenizer == LineTokenizerConfig(
+        image_size=28, in_channels=1, patch=7, num_latents=3, quantizer=run.tokenizer.quantizer
+    )
+    with pytest.raises(ConfigError, match="patch 16 does not divide images of 28x28 pixels"):
+        override(run, ["tokenizer.kind=line"])
+    assert override(changed, ["tokenizer.kind=conv"]).tokenizer.quantizer == run.tokenizer.quantizer
+
+
 def test_no_position_of_a_line_sees_a_later_one():
     """The order is the line's: for the causal regularizer's model, and for an autoregressive generator."""
     torch.manual_seed(0)

@@ -207,5 +207,5 @@ def fashion_line() -> TokenizerRun:
             decoder=side.replace(depth=4),
             quantizer=VQConfig(codebook_size=512, start_after=100),
         ),
-        optimizer=OptimizerConfig(lr=2e-3, schedule="cosine", warmup=percent(5)),
+        optimizer=OptimizerConfig(lr=4e-3, schedule="cosine", warmup=percent(5)),
     )

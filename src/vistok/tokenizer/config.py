@@ -140,6 +140,8 @@ class PatchTransformerConfig(Config):
     width: int = Field(default=512, ge=4)
     depth: int = Field(default=8, ge=1, le=1000)
     num_heads: int = Field(default=8, ge=1)
+    # Norms of queries and keys, which TiTok lacks: they bear twice the learning rate.
+    qk_norm: bool = True
 
     @model_validator(mode="after")
     def _divisible(self) -> "PatchTransformerConfig":

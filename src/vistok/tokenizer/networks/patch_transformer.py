@@ -31,7 +31,7 @@ class PatchBlock(nn.Module):
         super().__init__()
         width = config.width
         self.attention_norm, self.feed_forward_norm = nn.LayerNorm(width, eps=EPS), nn.LayerNorm(width, eps=EPS)
-        self.attention = BidirectionalAttention(width, config.num_heads)
+        self.attention = BidirectionalAttention(width, config.num_heads, nn.LayerNorm if config.qk_norm else None)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Float[Tensor, "batch positions features"]) -> Float[Tensor, "batch positions features"]:
@@ -48,7 +48,7 @@ class _Transformer(nn.Module):
         self.sides, self.patches = patches.sides, patches.positions
         # They begin with rows and columns known, which learning from noise would take thousands of steps for.
         self.patch_positions = nn.Parameter(fixed_positions(patches, config.width))
-        self.extra_positions = nn.Parameter(torch.randn(extra, config.width) * config.width**-0.5)
+        self.extra_positions = nn.Parameter(torch.randn(extra, config.width))
         self.norm_in, self.norm_out = nn.LayerNorm(config.width, eps=EPS), nn.LayerNorm(config.width, eps=EPS)
         self.blocks = nn.ModuleList(PatchBlock(config) for _ in range(config.depth))
 
