@@ -193,8 +193,7 @@ def fashion_line() -> TokenizerRun:
 
     vistok train tokenizer fashion_line
 
-    A step costs as many FLOPs as one of fashion_vq, but transformers learn more slowly: after 1300 steps, reconstructions are
-    coarser. Codes begin where the latents are, without which few of them are ever used.
+    A step costs about as many FLOPs as one of fashion_vq. Codes begin where the latents are, without which few of them are used.
     """
     side = PatchTransformerConfig(width=64, depth=3, num_heads=4)
     return fashion_vq().replace(
