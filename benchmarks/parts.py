@@ -5,9 +5,10 @@ from common import alternate, arguments, entry, median, save
 
 from vistok.engine.config import ExecutionConfig
 from vistok.engine.device import setup_device
+from vistok.tokenizer import given
 from vistok.tokenizer.bottlenecks.config import VQConfig
 from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
-from vistok.tokenizer.networks import conv as model
+from vistok.tokenizer.networks.conv import ConvTokenizer
 
 SMALL = ConvNetConfig(channels=16, multipliers=(1, 1, 2), num_res_blocks=1, attention_resolutions=(), norm_groups=8)
 # Image size -> the network and how many images are in a batch; `recipes/fashion.py`, and the f16 network.
@@ -28,14 +29,14 @@ def main() -> None:
             decoder=network,
             quantizer=VQConfig(),
         )
-        tokenizer = model.ConvTokenizer(config).eval().to(memory_format=torch.channels_last)
+        tokenizer = ConvTokenizer(config).eval().to(memory_format=torch.channels_last)
         images = torch.rand(count, 3, size, size) * 2 - 1
         tokens = tokenizer.encode(images)
-        own, whole = model.CPU_PIXELS, count * size**2
+        own, whole = given.CPU_PIXELS, count * size**2
 
         def at_once(pixels: int, run, argument):  # noqa: ANN001, ANN202
             def timed() -> None:
-                model.CPU_PIXELS = pixels
+                given.CPU_PIXELS = pixels
                 run(argument)
 
             return timed
@@ -45,7 +46,7 @@ def main() -> None:
             mine, other = (count / median(seconds[name]) for name in ("ours", "whole"))
             what = f"{verb} {size}x{size}, {max(1, own // size**2)} images at once against {count}"
             results.append(entry(what, mine, other, "images/s", higher=True))
-        model.CPU_PIXELS = own
+        given.CPU_PIXELS = own
     save("parts", results, "Images at once")
 
 

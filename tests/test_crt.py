@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from vistok.config import override
 from vistok.engine.phase import only
 from vistok.recipes import find_recipe
-from vistok.space import token_grid
+from vistok.space import grid, token_grid
 from vistok.tokenizer.bottlenecks.base import BottleneckOutput
 from vistok.tokenizer.latent_variance import batch_variance
 from vistok.tokenizer.ramp import cosine_ramp
@@ -67,7 +67,7 @@ def test_the_causal_models_own_loss_and_gradient_do_not_depend_on_the_weight(var
 @pytest.mark.parametrize("j", range(12))
 def test_changing_latent_j_leaves_the_predictions_of_latents_up_to_j(j):
     torch.manual_seed(0)
-    model = CausalModel(CausalConfig(**SMALL), DIM, DIM, GRID).eval()
+    model = CausalModel(CausalConfig(**SMALL), DIM, DIM, grid(*GRID)).eval()
     x = torch.randn(2, 12, DIM)
     changed = x.clone()
     changed[:, j] += 1

@@ -84,6 +84,7 @@ CASES = {
     "adversarial": ("debug_crt", GAN),
     "fsq": ("debug_vq", ['tokenizer.quantizer={"kind": "fsq", "levels": [4, 4]}']),
     "simvq": ("debug_vq", ["tokenizer.quantizer.kind=simvq"]),
+    "line": ("debug_line", ["tokenizer.prefixes=true"]),
     "euclidean": ("debug_vq", ['tokenizer.quantizer.lookup="euclidean"']),
     "codes begin and restart": ("images64_crt", COLOUR),
     "decoder alone": ("images64_vq", [*COLOUR, 'trains="decoder"']),

@@ -29,7 +29,7 @@ from vistok.scoring.evaluate_generator import Against, Drawing, choose_guidance,
 from vistok.scoring.evaluate_likelihood import caches_of, evaluate_likelihood
 from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.evaluators import choose_evaluator, require_unseen
-from vistok.tokenizer.networks import conv as tokenizer_model
+from vistok.tokenizer import given
 from vistok.verbs.cache_latents import cache_tokens
 from vistok.verbs.class_choice import chosen_labels
 from vistok.verbs.compare import comparison
@@ -93,7 +93,7 @@ def test_large_batches_are_encoded_in_parts(toy_runs, monkeypatch):
     images = torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
     whole = tokenizer.encode(images)
     for name in ("PIXELS", "CPU_PIXELS"):
-        monkeypatch.setattr(tokenizer_model, name, 2 * 28 * 28)
+        monkeypatch.setattr(given, name, 2 * 28 * 28)
     seen = []
     tokenizer.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     parts = tokenizer.encode(images)

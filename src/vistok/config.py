@@ -294,8 +294,12 @@ def _assign(cls: type[Config], data: dict[str, Any], parts: list[str], value: An
 def _of_kind(choices: list[Any], part: dict[str, Any], kind: Any) -> dict[str, Any]:
     """Return a part as one of another kind: the values that both have stay, all others are the new kind's defaults."""
     known = {choice.model_fields["kind"].default: choice for choice in choices if "kind" in choice.model_fields}
-    fresh = known[kind]().model_dump(mode="json") if kind in list(known) else part
-    return fresh | {name: value for name, value in part.items() if name in fresh} | {"kind": kind}
+    if kind not in list(known):
+        return {**part, "kind": kind}
+    fields, former = known[kind].model_fields, known[part["kind"]].model_fields
+    # Fields of one name may hold different configs, such as the encoders of two networks.
+    shared = [name for name in part if name in fields and fields[name].annotation == former[name].annotation]
+    return known[kind]().model_dump(mode="json") | {name: part[name] for name in shared} | {"kind": kind}
 
 
 def _has_kinds(cls: type[Config], name: str) -> bool:

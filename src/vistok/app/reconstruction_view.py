@@ -10,6 +10,7 @@ from vistok.app.reconstruction import LOUDER, MOST_CHANNELS, Kept, mean_maps
 from vistok.files import data_uri
 
 MOST_NUMBERED = 20  # columns whose cells have room for a token's number
+STRIP = 16  # tokens of a line in a row below the picture
 
 
 def picture_uri(image: Any) -> str:
@@ -56,7 +57,10 @@ def _maps(kept: Kept) -> Markup:
 
 
 def token_grid(kept: Kept, original: Any, chosen: int | None) -> Markup:
-    """Return the reconstruction under a grid of buttons, one a token; `original`: the latents before any was changed."""
+    """Return the reconstruction under a grid of buttons, one a token; `original`: the latents before any was changed.
+
+    The tokens of a line, which have no place in the picture, stand below it.
+    """
     rows, columns = kept.grid
     tokens, before = kept.latents[0].tolist(), original[0].tolist()
     buttons = []
@@ -64,7 +68,7 @@ def token_grid(kept: Kept, original: Any, chosen: int | None) -> Markup:
         place = place_of(position, columns, rows)
         changed = token != before[position]
         was = f", was {before[position]:,}" if changed else ""
-        number = f"{token}" if columns <= MOST_NUMBERED else ""
+        number = f"{token}" if columns <= MOST_NUMBERED or rows == 1 else ""
         buttons.append(
             Markup(
                 '<button type="button" data-token="{}" class="{}" aria-pressed="{}" title="{}">{}</button>'
@@ -73,10 +77,15 @@ def token_grid(kept: Kept, original: Any, chosen: int | None) -> Markup:
                 f"{place}: token {token:,}{was}", number,
             )
         )  # fmt: skip
-    style = f"grid-template-columns: repeat({columns}, 1fr); grid-template-rows: repeat({rows}, 1fr)"
+    line = kept.space.layout.kind == "line"
+    if line:
+        columns = min(columns, STRIP)
+    style = f"grid-template-columns: repeat({columns}, 1fr)" + (
+        "" if line else f"; grid-template-rows: repeat({rows}, 1fr)"
+    )
     return Markup(
-        '<div class="tokens"><img class="pixels" src="{}" alt="reconstruction"><div class="cells" style="{}">{}</div></div>'
-    ).format(picture_uri(kept.fake), style, joined(buttons))
+        '<div class="tokens{}"><img class="pixels" src="{}" alt="reconstruction"><div class="cells" style="{}">{}</div></div>'
+    ).format(" strip" if line else "", picture_uri(kept.fake), style, joined(buttons))
 
 
 def place_of(position: int, columns: int, rows: int) -> str:

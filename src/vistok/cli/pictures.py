@@ -145,13 +145,17 @@ def reconstruct(
     ],
     out: Annotated[Path, typer.Option(parser=path, help="Image file to write.")] = Path("reconstruction.png"),
     weights: options.Weights = "ema",
+    tokens: Annotated[
+        int | None,
+        typer.Option(help="Decode only the first of a line of latents, if the tokenizer was trained with prefixes."),
+    ] = None,
 ) -> None:
     """Encode and decode images; write one picture with the originals above their reconstructions."""
     from vistok.verbs.reconstruct import chosen_images, quality_lines, reconstruct_files
 
     options.require_alive(tokenizer, anyway=True)  # the picture will show it
     files, notes = chosen_images(images)
-    quality, place = reconstruct_files(files, tokenizer, out, checked_weights(weights))
+    quality, place = reconstruct_files(files, tokenizer, out, checked_weights(weights), tokens)
     for line in (*notes, *quality_lines(files, quality)):
         say(line)
     say(f"originals above, reconstructions below, in {place}")

@@ -11,7 +11,9 @@ from vistok.tokenizer.bottlenecks.config import KLConfig, VQConfig
 from vistok.tokenizer.config import (
     ConvNetConfig,
     ConvTokenizerConfig,
+    LineTokenizerConfig,
     LossConfig,
+    PatchTransformerConfig,
     PerceptualConfig,
 )
 from vistok.tokenizer.regularizers.config import CausalConfig
@@ -113,3 +115,22 @@ def debug_masked() -> GeneratorRun:
     vistok train generator debug_masked --tokenizer RUN
     """
     return debug_ar().replace(generator=MaskedConfig(width=32, depth=2, num_heads=2, ffn_multiple=16))
+
+
+def debug_line() -> TokenizerRun:
+    """Train a toy tokenizer to a line of 8 tokens on Fashion-MNIST for 20 steps.
+
+    vistok train tokenizer debug_line
+    """
+    side = PatchTransformerConfig(width=16, depth=1, num_heads=2)
+    return debug_vq().replace(
+        tokenizer=LineTokenizerConfig(
+            image_size=28,
+            in_channels=1,
+            patch=7,
+            num_latents=8,
+            encoder=side,
+            decoder=side,
+            quantizer=VQConfig(codebook_size=64),
+        )
+    )

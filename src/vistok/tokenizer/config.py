@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from vistok.config import Config, ConfigError, Kinds, Part, later
-from vistok.space import Grid, Layout, Space, grid
+from vistok.space import Grid, Layout, Line, Space, grid
 from vistok.tokenizer.bottlenecks.config import AnyBottleneck, VQConfig
 from vistok.units import Duration, percent, steps
 
@@ -134,7 +134,62 @@ class ConvTokenizerConfig(TokenizerConfig):
         return grid(*(math.ceil(side / self.encoder.downsample) for side in self.sides))
 
 
-NETWORKS = {"conv": Part(ConvTokenizerConfig, "vistok.tokenizer.networks.conv:ConvTokenizer")}
+class PatchTransformerConfig(Config):
+    """One side (encoder or decoder) of a transformer over patches and latents. The defaults are TiTok-S's."""
+
+    width: int = Field(default=512, ge=4)
+    depth: int = Field(default=8, ge=1, le=1000)
+    num_heads: int = Field(default=8, ge=1)
+    # Norms of queries and keys, which TiTok lacks: they bear twice the learning rate.
+    qk_norm: bool = True
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "PatchTransformerConfig":
+        if self.width % self.num_heads or self.width % 4:
+            raise ValueError(f"width {self.width} must be a multiple of num_heads {self.num_heads} and of 4")
+        return self
+
+
+class LineTokenizerConfig(TokenizerConfig):
+    """A tokenizer to a line of latents that belong to no place (TiTok, arXiv 2406.07550). The defaults are TiTok-S-128's.
+
+    Images keep one size, which the patches divide.
+    """
+
+    kind: Literal["line"] = "line"
+    # Latents of an image, whatever its size.
+    num_latents: int = Field(default=128, ge=1, le=2**14)
+    # Side of the squares of pixels that are one position to the transformers.
+    patch: int = Field(default=16, ge=1)
+    encoder: PatchTransformerConfig = PatchTransformerConfig()
+    decoder: PatchTransformerConfig = PatchTransformerConfig()
+    # Train with only the first latents of each line, a random number of them: then fewer latents give a coarser image.
+    prefixes: bool = False
+
+    @model_validator(mode="after")
+    def _whole_patches(self) -> "LineTokenizerConfig":
+        if any(side % self.patch for side in self.sides):
+            height, width = self.sides
+            raise ValueError(
+                f"patch {self.patch} does not divide images of {height}x{width} pixels; take one that does"
+            )
+        return self
+
+    @property
+    def patches(self) -> Grid:
+        """The grid of patches."""
+        return grid(*(side // self.patch for side in self.sides))
+
+    @property
+    def layout(self) -> Line:
+        """The line of latents."""
+        return Line(length=self.num_latents)
+
+
+NETWORKS = {
+    "conv": Part(ConvTokenizerConfig, "vistok.tokenizer.networks.conv:ConvTokenizer"),
+    "line": Part(LineTokenizerConfig, "vistok.tokenizer.networks.line:LineTokenizer"),
+}
 AnyTokenizer = Annotated[TokenizerConfig, Kinds(TokenizerConfig, NETWORKS, "conv")]
 
 

@@ -1,5 +1,6 @@
 """What a tokenizer is given from outside: tensors or arrays of the right type; anything else is refused by name."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,13 @@ import torch
 from torch import Tensor
 
 from vistok.errors import UserError
-from vistok.space import Space
+from vistok.space import Space, Tokens
+
+# Interpolation overshoots a little; values of 0...255 and standardized images lie far outside.
+FARTHEST = 1.5
+# Pixels encoded or decoded at once, so that memory does not grow with the batch: 16 images of 256x256, whose widest
+# layer then takes 0.5 GB. On a CPU a quarter of that, which is just as fast (benchmarks/parts.py).
+CPU_PIXELS, PIXELS = 2**18, 2**20
 
 
 def images_given(images: Any, channels: int) -> Tensor:
@@ -57,6 +64,34 @@ def latents_given(latents: Any, space: Space) -> Tensor:
             f"latents of {latents.dtype}: this tokenizer's latents are vectors of floats; use latents.float()"
         )
     return latents.long() if tokens else latents.float()
+
+
+def check_values(images: Tensor) -> None:
+    """Raise UserError for values that must be a mistake: a NaN would quietly become a code like any other."""
+    if not images.is_floating_point():
+        raise UserError(f"images of {images.dtype}: this tokenizer takes floats in [-1, 1]; use images / 127.5 - 1")
+    if not images.numel():
+        return
+    low, high = (float(value) for value in torch.aminmax(images))
+    if not math.isfinite(low + high):
+        raise UserError("images hold values that are not finite (NaN or infinity); find out where they come from")
+    if low < -FARTHEST or high > FARTHEST:
+        raise UserError(
+            f"images must lie in [-1, 1], found {low:g}...{high:g}; use images / 127.5 - 1 for values of 0...255"
+        )
+
+
+def check_codes(latents: Tensor, space: Space) -> None:
+    """Raise UserError for integers that are no code's number."""
+    if isinstance(space, Tokens) and latents.numel():
+        low, high = int(latents.min()), int(latents.max())
+        if not 0 <= low <= high < space.codebook_size:
+            raise UserError(f"tokens must lie in 0...{space.codebook_size - 1}, found {low}...{high}")
+
+
+def images_at_once(device: torch.device, height: int, width: int) -> int:
+    """Return how many images of a size are encoded or decoded at once."""
+    return max(1, (CPU_PIXELS if device.type == "cpu" else PIXELS) // (height * width))
 
 
 def _plain(array: np.ndarray, noun: str) -> None:

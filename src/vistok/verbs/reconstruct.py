@@ -51,12 +51,13 @@ def quality_lines(files: Sequence[Path], quality: Sequence[float]) -> list[str]:
 
 
 def reconstruct_files(
-    paths: Sequence[Path], tokenizer_path: Path, out: Path, weights: str = "ema"
+    paths: Sequence[Path], tokenizer_path: Path, out: Path, weights: str = "ema", tokens: int | None = None
 ) -> tuple[list[float], Path]:
     """Write a sheet of originals, each above its reconstruction; return the PSNR of each (dB), and the sheet's file.
 
-    Images are resized and centre-cropped to the tokenizer's size. Raises UserError for unreadable files, and if the
-    sheet would overwrite one of the images.
+    Images are resized and centre-cropped to the tokenizer's size. `tokens`: how many of the first latents of each line are
+    decoded (default: all). Raises UserError for unreadable files, for a number of latents that the tokenizer cannot decode,
+    and if the sheet would overwrite one of the images.
     """
     place = output_file(out, "reconstruction.png", SUFFIXES)
     if any(place.exists() and path.exists() and place.samefile(path) for path in paths):
@@ -68,12 +69,22 @@ def reconstruct_files(
             torch.from_numpy(prepare(read_image(path, data.channels, max(data.sides)), data, None)) for path in paths
         ]
         real = torch.stack(pixels).permute(0, 3, 1, 2).contiguous()
-        fake = to_uint8(tokenizer.decode(tokenizer.encode(to_float(real)))).cpu()
+        latents = _first(tokenizer.encode(to_float(real)), tokens)
+        fake = to_uint8(tokenizer.decode(latents)).cpu()
         picture = sheet(_in_pairs(real, fake), min(len(paths), COLUMNS), display_scale(data.image_size))
         check_side(place, max(picture.size))
         with replacing(place) as file:
             write_picture(file, picture, place.suffix)
     return psnr_per_image(fake, real).tolist(), place
+
+
+def _first(latents: Tensor, tokens: int | None) -> Tensor:
+    """Return each image's first latents; whether they can be decoded is the tokenizer's to say."""
+    if tokens is not None and not 1 <= tokens <= latents.shape[1]:
+        raise UserError(
+            f"--tokens {tokens}: this tokenizer makes {latents.shape[1]} of an image; give 1 to {latents.shape[1]}"
+        )
+    return latents[:, :tokens]
 
 
 def _in_pairs(real: Tensor, fake: Tensor) -> Tensor:

@@ -11,13 +11,14 @@ from vistok.generator.conditioning import ClassEmbedding
 from vistok.generator.interface import Generator
 from vistok.nn.linear import Linear
 from vistok.nn.mixers.softmax import Attention
-from vistok.nn.rope import axial_table, with_class_token
+from vistok.nn.positions import rotary_table
+from vistok.nn.rope import with_class_token
 from vistok.nn.transformer import Block, RMSNorm, init_transformer
-from vistok.space import Grid, Space, Tokens
+from vistok.space import Space, Tokens
 
 
 class AutoregressiveNetwork(Generator):
-    """Predicts token i from the class token and the tokens before i, in raster order."""
+    """Predicts token i from the class token and the tokens before i, in raster order on a grid and along a line."""
 
     config: AutoregressiveConfig
     space: Tokens
@@ -26,8 +27,8 @@ class AutoregressiveNetwork(Generator):
 
     def __init__(self, config: AutoregressiveConfig, space: Space, num_classes: int) -> None:
         super().__init__()
-        if not isinstance(space, Tokens) or not isinstance(space.layout, Grid):
-            raise UserError(f"an autoregressive generator writes tokens on a grid, but these latents are {space}")
+        if not isinstance(space, Tokens):
+            raise UserError(f"an autoregressive generator writes tokens, but these latents are {space}")
         self.config, self.space = config, space
         self.num_tokens = space.layout.positions
         self.codebook_size = codebook_size = space.codebook_size
@@ -41,7 +42,7 @@ class AutoregressiveNetwork(Generator):
         )
         self.norm = RMSNorm(config.width)
         self.head = Linear(config.width, codebook_size)
-        table = axial_table(*space.layout.sides, config.width // config.num_heads)
+        table = rotary_table(space.layout, config.width // config.num_heads)
         # The last token is never an input, so it needs no position.
         cos, sin = with_class_token(table, config.class_token_rotary)
         self.register_buffer("cos", cos[: self.num_tokens], persistent=False)

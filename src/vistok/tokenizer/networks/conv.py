@@ -1,7 +1,6 @@
 """The convolutional tokenizer: encoder, quantizer, decoder. Nothing in here is used only for training."""
 
 import copy
-import math
 from typing import Any
 
 import torch
@@ -15,36 +14,11 @@ from vistok.space import Grid, Layout, Space, Tokens, grid
 from vistok.tokenizer.bottlenecks.base import Bottleneck
 from vistok.tokenizer.bottlenecks.config import BOTTLENECKS
 from vistok.tokenizer.config import ConvTokenizerConfig
-from vistok.tokenizer.given import images_given, latents_given
+from vistok.tokenizer.given import check_codes, check_values, images_at_once, images_given, latents_given
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
 from vistok.tokenizer.networks.convnet import Decoder, Encoder
 from vistok.tokenizer.networks.patch_shortcut import PatchShortcut
 from vistok.tokenizer.noise import Noise
-
-# Interpolation overshoots a little; values of 0...255 and standardized images lie far outside.
-FARTHEST = 1.5
-# Pixels encoded or decoded at once, so that memory does not grow with the batch: 16 images of 256x256, whose widest
-# layer then takes 0.5 GB. On a CPU a quarter of that, which is just as fast (benchmarks/parts.py).
-CPU_PIXELS, PIXELS = 2**18, 2**20
-
-
-def _check_values(images: Tensor) -> None:
-    """Raise UserError for values that must be a mistake: a NaN would quietly become a code like any other."""
-    if not images.is_floating_point():
-        raise UserError(f"images of {images.dtype}: this tokenizer takes floats in [-1, 1]; use images / 127.5 - 1")
-    if not images.numel():
-        return
-    low, high = (float(value) for value in torch.aminmax(images))
-    if not math.isfinite(low + high):
-        raise UserError("images hold values that are not finite (NaN or infinity); find out where they come from")
-    if low < -FARTHEST or high > FARTHEST:
-        raise UserError(
-            f"images must lie in [-1, 1], found {low:g}...{high:g}; use images / 127.5 - 1 for values of 0...255"
-        )
-
-
-def _images_at_once(device: torch.device, height: int, width: int) -> int:
-    return max(1, (CPU_PIXELS if device.type == "cpu" else PIXELS) // (height * width))
 
 
 class ConvTokenizer(Tokenizer):
@@ -118,9 +92,9 @@ class ConvTokenizer(Tokenizer):
                 f"and width {_in_words(own)}, or multiples of {f}"
                 + (f" except {_in_words(padded)}" if padded != own else "")
             )
-        _check_values(images)
+        check_values(images)
         images = images.to(self.post_quantizer.weight.device)
-        parts = images.split(_images_at_once(images.device, *images.shape[2:]))
+        parts = images.split(images_at_once(images.device, *images.shape[2:]))
         return torch.cat([self.quantizer(self.to_latents(part)[0]).stored for part in parts])
 
     @torch.no_grad()
@@ -130,7 +104,7 @@ class ConvTokenizer(Tokenizer):
         layout = self._check_latents(latents, layout or self.space.layout)
         f = self.config.decoder.downsample
         latents = latents.to(self.post_quantizer.weight.device)
-        parts = latents.split(_images_at_once(latents.device, layout.height * f, layout.width * f))
+        parts = latents.split(images_at_once(latents.device, layout.height * f, layout.width * f))
         return torch.cat([self.to_images(self.quantizer.to_decoder(part), layout) for part in parts])
 
     def from_latents(self, latents: Tensor) -> Float[Tensor, "batch channels height width"]:
@@ -148,10 +122,7 @@ class ConvTokenizer(Tokenizer):
                 f"{noun} {tuple(latents.shape)}: {layout} has {layout.positions} positions, so this tokenizer takes (batch, "
                 f"{', '.join(map(str, space.shape))})"
             )
-        if isinstance(space, Tokens) and latents.numel():
-            low, high = int(latents.min()), int(latents.max())
-            if not 0 <= low <= high < space.codebook_size:
-                raise UserError(f"tokens must lie in 0...{space.codebook_size - 1}, found {low}...{high}")
+        check_codes(latents, space)
         return layout
 
     def resized(self, image_size: int) -> "ConvTokenizer":

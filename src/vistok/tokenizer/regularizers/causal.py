@@ -1,7 +1,7 @@
 """Causally Regularized Tokenization: a small causal model whose error also trains the encoder.
 
 Ramanujan et al. 2024, arXiv 2412.16326, sections 3.6 and A.1. The model predicts latent i + 1 from latents <= i, in
-raster order. It is used only during training; encoding and decoding never import it.
+raster order on a grid and along a line. It is used only during training; encoding and decoding never import it.
 """
 
 from typing import Any
@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from vistok.engine.phase import PhaseLoss
 from vistok.errors import UserError
-from vistok.nn.rope import axial_table
+from vistok.nn.positions import rotary_table
 from vistok.nn.transformer import Block, RMSNorm, init_transformer
-from vistok.space import Grid, Tokens
+from vistok.space import Layout, Tokens
 from vistok.tokenizer.bottlenecks.base import BottleneckOutput, straight_through
 from vistok.tokenizer.latent_variance import batch_variance
 from vistok.tokenizer.ramp import cosine_ramp
@@ -47,7 +47,7 @@ class CausalModel(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, config: CausalConfig, code_dim: int, out_dim: int, grid: tuple[int, int]) -> None:
+    def __init__(self, config: CausalConfig, code_dim: int, out_dim: int, layout: Layout) -> None:
         super().__init__()
         self.embed = nn.Linear(code_dim, config.width)
         self.blocks = nn.ModuleList(
@@ -55,7 +55,7 @@ class CausalModel(nn.Module):
         )
         self.norm = RMSNorm(config.width)
         self.out = nn.Linear(config.width, out_dim)
-        cos, sin = axial_table(*grid, config.width // config.num_heads)
+        cos, sin = rotary_table(layout, config.width // config.num_heads)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
         init_transformer(self)
@@ -79,7 +79,6 @@ class CausalRegularizer(Regularizer):
         super().__init__()
         self.config = config
         self.average = facts.average
-        assert isinstance(facts.layout, Grid)
         out_dim = facts.dim
         if config.variant == "ce_post":
             if not isinstance(facts.space, Tokens):
@@ -87,7 +86,7 @@ class CausalRegularizer(Regularizer):
                     "crt.variant ce_post predicts code numbers, but these latents are vectors; use an l2 variant"
                 )
             out_dim = facts.space.codebook_size
-        self.model = CausalModel(config, facts.dim, out_dim, facts.layout.sides)
+        self.model = CausalModel(config, facts.dim, out_dim, facts.layout)
         self.waiting = Waiting(config.start_explained) if config.start_explained else None
         self.ramp = 0
 
