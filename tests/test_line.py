@@ -232,6 +232,7 @@ def run(fashion_root, tmp_path_factory, quiet):
     return train_tokenizer.prepare(toy(fashion_root), tmp_path_factory.mktemp("line")).train(quiet).path
 
 
+@pytest.mark.slow
 def test_a_trained_line_is_cached_and_a_generator_writes_it(run, quiet, tmp_path):
     tokenizer = load_tokenizer(run)
     assert isinstance(tokenizer, LineTokenizer) and "a line of 8 tokens of 64 codes" in repr(tokenizer)
@@ -250,6 +251,7 @@ def test_a_trained_line_is_cached_and_a_generator_writes_it(run, quiet, tmp_path
     assert done.exit_code == 0 and (tmp_path / "s.png").exists(), done.output
 
 
+@pytest.mark.slow
 def test_the_commands_take_it(run, fashion_root, tmp_path):
     runner = CliRunner()
 
@@ -272,6 +274,7 @@ def test_the_commands_take_it(run, fashion_root, tmp_path):
     assert "20 steps" in dry and "encoder" in dry and not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_exactly(run, fashion_root, tmp_path, quiet, monkeypatch):
     """With prefixes, whose lengths belong to images and steps."""
     config = toy(fashion_root)

@@ -10,7 +10,6 @@ from vistok.app.reconstruction import LOUDER, MOST_CHANNELS, Kept, mean_maps
 from vistok.files import data_uri
 
 MOST_NUMBERED = 20  # columns whose cells have room for a token's number
-STRIP = 16  # tokens of a line in a row below the picture
 
 
 def picture_uri(image: Any) -> str:
@@ -77,15 +76,12 @@ def token_grid(kept: Kept, original: Any, chosen: int | None) -> Markup:
                 f"{place}: token {token:,}{was}", number,
             )
         )  # fmt: skip
-    line = kept.space.layout.kind == "line"
-    if line:
-        columns = min(columns, STRIP)
-    style = f"grid-template-columns: repeat({columns}, 1fr)" + (
-        "" if line else f"; grid-template-rows: repeat({rows}, 1fr)"
-    )
+    classes, style = "tokens", f"grid-template-columns: repeat({columns}, 1fr); grid-template-rows: repeat({rows}, 1fr)"
+    if kept.space.layout.kind == "line":
+        classes, style = "tokens strip", ""
     return Markup(
-        '<div class="tokens{}"><img class="pixels" src="{}" alt="reconstruction"><div class="cells" style="{}">{}</div></div>'
-    ).format(" strip" if line else "", picture_uri(kept.fake), style, joined(buttons))
+        '<div class="{}"><img class="pixels" src="{}" alt="reconstruction"><div class="cells" style="{}">{}</div></div>'
+    ).format(classes, picture_uri(kept.fake), style, joined(buttons))
 
 
 def place_of(position: int, columns: int, rows: int) -> str:
