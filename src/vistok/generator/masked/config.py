@@ -24,7 +24,8 @@ class MaskedConfig(GeneratorConfig):
     depth: int = Field(default=24, ge=1, le=1000)
     num_heads: int = Field(default=16, ge=1)
     ffn_multiple: int = Field(default=256, ge=1)
-    positions: Literal["rotary", "learned"] = "rotary"
+    # Beside a learned vector for each position, which MaskGIT has alone.
+    rotary: bool = True
     qk_norm: bool = True
     dropout: float = Field(default=0.1, ge=0, lt=1)
     label_dropout: float = Field(default=0.1, ge=0, lt=1)

@@ -51,8 +51,8 @@ class MaskedNetwork(nn.Module):
         num_tokens = space.layout.positions
         self.classes = ClassEmbedding(num_classes, config.width, config.label_dropout)
         self.token_embedding = nn.Embedding(space.codebook_size + 1, config.width)
-        learned = config.positions == "learned"
-        self.places = nn.Embedding(num_tokens + 1, config.width) if learned else None
+        # Masked tokens are all alike, so rotary positions alone would hardly tell them where they are.
+        self.places = nn.Embedding(num_tokens + 1, config.width)
         self.token_dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(MaskedBlock(config) for _ in range(config.depth))
         self.norm = RMSNorm(config.width)
@@ -75,10 +75,8 @@ class MaskedNetwork(nn.Module):
     ) -> Float[Tensor, "batch some codes"]:
         """Return logits for every token, or for those at `places`; in training mode some labels are dropped."""
         x = torch.cat([self.classes(labels)[:, None], self.token_embedding(tokens)], dim=1)
-        if self.places is not None:
-            x = x + self.places.weight
-        x = self.token_dropout(x)
-        table = (self.cos, self.sin) if self.places is None else None
+        x = self.token_dropout(x + self.places.weight)
+        table = (self.cos, self.sin) if self.config.rotary else None
         for block in self.blocks:
             x = block(x, table)
         x = x[:, 1:]
