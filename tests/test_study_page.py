@@ -2,8 +2,10 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from conftest import REPOSITORY
@@ -18,6 +20,7 @@ from vistok.study.findings.arms import Arms
 from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.claims import judge
 from vistok.study.findings.effects import effect, effects_by_cell, lower_by
+from vistok.study.findings.figures import position_gains
 from vistok.study.findings.laws import all_fits, main_runs
 from vistok.study.findings.page import Findings, study_page
 from vistok.study.findings.samples import class_names
@@ -220,3 +223,19 @@ def test_an_unchanged_table_is_not_judged_again(rng, tmp_path, monkeypatch):
         file.write_text(damage)
         assert judged.claims_and_laws(StudyData(table, make_study()), tmp_path) == changed
     assert len(calls) == 7
+
+
+@pytest.mark.parametrize(
+    ("layout", "count", "shape"), [("line", 16, (1, 16)), ("2x8", 16, (2, 8)), (None, 16, (4, 4)), (None, 12, None)]
+)
+def test_gains_by_position_lie_as_the_tokens_do(layout, count, shape):
+    """A line is no square, however many tokens it has; tables of earlier versions do not say how tokens lie."""
+    rows = pd.DataFrame(
+        {"tokenizer_choice": ["none", "crt"], "by_position": [" ".join(["2.5"] * count), " ".join(["2.0"] * count)]}
+    )
+    rows = rows if layout is None else rows.assign(layout=layout)
+    arms = SimpleNamespace(baseline="none", main=("none", "crt"), colour=lambda name: 0)
+    arms = type("Arms", (SimpleNamespace,), {"__getitem__": lambda self, name: name})(**vars(arms))
+    maps = position_gains(rows, arms)
+    assert [np.shape(found.values) for found in maps] == ([] if shape is None else [shape])
+    assert all("of 16 positions easier" in found.title for found in maps)

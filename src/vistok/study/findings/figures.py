@@ -188,21 +188,36 @@ def position_curves(rows: pd.DataFrame, arms: Arms) -> Chart:
 
 
 def position_gains(rows: pd.DataFrame, arms: Arms) -> list[Map]:
-    """Return, over the token grid, the nats that each arm with the same number of tokens saves (mean over seeds)."""
+    """Return, over the token grid or along the line, the nats that each arm with as many tokens saves (mean over seeds)."""
     means = {str(name): positions(of).mean(axis=0) for name, of in rows.groupby("tokenizer_choice")}
     base = means.get(arms.baseline)
-    if base is None or round(len(base) ** 0.5) ** 2 != len(base):
+    sides = None if base is None else _sides(rows[rows.tokenizer_choice == arms.baseline], len(base))
+    if base is None or sides is None:
         return []
     gains = {name: base - means[name] for name in arms.main[1:] if name in means and means[name].shape == base.shape}
     limit = max((float(np.abs(gain).max()) for gain in gains.values()), default=1.0)
-    side = round(len(base) ** 0.5)
     return [
         Map(
             f"{arms[name]}: {int((gain > 0).sum())} of {gain.size} positions easier",
-            gain.reshape(side, side).tolist(), "nats saved", arms.colour(name), arms.colour(arms.baseline), limit,
+            gain.reshape(sides).tolist(), "nats saved", arms.colour(name), arms.colour(arms.baseline), limit,
         )
         for name, gain in gains.items()
     ]  # fmt: skip
+
+
+def _sides(rows: pd.DataFrame, count: int) -> tuple[int, int] | None:
+    """Return the height and width of a map of so many tokens: one row for a line. None if it is not known.
+
+    Tables of earlier versions do not say how tokens lie; theirs lie on grids, of which only the square ones are clear.
+    """
+    layout = str(rows.layout.iloc[0]) if "layout" in rows else "nan"
+    if layout == "line":
+        return 1, count
+    if layout != "nan":
+        height, width = map(int, layout.split("x"))
+        return height, width
+    side = round(count**0.5)
+    return (side, side) if side**2 == count else None
 
 
 def entropies(rows: pd.DataFrame, arms: Arms) -> list[Rows]:

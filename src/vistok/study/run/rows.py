@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from vistok.engine.run_dir import RunDir, provenance
 from vistok.runs.config import GeneratorRun, TokenizerRun
+from vistok.space import Layout
 
 if TYPE_CHECKING:
     from vistok.study.run.order import Order
@@ -61,10 +62,16 @@ def tokenizer_columns(config: TokenizerRun, image_size: int | None = None) -> di
     return {
         "codebook_size": network.space.codebook_size if network.space.kind == "tokens" else None,
         "num_tokens": network.num_tokens,
+        "layout": _in_words(network.layout),
         "crt_weight": crt.full_weight if crt else 0.0,
         "crt_layers": crt.num_layers if crt else 0,
         "crt_variant": crt.variant if crt else "none",
     }
+
+
+def _in_words(layout: Layout) -> str:
+    """Return how latents lie: "7x7" (height of all frames x width) for a grid, "line" for a line."""
+    return f"{layout.frames * layout.height}x{layout.width}" if layout.kind == "grid" else layout.kind
 
 
 def _common(order: "Order", config: TokenizerRun | GeneratorRun, run: RunDir) -> dict[str, Any]:
