@@ -147,6 +147,7 @@ def test_what_it_compares_over_whole_batches_is_not_cut_up(fashion_root, tmp_pat
         train_tokenizer.prepare(override(find_recipe("debug_kl"), [f'data.root="{fashion_root}"', *settings]), tmp_path)
 
 
+@pytest.mark.slow
 def test_features_of_dinov2_come_from_a_file(tmp_path, fashion_root, quiet):
     torch.manual_seed(0)
     small = DINOv2(width=64, depth=2, hidden=96, positions=1 + 3 * 3, registers=2)

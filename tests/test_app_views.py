@@ -283,6 +283,7 @@ def status(address: str, **headers: str) -> int:
         return error.code
 
 
+@pytest.mark.slow
 def test_it_serves_its_page_and_no_file(tmp_path):
     (tmp_path / "secret.txt").write_text("x")
     with running_app(tmp_path) as address:

@@ -8,7 +8,7 @@ import pytest
 
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
-from vistok.study.config import EveryScale
+from vistok.study.config import Scoring
 from vistok.study.findings.by_scale import at_scales, chosen_by_others, parsed
 from vistok.study.findings.claims import judge
 from vistok.study.findings.claims_decisive import LOOKS
@@ -138,6 +138,6 @@ def test_no_runs_own_samples_choose_its_guidance():
 
 def test_one_draw_serves_the_search_and_the_scores():
     with pytest.raises(UserError, match=r"search_samples must equal samples.*found 100, 200"):
-        EveryScale(every_scale=True, samples=200, search_samples=100)
+        Scoring(every_scale=True, samples=200, search_samples=100)
     with pytest.raises(UserError, match="scales must hold 1"):
-        EveryScale(every_scale=True, scales=(2.0, 3.0))
+        Scoring(every_scale=True, scales=(2.0, 3.0), samples=1_000)

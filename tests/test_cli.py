@@ -310,6 +310,7 @@ def test_own_images_go_the_whole_way(photo_folder, tmp_path, monkeypatch):
     assert names["rfmd"]["protocol"]["extractor"] == "images64-evaluator"
 
 
+@pytest.mark.slow
 def test_flat_folder_trains_without_classes(photo_folder, tmp_path):
     runs = ["--runs", tmp_path / "runs"]
     flat = photo_folder / "waves"

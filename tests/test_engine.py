@@ -83,6 +83,7 @@ def test_ema_follows_its_definition():
     torch.testing.assert_close(ema.module.weight, expected)
 
 
+@pytest.mark.slow
 def test_one_big_batch_equals_accumulated_ones(fashion_root, tmp_path, quiet):
     """Compared by AdamW's first moments after one step: the gradients, of both phases."""
     moments = []
@@ -285,6 +286,7 @@ def test_damaged_checkpoint_is_noticed_and_the_one_before_used(kind, tmp_path):
     assert found is None and len(warnings) == 2
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_architecture_is_passed_over(fashion_root, tmp_path, quiet, monkeypatch):
     config = toy_config(fashion_root, "execution.checkpoint_minutes=1e-6")
     job = train_tokenizer.prepare(config, tmp_path)
@@ -399,6 +401,7 @@ def test_non_finite_loss_stops_with_step_and_term(fashion_root, tmp_path, quiet)
     assert not job.run_dir.finished
 
 
+@pytest.mark.slow
 def test_bfloat16_trains(fashion_root, tmp_path, quiet):
     config = toy_config(fashion_root, 'precision="bfloat16"', "length=8 steps", "execution.log_every=1")
     run = train_tokenizer.prepare(config, tmp_path).train(quiet)

@@ -454,6 +454,7 @@ SMALL = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_says_so_to_the_end(shapes, tmp_path):
     """It learns nothing at this rate: told at its end, asked before a generator is trained on it."""
     sets = [part for setting in (*SMALL, "optimizer.lr=1e-9") for part in ("--set", setting)]

@@ -136,6 +136,7 @@ def test_spatial_features_are_the_ones_of_adms_evaluator(files, extractor):
     assert (found >= 0).all() and found.std() > 0
 
 
+@pytest.mark.slow
 def test_sfid_is_zero_for_the_same_images_and_not_for_others(files, extractor, scores, quiet):
     same = evaluate_samples(open_batch(files[0]), open_batch(files[0]), extractor, quiet)
     # No score is exactly zero: features of 2,048 dimensions are rounded.

@@ -275,6 +275,7 @@ def test_networks_that_llamagen_cannot_express_are_refused(tmp_path: Path) -> No
         export_llamagen(tmp_path / "run", tmp_path / "x.bin")
 
 
+@pytest.mark.slow
 def test_fine_tuning_begins_with_the_imported_weights(tmp_path: Path, photo_folder: Path, quiet: Progress) -> None:
     """A learning rate of next to nothing leaves them where they were; the regularizer and a fresh discriminator train."""
     import_llamagen(

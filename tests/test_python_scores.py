@@ -82,6 +82,7 @@ def test_a_network_is_scored_by_the_protocol_of_a_run(tokenizer, of_run, of_mean
     assert same.value == of_run.value and same["psnr"].value == of_run["psnr"].value
 
 
+@pytest.mark.slow
 def test_a_network_that_samples_is_scored_by_the_protocol_of_a_run(tokenizer, generator):
     ours = vistok.score(generator, count=50, quiet=True)
     theirs = vistok.score(Noise(), tokenizer, count=50, quiet=True)

@@ -162,6 +162,7 @@ def test_recipes_are_shown_with_both_conventions(capsys):
         assert word in text
 
 
+@pytest.mark.slow
 def test_what_is_our_choice_is_shown():
     """Section by section of what the paper leaves open."""
     from vistok.verbs.show import recipe_lines

@@ -145,6 +145,7 @@ def test_commands_take_files_and_set_changes_them(tmp_path):
     assert config.grids[0].seeds == (1, 2) and config.tokenizer.data.root == "pictures" and config.name == "my study"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["fashion_mnist", "openmoji"])
 def test_a_dry_run_fetches_and_writes_nothing(tmp_path, monkeypatch, dataset):
     monkeypatch.chdir(tmp_path)

@@ -654,6 +654,7 @@ def test_regularizer_costs_about_five_percent_in_the_small_recipes(pair):
     assert 1.03 < regularized / plain < 1.07
 
 
+@pytest.mark.slow
 def test_lpips_loads_torchvisions_weights_from_a_file(tmp_path):
     from vistok.tokenizer.perceptual import LPIPS, load_vgg
 

@@ -7,7 +7,7 @@ from vistok.recipes.debug import debug_ar, debug_vq
 from vistok.recipes.fashion import fashion_ar, fashion_vq
 from vistok.recipes.images import images64_ar, images64_crt, images64_vq
 from vistok.recipes.openmoji import openmoji_ar, openmoji_vq
-from vistok.study.config import Choice, EveryScale, Grid, Scoring, StudyConfig
+from vistok.study.config import Choice, Grid, Scoring, StudyConfig
 from vistok.tokenizer.regularizers.config import CausalConfig, Variant
 from vistok.units import Duration, percent, steps
 
@@ -90,7 +90,9 @@ def fashion_decisive_study() -> StudyConfig:
         )
         for name, variant, weight in arms
     )
-    return fashion_study().replace(scoring=EveryScale(every_scale=True), main_grid="decisive", grids=grids)
+    scales = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0)
+    scoring = Scoring(scales=scales, search_samples=2_000, samples=2_000, every_scale=True)
+    return fashion_study().replace(scoring=scoring, main_grid="decisive", grids=grids)
 
 
 def _fashion_sizes() -> tuple[Choice, ...]:

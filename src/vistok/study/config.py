@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from vistok.config import Config, FileName
+from vistok.config import Config, FileName, later
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.units import Duration
 
@@ -73,27 +73,20 @@ class Grid(Config):
 
 
 class Scoring(Config):
-    """How generators are scored: choose the guidance scale closest to held-out training images, then draw `samples`."""
+    """How generators are scored: choose the guidance scale closest to held-out training images, then draw `samples`.
+
+    With `every_scale`, one draw at each scale is compared with held-out and with test images, so that many runs can choose a
+    scale together: each run by the others, whose samples are not its own.
+    """
 
     scales: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
     search_samples: int = Field(default=1_000, ge=40)
     samples: int = Field(default=5_000, ge=40)
-
-
-class EveryScale(Scoring):
-    """How generators are scored at all guidance scales: one draw of `samples` at each, compared with held-out and test images.
-
-    So that the scale can be chosen for many runs together: for each run by the others, whose samples are not its own.
-    """
-
-    every_scale: Literal[True]
-    scales: tuple[float, ...] = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0)
-    search_samples: int = Field(default=2_000, ge=40)
-    samples: int = Field(default=2_000, ge=40)
+    every_scale: bool = later(False)
 
     @model_validator(mode="after")
-    def _one_draw(self) -> "EveryScale":
-        if self.search_samples != self.samples or 1.0 not in self.scales:
+    def _one_draw(self) -> "Scoring":
+        if self.every_scale and (self.search_samples != self.samples or 1.0 not in self.scales):
             raise ValueError(
                 "with every_scale, one draw serves the search and the scores: search_samples must equal samples, and scales "
                 f"must hold 1; found {self.search_samples}, {self.samples} and {list(self.scales)}"
@@ -108,7 +101,7 @@ class StudyConfig(Config):
     name: FileName = "study"
     tokenizer: TokenizerRun
     generator: GeneratorRun
-    scoring: EveryScale | Scoring = Scoring()
+    scoring: Scoring = Scoring()
     evaluator: str | None = None
     grids: tuple[Grid, ...] = Field(min_length=1)
     # The grid that settles the claims on signature and efficiency, and the choice that serves as the baseline.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from vistok.config import fingerprint, override
+from vistok.config import fingerprint, override, science
 from vistok.data.images.open import classes_to_fetch, images_to_fetch, open_split
 from vistok.errors import UserError
 from vistok.runs.config import GeneratorRun, TokenizerRun
@@ -221,10 +221,11 @@ def _generator_tasks(
             if grid.max_flops is not None and flops > grid.max_flops:
                 continue
             # Names cover the evaluator's contents; former names covered its path.
+            scoring = json.dumps(science(study.scoring), indent=2)
             names = [
                 f"{choice.name}-{steps}-{tokenizer.choice}-s{seed}-{key}"
                 for evaluator in (facts.evaluator, study.evaluator)
-                for key in _generator_keys(config, tokenizer, study.scoring.to_json() + json.dumps(evaluator))
+                for key in _generator_keys(config, tokenizer, scoring + json.dumps(evaluator))
             ]
             former = tuple(name for name in dict.fromkeys(names) if name != names[0])
             yield GeneratorTask(
