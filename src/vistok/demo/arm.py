@@ -41,7 +41,7 @@ from vistok.units import Scale
 from vistok.verbs import train_generator, train_tokenizer
 from vistok.verbs.cache_latents import cache_tokens
 
-VAL_IMAGES = 5_000  # as many as a likelihood is computed on
+VAL_IMAGES = 2_000  # on which a likelihood is computed
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _trained(arm: Arm, progress: Progress, told: Callable[[str], None]) -> tuple
 
 
 def _caches(arm: Arm, path: Path, run: GeneratorRun, progress: Progress) -> dict[str, LatentCache]:
-    """Encode as many images as the generator will see, and as a likelihood is computed on."""
+    """Encode as many images as the generator will see, and some held-out ones for its likelihood."""
     folder = arm.folder / f"{arm.name}-tokens"
     data = data_of(load_tokenizer(path), arm.data)
     seen = run.length.to_steps(Scale(run.batch_size, len(open_split(data, "train")), 1, (), 1)) * run.batch_size

@@ -126,7 +126,7 @@ def fashion_short_crt() -> TokenizerRun:
 
     vistok train tokenizer fashion_short_crt
     """
-    return fashion_crt().replace(length=steps(300), data=_SHORT_DATA, execution=_EXECUTION)
+    return fashion_crt().replace(length=steps(150), data=_SHORT_DATA, execution=_EXECUTION)
 
 
 def fashion_demo_vq() -> TokenizerRun:
@@ -154,7 +154,7 @@ def fashion_demo_ar() -> GeneratorRun:
         generator=AutoregressiveConfig(width=64, depth=3, num_heads=2, ffn_multiple=32, dropout=0.0),
         length=steps(250),
         optimizer=OptimizerConfig(lr=3e-3, schedule="wsd", warmup=steps(100)),
-        execution=ExecutionConfig(evaluate_every=125),
+        execution=ExecutionConfig(evaluate_every=250),
     )
 
 
