@@ -28,7 +28,7 @@ GIB = 2**30
 TOKENIZERS = {
     "debug_ar": "debug_vq", "debug_flow": "debug_kl", "fashion_ar": "fashion_vq", "fashion_demo_ar": "fashion_demo_vq",
     "fashion_flow": "fashion_kl", "openmoji_ar": "openmoji_vq", "images64_ar": "images64_vq",
-    "images64_ar_small": "images64_vq", "images256_ar": "images256_vq", "images64_flow": "images64_kl",
+    "images64_ar_small": "images64_vq", "images256_ar": "images256_vq", "images64_flow": "images64_kl", "debug_masked": "debug_vq", "fashion_masked": "fashion_vq",
 }  # fmt: skip
 FULL_SIZE = ("imagenet", "lsun")
 
