@@ -28,7 +28,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(READY)  ## the tests (about 5 minutes)
 	$(PYTEST) -m 'not slow'
 
-test-all: test  ## and the second tier: killed runs, full disks, several processes, full-size recipes (as long again)
+test-all: test  ## and the second tier: killed runs, full disks, several processes, full-size recipes, the demo (another quarter of an hour)
 	$(PYTEST) -m slow
 
 torture: $(READY)  ## kill runs, fail the disk under every verb, and count how many end equal (about ten minutes; the study and the demo need more: --seconds)
