@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vistok.config import override
+from vistok.data.config import DataConfig
 from vistok.data.images.open import open_split
 from vistok.data.latents.cache import LatentCache
 from vistok.demo.costs import stage_costs
@@ -29,6 +30,7 @@ from vistok.engine import processes
 from vistok.engine.log import Progress, read_rows
 from vistok.engine.run_dir import RunDir
 from vistok.files import read_json, write_json
+from vistok.metrics.features import FeatureExtractor
 from vistok.recipes import find_recipe
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.runs.load import load_tokenizer
@@ -118,11 +120,12 @@ def run_arm(arm: Arm, progress: Progress, told: Callable[[str], None] = lambda s
 def _shipped(arm: Arm) -> tuple[Path, dict[str, Any]]:
     """Return a tokenizer that comes with vistok, with the scores that its study measured."""
     path = shipped_tokenizer(arm.arm, arm.demo.seeds[arm.number])
-    info = load_tokenizer(path).info
+    tokenizer = load_tokenizer(path)
+    info = tokenizer.info
     scores = dict(info.scores)
     variance = scores.pop("latent_variance")
     training = {name: getattr(info.training, name) for name in ("steps", "seconds", "train_flops")}
-    params = {"tokenizer": sum(weight.numel() for weight in load_tokenizer(path).parameters())}
+    params = {"tokenizer": sum(weight.numel() for weight in tokenizer.parameters())}
     facts = {**training, "params": params, "rows": [], "scores": {"ema": scores}, "latent_variance": variance}
     return path, {**facts, "made_by": info.made_by}
 
@@ -137,8 +140,8 @@ def _trained(arm: Arm, progress: Progress, told: Callable[[str], None]) -> tuple
     config = baseline if arm.arm == ARMS[0] else override(crt, [f"length={budget!r} flops"])
     run = train_tokenizer.prepare(config.replace(seed=demo.seeds[arm.number]), Path(arm.runs)).train(progress)
     told(TRAIN_TOKENIZER)
-    evaluators = choose_evaluator(config.data), choose_evaluator(config.data, "2")
-    scores = evaluate_tokenizer(run.path, evaluators[0], progress, second=evaluators[1])
+    first, second = _evaluators(config.data)
+    scores = evaluate_tokenizer(run.path, first, progress, second=second)
     told(SCORE_TOKENIZER)
     facts = {**_training(run), "scores": {"ema": scores}, "psnr_raw": _last(run, "psnr_raw")}
     return run.path, {**facts, "latent_variance": _last(run, "autoencoder/latent_variance")}
@@ -158,13 +161,18 @@ def _caches(arm: Arm, path: Path, run: GeneratorRun, progress: Progress) -> dict
 def _score_samples(arm: Arm, generator: RunDir, progress: Progress) -> dict[str, Any]:
     """Return the scores with guidance off and at the demo's scale, in both evaluators' features."""
     stage2 = load_stage2(generator.path, root=arm.data)
-    against = Against((choose_evaluator(stage2.data), choose_evaluator(stage2.data, "2")))
+    against = Against(_evaluators(stage2.data))
     return {
         name: evaluate_generator(
             stage2, against, Drawing(stage2.sampling(guidance_scale=scale), arm.demo.samples), progress
         )
         for name, scale in (("off", 1.0), ("guided", arm.demo.scale))
     }
+
+
+def _evaluators(data: DataConfig) -> tuple[FeatureExtractor, FeatureExtractor]:
+    """Return both shipped evaluators."""
+    return choose_evaluator(data), choose_evaluator(data, "2")
 
 
 def _training(run: RunDir) -> dict[str, Any]:

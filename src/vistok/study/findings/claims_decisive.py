@@ -21,6 +21,7 @@ from vistok.study.findings.verdict import (
     Measure,
     Verdict,
     above,
+    as_ratio,
     below,
     make_claim,
     mean_of_seeds,
@@ -122,10 +123,7 @@ def _judged(
 
 def _estimate(values: list[float], confidence: float, ratio: bool) -> Estimate:
     found = mean_of_seeds(values, confidence)
-    if not ratio or not found.n:
-        return found
-    low, high = (math.exp(min(bound, 700)) if math.isfinite(bound) else bound for bound in (found.low, found.high))
-    return Estimate(math.exp(found.value), low, high, found.n, confidence)
+    return as_ratio(found) if ratio and found.n else found
 
 
 def _compute(pairs: _Pairs, label: str, compute: str, loss: str, where: str) -> Claim:
@@ -230,10 +228,11 @@ def _exponent(pairs: _Pairs, name: str) -> Claim:
     label = f"E8.exponent {name}"
     if not pairs.seeds:
         return missing_claim(label, statement, rule, "no seed is complete")
-    slopes = [pairs.each(lambda base, other, i=i: _slope((base, other)[i])) for i in (0, 1)]  # type: ignore[misc]
-    values = [after - before for before, after in zip(*slopes, strict=True)]
+    slopes = [[_slope(side) for side in pairs.of(seed)] for seed in pairs.seeds]
+    values = [after - before for before, after in slopes]
     found, verdict, note = _judged(pairs, values, below)
-    note += f"; exponents {np.nanmean(slopes[0]):.2f} and {np.nanmean(slopes[1]):.2f}"
+    before, after = np.nanmean(slopes, axis=0)
+    note += f"; exponents {before:.2f} and {after:.2f}"
     return make_claim(label, statement, rule, found, verdict, note, Measure("difference of exponents", SLOPE))
 
 

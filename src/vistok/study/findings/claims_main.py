@@ -19,10 +19,10 @@ from vistok.study.findings.verdict import (
     SHARE,
     SLOPE,
     Claim,
-    Estimate,
     Measure,
     Verdict,
     above,
+    as_ratio,
     make_claim,
     mean_of_seeds,
     missing_claim,
@@ -170,8 +170,7 @@ def _compute_ratio(data: StudyData, grid: Grid, name: str, column: str, stages: 
     if not known:
         return missing_claim(label, statement, rule, "no seed has frontiers that reach a common gFMD")
     logs = mean_of_seeds(known)
-    low, high = (math.exp(min(bound, 700)) for bound in (logs.low, logs.high))
-    ratio_of_seeds = Estimate(math.exp(logs.value), *((low, high) if logs.n > 1 else (-math.inf, math.inf)), logs.n)
+    ratio_of_seeds = as_ratio(logs)
     apart = len(ratios) - len(known)
     verdict = Verdict(OPEN, 1.0) if apart else above(ratio_of_seeds, 1.0)
     note = f"{apart} seeds reach nothing in common" if apart else ""

@@ -85,6 +85,12 @@ def mean_of_seeds(values: Sequence[float], confidence: float = 0.95) -> Estimate
     return Estimate(mean, mean - half, mean + half, len(x), confidence)
 
 
+def as_ratio(logs: Estimate) -> Estimate:
+    """Return an estimate of logarithms of ratios as one of ratios; infinite bounds stay infinite."""
+    low, high = (math.exp(min(bound, 700)) if math.isfinite(bound) else bound for bound in (logs.low, logs.high))
+    return Estimate(math.exp(logs.value), low, high, logs.n, logs.confidence)
+
+
 def below(found: Estimate, margin: float = 0.0) -> Verdict:
     """Return the verdict: holds if the interval is below the margin, fails if it is above, else open."""
     return Verdict(HOLDS if found.high < margin else FAILS if found.low > margin else OPEN, margin)
