@@ -76,7 +76,7 @@ def prepare(
     initial = initial_weights(config)
     digests = ({"init_from": initial.digest} if initial else {}) | features_digest(config)
     run_dir, naming = run_directory(without_features_file(config), runs, (), tokens=cache.identity(), **digests)
-    features = _features(config, cache, tokenizer_path, root, progress or Progress(quiet=True))
+    features = _features(config, digests.get("features", ""), cache, tokenizer_path, root, progress)
 
     def objective(device: torch.device, world: World) -> Objective:
         for kept in (cache, validation, *([features] if features else [])):
@@ -131,17 +131,24 @@ def _tokenizer_facts(cache: LatentCache, tokenizer_path: Path) -> dict[str, Any]
 
 
 def _features(
-    config: GeneratorRun, cache: LatentCache, tokenizer_path: Path, root: str | None, progress: Progress
+    config: GeneratorRun,
+    digest: str,
+    cache: LatentCache,
+    tokenizer_path: Path,
+    root: str | None,
+    progress: Progress | None,
 ) -> LatentCache | None:
-    """Return the frozen features of a cache's images that a config asks for, making them where they are not there yet."""
+    """Return the frozen features of a cache's images that a config asks for, making them where they are not there yet.
+
+    `digest`: of the file of the frozen network; "" for one that comes with a package.
+    """
     aligned = representation_of(config)
     if aligned is None:
         return None
     coarse = feature_grid(config, cache.manifest.space)
     frozen = frozen_features(aligned.features, aligned.features_file, torch.device("cpu"))
-    digest = features_digest(config).get("features", "")[:10]
-    name = "-".join(part for part in (aligned.features, digest) if part)
-    return cache_features(cache, tokenizer_path, frozen, name, coarse, progress, root)
+    name = "-".join(part for part in (aligned.features, digest[:10]) if part)
+    return cache_features(cache, tokenizer_path, frozen, name, coarse, progress or Progress(quiet=True), root)
 
 
 def feature_grid(config: GeneratorRun, space: Space) -> Grid:
