@@ -54,12 +54,21 @@ class TokenizerOf(Known):
     latents: str | None = None
 
 
+class ShortcutOf(Known):
+    """How a generator was made from another: the shortcut, the teacher's digest and place, and the calls for an image."""
+
+    kind: str
+    teacher: str = ""
+    path: str = ""
+    calls: int = Field(default=1, ge=1)
+
+
 class Origin(Known):
     """What a network's `info` says; empty for a new network.
 
     `digest` identifies the weights. `run_config`: the full config of the run that trained them, as plain values. `scores`
     and `made_by`: only for networks that come with vistok. `imported`: the other project's file. `tokenizer`: only for
-    generators.
+    generators; `shortcut`: only for those that one has made.
     """
 
     digest: str = ""
@@ -74,3 +83,4 @@ class Origin(Known):
     imported: dict[str, str] = {}
     health: Health = Health()
     tokenizer: TokenizerOf | None = None
+    shortcut: ShortcutOf | None = None

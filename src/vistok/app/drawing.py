@@ -52,7 +52,7 @@ def draw(wish: Wish, path: Path, networks: Networks) -> Drawn:
     """Draw what is wished from the generator at a path. Raises UserError where `vistok sample` does."""
     import torch
 
-    from vistok.generator.families import read_sampling
+    from vistok.generator.families import sampling_for
     from vistok.metrics.variety import Drawn as Seen
     from vistok.metrics.variety import variety
     from vistok.runs.drawing import Clock, cost_of, fitting_batch, make_sampler, sample_batches
@@ -65,7 +65,7 @@ def draw(wish: Wish, path: Path, networks: Networks) -> Drawn:
     names, kind = generator.info.class_names, generator.config.kind
     if wrong := [number for number in wish.classes if number >= len(names)]:
         raise UserError(f"{wish.run} has no class number {wrong[0]}: it has {len(names)}")
-    sampling = read_sampling(wish.sampling(kind))
+    sampling = sampling_for(generator.config, wish.sampling(kind))
     labels = chosen_labels([class_text(number, names) for number in wish.classes], names, wish.count)
     seen, clock = Seen(), Clock()
     batches = sample_batches(

@@ -19,6 +19,7 @@ from vistok.cli.interop import export_app, import_app
 from vistok.cli.options import Data, Runs, path, progress_bars, run_of, say, terminal_width
 from vistok.cli.pictures import reconstruct, sample
 from vistok.cli.runs import runs_command, show
+from vistok.cli.shorten import shorten
 from vistok.cli.start import start
 from vistok.cli.study import advise, study_app
 from vistok.cli.train import train_app
@@ -35,6 +36,7 @@ app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(study_app, name="study")
 app.add_typer(import_app, name="import")
 app.add_typer(export_app, name="export")
+app.command()(shorten)
 app.command()(start)
 app.command()(advise)
 app.command("runs")(runs_command)
@@ -45,7 +47,7 @@ app.command()(reconstruct)
 
 
 # Commands whose work can be shared by several processes (torchrun).
-SHARED = ("train", "cache", "evaluate", "sample")
+SHARED = ("train", "shorten", "cache", "evaluate", "sample")
 
 
 def _show_version(asked: bool) -> None:

@@ -14,7 +14,10 @@ def recipes(ctx: Any, args: list[str], incomplete: str) -> list[str]:
     """Return the names of recipes: of one kind for vistok train, vistok study and vistok advise, else of all."""
     group = ctx.parent.info_name if ctx.parent else ""
     wanted = "study" if group == "study" or ctx.info_name == "advise" else ctx.info_name
-    return sorted(name for name, kind in recipe_kinds().items() if kind == wanted or wanted not in (*KINDS, "study"))
+    wanted = "shortcut" if wanted == "shorten" else wanted
+    return sorted(
+        name for name, kind in recipe_kinds().items() if kind == wanted or wanted not in (*KINDS, "shortcut", "study")
+    )
 
 
 def runs(kind: str | None = None) -> Offer:
@@ -52,7 +55,7 @@ def networks(kind: str | None = None) -> Offer:
     """Return what offers runs and shipped networks of a kind; without one, of the kind that the command trains."""
 
     def offer(ctx: Any, args: list[str], incomplete: str) -> list[str]:
-        wanted = kind or ctx.info_name
+        wanted = kind or ("generator" if ctx.info_name == "shorten" else ctx.info_name)
         return runs(wanted)(ctx, args, incomplete) + shipped(wanted)(ctx, args, incomplete)
 
     return offer
@@ -63,6 +66,7 @@ COMPLETED: dict[str, Offer] = {
     **dict.fromkeys(("recipe", "study", "names"), recipes),
     **dict.fromkeys(("run", "compared", "network"), runs()),
     "generator": networks("generator"),
+    "teacher": networks("generator"),
     "draft": runs("generator"),
     "tokenizer": networks("tokenizer"),
     "evaluator": runs("classifier"),

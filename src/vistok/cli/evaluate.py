@@ -66,7 +66,7 @@ def evaluate_generator(
     run: Annotated[Path, typer.Argument(parser=run_of("generator"), metavar="RUN", help=options.A_GENERATOR)],
     count: Annotated[int, typer.Option(min=2, help="Number of samples.")] = 10_000,
     split: Annotated[str, typer.Option(help="Reference images: train, val or test.")] = "test",
-    guidance: options.Guidance = 1.0,
+    guidance: options.Guidance = None,
     temperature: options.Temperature = 1.0,
     top_k: options.TopK = None,
     top_p: options.TopP = None,
@@ -98,6 +98,8 @@ def evaluate_generator(
     stage2 = load_stage2(run, checked_weights(weights), tokenizer, data)
     options.require_alive(run, anyway, tokenizer)
     extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info.class_names)
+    if guidance is None:
+        guidance = stage2.sampling().guidance_scale
     sampling = sampling_config(
         stage2.generator, guidance, seed, settings, temperature=temperature, top_k=top_k, top_p=top_p, int8=int8,
         precision=precision, steps=steps, solver=solver,

@@ -87,7 +87,9 @@ Evaluator = Annotated[
     ),
 ]
 Inception = Annotated[str | None, typer.Option(parser=place, help="File with torch-fidelity's Inception weights.")]
-Guidance = Annotated[float, typer.Option("--guidance", help="Classifier-free guidance scale; 1 is off.")]
+Guidance = Annotated[
+    float | None, typer.Option("--guidance", help="Classifier-free guidance scale; default: 1, which is off.")
+]
 Temperature = Annotated[float, typer.Option(help="Softmax temperature; 0 always takes the most likely token.")]
 TopK = Annotated[int | None, typer.Option(help="Sample only from the k most likely tokens.")]
 TopP = Annotated[
@@ -96,11 +98,16 @@ TopP = Annotated[
 Steps = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Steps of a flow's solver (default: 50), or in which a masked generator fills in all tokens (8)."
+        min=1,
+        help="Steps of a flow's solver (default: 50, or what a shortcut made it for), or in which a masked generator fills in all "
+        "tokens (8).",
     ),
 ]
 Solver = Annotated[
-    str | None, typer.Option(help="A flow generator's solver: euler, heun, ddim or multistep (the default).")
+    str | None,
+    typer.Option(
+        help="A flow generator's solver: euler, heun, ddim, multistep (the default), or with fresh noise renoise, double_step."
+    ),
 ]
 SamplingSet = Annotated[
     list[str],
@@ -182,16 +189,17 @@ def sampling_config(generator: Any, guidance: float | None, seed: int, settings:
     `settings` are further values of its family, as "field=value". Without a guidance, it is that of a shipped pair, or 1.
     """
     from vistok.config import override
-    from vistok.generator.families import FAMILIES, read_sampling
+    from vistok.generator.families import FAMILIES, sampling_for
+    from vistok.runs.drawing import usual_guidance
 
     kind = generator.config.kind
     if guidance is None:
-        guidance = float(generator.info.scores.get("guidance_scale") or 1.0)
+        guidance = usual_guidance(generator)
     chosen = {name: value for name, value in options.items() if value != NEUTRAL[name]}
     known = FAMILIES[kind].sampling.model_fields
     if wrong := [name for name in chosen if name not in known]:
         raise UserError(f"--{wrong[0].replace('_', '-')}: {kind} generators do not support it; leave it out")
-    return override(read_sampling({"kind": kind, "guidance_scale": guidance, "seed": seed, **chosen}), settings)
+    return override(sampling_for(generator.config, {"guidance_scale": guidance, "seed": seed, **chosen}), settings)
 
 
 def checked_weights(name: str) -> str:

@@ -43,18 +43,18 @@ def train_tokenizer(
     strict: Strict = False,
 ) -> None:
     """Train a tokenizer, as in: vistok train tokenizer fashion_crt."""
-    init_from = _initial(init_from, "tokenizer", runs)
+    init_from = initial(init_from, "tokenizer", runs)
     config = recipe_config(recipe, "tokenizer", settings, data, init_from, name)
     if init_from is not None:
         options.require_alive(init_from, anyway=True)  # fine-tuning may be meant to repair it
     if dry_run:
         from vistok.verbs.dry_run import dry_tokenizer
 
-        _tell(dry_tokenizer(config), as_json)
+        tell_plan(dry_tokenizer(config), as_json)
         return
     from vistok.verbs.train_tokenizer import prepare
 
-    _train(lambda: prepare(config, runs), strict)
+    train_to_end(lambda: prepare(config, runs), strict)
 
 
 @train_app.command("generator")
@@ -86,13 +86,13 @@ def train_generator(
     from vistok.runs.find import find_run
 
     found = find_run(tokenizer, "tokenizer", runs)
-    init_from = _initial(init_from, "generator", runs)
+    init_from = initial(init_from, "generator", runs)
     config = recipe_config(recipe, "generator", settings, None, init_from, name)
     options.require_alive(found, anyway or dry_run)
     if dry_run:
         from vistok.verbs.dry_run import dry_generator
 
-        _tell(dry_generator(config, found, data, image_size), as_json)
+        tell_plan(dry_generator(config, found, data, image_size), as_json)
         return
     from vistok.verbs.cache_latents import cache_tokens
     from vistok.verbs.train_generator import prepare
@@ -102,7 +102,7 @@ def train_generator(
             cache_tokens(found, split, progress, root=data, image_size=image_size) for split in ("train", "val")
         )
         job = prepare(config, train, validation, found, runs, data, progress)
-    _train(lambda: job, strict)
+    train_to_end(lambda: job, strict)
 
 
 @train_app.command("classifier")
@@ -120,14 +120,14 @@ def train_classifier(
     if dry_run:
         from vistok.verbs.dry_run import dry_classifier
 
-        _tell(dry_classifier(config), as_json)
+        tell_plan(dry_classifier(config), as_json)
         return
     from vistok.verbs.train_classifier import prepare
 
-    _train(lambda: prepare(config, runs))
+    train_to_end(lambda: prepare(config, runs))
 
 
-def _initial(text: str | None, kind: str, runs: Path) -> str | None:
+def initial(text: str | None, kind: str, runs: Path) -> str | None:
     """Return the run, file, checkpoint or shipped name that training starts from."""
     from vistok.runs.find import find_run
     from vistok.runs.shipped import shipped_networks
@@ -140,12 +140,13 @@ def _initial(text: str | None, kind: str, runs: Path) -> str | None:
         raise UserError(f"--init-from: {error}") from None
 
 
-def _tell(planned: "Planned", as_json: bool) -> None:
+def tell_plan(planned: "Planned", as_json: bool) -> None:
+    """Print what a training would cost."""
     for line in [json.dumps(planned.as_json(), indent=2)] if as_json else planned.lines():
         say(line)
 
 
-def _train(prepare: "Callable[[], Job]", strict: bool = False) -> None:
+def train_to_end(prepare: "Callable[[], Job]", strict: bool = False) -> None:
     """Train to the end; raises typer.Exit if `strict` and the run ended with alarms."""
     with progress_bars() as progress:
         with progress.doing("opening the data and counting the work"):

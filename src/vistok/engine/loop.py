@@ -100,7 +100,7 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
 def _figures(run: Training, log: MetricsLog, bar: Task, row: dict[str, float]) -> str:
     """Return what the bar says of the training: loss, what the last validation found, speed."""
     rate = bar.pace.rate
-    loss = f"loss {row[run.phases[0].name + '/loss']:.4g}"
+    loss = f"loss {next(row[name] for phase in run.phases if (name := phase.name + '/loss') in row):.4g}"
     speed = f"{rate * run.batch_size:.3g} images/s" if rate else ""
     return ", ".join(filter(None, (loss, run.headline(log.rows), speed)))
 

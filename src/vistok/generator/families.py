@@ -66,5 +66,10 @@ def read_sampling(values: dict[str, Any]) -> SamplingConfig:
 
 
 def default_sampling(config: GeneratorConfig) -> SamplingConfig:
-    """Return the default sampling of a generator."""
-    return FAMILIES[config.kind].sampling()  # type: ignore[call-arg]
+    """Return the default sampling of a generator: its family's, with what suits this network better."""
+    return FAMILIES[config.kind].sampling(**config.usual_sampling())  # type: ignore[call-arg]
+
+
+def sampling_for(config: GeneratorConfig, values: dict[str, Any]) -> SamplingConfig:
+    """Return the default sampling of a generator with these values. Raises UserError for invalid ones."""
+    return read_sampling(default_sampling(config).model_dump(mode="json") | values)

@@ -49,6 +49,11 @@ class Process(ABC):
         """Return x_t."""
         return self.alpha(t) * data + self.sigma(t) * noise
 
+    def back(self, ahead: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+        """Return factors of x at time `ahead` and of fresh noise whose sum is x at the earlier time `after`."""
+        kept = self.alpha(after) / self.alpha(ahead)
+        return kept, (self.sigma(after).square() - (kept * self.sigma(ahead)).square()).clamp(min=0).sqrt()
+
     def target(self, kind: Prediction, data: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Return what a network of this kind should predict."""
         if kind == "velocity":

@@ -19,6 +19,7 @@ MODULES = (
     "imagenet_generators",
     "imagenet_vectors",
     "lsun",
+    "shortcuts",
     "studies",
     "vector_studies",
 )
@@ -54,10 +55,15 @@ def find_recipe(name: str, kind: str | None = None) -> Any:
         raise UserError(f"unknown recipe {name!r}.{_near(name, kind)} vistok recipes lists all {len(kinds)}")
     if kind is not None and kinds[name] != kind:
         raise UserError(
-            f"recipe {name!r} is for a {kinds[name]}, not a {kind}.{_near(name, kind)} vistok recipes lists all {len(kinds)}"
+            f"recipe {name!r} is for a {kinds[name]}, not a {kind}{_taken_by(kinds[name])}.{_near(name, kind)} vistok recipes lists all "
+            f"{len(kinds)}"
         )
     config = all_recipes()[name]().replace(name=name.replace("_", "-"))
     return config.replace(recipe=name) if "recipe" in type(config).model_fields else config
+
+
+def _taken_by(kind: str) -> str:
+    return " (vistok shorten NAME --teacher RUN)" if kind == "shortcut" else ""
 
 
 def _near(name: str, kind: str | None) -> str:

@@ -219,3 +219,29 @@ def fashion_line() -> TokenizerRun:
         ),
         optimizer=OptimizerConfig(lr=4e-3, schedule="cosine", warmup=percent(5)),
     )
+
+
+def fashion_flow_tokenizer() -> TokenizerRun:
+    """Train the tokenizer of the shipped flow generator: 7x7 vectors of 4 numbers, which are easier to learn than 8.
+
+    vistok train tokenizer fashion_flow_tokenizer
+    """
+    run = fashion_kl()
+    return run.replace(
+        tokenizer=run.tokenizer.replace(quantizer=KLConfig(dim=4, weight=1e-4)),
+        length=steps(6000),
+        execution=ExecutionConfig(evaluate_every=1500),
+    )
+
+
+def fashion_flow_teacher() -> GeneratorRun:
+    """Train the shipped flow generator, fashion-flow, from which shortcuts start.
+
+    vistok train generator fashion_flow_teacher --tokenizer RUN
+    """
+    return fashion_flow().replace(
+        generator=FlowConfig(width=96, depth=4, num_heads=3),
+        length=steps(10_000),
+        ema_decay=0.999,
+        execution=ExecutionConfig(evaluate_every=2000),
+    )

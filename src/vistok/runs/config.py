@@ -11,6 +11,7 @@ from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.generator.families import AnyGenerator
 from vistok.nn.classifier_config import ClassifierConfig
+from vistok.shortcut.config import AnyShortcut
 from vistok.tokenizer.config import AnyTokenizer, ConvTokenizerConfig, LossConfig, Trained
 from vistok.tokenizer.regularizers.config import AnyRegularizer
 from vistok.units import Duration, steps
@@ -133,6 +134,9 @@ class GeneratorRun(RunConfig):
     kind: Literal["generator"] = "generator"
     generator: AnyGenerator = AutoregressiveConfig()
     init_from: str = execution("", "generator whose weights training starts from; their digest is fingerprinted")
+    # Make another generator need fewer calls, in place of the family's own objective.
+    shortcut: AnyShortcut | None = later(None)
+    teacher: str = execution("", "generator that a shortcut makes cheaper to draw from; its digest is fingerprinted")
 
     former_paths: ClassVar[Mapping[str, str]] = {"z_loss": "generator.z_loss"}
 
@@ -154,6 +158,10 @@ class GeneratorRun(RunConfig):
         network = dict(kept["generator"])
         moved = {"z_loss": network.pop("z_loss")} if "z_loss" in network else {}
         return {**kept, "generator": network, **moved}
+
+
+# A generator's run that starts from a trained one: the name by which recipes say so.
+ShortcutRun = GeneratorRun
 
 
 class ClassifierRun(RunConfig):

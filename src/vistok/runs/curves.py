@@ -117,6 +117,14 @@ def _along(loss: _Measured) -> "_Build":
     return build
 
 
+def _drift(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+    lines = [
+        _series(held_out, "sample_spread", "deviation, of held-out latents"),
+        _series(held_out, "sample_shift", "distance of means, in deviations", 1),
+    ]
+    return Chart("Samples against held-out latents", lines, y_label="ratio")
+
+
 def _accuracy(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
     return Chart("Accuracy on held-out images (%)", [_series(held_out, "accuracy", "held out", 0, 100)], y_label="%")
 
@@ -152,12 +160,13 @@ _FIGURES: dict[str, tuple[tuple[str, str], ...]] = {
         ("nats_per_token", "{:.3f} nats per token held out"),
         ("matching_loss", "matching loss {:.4f} held out"),
         ("masked_loss", "{:.3f} nats per masked token held out"),
+        ("sample_spread", "samples {:.0%} as varied as held-out images"),
     ),
     "classifier": (("accuracy", "{:.1%} right on held-out images"),),
 }
 _Build = Callable[[Sequence[Row], Sequence[Row]], Chart]
 _FIRST: dict[str, tuple[_Build, ...]] = {
     "tokenizer": (_psnr, _codes, _variance, _colour, _regularizer),
-    "generator": (_nats, *(build(loss) for loss in (_MATCHING, _MASKED) for build in (_in_all, _along))),
+    "generator": (_nats, _drift, *(build(loss) for loss in (_MATCHING, _MASKED) for build in (_in_all, _along))),
     "classifier": (_accuracy,),
 }

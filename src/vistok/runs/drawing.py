@@ -15,6 +15,7 @@ from vistok.engine.distributed import ALONE, World
 from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.generator.config import SamplingConfig
+from vistok.generator.families import default_sampling
 from vistok.generator.interface import Generator, Sampler
 from vistok.metrics.cost import Cost
 from vistok.metrics.variety import Drawn
@@ -67,6 +68,11 @@ def decoding_flops(config: TokenizerConfig) -> float:
     shape, dtype = (1, *twin.space.shape), torch.int64 if twin.space.kind == "tokens" else torch.float32
     latents = torch.zeros(shape, dtype=dtype, device="meta")
     return count_flops(lambda: twin.from_latents(latents))
+
+
+def usual_guidance(generator: Generator) -> float:
+    """Return the guidance scale to draw with where none is given: that of a shipped pair, of a shortcut, or 1."""
+    return float(generator.info.scores.get("guidance_scale") or default_sampling(generator.config).guidance_scale)
 
 
 def balanced_labels(count: int, num_classes: int) -> Int[Tensor, "count"]:

@@ -7,7 +7,6 @@ from vistok.config import fingerprint
 from vistok.data.images.sources import ImageSource
 from vistok.errors import UserError
 from vistok.files import sha256_of
-from vistok.generator.flow.config import FlowConfig, RepresentationConfig
 from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
 from vistok.tokenizer.regularizers.config import AlignmentConfig
 
@@ -60,21 +59,12 @@ def content_digests(config: TokenizerRun, init_from: str | None) -> dict[str, st
 
 def without_features_file(config: GeneratorRun) -> GeneratorRun:
     """Return a config without the path of the network that an inner layer is aligned with, whose contents count instead."""
-    aligned = representation_of(config)
-    if aligned is None or aligned.features_file is None:
-        return config
-    network = config.generator.replace(representation=aligned.replace(features_file=None))
-    return config.replace(generator=network)
-
-
-def representation_of(config: GeneratorRun) -> RepresentationConfig | None:
-    """Return how an inner layer is aligned with frozen features; None if it is not."""
-    return config.generator.representation if isinstance(config.generator, FlowConfig) else None
+    return config.replace(generator=config.generator.by_contents())
 
 
 def features_digest(config: GeneratorRun) -> dict[str, str]:
     """Return the digest of the file of frozen features that a generator run reads. Raises UserError if it is missing."""
-    aligned = representation_of(config)
+    aligned = config.generator.aligned
     if aligned is None or aligned.features_file is None:
         return {}
     return {"features": _digest("generator.representation.features_file", aligned.features_file)}

@@ -14,7 +14,6 @@ from vistok.engine.device import best_device
 from vistok.engine.objective import Objective
 from vistok.engine.pace import in_words
 from vistok.runs.config import ClassifierRun, GeneratorRun, RunConfig, TokenizerRun
-from vistok.runs.identity import representation_of
 from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_tokenizer
 from vistok.runs.plan import Plan
@@ -84,9 +83,10 @@ def dry_generator(config: GeneratorRun, tokenizer_path: Path, root: str | None, 
     data = data_of(tokenizer, root)
     count, fetch = count_images(data, "train")
     facts = LatentFacts(tokenizer.space, len(tokenizer.info.class_names))
-    plan = train_generator.plan(config, facts, count)
-    objective = partial(train_generator.build_objective, config, facts)
-    more = {} if representation_of(config) is None else {"feature_bytes_per_view": _feature_bytes(config, facts, count)}
+    decoder = partial(load_tokenizer, tokenizer_path)
+    plan = train_generator.plan(config, facts, count, decoder)
+    objective = partial(train_generator.build_objective, config, facts, tokenizer=decoder)
+    more = {} if config.generator.aligned is None else {"feature_bytes_per_view": _feature_bytes(config, facts, count)}
     return DryRun(config, plan, count, fetch, _step_seconds(config, plan, objective), {**facts.to_json(), **more})
 
 

@@ -14,7 +14,14 @@ HEADINGS = {
     "study": "Grids of tokenizers and generators",
     "debug": "Toys that finish in seconds",
 }
-KINDS = {"tokenizer": "Tokenizers", "generator": "Generators", "classifier": "Classifiers", "study": "Studies"}
+KINDS = {
+    "tokenizer": "Tokenizers",
+    "generator": "Generators",
+    "shortcut": "Shortcuts",
+    "classifier": "Classifiers",
+    "study": "Studies",
+}
+_COMMANDS = {"study": "study run NAME", "shortcut": "shorten NAME --teacher RUN"}
 
 
 def recipe_list() -> list[str]:
@@ -25,8 +32,7 @@ def recipe_list() -> list[str]:
     for heading, kinds in groups.items():
         lines += [heading] if not lines else ["", heading]
         for kind, names in kinds.items():
-            command = "study run" if kind == "study" else f"train {kind}"
-            lines.append(f"  {KINDS[kind]} (vistok {command} NAME)")
+            lines.append(f"  {KINDS[kind]} (vistok {_COMMANDS.get(kind, f'train {kind} NAME')})")
             for name in names:
                 first = (inspect.getdoc(recipes[name]) or "").splitlines()[0]
                 lines.append(f"    {name:<{width}}  {first}")

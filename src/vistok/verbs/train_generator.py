@@ -1,7 +1,7 @@
 """Train a generator of any family on a latent cache."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache as once
 from functools import partial
 from pathlib import Path
@@ -19,23 +19,25 @@ from vistok.engine.parallel import Weights
 from vistok.engine.phase import MicroBatch
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
-from vistok.generator.families import FAMILIES
-from vistok.generator.flow.config import FlowConfig
-from vistok.generator.flow.network import coarse_layout
+from vistok.generator.families import FAMILIES, build_generator
 from vistok.generator.interface import HasHeldOut, HasNats
 from vistok.metrics.codebook import unigram_nats
 from vistok.overview.page import RunPage
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.runs.frozen_networks import frozen_features
 from vistok.runs.health.generator_symptoms import generator_alarms
-from vistok.runs.identity import features_digest, representation_of, without_features_file
+from vistok.runs.identity import features_digest, without_features_file
 from vistok.runs.initial import initial_weights, load_initial
 from vistok.runs.job import Evaluate, Job, accumulation_check, config_json, run_directory
 from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_tokenizer, read_model
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.plan import Plan, plan_of, sizes_fit
+from vistok.runs.teacher import Teacher, reward_of, teacher_of, without_teacher
+from vistok.scoring.drift import drift
 from vistok.scoring.nats import code_counts, held_out_losses, held_out_rows, validation_likelihood
+from vistok.shortcut.base import Given
+from vistok.shortcut.config import SHORTCUTS
 from vistok.space import Grid, Space, Tokens
 from vistok.tokenizer.interface import Tokenizer
 from vistok.verbs.cache_latents import cache_features
@@ -44,20 +46,56 @@ EVAL_IMAGES = 2000
 SHEET_COLUMNS = 10
 
 
-def build_objective(config: GeneratorRun, facts: LatentFacts, device: torch.device, world: World = ALONE) -> Objective:
-    """Return the objective of the generator's family, with a new network."""
+def build_objective(
+    config: GeneratorRun,
+    facts: LatentFacts,
+    device: torch.device,
+    world: World = ALONE,
+    tokenizer: Callable[[], Tokenizer] | None = None,
+) -> Objective:
+    """Return the objective of the generator's family, or of a shortcut, with a new network.
+
+    `tokenizer`: decodes for a shortcut's reward, which is left out without it.
+    """
+    if config.shortcut is not None:
+        return _shortcut_objective(config, facts, device, world, tokenizer)
     build = FAMILIES[config.generator.kind].load_objective()
-    aligned = representation_of(config)
+    aligned = config.generator.aligned
     if aligned is None:
         return build(config, facts.space, facts.num_classes, device, world)  # type: ignore[no-any-return]
     dim = frozen_features(aligned.features, aligned.features_file, torch.device("meta")).dim
     return build(config, facts.space, facts.num_classes, device, world, feature_dim=dim)  # type: ignore[no-any-return]
 
 
+def _shortcut_objective(
+    config: GeneratorRun,
+    facts: LatentFacts,
+    device: torch.device,
+    world: World,
+    tokenizer: Callable[[], Tokenizer] | None,
+) -> Objective:
+    """Return a shortcut's objective. A recipe that has no teacher yet is planned for one of the network that it names."""
+    shortcut = config.shortcut
+    assert shortcut is not None
+    planned = device.type == "meta" and not config.teacher
+    named, config = config, config if config.teacher else without_teacher(config)
+    reward = reward_of(config, tokenizer, device) if tokenizer else None
+    teacher: Any = None
+    if SHORTCUTS[shortcut.kind].teacher and planned:
+        with device:
+            teacher = build_generator(named.generator, facts.space, facts.num_classes)
+    elif (given := teacher_of(config)) is not None:
+        teacher = given.network(device)
+    given_all = Given(facts.space, facts.num_classes, teacher, reward)
+    return SHORTCUTS[shortcut.kind].load()(config, given_all, device, world)  # type: ignore[no-any-return]
+
+
 @sizes_fit()
-def plan(config: GeneratorRun, facts: LatentFacts, num_images: int) -> Plan:
-    """Return the run's derived numbers, from a build on the meta device."""
-    objective = build_objective(config, facts, torch.device("meta"))
+def plan(
+    config: GeneratorRun, facts: LatentFacts, num_images: int, tokenizer: Callable[[], Tokenizer] | None = None
+) -> Plan:
+    """Return the run's derived numbers, from a build on the meta device; `tokenizer`: see `build_objective`."""
+    objective = build_objective(config, facts, torch.device("meta"), tokenizer=tokenizer)
     return plan_of(config, objective, num_images, facts.space.layout.positions)
 
 
@@ -71,18 +109,22 @@ def prepare(
     """
     accumulation_check(config)
     _require_latents_of(cache, validation, tokenizer_path)
-    facts, image_size = LatentFacts.of(cache), cache.manifest.image_size
-    planned = plan(config, facts, cache.num_images)
+    facts, image_size, teacher = LatentFacts.of(cache), cache.manifest.image_size, teacher_of(config)
+    if teacher is not None:
+        _require_tokenizer_of(teacher, cache)
+    decoder = partial(load_tokenizer, tokenizer_path)
+    planned = plan(config, facts, cache.num_images, decoder)
     initial = initial_weights(config)
     digests = ({"init_from": initial.digest} if initial else {}) | features_digest(config)
+    digests |= {"teacher": teacher.digest} if teacher else {}
     run_dir, naming = run_directory(without_features_file(config), runs, (), tokens=cache.identity(), **digests)
     features = _features(config, digests.get("features", ""), cache, tokenizer_path, root, progress)
 
     def objective(device: torch.device, world: World) -> Objective:
         for kept in (cache, validation, *([features] if features else [])):
             kept.verify()
-        built = build_objective(config, facts, device, world)
-        if facts.space.kind == "vectors":
+        built = build_objective(config, facts, device, world, partial(decoder, device=device))
+        if facts.space.kind == "vectors" and teacher is None:  # whose student sees latents as it does
             built.networks["generator"].normalise_by(*cache.channel_statistics)  # type: ignore[operator]
         if initial:
             load_initial(built.networks["generator"], initial, cache.manifest.class_names)
@@ -115,12 +157,31 @@ def prepare(
             "class_names": list(cache.manifest.class_names),
             "dataset": cache.manifest.dataset,
             "tokenizer": tokenizer_facts,
+            **_shortcut_facts(config, teacher),
         },
         facts={"num_images": cache.num_images, "tokenizer": tokenizer_facts, **facts.to_json(), **digests},
         naming=naming,
         init_option="--init-from",
         alarms=partial(generator_alarms, config, planned.total_steps, cache.manifest.views),
     )
+
+
+def _shortcut_facts(config: GeneratorRun, teacher: Teacher | None) -> dict[str, Any]:
+    """Return how a shortened generator's record names what made it; nothing for others."""
+    if config.shortcut is None:
+        return {}
+    steps = int(config.generator.usual_sampling().get("steps", 1))
+    place = {} if teacher is None else {"teacher": teacher.digest, "path": str(teacher.path.resolve())}
+    return {"shortcut": {"kind": config.shortcut.kind, "calls": steps, **place}}
+
+
+def _require_tokenizer_of(teacher: Teacher, cache: LatentCache) -> None:
+    """Raise UserError if a cache holds other latents than the teacher writes."""
+    if teacher.tokenizer.digest != cache.manifest.tokenizer_digest:
+        raise UserError(
+            f"teacher {teacher.path} writes latents of another tokenizer (digest {teacher.tokenizer.digest[:12]}) than those in {cache.folder} "
+            f"(digest {cache.manifest.tokenizer_digest[:12]}); shorten it on its own: vistok shorten RECIPE --teacher {teacher.path}"
+        )
 
 
 def _tokenizer_facts(cache: LatentCache, tokenizer_path: Path) -> dict[str, Any]:
@@ -142,7 +203,7 @@ def _features(
 
     `digest`: of the file of the frozen network; "" for one that comes with a package.
     """
-    aligned = representation_of(config)
+    aligned = config.generator.aligned
     if aligned is None:
         return None
     coarse = feature_grid(config, cache.manifest.space)
@@ -152,9 +213,8 @@ def _features(
 
 
 def feature_grid(config: GeneratorRun, space: Space) -> Grid:
-    """Return the grid of the features that a flow's inner layer is aligned with. Raises UserError for latents on a line."""
-    assert isinstance(config.generator, FlowConfig)
-    coarse = coarse_layout(space.layout, config.generator.patch)
+    """Return the grid of the features that an inner layer is aligned with. Raises UserError for latents on a line."""
+    coarse = config.generator.positions(space.layout)
     if not isinstance(coarse, Grid):
         raise UserError(
             f"generator.representation needs latents on a grid, but these lie on {space.layout}; leave it out"
@@ -201,7 +261,7 @@ def _evaluation(
             if isinstance(model, HasHeldOut):
                 losses = held_out_losses(model, validation, device, EVAL_IMAGES)
                 values |= {f"{name}{suffix}": loss for name, loss in losses.items()}
-        return values
+        return values or drift(networks["ema"]["generator"], validation, device)
 
     return evaluate
 

@@ -1,12 +1,14 @@
 """Configs of the flow family: the transformer, what it is trained on, and how it is sampled."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from vistok.config import Config, later
 from vistok.generator.config import GeneratorConfig, SamplingConfig
+from vistok.generator.flow.patches import coarse_layout
 from vistok.nn.mixers.config import require_heads
+from vistok.space import Layout
 
 
 class RepresentationConfig(Config):
@@ -27,6 +29,26 @@ class RepresentationConfig(Config):
     def _file(self) -> "RepresentationConfig":
         if self.features_file is not None and self.features != "dinov2":
             raise ValueError(f"features_file is for features 'dinov2', found features {self.features!r}; leave it null")
+        return self
+
+
+SolverName = Literal["euler", "heun", "ddim", "multistep", "renoise", "double_step"]
+
+
+class ShortenedConfig(Config):
+    """What a shortcut made a network for: so many steps of a solver, at guidance scales that are in the network itself.
+
+    `scales`: the scales that the network is told (input "scale"), or the one that it has learned for good, twice.
+    """
+
+    steps: int = Field(ge=1, le=10_000)
+    solver: SolverName = "ddim"
+    scales: tuple[float, float] = (1.0, 1.0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "ShortenedConfig":
+        if not 0 <= self.scales[0] <= self.scales[1]:
+            raise ValueError(f"scales must be two numbers in order, from 0 on, found {self.scales}")
         return self
 
 
@@ -57,6 +79,40 @@ class FlowConfig(GeneratorConfig):
     # Weight of one minus the cosine between the predicted and the true vector at each position.
     direction_weight: float = Field(default=1.0, ge=0)
     representation: RepresentationConfig | None = later(None)
+    # What the network is told besides the time and the class: the guidance scale, and the time at which a step will end, over
+    # which it then predicts the average velocity.
+    inputs: tuple[Literal["scale", "until"], ...] = later(())
+    # Set by the shortcut that made this network out of another one.
+    shortened: ShortenedConfig | None = later(None)
+
+    def usual_sampling(self) -> dict[str, Any]:
+        """Return the steps and the solver that a shortcut made the network for."""
+        made = self.shortened
+        if made is None:
+            return {}
+        low, high = made.scales
+        return {"steps": made.steps, "solver": made.solver, "guidance_scale": min(max(1.0, low), high)}
+
+    @property
+    def aligned(self) -> RepresentationConfig | None:
+        """How an inner layer is pulled towards a frozen network's features."""
+        return self.representation
+
+    def by_contents(self) -> "FlowConfig":
+        """Return this config without the path of the frozen network's file."""
+        if self.representation is None:
+            return self
+        return self.replace(representation=self.representation.replace(features_file=None))
+
+    def positions(self, layout: Layout) -> Layout:
+        """Return the layout of the transformer's positions: patches of latents."""
+        return coarse_layout(layout, self.patch)
+
+    @model_validator(mode="after")
+    def _told(self) -> "FlowConfig":
+        if self.inputs and self.shortened is None:
+            raise ValueError(f"inputs {self.inputs}: only shortcuts train them (vistok shorten); leave inputs empty")
+        return self
 
     @model_validator(mode="after")
     def _heads(self) -> "FlowConfig":
@@ -89,11 +145,16 @@ class FlowSampling(SamplingConfig):
 
     `warp` below 1 spends more steps near noise (LightningDiT: 0.3). `guidance_channels` guides only the first channels,
     as the code of DiT and LightningDiT does with three, for parity with published samples; None: all of them.
+
+    Solver "renoise" predicts the data in each step and mixes them with fresh noise for the next (consistency models, Song et al.
+    2023, arXiv 2303.01469, algorithm 1); "double_step" goes two steps ahead and one back by fresh noise (Meng et al. 2022, arXiv
+    2210.03142, algorithm 4). The others use no noise but that of the start. A network that is told the guidance scale
+    (`inputs`) needs no second call for it.
     """
 
     kind: Literal["flow"] = "flow"
     steps: int = Field(default=50, ge=1, le=10_000)
-    solver: Literal["euler", "heun", "ddim", "multistep"] = "multistep"
+    solver: SolverName = "multistep"
     warp: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     guidance_from: float = Field(default=0.0, ge=0, le=1)
     guidance_until: float = Field(default=1.0, ge=0, le=1)

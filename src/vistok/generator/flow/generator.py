@@ -1,6 +1,7 @@
 """The network together with its latents' normalisation, its process, and the ways to sample it."""
 
 import copy
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -80,8 +81,10 @@ class FlowGenerator(Generator):
     ) -> dict[str, Tensor]:
         """Return each image's squared error at one of ten times, all of them and by time.
 
-        An image's id decides its time and its noise.
+        An image's id decides its time and its noise. A shortened network is trained at few times only, so none are measured.
         """
+        if self.config.shortened is not None:
+            return {}
         bins = image_ids % BINS
         noise = normal_grid(0, image_ids, 0, self.space.shape)
         losses = self(self.normalised(latents), noise, (bins + 0.5) / BINS, labels)[0]
@@ -92,6 +95,11 @@ class FlowGenerator(Generator):
         """Return a function of labels and ids that draws vectors with these weights; make a new one if they change."""
         how = _checked(sampling)
         self.check_guidance(how.guidance_scale)
+        if "until" in self.config.inputs and how.solver != "euler":
+            raise UserError(
+                f"solver {how.solver!r}: this generator predicts the average velocity over a step, which solver 'euler' follows; leave "
+                "--solver out"
+            )
         if how.guidance_channels is not None and how.guidance_channels > self.mean.numel():
             raise UserError(
                 f"guidance_channels {how.guidance_channels}: these latents have {self.mean.numel()} channels"
@@ -103,10 +111,9 @@ class FlowGenerator(Generator):
         @torch.no_grad()
         def vectors(labels: Tensor, image_ids: Tensor) -> Tensor:
             require_labels(labels, self.num_classes)
-            noise = normal_grid(how.seed, image_ids, 0, self.space.shape)
             training = network.training
             network.eval()
-            drawn = draw(network, self.process, noise, labels, how)
+            drawn = draw(network, self.process, partial(self._noise, how.seed, image_ids), labels, how)
             network.train(training)
             return drawn * self.deviation + self.mean
 
@@ -116,11 +123,14 @@ class FlowGenerator(Generator):
         """Return the forward passes for one image: those of the solver, and one more each while guidance is on."""
         how = _checked(sampling)
         times = call_times(how.solver, times_of(how))
-        return len(times) + sum(guides(how, time) for time in times)
+        return len(times) + sum(guides(self.config, how, time) for time in times)
 
     def sampling_flops(self, sampling: SamplingConfig) -> float:
         """Return the FLOPs of all calls for one image."""
         return self.calls(sampling) * self._call_flops()
+
+    def _noise(self, seed: int, image_ids: Tensor, step: int) -> Tensor:
+        return normal_grid(seed, image_ids, step, self.space.shape)
 
     def _call_flops(self) -> float:
         with torch.device("meta"):
@@ -130,12 +140,22 @@ class FlowGenerator(Generator):
 
     def sampling_bytes(self, sampling: SamplingConfig) -> int:
         """Return the bytes per image of a block's arrays, which guidance doubles."""
-        rows = 1 if _checked(sampling).guidance_scale == 1.0 else 2
+        how = _checked(sampling)
+        rows = 1 + any(guides(self.config, how, time) for time in times_of(how))
         return rows * ARRAYS * self.space.layout.positions * self.config.width * 4
 
     def check_guidance(self, scale: float) -> None:
-        """Raise UserError for guidance with a model trained without label dropout."""
-        require_label_dropout(self.config.label_dropout, scale)
+        """Raise UserError for guidance that the network has not learned: without label dropout, or beyond a shortcut's scales."""
+        made = self.config.shortened
+        if made is None:
+            require_label_dropout(self.config.label_dropout, scale)
+        elif not made.scales[0] <= scale <= made.scales[1]:
+            low, high = made.scales
+            allowed = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            raise UserError(
+                f"guidance_scale {scale:g}: guidance is part of this shortened generator, which was made at {allowed}; use that, or "
+                "shorten its teacher at other scales"
+            )
 
     def spread_units(self) -> list[nn.Module]:
         """Return the parts that are recomputed, compiled and sharded individually."""

@@ -1,5 +1,8 @@
 """The transformer of the flow family: LightningDiT, with DiT's parts as switches."""
 
+from collections.abc import Mapping
+from typing import cast
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -8,15 +11,22 @@ from torch.nn import functional as F
 from vistok.errors import UserError
 from vistok.generator.conditioning import ClassEmbedding
 from vistok.generator.flow.config import FlowConfig
+from vistok.generator.flow.patches import coarse_layout
 from vistok.nn.bidirectional import BidirectionalAttention
 from vistok.nn.modulation import Modulation, TimeEmbedding, modulate
 from vistok.nn.positions import fixed_positions, rotary_table
 from vistok.nn.process import PROCESSES
 from vistok.nn.transformer import RMSNorm
-from vistok.space import Grid, Layout, Line, Space, Vectors, grid
+from vistok.space import Grid, Line, Space, Vectors
 
 # Of the norms, as in LightningDiT and DiT.
 EPS = 1e-6
+# What guidance scales are multiplied by before they are embedded.
+OF_SCALES = 10.0
+
+
+# Values of inputs by name, each (batch,).
+Further = Mapping[str, Tensor]
 
 
 class PlainNorm(nn.LayerNorm):
@@ -90,8 +100,8 @@ class FlowBlock(nn.Module):
         return torch.addcmul(x, gate_ff, self.feed_forward(modulate(self.feed_forward_norm(x), shift_ff, scale_ff)))
 
 
-class FlowNetwork(nn.Module):
-    """Predicts velocity, noise or clean data of normalised vectors from their noisy version, the time and the class."""
+class FlowTrunk(nn.Module):
+    """Embeddings and blocks, without the layer that predicts: what a network knows of noisy vectors, position by position."""
 
     cos: Tensor
     sin: Tensor
@@ -101,56 +111,36 @@ class FlowNetwork(nn.Module):
         super().__init__()
         self.config, self.patch, self.layout = config, config.patch, space.layout
         coarse = coarse_layout(space.layout, config.patch)
-        inner = space.dim * config.patch ** (2 if isinstance(coarse, Grid) else 1)
-        self.embed = nn.Linear(inner, config.width)
+        self.inner = space.dim * config.patch ** (2 if isinstance(coarse, Grid) else 1)
+        self.embed = nn.Linear(self.inner, config.width)
         self.time = TimeEmbedding(config.width, config.time_scale)
         self.classes = ClassEmbedding(num_classes, config.width, config.label_dropout)
+        factors = {"scale": OF_SCALES, "until": config.time_scale}
+        self.inputs = nn.ModuleDict({name: TimeEmbedding(config.width, factors[name]) for name in config.inputs})
         self.blocks = nn.ModuleList(FlowBlock(config) for _ in range(config.depth))
-        self.norm = ScaledNorm(config.width) if config.norm == "rms" else PlainNorm(config.width)
-        self.modulation = Modulation(config.width, 2)
-        self.out = nn.Linear(config.width, inner)
         cos, sin = rotary_table(coarse, config.width // config.num_heads)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
         self.register_buffer("places", fixed_positions(coarse, config.width), persistent=False)
-        self.init_weights()
 
-    def init_weights(self) -> None:
-        """Set DiT's initial values: blocks begin as the identity, and the output as zero."""
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
-        for weight in (self.classes.table.weight, self.time.first.weight, self.time.second.weight):
-            nn.init.normal_(weight, std=0.02)
-        for layer in self.modules():
-            if isinstance(layer, Modulation):
-                layer.init_weights()
-        nn.init.zeros_(self.out.weight)
-
-    def forward(
-        self, x: Float[Tensor, "batch positions dim"], t: Float[Tensor, "batch"], labels: Int[Tensor, "batch"]
-    ) -> Float[Tensor, "batch positions dim"]:
-        """Return the prediction at noisy vectors x and times t; in training mode some labels are dropped."""
-        return self.with_inner(x, t, labels, 0)[0]
-
-    def with_inner(
-        self,
-        x: Float[Tensor, "batch positions dim"],
-        t: Float[Tensor, "batch"],
-        labels: Int[Tensor, "batch"],
-        layer: int,
-    ) -> tuple[Float[Tensor, "batch positions dim"], Float[Tensor, "batch patches width"]]:
-        """Return the prediction, and what comes out of a block, counted from 1 (0: what goes into the first)."""
+    def condition(self, t: Float[Tensor, "batch"], labels: Int[Tensor, "batch"], further: Further) -> Tensor:
+        """Return what modulates all blocks, (batch, width): the time, the class and further inputs."""
         condition = self.time(PROCESSES[self.config.path].told(t)) + self.classes(labels)
+        for name, embedding in self.inputs.items():
+            condition = condition + embedding(_told(name, t, further))
+        return condition
+
+    def through_blocks(
+        self, x: Float[Tensor, "batch positions dim"], condition: Tensor, layer: int
+    ) -> tuple[Float[Tensor, "batch patches width"], Float[Tensor, "batch patches width"]]:
+        """Return the output of the last block, and that of a block counted from 1 (0: what goes into the first)."""
         h = self.embed(self._gathered(x)) + self.places
         table = (self.cos, self.sin) if self.config.rotary else None
         inner = h
         for number, block in enumerate(self.blocks, 1):
             h = block(h, condition, table)
             inner = h if number == layer else inner
-        shift, scale = self.modulation(condition)
-        return self._spread(self.out(modulate(self.norm(h), shift, scale))), inner
+        return h, inner
 
     def _gathered(self, x: Tensor) -> Tensor:
         """Return patches of latents as positions, (batch, patches, numbers): a patch's rows, its columns, channels."""
@@ -161,6 +151,59 @@ class FlowNetwork(nn.Module):
             return x.unflatten(1, (-1, p)).flatten(2)
         rows, columns = self.layout.height // p, self.layout.width // p
         return x.unflatten(1, (rows, p, columns, p)).transpose(2, 3).flatten(3).flatten(1, 2).flatten(2)
+
+
+class FlowNetwork(FlowTrunk):
+    """Predicts velocity, noise or clean data of normalised vectors from their noisy version, the time and the class."""
+
+    def __init__(self, config: FlowConfig, space: Vectors, num_classes: int) -> None:
+        super().__init__(config, space, num_classes)
+        self.norm = ScaledNorm(config.width) if config.norm == "rms" else PlainNorm(config.width)
+        self.modulation = Modulation(config.width, 2)
+        self.out = nn.Linear(config.width, self.inner)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Set DiT's initial values: blocks begin as the identity, and the output and what further inputs add as zero."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        for weight in (self.classes.table.weight, self.time.first.weight, self.time.second.weight):
+            nn.init.normal_(weight, std=0.02)
+        for layer in self.modules():
+            if isinstance(layer, Modulation):
+                layer.init_weights()
+        nn.init.zeros_(self.out.weight)
+        for embedding in self.inputs.values():
+            nn.init.zeros_(cast(TimeEmbedding, embedding).second.weight)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch positions dim"],
+        t: Float[Tensor, "batch"],
+        labels: Int[Tensor, "batch"],
+        further: Further | None = None,
+    ) -> Float[Tensor, "batch positions dim"]:
+        """Return the prediction at noisy vectors x and times t; in training mode some labels are dropped.
+
+        `further`: values (batch,) of `config.inputs` by name. Left out, the scale is 1 and a step ends where it begins.
+        """
+        return self.with_inner(x, t, labels, 0, further)[0]
+
+    def with_inner(
+        self,
+        x: Float[Tensor, "batch positions dim"],
+        t: Float[Tensor, "batch"],
+        labels: Int[Tensor, "batch"],
+        layer: int,
+        further: Further | None = None,
+    ) -> tuple[Float[Tensor, "batch positions dim"], Float[Tensor, "batch patches width"]]:
+        """Return the prediction, and what comes out of a block, counted from 1 (0: what goes into the first)."""
+        condition = self.condition(t, labels, further or {})
+        h, inner = self.through_blocks(x, condition, layer)
+        shift, scale = self.modulation(condition)
+        return self._spread(self.out(modulate(self.norm(h), shift, scale))), inner
 
     def _spread(self, x: Tensor) -> Tensor:
         """Undo `_gathered`."""
@@ -173,6 +216,13 @@ class FlowNetwork(nn.Module):
         return x.unflatten(1, (rows, columns)).unflatten(3, (p, p, -1)).transpose(2, 3).flatten(1, 4)
 
 
+def _told(name: str, t: Tensor, further: Further) -> Tensor:
+    """Return what is embedded for an input: a guidance scale, or how long a step takes."""
+    if name == "scale":
+        return further.get("scale", torch.ones_like(t))
+    return further.get("until", t) - t
+
+
 def check_space(config: FlowConfig, space: Space) -> Vectors:
     """Return the space. Raises UserError if this family cannot write it."""
     if not isinstance(space, Vectors):
@@ -182,13 +232,3 @@ def check_space(config: FlowConfig, space: Space) -> Vectors:
         )
     coarse_layout(space.layout, config.patch)
     return space
-
-
-def coarse_layout(layout: Layout, patch: int) -> Layout:
-    """Return the layout of patches. Raises UserError if latents do not divide into them."""
-    sides = layout.sides if isinstance(layout, Grid) else (layout.positions,)
-    if any(side % patch for side in sides):
-        raise UserError(f"generator.patch {patch}: latents lie on {layout}, which it does not divide; use patch 1")
-    if isinstance(layout, Grid):
-        return grid(layout.height // patch, layout.width // patch)
-    return Line(length=layout.length // patch)

@@ -11,7 +11,6 @@ from vistok.engine.optim import adamw, decay_groups
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.generator.flow.config import FlowConfig
 from vistok.generator.flow.generator import FlowGenerator
-from vistok.generator.flow.network import coarse_layout
 from vistok.generator.flow.representation import Projector, gap
 from vistok.generator.training import GeneratorTraining
 from vistok.rng import derive_seed, normal_grid, seeded_init, uniform_grid
@@ -85,6 +84,6 @@ class Matching(Objective):
             "positions": torch.zeros(batch_size, dtype=torch.int64, device=device),
         }
         if self.projector is not None:
-            patches = coarse_layout(self.model.space.layout, self.config.patch).positions
+            patches = self.config.positions(self.model.space.layout).positions
             batch["features"] = torch.zeros(batch_size, patches, self.feature_dim, device=device)
         return batch

@@ -168,6 +168,16 @@ def lower_rate(run: Judged[C]) -> str | None:
     )
 
 
+def gentler_rate(run: Judged[GeneratorRun]) -> str | None:
+    """Lower the rate of a generator that is trained against other networks."""
+    rate = run.config.optimizer.lr
+    return (
+        None
+        if rate <= 2e-5
+        else train_again(f"optimizer.lr={rate / 4:g}", "fast steps run ahead of what judges the samples")
+    )
+
+
 def trained_weights(run: Judged[TokenizerRun]) -> str | None:
     """Start from weights that have already been trained on images."""
     return None if run.config.init_from else "Start from a trained tokenizer: --init-from RUN"

@@ -14,6 +14,8 @@ Run = Judged[GeneratorRun]
 RISEN, NATS = 1.02, 0.01  # rise over the best validation loss: as a ratio, and in nats
 EMPTY = 0.1  # nats per token: below this there is nothing to learn
 
+VARIED, DEAD = 0.5, 0.1  # deviation of samples, of the held-out latents' own
+
 SOON = 0.1  # share of the run: if validation was best before this, the run's length is not the problem
 
 _LEARN: tuple[Advice[GeneratorRun], ...] = (
@@ -31,7 +33,7 @@ TOKENIZER = "Fix the tokenizer first: train it again until its validation report
 def generator_alarms(config: GeneratorRun, total_steps: int, views: tuple[str, ...] = ("center",)) -> Alarms:
     """Return the alarms that watch a generator's rows; `views`: the views of the images in its token cache."""
     run = Judged(config, total_steps)
-    return Alarms([partial(learned_nothing, run, views), partial(memorises, run, views)])
+    return Alarms([partial(learned_nothing, run, views), partial(memorises, run, views), partial(collapsed, run)])
 
 
 def learned_nothing(run: Run, views: tuple[str, ...], history: History) -> Alarm | None:
@@ -64,6 +66,19 @@ def memorises(run: Run, views: tuple[str, ...], history: History) -> Alarm | Non
         f"{best['step']}, while the training loss keeps falling"
     )
     return Alarm("memorises", nats, symptom, against_memory(run, views, best["step"]))
+
+
+def collapsed(run: Run, history: History) -> Alarm | None:
+    """A shortened generator draws nearly the same picture again and again."""
+    row = history.validations[-1] if history.validations else {}
+    found = row.get("sample_spread")
+    if found is None or found >= VARIED or row["step"] < min(GRACE, run.total_steps):
+        return None
+    symptom = f"its samples are alike: they vary {found:.0%} as much as held-out latents"
+    remedy = first_advice(
+        (advice.gentler_rate, advice.short_warmup), run, "Begin from a teacher whose own samples vary"
+    )
+    return Alarm("collapsed", found, symptom, remedy, dead=found < DEAD and run.total_steps >= TRIAL)
 
 
 def _nats(row: Row) -> float | None:

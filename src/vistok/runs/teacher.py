@@ -1,0 +1,167 @@
+"""The trained generator that a shortcut starts from, and the rewards that it may be trained for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vistok.errors import UserError
+from vistok.generator.families import build_generator
+from vistok.generator.flow.config import FlowConfig
+from vistok.generator.flow.generator import FlowGenerator
+from vistok.origin import TokenizerOf
+from vistok.runs.config import GeneratorRun
+from vistok.runs.frozen_networks import shipped_classifier
+from vistok.runs.headers import GeneratorHeader, check_header
+from vistok.runs.load import network_of, read_model
+from vistok.runs.weights_file import weights_file
+from vistok.shortcut.base import Reward
+from vistok.shortcut.config import SHORTCUTS
+from vistok.shortcut.rewards_config import RewardConfig
+from vistok.tokenizer.interface import Tokenizer
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained flow generator: where it is, what its header says, and a way to build it."""
+
+    path: Path
+    header: GeneratorHeader
+    network: Callable[[torch.device], FlowGenerator]
+
+    @property
+    def config(self) -> FlowConfig:
+        """The config of its network."""
+        assert isinstance(self.header.config, FlowConfig)
+        return self.header.config
+
+    @property
+    def digest(self) -> str:
+        """What identifies its weights."""
+        return self.header.digest
+
+    @property
+    def tokenizer(self) -> TokenizerOf:
+        """The tokenizer whose latents it writes."""
+        return self.header.tokenizer
+
+
+@cache  # a verb asks for it several times
+def read_teacher(path: str) -> Teacher:
+    """Return the teacher in a run directory or an exported file.
+
+    Raises UserError if there is none, or if it is not a flow generator.
+    """
+    stored = read_model(path, "generator")
+    header = check_header(stored[1], Path(path))
+    assert isinstance(header, GeneratorHeader)
+    if not isinstance(header.config, FlowConfig):
+        raise UserError(
+            f"--teacher {path}: shortcuts are made from flow generators, but this one is {header.config.kind}; train one with "
+            "vistok train generator fashion_flow, or with another recipe of vectors"
+        )
+
+    def network(device: torch.device) -> FlowGenerator:
+        if device.type == "meta":
+            with device:
+                return build_generator(header.config, header.space, header.num_classes)  # type: ignore[no-any-return]
+        built = network_of(stored, path, device)
+        assert isinstance(built, FlowGenerator)
+        return built
+
+    return Teacher(Path(path), header, network)
+
+
+def teacher_of(config: GeneratorRun) -> Teacher | None:
+    """Return the teacher that a run's shortcut starts from, or None. Raises UserError if one is missing, or of no use."""
+    needed = config.shortcut is not None and SHORTCUTS[config.shortcut.kind].teacher
+    if needed and not config.teacher:
+        raise UserError("this recipe's shortcut starts from a trained generator: vistok shorten RECIPE --teacher RUN")
+    if config.teacher and not needed:
+        raise UserError(
+            "teacher: this recipe trains without one; leave it out: vistok train generator RECIPE --tokenizer RUN"
+        )
+    return read_teacher(config.teacher) if needed else None
+
+
+def without_teacher(config: GeneratorRun) -> GeneratorRun:
+    """Return a shortcut's run with the network that it makes of the one that it names: of a recipe, or of a run that has no teacher."""
+    network = config.generator
+    if not isinstance(network, FlowConfig):
+        raise UserError(
+            f"shortcut: made from flow generators, but generator.kind is {network.kind!r}; begin from a recipe such as fashion_guided"
+        )
+    assert config.shortcut is not None
+    return config.replace(generator=config.shortcut.network(network))
+
+
+def with_teacher(config: GeneratorRun, path: str) -> GeneratorRun:
+    """Return a recipe's run set to shorten the generator at `path`, with the network that its shortcut makes of it.
+
+    Raises UserError for a recipe that is not a shortcut's.
+    """
+    if config.shortcut is None:
+        raise UserError(
+            f"recipe {config.recipe or config.name!r} trains a generator from nothing; vistok recipes lists those to shorten one"
+        )
+    begun = config.replace(teacher=path)
+    teacher = teacher_of(begun)
+    assert teacher is not None
+    return begun.replace(generator=config.shortcut.network(teacher.config))
+
+
+def tokenizer_of(config: GeneratorRun) -> Path:
+    """Return the place of the tokenizer that a run's teacher belongs to: beside its file, or where it was in training.
+
+    Raises UserError if it is gone.
+    """
+    teacher = teacher_of(config)
+    assert teacher is not None
+    place = Path(teacher.tokenizer.path)
+    beside = weights_file(teacher.path, None).parent / place.name
+    found = beside if beside.is_file() else place
+    if not found.exists():
+        raise UserError(
+            f"the teacher's tokenizer is no longer at {place}; give its run directory or exported file with --tokenizer"
+        )
+    return found
+
+
+def reward_of(config: GeneratorRun, tokenizer: Callable[[], Tokenizer], device: torch.device) -> Reward | None:
+    """Return the reward that a run's shortcut asks for, a differentiable function of latents and labels; None for none.
+
+    `tokenizer` decodes latents into the images that are rewarded; it is frozen. Raises UserError where its classifier does not fit.
+    """
+    wanted: RewardConfig | None = getattr(config.shortcut, "reward", None)
+    if wanted is None or wanted.weight == 0:
+        return None
+    decoder = tokenizer().to(device).requires_grad_(False).eval()
+    of_images = ink if wanted.kind == "ink" else _class_reward(decoder, device)
+    return lambda latents, labels: of_images(decoder.from_latents(latents).clamp(-1, 1), labels)
+
+
+def ink(images: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean brightness of images (batch channels height width) in [-1, 1], as shares from 0 to 1."""
+    return (images.mean(dim=(1, 2, 3)) + 1) / 2
+
+
+def _class_reward(decoder: Tokenizer, device: torch.device) -> Reward:
+    """Return the log-probability of labels under the data set's perceptual network, which no evaluation uses."""
+    names = {"fashion_mnist": "fashion", "openmoji": "openmoji"}
+    name = names.get(decoder.info.dataset)
+    if name is None:
+        raise UserError(
+            f"shortcut.reward.kind 'class': no classifier for data set {decoder.info.dataset!r} comes with vistok (only for "
+            f"{', '.join(names)}); use kind 'ink'"
+        )
+    classifier, _ = shipped_classifier(f"{name}_perceptual")
+    classifier = classifier.to(device)
+
+    def log_probability(images: Tensor, labels: Tensor) -> Tensor:
+        return F.log_softmax(classifier(images), dim=1).gather(1, labels[:, None])[:, 0]
+
+    return log_probability

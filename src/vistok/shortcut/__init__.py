@@ -1,0 +1,1 @@
+"""Shortcuts: generators made from a trained flow generator, or instead of one, that need fewer calls for an image."""
