@@ -353,6 +353,14 @@ def test_a_shortened_generator_is_a_run_like_any_other(recipe, taught, quiet):
     assert done.exit_code == 0 and f"{made.calls} call" in done.output, done.output
 
 
+def test_a_mean_flow_needs_no_teacher(taught, quiet):
+    runs, tokenizer, caches, _ = taught
+    config = override(find_recipe("debug_mean_flow"), ["length=4 steps", "shortcut.guidance_scale=2"])
+    model = load_generator(train_generator.prepare(config, *caches, tokenizer, runs).train(quiet).path)
+    assert model.config.shortened.scales == (2.0, 2.0) and model.info.shortcut.teacher == ""
+    assert model.sample(torch.tensor([1, 2])).shape == (2, 49, 4) and model.calls(FlowSampling(steps=1)) == 1
+
+
 def teacher_of_run(taught):
     return load_generator(taught[3]).info
 

@@ -36,9 +36,9 @@ class Objective(ABC):
         """Return the steps at which the cost of a step changes, in order."""
         return ()
 
-    def parts(self) -> dict[str, nn.Module]:
-        """Return the networks whose parameters a plan counts, by name; by default, the averaged ones."""
-        return {name: self.networks[name] for name in self.averaged}
+    def parameters(self) -> dict[str, int]:
+        """Return the numbers of parameters that a plan states, by part; by default, of the averaged networks."""
+        return {name: sum(weight.numel() for weight in self.networks[name].parameters()) for name in self.averaged}
 
 
 def only_phase(

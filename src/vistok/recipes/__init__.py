@@ -20,6 +20,7 @@ MODULES = (
     "imagenet_vectors",
     "lsun",
     "shortcuts",
+    "imagenet_shortcuts",
     "studies",
     "vector_studies",
 )

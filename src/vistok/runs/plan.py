@@ -14,7 +14,7 @@ from vistok.engine.objective import Objective
 from vistok.engine.parallel import recompute
 from vistok.engine.phase import MicroBatch, Phase, only
 from vistok.errors import UserError
-from vistok.nn.flops import count_flops, count_params, paper_flops
+from vistok.nn.flops import count_flops, paper_flops
 from vistok.runs.config import RunConfig
 from vistok.units import Scale, total_flops
 
@@ -107,8 +107,9 @@ def activation_bytes(phases: Sequence[Phase], micro: MicroBatch, step: int, prec
 
 
 def state_bytes(modules: Sequence[nn.Module]) -> int:
-    """Return the bytes of weights, gradients, AdamW's two moments and the EMA weights."""
-    return 5 * 4 * sum(count_params(module) for module in modules)
+    """Return the bytes of weights, gradients, AdamW's two moments and the EMA weights; of frozen weights, their own."""
+    parameters = {id(parameter): parameter for module in modules for parameter in module.parameters()}.values()
+    return sum((5 if parameter.requires_grad else 1) * 4 * parameter.numel() for parameter in parameters)
 
 
 def plan_of(
@@ -137,14 +138,7 @@ def plan_of(
     last = max(counted_at)
     memory = state_bytes([module for phase in phases for module in phase.modules])
     memory += int(share * activation_bytes(phases, micro, last, config.precision))
-    return Plan(scale.total_steps, tuple(scale.flops_per_step), _params(objective), num_tokens, memory)
-
-
-def _params(objective: Objective) -> dict[str, int]:
-    """Return the parameter count of each exported part; whatever is in none of them belongs to the quantizer."""
-    parts = {name: count_params(part) for name, part in objective.parts().items()}
-    rest = sum(count_params(objective.networks[name]) for name in objective.averaged) - sum(parts.values())
-    return parts if not rest and set(parts) == set(objective.averaged) else {**parts, "quantizer": rest}
+    return Plan(scale.total_steps, tuple(scale.flops_per_step), objective.parameters(), num_tokens, memory)
 
 
 def _settle(

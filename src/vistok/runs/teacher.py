@@ -89,7 +89,7 @@ def teacher_of(config: GeneratorRun) -> Teacher | None:
 
 
 def without_teacher(config: GeneratorRun) -> GeneratorRun:
-    """Return a shortcut's run with the network that it makes of the one that it names: of a recipe, or of a run that has no teacher."""
+    """Return a shortcut's run with the network that it would make of the one that it names, as of a teacher's."""
     network = config.generator
     if not isinstance(network, FlowConfig):
         raise UserError(
@@ -97,6 +97,13 @@ def without_teacher(config: GeneratorRun) -> GeneratorRun:
         )
     assert config.shortcut is not None
     return config.replace(generator=config.shortcut.network(network))
+
+
+def settled(config: GeneratorRun) -> GeneratorRun:
+    """Return a run with the network that it trains: that of a shortcut without a teacher follows from the recipe's alone."""
+    if config.shortcut is None or SHORTCUTS[config.shortcut.kind].teacher:
+        return config
+    return without_teacher(config)
 
 
 def with_teacher(config: GeneratorRun, path: str) -> GeneratorRun:

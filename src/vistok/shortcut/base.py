@@ -19,6 +19,7 @@ from vistok.generator.config import GeneratorConfig
 from vistok.generator.flow.config import FlowConfig
 from vistok.generator.flow.generator import FlowGenerator
 from vistok.generator.flow.network import FlowNetwork, Further
+from vistok.nn.flops import count_params
 from vistok.nn.process import PROCESSES, Process
 from vistok.rng import derive_seed, normal_grid, seeded_init, uniform_grid
 from vistok.space import Space
@@ -86,9 +87,9 @@ class Shortcut(Objective):
         assert self.teacher is not None
         return self.teacher.network
 
-    def parts(self) -> dict[str, nn.Module]:
-        """Return all networks: a plan counts the memory of each."""
-        return self.networks
+    def parameters(self) -> dict[str, int]:
+        """Return the parameters of all networks, also of those that are not trained."""
+        return {name: count_params(network) for name, network in self.networks.items()}
 
     def noise(self, keys: Tensor, stream: int = 0) -> Tensor:
         """Return noise, one for each image and stream, whatever the micro-batch."""

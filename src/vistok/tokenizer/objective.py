@@ -14,6 +14,7 @@ from vistok.engine.objective import Objective
 from vistok.engine.optim import adamw, decay_groups
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.engine.schedule import make_schedule
+from vistok.nn.flops import count_params
 from vistok.nn.frozen_features import FrozenFeatures
 from vistok.rng import seeded_init
 from vistok.tokenizer.config import NETWORKS, AdversarialConfig, LossConfig, TokenizerConfig, Trained
@@ -103,9 +104,10 @@ class Autoencoder(Objective):
         with seeded_init(self.run.seed, "init", kind.name):
             return kind(config, facts)  # type: ignore[no-any-return]
 
-    def parts(self) -> dict[str, nn.Module]:
-        """Return the tokenizer's networks, to be counted by name."""
-        return self.tokenizer.parts()
+    def parameters(self) -> dict[str, int]:
+        """Return the parameters of the tokenizer's networks; those in none of them belong to the bottleneck."""
+        parts = {name: count_params(part) for name, part in self.tokenizer.parts().items()}
+        return {**parts, "quantizer": count_params(self.tokenizer) - sum(parts.values())}
 
     def example(self, batch_size: int, device: torch.device) -> MicroBatch:
         """Return images and labels of the right shapes, all zeros."""

@@ -19,7 +19,7 @@ from vistok.engine.parallel import Weights
 from vistok.engine.phase import MicroBatch
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
-from vistok.generator.families import FAMILIES, build_generator
+from vistok.generator.families import FAMILIES
 from vistok.generator.interface import HasHeldOut, HasNats
 from vistok.metrics.codebook import unigram_nats
 from vistok.overview.page import RunPage
@@ -33,14 +33,13 @@ from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_tokenizer, read_model
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.plan import Plan, plan_of, sizes_fit
-from vistok.runs.teacher import Teacher, reward_of, teacher_of, without_teacher
+from vistok.runs.teacher import settled, teacher_of
 from vistok.scoring.drift import drift
 from vistok.scoring.nats import code_counts, held_out_losses, held_out_rows, validation_likelihood
-from vistok.shortcut.base import Given
-from vistok.shortcut.config import SHORTCUTS
 from vistok.space import Grid, Space, Tokens
 from vistok.tokenizer.interface import Tokenizer
 from vistok.verbs.cache_latents import cache_features
+from vistok.verbs.shorten import require_tokenizer_of, shortcut_facts, shortcut_objective
 
 EVAL_IMAGES = 2000
 SHEET_COLUMNS = 10
@@ -58,36 +57,13 @@ def build_objective(
     `tokenizer`: decodes for a shortcut's reward, which is left out without it.
     """
     if config.shortcut is not None:
-        return _shortcut_objective(config, facts, device, world, tokenizer)
+        return shortcut_objective(config, facts, device, world, tokenizer)
     build = FAMILIES[config.generator.kind].load_objective()
     aligned = config.generator.aligned
     if aligned is None:
         return build(config, facts.space, facts.num_classes, device, world)  # type: ignore[no-any-return]
     dim = frozen_features(aligned.features, aligned.features_file, torch.device("meta")).dim
     return build(config, facts.space, facts.num_classes, device, world, feature_dim=dim)  # type: ignore[no-any-return]
-
-
-def _shortcut_objective(
-    config: GeneratorRun,
-    facts: LatentFacts,
-    device: torch.device,
-    world: World,
-    tokenizer: Callable[[], Tokenizer] | None,
-) -> Objective:
-    """Return a shortcut's objective. A recipe that has no teacher yet is planned for one of the network that it names."""
-    shortcut = config.shortcut
-    assert shortcut is not None
-    planned = device.type == "meta" and not config.teacher
-    named, config = config, config if config.teacher else without_teacher(config)
-    reward = reward_of(config, tokenizer, device) if tokenizer else None
-    teacher: Any = None
-    if SHORTCUTS[shortcut.kind].teacher and planned:
-        with device:
-            teacher = build_generator(named.generator, facts.space, facts.num_classes)
-    elif (given := teacher_of(config)) is not None:
-        teacher = given.network(device)
-    given_all = Given(facts.space, facts.num_classes, teacher, reward)
-    return SHORTCUTS[shortcut.kind].load()(config, given_all, device, world)  # type: ignore[no-any-return]
 
 
 @sizes_fit()
@@ -107,16 +83,16 @@ def prepare(
 
     Frozen features that the config asks for are cached first; `root`: where the images are now, if they moved.
     """
+    config = settled(config)
     accumulation_check(config)
     _require_latents_of(cache, validation, tokenizer_path)
     facts, image_size, teacher = LatentFacts.of(cache), cache.manifest.image_size, teacher_of(config)
-    if teacher is not None:
-        _require_tokenizer_of(teacher, cache)
+    require_tokenizer_of(teacher, cache)
     decoder = partial(load_tokenizer, tokenizer_path)
     planned = plan(config, facts, cache.num_images, decoder)
     initial = initial_weights(config)
-    digests = ({"init_from": initial.digest} if initial else {}) | features_digest(config)
-    digests |= {"teacher": teacher.digest} if teacher else {}
+    begun = {"init_from": initial, "teacher": teacher}
+    digests = {name: found.digest for name, found in begun.items() if found} | features_digest(config)
     run_dir, naming = run_directory(without_features_file(config), runs, (), tokens=cache.identity(), **digests)
     features = _features(config, digests.get("features", ""), cache, tokenizer_path, root, progress)
 
@@ -124,7 +100,7 @@ def prepare(
         for kept in (cache, validation, *([features] if features else [])):
             kept.verify()
         built = build_objective(config, facts, device, world, partial(decoder, device=device))
-        if facts.space.kind == "vectors" and teacher is None:  # whose student sees latents as it does
+        if facts.space.kind == "vectors" and not teacher:  # whose student sees latents as it does
             built.networks["generator"].normalise_by(*cache.channel_statistics)  # type: ignore[operator]
         if initial:
             load_initial(built.networks["generator"], initial, cache.manifest.class_names)
@@ -135,11 +111,6 @@ def prepare(
         tokenizer = tokenizer.resized(image_size) if image_size else tokenizer
         return _evaluation(cache, validation, tokenizer, device, run_dir)
 
-    def batches(steps: range, world: World) -> Iterator[MicroBatch]:
-        return train_latents(
-            cache, config.seed, config.batch_size, steps, part=(world.rank, world.size), features=features
-        )
-
     tokenizer_facts = _tokenizer_facts(cache, tokenizer_path)
     return Job(
         config=config,
@@ -148,7 +119,7 @@ def prepare(
         page=RunPage(run_dir),
         num_images=cache.num_images,
         objective=objective,
-        batches=batches,
+        batches=partial(_batches, config, cache, features),
         evaluate=evaluate,
         metadata={
             "config": config_json(config)["generator"],
@@ -157,7 +128,7 @@ def prepare(
             "class_names": list(cache.manifest.class_names),
             "dataset": cache.manifest.dataset,
             "tokenizer": tokenizer_facts,
-            **_shortcut_facts(config, teacher),
+            **shortcut_facts(config, teacher),
         },
         facts={"num_images": cache.num_images, "tokenizer": tokenizer_facts, **facts.to_json(), **digests},
         naming=naming,
@@ -166,29 +137,19 @@ def prepare(
     )
 
 
-def _shortcut_facts(config: GeneratorRun, teacher: Teacher | None) -> dict[str, Any]:
-    """Return how a shortened generator's record names what made it; nothing for others."""
-    if config.shortcut is None:
-        return {}
-    steps = int(config.generator.usual_sampling().get("steps", 1))
-    place = {} if teacher is None else {"teacher": teacher.digest, "path": str(teacher.path.resolve())}
-    return {"shortcut": {"kind": config.shortcut.kind, "calls": steps, **place}}
-
-
-def _require_tokenizer_of(teacher: Teacher, cache: LatentCache) -> None:
-    """Raise UserError if a cache holds other latents than the teacher writes."""
-    if teacher.tokenizer.digest != cache.manifest.tokenizer_digest:
-        raise UserError(
-            f"teacher {teacher.path} writes latents of another tokenizer (digest {teacher.tokenizer.digest[:12]}) than those in {cache.folder} "
-            f"(digest {cache.manifest.tokenizer_digest[:12]}); shorten it on its own: vistok shorten RECIPE --teacher {teacher.path}"
-        )
-
-
 def _tokenizer_facts(cache: LatentCache, tokenizer_path: Path) -> dict[str, Any]:
     """Return how a generator's record names its tokenizer, and what `TokenizerOf` says of some of them."""
     size = {"image_size": cache.manifest.image_size} if cache.manifest.image_size else {}
     latents = {"latents": str(cache.folder.parent.resolve())} if tokenizer_path.is_file() else {}
     return {"digest": cache.manifest.tokenizer_digest, "path": str(tokenizer_path.resolve()), **size, **latents}
+
+
+def _batches(
+    config: GeneratorRun, cache: LatentCache, features: LatentCache | None, steps: range, world: World
+) -> Iterator[MicroBatch]:
+    """Yield this process's share of each step's latents."""
+    part = (world.rank, world.size)
+    return train_latents(cache, config.seed, config.batch_size, steps, part=part, features=features)
 
 
 def _features(

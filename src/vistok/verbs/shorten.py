@@ -1,0 +1,59 @@
+"""Shorten a generator: the objective of a shortcut, given its teacher, and what a run's record says of both."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from vistok.data.latents.cache import LatentCache
+from vistok.engine.distributed import World
+from vistok.engine.objective import Objective
+from vistok.errors import UserError
+from vistok.generator.families import build_generator
+from vistok.runs.config import GeneratorRun
+from vistok.runs.latent_facts import LatentFacts
+from vistok.runs.teacher import Teacher, reward_of, teacher_of, without_teacher
+from vistok.shortcut.base import Given
+from vistok.shortcut.config import SHORTCUTS
+from vistok.tokenizer.interface import Tokenizer
+
+
+def shortcut_objective(
+    config: GeneratorRun,
+    facts: LatentFacts,
+    device: torch.device,
+    world: World,
+    tokenizer: Callable[[], Tokenizer] | None,
+) -> Objective:
+    """Return a shortcut's objective. A recipe that has no teacher yet is planned for one of the network that it names."""
+    shortcut = config.shortcut
+    assert shortcut is not None
+    planned = device.type == "meta" and not config.teacher
+    named, config = config, config if config.teacher else without_teacher(config)
+    reward = reward_of(config, tokenizer, device) if tokenizer else None
+    teacher: Any = None
+    if SHORTCUTS[shortcut.kind].teacher and planned:
+        with device:
+            teacher = build_generator(named.generator, facts.space, facts.num_classes)
+    elif (given := teacher_of(config)) is not None:
+        teacher = given.network(device)
+    given_all = Given(facts.space, facts.num_classes, teacher, reward)
+    return SHORTCUTS[shortcut.kind].load()(config, given_all, device, world)  # type: ignore[no-any-return]
+
+
+def shortcut_facts(config: GeneratorRun, teacher: Teacher | None) -> dict[str, Any]:
+    """Return how a shortened generator's record names what made it; nothing for others."""
+    if config.shortcut is None:
+        return {}
+    steps = int(config.generator.usual_sampling().get("steps", 1))
+    place = {} if teacher is None else {"teacher": teacher.digest, "path": str(teacher.path.resolve())}
+    return {"shortcut": {"kind": config.shortcut.kind, "calls": steps, **place}}
+
+
+def require_tokenizer_of(teacher: Teacher | None, cache: LatentCache) -> None:
+    """Raise UserError if a cache holds other latents than the teacher writes."""
+    if teacher is not None and teacher.tokenizer.digest != cache.manifest.tokenizer_digest:
+        raise UserError(
+            f"teacher {teacher.path} writes latents of another tokenizer (digest {teacher.tokenizer.digest[:12]}) than those in {cache.folder} "
+            f"(digest {cache.manifest.tokenizer_digest[:12]}); shorten it on its own: vistok shorten RECIPE --teacher {teacher.path}"
+        )
