@@ -96,6 +96,7 @@ CASES = {
     "self-cooperative": ("debug_self_cooperative", ["shortcut.data_share=0.5"]),
     "self-cooperative, low rank": ("debug_self_cooperative", ["shortcut.lora_rank=2"]),
     "score": ("debug_score", ["shortcut.guidance_scale=2", "shortcut.assistant_updates=1"]),
+    "adaptation": ("debug_adaptation", []),
     "mean flow": ("debug_mean_flow", ["shortcut.guidance_scale=2"]),
     "masked": ("debug_masked", ["generator.unmasked_weight=0.1"]),
     "generator": ("debug_ar", []),

@@ -18,6 +18,7 @@ from vistok.recipes import find_recipe
 from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_generator
 from vistok.runs.teacher import teacher_of, with_teacher
+from vistok.shortcut.adaptation import same_ratio
 from vistok.shortcut.base import Given
 from vistok.shortcut.config import SHORTCUTS, MeanFlowConfig, ProgressiveConfig
 from vistok.shortcut.divergences import divergence
@@ -289,6 +290,60 @@ def test_steps_of_no_length_are_flow_matching_and_the_average_velocity_takes_a_w
     torch.testing.assert_close(drawn, one, rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match="average velocity"):
         student.sample(labels, keys, FlowSampling(steps=2, solver="heun"))
+
+
+# --- another path
+
+
+@pytest.mark.parametrize("path", ["cosine", "linear"])
+def test_a_teacher_that_is_exact_on_its_path_is_exact_on_the_students(path):
+    """Data that are one point: on any path, the exact teacher's target is that point."""
+    teacher = teacher_network(path="ddpm", predicts="noise")
+    point = 0.4
+
+    def exact(x, t, labels):
+        return (x - teacher.process.alpha(t[:, None, None]) * point) / teacher.process.sigma(t[:, None, None])
+
+    made = objective("adaptation", f"shortcut.path={path}", teacher=teacher)
+    made.reference.forward = exact
+
+    def student(x, t, labels):
+        at, (to_data, to_noise) = t[:, None, None], made.process.rates(t[:, None, None])
+        noise = (x - made.process.alpha(at) * point) / made.process.sigma(at)
+        return to_data * point + to_noise * noise
+
+    made.model.network.forward = student
+    batch = {**batch_of(200), "latents": torch.full((200, 12, 2), point), "labels": torch.zeros(200, dtype=torch.int64)}
+    assert float(made._loss(batch, 0).total) < 1e-2  # where the student has less of the data than the teacher ever sees
+    assert made.model.config.path == path and made.model.config.shortened is None
+
+
+def test_times_of_equal_ratio_are_found_and_clamped_to_the_ends():
+    times = torch.tensor([0.0, 0.2, 0.7, 0.99])
+    found = same_ratio(PROCESSES["cosine"], PROCESSES["linear"], times)
+    ratios = [PROCESSES[name].alpha(t) / PROCESSES[name].sigma(t) for name, t in (("cosine", times), ("linear", found))]
+    torch.testing.assert_close(*ratios, rtol=1e-4, atol=1e-4)
+    assert (
+        float(same_ratio(PROCESSES["linear"], PROCESSES["ddpm"], torch.zeros(1))) < 1e-6
+    )  # which begins with some data
+
+
+# --- backwards
+
+
+def test_noise_is_found_again_and_leads_to_other_classes():
+    generator = teacher_network()
+    labels, noise = torch.tensor([0, 1, 2]), torch.randn(3, 12, 2, generator=torch.Generator().manual_seed(2))
+    how = FlowSampling(steps=24, solver="heun", guidance_scale=1.5)
+    latents = generator.from_noise(noise, labels, how)
+    torch.testing.assert_close(generator.to_noise(latents, labels, how), noise, rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(
+        generator.from_noise(generator._noise(4, torch.arange(3), 0), labels, how),
+        generator.sample(labels, torch.arange(3), how.replace(seed=4)),
+    )
+    assert float((generator.from_noise(noise, labels.flip(0), how) - latents).abs().max()) > 1e-3
+    with pytest.raises(UserError, match="cannot be run backwards"):
+        generator.to_noise(latents, labels, FlowSampling(solver="renoise"))
 
 
 # --- changes of low rank

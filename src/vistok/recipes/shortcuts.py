@@ -9,6 +9,7 @@ from vistok.recipes.debug import debug_flow
 from vistok.recipes.fashion import fashion_flow
 from vistok.runs.config import GeneratorRun, ShortcutRun
 from vistok.shortcut.config import (
+    AdaptationConfig,
     GuidedConfig,
     MeanFlowConfig,
     ProgressiveConfig,
@@ -63,6 +64,14 @@ def fashion_score() -> ShortcutRun:
     return _fashion(ScoreConfig(guidance_scale=2.0), 2000, lr=2e-4)
 
 
+def fashion_adaptation() -> ShortcutRun:
+    """Move a generator to a path that begins with noise alone, and to velocities: what YOSO needs of one that predicts noise.
+
+    vistok shorten fashion_adaptation --teacher RUN
+    """
+    return _fashion(AdaptationConfig(), 500, lr=2e-4)
+
+
 def fashion_mean_flow() -> GeneratorRun:
     """Train a one-call generator without a teacher (MeanFlow).
 
@@ -70,6 +79,14 @@ def fashion_mean_flow() -> GeneratorRun:
     """
     run = _fashion(MeanFlowConfig(guidance_scale=2.0), 4000, lr=2e-3)
     return run.replace(generator=_smooth_in_time(run))
+
+
+def debug_adaptation() -> ShortcutRun:
+    """Move a toy flow generator to the cosine path, in 20 steps.
+
+    vistok shorten debug_adaptation --teacher RUN
+    """
+    return _debug(AdaptationConfig())
 
 
 def debug_guided() -> ShortcutRun:

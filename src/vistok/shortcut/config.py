@@ -139,6 +139,22 @@ class ScoreConfig(ShortcutConfig):
         return _shortened(teacher, made)
 
 
+class AdaptationConfig(ShortcutConfig):
+    """A student on another path, with another prediction, and as many calls: what YOSO needs of a teacher that predicts noise.
+
+    The paper does it in two runs (arXiv 2403.12931, section 4.3): first velocities on the teacher's own `path`, then a path that begins
+    with noise alone, such as "cosine".
+    """
+
+    kind: Literal["adaptation"] = "adaptation"
+    path: Literal["linear", "cosine", "ddpm"] = "cosine"
+    predicts: Literal["velocity", "clean"] = "velocity"
+
+    def network(self, teacher: FlowConfig) -> FlowConfig:
+        """Return the teacher's network for another path; labels are dropped as in the teacher's training."""
+        return teacher.replace(path=self.path, predicts=self.predicts, representation=None)
+
+
 class MeanFlowConfig(ShortcutConfig):
     """MeanFlow (Geng et al. 2025, arXiv 2505.13447): average velocities over whole steps, without a teacher.
 
@@ -172,6 +188,7 @@ SHORTCUTS: dict[str, Shortcut] = {
     "progressive": Shortcut(ProgressiveConfig, "vistok.shortcut.progressive:Progressive"),
     "self_cooperative": Shortcut(SelfCooperativeConfig, "vistok.shortcut.self_cooperative:SelfCooperative"),
     "score": Shortcut(ScoreConfig, "vistok.shortcut.score:ScoreDivergence"),
+    "adaptation": Shortcut(AdaptationConfig, "vistok.shortcut.adaptation:Adaptation"),
     "mean_flow": Shortcut(MeanFlowConfig, "vistok.shortcut.mean_flow:MeanFlow", teacher=False),
 }
 AnyShortcut = Annotated[ShortcutConfig, Kinds(ShortcutConfig, SHORTCUTS, "guided")]

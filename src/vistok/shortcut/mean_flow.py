@@ -29,6 +29,8 @@ class MeanFlow(Shortcut):
     def __init__(self, run: ShortcutTraining, given: Given, device: torch.device, world: World = ALONE) -> None:
         super().__init__(run, given, device)
         network = self.network_config
+        # Labels are dropped here, alike in all calls of a step, and not by the network.
+        self.model.network.classes.label_dropout = 0.0
         if network.predicts != "velocity" or network.path == "ddpm" or network.time_scale > SMOOTH:
             raise UserError(
                 "a mean flow predicts velocities on a linear or cosine path, and is differentiated in time: generator.time_scale at most "
@@ -46,7 +48,7 @@ class MeanFlow(Shortcut):
         data, noise = self.model.normalised(micro["latents"]), self.noise(keys)
         now, until = self._times(keys)
         classes = self.model.network.classes
-        dropped = self.even(keys, "label") < classes.label_dropout
+        dropped = self.even(keys, "label") < self.network_config.label_dropout
         labels = torch.where(dropped, classes.null_label, micro["labels"])
         x = self.process.at(data, noise, spread(now))
         with torch.no_grad():
@@ -65,14 +67,8 @@ class MeanFlow(Shortcut):
         return now, torch.where(self.even(keys, "instant") < self.config.instantaneous, now, until)
 
     def _average(self, x: Tensor, now: Tensor, until: Tensor, labels: Tensor) -> Tensor:
-        """Return the average velocity of a step; labels are dropped beforehand, alike in all calls."""
-        network = self.model.network
-        training = network.training
-        network.classes.training = False
-        try:
-            return network(x, now, labels, {"until": until}).float()
-        finally:
-            network.classes.training = training
+        """Return the average velocity of a step."""
+        return self.model.network(x, now, labels, {"until": until}).float()
 
     def _guided(self, velocity: Tensor, x: Tensor, now: Tensor, labels: Tensor, dropped: Tensor) -> Tensor:
         """Return velocities moved away from those without a class, where there is one (equation 19, kappa 0)."""

@@ -1,6 +1,8 @@
 """The network together with its latents' normalisation, its process, and the ways to sample it."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -13,11 +15,11 @@ from vistok.generator.conditioning import require_label_dropout, require_labels
 from vistok.generator.config import SamplingConfig
 from vistok.generator.flow.config import FlowConfig, FlowSampling
 from vistok.generator.flow.network import FlowNetwork, check_space
-from vistok.generator.flow.sampling import draw, guides, times_of
+from vistok.generator.flow.sampling import draw, guides, times_of, velocity_of
 from vistok.generator.interface import Generator, Sampler
 from vistok.nn.flops import count_flops
 from vistok.nn.process import PROCESSES, Process
-from vistok.nn.solvers import call_times
+from vistok.nn.solvers import SOLVERS, call_times
 from vistok.rng import normal_grid
 from vistok.space import Space
 
@@ -93,6 +95,47 @@ class FlowGenerator(Generator):
 
     def sampler(self, sampling: SamplingConfig) -> Sampler:
         """Return a function of labels and ids that draws vectors with these weights; make a new one if they change."""
+        how, network = self._prepared(sampling)
+
+        @torch.no_grad()
+        def vectors(labels: Tensor, image_ids: Tensor) -> Tensor:
+            require_labels(labels, self.num_classes)
+            with _in_evaluation(network):
+                drawn = draw(network, self.process, partial(self._noise, how.seed, image_ids), labels, how)
+            return drawn * self.deviation + self.mean
+
+        return vectors
+
+    @torch.no_grad()
+    def to_noise(
+        self, latents: Float[Tensor, "batch positions dim"], labels: Int[Tensor, "batch"], sampling: SamplingConfig
+    ) -> Float[Tensor, "batch positions dim"]:
+        """Return the noise that leads to latents of these classes: the solver, run backwards (arXiv 2210.03142, section 3.4).
+
+        Raises UserError for solvers that draw fresh noise, and for networks of average velocities, which know one direction only.
+        """
+        how, network = self._prepared(sampling)
+        self._require_reversible(how)
+        require_labels(labels, self.num_classes)
+        with _in_evaluation(network):
+            velocity = velocity_of(network, self.process, labels, how)
+            times = times_of(how)[::-1]
+            return SOLVERS[how.solver](velocity, self.normalised(latents), times, self.process, _no_noise)
+
+    @torch.no_grad()
+    def from_noise(
+        self, noise: Float[Tensor, "batch positions dim"], labels: Int[Tensor, "batch"], sampling: SamplingConfig
+    ) -> Float[Tensor, "batch positions dim"]:
+        """Return the latents that given noise leads to, as `sampler` does for noise of its own. Raises UserError as `to_noise`."""
+        how, network = self._prepared(sampling)
+        self._require_reversible(how)
+        require_labels(labels, self.num_classes)
+        with _in_evaluation(network):
+            drawn = draw(network, self.process, lambda step: noise, labels, how)
+        return drawn * self.deviation + self.mean
+
+    def _prepared(self, sampling: SamplingConfig) -> tuple[FlowSampling, FlowNetwork]:
+        """Return a checked sampling, and the network in its precision."""
         how = _checked(sampling)
         self.check_guidance(how.guidance_scale)
         if "until" in self.config.inputs and how.solver != "euler":
@@ -104,20 +147,16 @@ class FlowGenerator(Generator):
             raise UserError(
                 f"guidance_channels {how.guidance_channels}: these latents have {self.mean.numel()} channels"
             )
-        network = self.network
         if how.precision == "bfloat16":
-            network = copy.deepcopy(network).to(torch.bfloat16)
+            return how, copy.deepcopy(self.network).to(torch.bfloat16)
+        return how, self.network
 
-        @torch.no_grad()
-        def vectors(labels: Tensor, image_ids: Tensor) -> Tensor:
-            require_labels(labels, self.num_classes)
-            training = network.training
-            network.eval()
-            drawn = draw(network, self.process, partial(self._noise, how.seed, image_ids), labels, how)
-            network.train(training)
-            return drawn * self.deviation + self.mean
-
-        return vectors
+    def _require_reversible(self, how: FlowSampling) -> None:
+        if how.solver in ("renoise", "double_step") or "until" in self.config.inputs:
+            raise UserError(
+                f"solver {how.solver!r} cannot be run backwards by this generator; use euler, ddim, heun or multistep, with a generator that is not a "
+                "mean flow"
+            )
 
     def calls(self, sampling: SamplingConfig) -> int:
         """Return the forward passes for one image: those of the solver, and one more each while guidance is on."""
@@ -160,6 +199,21 @@ class FlowGenerator(Generator):
     def spread_units(self) -> list[nn.Module]:
         """Return the parts that are recomputed, compiled and sharded individually."""
         return list(self.network.blocks)
+
+
+@contextmanager
+def _in_evaluation(network: FlowNetwork) -> Iterator[None]:
+    """Drop no labels while this lasts."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
+
+
+def _no_noise(step: int) -> Tensor:
+    raise AssertionError("solvers that run backwards draw no noise")
 
 
 def _checked(sampling: SamplingConfig) -> FlowSampling:
