@@ -35,7 +35,7 @@ INTERFACES = {
     "vistok.generator.flow.config.FlowSampling": [
         "guidance_scale", "guidance_from", "guidance_until", "guidance_channels", "steps", "solver", "warp", "seed", "precision",
     ],
-    "vistok.origin.Origin": ["digest", "recipe", "dataset", "class_names", "run_config", "training", "scores", "tokenizer"],
+    "vistok.origin.Origin": ["digest", "recipe", "dataset", "class_names", "run_config", "training", "scores", "tokenizer", "shortcut"],
     "vistok.errors.UserError": [],
 }  # fmt: skip
 

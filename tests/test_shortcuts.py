@@ -408,6 +408,16 @@ def test_a_shortened_generator_is_a_run_like_any_other(recipe, taught, quiet):
     assert done.exit_code == 0 and f"{made.calls} call" in done.output, done.output
 
 
+def test_from_python_a_teacher_is_all_that_is_named(taught, quiet):
+    import vistok
+
+    runs, _, _, teacher = taught
+    ours = vistok.train(recipe="debug_guided", set={"length": "6 steps"}, teacher=teacher, runs=runs, quiet=True)
+    assert ours.load().info.shortcut.kind == "guided"
+    with pytest.raises(UserError, match="only recipes of shortcuts take a teacher"):
+        vistok.train(recipe="debug_vq", teacher=teacher, runs=runs, quiet=True)
+
+
 def test_a_mean_flow_needs_no_teacher(taught, quiet):
     runs, tokenizer, caches, _ = taught
     config = override(find_recipe("debug_mean_flow"), ["length=4 steps", "shortcut.guidance_scale=2"])

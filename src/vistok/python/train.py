@@ -28,6 +28,7 @@ def train(
     *,
     classes: Sequence[str] | None = None,
     tokenizer: "Run | str | Path | None" = None,
+    teacher: "Run | str | Path | None" = None,
     init_from: "Run | str | Path | None" = None,
     views: str | Sequence[str] | None = None,
     image_size: int | None = None,
@@ -47,17 +48,19 @@ def train(
     of texts as for the command line's --set.
     `tokenizer`: the run whose images and latents a generator learns (images are not given again); they are cached in the
     tokenizer's run, with these `views` ("20-crops" helps where there are few images) and this `image_size` in pixels.
+    `teacher`: the generator that a shortcut's recipe starts from; its tokenizer need not be named.
     `init_from`: a run, a file or a shipped name such as "pictures64", whose network and weights training starts from.
-    `runs`: the folder for runs; `name`: the first part of the run's name, instead of the recipe's.
+    `runs`: the folder for runs; `name`: the first part of the run's name.
     `anyway`: go on even if the tokenizer's run ended with an alarm that says it is dead. `quiet`: show no progress.
 
     Example: `run = vistok.train(images, labels, set={"length": "300 steps"})`. Called again with the same arguments, an
     interrupted run goes on where it stopped. Raises UserError for bad input, in one sentence, and KeyboardInterrupt when it is
     stopped, with its state saved.
     """
-    folder = Path(runs)
-    config = recipe_config(recipe, set, lambda kind: _init(init_from, kind, folder))
-    config = config if name is None else config.replace(name=name)
+    folder, named = Path(runs), {} if name is None else {"name": name}
+    config = recipe_config(recipe, set, lambda kind: _init(init_from, kind, folder)).replace(**named)
+    if teacher is not None:
+        config, tokenizer = _shortened(config, recipe, teacher, tokenizer, folder)
     with live_progress(quiet) as progress:
         if config.kind == "generator":
             _no_images(images, labels, classes)
@@ -112,6 +115,16 @@ def _tokenizer(tokenizer: Any, recipe: str, runs: Path) -> Path:
             f'recipe {recipe!r} is for a generator: name the run of its tokenizer, as in tokenizer="latest"'
         )
     return model_path(tokenizer, "tokenizer", runs)
+
+
+def _shortened(config: Any, recipe: str, teacher: Any, tokenizer: Any, runs: Path) -> tuple[Any, Any]:
+    """Return a shortcut's config set to its teacher, and the tokenizer of both."""
+    from vistok.runs.teacher import tokenizer_of, with_teacher
+
+    if config.kind != "generator":
+        raise UserError(f"recipe {recipe!r} is for a {config.kind}; only recipes of shortcuts take a teacher")
+    made = with_teacher(config, str(model_path(teacher, "generator", runs).resolve()))
+    return made, tokenizer or tokenizer_of(made)
 
 
 def _generator_job(

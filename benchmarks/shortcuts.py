@@ -1,0 +1,220 @@
+"""Fewer calls on Fashion-MNIST: every shortcut of the shipped flow generator, scored beside its teacher.
+
+python benchmarks/shortcuts.py run [--seeds 0 1 2] [--arms guided ...] [--runs RUNS] [--minutes M]
+python benchmarks/shortcuts.py report
+
+`run` trains students and scores them; a stopped command goes on where it was, and after M minutes it begins nothing new. `report`
+writes the table, the picture and the verdicts, by the rules in results/shortcuts/README.md, from scores.csv. One thread each.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vistok.config import override
+from vistok.data.images.transforms import resize_uint8, to_float
+from vistok.engine.log import Progress
+from vistok.engine.provenance import provenance
+from vistok.files import write_atomic
+from vistok.nn.classifier import Classifier
+from vistok.recipes import find_recipe
+from vistok.runs.drawing import balanced_labels
+from vistok.runs.frozen_networks import shipped_classifier
+from vistok.runs.shipped import shipped_network
+from vistok.runs.teacher import with_teacher
+from vistok.scoring.evaluate_generator import Against, Drawing, Stage2, evaluate_generator
+from vistok.scoring.evaluators import choose_evaluator
+from vistok.verbs import train_generator
+from vistok.verbs.cache_latents import cache_tokens
+
+OUT = Path("results/shortcuts")
+SAMPLES = 2_000
+BUDGET = '"2e13 flops"'
+# The teacher's best guidance on held-out images; fixed before any student was trained.
+SCALE = 2.0
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A way to draw from an arm: steps, solver, guidance scale."""
+
+    steps: int
+    solver: str
+    scale: float = SCALE
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A student: its recipe, what is set, which arm is its teacher, and how it is drawn."""
+
+    recipe: str
+    drawn: tuple[Drawn, ...]
+    teacher: str = TEACHER
+    settings: tuple[str, ...] = field(default=())
+    budget: str = BUDGET
+
+
+def _score(divergence: str, *settings: str) -> Arm:
+    fixed = (f"shortcut.divergence={divergence}", f"shortcut.guidance_scale={SCALE}", *settings)
+    return Arm("fashion_score", (Drawn(1, "ddim"),), settings=fixed)
+
+
+def _reward(weight: float) -> str:
+    return f'shortcut.reward={{"kind": "class", "weight": {weight}}}'
+
+
+SCALES = (1.0, 2.0, 3.0, 5.0)
+ONE = (Drawn(1, "renoise", 1.0), Drawn(2, "renoise", 1.0), Drawn(4, "renoise", 1.0))
+ARMS: dict[str, Arm] = {
+    "guided": Arm("fashion_guided", tuple(Drawn(20, "multistep", scale) for scale in SCALES)),
+    "halved-4": Arm(
+        "fashion_progressive", (*(Drawn(4, "ddim", scale) for scale in SCALES),), "guided", ("shortcut.to_steps=4",)
+    ),
+    "halved-1": Arm(
+        "fashion_progressive", (Drawn(1, "ddim"),), "halved-4", ("shortcut.from_steps=4", "shortcut.to_steps=1")
+    ),
+    "self-cooperative": Arm("fashion_self_cooperative", ONE),
+    "against-data": Arm("fashion_self_cooperative", ONE, settings=("shortcut.data_share=1",)),
+    "pseudo-huber": _score("pseudo_huber"),
+    "l2": _score("l2"),
+    "integral-kl": _score("integral_kl"),
+    "pseudo-huber-reward": _score("pseudo_huber", _reward(0.1)),
+    "integral-kl-reward": _score("integral_kl", _reward(0.1)),
+    "pseudo-huber-absurd": _score("pseudo_huber", _reward(100.0)),
+    "mean-flow": Arm(
+        "fashion_mean_flow", (Drawn(1, "euler"), Drawn(2, "euler")), "", (f"shortcut.guidance_scale={SCALE}",)
+    ),
+}
+TEACHERS = (
+    *(Drawn(steps, solver) for steps in (1, 2, 4, 8, 20, 50) for solver in ("euler", "heun", "multistep")),
+    *(Drawn(20, "multistep", scale) for scale in SCALES),
+    Drawn(1, "euler", 1.0), Drawn(50, "multistep", 1.0),
+)  # fmt: skip
+
+
+def trained(name: str, seed: int, runs: Path, progress: Progress) -> Path:
+    """Return the run of an arm, trained if it is not there yet; the shipped file for the teacher."""
+    if name == TEACHER:
+        return _shipped("generator")
+    arm, tokenizer = ARMS[name], _shipped("tokenizer")
+    settings = [f"seed={seed}", f"length={arm.budget}", "execution.threads=1", "execution.tensorboard=false"]
+    config = override(find_recipe(arm.recipe), [*settings, *arm.settings]).replace(name=name)
+    if arm.teacher:
+        config = with_teacher(config, str(trained(arm.teacher, seed, runs, progress)))
+    caches = [cache_tokens(tokenizer, split, progress) for split in ("train", "val")]
+    return train_generator.prepare(config, *caches, tokenizer, runs).train(progress).path
+
+
+def _shipped(kind: str) -> Path:
+    found = shipped_network("fashion-flow", kind)
+    assert found is not None
+    return found
+
+
+class Judge:
+    """How many samples a classifier names rightly that neither trained nor scores anything here."""
+
+    def __init__(self) -> None:
+        network, _ = shipped_classifier("fashion_evaluator_2")
+        self.network: Classifier = network
+
+    @torch.inference_mode()
+    def accuracy(self, images: Tensor, labels: Tensor) -> float:
+        """Return the share of uint8 images whose class it names."""
+        named = torch.cat([self.network(to_float(part)).argmax(1) for part in images.split(500)])
+        return float((named == labels).float().mean())
+
+
+def scored(stage2: Stage2, drawn: Drawn, seed: int, judge: Judge, progress: Progress) -> dict[str, Any]:
+    """Return the scores of one way to draw, on the test set."""
+    sampling = stage2.sampling(steps=drawn.steps, solver=drawn.solver, guidance_scale=drawn.scale, seed=1000 + seed)
+    drawing = Drawing(sampling, SAMPLES)
+    extractor = choose_evaluator(stage2.data, None, None, stage2.generator.info.class_names)
+    found = evaluate_generator(stage2, Against((extractor,)), drawing, progress)
+    labels = balanced_labels(SAMPLES, stage2.generator.num_classes)
+    sampler = stage2.generator.sampler(sampling)
+    images = torch.cat(list(_images(stage2, sampler, labels)))
+    keys = {name: found[name] for name in found if isinstance(found[name], dict) and "value" in found[name]}
+    values = {name: score["value"] for name, score in keys.items()}
+    bounds = {f"gfmd_{name}": keys["gfmd"][name] for name in ("corrected", "low", "high")}
+    return {
+        **values, **bounds, "accuracy": judge.accuracy(images, labels),
+        **{name: found["cost"][name] for name in ("calls", "flops", "milliseconds")},
+    }  # fmt: skip
+
+
+def _images(stage2: Stage2, sampler: Any, labels: Tensor) -> Iterator[Tensor]:
+    from vistok.data.images.transforms import to_uint8
+
+    ids = torch.arange(len(labels))
+    for chosen in ids.split(500):
+        yield resize_uint8(to_uint8(stage2.tokenizer.decode(sampler(labels[chosen], chosen))), stage2.data.sides)
+
+
+def main() -> None:
+    """Train and score what is missing, or report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["run", "report"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", choices=[TEACHER, *ARMS], default=[TEACHER, *ARMS])
+    parser.add_argument("--runs", type=Path, default=Path("runs/shortcuts"))
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    given = parser.parse_args()
+    if given.what == "report":
+        from shortcuts_report import report
+
+        report(given.out)
+        return
+    torch.set_num_threads(1)
+    run_all(given)
+
+
+def run_all(given: argparse.Namespace) -> None:
+    """Add a line to scores.jsonl for each arm, seed and way to draw that it lacks."""
+    progress, judge, until = Progress(), Judge(), time.monotonic() + 60 * given.minutes
+    given.out.mkdir(parents=True, exist_ok=True)
+    file = given.out / "scores.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    done = {(row["arm"], row["seed"], row["steps"], row["solver"], row["scale"]) for row in rows}
+    for seed in given.seeds:
+        for name in given.arms:
+            ways = TEACHERS if name == TEACHER else ARMS[name].drawn
+            left = [way for way in ways if (name, seed, way.steps, way.solver, way.scale) not in done]
+            if not left or (name == TEACHER and seed != given.seeds[0]):
+                continue
+            if time.monotonic() > until:
+                return
+            place = trained(name, seed, given.runs, progress)
+            stage2 = stage2_of(place, given.runs)
+            for way in left:
+                row = {"arm": name, "seed": seed, **vars(way), **scored(stage2, way, seed, judge, progress)}
+                row["train_flops"] = stage2.generator.info.training.train_flops
+                rows.append(row)
+                write_atomic(file, "".join(json.dumps(row) + "\n" for row in rows))
+                print(json.dumps(row), flush=True)
+            write_atomic(given.out / "provenance.json", json.dumps(provenance(), indent=2))
+
+
+def stage2_of(place: Path, runs: Path) -> Stage2:
+    """Return both networks of a run, or of the shipped file, whose scores are then kept beside the runs."""
+    from vistok.runs.load import load_generator, load_tokenizer_of
+    from vistok.runs.run_images import data_of
+
+    generator = load_generator(place)
+    decoder = load_tokenizer_of(generator)
+    run = place if place.is_dir() else runs / TEACHER
+    run.mkdir(parents=True, exist_ok=True)
+    return Stage2(run, "ema", generator, decoder, data_of(decoder))
+
+
+if __name__ == "__main__":
+    main()
