@@ -15,6 +15,7 @@ from vistok.engine import step as one_step
 from vistok.engine.distributed import join_world, leave_world
 from vistok.engine.log import Progress
 from vistok.recipes import find_recipe
+from vistok.runs.teacher import with_teacher
 from vistok.verbs import train_generator, train_tokenizer
 
 # A quarter of the batch at a time, by one process or by four. The low rate: see processes.py.
@@ -29,7 +30,9 @@ def job(kind: str, root: Path, tokenizer: Path, out: Path, *settings: str):
     if kind == "tokenizer":
         return train_tokenizer.prepare(tokenizer_config(root, *GAN, *settings), out)
     caches = [LatentCache(tokenizer / "tokens" / split) for split in ("train", "val")]
-    if kind in ("flow", "masked"):
+    if kind.startswith("debug_"):  # a shortcut; the last of the settings is its teacher
+        config = with_teacher(override(find_recipe(kind), list(settings[:-1])), settings[-1])
+    elif kind in ("flow", "masked"):
         config = override(find_recipe(f"debug_{kind}"), [*settings, "generator.label_dropout=0"])
     else:
         config = override(find_recipe("debug_ar"), [*settings, "generator.dropout=0.1"])

@@ -8,6 +8,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from parallel_jobs import job
+from test_distributed import only
+from test_parallel import assert_same_losses, run_jobs
 from vistok.cli import app
 from vistok.config import override
 from vistok.errors import UserError
@@ -404,6 +407,10 @@ def test_a_shortened_generator_is_a_run_like_any_other(recipe, taught, quiet):
     assert model.sample(torch.tensor([1, 2])).shape == (2, 49, 4)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {"sample_spread", "sample_shift"} <= [row for row in rows if row["kind"] == "validation"][-1].keys()
+    from vistok.overview.record import RunRecord
+
+    # The network follows from the teacher: nobody has chosen it.
+    assert not [path for path in RunRecord(run).differs if path.startswith("generator")]
     done = CliRunner().invoke(app, ["sample", str(run), "--out", str(run / "s.png"), "--count", "10"])
     assert done.exit_code == 0 and f"{made.calls} call" in done.output, done.output
 
@@ -518,3 +525,18 @@ def test_mean_flows_scale_is_part_of_the_network():
     assert network.usual_sampling() == {"steps": 1, "solver": "euler", "guidance_scale": 2.5}
     with pytest.raises(UserError, match="only shortcuts train them"):
         FlowConfig(width=16, depth=1, num_heads=2, inputs=("until",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["debug_progressive", "debug_self_cooperative", "debug_score"])
+def test_two_processes_shorten_as_one_does(recipe, taught, quiet, fashion_root, tmp_path):
+    """Replicated, with each its half of the batch: teachers that move, and two networks that train each other."""
+    _, tokenizer, _, teacher = taught
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    alone = job(recipe, fashion_root, tokenizer, tmp_path / "one", str(teacher)).train(quiet).path
+    torch.set_num_threads(threads)
+    jobs = {"two": {"kind": recipe, "settings": [str(teacher)]}}
+    done = run_jobs(2, fashion_root, [tokenizer], tmp_path, jobs)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_same_losses(alone, only(tmp_path / "two", "debug-*"), tolerance=1e-4)

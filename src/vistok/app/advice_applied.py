@@ -30,7 +30,8 @@ def again_with(record: RunRecord, setting: str) -> list[str]:
     words = [str(word) for word in command[1:]] if isinstance(command, list) else []
     if words[:1] == ["start"]:
         words = _of_start(record, words)
-    if words[:2] not in (["train", "tokenizer"], ["train", "generator"], ["train", "classifier"]):
+    trains = (["train", "tokenizer"], ["train", "generator"], ["train", "classifier"])
+    if words[:2] not in trains and words[:1] != ["shorten"]:
         raise UserError(
             f"run {record.name} was not made by a vistok train command that is written down, so it cannot be repeated from "
             f"here; add --set '{setting}' to what made it"

@@ -28,7 +28,7 @@ def next_commands(record: RunRecord) -> list[tuple[str, str]]:
     run = shlex.quote(str(record.path))
     if record.state != FINISHED:
         again = made_by(record)
-        return [("go on exactly where it is", again)] if again.startswith("vistok train") else []
+        return [("go on exactly where it is", again)] if again.startswith(("vistok train", "vistok shorten")) else []
     recipe = _generator_recipe(record)
     return [(words, command.format(run=run, recipe=recipe)) for words, command in _NEXT.get(record.kind, ())]
 

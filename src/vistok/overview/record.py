@@ -25,6 +25,7 @@ _VALIDATED = {
         ("nats_per_token", "nats per token", ""),
         ("matching_loss", "matching loss", ""),
         ("masked_loss", "nats per masked token", ""),
+        ("sample_spread", "sample spread", ""),
     ),
     "classifier": (("accuracy", "accuracy", ""),),
 }
@@ -160,7 +161,7 @@ class RunRecord:
             config = type(recipe).from_json(json.dumps(self.config))
         except UserError:
             return {}
-        mine, theirs = (dict(_leaves(json.loads(each.to_json()))) for each in (config, recipe))
+        mine, theirs = (dict(_leaves(json.loads(each.to_json()))) for each in (config, _of_a_teacher(recipe, config)))
         changed = {path: value for path, value in mine.items() if theirs.get(path, ...) != value}
         gone = _outermost([path for path in theirs if path not in mine])
         return {path: value for path, value in (changed | gone).items() if not path.startswith(_NOT_SCIENCE)}
@@ -219,6 +220,14 @@ def _scores_in(content: Any) -> Iterator[dict[str, Any]]:
         else:
             for value in content.values():
                 yield from _scores_in(value)
+
+
+def _of_a_teacher(recipe: Any, config: Any) -> Any:
+    """Return a shortcut's recipe with the network that follows from a run's teacher, which nobody chose; others as they are."""
+    shortcut = getattr(config, "shortcut", None)
+    if shortcut is None:
+        return recipe
+    return recipe.replace(generator=config.generator if config.teacher else shortcut.network(recipe.generator))
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
