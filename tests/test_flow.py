@@ -144,7 +144,9 @@ def test_ddim_along_the_linear_path_is_eulers_method():
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_solvers_call_the_network_when_they_say(solver):
     asked, times = [], warped_times(5, 0.3)
-    SOLVERS[solver](lambda x, t, until: asked.append(t) or x, torch.ones(2), times, PROCESSES["linear"], torch.ones)
+    SOLVERS[solver](
+        lambda x, t, until: asked.append(t) or x, torch.ones(2), times, PROCESSES["linear"], lambda step: torch.ones(2)
+    )
     assert asked == call_times(solver, times)
 
 
@@ -187,7 +189,8 @@ def test_guidance_moves_from_no_class_and_only_in_its_interval():
     torch.testing.assert_close(three[..., :3], none[..., :3] + 3 * (one - none)[..., :3])
     assert torch.equal(three[..., 3:], one[..., 3:])
     how = FlowSampling(steps=10, guidance_scale=2.0, guidance_from=0.3, guidance_until=0.7, solver="euler")
-    assert [guides(how, time) for time in times_of(how)] == [0.3 <= number / 10 < 0.7 for number in range(11)]
+    config = FlowConfig(**SMALL)
+    assert [guides(config, how, time) for time in times_of(how)] == [0.3 <= number / 10 < 0.7 for number in range(11)]
     model = generator()
     assert model.calls(how) == 10 + 4 and model.calls(how.replace(guidance_scale=1.0)) == 10
     assert model.calls(how.replace(solver="heun", guidance_scale=1.0)) == 19

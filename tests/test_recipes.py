@@ -18,7 +18,10 @@ from vistok.verbs.show import resolve
 IMAGENET = 1_281_167
 # VA-VAE and LightningDiT, of another paper.
 VECTORS = {f"imagenet256_lightningdit_{size}" for size in SIZES} | {"imagenet256_kl", "imagenet256_vavae"}
-PAPER = [name for name in all_recipes() if name.startswith(("imagenet256", "lsun256")) and name not in VECTORS]
+SHORTCUTS = {f"imagenet256_{name}" for name in ("guided", "progressive", "self_cooperative", "score", "mean_flow")}
+PAPER = [
+    name for name in all_recipes() if name.startswith(("imagenet256", "lsun256")) and name not in VECTORS | SHORTCUTS
+]
 GENERATORS = {"52m": 52.1, "81m": 80.6, "111m": 111, "212m": 212, "343m": 343, "517m": 517, "775m": 775}
 FACTS = LatentFacts(token_grid(16, 16, 16_384), 1_000)
 
@@ -236,6 +239,25 @@ def test_flow_generators_are_trained_with_lightningdits_settings(size):
         "constant",
     )
     assert (run.batch_size, run.ema_decay, str(run.length)) == (1024, 0.9999, "80000 steps")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(SHORTCUTS))
+def test_shortcuts_of_full_size_are_counted_with_all_their_networks(name):
+    """Of LightningDiT-XL, 675 M parameters: the student, the teacher and what is trained beside them."""
+    counts, memory = ((found := resolve(find_recipe(name))[0])["params"], found["memory_gib_estimate"])
+    xl = {part: count / 1e6 for part, count in counts.items()}
+    assert xl["generator"] == pytest.approx(675, rel=0.01)
+    assert name.endswith("mean_flow") or xl["teacher"] == pytest.approx(675, rel=0.01)
+    beside = {"score": ("assistant", 675), "self_cooperative": ("discriminator", 340)}.get(
+        name.removeprefix("imagenet256_")
+    )
+    assert beside is None or xl[beside[0]] == pytest.approx(beside[1], rel=0.02)
+    trained = sum(count for part, count in counts.items() if part != "teacher")
+    if name.endswith("self_cooperative"):  # through changes of rank 64, beside frozen weights
+        assert xl["lora"] < 70
+        trained = counts["lora"] + counts["discriminator"]
+    assert memory > (20 * trained + 4 * counts.get("teacher", 0)) / 2**30
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from vistok.files import PARTIAL
 # Typer uses 2, for a command line that it cannot parse.
 FAILED, ALARMED, STOPPED = 1, 3, 130
 # Commands that go on where they stopped.
-RESUMED = ("train", "cache", "study", "start", "demo")
+RESUMED = ("train", "shorten", "cache", "study", "start", "demo")
 
 
 def exit_code_of(command: Callable[[], object]) -> int:
