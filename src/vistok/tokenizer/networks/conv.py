@@ -70,8 +70,8 @@ class ConvTokenizer(Tokenizer):
 
     def spread_units(self) -> list[nn.Module]:
         """Return the parts that are recomputed, compiled and sharded individually."""
-        encoder, decoder = self.encoder, self.decoder
-        return [*encoder.levels, encoder.middle, decoder.middle, *decoder.levels]
+        encoder = [] if "encoder" not in self._modules else [*self.encoder.levels, self.encoder.middle]
+        return [*encoder, self.decoder.middle, *self.decoder.levels]
 
     @torch.no_grad()
     def encode(self, images: Any) -> Tensor:
@@ -95,7 +95,11 @@ class ConvTokenizer(Tokenizer):
         check_values(images)
         images = images.to(self.post_quantizer.weight.device)
         parts = images.split(images_at_once(images.device, *images.shape[2:]))
-        return torch.cat([self.quantizer(self.to_latents(part)[0]).stored for part in parts])
+        return torch.cat([self.from_images(part) for part in parts])
+
+    def from_images(self, images: Tensor) -> Tensor:
+        """Return what a cache stores for a few images, unchecked."""
+        return self.quantizer(self.to_latents(images)[0]).stored
 
     @torch.no_grad()
     def decode(self, latents: Any, layout: Layout | None = None) -> Float[Tensor, "batch channels height width"]:
@@ -112,6 +116,13 @@ class ConvTokenizer(Tokenizer):
         layout = self.space.layout
         assert isinstance(layout, Grid)
         return self.to_images(self.quantizer.to_decoder(latents), layout)
+
+    def decoding_half(self) -> "ConvTokenizer":
+        """Drop what only encodes, and return this network, which then only decodes."""
+        del self.encoder, self.pre_quantizer
+        if self.shortcut is not None:
+            del self.shortcut.to_vectors
+        return self
 
     def _check_latents(self, latents: Tensor, layout: Layout) -> Grid:
         """Return the layout. Raises UserError if the latents do not fit it."""
