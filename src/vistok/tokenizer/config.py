@@ -93,14 +93,13 @@ class TokenizerConfig(Config):
         return self.layout.positions
 
 
-class ConvTokenizerConfig(TokenizerConfig):
-    """A convolutional tokenizer. The defaults are the CRT paper's full-size f16 tokenizer.
+class AnyConvConfig(TokenizerConfig):
+    """What all convolutional tokenizers to a grid have.
 
     If `image_size` is not a multiple of the downsampling, images are padded to the next multiple and reconstructions
     are cropped back.
     """
 
-    kind: Literal["conv"] = later("conv")
     latent_channels: int = Field(default=256, ge=1)
     # The decoder's, if they differ: latent-diffusion's autoencoders to vectors have half as many there.
     decoder_channels: Annotated[int, Field(ge=1)] | None = later(None)
@@ -110,7 +109,7 @@ class ConvTokenizerConfig(TokenizerConfig):
     shortcut: bool = later(False)
 
     @model_validator(mode="after")
-    def _sides_agree(self) -> "ConvTokenizerConfig":
+    def _sides_agree(self) -> "AnyConvConfig":
         f = self.encoder.downsample
         if f != self.decoder.downsample:
             raise ValueError(
@@ -132,6 +131,39 @@ class ConvTokenizerConfig(TokenizerConfig):
     def layout(self) -> Grid:
         """The latent grid at `image_size`."""
         return grid(*(math.ceil(side / self.encoder.downsample) for side in self.sides))
+
+
+class ConvTokenizerConfig(AnyConvConfig):
+    """A convolutional tokenizer. The defaults are the CRT paper's full-size f16 tokenizer."""
+
+    kind: Literal["conv"] = later("conv")
+
+
+_MASKGIT_SIDE = ConvNetConfig(attention_resolutions=(), middle_attention=False)
+
+
+class MaskgitTokenizerConfig(AnyConvConfig):
+    """MaskGIT's VQGAN (arXiv 2202.04200): no attention, and pooling in place of strides. The defaults are its f16 tokenizer.
+
+    `latent_channels` is not read: the encoder gives what the quantizer takes. The decoder has as many residual blocks in a level as the encoder.
+    """
+
+    kind: Literal["maskgit"] = "maskgit"
+    encoder: ConvNetConfig = _MASKGIT_SIDE
+    decoder: ConvNetConfig = _MASKGIT_SIDE
+    quantizer: AnyBottleneck = VQConfig(codebook_size=1024, code_dim=256, lookup="euclidean")
+
+    @model_validator(mode="after")
+    def _plain(self) -> "MaskgitTokenizerConfig":
+        for name, side in (("encoder", self.encoder), ("decoder", self.decoder)):
+            if side.attention_resolutions or side.middle_attention or side.patch != 1:
+                raise ValueError(
+                    f"{name}: MaskGIT's network has no attention and no patches; set attention_resolutions to [], middle_attention to "
+                    "false and patch to 1"
+                )
+        if self.shortcut or self.decoder_channels is not None:
+            raise ValueError("MaskGIT's network has neither a shortcut nor decoder_channels; leave them out")
+        return self
 
 
 class PatchTransformerConfig(Config):
@@ -198,7 +230,10 @@ class LineTokenizerConfig(AnyLineConfig):
 
 
 # Networks whose tokens lie on a grid: a line's decoder can learn to predict them.
-GRIDS = {"conv": Part(ConvTokenizerConfig, "vistok.tokenizer.networks.conv:ConvTokenizer")}
+GRIDS = {
+    "conv": Part(ConvTokenizerConfig, "vistok.tokenizer.networks.conv:ConvTokenizer"),
+    "maskgit": Part(MaskgitTokenizerConfig, "vistok.tokenizer.networks.maskgit:MaskgitTokenizer"),
+}
 AnyGrid = Annotated[TokenizerConfig, Kinds(TokenizerConfig, GRIDS, "conv")]
 
 

@@ -13,7 +13,7 @@ from vistok.errors import UserError
 from vistok.space import Grid, Layout, Space, Tokens, grid
 from vistok.tokenizer.bottlenecks.base import Bottleneck
 from vistok.tokenizer.bottlenecks.config import BOTTLENECKS
-from vistok.tokenizer.config import ConvTokenizerConfig
+from vistok.tokenizer.config import AnyConvConfig
 from vistok.tokenizer.given import check_codes, check_values, images_at_once, images_given, latents_given
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
 from vistok.tokenizer.networks.convnet import Decoder, Encoder
@@ -24,24 +24,30 @@ from vistok.tokenizer.noise import Noise
 class ConvTokenizer(Tokenizer):
     """A tokenizer of the taming / LlamaGen family; runs at its own size and at any multiple of its downsampling."""
 
-    config: ConvTokenizerConfig
+    config: AnyConvConfig
 
-    def __init__(self, config: ConvTokenizerConfig) -> None:
+    def __init__(self, config: AnyConvConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config.encoder, config.padded_sides[0], config.in_channels, config.latent_channels)
-        self.quantizer: Bottleneck = make(BOTTLENECKS, config.quantizer)
-        self.pre_quantizer = nn.Conv2d(config.latent_channels, self.quantizer.in_dim, 1)
-        inside = config.decoder_channels or config.latent_channels
-        self.post_quantizer = nn.Conv2d(self.quantizer.code_dim, inside, 1)
-        self.decoder = Decoder(config.decoder, config.padded_sides[0], config.in_channels, inside)
         self.shortcut: PatchShortcut | None = None
+        self.make_networks(config)
+        self.space: Space = config.space
+
+    def make_networks(self, config: Any) -> None:
+        """Make all parts: encoder, `pre_quantizer`, quantizer, `post_quantizer`, decoder, and a shortcut if there is one."""
+        self.encoder: nn.Module = Encoder(
+            config.encoder, config.padded_sides[0], config.in_channels, config.latent_channels
+        )
+        self.quantizer: Bottleneck = make(BOTTLENECKS, config.quantizer)
+        self.pre_quantizer: nn.Module = nn.Conv2d(config.latent_channels, self.quantizer.in_dim, 1)
+        inside = config.decoder_channels or config.latent_channels
+        self.post_quantizer: nn.Module = nn.Conv2d(self.quantizer.code_dim, inside, 1)
+        self.decoder: nn.Module = Decoder(config.decoder, config.padded_sides[0], config.in_channels, inside)
         if config.shortcut:
             self.shortcut = PatchShortcut(config.encoder.downsample, config.in_channels, self.quantizer.code_dim)
             for last in (self.pre_quantizer, self.decoder.conv_out):  # at first everything goes through the shortcut
                 for parameter in last.parameters():
                     nn.init.zeros_(parameter)
-        self.space: Space = config.space
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"], noise: Noise | None = None
@@ -93,7 +99,7 @@ class ConvTokenizer(Tokenizer):
                 + (f" except {_in_words(padded)}" if padded != own else "")
             )
         check_values(images)
-        images = images.to(self.post_quantizer.weight.device)
+        images = images.to(self.device)
         parts = images.split(images_at_once(images.device, *images.shape[2:]))
         return torch.cat([self.from_images(part) for part in parts])
 
@@ -107,7 +113,7 @@ class ConvTokenizer(Tokenizer):
         latents = latents_given(latents, self.space)
         layout = self._check_latents(latents, layout or self.space.layout)
         f = self.config.decoder.downsample
-        latents = latents.to(self.post_quantizer.weight.device)
+        latents = latents.to(self.device)
         parts = latents.split(images_at_once(latents.device, layout.height * f, layout.width * f))
         return torch.cat([self.to_images(self.quantizer.to_decoder(part), layout) for part in parts])
 
