@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 import types
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,9 @@ def without_accelerate() -> None:
     """Stand in for accelerate, of which the tokenizers' code imports a function for several processes."""
     if find_spec("accelerate"):
         return
+    for package in ("transformers", "diffusers"):  # which look for it, too, and must not find this
+        if find_spec(package):
+            import_module(package)
     for name in ("accelerate", "accelerate.utils", "accelerate.utils.operations"):
         module: Any = types.ModuleType(name)
         module.gather = lambda value: value
