@@ -29,6 +29,7 @@ def train(
     classes: Sequence[str] | None = None,
     tokenizer: "Run | str | Path | None" = None,
     init_from: "Run | str | Path | None" = None,
+    proxy: "Run | str | Path | None" = None,
     views: str | Sequence[str] | None = None,
     image_size: int | None = None,
     runs: str | Path = "runs",
@@ -48,6 +49,7 @@ def train(
     `tokenizer`: the run whose images and latents a generator learns (images are not given again); they are cached in the
     tokenizer's run, with these `views` ("20-crops" helps where there are few images) and this `image_size` in pixels.
     `init_from`: a run, a file or a shipped name such as "pictures64", whose network and weights training starts from.
+    `proxy`: for recipes of two stages, such as "fashion_proxy_line": the grid tokenizer whose tokens a line's decoder learns.
     `runs`: the folder for runs; `name`: the first part of the run's name, instead of the recipe's.
     `anyway`: go on even if the tokenizer's run ended with an alarm that says it is dead. `quiet`: show no progress.
 
@@ -56,7 +58,8 @@ def train(
     stopped, with its state saved.
     """
     folder = Path(runs)
-    config = recipe_config(recipe, set, lambda kind: _init(init_from, kind, folder))
+    grid = _init(proxy, "tokenizer", folder)
+    config = recipe_config(recipe, set, lambda kind: _init(init_from, kind, folder), grid)
     config = config if name is None else config.replace(name=name)
     with live_progress(quiet) as progress:
         if config.kind == "generator":

@@ -37,16 +37,16 @@ class UViTNetwork(MaskedNetwork):
 
     def make_blocks(self, config: MaskedConfig, codes: int) -> None:
         """Make the blocks, the norm after them and the head."""
-        self.half = config.depth // 2
-        self.blocks = nn.ModuleList(UViTBlock(config, skip=i > self.half) for i in range(2 * self.half + 1))
+        self.middle = config.depth // 2
+        self.blocks = nn.ModuleList(UViTBlock(config, skip=i > self.middle) for i in range(2 * self.middle + 1))
         self.norm, self.head = nn.LayerNorm(config.width), nn.Linear(config.width, codes)
 
     def through_blocks(self, x: Float[Tensor, "batch positions width"]) -> Float[Tensor, "batch positions width"]:
         """Return what the blocks make of the class and the tokens with their places."""
         x = self.token_dropout(x)
-        early = []
+        early: list[Tensor] = []
         for i, block in enumerate(self.blocks):
-            x = block(x, early.pop()) if i > self.half else block(x)
-            if i < self.half:
+            x = block(x, early.pop()) if i > self.middle else block(x)
+            if i < self.middle:
                 early.append(x)
         return x

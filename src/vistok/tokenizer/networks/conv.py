@@ -25,6 +25,9 @@ class ConvTokenizer(Tokenizer):
     """A tokenizer of the taming / LlamaGen family; runs at its own size and at any multiple of its downsampling."""
 
     config: AnyConvConfig
+    # A convolutional encoder and decoder: their levels, a middle and a last layer.
+    encoder: Any
+    decoder: Any
 
     def __init__(self, config: AnyConvConfig) -> None:
         super().__init__()
@@ -35,14 +38,12 @@ class ConvTokenizer(Tokenizer):
 
     def make_networks(self, config: Any) -> None:
         """Make all parts: encoder, `pre_quantizer`, quantizer, `post_quantizer`, decoder, and a shortcut if there is one."""
-        self.encoder: nn.Module = Encoder(
-            config.encoder, config.padded_sides[0], config.in_channels, config.latent_channels
-        )
+        self.encoder = Encoder(config.encoder, config.padded_sides[0], config.in_channels, config.latent_channels)
         self.quantizer: Bottleneck = make(BOTTLENECKS, config.quantizer)
         self.pre_quantizer: nn.Module = nn.Conv2d(config.latent_channels, self.quantizer.in_dim, 1)
         inside = config.decoder_channels or config.latent_channels
         self.post_quantizer: nn.Module = nn.Conv2d(self.quantizer.code_dim, inside, 1)
-        self.decoder: nn.Module = Decoder(config.decoder, config.padded_sides[0], config.in_channels, inside)
+        self.decoder = Decoder(config.decoder, config.padded_sides[0], config.in_channels, inside)
         if config.shortcut:
             self.shortcut = PatchShortcut(config.encoder.downsample, config.in_channels, self.quantizer.code_dim)
             for last in (self.pre_quantizer, self.decoder.conv_out):  # at first everything goes through the shortcut
@@ -68,11 +69,11 @@ class ConvTokenizer(Tokenizer):
 
     def encoding_layer(self) -> Tensor:
         """Return the encoder's last convolution."""
-        return self.encoder.conv_out.weight
+        return self.encoder.conv_out.weight  # type: ignore[no-any-return]
 
     def last_layer(self) -> Tensor:
         """Return the decoder's last convolution."""
-        return self.decoder.conv_out.weight
+        return self.decoder.conv_out.weight  # type: ignore[no-any-return]
 
     def spread_units(self) -> list[nn.Module]:
         """Return the parts that are recomputed, compiled and sharded individually."""
