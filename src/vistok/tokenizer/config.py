@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from vistok.config import Config, ConfigError, Kinds, Part, later
+from vistok.config import Config, ConfigError, Kinds, Part, copied, later
 from vistok.space import Grid, Layout, Line, Space, Tokens, grid
 from vistok.tokenizer.bottlenecks.config import AnyBottleneck, VQConfig
 from vistok.units import Duration, percent, steps
@@ -246,7 +246,7 @@ class ProxyLineTokenizerConfig(AnyLineConfig):
 
     kind: Literal["proxy_line"] = "proxy_line"
     # The network of the proxy. --proxy RUN copies it, and its weights.
-    proxy: AnyGrid = ConvTokenizerConfig()
+    proxy: AnyGrid = copied(ConvTokenizerConfig())
 
     @model_validator(mode="after")
     def _proxy_fits(self) -> "ProxyLineTokenizerConfig":
