@@ -17,7 +17,8 @@ from vistok.verbs.cache_latents import cache_tokens
 
 train_tokenizer.EVAL_IMAGES, train_generator.EVAL_IMAGES = 100, 200
 GAN = ["losses.adversarial.weight=0.5", "losses.adversarial.start=4 steps", "losses.adversarial.ramp=4 steps",
-       "losses.adversarial.channels=8", "losses.adversarial.num_layers=2"]  # fmt: skip
+       "losses.adversarial.channels=8", "losses.adversarial.num_layers=2",
+       "losses.adversarial.lecam_weight=0.5", "losses.adversarial.lecam_decay=0.5"]  # fmt: skip
 TOKENIZERS = {
     # Half of the batch at a time, by one process or by two.
     "gan": [*GAN, "tokenizer.quantizer.restart_after=3", "execution.micro_batch_size=8"],

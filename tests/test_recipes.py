@@ -6,11 +6,14 @@ import re
 import pytest
 import torch
 
+from vistok.config import make
 from vistok.generator.flow.config import SIZES
+from vistok.generator.masked.generator import MaskedGenerator
 from vistok.nn.flops import count_params
 from vistok.recipes import all_recipes, find_recipe
 from vistok.runs.latent_facts import LatentFacts
-from vistok.space import token_grid
+from vistok.space import Tokens, token_grid
+from vistok.tokenizer.config import NETWORKS
 from vistok.tokenizer.networks.conv import ConvTokenizer
 from vistok.verbs import train_generator, train_tokenizer
 from vistok.verbs.show import resolve
@@ -19,9 +22,10 @@ IMAGENET = 1_281_167
 # VA-VAE and LightningDiT, of another paper.
 VECTORS = {f"imagenet256_lightningdit_{size}" for size in SIZES} | {"imagenet256_kl", "imagenet256_vavae"}
 SHORTCUTS = {f"imagenet256_{name}" for name in ("guided", "progressive", "self_cooperative", "score", "mean_flow")}
-PAPER = [
-    name for name in all_recipes() if name.startswith(("imagenet256", "lsun256")) and name not in VECTORS | SHORTCUTS
-]
+# TiTok's, of a third.
+LINES = {name for name in all_recipes() if name.startswith("imagenet256_titok")}
+OTHERS = VECTORS | SHORTCUTS | LINES
+PAPER = [name for name in all_recipes() if name.startswith(("imagenet256", "lsun256")) and name not in OTHERS]
 GENERATORS = {"52m": 52.1, "81m": 80.6, "111m": 111, "212m": 212, "343m": 343, "517m": 517, "775m": 775}
 FACTS = LatentFacts(token_grid(16, 16, 16_384), 1_000)
 
@@ -268,3 +272,68 @@ def test_generators_have_the_parameters_that_their_descriptions_promise():
         if promised and build().kind == "generator":
             counted = sum(resolve(find_recipe(name))[0]["params"].values()) / 1e6
             assert counted == pytest.approx(float(promised[1]), rel=0.15), name
+
+
+def test_every_published_titok_has_its_recipes():
+    two_stage, single = ("l32", "b64", "s128"), ("bl64", "bl128", "sl256", "bl128_kl")
+    names = [*two_stage, *(f"{size}_{part}" for size in two_stage for part in ("decoder", "masked")), *single]
+    assert {f"imagenet256_titok_{name}" for name in names} == LINES
+    for name in LINES:
+        doc = inspect.getdoc(all_recipes()[name])
+        assert f"vistok train {find_recipe(name).kind} {name}" in doc and ("Expect " in doc or "not published" in doc)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "tokens"),
+    [("l32", 610_314_252, 32), ("b64", 174_073_612, 64), ("s128", 52_934_156, 128), ("bl64", 390_016_148, 64),
+     ("bl128", 390_179_988, 128), ("sl256", 330_260_884, 256)],
+)  # fmt: skip
+def test_titoks_have_the_originals_networks(name, params, tokens):
+    """Parameters as the original code counts them, without MaskGIT's VQGAN; vectors that are only ever added are one here."""
+    run = find_recipe(f"imagenet256_titok_{name}")
+    with torch.device("meta"):
+        model = make(NETWORKS, run.tokenizer)
+    grid = count_params(model.decoder.grid) if hasattr(model.decoder, "grid") else 0
+    encoder, decoder = run.tokenizer.encoder.width, run.tokenizer.decoder.width
+    assert count_params(model) - grid == params - (1 + tokens) * encoder - decoder
+    two_stage = run.losses.target == "tokens"
+    quantizer = run.tokenizer.quantizer
+    assert (quantizer.codebook_size, quantizer.code_dim) == ((4096, 12) if two_stage else (8192, 64))
+    assert model.space.layout.positions == tokens and run.batch_size == 256
+    optimizer = run.optimizer
+    assert (optimizer.lr, optimizer.weight_decay, optimizer.schedule) == (1e-4, 1e-4, "cosine")
+    assert str(run.length) == ("1000000 steps" if two_stage else "650000 steps")
+    if two_stage:
+        second = find_recipe(f"imagenet256_titok_{name}_decoder")
+        assert second.tokenizer == run.tokenizer and second.trains == "decoder" and str(second.length) == "500000 steps"
+        game = second.losses.adversarial
+        assert (game.weight, str(game.start), game.lecam_weight, game.lecam_decay) == (
+            0.01,
+            "20000 steps",
+            0.001,
+            0.999,
+        )
+        assert second.optimizer.betas == (0.9, 0.999) and optimizer.betas == (0.9, 0.99)
+
+
+@pytest.mark.parametrize(("name", "params"), [("l32", 177_202_432), ("b64", 177_227_008), ("s128", 294_990_848)])
+def test_titoks_generators_have_the_originals_networks(name, params):
+    """Parameters as the original code counts them, but for BERT's kinds of sentences, which are added to all positions."""
+    run = find_recipe(f"imagenet256_titok_{name}_masked")
+    space = Tokens(layout=find_recipe(f"imagenet256_titok_{name}").tokenizer.layout, codebook_size=4096)
+    with torch.device("meta"):
+        model = MaskedGenerator(run.generator, space, 1000)
+    assert count_params(model) == params - (2 * 768 if run.generator.blocks == "bert" else 0)
+    optimizer = run.optimizer
+    assert (optimizer.lr, optimizer.betas, optimizer.weight_decay, run.batch_size) == (2e-4, (0.9, 0.96), 0.03, 2048)
+    network = run.generator
+    assert (network.schedule, network.label_smoothing, network.unmasked_weight, network.label_dropout) == (
+        "arccos",
+        0.1,
+        0.1,
+        0.1,
+    )
+
+
+def test_a_titok_generator_is_counted_on_its_line():
+    assert "a line of 64 tokens of 4096 codes" in resolve(find_recipe("imagenet256_titok_b64_masked"))[1]

@@ -169,6 +169,11 @@ def later(default: Any, description: str = "") -> Any:
     return Field(default=default, description=description, json_schema_extra={"later": True})
 
 
+def copied(default: Any, description: str = "") -> Any:
+    """Declare a field that is filled with another network's config: nobody who types a path means what is inside."""
+    return Field(default=default, description=description, json_schema_extra={"copied": True})
+
+
 def science(config: Config) -> dict[str, Any]:
     """Return the half of a config that determines the result, as plain JSON values."""
     dumped = config.model_dump(mode="json")

@@ -39,10 +39,15 @@ def _last(path: str) -> str:
 
 
 def field_paths(cls: type[BaseModel]) -> list[str]:
-    """Return the paths of all fields of a config and of every config that may stand in it; of lists, those of item 0."""
+    """Return the paths of all fields of a config and of every config that may stand in it; of lists, those of item 0.
+
+    What is inside a config that is copied from another network is left out.
+    """
     paths: dict[str, None] = {}
     for name, field in cls.model_fields.items():
         paths[name] = None
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("copied"):
+            continue
         for choice in choices_of(cls, name):
             if choice.__pydantic_decorators__.model_serializers:  # written as text: it has no fields
                 continue

@@ -68,7 +68,8 @@ class Origin(Known):
 
     `digest` identifies the weights. `run_config`: the full config of the run that trained them, as plain values. `scores`
     and `made_by`: only for networks that come with vistok. `imported`: the other project's file. `tokenizer`: only for
-    generators; `shortcut`: only for those that one has made.
+    generators; `shortcut`: only for those that one has made. `decodes`: digests of tokenizers with the same latents, of which only
+    the decoder was trained further.
     """
 
     digest: str = ""
@@ -84,3 +85,4 @@ class Origin(Known):
     health: Health = Health()
     tokenizer: TokenizerOf | None = None
     shortcut: ShortcutOf | None = None
+    decodes: tuple[str, ...] = ()

@@ -35,12 +35,13 @@ GAN = ["losses.adversarial.weight=0.5", "losses.adversarial.start=6 steps", "los
 FEW_IMAGES = ["data.max_images=200"]
 FSQ = 'tokenizer.quantizer={"kind": "fsq", "levels": [5, 5, 3]}'
 SHORT = [*FEW_IMAGES, "length=8 steps"]
-# Name of the trajectory: verb, recipe, settings, trajectory of the tokenizer.
+# Name of the trajectory: verb, recipe, settings, trajectory of the generator's tokenizer or of the proxy.
 RUNS: dict[str, tuple[str, str, list[str], str | None]] = {
     "debug_vq": ("tokenizer", "debug_vq", FEW_IMAGES, None),
     "debug_crt": ("tokenizer", "debug_crt", FEW_IMAGES, None),
     "debug_crt_gan": ("tokenizer", "debug_crt", [*FEW_IMAGES, *GAN], None),
     "debug_fsq": ("tokenizer", "debug_vq", [*FEW_IMAGES, FSQ], None),
+    "debug_proxy_line": ("tokenizer", "debug_proxy_line", FEW_IMAGES, "debug_vq"),
     "debug_classifier": ("classifier", "debug_classifier", FEW_IMAGES, None),
     "fashion_crt": ("tokenizer", "fashion_crt", SHORT, None),
     "debug_ar": ("generator", "debug_ar", [], "debug_crt"),
@@ -110,7 +111,8 @@ def make(folder: Path, names: list[str] | None = None, command: Command = vistok
         if name not in wanted:
             continue
         runs = folder / name
-        more = ["--tokenizer", str(places[of]), "--data", str(DATA)] if of else ["--data", str(DATA)]
+        option = "--tokenizer" if verb == "generator" else "--proxy"
+        more = [option, str(places[of]), "--data", str(DATA)] if of else ["--data", str(DATA)]
         sets = [part for setting in (*EVERY_STEP, *settings) for part in ("--set", setting)]
         command("train", verb, recipe, *more, "--runs", str(runs), *sets)
         (places[name],) = (path.parent for path in runs.glob("*/finished.json"))
@@ -121,7 +123,7 @@ def make(folder: Path, names: list[str] | None = None, command: Command = vistok
             "train_flops": finished["train_flops"],
             "losses": losses(places[name]),
         }
-        if of:
+        if of and verb == "generator":
             tokens = places[of] / "tokens"
             found[of]["tokens"] = {split: digest(np.load(tokens / split / "tokens.npy")) for split in ("train", "val")}
     if names is None:

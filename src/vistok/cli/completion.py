@@ -71,5 +71,6 @@ COMPLETED: dict[str, Offer] = {
     "tokenizer": networks("tokenizer"),
     "evaluator": runs("classifier"),
     "init_from": networks(),
+    "proxy": networks("tokenizer"),
     "shipped": shipped("generator"),
 }

@@ -110,6 +110,41 @@ def import_dit(
     say(f"{run(file, out, tokenizer, num_heads, scale)}, in {out}")
 
 
+@import_app.command("titok")
+def import_titok(
+    file: Checkpoint,
+    out: Out,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            parser=run_of("tokenizer"), metavar="RUN", help="For a generator: its tokenizer, already imported."
+        ),
+    ] = None,
+    num_heads: Annotated[
+        int | None, typer.Option(min=1, help="Attention heads, for widths other than the published ones.")
+    ] = None,
+) -> None:
+    """Import a tokenizer of TiTok, or one of its generators."""
+    if tokenizer is None:
+        from vistok.interop.titok import import_titok as run
+
+        say(f"{run(file, out, num_heads)}, in {out}")
+        return
+    from vistok.interop.titok_generator import import_titok_generator
+
+    say(f"{import_titok_generator(file, out, tokenizer, num_heads)}, in {out}")
+
+
+@import_app.command("maskgit")
+def import_maskgit(
+    file: Checkpoint, out: Out, image_size: Annotated[int, typer.Option(help="Pixels per side.")] = 256
+) -> None:
+    """Import MaskGIT's VQGAN, which TiTok's tokenizers learn from."""
+    from vistok.interop.maskgit import import_maskgit as run
+
+    say(f"{run(file, out, image_size)}, in {out}")
+
+
 @import_app.command("hub")
 def import_hub(
     name: Annotated[

@@ -141,9 +141,18 @@ TokenizerPath = Annotated[
 
 
 def recipe_config(
-    recipe: str, kind: str, settings: list[str], data: str | None, init_from: str | None = None, name: str | None = None
+    recipe: str,
+    kind: str,
+    settings: list[str],
+    data: str | None,
+    init_from: str | None = None,
+    name: str | None = None,
+    proxy: str | None = None,
 ) -> Any:
-    """Return a recipe of this kind with changed values and name; with `init_from`, with the network of that file."""
+    """Return a recipe of this kind with changed values and name.
+
+    With `init_from`, it has the network of that file; with `proxy`, its network predicts that one's tokens.
+    """
     from vistok.config import override
     from vistok.recipes import find_recipe
 
@@ -156,6 +165,10 @@ def recipe_config(
         from vistok.runs.initial import with_network_of
 
         config = with_network_of(config, init_from)
+    if proxy is not None:
+        from vistok.runs.proxy import with_proxy_of
+
+        config = with_proxy_of(config, proxy)
     return override(config, settings)
 
 

@@ -40,11 +40,22 @@ def train_tokenizer(
             help="Fine-tune this tokenizer (run, file or shipped name), keeping its network.",
         ),
     ] = None,
+    proxy: Annotated[
+        str | None,
+        typer.Option(
+            parser=place,
+            metavar="RUN",
+            help="Learn the tokens of this grid tokenizer (run, file or shipped name), with a recipe such as fashion_proxy_line.",
+        ),
+    ] = None,
     strict: Strict = False,
 ) -> None:
     """Train a tokenizer, as in: vistok train tokenizer fashion_crt."""
     init_from = initial(init_from, "tokenizer", runs)
-    config = recipe_config(recipe, "tokenizer", settings, data, init_from, name)
+    proxy = initial(proxy, "tokenizer", runs, "--proxy")
+    config = recipe_config(recipe, "tokenizer", settings, data, init_from, name, proxy)
+    if proxy is not None:
+        options.require_alive(proxy, anyway=True)
     if init_from is not None:
         options.require_alive(init_from, anyway=True)  # fine-tuning may be meant to repair it
     if dry_run:
@@ -127,8 +138,8 @@ def train_classifier(
     train_to_end(lambda: prepare(config, runs))
 
 
-def initial(text: str | None, kind: str, runs: Path) -> str | None:
-    """Return the run, file, checkpoint or shipped name that training starts from."""
+def initial(text: str | None, kind: str, runs: Path, option: str = "--init-from") -> str | None:
+    """Return the run, file, checkpoint or shipped name that an option means."""
     from vistok.runs.find import find_run
     from vistok.runs.shipped import shipped_networks
 
@@ -137,7 +148,7 @@ def initial(text: str | None, kind: str, runs: Path) -> str | None:
     try:
         return str(find_run(text, kind, runs))
     except UserError as error:
-        raise UserError(f"--init-from: {error}") from None
+        raise UserError(f"{option}: {error}") from None
 
 
 def tell_plan(planned: "Planned", as_json: bool) -> None:

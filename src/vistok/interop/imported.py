@@ -16,7 +16,7 @@ from vistok.files import sha256_of
 from vistok.interop.aside import Marks, built_aside, entries
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.space import former_space
-from vistok.tokenizer.config import ConvTokenizerConfig, LossConfig
+from vistok.tokenizer.config import LossConfig, TokenizerConfig
 
 # Sub-folder of a run directory for the tokenizer that came with a generator.
 TOKENIZER = "tokenizer"
@@ -28,7 +28,7 @@ RUNS: dict[str, type[TokenizerRun | GeneratorRun]] = {"tokenizer": TokenizerRun,
 _MARKS = Marks(first="resolved.json", last="finished.json")
 
 
-def tokenizer_run(name: str, config: ConvTokenizerConfig) -> TokenizerRun:
+def tokenizer_run(name: str, config: TokenizerConfig) -> TokenizerRun:
     """Return a run config for an imported tokenizer; its images come from --data FOLDER."""
     data = DataConfig(
         dataset="folder",

@@ -10,13 +10,13 @@ from vistok.nn.rope import apply_rotary
 class BidirectionalAttention(nn.Module):
     """Multi-head self-attention with one fused projection and biases; `norm` makes the norms of queries and keys."""
 
-    def __init__(self, width: int, num_heads: int, norm: type[nn.Module] | None = None) -> None:
+    def __init__(self, width: int, num_heads: int, norm: type[nn.Module] | None = None, qkv_bias: bool = True) -> None:
         super().__init__()
         if width % num_heads:
             raise ValueError(f"width {width} is not a multiple of num_heads {num_heads}")
         self.num_heads = num_heads
         self.head_dim = width // num_heads
-        self.qkv = nn.Linear(width, 3 * width)
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.out = nn.Linear(width, width)
         self.query_norm = norm(self.head_dim) if norm else nn.Identity()
         self.key_norm = norm(self.head_dim) if norm else nn.Identity()

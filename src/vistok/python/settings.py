@@ -28,11 +28,13 @@ def assignments(settings: Settings) -> list[str]:
     return texts
 
 
-def recipe_config(recipe: str, settings: Settings, initial: Callable[[str], str | None]) -> Any:
+def recipe_config(
+    recipe: str, settings: Settings, initial: Callable[[str], str | None], proxy: str | None = None
+) -> Any:
     """Return the config of a recipe with changed values.
 
-    `initial`: which run or file training starts from, of the recipe's kind; its network is taken. Raises UserError for unknown
-    recipes, fields and values.
+    `initial`: which run or file training starts from, of the recipe's kind; its network is taken. `proxy`: the grid tokenizer whose
+    tokens are learned. Raises UserError for unknown recipes, fields and values.
     """
     config = find_recipe(recipe)
     init_from = initial(config.kind)
@@ -40,6 +42,14 @@ def recipe_config(recipe: str, settings: Settings, initial: Callable[[str], str 
         from vistok.runs.initial import with_network_of
 
         config = with_network_of(config, init_from)
+    if proxy is not None:
+        if config.kind != "tokenizer":
+            raise UserError(
+                f"recipe {recipe!r} is for a {config.kind}; a proxy is for tokenizers, such as fashion_proxy_line"
+            )
+        from vistok.runs.proxy import with_proxy_of
+
+        config = with_proxy_of(config, proxy)
     return override(config, assignments(settings))
 
 

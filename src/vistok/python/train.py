@@ -30,6 +30,7 @@ def train(
     tokenizer: "Run | str | Path | None" = None,
     teacher: "Run | str | Path | None" = None,
     init_from: "Run | str | Path | None" = None,
+    proxy: "Run | str | Path | None" = None,
     views: str | Sequence[str] | None = None,
     image_size: int | None = None,
     runs: str | Path = "runs",
@@ -50,6 +51,7 @@ def train(
     tokenizer's run, with these `views` ("20-crops" helps where there are few images) and this `image_size` in pixels.
     `teacher`: the generator that a shortcut's recipe starts from; its tokenizer need not be named.
     `init_from`: a run, a file or a shipped name such as "pictures64", whose network and weights training starts from.
+    `proxy`: for recipes of two stages, such as "fashion_proxy_line": the grid tokenizer whose tokens a line's decoder learns.
     `runs`: the folder for runs; `name`: the first part of the run's name.
     `anyway`: go on even if the tokenizer's run ended with an alarm that says it is dead. `quiet`: show no progress.
 
@@ -58,7 +60,8 @@ def train(
     stopped, with its state saved.
     """
     folder, named = Path(runs), {} if name is None else {"name": name}
-    config = recipe_config(recipe, set, lambda kind: _init(init_from, kind, folder)).replace(**named)
+    grid = _init(proxy, "tokenizer", folder)
+    config = recipe_config(recipe, set, lambda kind: _init(init_from, kind, folder), grid).replace(**named)
     if teacher is not None:
         config, tokenizer = _shortened(config, recipe, teacher, tokenizer, folder)
     with live_progress(quiet) as progress:

@@ -18,6 +18,7 @@ MODULES = (
     "imagenet",
     "imagenet_generators",
     "imagenet_vectors",
+    "imagenet_lines",
     "lsun",
     "shortcuts",
     "imagenet_shortcuts",

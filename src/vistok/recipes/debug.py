@@ -15,6 +15,7 @@ from vistok.tokenizer.config import (
     LossConfig,
     PatchTransformerConfig,
     PerceptualConfig,
+    ProxyLineTokenizerConfig,
 )
 from vistok.tokenizer.regularizers.config import CausalConfig
 from vistok.units import percent, steps
@@ -133,4 +134,17 @@ def debug_line() -> TokenizerRun:
             decoder=side,
             quantizer=VQConfig(codebook_size=64),
         )
+    )
+
+
+def debug_proxy_line() -> TokenizerRun:
+    """Train debug_line's network on the tokens of debug_vq for 20 steps: the first of TiTok's two stages.
+
+    vistok train tokenizer debug_proxy_line --proxy RUN
+    """
+    line = debug_line()
+    fields = line.tokenizer.model_dump(exclude={"kind"})
+    return line.replace(
+        tokenizer=ProxyLineTokenizerConfig(**fields, proxy=debug_vq().tokenizer),
+        losses=LossConfig(target="tokens", perceptual=None),
     )

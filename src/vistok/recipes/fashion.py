@@ -15,6 +15,7 @@ from vistok.tokenizer.config import (
     LossConfig,
     PatchTransformerConfig,
     PerceptualConfig,
+    ProxyLineTokenizerConfig,
 )
 from vistok.tokenizer.regularizers.config import AlignmentConfig, CausalConfig
 from vistok.units import Duration, percent, steps
@@ -218,6 +219,40 @@ def fashion_line() -> TokenizerRun:
             quantizer=VQConfig(codebook_size=512, start_after=100),
         ),
         optimizer=OptimizerConfig(lr=4e-3, schedule="cosine", warmup=percent(5)),
+    )
+
+
+def fashion_proxy_line() -> TokenizerRun:
+    """Train the first of TiTok's two stages: fashion_line's transformers learn the tokens of a grid tokenizer.
+
+    vistok train tokenizer fashion_proxy_line --proxy RUN
+
+    Without --proxy, the grid tokenizer is the shipped fashion-baseline (49 tokens). The run is a whole tokenizer: the grid's
+    decoder makes pixels of the tokens that are predicted. fashion_proxy_line_decoder trains that, too.
+    """
+    line = fashion_line()
+    fields = line.tokenizer.model_dump(exclude={"kind"})
+    return line.replace(
+        tokenizer=ProxyLineTokenizerConfig(**fields, proxy=fashion_vq().tokenizer),
+        losses=LossConfig(target="tokens", perceptual=None),
+        proxy="fashion-baseline",
+    )
+
+
+def fashion_proxy_line_decoder() -> TokenizerRun:
+    """Train the second of TiTok's two stages: the decoders of a fashion_proxy_line with pixels. Its tokens stay the same.
+
+    vistok train tokenizer fashion_proxy_line_decoder --init-from RUN
+
+    Add a discriminator with --set losses.adversarial.weight=0.1, and LeCam regularization with
+    --set losses.adversarial.lecam_weight=0.001.
+    """
+    return fashion_proxy_line().replace(
+        losses=LossConfig(perceptual=PerceptualConfig(weight=1.0)),
+        proxy="",
+        trains="decoder",
+        length=steps(650),
+        optimizer=OptimizerConfig(lr=1e-3, schedule="cosine", warmup=percent(5)),
     )
 
 

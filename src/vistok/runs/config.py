@@ -51,6 +51,9 @@ class TokenizerRun(RunConfig):
     init_from: str = execution("", "tokenizer whose weights training starts from; their digest is fingerprinted")
     # "decoder": encoder and codes stay those of `init_from`, so tokens keep their meaning and generators of them fit.
     trains: Trained = later("all")
+    proxy: str = execution(
+        "", "grid tokenizer whose tokens are learned, for losses.target; its digest is fingerprinted"
+    )
 
     former_paths: ClassVar[Mapping[str, str]] = {"crt": "regularizers.causal"}
 
@@ -86,6 +89,19 @@ class TokenizerRun(RunConfig):
                 "trains 'decoder' leaves the latents as they are, so there is nothing to regularize; use a recipe without "
                 "regularizers, such as images64_vq"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tokens(self) -> "TokenizerRun":
+        if self.losses.target == "pixels":
+            return self
+        if self.tokenizer.kind != "proxy_line":
+            raise ValueError(
+                f"losses.target 'tokens' needs a decoder that predicts a grid's tokens, but tokenizer.kind is {self.tokenizer.kind!r}; "
+                "take a recipe such as fashion_proxy_line, or --set tokenizer.kind=proxy_line"
+            )
+        if self.trains == "decoder":
+            raise ValueError("trains 'decoder' goes on with pixels: leave losses.target at 'pixels'")
         return self
 
     @model_validator(mode="after")

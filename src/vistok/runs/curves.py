@@ -57,6 +57,11 @@ def _codes(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
     return Chart("Codes of held-out images (% of the codebook)", [used, even], y_label="%")
 
 
+def _proxy(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
+    right = _series(train, "autoencoder/proxy_accuracy", "most likely token is right", 0, 100)
+    return Chart("Proxy's tokens (% of the places in training images)", [right], y_label="%")
+
+
 def _variance(train: Sequence[Row], held_out: Sequence[Row]) -> Chart:
     return Chart(
         "Variance of the latents", [_series(train, "autoencoder/latent_variance", "latents")], y_label="variance"
@@ -166,7 +171,7 @@ _FIGURES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 _Build = Callable[[Sequence[Row], Sequence[Row]], Chart]
 _FIRST: dict[str, tuple[_Build, ...]] = {
-    "tokenizer": (_psnr, _codes, _variance, _colour, _regularizer),
+    "tokenizer": (_psnr, _codes, _proxy, _variance, _colour, _regularizer),
     "generator": (_nats, _drift, *(build(loss) for loss in (_MATCHING, _MASKED) for build in (_in_all, _along))),
     "classifier": (_accuracy,),
 }

@@ -13,6 +13,9 @@ COMMANDS = {
     "diffusers": "vistok import diffusers FOLDER --out RUN",
     "lightningdit": "vistok import lightningdit FILE --tokenizer RUN --statistics latents_stats.pt --out RUN",
     "dit": "vistok import dit FILE --tokenizer RUN --out RUN",
+    "maskgit": "vistok import maskgit FILE --out RUN",
+    "titok": "vistok import titok FILE --out RUN",
+    "titok generator": "vistok import titok FILE --tokenizer RUN --out RUN",
 }
 _VQGAN = r"quantize\.embedding\.weight"
 # Patterns that must all match the names, what they identify, and its verb or why it has none; the first match wins.
@@ -23,6 +26,11 @@ _MARKS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     ((r"(first_stage_model\.)?quantize\.(embed|proj)\.weight",), "a VQGAN with a Gumbel quantizer", "those with a codebook (VQModel) can be imported"),
     ((r"first_stage_model\." + _VQGAN,), "a transformer or diffusion model with its VQGAN inside", "taming"),
     ((r"first_stage_model\.encoder\.",), "a diffusion model with a KL autoencoder inside", "taming"),
+    ((r"encoder\.text_guidance_proj\.|decoder\.text_guidance_proj\.",), "a tokenizer of TA-TiTok, which reads text", "those without text (TiTok) can be imported"),
+    ((r"latent_tokens$", r"encoder\.latent_token_positional_embedding"), "a tokenizer of TiTok", "titok"),
+    ((r"model\.lm_head\.weight", r"model\.embeddings\.word_embeddings\.weight"), "a generator of TiTok", "titok generator"),
+    ((r"lm_head\.weight", r"mid_block\.attn\.qkv\.weight"), "a generator of TiTok", "titok generator"),
+    ((r"encoder\.mid\.\d+\.norm1\.", _VQGAN), "a VQGAN of MaskGIT", "maskgit"),
     ((r"encoder\.down\.\d+\.block\.", _VQGAN), "a VQGAN of taming-transformers or latent-diffusion", "taming"),
     ((r"encoder\.down\.\d+\.block\.",), "a KL autoencoder of latent-diffusion or VA-VAE", "taming"),
     ((r"encoder\.down_blocks\.\d", _VQGAN), "a VQModel of diffusers", "diffusers"),
@@ -50,7 +58,7 @@ def require_family(path: Path, names: Iterable[str], *verbs: str) -> None:
     if match is None:
         raise UserError(
             f"{path}: neither a tokenizer nor a generator of a family that vistok knows (LlamaGen, taming and "
-            f"latent-diffusion VQGANs, diffusers' VQModel and AutoencoderKL, DiT, LightningDiT); its weights are {', '.join(names[:4])}..."
+            f"latent-diffusion VQGANs, diffusers' VQModel and AutoencoderKL, DiT, LightningDiT, TiTok, MaskGIT's VQGAN); its weights are {', '.join(names[:4])}..."
         )
     family, right = match
     if right.split()[0] not in verbs or right not in COMMANDS:

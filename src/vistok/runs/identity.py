@@ -37,11 +37,15 @@ def _without_vgg(config: TokenizerRun) -> TokenizerRun:
 
 
 def content_digests(config: TokenizerRun, init_from: str | None) -> dict[str, str]:
-    """Return digests of what a tokenizer run reads: `init_from`, `perceptual` and `features`, if it uses them.
+    """Return digests of what a tokenizer run reads: `init_from`, `proxy`, `perceptual` and `features`, if it uses them.
 
     Raises UserError if a frozen network's file is missing.
     """
     digests = {} if init_from is None else {"init_from": init_from}
+    if config.losses.target == "tokens":
+        from vistok.runs.proxy import proxy_of
+
+        digests["proxy"] = proxy_of(config).digest
     alignment = config.regularizer("alignment")
     if alignment is not None and alignment.features_file is not None:
         digests["features"] = _digest("alignment.features_file", alignment.features_file)

@@ -38,7 +38,7 @@ def with_network_of(config: R, path: str) -> R:
     _, header = read_initial(path, config.kind)
     stored, (table, former) = header["config"], _NETWORKS[config.kind]
     network: Any = table[stored.get("kind", former)].config.from_json(json.dumps(stored))
-    changes: dict[str, Any] = {"init_from": _place(path, config.kind), config.kind: network}
+    changes: dict[str, Any] = {"init_from": place_of(path, config.kind), config.kind: network}
     if isinstance(config, TokenizerRun):
         changes["data"] = config.data.replace(
             image_size=network.image_size, image_width=network.image_width, channels=network.in_channels
@@ -46,12 +46,15 @@ def with_network_of(config: R, path: str) -> R:
     return config.replace(**changes)
 
 
-def read_initial(path: str, kind: str) -> tuple[State, dict[str, Any]]:
-    """Return a network's weights and header, given a run directory, exported file, checkpoint or shipped name."""
+def read_initial(path: str, kind: str, option: str = "--init-from") -> tuple[State, dict[str, Any]]:
+    """Return a network's weights and header, given a run directory, exported file, checkpoint or shipped name.
+
+    `option`: the one that named it, for messages.
+    """
     path = str(_shipped(path, kind) or path)
     if not Path(path).exists():
         raise UserError(
-            f"--init-from {path}: not found; give a run directory, a weights file, a checkpoint, or a {kind} that comes "
+            f"{option} {path}: not found; give a run directory, a weights file, a checkpoint, or a {kind} that comes "
             f"with vistok: {', '.join(shipped_networks(kind))}"
         )
     return read_checkpoint(Path(path), kind) if is_checkpoint(path) else read_model(path, kind)
@@ -62,18 +65,23 @@ def _shipped(path: str, kind: str) -> Path | None:
     return None if Path(path).exists() else shipped_network(path, kind)
 
 
-def _place(path: str, kind: str) -> str:
+def place_of(path: str, kind: str) -> str:
+    """Return a path that holds from any folder, or a shipped network's name as it is."""
     return path if _shipped(path, kind) else str(Path(path).resolve())
 
 
 @dataclass(frozen=True)
 class Initial:
-    """The weights that a run starts from, their digest, and for a generator the names of its classes, if known."""
+    """The weights that a run starts from, their digest, and for a generator the names of its classes, if known.
+
+    `decodes`: digests of other tokenizers with the same latents.
+    """
 
     path: str
     state: State
     digest: str
     class_names: tuple[str, ...] | None
+    decodes: tuple[str, ...] = ()
 
 
 def initial_weights(config: TokenizerRun | GeneratorRun) -> Initial | None:
@@ -82,7 +90,8 @@ def initial_weights(config: TokenizerRun | GeneratorRun) -> Initial | None:
         return None
     state, header = read_initial(config.init_from, config.kind)
     names = header.get("class_names")
-    return Initial(config.init_from, state, str(header["digest"]), None if names is None else tuple(names))
+    names = None if names is None else tuple(names)
+    return Initial(config.init_from, state, str(header["digest"]), names, tuple(header.get("decodes", ())))
 
 
 def load_initial(network: nn.Module, initial: Initial, class_names: Sequence[str] = ()) -> None:

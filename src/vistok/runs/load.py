@@ -88,7 +88,7 @@ def load_generator(path: str | Path, weights: str | None = None, device: str | t
 def load_tokenizer_of(generator: Generator, path: str | Path | None = None) -> Tokenizer:
     """Return the tokenizer whose tokens a generator writes, from `path` or from where it was during training.
 
-    It is resized to the generator's grid if that is larger than its own, to decode larger images.
+    One of which only the decoder was trained further decodes the same tokens. It is resized to the generator's grid if that is larger than its own, to decode larger images.
 
     Raises UserError if it is gone, or if another tokenizer is there.
     """
@@ -100,7 +100,7 @@ def load_tokenizer_of(generator: Generator, path: str | Path | None = None) -> T
             f"the generator's tokenizer is no longer at {place}; give its run directory or exported file with --tokenizer"
         )
     tokenizer = load_tokenizer(place, wanted.weights)
-    if tokenizer.info.digest != wanted.digest:
+    if wanted.digest not in (tokenizer.info.digest, *tokenizer.info.decodes):
         raise UserError(
             f"tokenizer {place} (digest {tokenizer.info.digest[:12]}) is not the one whose tokens this generator "
             f"learned (digest {wanted.digest[:12]}); give the right one with --tokenizer"

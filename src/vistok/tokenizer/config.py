@@ -5,8 +5,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from vistok.config import Config, ConfigError, Kinds, Part, later
-from vistok.space import Grid, Layout, Line, Space, grid
+from vistok.config import Config, ConfigError, Kinds, Part, copied, later
+from vistok.space import Grid, Layout, Line, Space, Tokens, grid
 from vistok.tokenizer.bottlenecks.config import AnyBottleneck, VQConfig
 from vistok.units import Duration, percent, steps
 
@@ -93,14 +93,13 @@ class TokenizerConfig(Config):
         return self.layout.positions
 
 
-class ConvTokenizerConfig(TokenizerConfig):
-    """A convolutional tokenizer. The defaults are the CRT paper's full-size f16 tokenizer.
+class AnyConvConfig(TokenizerConfig):
+    """What all convolutional tokenizers to a grid have.
 
     If `image_size` is not a multiple of the downsampling, images are padded to the next multiple and reconstructions
     are cropped back.
     """
 
-    kind: Literal["conv"] = later("conv")
     latent_channels: int = Field(default=256, ge=1)
     # The decoder's, if they differ: latent-diffusion's autoencoders to vectors have half as many there.
     decoder_channels: Annotated[int, Field(ge=1)] | None = later(None)
@@ -110,7 +109,7 @@ class ConvTokenizerConfig(TokenizerConfig):
     shortcut: bool = later(False)
 
     @model_validator(mode="after")
-    def _sides_agree(self) -> "ConvTokenizerConfig":
+    def _sides_agree(self) -> "AnyConvConfig":
         f = self.encoder.downsample
         if f != self.decoder.downsample:
             raise ValueError(
@@ -134,6 +133,39 @@ class ConvTokenizerConfig(TokenizerConfig):
         return grid(*(math.ceil(side / self.encoder.downsample) for side in self.sides))
 
 
+class ConvTokenizerConfig(AnyConvConfig):
+    """A convolutional tokenizer. The defaults are the CRT paper's full-size f16 tokenizer."""
+
+    kind: Literal["conv"] = later("conv")
+
+
+_MASKGIT_SIDE = ConvNetConfig(attention_resolutions=(), middle_attention=False)
+
+
+class MaskgitTokenizerConfig(AnyConvConfig):
+    """MaskGIT's VQGAN (arXiv 2202.04200): no attention, and pooling in place of strides. The defaults are its f16 tokenizer.
+
+    `latent_channels` is not read: the encoder gives what the quantizer takes. The decoder has as many residual blocks in a level as the encoder.
+    """
+
+    kind: Literal["maskgit"] = "maskgit"
+    encoder: ConvNetConfig = _MASKGIT_SIDE
+    decoder: ConvNetConfig = _MASKGIT_SIDE
+    quantizer: AnyBottleneck = VQConfig(codebook_size=1024, code_dim=256, lookup="euclidean")
+
+    @model_validator(mode="after")
+    def _plain(self) -> "MaskgitTokenizerConfig":
+        for name, side in (("encoder", self.encoder), ("decoder", self.decoder)):
+            if side.attention_resolutions or side.middle_attention or side.patch != 1:
+                raise ValueError(
+                    f"{name}: MaskGIT's network has no attention and no patches; set attention_resolutions to [], middle_attention to "
+                    "false and patch to 1"
+                )
+        if self.shortcut or self.decoder_channels is not None:
+            raise ValueError("MaskGIT's network has neither a shortcut nor decoder_channels; leave them out")
+        return self
+
+
 class PatchTransformerConfig(Config):
     """One side (encoder or decoder) of a transformer over patches and latents. The defaults are TiTok-S's."""
 
@@ -142,6 +174,9 @@ class PatchTransformerConfig(Config):
     num_heads: int = Field(default=8, ge=1)
     # Norms of queries and keys, which TiTok lacks: they bear twice the learning rate.
     qk_norm: bool = True
+    # A learned position that belongs to neither patches nor latents and is not read: TiTok's class token.
+    class_token: bool = later(False)
+    norm_eps: float = later(1e-6)
 
     @model_validator(mode="after")
     def _divisible(self) -> "PatchTransformerConfig":
@@ -150,13 +185,9 @@ class PatchTransformerConfig(Config):
         return self
 
 
-class LineTokenizerConfig(TokenizerConfig):
-    """A tokenizer to a line of latents that belong to no place (TiTok, arXiv 2406.07550). The defaults are TiTok-S-128's.
+class AnyLineConfig(TokenizerConfig):
+    """What all tokenizers to a line have: transformers over patches and latents (TiTok, arXiv 2406.07550)."""
 
-    Images keep one size, which the patches divide.
-    """
-
-    kind: Literal["line"] = "line"
     # Latents of an image, whatever its size.
     num_latents: int = Field(default=128, ge=1, le=2**14)
     # Side of the squares of pixels that are one position to the transformers.
@@ -165,9 +196,12 @@ class LineTokenizerConfig(TokenizerConfig):
     decoder: PatchTransformerConfig = PatchTransformerConfig()
     # Train with only the first latents of each line, a random number of them: then fewer latents give a coarser image.
     prefixes: bool = False
+    # Read the encoder's (latents, width) numbers as (width, latents), in the same order in memory, as TiTok's two-stage
+    # checkpoints do by mistake: each token then mixes parts of several latents. For imports.
+    legacy_reshape: bool = later(False)
 
     @model_validator(mode="after")
-    def _whole_patches(self) -> "LineTokenizerConfig":
+    def _whole_patches(self) -> "AnyLineConfig":
         if any(side % self.patch for side in self.sides):
             height, width = self.sides
             raise ValueError(
@@ -186,9 +220,53 @@ class LineTokenizerConfig(TokenizerConfig):
         return Line(length=self.num_latents)
 
 
-NETWORKS = {
+class LineTokenizerConfig(AnyLineConfig):
+    """A tokenizer to a line of latents that belong to no place (TiTok, arXiv 2406.07550). The defaults are TiTok-S-128's.
+
+    Images keep one size, which the patches divide.
+    """
+
+    kind: Literal["line"] = "line"
+
+
+# Networks whose tokens lie on a grid: a line's decoder can learn to predict them.
+GRIDS = {
     "conv": Part(ConvTokenizerConfig, "vistok.tokenizer.networks.conv:ConvTokenizer"),
+    "maskgit": Part(MaskgitTokenizerConfig, "vistok.tokenizer.networks.maskgit:MaskgitTokenizer"),
+}
+AnyGrid = Annotated[TokenizerConfig, Kinds(TokenizerConfig, GRIDS, "conv")]
+
+
+class ProxyLineTokenizerConfig(AnyLineConfig):
+    """A line whose decoder predicts the tokens of a tokenizer to a grid, the proxy, whose decoder then makes the pixels.
+
+    TiTok's two stages (arXiv 2406.07550, section 3.3): training begins with the tokens alone (losses.target), and goes
+    on with pixels. The proxy's codebook and decoder belong to this network; its encoder makes the targets of the first stage.
+    """
+
+    kind: Literal["proxy_line"] = "proxy_line"
+    # The network of the proxy. --proxy RUN copies it, and its weights.
+    proxy: AnyGrid = copied(ConvTokenizerConfig())
+
+    @model_validator(mode="after")
+    def _proxy_fits(self) -> "ProxyLineTokenizerConfig":
+        own, its = ((*found.sides, found.in_channels) for found in (self, self.proxy))
+        if own != its:
+            raise ValueError(
+                f"images are (height, width, channels) {own} but the proxy takes {its}; give a proxy for these images "
+                "(--proxy RUN), or set tokenizer.proxy's alike"
+            )
+        if not isinstance(self.proxy.space, Tokens):
+            raise ValueError(
+                f"the proxy makes {self.proxy.space}, which cannot be predicted as tokens; give one with vq or fsq"
+            )
+        return self
+
+
+NETWORKS = {
+    **GRIDS,
     "line": Part(LineTokenizerConfig, "vistok.tokenizer.networks.line:LineTokenizer"),
+    "proxy_line": Part(ProxyLineTokenizerConfig, "vistok.tokenizer.networks.proxy_line:ProxyLineTokenizer"),
 }
 AnyTokenizer = Annotated[TokenizerConfig, Kinds(TokenizerConfig, NETWORKS, "conv")]
 
@@ -219,6 +297,10 @@ class AdversarialConfig(Config):
     adaptive: bool = later(False)
     channels: int = Field(default=64, ge=1)
     num_layers: int = Field(default=3, ge=1, le=12)
+    # LeCam regularization of the discriminator (Tseng et al. 2021, arXiv 2104.03310): its weight, and the decay of the
+    # averages of logits that it holds the other side's logits to. TiTok's weight is 0.001.
+    lecam_weight: Annotated[float, Field(ge=0)] = later(0.0)
+    lecam_decay: Annotated[float, Field(ge=0, lt=1)] = later(0.999)
 
     @model_validator(mode="after")
     def _groups(self) -> "AdversarialConfig":
@@ -244,3 +326,14 @@ class LossConfig(Config):
     quantizer_weight: float = Field(default=1.0, ge=0)
     perceptual: PerceptualConfig | None = PerceptualConfig()
     adversarial: AdversarialConfig | None = None
+    # What is compared: images, or the tokens of a proxy, the first of a proxy_line's two stages.
+    target: Literal["pixels", "tokens"] = later("pixels")
+
+    @model_validator(mode="after")
+    def _of_pixels(self) -> "LossConfig":
+        if self.target == "tokens" and (self.adversarial is not None or self.perceptual is not None):
+            raise ValueError(
+                "target 'tokens' compares no images: set losses.perceptual and losses.adversarial to null, and train the decoder "
+                "with these losses afterwards"
+            )
+        return self

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vistok.config import make
 from vistok.engine.config import OptimizerConfig
@@ -20,12 +20,16 @@ from vistok.rng import seeded_init
 from vistok.tokenizer.config import NETWORKS, AdversarialConfig, LossConfig, TokenizerConfig, Trained
 from vistok.tokenizer.discriminator import PatchDiscriminator, adversarial_loss, hinge_discriminator_loss
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
+from vistok.tokenizer.lecam import LeCam
 from vistok.tokenizer.losses import norm_ratio, reconstruction_terms
 from vistok.tokenizer.noise import Noise
 from vistok.tokenizer.ramp import cosine_ramp
 from vistok.tokenizer.regularizers.base import Regularizer, Seen, Setting
 from vistok.tokenizer.regularizers.config import REGULARIZERS, RegularizerConfig
 from vistok.units import Scale
+
+# Terms that compare the result with the image.
+COMPARED = ("pixel_loss", "perceptual_loss", "proxy_loss")
 
 
 @runtime_checkable
@@ -71,6 +75,7 @@ class Autoencoder(Objective):
         self.run, self.perceptual, self.world, self.features = run, perceptual, world, features
         self.adversarial = run.losses.adversarial
         self.discriminator: PatchDiscriminator | None = None
+        self.lecam: LeCam | None = None
         with device:
             with seeded_init(run.seed, "init", "tokenizer"):
                 self.tokenizer: Tokenizer = make(NETWORKS, run.tokenizer)
@@ -78,6 +83,8 @@ class Autoencoder(Objective):
             if self.adversarial is not None:
                 with seeded_init(run.seed, "init", "discriminator"):
                     self.discriminator = PatchDiscriminator(self.adversarial, run.tokenizer.in_channels)
+                if self.adversarial.lecam_weight:
+                    self.lecam = LeCam(self.adversarial.lecam_weight, self.adversarial.lecam_decay)
         for network in (self.tokenizer, self.discriminator, perceptual):
             if network is not None:
                 # Makes a step a sixth faster on the CPU that we measured, without changing any weights.
@@ -154,13 +161,14 @@ class Autoencoder(Objective):
             phases.append(
                 Phase(
                     name="discriminator",
-                    modules=[self.discriminator],
+                    modules=[self.discriminator] if self.lecam is None else [self.discriminator, self.lecam],
                     optimizer=adamw(decay_groups(self.discriminator, optimizer.weight_decay), optimizer),
                     schedule=schedule,
                     loss=self._discriminator_loss,
                     clip_groups={"discriminator": list(self.discriminator.parameters())},
                     clip_norm=optimizer.clip_norm,
                     active=lambda step: step >= starts,
+                    after_step=None if self.lecam is None else self._after_game,
                 )
             )
         return phases
@@ -170,20 +178,24 @@ class Autoencoder(Objective):
         for regularizer in self.regularizers:
             regularizer.after_step(step)
 
+    def _after_game(self, step: int) -> None:
+        assert self.lecam is not None
+        self.lecam.after_step(self.world.average)
+
     def _discriminator_loss(self, micro: MicroBatch, step: int) -> PhaseLoss:
         assert self.discriminator is not None
         real, fake = (self.discriminator(micro[name]).float() for name in ("images", "reconstruction"))
         statistics = {"real_logit": real.detach().mean(), "fake_logit": fake.detach().mean()}
-        return PhaseLoss({"discriminator_loss": hinge_discriminator_loss(real, fake)}, statistics)
+        terms = {"discriminator_loss": hinge_discriminator_loss(real, fake)}
+        if self.lecam is not None:
+            terms["lecam_loss"] = self.lecam(real, fake)
+        return PhaseLoss(terms, statistics)
 
     def _loss(self, micro: MicroBatch, step: int, game: "_Game | None") -> PhaseLoss:
         """Return the autoencoder's loss: reconstruction terms, regularizers' terms, the adversarial one."""
         noise = Noise(self.run.seed, micro["positions"]) if "positions" in micro else None
-        output = self.tokenizer(micro["images"], noise)
-        terms = reconstruction_terms(output, micro["images"], self.run.losses, self.perceptual)
-        if self.run.trains == "decoder":
-            terms = {name: term for name, term in terms.items() if name not in output.bottleneck.losses}
-        statistics = dict(output.bottleneck.statistics)
+        output, compared = self.compare(micro["images"], noise)
+        terms, statistics = compared.terms, compared.statistics
         seen = Seen(
             micro["images"], output.reconstruction, output.features, output.bottleneck, output.layout,
             _reconstruction(terms), self.tokenizer.encoding_layer(), self.tokenizer.last_layer(), noise,
@@ -197,6 +209,14 @@ class Autoencoder(Objective):
         if game is not None and step >= game.discriminator_start:
             micro["reconstruction"] = output.reconstruction.detach()
         return PhaseLoss(terms, statistics, {"latent_variance": output.bottleneck.latents})
+
+    def compare(self, images: Tensor, noise: Noise | None) -> tuple[TokenizerOutput, PhaseLoss]:
+        """Return what the tokenizer makes of images, with the terms that compare it with them and the bottleneck's."""
+        output = self.tokenizer(images, noise)
+        terms = reconstruction_terms(output, images, self.run.losses, self.perceptual)
+        if self.run.trains == "decoder":
+            terms = {name: term for name, term in terms.items() if name not in output.bottleneck.losses}
+        return output, PhaseLoss(terms, dict(output.bottleneck.statistics))
 
     def _adversarial_term(
         self,
@@ -217,8 +237,8 @@ class Autoencoder(Objective):
 
 
 def _reconstruction(terms: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Return the sum of the terms that compare images."""
-    return torch.stack([terms[name] for name in ("pixel_loss", "perceptual_loss") if name in terms]).sum()
+    """Return the sum of the terms that compare images, or the tokens that stand for them."""
+    return torch.stack([terms[name] for name in COMPARED if name in terms]).sum()
 
 
 def adversarial_stages(config: AdversarialConfig, scale: Scale) -> tuple[int, ...]:

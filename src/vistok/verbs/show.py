@@ -8,15 +8,18 @@ from vistok.errors import counted
 from vistok.generator.families import FAMILIES
 from vistok.recipes import all_recipes, find_recipe
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.space import Vectors, grid, token_grid
+from vistok.space import Layout, Line, Tokens, Vectors, grid
 
-# Grid, codes, classes and images to count a generator recipe with, as there is no token cache to read them from.
-_GENERATOR_EXAMPLE = {
-    "fashion": ((7, 7), 512, 10, 50_000),
-    "debug": ((7, 7), 64, 10, 2_000),
-    "openmoji": ((8, 8), 512, 7, 3_129),
-    "images64": ((8, 8), 1_024, 10, 10_000),
-    "images256": ((16, 16), 4_096, 10, 10_000),
+# Layout, codes, classes and images to count a generator recipe with, as there is no token cache to read them from.
+_GENERATOR_EXAMPLE: dict[str, tuple[Layout, int, int, int]] = {
+    "fashion": (grid(7, 7), 512, 10, 50_000),
+    "debug": (grid(7, 7), 64, 10, 2_000),
+    "openmoji": (grid(8, 8), 512, 7, 3_129),
+    "images64": (grid(8, 8), 1_024, 10, 10_000),
+    "images256": (grid(16, 16), 4_096, 10, 10_000),
+    "imagenet256-titok-l32": (Line(length=32), 4_096, 1_000, 1_281_167),
+    "imagenet256-titok-b64": (Line(length=64), 4_096, 1_000, 1_281_167),
+    "imagenet256-titok-s128": (Line(length=128), 4_096, 1_000, 1_281_167),
 }
 
 
@@ -201,10 +204,10 @@ def resolve(config: Any) -> tuple[dict[str, Any], str]:
     from vistok.runs.latent_facts import LatentFacts
     from vistok.verbs import train_generator
 
-    sides, codes, classes, images = _example(config.name)
-    space: Any = token_grid(*sides, codes)
+    layout, codes, classes, images = _example(config.name)
+    space: Any = Tokens(layout=layout, codebook_size=codes)
     if FAMILIES[config.generator.kind].writes == "vectors":
-        space = Vectors(layout=grid(*sides), dim=_example_dim(config.name))
+        space = Vectors(layout=layout, dim=_example_dim(config.name))
     note = f"counted with {space}, {classes} classes and {images:,} images"
     return train_generator.plan(config, LatentFacts(space, classes), images).summary(config), note
 
@@ -219,11 +222,11 @@ def _study_sizes(config: Any) -> dict[str, Any]:
     return {"grids": sizes}
 
 
-def _example(name: str) -> tuple[tuple[int, int], int, int, int]:
+def _example(name: str) -> tuple[Layout, int, int, int]:
     for prefix, example in _GENERATOR_EXAMPLE.items():
         if name.startswith(prefix):
             return example
-    return (16, 16), 16_384, 1_000, 1_281_167
+    return grid(16, 16), 16_384, 1_000, 1_281_167
 
 
 def _example_dim(name: str) -> int:

@@ -25,7 +25,7 @@ from vistok.runs.frozen_networks import build_features, build_perceptual
 from vistok.runs.health.reconstruction_quality import baseline_of, reconstruction_quality
 from vistok.runs.health.tokenizer_symptoms import tokenizer_alarms
 from vistok.runs.identity import by_contents, content_digests, former_names
-from vistok.runs.initial import initial_weights, load_initial
+from vistok.runs.initial import Initial, initial_weights, load_initial
 from vistok.runs.job import (
     Evaluate,
     Job,
@@ -38,20 +38,23 @@ from vistok.runs.job import (
 )
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.plan import Plan, plan_of, sizes_fit
+from vistok.runs.proxy import Proxy, build_proxy, copy_proxy, proxy_of
 from vistok.tokenizer.objective import Autoencoder, adversarial_stages
+from vistok.tokenizer.proxy_objective import ProxyTokens
 from vistok.units import steps
 
 EVAL_IMAGES = 1000
 SHEET_IMAGES = 16
 
 
-def build_objective(config: TokenizerRun, device: torch.device, world: World = ALONE) -> Autoencoder:
-    """Return the objective with new networks."""
-    perceptual, features = (
-        build_perceptual(config.losses.perceptual, device),
-        build_features(config.regularizers, device),
-    )
-    return Autoencoder(config, perceptual, device, world, features)
+def build_objective(
+    config: TokenizerRun, device: torch.device, world: World = ALONE, proxy: Proxy | None = None
+) -> Autoencoder:
+    """Return the objective with new networks. Without a `proxy`, one that is needed has no weights either, as for plans."""
+    features = build_features(config.regularizers, device)
+    if config.losses.target == "tokens":
+        return ProxyTokens(config, build_proxy(config, proxy, device), device, world, features)
+    return Autoencoder(config, build_perceptual(config.losses.perceptual, device), device, world, features)
 
 
 def plan(config: TokenizerRun, num_images: int) -> Plan:
@@ -133,6 +136,11 @@ def _can_compile(config: TokenizerRun) -> None:
 
 def _decoder_of_something(config: TokenizerRun) -> None:
     """Raise UserError for a decoder that would learn to draw untrained latents."""
+    if config.tokenizer.kind == "proxy_line" and config.losses.target == "pixels" and not config.init_from:
+        raise UserError(
+            "tokenizer.kind proxy_line learns a grid's tokens before pixels: train it with losses.target 'tokens' and --proxy (such "
+            "as fashion_proxy_line), then add --init-from with that run"
+        )
     if config.trains == "decoder" and not config.init_from:
         raise UserError(
             "trains 'decoder' keeps the encoder of a trained tokenizer: add --init-from, with a run, a file or a shipped name"
@@ -153,6 +161,7 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     """Open the data and return the job."""
     accumulation_check(config)
     _decoder_of_something(config)
+    proxy = proxy_of(config) if config.losses.target == "tokens" else None
     _whole_batches(config, join_world())
     _can_shard(config)
     _can_compile(config)
@@ -165,9 +174,11 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     run_dir, naming = run_directory(by_contents(config), runs, former, data=source.digest, **digests)
 
     def objective(device: torch.device, world: World) -> Objective:
-        built = build_objective(config, device, world)
+        built = build_objective(config, device, world, proxy)
         if initial:
             load_initial(built.tokenizer, initial)
+        if proxy:
+            copy_proxy(built.tokenizer, proxy)
         return built
 
     images = {"class_names": list(source.class_names), "data_digest": source.digest}
@@ -180,7 +191,7 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
         objective=objective,
         batches=partial(image_batches, config, source),
         evaluate=partial(_evaluation, config, run_dir),
-        metadata=_metadata(config, images),
+        metadata=_metadata(config, images) | _decodes(config, initial),
         facts={**folder_facts(source), "num_images": len(source), **images, **digests},
         warnings=folder_warnings(source),
         naming=naming,
@@ -193,6 +204,13 @@ def _metadata(config: TokenizerRun, images: dict[str, Any]) -> dict[str, Any]:
     """Return the metadata for the header of the weights."""
     plain = config_json(config)
     return {"config": plain["tokenizer"], "run_config": plain, **images, "dataset": config.data.dataset}
+
+
+def _decodes(config: TokenizerRun, initial: Initial | None) -> dict[str, Any]:
+    """Return whose latents a decoder that was trained alone decodes: generators of those fit."""
+    if initial is None or config.trains != "decoder":
+        return {}
+    return {"decodes": [initial.digest, *initial.decodes]}
 
 
 def _evaluation(config: TokenizerRun, run_dir: RunDir, device: torch.device) -> Evaluate:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from vistok.config import later
 from vistok.generator.config import GeneratorConfig, SamplingConfig
 from vistok.nn.mixers.config import require_heads
 
@@ -13,10 +14,20 @@ ScheduleName = Literal["arccos", "cosine", "linear", "square"]
 USUAL_STEPS = 8
 
 
+# Kinds of blocks -> the network that is made of them.
+NETWORKS = {
+    "llama": "vistok.generator.masked.network:MaskedNetwork",
+    "bert": "vistok.generator.masked.bert:BertNetwork",
+    "uvit": "vistok.generator.masked.uvit:UViTNetwork",
+}
+
+
 class MaskedConfig(GeneratorConfig):
     """MaskGIT (Chang et al. 2022, arXiv 2202.04200) over tokens on a grid or a line, in the autoregressive family's blocks.
 
-    The default size is MaskGIT's. TiTok's generators (arXiv 2406.07550) have schedule "arccos" and unmasked_weight 0.1.
+    The default size is MaskGIT's. TiTok's generators (arXiv 2406.07550) have schedule "arccos" and unmasked_weight 0.1, and
+    other blocks: "bert" (MaskGIT's, too), or for TiTok-S-128 "uvit". These have neither rotary positions nor norms of
+    queries and keys, and their feed-forward layers are four times as wide as they are (`ffn_multiple` is not read).
     """
 
     kind: Literal["masked"] = "masked"
@@ -34,10 +45,19 @@ class MaskedConfig(GeneratorConfig):
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     # Weight of the cross-entropy of tokens that are not masked, beside 1 for those that are.
     unmasked_weight: float = Field(default=0.0, ge=0, le=1)
+    blocks: Literal["llama", "bert", "uvit"] = later("llama")
 
     @model_validator(mode="after")
     def _heads(self) -> "MaskedConfig":
         require_heads(self.width, self.num_heads)
+        if self.blocks != "llama" and (self.rotary or self.qk_norm):
+            raise ValueError(
+                f"blocks {self.blocks!r} have neither rotary positions nor norms of queries and keys: set rotary and qk_norm to false"
+            )
+        if self.blocks == "uvit" and self.depth % 2:
+            raise ValueError(
+                f"depth {self.depth}: the blocks of 'uvit' before the middle are as many as those after it; give an even one"
+            )
         return self
 
 

@@ -7,11 +7,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vistok.config import load_named
 from vistok.errors import UserError
 from vistok.generator.conditioning import require_label_dropout, require_labels
 from vistok.generator.config import SamplingConfig
 from vistok.generator.interface import Generator, Sampler
-from vistok.generator.masked.config import MaskedConfig, MaskedSampling
+from vistok.generator.masked.config import NETWORKS, MaskedConfig, MaskedSampling
 from vistok.generator.masked.network import MaskedNetwork
 from vistok.generator.masked.sampling import fill_in
 from vistok.generator.masked.schedule import guidance_scales, masked_counts, masks, num_steps, still_masked
@@ -39,7 +40,10 @@ class MaskedGenerator(Generator):
             )
         self.config, self.space, self.num_classes = config, space, num_classes
         self.num_tokens = space.layout.positions
-        self.network = MaskedNetwork(config, space, num_classes)
+        self.network = self._new_network()
+
+    def _new_network(self) -> MaskedNetwork:
+        return load_named(NETWORKS[self.config.blocks])(self.config, self.space, self.num_classes)  # type: ignore[no-any-return]
 
     def forward(
         self,
@@ -103,7 +107,7 @@ class MaskedGenerator(Generator):
 
     def _call_flops(self, num_places: int) -> float:
         with torch.device("meta"):
-            twin = MaskedNetwork(self.config, self.space, self.num_classes).eval()
+            twin = self._new_network().eval()
             tokens, places = (torch.empty(1, n, dtype=torch.int64) for n in (self.num_tokens, num_places))
             label = torch.empty(1, dtype=torch.int64)
         return count_flops(lambda: twin(tokens, label, places))

@@ -1,4 +1,7 @@
-"""The transformer of the masked family: the autoregressive family's blocks, in which every position sees all others."""
+"""The transformer of the masked family: the autoregressive family's blocks, in which every position sees all others.
+
+Other blocks (`MaskedConfig.blocks`) are subclasses in files of their own.
+"""
 
 import torch
 from jaxtyping import Float, Int
@@ -42,6 +45,9 @@ class MaskedBlock(nn.Module):
 class MaskedNetwork(nn.Module):
     """Predicts the codes of masked tokens from the class and the other tokens. The code `mask` stands for a masked one."""
 
+    blocks: nn.ModuleList
+    norm: nn.Module
+    head: nn.Module
     cos: Tensor
     sin: Tensor
 
@@ -54,9 +60,7 @@ class MaskedNetwork(nn.Module):
         # Masked tokens are all alike, so rotary positions alone would hardly tell them where they are.
         self.places = nn.Embedding(num_tokens + 1, config.width)
         self.token_dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(MaskedBlock(config) for _ in range(config.depth))
-        self.norm = RMSNorm(config.width)
-        self.head = Linear(config.width, space.codebook_size)
+        self.make_blocks(config, space.codebook_size)
         cos, sin = with_class_token(rotary_table(space.layout, config.width // config.num_heads), "identity")
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
@@ -65,7 +69,21 @@ class MaskedNetwork(nn.Module):
     def init_weights(self) -> None:
         """Set all initial values: normal(0, 0.02), zeros for the head (so the loss starts at ln K) and biases."""
         init_transformer(self)
-        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.weight)  # type: ignore[arg-type]
+
+    def make_blocks(self, config: MaskedConfig, codes: int) -> None:
+        """Make the blocks, the norm after them and the head."""
+        self.blocks = nn.ModuleList(MaskedBlock(config) for _ in range(config.depth))
+        self.norm = RMSNorm(config.width)
+        self.head = Linear(config.width, codes)
+
+    def through_blocks(self, x: Float[Tensor, "batch positions width"]) -> Float[Tensor, "batch positions width"]:
+        """Return what dropout and the blocks make of the class and the tokens with their places."""
+        x = self.token_dropout(x)
+        table = (self.cos, self.sin) if self.config.rotary else None
+        for block in self.blocks:
+            x = block(x, table)
+        return x
 
     def forward(
         self,
@@ -75,11 +93,7 @@ class MaskedNetwork(nn.Module):
     ) -> Float[Tensor, "batch some codes"]:
         """Return logits for every token, or for those at `places`; in training mode some labels are dropped."""
         x = torch.cat([self.classes(labels)[:, None], self.token_embedding(tokens)], dim=1)
-        x = self.token_dropout(x + self.places.weight)
-        table = (self.cos, self.sin) if self.config.rotary else None
-        for block in self.blocks:
-            x = block(x, table)
-        x = x[:, 1:]
+        x = self.through_blocks(x + self.places.weight)[:, 1:]
         if places is not None:
             x = x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
         return self.head(self.norm(x))

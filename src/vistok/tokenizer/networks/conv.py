@@ -13,7 +13,7 @@ from vistok.errors import UserError
 from vistok.space import Grid, Layout, Space, Tokens, grid
 from vistok.tokenizer.bottlenecks.base import Bottleneck
 from vistok.tokenizer.bottlenecks.config import BOTTLENECKS
-from vistok.tokenizer.config import ConvTokenizerConfig
+from vistok.tokenizer.config import AnyConvConfig
 from vistok.tokenizer.given import check_codes, check_values, images_at_once, images_given, latents_given
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
 from vistok.tokenizer.networks.convnet import Decoder, Encoder
@@ -24,24 +24,31 @@ from vistok.tokenizer.noise import Noise
 class ConvTokenizer(Tokenizer):
     """A tokenizer of the taming / LlamaGen family; runs at its own size and at any multiple of its downsampling."""
 
-    config: ConvTokenizerConfig
+    config: AnyConvConfig
+    # A convolutional encoder and decoder: their levels, a middle and a last layer.
+    encoder: Any
+    decoder: Any
 
-    def __init__(self, config: ConvTokenizerConfig) -> None:
+    def __init__(self, config: AnyConvConfig) -> None:
         super().__init__()
         self.config = config
+        self.shortcut: PatchShortcut | None = None
+        self.make_networks(config)
+        self.space: Space = config.space
+
+    def make_networks(self, config: Any) -> None:
+        """Make all parts: encoder, `pre_quantizer`, quantizer, `post_quantizer`, decoder, and a shortcut if there is one."""
         self.encoder = Encoder(config.encoder, config.padded_sides[0], config.in_channels, config.latent_channels)
         self.quantizer: Bottleneck = make(BOTTLENECKS, config.quantizer)
-        self.pre_quantizer = nn.Conv2d(config.latent_channels, self.quantizer.in_dim, 1)
+        self.pre_quantizer: nn.Module = nn.Conv2d(config.latent_channels, self.quantizer.in_dim, 1)
         inside = config.decoder_channels or config.latent_channels
-        self.post_quantizer = nn.Conv2d(self.quantizer.code_dim, inside, 1)
+        self.post_quantizer: nn.Module = nn.Conv2d(self.quantizer.code_dim, inside, 1)
         self.decoder = Decoder(config.decoder, config.padded_sides[0], config.in_channels, inside)
-        self.shortcut: PatchShortcut | None = None
         if config.shortcut:
             self.shortcut = PatchShortcut(config.encoder.downsample, config.in_channels, self.quantizer.code_dim)
             for last in (self.pre_quantizer, self.decoder.conv_out):  # at first everything goes through the shortcut
                 for parameter in last.parameters():
                     nn.init.zeros_(parameter)
-        self.space: Space = config.space
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"], noise: Noise | None = None
@@ -62,16 +69,16 @@ class ConvTokenizer(Tokenizer):
 
     def encoding_layer(self) -> Tensor:
         """Return the encoder's last convolution."""
-        return self.encoder.conv_out.weight
+        return self.encoder.conv_out.weight  # type: ignore[no-any-return]
 
     def last_layer(self) -> Tensor:
         """Return the decoder's last convolution."""
-        return self.decoder.conv_out.weight
+        return self.decoder.conv_out.weight  # type: ignore[no-any-return]
 
     def spread_units(self) -> list[nn.Module]:
         """Return the parts that are recomputed, compiled and sharded individually."""
-        encoder, decoder = self.encoder, self.decoder
-        return [*encoder.levels, encoder.middle, decoder.middle, *decoder.levels]
+        encoder = [] if "encoder" not in self._modules else [*self.encoder.levels, self.encoder.middle]
+        return [*encoder, self.decoder.middle, *self.decoder.levels]
 
     @torch.no_grad()
     def encode(self, images: Any) -> Tensor:
@@ -93,9 +100,13 @@ class ConvTokenizer(Tokenizer):
                 + (f" except {_in_words(padded)}" if padded != own else "")
             )
         check_values(images)
-        images = images.to(self.post_quantizer.weight.device)
+        images = images.to(self.device)
         parts = images.split(images_at_once(images.device, *images.shape[2:]))
-        return torch.cat([self.quantizer(self.to_latents(part)[0]).stored for part in parts])
+        return torch.cat([self.from_images(part) for part in parts])
+
+    def from_images(self, images: Tensor) -> Tensor:
+        """Return what a cache stores for a few images, unchecked."""
+        return self.quantizer(self.to_latents(images)[0]).stored
 
     @torch.no_grad()
     def decode(self, latents: Any, layout: Layout | None = None) -> Float[Tensor, "batch channels height width"]:
@@ -103,7 +114,7 @@ class ConvTokenizer(Tokenizer):
         latents = latents_given(latents, self.space)
         layout = self._check_latents(latents, layout or self.space.layout)
         f = self.config.decoder.downsample
-        latents = latents.to(self.post_quantizer.weight.device)
+        latents = latents.to(self.device)
         parts = latents.split(images_at_once(latents.device, layout.height * f, layout.width * f))
         return torch.cat([self.to_images(self.quantizer.to_decoder(part), layout) for part in parts])
 
@@ -112,6 +123,13 @@ class ConvTokenizer(Tokenizer):
         layout = self.space.layout
         assert isinstance(layout, Grid)
         return self.to_images(self.quantizer.to_decoder(latents), layout)
+
+    def decoding_half(self) -> "ConvTokenizer":
+        """Drop what only encodes, and return this network, which then only decodes."""
+        del self.encoder, self.pre_quantizer
+        if self.shortcut is not None:
+            del self.shortcut.to_vectors
+        return self
 
     def _check_latents(self, latents: Tensor, layout: Layout) -> Grid:
         """Return the layout. Raises UserError if the latents do not fit it."""

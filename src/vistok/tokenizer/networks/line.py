@@ -15,19 +15,19 @@ from vistok.errors import UserError
 from vistok.space import Layout, Line, Space, Tokens, Vectors
 from vistok.tokenizer.bottlenecks.base import Bottleneck
 from vistok.tokenizer.bottlenecks.config import BOTTLENECKS
-from vistok.tokenizer.config import LineTokenizerConfig
+from vistok.tokenizer.config import AnyLineConfig
 from vistok.tokenizer.given import check_codes, check_values, images_at_once, images_given, latents_given
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
-from vistok.tokenizer.networks.patch_transformer import PatchDecoder, PatchEncoder, init_linear
+from vistok.tokenizer.networks.patch_transformer import LatentDecoder, PatchDecoder, PatchEncoder, init_linear
 from vistok.tokenizer.noise import Noise
 
 
 class LineTokenizer(Tokenizer):
     """Takes images of one size, since the positions of patches are learned."""
 
-    config: LineTokenizerConfig
+    config: AnyLineConfig
 
-    def __init__(self, config: LineTokenizerConfig) -> None:
+    def __init__(self, config: AnyLineConfig) -> None:
         super().__init__()
         self.config = config
         shapes = (config.patches, config.patch, config.in_channels, config.num_latents)
@@ -35,8 +35,13 @@ class LineTokenizer(Tokenizer):
         self.quantizer: Bottleneck = make(BOTTLENECKS, config.quantizer)
         self.pre_quantizer = nn.Linear(config.encoder.width, self.quantizer.in_dim)
         init_linear(self.pre_quantizer)
-        self.decoder = PatchDecoder(config.decoder, *shapes, self.quantizer.code_dim)
+        self.decoder = self._decoder(config)
         self.space: Space = config.space
+
+    def _decoder(self, config: Any) -> LatentDecoder:
+        """Return the network that maps the bottleneck's output to images."""
+        shapes = (config.patches, config.patch, config.in_channels, config.num_latents)
+        return PatchDecoder(config.decoder, *shapes, self.quantizer.code_dim)
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"], noise: Noise | None = None
@@ -44,8 +49,12 @@ class LineTokenizer(Tokenizer):
         """Encode, quantize and decode a training batch; with `prefixes`, each image from the first part of its line."""
         z_e = self.to_latents(images)
         bottleneck = self.quantizer(z_e, noise)
-        lengths = self._lengths(len(images), noise) if self.training and self.config.prefixes else None
-        return TokenizerOutput(self.decoder(bottleneck.decoded, lengths), z_e, bottleneck, self.space.layout)
+        reconstruction = self.decoder(bottleneck.decoded, self.kept(len(images), noise))
+        return TokenizerOutput(reconstruction, z_e, bottleneck, self.space.layout)
+
+    def kept(self, count: int, noise: Noise | None) -> Int[Tensor, "images"] | None:
+        """Return how many latents each image keeps in training with `prefixes`; None: all of them."""
+        return self._lengths(count, noise) if self.training and self.config.prefixes else None
 
     def _lengths(self, count: int, noise: Noise | None) -> Int[Tensor, "images"]:
         """Return how many latents each image keeps, evenly from 1 to all."""
@@ -65,12 +74,12 @@ class LineTokenizer(Tokenizer):
         return self.pre_quantizer.weight
 
     def last_layer(self) -> Tensor:
-        """Return the layer that predicts patches: the convolution after it is too small to compare gradients at."""
-        return self.decoder.to_pixels.weight
+        """Return the decoder's layer at which gradients are compared."""
+        return self.decoder.last_layer()
 
     def spread_units(self) -> list[nn.Module]:
         """Return the parts that are recomputed, compiled and sharded individually."""
-        return [*self.encoder.blocks, *self.decoder.blocks]
+        return [*self.encoder.blocks, *self.decoder.spread_units()]
 
     @torch.no_grad()
     def encode(self, images: Any) -> Tensor:
@@ -140,7 +149,10 @@ class LineTokenizer(Tokenizer):
 
     def to_latents(self, images: Tensor) -> Float[Tensor, "batch positions numbers"]:
         """Return the encoder's outputs before the bottleneck."""
-        return self.pre_quantizer(self.encoder(images))
+        x = self.encoder(images)
+        if self.config.legacy_reshape:
+            x = x.reshape(len(x), x.shape[2], x.shape[1]).mT
+        return self.pre_quantizer(x)
 
     def to_images(self, codes: Tensor, layout: Layout) -> Float[Tensor, "batch channels height width"]:
         """Decode the bottleneck's output, (batch positions code_dim), the whole line or its beginning."""
