@@ -76,12 +76,17 @@ def train(
                     f"recipe {recipe!r} is for a {config.kind}; tokenizer, views and image_size are for generators' recipes"
                 )
             job = _image_job(_on_images(config, recipe, images, labels, classes, folder, progress), folder)
-        finished = job.finished
-        job.train(progress)
-        run = Run(job.run_dir.path)
-        if not finished:
-            write_picture(RunRecord(run.path))
-            progress.say(_how_it_went(run))
+        return _trained(job, progress)
+
+
+def _trained(job: "Job", progress: "Progress") -> Run:
+    """Train to the end, and return the run with its page's picture."""
+    finished = job.finished
+    job.train(progress)
+    run = Run(job.run_dir.path)
+    if not finished:
+        write_picture(RunRecord(run.path))
+        progress.say(_how_it_went(run))
     return run
 
 
