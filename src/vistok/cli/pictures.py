@@ -31,7 +31,10 @@ Classes = Annotated[
 ]
 Shipped = Annotated[
     str | None,
-    typer.Option("--from", help="A pair of networks shipped with vistok: fashion-crt, fashion-baseline or pictures64."),
+    typer.Option(
+        "--from",
+        help="A pair of networks shipped with vistok: fashion-crt, fashion-baseline, fashion-flow or pictures64.",
+    ),
 ]
 Draft = Annotated[
     Path | None,

@@ -1,4 +1,4 @@
-"""Shortcuts on Fashion-MNIST: a trained flow generator that needs fewer calls, or one call from the start.
+"""Shortcuts on Fashion-MNIST and on your own pictures: a trained flow generator that needs fewer calls, or one call from the start.
 
 `generator` is the network of the teacher that a recipe is counted for; vistok shorten takes that of the teacher it is given.
 """
@@ -7,6 +7,7 @@ from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.flow.config import FlowConfig
 from vistok.recipes.debug import debug_flow
 from vistok.recipes.fashion import fashion_flow
+from vistok.recipes.images import images64_flow
 from vistok.runs.config import GeneratorRun, ShortcutRun
 from vistok.shortcut.config import (
     AdaptationConfig,
@@ -79,6 +80,31 @@ def fashion_mean_flow() -> GeneratorRun:
     """
     run = _fashion(MeanFlowConfig(guidance_scale=2.0), 4000, lr=2e-3)
     return run.replace(generator=_smooth_in_time(run))
+
+
+def images64_guided() -> ShortcutRun:
+    """Make guidance a part of a generator of your own pictures: half the calls.
+
+    vistok shorten images64_guided --teacher RUN
+    """
+    return fashion_guided().replace(generator=images64_flow().generator)
+
+
+def images64_progressive() -> ShortcutRun:
+    """Halve the steps of a generator of your own pictures from 32 to 4; best after images64_guided.
+
+    vistok shorten images64_progressive --teacher RUN
+    """
+    return fashion_progressive().replace(generator=images64_flow().generator)
+
+
+def images64_score() -> ShortcutRun:
+    """Distil a generator of your own pictures to one call (Diff-Instruct*), guided at 1.5.
+
+    vistok shorten images64_score --teacher RUN
+    """
+    run = _fashion(ScoreConfig(guidance_scale=1.5), 2000, lr=2e-4)
+    return run.replace(generator=images64_flow().generator)
 
 
 def debug_adaptation() -> ShortcutRun:
