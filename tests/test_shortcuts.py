@@ -331,6 +331,19 @@ def test_times_of_equal_ratio_are_found_and_clamped_to_the_ends():
     )  # which begins with some data
 
 
+def test_an_informative_start_has_the_datas_moments_at_each_place():
+    """On DDPM's path alpha is 0.0064 at the beginning; far enough into it the data would show."""
+    made = objective("self_cooperative", "shortcut.informative_start=true", teacher=teacher_network(path="ddpm")).model
+    mean, deviation = torch.full((12, 2), 300.0), torch.full((12, 2), 200.0)
+    made.learn_places(mean, deviation)
+    noise = made._noise(3, torch.arange(4000), 0)
+    alpha, sigma = (float(part(torch.zeros(()))) for part in (made.process.alpha, made.process.sigma))
+    assert float(noise.mean()) == pytest.approx(300 * alpha, rel=0.02)
+    assert float(noise.std()) == pytest.approx(math.hypot(200 * alpha, sigma), rel=0.02)
+    plain = objective("self_cooperative", teacher=teacher_network(path="ddpm")).model
+    torch.testing.assert_close(plain._noise(3, torch.arange(5), 1), made._noise(3, torch.arange(5), 1))
+
+
 # --- backwards
 
 
@@ -423,6 +436,13 @@ def test_from_python_a_teacher_is_all_that_is_named(taught, quiet):
     assert ours.load().info.shortcut.kind == "guided"
     with pytest.raises(UserError, match="only recipes of shortcuts take a teacher"):
         vistok.train(recipe="debug_vq", teacher=teacher, runs=runs, quiet=True)
+
+
+def test_a_run_learns_what_data_are_like_at_each_place(taught, quiet):
+    run = shorten("debug_self_cooperative", taught, quiet, "shortcut.informative_start=true")
+    model, (mean, _) = load_generator(run), taught[2][0].place_statistics()
+    torch.testing.assert_close(model.place_mean, model.normalised(mean[None])[0])
+    assert float(model.place_mean.std()) > 1e-3
 
 
 def test_a_mean_flow_needs_no_teacher(taught, quiet):

@@ -58,6 +58,14 @@ class Generator(nn.Module, ABC):
     def normalise_by(self, mean: Float[Tensor, "channels"], deviation: Float[Tensor, "channels"]) -> None:  # noqa: B027
         """Take the mean and standard deviation of each channel of the vectors that training will bring."""
 
+    @property
+    def needs_places(self) -> bool:
+        """Whether sampling starts from the mean and deviation of latents at each place, which training must bring."""
+        return False
+
+    def learn_places(self, mean: Tensor, deviation: Tensor) -> None:  # noqa: B027
+        """Take the mean and standard deviation of latents at each place, (positions, dim) each."""
+
     def check_guidance(self, scale: float) -> None:  # noqa: B027 (most accept any)
         """Raise UserError for a guidance scale that this generator was not trained for."""
 

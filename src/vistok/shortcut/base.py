@@ -142,7 +142,7 @@ def begin_as(student: FlowGenerator, teacher: FlowGenerator) -> None:
     """
     ours, theirs = student.state_dict(), teacher.state_dict()
     wrong = [name for name, value in theirs.items() if name not in ours or ours[name].shape != value.shape]
-    wrong += [name for name in ours if name not in theirs and not name.startswith("network.inputs.")]
+    wrong += [name for name in ours if name not in theirs and not name.startswith(("network.inputs.", "place_"))]
     if wrong:
         raise UserError(
             f"the student's network differs from the teacher's ({', '.join(sorted(wrong)[:3])}); leave generator.* as the teacher has it"

@@ -103,10 +103,13 @@ class SelfCooperativeConfig(ShortcutConfig):
     # Share of times at the very beginning of the path, where a single call starts.
     start_share: float = Field(default=0.25, ge=0, le=1)
     lora_rank: int | None = Field(default=None, ge=1)
+    # Start from what data are like at each place: for paths that begin with a little of the data.
+    informative_start: bool = False
 
     def network(self, teacher: FlowConfig) -> FlowConfig:
         """Return the teacher's network."""
-        return _shortened(teacher, ShortenedConfig(steps=self.steps, solver="renoise", scales=(1.0, 1.0)))
+        made = ShortenedConfig(steps=self.steps, solver="renoise", informative=self.informative_start)
+        return _shortened(teacher, made)
 
 
 class ScoreConfig(ShortcutConfig):

@@ -100,8 +100,7 @@ def prepare(
         for kept in (cache, validation, *([features] if features else [])):
             kept.verify()
         built = build_objective(config, facts, device, world, partial(decoder, device=device))
-        if facts.space.kind == "vectors" and not teacher:  # whose student sees latents as it does
-            built.networks["generator"].normalise_by(*cache.channel_statistics)  # type: ignore[operator]
+        _learn_statistics(built.networks["generator"], cache, taught=teacher is not None)
         if initial:
             load_initial(built.networks["generator"], initial, cache.manifest.class_names)
         return built
@@ -142,6 +141,14 @@ def _tokenizer_facts(cache: LatentCache, tokenizer_path: Path) -> dict[str, Any]
     size = {"image_size": cache.manifest.image_size} if cache.manifest.image_size else {}
     latents = {"latents": str(cache.folder.parent.resolve())} if tokenizer_path.is_file() else {}
     return {"digest": cache.manifest.tokenizer_digest, "path": str(tokenizer_path.resolve()), **size, **latents}
+
+
+def _learn_statistics(model: Any, cache: LatentCache, taught: bool) -> None:
+    """Tell a new generator what its latents are like; one that was taught sees them as its teacher does."""
+    if cache.manifest.space.kind == "vectors" and not taught:
+        model.normalise_by(*cache.channel_statistics)
+    if model.needs_places:
+        model.learn_places(*cache.place_statistics())
 
 
 def _batches(

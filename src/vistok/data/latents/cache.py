@@ -31,6 +31,10 @@ WRITTEN = "written.json"
 CENTRAL = ("center", "middle")
 
 
+# Rows that the statistics of single places are taken over.
+PLACE_ROWS = 10_000
+
+
 class LatentManifest(Config):
     """What the latents are, and which tokenizer, data and split they come from."""
 
@@ -181,6 +185,12 @@ class LatentCache:
         """The mean and standard deviation of each channel over the whole cache, (dim,) each; for vectors only."""
         channels = self._written()["channels"]
         return torch.tensor(channels["mean"]), torch.tensor(channels["std"])
+
+    def place_statistics(self) -> tuple[Tensor, Tensor]:
+        """Return the mean and standard deviation of vectors at each place, (positions, dim) each, over 10,000 rows at most."""
+        rows = np.linspace(0, len(self.latents) - 1, min(len(self.latents), PLACE_ROWS)).round().astype(np.int64)
+        vectors = self.batch(rows)["latents"].double()
+        return vectors.mean(dim=0).float(), vectors.std(dim=0).float()
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """Return "latents" and "labels" (rows, int64).

@@ -38,12 +38,15 @@ SolverName = Literal["euler", "heun", "ddim", "multistep", "renoise", "double_st
 class ShortenedConfig(Config):
     """What a shortcut made a network for: so many steps of a solver, at guidance scales that are in the network itself.
 
-    `scales`: the scales that the network is told (input "scale"), or the one that it has learned for good, twice.
+    `scales`: the scales that the network is told (input "scale"), or the one that it has learned for good, twice. `informative`:
+    sampling starts from noise with the mean and the deviation that data have at each place, mixed as at the beginning of the
+    path (YOSO, arXiv 2403.12931, section 4.3); where that is noise alone, nothing changes.
     """
 
     steps: int = Field(ge=1, le=10_000)
     solver: SolverName = "ddim"
     scales: tuple[float, float] = (1.0, 1.0)
+    informative: bool = later(False)
 
     @model_validator(mode="after")
     def _in_order(self) -> "ShortenedConfig":

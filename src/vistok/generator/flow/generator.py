@@ -25,6 +25,8 @@ from vistok.space import Space
 
 # Number of times at which the held-out loss is measured.
 BINS = 10
+# The step that keys the noise of what data are like, which no solver reaches.
+OF_DATA = 2**31
 # Arrays as wide as the network that exist at the same time while a block is computed.
 ARRAYS = 16
 
@@ -46,6 +48,9 @@ class FlowGenerator(Generator):
         self.network = FlowNetwork(config, vectors, num_classes)
         self.register_buffer("mean", torch.zeros(vectors.dim))
         self.register_buffer("deviation", torch.ones(vectors.dim))
+        if self.needs_places:
+            self.register_buffer("place_mean", torch.zeros(vectors.shape))
+            self.register_buffer("place_deviation", torch.ones(vectors.shape))
 
     @property
     def process(self) -> Process:
@@ -61,6 +66,16 @@ class FlowGenerator(Generator):
             )
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)
+
+    @property
+    def needs_places(self) -> bool:
+        """Whether sampling starts from what data are like at each place."""
+        return self.config.shortened is not None and self.config.shortened.informative
+
+    def learn_places(self, mean: Tensor, deviation: Tensor) -> None:
+        """Take the mean and standard deviation of latents at each place, (positions, dim) each, and keep them normalised."""
+        self.get_buffer("place_mean").copy_(self.normalised(mean[None])[0])
+        self.get_buffer("place_deviation").copy_(deviation / self.deviation)
 
     def normalised(self, latents: Float[Tensor, "batch positions dim"]) -> Float[Tensor, "batch positions dim"]:
         """Return latents as the network sees them."""
@@ -169,7 +184,14 @@ class FlowGenerator(Generator):
         return self.calls(sampling) * self._call_flops()
 
     def _noise(self, seed: int, image_ids: Tensor, step: int) -> Tensor:
-        return normal_grid(seed, image_ids, step, self.space.shape)
+        noise = normal_grid(seed, image_ids, step, self.space.shape)
+        if step > 0 or not self.needs_places:
+            return noise
+        start = torch.zeros((), device=noise.device)
+        of_data = torch.addcmul(
+            self.get_buffer("place_mean"), self.get_buffer("place_deviation"), self._noise(seed, image_ids, OF_DATA)
+        )
+        return self.process.at(of_data, noise, start)
 
     def _call_flops(self) -> float:
         with torch.device("meta"):
