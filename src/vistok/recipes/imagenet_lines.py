@@ -43,7 +43,7 @@ from vistok.tokenizer.config import (
 from vistok.units import steps
 
 _SIZES = {"s": (512, 8, 8), "b": (768, 12, 12), "l": (1024, 24, 16)}
-_EXECUTION = ExecutionConfig(num_workers=8, log_every=100, evaluate_every=10_000)
+_EXECUTION = ExecutionConfig(micro_batch_size=32, num_workers=8, log_every=100, evaluate_every=10_000)
 
 
 def _side(size: str) -> PatchTransformerConfig:
