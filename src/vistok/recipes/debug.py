@@ -1,5 +1,6 @@
 """Toy recipes that finish in seconds, for tests and for trying out vistok. Their scores mean nothing."""
 
+from vistok.classifier.config import ViewsConfig
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
@@ -88,6 +89,14 @@ def debug_classifier() -> ClassifierRun:
         ema_decay=0.9,
         execution=_EXECUTION,
     )
+
+
+def debug_encoder() -> ClassifierRun:
+    """Train a toy network without labels for 20 steps.
+
+    vistok train classifier debug_encoder
+    """
+    return debug_classifier().replace(learns=ViewsConfig(projector=8))
 
 
 def debug_kl() -> TokenizerRun:

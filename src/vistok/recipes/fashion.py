@@ -1,5 +1,6 @@
 """Fashion-MNIST at its native 28x28 pixels: 7x7 tokens per image, small enough to train on two CPU cores."""
 
+from vistok.classifier.config import ViewsConfig
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
@@ -67,6 +68,25 @@ def fashion_perceptual() -> ClassifierRun:
         seed=3,
         classifier=ClassifierConfig(stage_channels=(16, 32, 64), convs_per_stage=1),
         length=_epochs(6),
+    )
+
+
+def fashion_encoder() -> ClassifierRun:
+    """Train a small network on Fashion-MNIST without labels, for frozen features: clusters, alignment. Shipped with vistok.
+
+    vistok train classifier fashion_encoder
+
+    The accuracy that it reports is that of a last layer, which learns from labels but changes no other.
+    """
+    return ClassifierRun(
+        seed=4,
+        classifier=ClassifierConfig(stage_channels=(16, 32, 64), convs_per_stage=2, dropout=0.0),
+        learns=ViewsConfig(),
+        batch_size=256,
+        length=_epochs(10),
+        optimizer=OptimizerConfig(lr=3e-3, weight_decay=0.05, schedule="cosine", warmup=steps(200)),
+        ema_decay=0.99,
+        execution=ExecutionConfig(evaluate_every=500),
     )
 
 

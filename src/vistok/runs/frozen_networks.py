@@ -13,6 +13,7 @@ from vistok.nn.classifier import Classifier
 from vistok.nn.dinov2 import PATCH, DINOv2, load_dinov2
 from vistok.nn.efficientnet_lite import SHA256, EfficientNetLite0, load_efficientnet_lite0
 from vistok.nn.flops import on_meta
+from vistok.nn.frozen_config import SHIPPED
 from vistok.nn.frozen_features import FrozenFeatures
 from vistok.origin import Origin
 from vistok.runs.headers import RunFacts
@@ -81,7 +82,7 @@ def frozen_features(name: str, file: str | None, device: torch.device) -> Frozen
     if name == "imagenet":
         network = on_meta(EfficientNetLite0) if device.type == "meta" else load_efficientnet_lite0()
         return FrozenFeatures(network, dim=112, downsample=16).to(device)
-    classifier = shipped_classifier(f"{name}_perceptual")[0]
+    classifier = shipped_classifier(SHIPPED[name])[0]
     channels = classifier.config.stage_channels
     return FrozenFeatures(classifier, dim=channels[-1], downsample=2 ** (len(channels) - 1)).to(device)
 
@@ -93,5 +94,7 @@ def digests_in_losses(origin: Origin) -> set[str]:
     aligned = [*facts.regularizers, *([facts.generator.representation] if facts.generator.representation else [])]
     names = {part.features for part in aligned if part.features}
     names -= {"dinov2"}
-    names |= {perceptual.network} if perceptual is not None and perceptual.network != "lpips" else set()
-    return {SHA256 if name == "imagenet" else _shipped_digest(f"{name}_perceptual") for name in names}
+    files = {SHIPPED.get(name, name) for name in names}
+    if perceptual is not None and perceptual.network != "lpips":
+        files.add("imagenet" if perceptual.network == "imagenet" else f"{perceptual.network}_perceptual")
+    return {SHA256 if name == "imagenet" else _shipped_digest(name) for name in files}
