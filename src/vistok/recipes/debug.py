@@ -8,7 +8,7 @@ from vistok.generator.flow.config import FlowConfig
 from vistok.generator.masked.config import MaskedConfig
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.tokenizer.bottlenecks.config import KLConfig, VQConfig
+from vistok.tokenizer.bottlenecks.config import KLConfig, KMeansConfig, VQConfig
 from vistok.tokenizer.config import (
     ConvNetConfig,
     ConvTokenizerConfig,
@@ -17,6 +17,7 @@ from vistok.tokenizer.config import (
     PatchTransformerConfig,
     PerceptualConfig,
 )
+from vistok.tokenizer.networks.frozen_config import FrozenTokenizerConfig
 from vistok.tokenizer.regularizers.config import CausalConfig
 from vistok.units import percent, steps
 
@@ -124,6 +125,24 @@ def debug_masked() -> GeneratorRun:
     vistok train generator debug_masked --tokenizer RUN
     """
     return debug_ar().replace(generator=MaskedConfig(width=32, depth=2, num_heads=2, ffn_multiple=16))
+
+
+def debug_clusters() -> TokenizerRun:
+    """Train the decoder of a toy tokenizer to 32 clusters of frozen features for 20 steps.
+
+    vistok train tokenizer debug_clusters
+    """
+    run = debug_vq()
+    return run.replace(
+        tokenizer=FrozenTokenizerConfig(
+            image_size=28,
+            in_channels=1,
+            features="fashion",
+            latent_channels=16,
+            decoder=run.tokenizer.decoder,
+            quantizer=KMeansConfig(codebook_size=32, code_dim=64, iterations=4),
+        )
+    )
 
 
 def debug_line() -> TokenizerRun:

@@ -83,7 +83,7 @@ def fashion_encoder() -> ClassifierRun:
         classifier=ClassifierConfig(stage_channels=(16, 32, 64), convs_per_stage=2, dropout=0.0),
         learns=ViewsConfig(),
         batch_size=256,
-        length=_epochs(10),
+        length=_epochs(4),
         optimizer=OptimizerConfig(lr=3e-3, weight_decay=0.05, schedule="cosine", warmup=steps(200)),
         ema_decay=0.99,
         execution=ExecutionConfig(evaluate_every=500),

@@ -82,6 +82,11 @@ class TokenizerRun(RunConfig):
 
     @model_validator(mode="after")
     def _decoder_alone(self) -> "TokenizerRun":
+        if self.tokenizer.steady and self.regularizers:
+            raise ValueError(
+                f"regularizers: the latents of a {self.tokenizer.kind!r} tokenizer do not change in training, so there is nothing to "
+                "regularize; leave them out"
+            )
         if self.trains == "decoder" and self.regularizers:
             raise ValueError(
                 "trains 'decoder' leaves the latents as they are, so there is nothing to regularize; use a recipe without "

@@ -39,6 +39,14 @@ class _Network(Known):
     representation: _Regularizer | None = None
 
 
+class TokenizerFacts(Known):
+    """Which frozen network's features a tokenizer's latents are clusters of, its own or those of a tokenizer inside."""
+
+    features: str = ""
+    clusters: "TokenizerFacts | None" = None
+    codes: "TokenizerFacts | None" = None
+
+
 class RunFacts(Known):
     """The few fields of a run's config that are read by themselves; the rest is checked when a run is built from it."""
 
@@ -47,6 +55,7 @@ class RunFacts(Known):
     crt: _Regularizer | None = None
     regularizers: tuple[_Regularizer, ...] = ()
     generator: _Network = _Network()
+    tokenizer: TokenizerFacts | None = None
 
     @classmethod
     def of(cls, origin: Origin) -> "RunFacts":

@@ -9,6 +9,7 @@ from vistok.errors import UserError
 from vistok.files import sha256_of
 from vistok.generator.flow.config import FlowConfig, RepresentationConfig
 from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
+from vistok.runs.sources import source_digests
 from vistok.tokenizer.regularizers.config import AlignmentConfig
 
 IMAGES, VGG = "all of the images' contents", "the contents of losses.perceptual.vgg_file"
@@ -38,11 +39,11 @@ def _without_vgg(config: TokenizerRun) -> TokenizerRun:
 
 
 def content_digests(config: TokenizerRun, init_from: str | None) -> dict[str, str]:
-    """Return digests of what a tokenizer run reads: `init_from`, `perceptual` and `features`, if it uses them.
+    """Return digests of what a tokenizer run reads: `init_from`, `perceptual`, `features`, and networks inside, if it uses them.
 
     Raises UserError if a frozen network's file is missing.
     """
-    digests = {} if init_from is None else {"init_from": init_from}
+    digests = source_digests(config.tokenizer) | ({} if init_from is None else {"init_from": init_from})
     alignment = config.regularizer("alignment")
     if alignment is not None and alignment.features_file is not None:
         digests["features"] = _digest("alignment.features_file", alignment.features_file)

@@ -21,6 +21,7 @@ from vistok.errors import UserError, counted
 from vistok.overview.page import RunPage
 from vistok.rng import stable_choice
 from vistok.runs.config import TokenizerRun
+from vistok.runs.fitting import Fit
 from vistok.runs.frozen_networks import build_features, build_perceptual
 from vistok.runs.health.reconstruction_quality import baseline_of, reconstruction_quality
 from vistok.runs.health.tokenizer_symptoms import tokenizer_alarms
@@ -38,6 +39,7 @@ from vistok.runs.job import (
 )
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.plan import Plan, plan_of, sizes_fit
+from vistok.runs.sources import load_sources
 from vistok.tokenizer.objective import Autoencoder, adversarial_stages
 from vistok.units import steps
 
@@ -51,7 +53,10 @@ def build_objective(config: TokenizerRun, device: torch.device, world: World = A
         build_perceptual(config.losses.perceptual, device),
         build_features(config.regularizers, device),
     )
-    return Autoencoder(config, perceptual, device, world, features)
+    objective = Autoencoder(config, perceptual, device, world, features)
+    if device.type != "meta":
+        load_sources(objective.tokenizer, config.tokenizer)
+    return objective
 
 
 def plan(config: TokenizerRun, num_images: int) -> Plan:
@@ -164,6 +169,9 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     former = former_names(config, source, digests.get("init_from"))
     run_dir, naming = run_directory(by_contents(config), runs, former, data=source.digest, **digests)
 
+    fitted = config.tokenizer.quantizer.fitted and not initial
+    fit = Fit(config, source, run_dir) if fitted else None
+
     def objective(device: torch.device, world: World) -> Objective:
         built = build_objective(config, device, world)
         if initial:
@@ -186,6 +194,7 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
         naming=naming,
         alarms=partial(tokenizer_alarms, config, planned.total_steps),
         init_option="--init-from",
+        fit=fit and (lambda built, *where: fit.into(built.networks["tokenizer"], *where)),
     )
 
 
