@@ -46,14 +46,18 @@ def evaluate_tokenizer(
     anyway: options.Anyway = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Score a tokenizer's reconstructions: PSNR, SSIM, Frechet distance, codebook usage and entropies."""
+    """Score a tokenizer's reconstructions (PSNR, SSIM, Frechet distance) and its tokens: usage, entropies, stability."""
     from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer as evaluate
+    from vistok.scoring.stability import evaluate_stability
     from vistok.verbs.show import tokenizer_lines
 
     options.require_alive(run, anyway)
     extractor, why = _extractor_of_tokenizer(run, evaluator, inception, data)
     with progress_bars() as progress:
         scores = evaluate(run, extractor, progress, split, checked_weights(weights), data, image_size=image_size)
+        if "codebook" in scores:  # vectors have no tokens that noise could change
+            stable = evaluate_stability(run, progress, split, weights, data, image_size)
+            scores["stability"] = stable["scores"]
     if why:
         say(f"no Frechet distance: {why}", err=True)
     else:

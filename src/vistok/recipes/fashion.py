@@ -8,7 +8,7 @@ from vistok.generator.flow.config import FlowConfig
 from vistok.generator.masked.config import MaskedConfig
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.tokenizer.bottlenecks.config import KLConfig, VQConfig
+from vistok.tokenizer.bottlenecks.config import KLConfig, KMeansConfig, VQConfig
 from vistok.tokenizer.config import (
     ConvNetConfig,
     ConvTokenizerConfig,
@@ -17,6 +17,7 @@ from vistok.tokenizer.config import (
     PatchTransformerConfig,
     PerceptualConfig,
 )
+from vistok.tokenizer.networks.frozen_config import FrozenTokenizerConfig
 from vistok.tokenizer.regularizers.config import AlignmentConfig, CausalConfig
 from vistok.units import Duration, percent, steps
 
@@ -216,6 +217,26 @@ def fashion_masked() -> GeneratorRun:
     """
     return fashion_ar().replace(
         generator=MaskedConfig(width=128, depth=4, num_heads=4, ffn_multiple=32, dropout=0.0),
+    )
+
+
+def fashion_clusters() -> TokenizerRun:
+    """Train the decoder of a Fashion-MNIST tokenizer to 7x7 numbers of 512 clusters of frozen features (DiGIT's tokens).
+
+    vistok train tokenizer fashion_clusters
+
+    The features are those of fashion_encoder, which comes with vistok. Clusters are found first, in about a minute.
+    """
+    run = fashion_vq()
+    return run.replace(
+        tokenizer=FrozenTokenizerConfig(
+            image_size=28,
+            in_channels=1,
+            features="fashion_encoder",
+            latent_channels=64,
+            decoder=run.tokenizer.decoder,
+            quantizer=KMeansConfig(codebook_size=512, code_dim=64),
+        )
     )
 
 

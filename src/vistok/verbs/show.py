@@ -57,6 +57,11 @@ def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
             f"codebook usage {100 * codes['usage']:.1f} %, entropy {codes['entropy']:.2f} bits per token, "
             f"by position {scores['position_entropy']['value']:.2f} bits, skewness {codes['skewness']:.3f}"
         )
+    if stable := scores.get("stability"):
+        shares = ", ".join(
+            f"{100 * score['value']:.1f} % at {name.removeprefix('changed_')} dB" for name, score in stable.items()
+        )
+        lines.append(f"tokens that noise changes: {shares}")
     lines += [
         score_line({"rfmd": "rFMD", "rfid": "rFID"}[key], scores[key]) for key in ("rfmd", "rfid") if key in scores
     ]
