@@ -134,9 +134,13 @@ TokenizerPath = Annotated[
 
 
 def recipe_config(
-    recipe: str, kind: str, settings: list[str], data: str | None, init_from: str | None = None, name: str | None = None
-) -> Any:
-    """Return a recipe of this kind with changed values and name; with `init_from`, with the network of that file."""
+    recipe: str, kind: str, settings: list[str], data: str | None, init_from: str | None = None, name: str | None = None,
+    codes: str | None = None,
+) -> Any:  # fmt: skip
+    """Return a recipe of this kind with changed values and name; with `init_from`, with the network of that file.
+
+    `codes`: the tokenizer whose tokens a renderer draws.
+    """
     from vistok.config import override
     from vistok.recipes import find_recipe
 
@@ -149,6 +153,10 @@ def recipe_config(
         from vistok.runs.initial import with_network_of
 
         config = with_network_of(config, init_from)
+    if codes is not None:
+        from vistok.runs.sources import with_codes_of
+
+        config = with_codes_of(config, codes)
     return override(config, settings)
 
 

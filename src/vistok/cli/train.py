@@ -40,11 +40,20 @@ def train_tokenizer(
             help="Fine-tune this tokenizer (run, file or shipped name), keeping its network.",
         ),
     ] = None,
+    codes: Annotated[
+        str | None,
+        typer.Option(
+            parser=place,
+            metavar="RUN",
+            help="Of a renderer: the tokenizer whose tokens it draws (run, file or shipped name).",
+        ),
+    ] = None,
     strict: Strict = False,
 ) -> None:
     """Train a tokenizer, as in: vistok train tokenizer fashion_crt."""
     init_from = _initial(init_from, "tokenizer", runs)
-    config = recipe_config(recipe, "tokenizer", settings, data, init_from, name)
+    codes = _initial(codes, "tokenizer", runs, "--codes")
+    config = recipe_config(recipe, "tokenizer", settings, data, init_from, name, codes)
     if init_from is not None:
         options.require_alive(init_from, anyway=True)  # fine-tuning may be meant to repair it
     if dry_run:
@@ -127,7 +136,7 @@ def train_classifier(
     _train(lambda: prepare(config, runs))
 
 
-def _initial(text: str | None, kind: str, runs: Path) -> str | None:
+def _initial(text: str | None, kind: str, runs: Path, option: str = "--init-from") -> str | None:
     """Return the run, file, checkpoint or shipped name that training starts from."""
     from vistok.runs.find import find_run
     from vistok.runs.shipped import shipped_networks
@@ -137,7 +146,7 @@ def _initial(text: str | None, kind: str, runs: Path) -> str | None:
     try:
         return str(find_run(text, kind, runs))
     except UserError as error:
-        raise UserError(f"--init-from: {error}") from None
+        raise UserError(f"{option}: {error}") from None
 
 
 def _tell(planned: "Planned", as_json: bool) -> None:

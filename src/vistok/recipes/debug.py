@@ -7,6 +7,7 @@ from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.generator.flow.config import FlowConfig
 from vistok.generator.masked.config import MaskedConfig
 from vistok.nn.classifier_config import ClassifierConfig
+from vistok.recipes.fashion import fashion_vq
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
 from vistok.tokenizer.bottlenecks.config import KLConfig, KMeansConfig, VQConfig
 from vistok.tokenizer.config import (
@@ -18,7 +19,9 @@ from vistok.tokenizer.config import (
     PerceptualConfig,
 )
 from vistok.tokenizer.networks.frozen_config import FrozenTokenizerConfig
+from vistok.tokenizer.networks.rendered_config import RenderedTokenizerConfig
 from vistok.tokenizer.regularizers.config import CausalConfig
+from vistok.tokenizer.renderers.config import AutoregressiveRendererConfig, MaskedRendererConfig
 from vistok.units import percent, steps
 
 _EXECUTION = ExecutionConfig(log_every=5, evaluate_every=20, tensorboard=False)
@@ -143,6 +146,36 @@ def debug_clusters() -> TokenizerRun:
             quantizer=KMeansConfig(codebook_size=32, code_dim=64, iterations=4),
         )
     )
+
+
+def debug_renderer() -> TokenizerRun:
+    """Train a toy renderer for 20 steps: it draws the tokens of a shipped tokenizer from 32 clusters of frozen features.
+
+    vistok train tokenizer debug_renderer
+    """
+    return debug_clusters().replace(
+        tokenizer=RenderedTokenizerConfig(
+            image_size=28,
+            in_channels=1,
+            patch=4,
+            features="fashion",
+            quantizer=KMeansConfig(codebook_size=32, code_dim=64, iterations=4),
+            codes=fashion_vq().tokenizer,
+            codes_from="fashion-baseline",
+            renderer=MaskedRendererConfig(width=32, depth=2, num_heads=2, ffn_multiple=16, dropout=0.0),
+        ),
+        losses=LossConfig(perceptual=None),
+    )
+
+
+def debug_renderer_ar() -> TokenizerRun:
+    """Train debug_renderer to draw one token after another.
+
+    vistok train tokenizer debug_renderer_ar
+    """
+    run = debug_renderer()
+    renderer = AutoregressiveRendererConfig(width=32, depth=2, num_heads=2, ffn_multiple=16, dropout=0.0)
+    return run.replace(tokenizer=run.tokenizer.replace(renderer=renderer))
 
 
 def debug_line() -> TokenizerRun:

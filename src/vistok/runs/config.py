@@ -82,6 +82,10 @@ class TokenizerRun(RunConfig):
 
     @model_validator(mode="after")
     def _decoder_alone(self) -> "TokenizerRun":
+        if self.tokenizer.kind == "rendered" and (self.losses.perceptual or self.losses.adversarial):
+            raise ValueError(
+                "losses: a renderer learns tokens, not pixels; set losses.perceptual and losses.adversarial to null"
+            )
         if self.tokenizer.steady and self.regularizers:
             raise ValueError(
                 f"regularizers: the latents of a {self.tokenizer.kind!r} tokenizer do not change in training, so there is nothing to "

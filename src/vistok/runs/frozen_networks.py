@@ -16,7 +16,7 @@ from vistok.nn.flops import on_meta
 from vistok.nn.frozen_config import SHIPPED
 from vistok.nn.frozen_features import FrozenFeatures, features_of
 from vistok.origin import Origin
-from vistok.runs.headers import RunFacts, TokenizerFacts
+from vistok.runs.headers import RunFacts
 from vistok.runs.load import network_of, read_model
 from vistok.tokenizer.config import PerceptualConfig
 from vistok.tokenizer.perceptual import LPIPS, ClassifierPerceptual, load_vgg
@@ -87,18 +87,14 @@ def frozen_features(name: str, file: str | None, device: torch.device) -> Frozen
     return features_of(shipped_classifier(SHIPPED[name])[0]).to(device)
 
 
-def _inside(tokenizer: "TokenizerFacts | None") -> list["TokenizerFacts"]:
-    """Return a tokenizer and those inside it."""
-    return [] if tokenizer is None else [tokenizer, *_inside(tokenizer.clusters), *_inside(tokenizer.codes)]
-
-
 def digests_in_losses(origin: Origin) -> set[str]:
     """Return the digests of the small frozen networks in a network's training losses and tokens; LPIPS's and DINOv2 are left out."""
-    facts = RunFacts.of(origin)
-    perceptual = facts.losses.perceptual
-    aligned = [*facts.regularizers, *([facts.generator.representation] if facts.generator.representation else [])]
-    names = {part.features for part in (*aligned, *_inside(facts.tokenizer)) if part.features} - {"dinov2"}
-    files = {SHIPPED.get(name, name) for name in names}
-    if perceptual is not None and perceptual.network != "lpips":
-        files.add("imagenet" if perceptual.network == "imagenet" else f"{perceptual.network}_perceptual")
+    files: set[str] = set()
+    for facts in RunFacts.all_of(origin):
+        aligned = [*facts.regularizers, *([facts.generator.representation] if facts.generator.representation else [])]
+        names = {part.features for part in (*aligned, facts.tokenizer) if part.features} - {"dinov2"}
+        files |= {SHIPPED.get(name, name) for name in names}
+        perceptual = facts.losses.perceptual
+        if perceptual is not None and perceptual.network != "lpips":
+            files.add("imagenet" if perceptual.network == "imagenet" else f"{perceptual.network}_perceptual")
     return {SHA256 if name == "imagenet" else shipped_digest(name) for name in files}

@@ -46,12 +46,15 @@ def with_network_of(config: R, path: str) -> R:
     return config.replace(**changes)
 
 
-def read_initial(path: str, kind: str) -> tuple[State, dict[str, Any]]:
-    """Return a network's weights and header, given a run directory, exported file, checkpoint or shipped name."""
+def read_initial(path: str, kind: str, option: str = "--init-from") -> tuple[State, dict[str, Any]]:
+    """Return a network's weights and header, given a run directory, exported file, checkpoint or shipped name.
+
+    `option`: the one that named it, for messages.
+    """
     path = str(_shipped(path, kind) or path)
     if not Path(path).exists():
         raise UserError(
-            f"--init-from {path}: not found; give a run directory, a weights file, a checkpoint, or a {kind} that comes "
+            f"{option} {path}: not found; give a run directory, a weights file, a checkpoint, or a {kind} that comes "
             f"with vistok: {', '.join(shipped_networks(kind))}"
         )
     return read_checkpoint(Path(path), kind) if is_checkpoint(path) else read_model(path, kind)

@@ -100,7 +100,7 @@ def load_tokenizer_of(generator: Generator, path: str | Path | None = None) -> T
             f"the generator's tokenizer is no longer at {place}; give its run directory or exported file with --tokenizer"
         )
     tokenizer = load_tokenizer(place, wanted.weights)
-    if tokenizer.info.digest != wanted.digest:
+    if wanted.digest not in (tokenizer.info.digest, *tokenizer.info.decodes):
         raise UserError(
             f"tokenizer {place} (digest {tokenizer.info.digest[:12]}) is not the one whose tokens this generator "
             f"learned (digest {wanted.digest[:12]}); give the right one with --tokenizer"

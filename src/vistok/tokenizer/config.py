@@ -1,14 +1,16 @@
 """Configs of stage 1: a tokenizer's network, and the losses that train it."""
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from vistok.config import Config, Kinds, Part, later
 from vistok.space import Grid, Line, grid
-from vistok.tokenizer.network_config import ConvNetConfig, TokenizerConfig
+from vistok.tokenizer.network_config import GRIDS, ConvNetConfig, TokenizerConfig
 from vistok.tokenizer.networks.frozen_config import FrozenTokenizerConfig
+from vistok.tokenizer.networks.rendered_config import RenderedTokenizerConfig
 from vistok.units import Duration, percent, steps
 
 # What a run trains: the whole tokenizer, or its decoder alone.
@@ -108,10 +110,23 @@ class LineTokenizerConfig(TokenizerConfig):
         return Line(length=self.num_latents)
 
 
-NETWORKS = {
-    "conv": Part(ConvTokenizerConfig, "vistok.tokenizer.networks.conv:ConvTokenizer"),
-    "line": Part(LineTokenizerConfig, "vistok.tokenizer.networks.line:LineTokenizer"),
-    "frozen": Part(FrozenTokenizerConfig, "vistok.tokenizer.networks.frozen:FrozenTokenizer"),
+@dataclass(frozen=True)
+class Network(Part):
+    """A network's config and class, and the objective that trains it."""
+
+    objective: str = "vistok.tokenizer.objective:Autoencoder"
+
+
+GRIDS["conv"] = Network(ConvTokenizerConfig, "vistok.tokenizer.networks.conv:ConvTokenizer")
+NETWORKS: dict[str, Network] = {
+    "conv": Network(ConvTokenizerConfig, "vistok.tokenizer.networks.conv:ConvTokenizer"),
+    "line": Network(LineTokenizerConfig, "vistok.tokenizer.networks.line:LineTokenizer"),
+    "frozen": Network(FrozenTokenizerConfig, "vistok.tokenizer.networks.frozen:FrozenTokenizer"),
+    "rendered": Network(
+        RenderedTokenizerConfig,
+        "vistok.tokenizer.networks.rendered:RenderedTokenizer",
+        objective="vistok.tokenizer.rendering:Rendering",
+    ),
 }
 AnyTokenizer = Annotated[TokenizerConfig, Kinds(TokenizerConfig, NETWORKS, "conv")]
 

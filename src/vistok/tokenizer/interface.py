@@ -64,6 +64,10 @@ class Tokenizer(nn.Module, ABC):
     def from_latents(self, latents: Tensor) -> Images:
         """Decode a few images without the checks of `decode`; used to count FLOPs."""
 
+    def from_images(self, images: Images) -> Tensor:
+        """Return what a cache stores for a few images without the checks of `stored`. Tokenizers to a grid have it."""
+        raise NotImplementedError
+
     @abstractmethod
     def resized(self, image_size: int) -> "Tokenizer":
         """Return a tokenizer with shared weights that works at another image size."""

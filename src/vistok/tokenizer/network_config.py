@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from vistok.config import Config, ConfigError, later
+from vistok.config import Config, ConfigError, Kinds, Part, later
 from vistok.space import Layout, Space
 from vistok.tokenizer.bottlenecks.config import AnyBottleneck, VQConfig
 
@@ -15,12 +15,13 @@ class Source:
     """Where the weights of a network inside a tokenizer come from, which training leaves as they are.
 
     `network`: the name of a frozen vision network, or "tokenizer"; `file`: its file or run, if it has one. `field`: of the run's
-    config that says so, for messages.
+    config that says so, for messages. `parts`: those of a tokenizer that are taken over, all if there are none.
     """
 
     network: str
     file: str | None
     field: str
+    parts: tuple[str, ...] = ()
 
 
 class ConvNetConfig(Config):
@@ -101,6 +102,11 @@ class TokenizerConfig(Config):
         return False
 
     @property
+    def fits(self) -> bool:
+        """Whether codes are fitted before training."""
+        return self.quantizer.fitted
+
+    @property
     def sources(self) -> dict[str, Source]:
         """The networks inside that come from elsewhere and are not trained, by their places in the tokenizer."""
         return {}
@@ -119,3 +125,8 @@ class TokenizerConfig(Config):
     def num_tokens(self) -> int:
         """The number of latents for an image of `image_size`."""
         return self.layout.positions
+
+
+# Networks that learn to encode to a grid, whose tokens others predict; config.py fills the table.
+GRIDS: dict[str, Part] = {}
+AnyGrid = Annotated[TokenizerConfig, Kinds(TokenizerConfig, GRIDS, "conv")]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from vistok.config import load_named
 from vistok.data.images.open import open_split
 from vistok.data.images.sources import ImageSource
 from vistok.data.images.transforms import to_uint8
@@ -39,21 +40,23 @@ from vistok.runs.job import (
 )
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.plan import Plan, plan_of, sizes_fit
-from vistok.runs.sources import load_sources
-from vistok.tokenizer.objective import Autoencoder, adversarial_stages
+from vistok.runs.sources import check_sources, load_sources, source_facts
+from vistok.tokenizer.config import NETWORKS
+from vistok.tokenizer.objective import adversarial_stages
 from vistok.units import steps
 
 EVAL_IMAGES = 1000
 SHEET_IMAGES = 16
 
 
-def build_objective(config: TokenizerRun, device: torch.device, world: World = ALONE) -> Autoencoder:
-    """Return the objective with new networks."""
+def build_objective(config: TokenizerRun, device: torch.device, world: World = ALONE) -> Any:
+    """Return the objective of the network's kind, with new networks, and those inside it that come from elsewhere."""
     perceptual, features = (
         build_perceptual(config.losses.perceptual, device),
         build_features(config.regularizers, device),
     )
-    objective = Autoencoder(config, perceptual, device, world, features)
+    build = load_named(NETWORKS[config.tokenizer.kind].objective)
+    objective = build(config, perceptual, device, world, features)
     if device.type != "meta":
         load_sources(objective.tokenizer, config.tokenizer)
     return objective
@@ -161,6 +164,7 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     _whole_batches(config, join_world())
     _can_shard(config)
     _can_compile(config)
+    check_sources(config.tokenizer)
     source = open_split(config.data, "train")
     planned = plan(config, len(source))
     _codes_begin(config, planned.total_steps)
@@ -169,8 +173,7 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     former = former_names(config, source, digests.get("init_from"))
     run_dir, naming = run_directory(by_contents(config), runs, former, data=source.digest, **digests)
 
-    fitted = config.tokenizer.quantizer.fitted and not initial
-    fit = Fit(config, source, run_dir) if fitted else None
+    fit = Fit(config, source, run_dir) if config.tokenizer.fits and not initial else None
 
     def objective(device: torch.device, world: World) -> Objective:
         built = build_objective(config, device, world)
@@ -188,7 +191,7 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
         objective=objective,
         batches=partial(image_batches, config, source),
         evaluate=partial(_evaluation, config, run_dir),
-        metadata=_metadata(config, images),
+        metadata=_metadata(config, images) | source_facts(config.tokenizer),
         facts={**folder_facts(source), "num_images": len(source), **images, **digests},
         warnings=folder_warnings(source),
         naming=naming,

@@ -14,8 +14,9 @@ from vistok.generator.interface import Generator, Sampler
 from vistok.generator.masked.config import MaskedConfig, MaskedSampling
 from vistok.generator.masked.network import MaskedNetwork
 from vistok.generator.masked.sampling import fill_in
-from vistok.generator.masked.schedule import guidance_scales, masked_counts, masks, num_steps, still_masked
+from vistok.generator.masked.schedule import guidance_scales, num_steps
 from vistok.nn.flops import count_flops
+from vistok.nn.masking import masked_counts, masks, still_masked
 from vistok.space import Space, Tokens
 
 # Number of shares of masked tokens at which the held-out loss is measured.

@@ -95,7 +95,11 @@ class ConvTokenizer(Tokenizer):
         check_values(images)
         images = images.to(self.post_quantizer.weight.device)
         parts = images.split(images_at_once(images.device, *images.shape[2:]))
-        return torch.cat([self.quantizer(self.to_latents(part)[0]).stored for part in parts])
+        return torch.cat([self.from_images(part) for part in parts])
+
+    def from_images(self, images: Tensor) -> Tensor:
+        """Return what a cache stores for a few images, unchecked."""
+        return self.quantizer(self.to_latents(images)[0]).stored
 
     @torch.no_grad()
     def decode(self, latents: Any, layout: Layout | None = None) -> Float[Tensor, "batch channels height width"]:
