@@ -154,7 +154,10 @@ def test_its_file_is_all_that_a_tokenizer_needs(clusters, settings, fashion_root
         # Training has not touched what is frozen.
         for name, weight in network.state_dict().items():
             assert torch.equal(tokenizer.state_dict()[f"features.network.{name}"], weight)
-    assert tokenizer.space.codebook_size == 32 and tokenizer.resized(56).encode(torch.zeros(1, 1, 56, 56)).shape == (1, 196)
+    assert tokenizer.space.codebook_size == 32 and tokenizer.resized(56).encode(torch.zeros(1, 1, 56, 56)).shape == (
+        1,
+        196,
+    )
 
 
 def test_frozen_features_may_not_judge(clusters):
@@ -182,7 +185,11 @@ def test_the_name_covers_the_frozen_weights(settings, tmp_path, monkeypatch):
         ("debug_clusters", ['regularizers=[{"kind": "causal"}]'], "nothing to regularize"),
         ("debug_clusters", ["tokenizer.quantizer.code_dim=8"], "code_dim=64"),
         ("debug_clusters", ["tokenizer.quantizer.codebook_size=100000"], "cannot have 100000 clusters"),
-        ("debug_clusters", ['tokenizer.features="dinov2"', "tokenizer.quantizer.code_dim=768"], "give a file of DINOv2"),
+        (
+            "debug_clusters",
+            ['tokenizer.features="dinov2"', "tokenizer.quantizer.code_dim=768"],
+            "give a file of DINOv2",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(recipe, changes, words, settings, tmp_path):
@@ -268,6 +275,8 @@ def test_images_without_classes_are_enough_without_labels(photo_folder, tmp_path
     settings += ["classifier.image_size=16", "classifier.in_channels=3", "length=2 steps", "batch_size=4"]
     with pytest.raises(UserError, match="learn without labels"):
         train_classifier.prepare(override(find_recipe("debug_classifier"), settings), tmp_path / "runs")
-    path = train_classifier.prepare(override(find_recipe("debug_encoder"), settings), tmp_path / "runs").train(quiet).path
+    path = (
+        train_classifier.prepare(override(find_recipe("debug_encoder"), settings), tmp_path / "runs").train(quiet).path
+    )
     rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     assert all(np.isfinite(row["classifier/contrast"]) for row in rows if row["kind"] == "train")

@@ -58,9 +58,7 @@ class Contrast(ClassifierObjective):
         return PhaseLoss(terms, {"found": found, "accuracy": (logits.detach().argmax(1) == twice).float().mean()})
 
 
-def told_apart(
-    views: Float[Tensor, "views dim"], temperature: float
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+def told_apart(views: Float[Tensor, "views dim"], temperature: float) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Return NT-Xent of unit vectors, view 0 of all images and then view 1, and how often the partner is the nearest."""
     count = len(views)
     alike = (views @ views.T / temperature).fill_diagonal_(-torch.inf)

@@ -130,6 +130,7 @@ def _score_samples(
     from vistok.generator.interface import HasNats
     from vistok.scoring.evaluate_generator import check_scoring, choose_guidance, evaluate_generator
     from vistok.scoring.evaluate_likelihood import caches_of, evaluate_likelihood
+    from vistok.scoring.probe import can_probe, evaluate_probe
 
     # Whatever can be found out before the sampling, is.
     check_scoring(stage2, against, drawing.count)
@@ -144,6 +145,9 @@ def _score_samples(
         if caches is not None:
             averaged = stage2.generator if stage2.weights == "ema" else None
             scores["likelihood"] = evaluate_likelihood(stage2.run, *caches, progress, averaged)
+        held_out = caches_of(stage2.generator, "val", tokenizer)
+        if held_out is not None and stage2.weights == "ema" and can_probe(stage2.generator, held_out[1]):
+            scores["probe"] = evaluate_probe(stage2.run, held_out[1], progress, stage2.generator)
     if not likely:
         say(f"no likelihood: {stage2.generator.config.kind} generators have none", err=True)
     elif caches is None:

@@ -171,7 +171,5 @@ def planned_weights(file: str | None, config: DINOv2Config) -> dict[str, Tensor]
         raise UserError(f"DINOv2 weights {file}: a network of other sizes than the config says; use {settings}")
     kept = config.depth - config.block_from_end + 1
     return {
-        name: value
-        for name, value in state.items()
-        if not name.startswith("blocks.") or int(name.split(".")[1]) < kept
+        name: value for name, value in state.items() if not name.startswith("blocks.") or int(name.split(".")[1]) < kept
     }

@@ -58,4 +58,3 @@ class Sums:
             self.counts[empty] = self.counts[split] // 2
             self.counts[split] -= self.counts[empty]
         return centres
-

@@ -18,6 +18,7 @@ MODULES = (
     "imagenet",
     "imagenet_generators",
     "imagenet_vectors",
+    "imagenet_clusters",
     "lsun",
     "studies",
     "vector_studies",

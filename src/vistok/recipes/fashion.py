@@ -18,7 +18,9 @@ from vistok.tokenizer.config import (
     PerceptualConfig,
 )
 from vistok.tokenizer.networks.frozen_config import FrozenTokenizerConfig
+from vistok.tokenizer.networks.rendered_config import RenderedTokenizerConfig
 from vistok.tokenizer.regularizers.config import AlignmentConfig, CausalConfig
+from vistok.tokenizer.renderers.config import AutoregressiveRendererConfig, MaskedRendererConfig
 from vistok.units import Duration, percent, steps
 
 # Validating every 150 steps gives the demo's short runs a training curve.
@@ -238,6 +240,53 @@ def fashion_clusters() -> TokenizerRun:
             quantizer=KMeansConfig(codebook_size=512, code_dim=64),
         )
     )
+
+
+def fashion_clusters_ar() -> GeneratorRun:
+    """Train fashion_ar on clusters (fashion_clusters or a renderer), with DiGIT's label smoothing.
+
+    vistok train generator fashion_clusters_ar --tokenizer RUN
+    """
+    run = fashion_ar()
+    return run.replace(generator=run.generator.replace(label_smoothing=0.1))
+
+
+def fashion_renderer_masked() -> TokenizerRun:
+    """Train a renderer for Fashion-MNIST: from 7x7 clusters it draws the tokens of a VQ tokenizer in 8 steps (DiGIT's stage 2).
+
+    vistok train tokenizer fashion_renderer_masked --codes RUN
+
+    Without --codes it draws those of fashion-baseline, which comes with vistok. With --set tokenizer.clusters_from=RUN it takes the
+    clusters of that run of fashion_clusters, and generators of those fit; else it fits the same ones anew.
+    """
+    clusters = fashion_clusters().tokenizer
+    return TokenizerRun(
+        tokenizer=RenderedTokenizerConfig(
+            image_size=28,
+            in_channels=1,
+            patch=4,
+            features="fashion_encoder",
+            quantizer=clusters.quantizer,
+            codes=fashion_vq().tokenizer,
+            codes_from="fashion-baseline",
+            renderer=MaskedRendererConfig(width=128, depth=4, num_heads=4, ffn_multiple=32, dropout=0.0),
+        ),
+        losses=LossConfig(perceptual=None),
+        batch_size=64,
+        length=steps(500),
+        optimizer=OptimizerConfig(lr=3e-3, schedule="cosine", warmup=percent(5)),
+        ema_decay=0.99,
+    )
+
+
+def fashion_renderer_ar() -> TokenizerRun:
+    """Train fashion_renderer_masked to draw one token after another.
+
+    vistok train tokenizer fashion_renderer_ar --codes RUN
+    """
+    run = fashion_renderer_masked()
+    renderer = AutoregressiveRendererConfig(width=128, depth=4, num_heads=4, ffn_multiple=32, dropout=0.0)
+    return run.replace(tokenizer=run.tokenizer.replace(renderer=renderer))
 
 
 def fashion_line() -> TokenizerRun:

@@ -57,7 +57,9 @@ class Fit:
         done, centres, scale = self._state(world)
         total, iterations = len(self.images), self.clusters.iterations
         if done < iterations:
-            with progress.task(f"{self.config.name}: clusters of features", (iterations + 1) * total, done * total) as bar:
+            with progress.task(
+                f"{self.config.name}: clusters of features", (iterations + 1) * total, done * total
+            ) as bar:
                 if centres is None:
                     centres, scale = self._begin(tokenizer, device, world, bar)
                 for iteration in range(done, iterations):
@@ -79,9 +81,7 @@ class Fit:
                 save_weights(self.file, {"centres": centres}, header, make_folder=False)
         world.wait()
 
-    def _begin(
-        self, tokenizer: Tokenizer, device: torch.device, world: World, bar: Task
-    ) -> tuple[Tensor, float]:
+    def _begin(self, tokenizer: Tokenizer, device: torch.device, world: World, bar: Task) -> tuple[Tensor, float]:
         """Choose the first centres among vectors at random places of some images, far from each other (k-means++)."""
         each = -(-POOL * self.clusters.codes // len(self.images))
         pool = []
@@ -102,9 +102,7 @@ class Fit:
         sums = Sums(centres, scale)
         for _, features in self._features(tokenizer, centres.device, world, bar):
             sums.add(features.flatten(0, 1))
-        sums.sums, sums.counts, sums.distance = (
-            world.sum(part) for part in (sums.sums, sums.counts, sums.distance)
-        )
+        sums.sums, sums.counts, sums.distance = (world.sum(part) for part in (sums.sums, sums.counts, sums.distance))
         distance = float(sums.distance) / int(sums.counts.sum())
         empty = int((sums.counts == 0).sum())
         moved = sums.moved(torch_generator(self.seed, "clusters", iteration))
@@ -118,9 +116,7 @@ class Fit:
     ) -> Iterator[tuple[int, Tensor]]:
         """Yield this process's batches: their numbers, and features (images positions dim)."""
         numbers = world.share_of(range(-(-len(self.images) // BATCH)))
-        batches = eval_images(
-            self.images, self.config.data, BATCH, self.config.execution.num_workers, batches=numbers
-        )
+        batches = eval_images(self.images, self.config.data, BATCH, self.config.execution.num_workers, batches=numbers)
         for number, batch in zip(numbers, batches, strict=True):
             found: Any = tokenizer.to_latents(batch["images"].to(device))[0]  # type: ignore[operator]
             yield number, found.float()

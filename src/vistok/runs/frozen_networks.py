@@ -10,7 +10,7 @@ from torch import nn
 
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
-from vistok.nn.dinov2 import DINOv2, load_dinov2, planned_weights
+from vistok.nn.dinov2 import DINOv2, load_dinov2
 from vistok.nn.efficientnet_lite import SHA256, EfficientNetLite0, load_efficientnet_lite0
 from vistok.nn.flops import on_meta
 from vistok.nn.frozen_config import SHIPPED

@@ -104,7 +104,9 @@ def _without_training(config: TokenizerConfig) -> TokenizerConfig:
 def _same_clusters(config: RenderedTokenizerConfig, found: TokenizerConfig, source: Source) -> None:
     """Raise UserError for clusters of other features or another number of them."""
     if not isinstance(found, AnyFrozenConfig):
-        raise UserError(f"{source.field} {source.file}: its tokens are no clusters of features (it is a {found.kind} tokenizer)")
+        raise UserError(
+            f"{source.field} {source.file}: its tokens are no clusters of features (it is a {found.kind} tokenizer)"
+        )
     for name in ("features", "dinov2", "quantizer", "layout"):
         own, its = getattr(config, name), getattr(found, name)
         if own != its:

@@ -20,6 +20,7 @@ NEEDED = {
     "likelihood": "split ema.nats_per_token.value ema.bits_per_image.value train.nats_per_token.value",
     "guidance": "guidance_scale scores",
     "stability": "run split num_images scores",
+    "probe": "run split layer score.value",
 }
 
 

@@ -8,6 +8,7 @@ from vistok.scoring.evaluate_generator import Drawing, choose_guidance, sample_d
 from vistok.scoring.evaluate_likelihood import evaluate_likelihood
 from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.every_scale import EveryScaleFidelity
+from vistok.scoring.probe import LinearProbe
 from vistok.scoring.scorer import Finished, Scored, Scorer, bounds, costs, numbers
 from vistok.scoring.stability import Stability
 from vistok.scoring.study_scores import HasLogits, latent_statistics, swap_cost
@@ -121,6 +122,7 @@ class SwapCost(Scorer):
 
 SCORERS: list[Scorer] = [
     Reconstruction(), LatentSpread(), Stability(), HeldOutNats(), Fidelity(), EveryScaleFidelity(), SwapCost(),
+    LinearProbe(),
 ]  # fmt: skip
 
 

@@ -49,7 +49,9 @@ def changed_tokens(
 ) -> Float[Tensor, "levels batch"]:
     """Return the share of each image's tokens that noise of each of `LEVELS` changes."""
     tokens = tokenizer.encode(images)
-    return torch.stack([(tokenizer.encode(noisy(images, ids, level)) != tokens).float().mean(dim=1) for level in LEVELS])
+    return torch.stack(
+        [(tokenizer.encode(noisy(images, ids, level)) != tokens).float().mean(dim=1) for level in LEVELS]
+    )
 
 
 def evaluate_stability(
@@ -129,5 +131,9 @@ class Stability(Scorer):
     def score(self, run: Finished) -> Scored:
         """Score test images at each level."""
         found = evaluate_stability(run.path, run.progress, root=run.root, image_size=run.image_size)
-        columns = {name: part for level in LEVELS for name, part in bounds(f"changed_{level}", found["scores"][f"changed_{level}"]).items()}
+        columns = {
+            name: part
+            for level in LEVELS
+            for name, part in bounds(f"changed_{level}", found["scores"][f"changed_{level}"]).items()
+        }
         return Scored(columns, {"stability": found})

@@ -101,6 +101,12 @@ def generator_lines(scores: dict[str, Any]) -> list[str]:
     )
     if "likelihood" in scores:
         lines.append(_likelihood_line(scores["likelihood"]))
+    if probe := scores.get("probe"):
+        half = f" ± {100 * (probe['score']['high'] - probe['score']['low']) / 2:.1f}" if probe["score"]["low"] else ""
+        lines.append(
+            f"linear probe: layer {probe['layer']} of {len(probe['by_layer'])} tells the class of "
+            f"{100 * probe['score']['value']:.1f}{half} % of held-out images"
+        )
     if cost := cost_in(scores):
         lines.append(f"cost: {cost}")
     return lines

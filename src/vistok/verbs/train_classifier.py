@@ -36,7 +36,7 @@ def with_classes(config: ClassifierRun, source: ImageSource) -> ClassifierRun:
     if len(source.class_names) < config.learns.least_classes:
         raise UserError(
             f"a classifier needs at least two classes, but {config.data.root!r} has {list(source.class_names)}; sort the "
-            "images into one sub-folder per class, or learn without labels: --set 'learns={\"kind\": \"views\"}'"
+            'images into one sub-folder per class, or learn without labels: --set \'learns={"kind": "views"}\''
         )
     return config.replace(classifier=config.classifier.replace(num_classes=len(source.class_names)))
 

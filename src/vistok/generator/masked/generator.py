@@ -69,6 +69,22 @@ class MaskedGenerator(Generator):
         by_share = {f"masked_loss_at_{(i + 0.5) / BINS:.2f}": losses[bins == i] for i in range(BINS)}
         return {"masked_loss": losses, **by_share}
 
+    @property
+    def num_layers(self) -> int:
+        """The number of blocks."""
+        return len(self.network.blocks)
+
+    @property
+    def null_label(self) -> int | None:
+        """The label of no class."""
+        return self.network.classes.null_label if self.config.label_dropout else None
+
+    def inner(
+        self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
+    ) -> list[Float[Tensor, "batch width"]]:
+        """Return what comes out of each block where no token is masked, averaged over tokens."""
+        return [x[:, 1:].mean(dim=1) for x in self.network.layers(tokens, labels)]
+
     def sampler(self, sampling: SamplingConfig) -> Sampler:
         """Return a function of labels and ids that draws tokens with these weights; make a new one if they change."""
         how = _checked(sampling)

@@ -1,5 +1,7 @@
 """The transformer of the masked family: the autoregressive family's blocks, in which every position sees all others."""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -74,12 +76,18 @@ class MaskedNetwork(nn.Module):
         places: Int[Tensor, "batch some"] | None = None,
     ) -> Float[Tensor, "batch some codes"]:
         """Return logits for every token, or for those at `places`; in training mode some labels are dropped."""
+        for x in self.layers(tokens, labels):  # noqa: B007 (the last one counts)
+            pass
+        x = x[:, 1:]
+        if places is not None:
+            x = x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
+        return self.head(self.norm(x))
+
+    def layers(self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]) -> Iterator[Tensor]:
+        """Yield what comes out of each block, (batch, class and positions, width)."""
         x = torch.cat([self.classes(labels)[:, None], self.token_embedding(tokens)], dim=1)
         x = self.token_dropout(x + self.places.weight)
         table = (self.cos, self.sin) if self.config.rotary else None
         for block in self.blocks:
             x = block(x, table)
-        x = x[:, 1:]
-        if places is not None:
-            x = x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
-        return self.head(self.norm(x))
+            yield x

@@ -40,7 +40,9 @@ class RenderedTokenizerConfig(AnyFrozenConfig):
                 f"images are (height, width, channels) {own} but codes takes {its}; give a tokenizer for these images (--codes RUN)"
             )
         if not isinstance(self.codes.space, Tokens):
-            raise ValueError(f"codes makes {self.codes.space}, which cannot be drawn as tokens; give one with vq or fsq")
+            raise ValueError(
+                f"codes makes {self.codes.space}, which cannot be drawn as tokens; give one with vq or fsq"
+            )
         return self
 
     @property
