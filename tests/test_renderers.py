@@ -142,6 +142,17 @@ def test_what_does_not_go_together_is_refused(changes, words, fashion_root, tmp_
         train_tokenizer.prepare(override(find_recipe("debug_renderer"), settings_of(fashion_root, *changes)), tmp_path)
 
 
+def test_the_name_covers_what_is_rendered_to(fashion_root, tmp_path):
+    settings = settings_of(fashion_root)
+    names = {
+        train_tokenizer.prepare(
+            override(find_recipe("debug_renderer"), [*settings, f'tokenizer.codes_from="{codes}"']), tmp_path
+        ).run_dir.path.name
+        for codes in ("fashion-baseline", "fashion-crt")  # of one config
+    }
+    assert len(names) == 2
+
+
 def test_codes_come_with_their_network():
     config = with_codes_of(find_recipe("debug_renderer"), "fashion-crt")
     assert config.tokenizer.codes_from == "fashion-crt" and config.tokenizer.codes.quantizer.codebook_size == 512

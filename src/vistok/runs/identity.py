@@ -43,7 +43,7 @@ def content_digests(config: TokenizerRun, init_from: str | None) -> dict[str, st
 
     Raises UserError if a frozen network's file is missing.
     """
-    digests = source_digests(config.tokenizer) | ({} if init_from is None else {"init_from": init_from})
+    digests = source_digests(config.tokenizer) if init_from is None else {"init_from": init_from}
     alignment = config.regularizer("alignment")
     if alignment is not None and alignment.features_file is not None:
         digests["features"] = _digest("alignment.features_file", alignment.features_file)

@@ -57,7 +57,7 @@ def build_objective(config: TokenizerRun, device: torch.device, world: World = A
     )
     build = load_named(NETWORKS[config.tokenizer.kind].objective)
     objective = build(config, perceptual, device, world, features)
-    if device.type != "meta":
+    if device.type != "meta" and not config.init_from:  # whose file has them
         load_sources(objective.tokenizer, config.tokenizer)
     return objective
 
@@ -120,6 +120,7 @@ def _can_shard(config: TokenizerRun) -> None:
         "regularizers.alignment.adaptive": alignment is not None and alignment.adaptive,
         "regularizers.noising": config.regularizer("noising") is not None,
         "regularizers.equivariance": config.regularizer("equivariance") is not None,
+        "tokenizer.kind 'rendered'": config.tokenizer.kind == "rendered",
     }
     for name, is_set in refused.items():
         if is_set:
@@ -164,7 +165,8 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     _whole_batches(config, join_world())
     _can_shard(config)
     _can_compile(config)
-    check_sources(config.tokenizer)
+    if not config.init_from:
+        check_sources(config.tokenizer)
     source = open_split(config.data, "train")
     planned = plan(config, len(source))
     _codes_begin(config, planned.total_steps)
@@ -191,7 +193,7 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
         objective=objective,
         batches=partial(image_batches, config, source),
         evaluate=partial(_evaluation, config, run_dir),
-        metadata=_metadata(config, images) | source_facts(config.tokenizer),
+        metadata=_metadata(config, images) | ({} if config.init_from else source_facts(config.tokenizer)),
         facts={**folder_facts(source), "num_images": len(source), **images, **digests},
         warnings=folder_warnings(source),
         naming=naming,
