@@ -94,7 +94,12 @@ CASES = {
     "masked": ("debug_masked", ["generator.unmasked_weight=0.1"]),
     "generator": ("debug_ar", []),
     "generator, all": ("debug_ar", ["generator.z_loss=1e-4", "generator.dropout=0.1", 'precision="bfloat16"']),
+    "generator, smoothed": ("debug_ar", ["generator.label_smoothing=0.1", "generator.z_loss=1e-4"]),
+    "clusters": ("debug_clusters", []),
+    "renderer": ("debug_renderer", []),
+    "renderer, one by one": ("debug_renderer_ar", []),
     "classifier": ("debug_classifier", []),
+    "classifier, no labels": ("debug_encoder", []),
 }
 
 

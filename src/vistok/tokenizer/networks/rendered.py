@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vistok.config import make
 from vistok.errors import UserError
 from vistok.rng import content_keys
-from vistok.space import Grid, Tokens
+from vistok.space import Grid, Layout, Tokens
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
 from vistok.tokenizer.network_config import GRIDS
 from vistok.tokenizer.networks.frozen import ClusterTokenizer
@@ -67,6 +67,14 @@ class RenderedTokenizer(ClusterTokenizer):
         tokens = self.tokens(latents)
         self.renderer.train(training)
         return self.codes.from_latents(tokens)
+
+    def decode(self, latents: Any, layout: Layout | None = None) -> Float[Tensor, "batch channels height width"]:
+        """Render numbers of clusters, a tensor, an array or a list, in the tokenizer's own layout. Raises UserError for what does not fit."""
+        if layout not in (None, self.space.layout):
+            raise UserError(
+                f"layout {layout}: this tokenizer's clusters lie on {self.space.layout} alone, as its renderer has learned positions"
+            )
+        return super().decode(latents)
 
     def tokens(self, clusters: Int[Tensor, "batch given"]) -> Int[Tensor, "batch drawn"]:
         """Draw tokens for clusters: equal ones get equal tokens."""
