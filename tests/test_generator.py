@@ -11,7 +11,8 @@ from vistok.generator.autoregressive.config import AutoregressiveConfig, Autoreg
 from vistok.generator.autoregressive.frozen import FrozenTransformer
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.generator.autoregressive.speculative import SpeculativeSampler
-from vistok.generator.codes import choose, filter_logits, guide, keep_top_k, keep_top_p
+from vistok.generator.codes import choose, guide
+from vistok.nn.filtering import filter_logits, keep_top_k, keep_top_p
 from vistok.nn.flops import count_params, on_meta
 from vistok.nn.mixers.config import SoftmaxConfig
 from vistok.nn.mixers.softmax import Attention

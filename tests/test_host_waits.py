@@ -51,7 +51,7 @@ def training_of(run, device: torch.device) -> tuple[Training, MicroBatch]:
         space = token_grid(7, 7, 64) if writes == "tokens" else Vectors(layout=grid(7, 7), dim=4)
         objective = train_generator.build_objective(run, LatentFacts(space, 10), device)
     elif isinstance(run, ClassifierRun):
-        objective = train_classifier.Classification(run, device)
+        objective = train_classifier.build_objective(run, device)
     else:
         objective = train_tokenizer.build_objective(run, device)
     emas = {name: EMA(objective.networks[name], run.ema_decay) for name in objective.averaged}
@@ -104,7 +104,12 @@ CASES = {
     "masked": ("debug_masked", ["generator.unmasked_weight=0.1"]),
     "generator": ("debug_ar", []),
     "generator, all": ("debug_ar", ["generator.z_loss=1e-4", "generator.dropout=0.1", 'precision="bfloat16"']),
+    "generator, smoothed": ("debug_ar", ["generator.label_smoothing=0.1", "generator.z_loss=1e-4"]),
+    "clusters": ("debug_clusters", []),
+    "renderer": ("debug_renderer", []),
+    "renderer, one by one": ("debug_renderer_ar", []),
     "classifier": ("debug_classifier", []),
+    "classifier, no labels": ("debug_encoder", []),
 }
 
 

@@ -18,16 +18,9 @@ from vistok.generator.codes import guide
 from vistok.generator.families import default_sampling
 from vistok.generator.masked.config import MaskedConfig, MaskedSampling
 from vistok.generator.masked.generator import MaskedGenerator
-from vistok.generator.masked.schedule import (
-    SCHEDULES,
-    even_progress,
-    guidance_scales,
-    masked_counts,
-    masks,
-    mean_share,
-    still_masked,
-)
+from vistok.generator.masked.schedule import guidance_scales
 from vistok.nn.flops import count_flops
+from vistok.nn.masking import SCHEDULES, even_progress, masked_counts, masks, mean_share, still_masked
 from vistok.recipes import find_recipe
 from vistok.runs.curves import charts_of, headline
 from vistok.runs.latent_facts import LatentFacts

@@ -22,9 +22,10 @@ IMAGENET = 1_281_167
 # VA-VAE and LightningDiT, of another paper.
 VECTORS = {f"imagenet256_lightningdit_{size}" for size in SIZES} | {"imagenet256_kl", "imagenet256_vavae"}
 SHORTCUTS = {f"imagenet256_{name}" for name in ("guided", "progressive", "self_cooperative", "score", "mean_flow")}
-# TiTok's, of a third.
+# TiTok's and DiGIT's, of others.
 LINES = {name for name in all_recipes() if name.startswith("imagenet256_titok")}
-OTHERS = VECTORS | SHORTCUTS | LINES
+DIGIT = [name for name in all_recipes() if name.startswith("imagenet256_digit")]
+OTHERS = VECTORS | SHORTCUTS | LINES | set(DIGIT)
 PAPER = [name for name in all_recipes() if name.startswith(("imagenet256", "lsun256")) and name not in OTHERS]
 GENERATORS = {"52m": 52.1, "81m": 80.6, "111m": 111, "212m": 212, "343m": 343, "517m": 517, "775m": 775}
 FACTS = LatentFacts(token_grid(16, 16, 16_384), 1_000)
@@ -150,6 +151,32 @@ def test_recomputing_saves_memory_and_is_no_training(size):
     plans = [train_generator.plan(found, FACTS, IMAGENET) for found in (config, again)]
     assert plans[1].memory_bytes < 0.6 * plans[0].memory_bytes
     assert plans[1].train_flops == plans[0].train_flops
+
+
+@pytest.mark.parametrize("name", DIGIT)
+def test_digit_has_its_papers_sizes(name):
+    """Table 2 of arXiv 2410.12490 gives 219 and 732 million parameters of stage 1; those of renderers are as many as stage 1's at B."""
+    doc, config = inspect.getdoc(all_recipes()[name]), find_recipe(name)
+    for word in (f"vistok train {config.kind} {name}", "Hardware:", "xpect"):
+        assert word in doc, word
+    large = "digit_l" in name
+    if config.kind == "generator":
+        codes = 16_384 if large else 8_192
+        plan = train_generator.plan(config, LatentFacts(token_grid(16, 16, codes), 1_000), IMAGENET)
+        assert sum(plan.params.values()) / 1e6 == pytest.approx(732 if large else 219, rel=0.025)
+        assert (config.generator.label_smoothing, config.optimizer.lr, config.optimizer.betas) == (
+            0.1,
+            3e-4,
+            (0.9, 0.98),
+        )
+        return
+    with torch.device("meta"):
+        model = make(NETWORKS, config.tokenizer)
+    assert model.space == token_grid(16, 16, 16_384 if large else 8_192) and model.codes.space.codebook_size == 1024
+    assert count_params(model.renderer) / 1e6 == pytest.approx(219, rel=0.05)
+    # DINOv2-B/14 and -L/14 with registers have 87 and 304 million parameters; two blocks are not needed.
+    assert count_params(model.features) / 1e6 == pytest.approx(304 * 22 / 24 if large else 87 * 10 / 12, rel=0.03)
+    assert (config.optimizer.lr, str(config.optimizer.warmup)) == (5e-4, "6250 steps")
 
 
 def test_hours_are_in_proportion_to_the_papers():

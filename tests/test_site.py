@@ -20,7 +20,7 @@ from vistok.cli import app
 from vistok.config import override
 from vistok.recipes import find_recipe
 
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("start", "own-images", "two-purses", "regularizers", "troubleshooting",
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("start", "own-images", "two-purses", "regularizers", "clusters", "troubleshooting",
                                                        "gallery", "study", "scale", "api"))]  # fmt: skip
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 

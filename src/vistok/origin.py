@@ -69,7 +69,7 @@ class Origin(Known):
     `digest` identifies the weights. `run_config`: the full config of the run that trained them, as plain values. `scores`
     and `made_by`: only for networks that come with vistok. `imported`: the other project's file. `tokenizer`: only for
     generators; `shortcut`: only for those that one has made. `decodes`: digests of tokenizers with the same latents, of which only
-    the decoder was trained further.
+    the decoder was trained further. `inside`: the configs of the runs of tokenizers that are a part of this one, by their places.
     """
 
     digest: str = ""
@@ -86,3 +86,4 @@ class Origin(Known):
     tokenizer: TokenizerOf | None = None
     shortcut: ShortcutOf | None = None
     decodes: tuple[str, ...] = ()
+    inside: dict[str, dict[str, Any]] = {}

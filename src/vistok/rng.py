@@ -115,6 +115,14 @@ def normal_grid(
     return noise[:, :count].unflatten(1, tuple(shape)) if shape else noise[:, 0]
 
 
+def content_keys(numbers: "torch.Tensor") -> "torch.Tensor":
+    """Return a key for each row of whole numbers (rows, count), which its numbers and their order decide: noise that they fix."""
+    import torch
+
+    places = torch.arange(1, numbers.shape[1] + 1, device=numbers.device, dtype=torch.int64) * _GAMMA
+    return _mix_(_mix_(numbers.to(torch.int64) * _MIX1 + places).sum(dim=1))
+
+
 def to_gumbel(uniform: "torch.Tensor") -> "torch.Tensor":
     """Turn uniforms into Gumbel noise, in place."""
     return uniform.log_().neg_().log_().neg_()

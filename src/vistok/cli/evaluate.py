@@ -46,14 +46,18 @@ def evaluate_tokenizer(
     anyway: options.Anyway = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Score a tokenizer's reconstructions: PSNR, SSIM, Frechet distance, codebook usage and entropies."""
+    """Score a tokenizer's reconstructions (PSNR, SSIM, Frechet distance) and its tokens: usage, entropies, stability."""
     from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer as evaluate
+    from vistok.scoring.stability import evaluate_stability
     from vistok.verbs.show import tokenizer_lines
 
     options.require_alive(run, anyway)
     extractor, why = _extractor_of_tokenizer(run, evaluator, inception, data)
     with progress_bars() as progress:
         scores = evaluate(run, extractor, progress, split, checked_weights(weights), data, image_size=image_size)
+        if "codebook" in scores:  # vectors have no tokens that noise could change
+            stable = evaluate_stability(run, progress, split, weights, data, image_size)
+            scores["stability"] = stable["scores"]
     if why:
         say(f"no Frechet distance: {why}", err=True)
     else:
@@ -128,6 +132,7 @@ def _score_samples(
     from vistok.generator.interface import HasNats
     from vistok.scoring.evaluate_generator import check_scoring, choose_guidance, evaluate_generator
     from vistok.scoring.evaluate_likelihood import caches_of, evaluate_likelihood
+    from vistok.scoring.probe import can_probe, evaluate_probe
 
     # Whatever can be found out before the sampling, is.
     check_scoring(stage2, against, drawing.count)
@@ -142,6 +147,9 @@ def _score_samples(
         if caches is not None:
             averaged = stage2.generator if stage2.weights == "ema" else None
             scores["likelihood"] = evaluate_likelihood(stage2.run, *caches, progress, averaged)
+        held_out = caches_of(stage2.generator, "val", tokenizer)
+        if held_out is not None and stage2.weights == "ema" and can_probe(stage2.generator, held_out[1]):
+            scores["probe"] = evaluate_probe(stage2.run, held_out[1], progress, stage2.generator)
     if not likely:
         say(f"no likelihood: {stage2.generator.config.kind} generators have none", err=True)
     elif caches is None:

@@ -148,10 +148,12 @@ def recipe_config(
     init_from: str | None = None,
     name: str | None = None,
     proxy: str | None = None,
+    codes: str | None = None,
 ) -> Any:
     """Return a recipe of this kind with changed values and name.
 
-    With `init_from`, it has the network of that file; with `proxy`, its network predicts that one's tokens.
+    With `init_from`, it has the network of that file; with `proxy`, its network predicts that one's tokens; `codes`: the
+    tokenizer whose tokens a renderer draws.
     """
     from vistok.config import override
     from vistok.recipes import find_recipe
@@ -169,6 +171,10 @@ def recipe_config(
         from vistok.runs.proxy import with_proxy_of
 
         config = with_proxy_of(config, proxy)
+    if codes is not None:
+        from vistok.runs.sources import with_codes_of
+
+        config = with_codes_of(config, codes)
     return override(config, settings)
 
 

@@ -48,12 +48,21 @@ def train_tokenizer(
             help="Learn the tokens of this grid tokenizer (run, file or shipped name), with a recipe such as fashion_proxy_line.",
         ),
     ] = None,
+    codes: Annotated[
+        str | None,
+        typer.Option(
+            parser=place,
+            metavar="RUN",
+            help="Of a renderer: the tokenizer whose tokens it draws (run, file or shipped name).",
+        ),
+    ] = None,
     strict: Strict = False,
 ) -> None:
     """Train a tokenizer, as in: vistok train tokenizer fashion_crt."""
     init_from = initial(init_from, "tokenizer", runs)
     proxy = initial(proxy, "tokenizer", runs, "--proxy")
-    config = recipe_config(recipe, "tokenizer", settings, data, init_from, name, proxy)
+    codes = initial(codes, "tokenizer", runs, "--codes")
+    config = recipe_config(recipe, "tokenizer", settings, data, init_from, name, proxy, codes)
     if proxy is not None:
         options.require_alive(proxy, anyway=True)
     if init_from is not None:

@@ -104,6 +104,25 @@ class HasNats(Protocol):
 
 
 @runtime_checkable
+class HasInner(Protocol):
+    """A generator whose inner layers can be read, as by a linear probe."""
+
+    @property
+    def num_layers(self) -> int:
+        """The number of layers."""
+        ...
+
+    @property
+    def null_label(self) -> int | None:
+        """The label that stands for no class; None if training has never shown it."""
+        ...
+
+    def inner(self, latents: Tensor, labels: Int[Tensor, "batch"]) -> list[Float[Tensor, "batch width"]]:
+        """Return what comes out of each layer for whole images, averaged over positions."""
+        ...
+
+
+@runtime_checkable
 class HasHeldOut(Protocol):
     """A generator whose loss on held-out latents tells how training goes, though it is no likelihood."""
 

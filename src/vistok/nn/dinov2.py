@@ -12,10 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vistok.errors import UserError, damage_is_a_mistake
+from vistok.nn.frozen_config import DINOv2Config
 from vistok.torch_files import refuse_program
 
 PATCH, HEAD_DIM, EPS = 14, 64, 1e-6
+# Of ImageNet's pixels, from 0 to 1.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RELEASE = "https://github.com/facebookresearch/dinov2"
+ADVICE = f"download dinov2_vitl14_pretrain.pth (see {RELEASE}) and give its path with features_file"
 
 
 class _Attention(nn.Module):
@@ -62,12 +66,19 @@ class _Block(nn.Module):
 class DINOv2(nn.Module):
     """A vision transformer with patches of 14 pixels; it takes images of any whole number of patches.
 
-    As in VA-VAE's code, images keep their values in [-1, 1].
+    Images keep their values in [-1, 1], as in VA-VAE's code, or are `standardized` as in the network's training.
     """
 
-    def __init__(self, width: int, depth: int, hidden: int, positions: int, registers: int = 0) -> None:
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self, width: int, depth: int, hidden: int, positions: int, registers: int = 0, standardized: bool = False
+    ) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.standardized = width, standardized
+        for name, values in (("mean", MEAN), ("deviation", DEVIATION)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, positions, width))
         self.register_tokens = nn.Parameter(torch.zeros(1, registers, width)) if registers else None
@@ -77,7 +88,10 @@ class DINOv2(nn.Module):
 
     def stage_activations(self, images: Float[Tensor, "batch channels height width"]) -> list[Tensor]:
         """Return one stage: the patches' features after the last norm, (batch width rows columns)."""
-        x = self.patch_embed["proj"](images.expand(-1, 3, -1, -1))
+        images = images.expand(-1, 3, -1, -1)
+        if self.standardized:
+            images = (images / 2 + 0.5 - self.mean) / self.deviation
+        x = self.patch_embed["proj"](images)
         rows, columns = x.shape[2:]
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
         x = x + self._positions(rows, columns)
@@ -105,24 +119,57 @@ def load_dinov2(file: str | None) -> DINOv2:
 
     Raises UserError where no file is given, or it is missing, damaged, or of another network.
     """
-    advice = f"download dinov2_vitl14_pretrain.pth (see {RELEASE}) and give its path with features_file"
-    if file is None:
-        raise UserError(f"the alignment's features are DINOv2's, which does not come with vistok: {advice}")
-    path = Path(file)
-    if not path.is_file():
-        raise UserError(f"DINOv2 weights {path}: not found; {advice}")
-    refuse_program(path, "DINOv2 weights")
-    with damage_is_a_mistake(f"DINOv2 weights {path}", advice):
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        state = {name: value for name, value in state.items() if name != "mask_token"}
+    state = read_dinov2(file)
+    with damage_is_a_mistake(f"DINOv2 weights {file}", ADVICE):
         model = sized_like(state)
         model.load_state_dict(state)
     return model.eval().requires_grad_(False)
 
 
+def read_dinov2(file: str | None) -> dict[str, Tensor]:
+    """Return the weights in a file of Meta's release. Raises UserError where none is given, or it is missing or damaged."""
+    if file is None:
+        raise UserError(f"these features are DINOv2's, which does not come with vistok: {ADVICE}")
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"DINOv2 weights {path}: not found; {ADVICE}")
+    refuse_program(path, "DINOv2 weights")
+    with damage_is_a_mistake(f"DINOv2 weights {path}", ADVICE):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: value for name, value in state.items() if name != "mask_token"}
+
+
 def sized_like(state: dict[str, Tensor]) -> DINOv2:
     """Return a new network of the sizes that weights have; a KeyError says which is missing."""
+    sizes = sizes_of(state)
+    hidden = len(state["blocks.0.mlp.fc1.weight"])
+    return DINOv2(sizes["width"], sizes["depth"], hidden, sizes["positions"], sizes["registers"])
+
+
+def sizes_of(state: dict[str, Tensor]) -> dict[str, int]:
+    """Return the sizes of the network that weights belong to, by the names of `DINOv2Config`."""
     depth = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
     registers = state["register_tokens"].shape[1] if "register_tokens" in state else 0
-    hidden = len(state["blocks.0.mlp.fc1.weight"])
-    return DINOv2(state["cls_token"].shape[-1], depth, hidden, state["pos_embed"].shape[1], registers)
+    sizes = {"width": state["cls_token"].shape[-1], "depth": depth, "registers": registers}
+    return {**sizes, "positions": state["pos_embed"].shape[1]}
+
+
+def planned_dinov2(config: DINOv2Config) -> DINOv2:
+    """Return a new network as a config describes it, without the blocks behind the one whose features are taken."""
+    depth = config.depth - config.block_from_end + 1
+    hidden = 4 * config.width
+    return DINOv2(config.width, depth, hidden, config.positions, config.registers, config.standardized)
+
+
+def planned_weights(file: str | None, config: DINOv2Config) -> dict[str, Tensor]:
+    """Return the weights of `planned_dinov2` from a file of Meta's release. Raises UserError if that is of other sizes."""
+    state = read_dinov2(file)
+    with damage_is_a_mistake(f"DINOv2 weights {file}", ADVICE):
+        found = sizes_of(state)
+    if wrong := {name: size for name, size in found.items() if size != getattr(config, name)}:
+        settings = " ".join(f"--set tokenizer.dinov2.{name}={size}" for name, size in wrong.items())
+        raise UserError(f"DINOv2 weights {file}: a network of other sizes than the config says; use {settings}")
+    kept = config.depth - config.block_from_end + 1
+    return {
+        name: value for name, value in state.items() if not name.startswith("blocks.") or int(name.split(".")[1]) < kept
+    }

@@ -5,6 +5,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vistok.nn.classifier import Classifier
+from vistok.nn.dinov2 import PATCH, DINOv2, planned_dinov2
+from vistok.nn.efficientnet_lite import EfficientNetLite0
+from vistok.nn.frozen_config import SIZES, DINOv2Config
+
 
 class FrozenFeatures(nn.Module):
     """The coarsest activations of a convolutional network (its last `stage_activations`), never trained.
@@ -33,3 +38,20 @@ class FrozenFeatures(nn.Module):
     def train(self, mode: bool = True) -> "FrozenFeatures":
         """Stay in evaluation mode."""
         return super().train(False)
+
+
+def features_of(network: nn.Module) -> FrozenFeatures:
+    """Return the features of one of the frozen networks."""
+    if isinstance(network, DINOv2):
+        return FrozenFeatures(network, dim=network.width, downsample=PATCH)
+    if isinstance(network, Classifier):
+        channels = network.config.stage_channels
+        return FrozenFeatures(network, dim=channels[-1], downsample=2 ** (len(channels) - 1))
+    return FrozenFeatures(network, dim=112, downsample=16)
+
+
+def planned_features(name: str, dinov2: DINOv2Config) -> FrozenFeatures:
+    """Return the features of the network with this name, without its weights: of the sizes that they have."""
+    if name == "dinov2":
+        return features_of(planned_dinov2(dinov2))
+    return features_of(Classifier(SIZES[name]) if name in SIZES else EfficientNetLite0())

@@ -26,7 +26,7 @@ def kmeans(
     rounds, as in Bahmani et al. 2012). An empty cluster restarts at a random vector. With fewer vectors than codes, some
     codes are equal.
     """
-    codes = _apart(vectors, num_codes, generator)
+    codes = spread_apart(vectors, num_codes, generator)
     for _ in range(iterations):
         cluster = nearest(vectors, codes)
         sums = torch.zeros_like(codes).index_add_(0, cluster, vectors)
@@ -38,7 +38,10 @@ def kmeans(
     return codes
 
 
-def _apart(vectors: Tensor, count: int, generator: torch.Generator) -> Float[Tensor, "codes dim"]:
+@torch.no_grad()
+def spread_apart(
+    vectors: Float[Tensor, "vectors dim"], count: int, generator: torch.Generator
+) -> Float[Tensor, "codes dim"]:
     """Draw vectors in rounds, each with probability proportional to its squared distance from those of earlier rounds."""
     drawn = torch.randint(len(vectors), (1,), generator=generator)
     distance = (vectors - vectors[drawn[0]]).square().sum(-1)

@@ -19,6 +19,7 @@ MODULES = (
     "imagenet_generators",
     "imagenet_vectors",
     "imagenet_lines",
+    "imagenet_clusters",
     "lsun",
     "shortcuts",
     "imagenet_shortcuts",

@@ -1,13 +1,15 @@
 """Toy recipes that finish in seconds, for tests and for trying out vistok. Their scores mean nothing."""
 
+from vistok.classifier.config import ViewsConfig
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.generator.flow.config import FlowConfig
 from vistok.generator.masked.config import MaskedConfig
 from vistok.nn.classifier_config import ClassifierConfig
+from vistok.recipes.fashion import fashion_vq
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.tokenizer.bottlenecks.config import KLConfig, VQConfig
+from vistok.tokenizer.bottlenecks.config import KLConfig, KMeansConfig, VQConfig
 from vistok.tokenizer.config import (
     ConvNetConfig,
     ConvTokenizerConfig,
@@ -17,7 +19,10 @@ from vistok.tokenizer.config import (
     PerceptualConfig,
     ProxyLineTokenizerConfig,
 )
+from vistok.tokenizer.networks.frozen_config import FrozenTokenizerConfig
+from vistok.tokenizer.networks.rendered_config import RenderedTokenizerConfig
 from vistok.tokenizer.regularizers.config import CausalConfig
+from vistok.tokenizer.renderers.config import AutoregressiveRendererConfig, MaskedRendererConfig
 from vistok.units import percent, steps
 
 _EXECUTION = ExecutionConfig(log_every=5, evaluate_every=20, tensorboard=False)
@@ -25,14 +30,16 @@ _DATA = DataConfig(max_images=1_000)
 _OPTIMIZER = OptimizerConfig(lr=2e-3, schedule="cosine", warmup=percent(10))
 
 
+def _side() -> ConvNetConfig:
+    return ConvNetConfig(channels=8, multipliers=(1, 1, 2), num_res_blocks=1, attention_resolutions=(), norm_groups=4)
+
+
 def debug_vq() -> TokenizerRun:
     """Train a toy tokenizer on Fashion-MNIST for 20 steps.
 
     vistok train tokenizer debug_vq
     """
-    network = ConvNetConfig(
-        channels=8, multipliers=(1, 1, 2), num_res_blocks=1, attention_resolutions=(), norm_groups=4
-    )
+    network = _side()
     return TokenizerRun(
         data=_DATA,
         tokenizer=ConvTokenizerConfig(
@@ -91,6 +98,14 @@ def debug_classifier() -> ClassifierRun:
     )
 
 
+def debug_encoder() -> ClassifierRun:
+    """Train a toy network without labels for 20 steps.
+
+    vistok train classifier debug_encoder
+    """
+    return debug_classifier().replace(learns=ViewsConfig(projector=8))
+
+
 def debug_kl() -> TokenizerRun:
     """Train a toy tokenizer to vectors on Fashion-MNIST for 40 steps.
 
@@ -116,6 +131,54 @@ def debug_masked() -> GeneratorRun:
     vistok train generator debug_masked --tokenizer RUN
     """
     return debug_ar().replace(generator=MaskedConfig(width=32, depth=2, num_heads=2, ffn_multiple=16))
+
+
+def debug_clusters() -> TokenizerRun:
+    """Train the decoder of a toy tokenizer to 32 clusters of frozen features for 20 steps.
+
+    vistok train tokenizer debug_clusters
+    """
+    run = debug_vq()
+    return run.replace(
+        tokenizer=FrozenTokenizerConfig(
+            image_size=28,
+            in_channels=1,
+            features="fashion",
+            latent_channels=16,
+            decoder=_side(),
+            quantizer=KMeansConfig(codebook_size=32, code_dim=64, iterations=4),
+        )
+    )
+
+
+def debug_renderer() -> TokenizerRun:
+    """Train a toy renderer for 20 steps: it draws the tokens of a shipped tokenizer from 32 clusters of frozen features.
+
+    vistok train tokenizer debug_renderer
+    """
+    return debug_clusters().replace(
+        tokenizer=RenderedTokenizerConfig(
+            image_size=28,
+            in_channels=1,
+            patch=4,
+            features="fashion",
+            quantizer=KMeansConfig(codebook_size=32, code_dim=64, iterations=4),
+            codes=fashion_vq().tokenizer,
+            codes_from="fashion-baseline",
+            renderer=MaskedRendererConfig(width=32, depth=2, num_heads=2, ffn_multiple=16, dropout=0.0),
+        ),
+        losses=LossConfig(perceptual=None),
+    )
+
+
+def debug_renderer_ar() -> TokenizerRun:
+    """Train debug_renderer to draw one token after another.
+
+    vistok train tokenizer debug_renderer_ar
+    """
+    run = debug_renderer()
+    renderer = AutoregressiveRendererConfig(width=32, depth=2, num_heads=2, ffn_multiple=16, dropout=0.0)
+    return run.replace(tokenizer=run.tokenizer.replace(renderer=renderer))
 
 
 def debug_line() -> TokenizerRun:

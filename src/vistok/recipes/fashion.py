@@ -1,5 +1,6 @@
 """Fashion-MNIST at its native 28x28 pixels: 7x7 tokens per image, small enough to train on two CPU cores."""
 
+from vistok.classifier.config import ViewsConfig
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
@@ -7,7 +8,7 @@ from vistok.generator.flow.config import FlowConfig
 from vistok.generator.masked.config import MaskedConfig
 from vistok.nn.classifier_config import ClassifierConfig
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.tokenizer.bottlenecks.config import KLConfig, VQConfig
+from vistok.tokenizer.bottlenecks.config import KLConfig, KMeansConfig, VQConfig
 from vistok.tokenizer.config import (
     ConvNetConfig,
     ConvTokenizerConfig,
@@ -17,7 +18,10 @@ from vistok.tokenizer.config import (
     PerceptualConfig,
     ProxyLineTokenizerConfig,
 )
+from vistok.tokenizer.networks.frozen_config import FrozenTokenizerConfig
+from vistok.tokenizer.networks.rendered_config import RenderedTokenizerConfig
 from vistok.tokenizer.regularizers.config import AlignmentConfig, CausalConfig
+from vistok.tokenizer.renderers.config import AutoregressiveRendererConfig, MaskedRendererConfig
 from vistok.units import Duration, percent, steps
 
 # Validating every 150 steps gives the demo's short runs a training curve.
@@ -71,14 +75,35 @@ def fashion_perceptual() -> ClassifierRun:
     )
 
 
+def fashion_encoder() -> ClassifierRun:
+    """Train a small network on Fashion-MNIST without labels, for frozen features: clusters, alignment. Shipped with vistok.
+
+    vistok train classifier fashion_encoder
+
+    The accuracy that it reports is that of a last layer, which learns from labels but changes no other.
+    """
+    return ClassifierRun(
+        seed=4,
+        classifier=ClassifierConfig(stage_channels=(16, 32, 64), convs_per_stage=2, dropout=0.0),
+        learns=ViewsConfig(),
+        batch_size=256,
+        length=_epochs(4),
+        optimizer=OptimizerConfig(lr=3e-3, weight_decay=0.05, schedule="cosine", warmup=steps(200)),
+        ema_decay=0.99,
+        execution=ExecutionConfig(evaluate_every=500),
+    )
+
+
+def _side() -> ConvNetConfig:
+    return ConvNetConfig(channels=16, multipliers=(1, 1, 2), num_res_blocks=1, attention_resolutions=(), norm_groups=8)
+
+
 def fashion_vq() -> TokenizerRun:
     """Train the baseline tokenizer for Fashion-MNIST: 7x7 tokens, 512 codes, no regularizer.
 
     vistok train tokenizer fashion_vq
     """
-    network = ConvNetConfig(
-        channels=16, multipliers=(1, 1, 2), num_res_blocks=1, attention_resolutions=(), norm_groups=8
-    )
+    network = _side()
     return TokenizerRun(
         tokenizer=ConvTokenizerConfig(
             image_size=28,
@@ -198,6 +223,73 @@ def fashion_masked() -> GeneratorRun:
     return fashion_ar().replace(
         generator=MaskedConfig(width=128, depth=4, num_heads=4, ffn_multiple=32, dropout=0.0),
     )
+
+
+def fashion_clusters() -> TokenizerRun:
+    """Train the decoder of a Fashion-MNIST tokenizer to 7x7 numbers of 512 clusters of frozen features (DiGIT's tokens).
+
+    vistok train tokenizer fashion_clusters
+
+    The features are those of fashion_encoder, which comes with vistok. Clusters are found first, in about a minute.
+    """
+    run = fashion_vq()
+    return run.replace(
+        tokenizer=FrozenTokenizerConfig(
+            image_size=28,
+            in_channels=1,
+            features="fashion_encoder",
+            latent_channels=64,
+            decoder=_side(),
+            quantizer=KMeansConfig(codebook_size=512, code_dim=64),
+        )
+    )
+
+
+def fashion_clusters_ar() -> GeneratorRun:
+    """Train fashion_ar on clusters (fashion_clusters or a renderer), with DiGIT's label smoothing.
+
+    vistok train generator fashion_clusters_ar --tokenizer RUN
+    """
+    run = fashion_ar()
+    return run.replace(generator=run.generator.replace(label_smoothing=0.1))
+
+
+def fashion_renderer_masked() -> TokenizerRun:
+    """Train a renderer for Fashion-MNIST: from 7x7 clusters it draws the tokens of a VQ tokenizer in 8 steps (DiGIT's stage 2).
+
+    vistok train tokenizer fashion_renderer_masked --codes RUN
+
+    Without --codes it draws those of fashion-baseline, which comes with vistok. With --set tokenizer.clusters_from=RUN it takes the
+    clusters of that run of fashion_clusters, and generators of those fit; else it fits the same ones anew.
+    """
+    clusters = fashion_clusters().tokenizer
+    return TokenizerRun(
+        tokenizer=RenderedTokenizerConfig(
+            image_size=28,
+            in_channels=1,
+            patch=4,
+            features="fashion_encoder",
+            quantizer=clusters.quantizer,
+            codes=fashion_vq().tokenizer,
+            codes_from="fashion-baseline",
+            renderer=MaskedRendererConfig(width=128, depth=4, num_heads=4, ffn_multiple=32, dropout=0.0),
+        ),
+        losses=LossConfig(perceptual=None),
+        batch_size=64,
+        length=steps(500),
+        optimizer=OptimizerConfig(lr=3e-3, schedule="cosine", warmup=percent(5)),
+        ema_decay=0.99,
+    )
+
+
+def fashion_renderer_ar() -> TokenizerRun:
+    """Train fashion_renderer_masked to draw one token after another.
+
+    vistok train tokenizer fashion_renderer_ar --codes RUN
+    """
+    run = fashion_renderer_masked()
+    renderer = AutoregressiveRendererConfig(width=128, depth=4, num_heads=4, ffn_multiple=32, dropout=0.0)
+    return run.replace(tokenizer=run.tokenizer.replace(renderer=renderer))
 
 
 def fashion_line() -> TokenizerRun:

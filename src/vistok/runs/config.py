@@ -5,12 +5,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from vistok.classifier.config import AnyLearning, LabelsConfig
 from vistok.config import Config, FileName, execution, later, with_tuples
 from vistok.data.config import DataConfig
 from vistok.engine.config import ExecutionConfig, OptimizerConfig
 from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.generator.families import AnyGenerator
 from vistok.nn.classifier_config import ClassifierConfig
+from vistok.nn.frozen_config import require_channels
 from vistok.shortcut.config import AnyShortcut
 from vistok.tokenizer.config import AnyTokenizer, ConvTokenizerConfig, LossConfig, Trained
 from vistok.tokenizer.regularizers.config import AnyRegularizer
@@ -84,6 +86,15 @@ class TokenizerRun(RunConfig):
 
     @model_validator(mode="after")
     def _decoder_alone(self) -> "TokenizerRun":
+        if self.tokenizer.kind == "rendered" and (self.losses.perceptual or self.losses.adversarial):
+            raise ValueError(
+                "losses: a renderer learns tokens, not pixels; set losses.perceptual and losses.adversarial to null"
+            )
+        if self.tokenizer.steady and self.regularizers:
+            raise ValueError(
+                f"regularizers: the latents of a {self.tokenizer.kind!r} tokenizer do not change in training, so there is nothing to "
+                "regularize; leave them out"
+            )
         if self.trains == "decoder" and self.regularizers:
             raise ValueError(
                 "trains 'decoder' leaves the latents as they are, so there is nothing to regularize; use a recipe without "
@@ -129,11 +140,8 @@ class TokenizerRun(RunConfig):
                 f"but these are {network[0]}x{network[1]} with {network[2]}; use 'lpips', or null for none"
             )
         alignment = self.regularizer("alignment")
-        if alignment is not None and alignment.features == "fashion" and network[2] != 1:
-            raise ValueError(
-                f"regularizers.alignment.features 'fashion' is a network of grey images, but these have {network[2]} channels; use "
-                "'imagenet' or 'dinov2'"
-            )
+        if alignment is not None:
+            require_channels("regularizers.alignment.features", alignment.features, network[2])
         adversarial = self.losses.adversarial
         # The discriminator's last two convolutions use up a pixel each, and at least one logit must be left.
         if adversarial is not None and min(self.tokenizer.sides) < 3 * 2**adversarial.num_layers:
@@ -181,11 +189,12 @@ ShortcutRun = GeneratorRun
 
 
 class ClassifierRun(RunConfig):
-    """Training of a classifier, whose features serve for evaluation or as a perceptual distance."""
+    """Training of a classifier network, from labels or without, whose features others use: in scores, losses or for clusters."""
 
     kind: Literal["classifier"] = "classifier"
     data: DataConfig = DataConfig()
     classifier: ClassifierConfig = ClassifierConfig()
+    learns: AnyLearning = later(LabelsConfig())
     batch_size: int = Field(default=128, ge=2)  # batch norm needs two
 
     @model_validator(mode="after")

@@ -10,10 +10,11 @@ from torch import nn
 
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
-from vistok.nn.dinov2 import PATCH, DINOv2, load_dinov2
+from vistok.nn.dinov2 import DINOv2, load_dinov2
 from vistok.nn.efficientnet_lite import SHA256, EfficientNetLite0, load_efficientnet_lite0
 from vistok.nn.flops import on_meta
-from vistok.nn.frozen_features import FrozenFeatures
+from vistok.nn.frozen_config import SHIPPED
+from vistok.nn.frozen_features import FrozenFeatures, features_of
 from vistok.origin import Origin
 from vistok.runs.headers import RunFacts
 from vistok.runs.load import network_of, read_model
@@ -32,7 +33,8 @@ def shipped_classifier(name: str) -> tuple[Classifier, dict[str, object]]:
 
 
 @cache
-def _shipped_digest(name: str) -> str:
+def shipped_digest(name: str) -> str:
+    """Return the digest of a shipped classifier's weights."""
     return str(shipped_classifier(name)[1]["digest"])
 
 
@@ -77,21 +79,22 @@ def frozen_features(name: str, file: str | None, device: torch.device) -> Frozen
     if name == "dinov2":
         large = device.type == "meta" and file is None  # for counting, the one that VA-VAE uses
         dino = on_meta(lambda: DINOv2(1024, 24, 4096, 1370)) if large else load_dinov2(file)
-        return FrozenFeatures(dino, dim=dino.width, downsample=PATCH).to(device)
+        return features_of(dino).to(device)
     if name == "imagenet":
-        network = on_meta(EfficientNetLite0) if device.type == "meta" else load_efficientnet_lite0()
-        return FrozenFeatures(network, dim=112, downsample=16).to(device)
-    classifier = shipped_classifier(f"{name}_perceptual")[0]
-    channels = classifier.config.stage_channels
-    return FrozenFeatures(classifier, dim=channels[-1], downsample=2 ** (len(channels) - 1)).to(device)
+        return features_of(on_meta(EfficientNetLite0) if device.type == "meta" else load_efficientnet_lite0()).to(
+            device
+        )
+    return features_of(shipped_classifier(SHIPPED[name])[0]).to(device)
 
 
 def digests_in_losses(origin: Origin) -> set[str]:
-    """Return the digests of the small frozen networks that a network's training losses used; LPIPS's and DINOv2 are left out."""
-    facts = RunFacts.of(origin)
-    perceptual = facts.losses.perceptual
-    aligned = [*facts.regularizers, *([facts.generator.representation] if facts.generator.representation else [])]
-    names = {part.features for part in aligned if part.features}
-    names -= {"dinov2"}
-    names |= {perceptual.network} if perceptual is not None and perceptual.network != "lpips" else set()
-    return {SHA256 if name == "imagenet" else _shipped_digest(f"{name}_perceptual") for name in names}
+    """Return the digests of the small frozen networks in a network's training losses and tokens; LPIPS's and DINOv2 are left out."""
+    files: set[str] = set()
+    for facts in RunFacts.all_of(origin):
+        aligned = [*facts.regularizers, *([facts.generator.representation] if facts.generator.representation else [])]
+        names = {*(part.features for part in aligned), facts.tokenizer.features} - {"", "dinov2"}
+        files |= {SHIPPED.get(name, name) for name in names}
+        perceptual = facts.losses.perceptual
+        if perceptual is not None and perceptual.network != "lpips":
+            files.add("imagenet" if perceptual.network == "imagenet" else f"{perceptual.network}_perceptual")
+    return {SHA256 if name == "imagenet" else shipped_digest(name) for name in files}

@@ -39,6 +39,11 @@ class _Network(Known):
     representation: _Regularizer | None = None
 
 
+class _Clusters(Known):
+    # The frozen network whose features a tokenizer's latents are clusters of.
+    features: str = ""
+
+
 class RunFacts(Known):
     """The few fields of a run's config that are read by themselves; the rest is checked when a run is built from it."""
 
@@ -47,11 +52,17 @@ class RunFacts(Known):
     crt: _Regularizer | None = None
     regularizers: tuple[_Regularizer, ...] = ()
     generator: _Network = _Network()
+    tokenizer: _Clusters = _Clusters()
 
     @classmethod
     def of(cls, origin: Origin) -> "RunFacts":
         """Return the facts about its run that a network's origin records."""
         return cls.from_json(json.dumps(origin.run_config))
+
+    @classmethod
+    def all_of(cls, origin: Origin) -> "list[RunFacts]":
+        """Return the facts about its run, and about those of the tokenizers inside."""
+        return [cls.from_json(json.dumps(config)) for config in (origin.run_config, *origin.inside.values())]
 
 
 class _Scores(Known):
@@ -69,7 +80,7 @@ class Header(Origin):
 
     @model_validator(mode="after")
     def _readable(self) -> "Header":
-        RunFacts.of(self)
+        RunFacts.all_of(self)
         _Scores.from_json(json.dumps(self.scores))
         return self
 

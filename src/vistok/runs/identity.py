@@ -37,11 +37,11 @@ def _without_vgg(config: TokenizerRun) -> TokenizerRun:
 
 
 def content_digests(config: TokenizerRun, init_from: str | None) -> dict[str, str]:
-    """Return digests of what a tokenizer run reads: `init_from`, `proxy`, `perceptual` and `features`, if it uses them.
+    """Return digests of what a tokenizer run reads, if it uses it: `init_from`, `proxy`, `perceptual`, `features`, and networks inside.
 
     Raises UserError if a frozen network's file is missing.
     """
-    digests = {} if init_from is None else {"init_from": init_from}
+    digests = _digests_inside(config) if init_from is None else {"init_from": init_from}
     if config.losses.target == "tokens":
         from vistok.runs.proxy import proxy_of
 
@@ -59,6 +59,15 @@ def content_digests(config: TokenizerRun, init_from: str | None) -> dict[str, st
             "download them"
         )
     return {**digests, "perceptual": sha256_of(file)}
+
+
+def _digests_inside(config: TokenizerRun) -> dict[str, str]:
+    """Return digests of the networks inside a tokenizer that come from elsewhere."""
+    if not config.tokenizer.sources:
+        return {}
+    from vistok.runs.sources import source_digests  # loads torch
+
+    return source_digests(config.tokenizer)
 
 
 def without_features_file(config: GeneratorRun) -> GeneratorRun:

@@ -98,6 +98,8 @@ class Job:
     page: Page | None = None
     # The command-line option that starts a run from a checkpoint's weights, if the verb has one.
     init_option: str = ""
+    # What is found from the images before training, if anything: it changes the objective's networks.
+    fit: Callable[[Objective, torch.device, World, Progress], None] | None = None
 
     @property
     def finished(self) -> bool:
@@ -130,8 +132,12 @@ class Job:
             for line in self._before(world):
                 progress.say(line)
             progress.say(f"{self.config.name}: {self.plan.total_steps:,} steps, in {self.run_dir.path}")
+        self.check(world)
         with progress.doing(f"{self.config.name}: building the networks"):
-            training = self.training(world)
+            objective = self.objective(setup_device(self.config.execution), world)
+        if self.fit is not None:
+            self.fit(objective, setup_device(self.config.execution), world, progress)
+        training = self.training(world, objective)
         seconds = train(training, self.run_dir, progress)
         with training.whole() as networks:
             if world.main:
@@ -140,11 +146,10 @@ class Job:
                     drop_checkpoints(self.run_dir.checkpoints, self.config.execution.milestones)
         world.wait()
 
-    def training(self, world: World) -> Training:
-        """Build the networks, spread them over the processes, and return what the loop needs."""
-        self.check(world)
+    def training(self, world: World, objective: Objective | None = None) -> Training:
+        """Spread the networks over the processes, new ones if none are given, and return what the loop needs."""
         config, device = self.config, setup_device(self.config.execution)
-        objective = self.objective(device, world)
+        objective = objective or self.objective(device, world)
         emas = {name: EMA(objective.networks[name], config.ema_decay) for name in objective.averaged}
         # This has to happen before sharding, and optimizers are built after it.
         whole = Whole(emas, config.execution, world)

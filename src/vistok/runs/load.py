@@ -158,7 +158,7 @@ def _network(header: AnyHeader, state: dict[str, Tensor]) -> nn.Module:
         return Classifier(header.config)
     quantizer = header.config.quantizer
     # Checked here because the codebook is drawn, and so takes memory, before it becomes a parameter.
-    kept = {"vq": "quantizer.codebook", "simvq": "quantizer.frozen"}.get(quantizer.kind)
+    kept = {"vq": "quantizer.codebook", "simvq": "quantizer.frozen", "kmeans": "quantizer.centres"}.get(quantizer.kind)
     if kept is not None and len(state[kept]) != (size := cast(QuantizerConfig, quantizer).codes):
         raise ValueError(f"codebook_size {size}, but {len(state[kept])} codes")
     return make(NETWORKS, header.config)  # type: ignore[no-any-return]

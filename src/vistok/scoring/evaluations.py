@@ -19,6 +19,8 @@ NEEDED = {
     "memorization.num_unseen",
     "likelihood": "split ema.nats_per_token.value ema.bits_per_image.value train.nats_per_token.value",
     "guidance": "guidance_scale scores",
+    "stability": "run split num_images scores",
+    "probe": "run split layer score.value",
 }
 
 

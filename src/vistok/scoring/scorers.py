@@ -8,7 +8,9 @@ from vistok.scoring.evaluate_generator import Drawing, choose_guidance, sample_d
 from vistok.scoring.evaluate_likelihood import evaluate_likelihood
 from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.every_scale import EveryScaleFidelity
+from vistok.scoring.probe import LinearProbe
 from vistok.scoring.scorer import Finished, Scored, Scorer, bounds, costs, numbers
+from vistok.scoring.stability import Stability
 from vistok.scoring.study_scores import HasLogits, latent_statistics, swap_cost
 
 
@@ -118,7 +120,10 @@ class SwapCost(Scorer):
         return Scored({**swap_cost(run.path, run.extractor, run.root)})
 
 
-SCORERS: list[Scorer] = [Reconstruction(), LatentSpread(), HeldOutNats(), Fidelity(), EveryScaleFidelity(), SwapCost()]
+SCORERS: list[Scorer] = [
+    Reconstruction(), LatentSpread(), Stability(), HeldOutNats(), Fidelity(), EveryScaleFidelity(), SwapCost(),
+    LinearProbe(),
+]  # fmt: skip
 
 
 def score_all(kind: str, run: Finished) -> Scored:

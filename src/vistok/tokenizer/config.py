@@ -1,96 +1,21 @@
 """Configs of stage 1: a tokenizer's network, and the losses that train it."""
 
 import math
-from typing import Annotated, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vistok.config import Config, ConfigError, Kinds, Part, copied, later
-from vistok.space import Grid, Layout, Line, Space, Tokens, grid
+from vistok.config import Config, Kinds, Part, copied, later
+from vistok.space import Grid, Line, Tokens, grid
 from vistok.tokenizer.bottlenecks.config import AnyBottleneck, VQConfig
+from vistok.tokenizer.network_config import GRIDS, AnyGrid, ConvNetConfig, TokenizerConfig
+from vistok.tokenizer.networks.frozen_config import FrozenTokenizerConfig
+from vistok.tokenizer.networks.rendered_config import RenderedTokenizerConfig
 from vistok.units import Duration, percent, steps
 
 # What a run trains: the whole tokenizer, or its decoder alone.
 Trained = Literal["all", "decoder"]
-
-
-class ConvNetConfig(Config):
-    """One side (encoder or decoder) of the taming / LlamaGen network.
-
-    Each multiplier adds a level; between levels the image is halved. The defaults are the CRT paper's f16 network (A.1).
-    The decoder has one more residual block per level than `num_res_blocks`.
-    """
-
-    channels: int = Field(default=128, ge=1)
-    multipliers: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 1, 2, 2, 4), min_length=1)
-    num_res_blocks: int = Field(default=2, ge=1, le=100)
-    attention_resolutions: tuple[int, ...] = (16,)
-    norm_groups: int = Field(default=32, ge=1)
-    # Side of the pixel squares that the first level treats as one position: with 2, the most expensive level has a
-    # quarter of the positions.
-    patch: Literal[1, 2, 4] = later(1)
-    # Attention between the two residual blocks at the lowest resolution; latent-diffusion's "noattn" models lack it.
-    middle_attention: bool = later(True)
-
-    @model_validator(mode="after")
-    def _divisible(self) -> "ConvNetConfig":
-        if self.channels % self.norm_groups:
-            raise ValueError(f"channels {self.channels} is not a multiple of norm_groups {self.norm_groups}")
-        return self
-
-    @property
-    def downsample(self) -> int:
-        """Pixels per token side."""
-        return int(self.patch * 2 ** (len(self.multipliers) - 1))
-
-
-T = TypeVar("T", bound="TokenizerConfig")
-
-
-class TokenizerConfig(Config):
-    """Config fields that all tokenizer networks share."""
-
-    kind: str
-    # The height, and the width too unless `image_width` gives another.
-    image_size: int = Field(default=256, ge=4, le=2**14)
-    image_width: Annotated[int, Field(ge=4, le=2**14)] | None = later(None)
-    in_channels: Literal[1, 3] = 3
-    quantizer: AnyBottleneck = VQConfig()
-
-    @property
-    def sides(self) -> tuple[int, int]:
-        """Height and width of images, in pixels."""
-        return self.image_size, self.image_width or self.image_size
-
-    def at(self: T, image_size: int) -> T:
-        """Return this config for images of another height, and of a width in proportion.
-
-        Raises ConfigError where no whole number of pixels is in proportion.
-        """
-        if self.image_width is None:
-            return self.replace(image_size=image_size)
-        width, rest = divmod(self.image_width * image_size, self.image_size)
-        if rest:
-            raise ConfigError(
-                f"image_size {image_size}: images of {self.image_size}x{self.image_width} pixels would have a width of "
-                f"{self.image_width * image_size / self.image_size:g}; take a height whose width is a whole number"
-            )
-        return self.replace(image_size=image_size, image_width=width)
-
-    @property
-    def layout(self) -> Layout:
-        """The layout of latents for an image of `image_size`."""
-        raise NotImplementedError
-
-    @property
-    def space(self) -> Space:
-        """The space of latents that an image of `image_size` becomes."""
-        return self.quantizer.space(self.layout)
-
-    @property
-    def num_tokens(self) -> int:
-        """The number of latents for an image of `image_size`."""
-        return self.layout.positions
 
 
 class AnyConvConfig(TokenizerConfig):
@@ -229,12 +154,18 @@ class LineTokenizerConfig(AnyLineConfig):
     kind: Literal["line"] = "line"
 
 
-# Networks whose tokens lie on a grid: a line's decoder can learn to predict them.
-GRIDS = {
-    "conv": Part(ConvTokenizerConfig, "vistok.tokenizer.networks.conv:ConvTokenizer"),
-    "maskgit": Part(MaskgitTokenizerConfig, "vistok.tokenizer.networks.maskgit:MaskgitTokenizer"),
+@dataclass(frozen=True)
+class Network(Part):
+    """A network's config and class, and the objective that trains it."""
+
+    objective: str = "vistok.tokenizer.objective:Autoencoder"
+
+
+# Networks whose tokens lie on a grid: a line's decoder can learn to predict them, and a renderer to draw them.
+GRIDS |= {
+    "conv": Network(ConvTokenizerConfig, "vistok.tokenizer.networks.conv:ConvTokenizer"),
+    "maskgit": Network(MaskgitTokenizerConfig, "vistok.tokenizer.networks.maskgit:MaskgitTokenizer"),
 }
-AnyGrid = Annotated[TokenizerConfig, Kinds(TokenizerConfig, GRIDS, "conv")]
 
 
 class ProxyLineTokenizerConfig(AnyLineConfig):
@@ -263,10 +194,17 @@ class ProxyLineTokenizerConfig(AnyLineConfig):
         return self
 
 
-NETWORKS = {
-    **GRIDS,
-    "line": Part(LineTokenizerConfig, "vistok.tokenizer.networks.line:LineTokenizer"),
-    "proxy_line": Part(ProxyLineTokenizerConfig, "vistok.tokenizer.networks.proxy_line:ProxyLineTokenizer"),
+NETWORKS: dict[str, Network] = {
+    "conv": Network(ConvTokenizerConfig, "vistok.tokenizer.networks.conv:ConvTokenizer"),
+    "maskgit": Network(MaskgitTokenizerConfig, "vistok.tokenizer.networks.maskgit:MaskgitTokenizer"),
+    "line": Network(LineTokenizerConfig, "vistok.tokenizer.networks.line:LineTokenizer"),
+    "proxy_line": Network(ProxyLineTokenizerConfig, "vistok.tokenizer.networks.proxy_line:ProxyLineTokenizer"),
+    "frozen": Network(FrozenTokenizerConfig, "vistok.tokenizer.networks.frozen:FrozenTokenizer"),
+    "rendered": Network(
+        RenderedTokenizerConfig,
+        "vistok.tokenizer.networks.rendered:RenderedTokenizer",
+        objective="vistok.tokenizer.rendering:Rendering",
+    ),
 }
 AnyTokenizer = Annotated[TokenizerConfig, Kinds(TokenizerConfig, NETWORKS, "conv")]
 

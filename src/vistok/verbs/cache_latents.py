@@ -21,6 +21,7 @@ from vistok.engine.device import best_device
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.errors import UserError
+from vistok.nn.frozen_config import require_channels
 from vistok.nn.frozen_features import FrozenFeatures
 from vistok.rng import stable_choice
 from vistok.runs.load import load_tokenizer
@@ -165,8 +166,10 @@ def cache_features(
     manifest, device = latents.manifest, best_device()
     tokenizer = load_tokenizer(tokenizer_path, device="cpu")
     tokenizer = tokenizer.resized(manifest.image_size) if manifest.image_size else tokenizer
-    if name == "fashion" and tokenizer.config.in_channels != 1:
-        raise UserError("features 'fashion' are of grey images, but these are in colour; use 'imagenet' or 'dinov2'")
+    try:
+        require_channels("features", name, tokenizer.config.in_channels)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     data = data_for(manifest.views, data_of(tokenizer, root, manifest.image_size))
     source = open_split(data, manifest.split)
     if manifest.data_digest not in (source.digest, *source.former_digests):

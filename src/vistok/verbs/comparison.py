@@ -11,7 +11,7 @@ from typing import Any
 from vistok.metrics.protocol import Protocol, Score, Treatment
 
 # Metrics, by how their names end, of which more or less is better; of others neither is.
-HIGHER = ("psnr (db)", "ssim", "precision", "recall", "inception score")
+HIGHER = ("psnr (db)", "ssim", "accuracy", "precision", "recall", "inception score")
 LOWER = ("fmd", "fid", "kmd", "kid", "nats per token", "bits per image")
 BETTER = (
     "* better: its paired difference from every other score in its line excludes 0 (95 %). That is the noise of the images "

@@ -103,7 +103,7 @@ def dry_classifier(config: ClassifierRun) -> DryRun:
     if not fetch:
         config = train_classifier.with_classes(config, open_split(config.data, "train"))
     plan = train_classifier.plan(config, count)
-    objective = partial(train_classifier.Classification, config)
+    objective = partial(train_classifier.build_objective, config)
     return DryRun(config, plan, count, fetch, _step_seconds(config, plan, objective), {})
 
 

@@ -60,6 +60,11 @@ def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
             f"codebook usage {100 * codes['usage']:.1f} %, entropy {codes['entropy']:.2f} bits per token, "
             f"by position {scores['position_entropy']['value']:.2f} bits, skewness {codes['skewness']:.3f}"
         )
+    if stable := scores.get("stability"):
+        shares = ", ".join(
+            f"{100 * score['value']:.1f} % at {name.removeprefix('changed_')} dB" for name, score in stable.items()
+        )
+        lines.append(f"tokens that noise changes: {shares}")
     lines += [
         score_line({"rfmd": "rFMD", "rfid": "rFID"}[key], scores[key]) for key in ("rfmd", "rfid") if key in scores
     ]
@@ -99,6 +104,12 @@ def generator_lines(scores: dict[str, Any]) -> list[str]:
     )
     if "likelihood" in scores:
         lines.append(_likelihood_line(scores["likelihood"]))
+    if probe := scores.get("probe"):
+        half = f" ± {100 * (probe['score']['high'] - probe['score']['low']) / 2:.1f}" if probe["score"]["low"] else ""
+        lines.append(
+            f"linear probe: layer {probe['layer']} of {len(probe['by_layer'])} tells the class of "
+            f"{100 * probe['score']['value']:.1f}{half} % of held-out images"
+        )
     if cost := cost_in(scores):
         lines.append(f"cost: {cost}")
     return lines

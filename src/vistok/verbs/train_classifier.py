@@ -1,4 +1,4 @@
-"""Train a classifier on the images' classes; its features serve for scoring or as a perceptual distance."""
+"""Train a classifier network, from labels or without; its features serve for scores, losses and clusters."""
 
 from functools import partial
 from pathlib import Path
@@ -6,16 +6,15 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from vistok.classifier.config import LEARNING
+from vistok.classifier.training import ClassifierObjective
 from vistok.data.images.open import open_split
 from vistok.data.images.sources import ImageSource
 from vistok.data.loader import eval_images
 from vistok.engine.distributed import ALONE, World
-from vistok.engine.objective import Objective, only_phase
-from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier, share_of_dead_features
 from vistok.overview.page import RunPage
-from vistok.rng import seeded_init
 from vistok.runs.config import ClassifierRun
 from vistok.runs.identity import former_names
 from vistok.runs.job import (
@@ -28,54 +27,29 @@ from vistok.runs.job import (
     run_directory,
 )
 from vistok.runs.plan import Plan, plan_of, sizes_fit
-from vistok.units import Scale
 
 EVAL_BATCH = 500
 
 
 def with_classes(config: ClassifierRun, source: ImageSource) -> ClassifierRun:
-    """Return the config with the data's number of classes. Raises UserError if there are fewer than two."""
-    if len(source.class_names) < 2:
+    """Return the config with the data's number of classes. Raises UserError if there are too few to learn from."""
+    if len(source.class_names) < config.learns.least_classes:
         raise UserError(
             f"a classifier needs at least two classes, but {config.data.root!r} has {list(source.class_names)}; sort the "
-            "images into one sub-folder per class"
+            'images into one sub-folder per class, or learn without labels: --set \'learns={"kind": "views"}\''
         )
     return config.replace(classifier=config.classifier.replace(num_classes=len(source.class_names)))
 
 
-class Classification(Objective):
-    """Cross-entropy over the classes."""
-
-    averaged = ("classifier",)
-
-    def __init__(self, run: ClassifierRun, device: torch.device) -> None:
-        self.run = run
-        with seeded_init(run.seed, "init", "classifier"), device:
-            self.model = Classifier(run.classifier)
-        self.networks = {"classifier": self.model}
-
-    def phases(self, scale: Scale, world: World = ALONE) -> list[Phase]:
-        """Return the only phase."""
-        return only_phase("classifier", self.model, self.run.optimizer, scale, self._loss)
-
-    def _loss(self, micro: MicroBatch, step: int) -> PhaseLoss:
-        logits = self.model(micro["images"]).float()
-        accuracy = (logits.detach().argmax(1) == micro["labels"]).float().mean()
-        return PhaseLoss({"cross_entropy": F.cross_entropy(logits, micro["labels"])}, {"accuracy": accuracy})
-
-    def example(self, batch_size: int, device: torch.device) -> MicroBatch:
-        """Return images and labels of the right shapes, all zeros."""
-        size, channels = self.run.classifier.image_size, self.run.classifier.in_channels
-        return {
-            "images": torch.zeros(batch_size, channels, size, size, device=device),
-            "labels": torch.zeros(batch_size, dtype=torch.int64, device=device),
-        }
+def build_objective(config: ClassifierRun, device: torch.device, world: World = ALONE) -> ClassifierObjective:
+    """Return the objective with a new network."""
+    return LEARNING[config.learns.kind].load()(config, device)  # type: ignore[no-any-return]
 
 
 @sizes_fit()
 def plan(config: ClassifierRun, num_images: int) -> Plan:
     """Return the run's derived numbers."""
-    return plan_of(config, Classification(config, torch.device("meta")), num_images, 0)
+    return plan_of(config, build_objective(config, torch.device("meta")), num_images, 0)
 
 
 def prepare(config: ClassifierRun, runs: Path) -> Job:
@@ -98,7 +72,7 @@ def prepare(config: ClassifierRun, runs: Path) -> Job:
         run_dir=run_dir,
         page=RunPage(run_dir),
         num_images=len(source),
-        objective=lambda device, world: Classification(config, device),
+        objective=partial(build_objective, config),
         batches=partial(image_batches, config, source),
         evaluate=evaluate,
         metadata={

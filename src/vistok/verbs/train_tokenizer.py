@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from vistok.config import load_named
 from vistok.data.images.open import open_split
 from vistok.data.images.sources import ImageSource
 from vistok.data.images.transforms import to_uint8
@@ -21,6 +22,7 @@ from vistok.errors import UserError, counted
 from vistok.overview.page import RunPage
 from vistok.rng import stable_choice
 from vistok.runs.config import TokenizerRun
+from vistok.runs.fitting import Fit
 from vistok.runs.frozen_networks import build_features, build_perceptual
 from vistok.runs.health.reconstruction_quality import baseline_of, reconstruction_quality
 from vistok.runs.health.tokenizer_symptoms import tokenizer_alarms
@@ -39,7 +41,9 @@ from vistok.runs.job import (
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.plan import Plan, plan_of, sizes_fit
 from vistok.runs.proxy import Proxy, build_proxy, copy_proxy, proxy_of
-from vistok.tokenizer.objective import Autoencoder, adversarial_stages
+from vistok.runs.sources import check_sources, load_sources, source_facts
+from vistok.tokenizer.config import NETWORKS
+from vistok.tokenizer.objective import adversarial_stages
 from vistok.tokenizer.proxy_objective import ProxyTokens
 from vistok.units import steps
 
@@ -49,12 +53,19 @@ SHEET_IMAGES = 16
 
 def build_objective(
     config: TokenizerRun, device: torch.device, world: World = ALONE, proxy: Proxy | None = None
-) -> Autoencoder:
-    """Return the objective with new networks. Without a `proxy`, one that is needed has no weights either, as for plans."""
+) -> Any:
+    """Return the objective of the network's kind, with new networks, and those inside it that come from elsewhere.
+
+    Without a `proxy`, one that is needed has no weights, as for plans.
+    """
     features = build_features(config.regularizers, device)
     if config.losses.target == "tokens":
         return ProxyTokens(config, build_proxy(config, proxy, device), device, world, features)
-    return Autoencoder(config, build_perceptual(config.losses.perceptual, device), device, world, features)
+    perceptual = build_perceptual(config.losses.perceptual, device)
+    objective = load_named(NETWORKS[config.tokenizer.kind].objective)(config, perceptual, device, world, features)
+    if device.type != "meta" and not config.init_from:  # whose file has them
+        load_sources(objective.tokenizer, config.tokenizer)
+    return objective
 
 
 def plan(config: TokenizerRun, num_images: int) -> Plan:
@@ -115,6 +126,7 @@ def _can_shard(config: TokenizerRun) -> None:
         "regularizers.alignment.adaptive": alignment is not None and alignment.adaptive,
         "regularizers.noising": config.regularizer("noising") is not None,
         "regularizers.equivariance": config.regularizer("equivariance") is not None,
+        "tokenizer.kind 'rendered'": config.tokenizer.kind == "rendered",
     }
     for name, is_set in refused.items():
         if is_set:
@@ -165,6 +177,8 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     _whole_batches(config, join_world())
     _can_shard(config)
     _can_compile(config)
+    if not config.init_from:
+        check_sources(config.tokenizer)
     source = open_split(config.data, "train")
     planned = plan(config, len(source))
     _codes_begin(config, planned.total_steps)
@@ -172,6 +186,8 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     digests = content_digests(config, initial.digest if initial else None)
     former = former_names(config, source, digests.get("init_from"))
     run_dir, naming = run_directory(by_contents(config), runs, former, data=source.digest, **digests)
+
+    fit = Fit(config, source, run_dir) if config.tokenizer.fits and not initial else None
 
     def objective(device: torch.device, world: World) -> Objective:
         built = build_objective(config, device, world, proxy)
@@ -191,12 +207,13 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
         objective=objective,
         batches=partial(image_batches, config, source),
         evaluate=partial(_evaluation, config, run_dir),
-        metadata=_metadata(config, images) | _decodes(config, initial),
+        metadata=_metadata(config, images) | _decodes(config, initial) | _sources(config),
         facts={**folder_facts(source), "num_images": len(source), **images, **digests},
         warnings=folder_warnings(source),
         naming=naming,
         alarms=partial(tokenizer_alarms, config, planned.total_steps),
         init_option="--init-from",
+        fit=None if fit is None else partial(_fitted, fit),
     )
 
 
@@ -204,6 +221,16 @@ def _metadata(config: TokenizerRun, images: dict[str, Any]) -> dict[str, Any]:
     """Return the metadata for the header of the weights."""
     plain = config_json(config)
     return {"config": plain["tokenizer"], "run_config": plain, **images, "dataset": config.data.dataset}
+
+
+def _fitted(fit: Fit, built: Objective, *where: Any) -> None:
+    """Find the clusters of a run's tokenizer before its first step."""
+    fit.into(built.networks["tokenizer"], *where)  # type: ignore[arg-type]
+
+
+def _sources(config: TokenizerRun) -> dict[str, Any]:
+    """Return what the header says of networks inside; weights to start from have them already."""
+    return {} if config.init_from else source_facts(config.tokenizer)
 
 
 def _decodes(config: TokenizerRun, initial: Initial | None) -> dict[str, Any]:

@@ -27,6 +27,8 @@ class AutoregressiveConfig(GeneratorConfig):
     mixer: AnyMixer = later(SoftmaxConfig())
     # Weight of the squared log-normaliser, which keeps logits small (CRT paper A.2: 1e-4 in some runs with 576 tokens).
     z_loss: Annotated[float, Field(ge=0)] = later(0.0)
+    # Share of each label that is spread over all codes in training (DiGIT: 0.1).
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = later(0.0)
 
     @model_validator(mode="after")
     def _heads(self) -> "AutoregressiveConfig":

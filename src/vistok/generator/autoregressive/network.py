@@ -94,6 +94,26 @@ class AutoregressiveNetwork(Generator):
             x = block(x, self.cos, self.sin)
         return self.head(self.norm(x))
 
+    @property
+    def num_layers(self) -> int:
+        """The number of blocks."""
+        return len(self.blocks)
+
+    @property
+    def null_label(self) -> int | None:
+        """The label of no class."""
+        return self.classes.null_label if self.config.label_dropout else None
+
+    def inner(
+        self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
+    ) -> list[Float[Tensor, "batch width"]]:
+        """Return what comes out of each block, averaged over the tokens that it has seen."""
+        x, found = torch.cat([self.classes(labels)[:, None], self.token_embedding(tokens[:, :-1])], dim=1), []
+        for block in self.blocks:
+            x = block(x, self.cos, self.sin)
+            found.append(x[:, 1:].mean(dim=1) if x.shape[1] > 1 else x[:, 0])
+        return found
+
     def logits(
         self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch positions codes"]:

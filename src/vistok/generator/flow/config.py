@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from vistok.config import Config, later
 from vistok.generator.config import GeneratorConfig, SamplingConfig
 from vistok.generator.flow.patches import coarse_layout
+from vistok.nn.frozen_config import FrozenNetwork, require_file
 from vistok.nn.mixers.config import require_heads
 from vistok.space import Layout
 
@@ -21,14 +22,13 @@ class RepresentationConfig(Config):
     layer: int = Field(default=8, ge=1)
     weight: float = Field(default=0.5, ge=0)
     projector: int = Field(default=2048, ge=1)
-    features: Literal["imagenet", "dinov2", "fashion"] = "imagenet"
+    features: FrozenNetwork = "imagenet"
     # DINOv2's weights, as Meta releases them; its contents count for a run's name, not its path.
     features_file: str | None = None
 
     @model_validator(mode="after")
     def _file(self) -> "RepresentationConfig":
-        if self.features_file is not None and self.features != "dinov2":
-            raise ValueError(f"features_file is for features 'dinov2', found features {self.features!r}; leave it null")
+        require_file(self.features, self.features_file)
         return self
 
 

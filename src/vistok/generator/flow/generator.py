@@ -108,6 +108,24 @@ class FlowGenerator(Generator):
         by_time = {f"matching_loss_at_{(i + 0.5) / BINS:.2f}": losses[bins == i] for i in range(BINS)}
         return {"matching_loss": losses, **by_time}
 
+    @property
+    def num_layers(self) -> int:
+        """The number of blocks."""
+        return len(self.network.blocks)
+
+    @property
+    def null_label(self) -> int | None:
+        """The label of no class."""
+        return self.network.classes.null_label if self.config.label_dropout else None
+
+    def inner(
+        self, latents: Float[Tensor, "batch positions dim"], labels: Int[Tensor, "batch"]
+    ) -> list[Float[Tensor, "batch width"]]:
+        """Return what comes out of each block for vectors without noise, averaged over positions."""
+        data, times = self.normalised(latents), torch.ones(len(latents), device=latents.device)
+        layers = range(1, self.num_layers + 1)
+        return [self.network.with_inner(data, times, labels, layer)[1].mean(dim=1) for layer in layers]
+
     def sampler(self, sampling: SamplingConfig) -> Sampler:
         """Return a function of labels and ids that draws vectors with these weights; make a new one if they change."""
         how, network = self._prepared(sampling)

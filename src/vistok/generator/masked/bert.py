@@ -1,5 +1,7 @@
 """MaskGIT's and TiTok's own transformer: BERT's blocks, which normalise after each branch (Devlin et al. 2018, 1810.04805)."""
 
+from collections.abc import Iterator
+
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,9 +42,9 @@ class BertNetwork(MaskedNetwork):
         self.blocks = nn.ModuleList(BertBlock(config) for _ in range(config.depth))
         self.norm, self.head = nn.Identity(), nn.Linear(config.width, codes)
 
-    def through_blocks(self, x: Float[Tensor, "batch positions width"]) -> Float[Tensor, "batch positions width"]:
-        """Return what dropout and the blocks make of the class and the tokens with their places."""
+    def through_blocks(self, x: Float[Tensor, "batch positions width"]) -> Iterator[Tensor]:
+        """Yield what dropout and each block make of the class and the tokens with their places."""
         x = self.token_dropout(self.embedding_norm(x))
         for block in self.blocks:
             x = block(x)
-        return x
+            yield x

@@ -15,8 +15,9 @@ from vistok.generator.interface import Generator, Sampler
 from vistok.generator.masked.config import NETWORKS, MaskedConfig, MaskedSampling
 from vistok.generator.masked.network import MaskedNetwork
 from vistok.generator.masked.sampling import fill_in
-from vistok.generator.masked.schedule import guidance_scales, masked_counts, masks, num_steps, still_masked
+from vistok.generator.masked.schedule import guidance_scales, num_steps
 from vistok.nn.flops import count_flops
+from vistok.nn.masking import masked_counts, masks, still_masked
 from vistok.space import Space, Tokens
 
 # Number of shares of masked tokens at which the held-out loss is measured.
@@ -71,6 +72,22 @@ class MaskedGenerator(Generator):
         losses = (self(latents, masked, labels) * masked).sum(dim=1) / masked.sum(dim=1)
         by_share = {f"masked_loss_at_{(i + 0.5) / BINS:.2f}": losses[bins == i] for i in range(BINS)}
         return {"masked_loss": losses, **by_share}
+
+    @property
+    def num_layers(self) -> int:
+        """The number of blocks."""
+        return len(self.network.blocks)
+
+    @property
+    def null_label(self) -> int | None:
+        """The label of no class."""
+        return self.network.classes.null_label if self.config.label_dropout else None
+
+    def inner(
+        self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]
+    ) -> list[Float[Tensor, "batch width"]]:
+        """Return what comes out of each block where no token is masked, averaged over tokens."""
+        return [x[:, 1:].mean(dim=1) for x in self.network.layers(tokens, labels)]
 
     def sampler(self, sampling: SamplingConfig) -> Sampler:
         """Return a function of labels and ids that draws tokens with these weights; make a new one if they change."""

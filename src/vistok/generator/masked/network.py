@@ -3,6 +3,8 @@
 Other blocks (`MaskedConfig.blocks`) are subclasses in files of their own.
 """
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -77,13 +79,13 @@ class MaskedNetwork(nn.Module):
         self.norm = RMSNorm(config.width)
         self.head = Linear(config.width, codes)
 
-    def through_blocks(self, x: Float[Tensor, "batch positions width"]) -> Float[Tensor, "batch positions width"]:
-        """Return what dropout and the blocks make of the class and the tokens with their places."""
+    def through_blocks(self, x: Float[Tensor, "batch positions width"]) -> Iterator[Tensor]:
+        """Yield what dropout and each block make of the class and the tokens with their places."""
         x = self.token_dropout(x)
         table = (self.cos, self.sin) if self.config.rotary else None
         for block in self.blocks:
             x = block(x, table)
-        return x
+            yield x
 
     def forward(
         self,
@@ -92,8 +94,14 @@ class MaskedNetwork(nn.Module):
         places: Int[Tensor, "batch some"] | None = None,
     ) -> Float[Tensor, "batch some codes"]:
         """Return logits for every token, or for those at `places`; in training mode some labels are dropped."""
-        x = torch.cat([self.classes(labels)[:, None], self.token_embedding(tokens)], dim=1)
-        x = self.through_blocks(x + self.places.weight)[:, 1:]
+        for x in self.layers(tokens, labels):  # noqa: B007 (the last one counts)
+            pass
+        x = x[:, 1:]
         if places is not None:
             x = x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))
         return self.head(self.norm(x))
+
+    def layers(self, tokens: Int[Tensor, "batch positions"], labels: Int[Tensor, "batch"]) -> Iterator[Tensor]:
+        """Yield what comes out of each block, (batch, class and positions, width)."""
+        x = torch.cat([self.classes(labels)[:, None], self.token_embedding(tokens)], dim=1)
+        return self.through_blocks(x + self.places.weight)

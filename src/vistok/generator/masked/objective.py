@@ -7,8 +7,8 @@ from vistok.engine.objective import Objective, only_phase
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.generator.masked.config import MaskedConfig
 from vistok.generator.masked.generator import MaskedGenerator
-from vistok.generator.masked.schedule import SCHEDULES, even_progress, masked_counts, masks, mean_share
 from vistok.generator.training import GeneratorTraining
+from vistok.nn.masking import SCHEDULES, even_progress, masked_counts, masks, mean_share
 from vistok.rng import derive_seed, seeded_init
 from vistok.space import Space
 from vistok.units import Scale

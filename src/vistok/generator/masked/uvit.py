@@ -1,5 +1,7 @@
 """The transformer of TiTok-S-128's generator: blocks with long skips, U-ViT's (Bao et al. 2022, arXiv 2209.12152)."""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -41,12 +43,12 @@ class UViTNetwork(MaskedNetwork):
         self.blocks = nn.ModuleList(UViTBlock(config, skip=i > self.middle) for i in range(2 * self.middle + 1))
         self.norm, self.head = nn.LayerNorm(config.width), nn.Linear(config.width, codes)
 
-    def through_blocks(self, x: Float[Tensor, "batch positions width"]) -> Float[Tensor, "batch positions width"]:
-        """Return what the blocks make of the class and the tokens with their places."""
+    def through_blocks(self, x: Float[Tensor, "batch positions width"]) -> Iterator[Tensor]:
+        """Yield what each block makes of the class and the tokens with their places."""
         x = self.token_dropout(x)
         early: list[Tensor] = []
         for i, block in enumerate(self.blocks):
             x = block(x, early.pop()) if i > self.middle else block(x)
             if i < self.middle:
                 early.append(x)
-        return x
+            yield x

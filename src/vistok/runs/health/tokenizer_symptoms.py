@@ -77,6 +77,8 @@ def blind(run: Run, history: History) -> Alarm | None:
 def latents_collapse(run: Run, history: History) -> Alarm | None:
     """The encoder maps all images to the same place."""
     quantizer = run.config.tokenizer.quantizer
+    if quantizer.fitted:  # to features that training does not move
+        return None
     # With a look-up by distance, codes and their latents may legitimately lie close to zero.
     if isinstance(quantizer, SimVQConfig) or (isinstance(quantizer, VQConfig) and quantizer.lookup == "euclidean"):
         return None

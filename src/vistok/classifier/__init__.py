@@ -1,0 +1,1 @@
+"""What trains the small classifier network: labels, or two views of every image."""

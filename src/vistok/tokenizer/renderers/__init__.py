@@ -1,0 +1,1 @@
+"""Renderers: transformers that draw the tokens of one tokenizer given those of another."""

@@ -1,0 +1,74 @@
+"""What a renderer minimises: the cross-entropy of the tokens that belong to an image's clusters."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from torch import nn
+
+from vistok.config import make
+from vistok.engine.distributed import ALONE, World
+from vistok.engine.objective import Objective
+from vistok.engine.optim import adamw, decay_groups
+from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
+from vistok.engine.schedule import make_schedule
+from vistok.nn.frozen_features import FrozenFeatures
+from vistok.rng import seeded_init
+from vistok.tokenizer.config import NETWORKS
+from vistok.tokenizer.networks.rendered import RenderedTokenizer
+from vistok.tokenizer.noise import Noise
+from vistok.tokenizer.objective import TokenizerTraining
+from vistok.units import Scale
+
+
+class Rendering(Objective):
+    """Trains the renderer of a tokenizer whose other parts are frozen."""
+
+    averaged = ("tokenizer",)
+
+    def __init__(
+        self,
+        run: TokenizerTraining,
+        perceptual: nn.Module | None,
+        device: torch.device,
+        world: World = ALONE,
+        features: Mapping[str, FrozenFeatures] = MappingProxyType({}),
+    ) -> None:
+        self.run = run
+        with device, seeded_init(run.seed, "init", "tokenizer"):
+            self.tokenizer: RenderedTokenizer = make(NETWORKS, run.tokenizer)
+        # As where these networks were trained: kernels round differently by layout.
+        self.tokenizer.codes.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.tokenizer.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.networks = {"tokenizer": self.tokenizer}
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the tokenizer's networks, to be counted by name."""
+        return self.tokenizer.parts()
+
+    def phases(self, scale: Scale, world: World = ALONE) -> list[Phase]:
+        """Return the only phase."""
+        optimizer, renderer = self.run.optimizer, self.tokenizer.renderer
+        return [
+            Phase(
+                name="renderer",
+                modules=[self.tokenizer],
+                optimizer=adamw(decay_groups(renderer, optimizer.weight_decay), optimizer),
+                schedule=make_schedule(optimizer, scale),
+                loss=self._loss,
+                clip_groups={"renderer": list(renderer.parameters())},
+                clip_norm=optimizer.clip_norm,
+            )
+        ]
+
+    def _loss(self, micro: MicroBatch, step: int) -> PhaseLoss:
+        return PhaseLoss(self.tokenizer.rendering_terms(micro["images"], Noise(self.run.seed, micro["positions"])))
+
+    def example(self, batch_size: int, device: torch.device) -> MicroBatch:
+        """Return images and labels of the right shapes, all zeros."""
+        sides, channels = self.run.tokenizer.sides, self.run.tokenizer.in_channels
+        return {
+            "images": torch.zeros(batch_size, channels, *sides, device=device),
+            "labels": torch.zeros(batch_size, dtype=torch.int64, device=device),
+            "positions": torch.zeros(batch_size, dtype=torch.int64, device=device),
+        }
