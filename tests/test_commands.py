@@ -133,6 +133,7 @@ def test_tab_offers_recipes_and_runs(tmp_path):
         "runs/b-3",
         "fashion-baseline",
         "fashion-crt",
+        "fashion-flow",
         "pictures64",
     }
     assert set(completed("vistok advise --study ", tmp_path)) == of_kind["study"]

@@ -127,7 +127,7 @@ def test_a_part_of_another_kind_keeps_what_both_kinds_have():
     assert changed.tokenizer.quantizer == SimVQConfig(codebook_size=48, code_dim=find_recipe("debug_vq").tokenizer.quantizer.code_dim)  # fmt: skip
     assert override(changed, ["tokenizer.quantizer.kind=kl", "tokenizer.quantizer.dim=3"]).tokenizer.quantizer == KLConfig(dim=3)  # fmt: skip
     for assignments, words in (
-        (["tokenizer.quantizer.kind=vqq"], "kind 'vqq' is not one of vq, fsq, simvq, kl"),
+        (["tokenizer.quantizer.kind=vqq"], "kind 'vqq' is not one of vq, fsq, simvq, kmeans, kl"),
         (["tokenizer.quantizer.kind=[1]"], "is not one of vq"),
         (["losses.perceptual.kind=vq"], "losses.perceptual.kind"),
         (["tokenizer.quantizer.kind=simvq", "tokenizer.quantizer.restart_after=5"], "'restart_after' is not one of kind, codebook_size"),

@@ -326,7 +326,11 @@ def test_table_page_and_summary(study, finished, tmp_path):
     _, folder, _ = finished
     page = write_report(study, folder)
     table = read_table(folder.table)
-    assert list(table.columns) == [*COLUMNS, "layout", "calls", "flops_per_image", "ms_per_image"] and len(table) == 3
+    bounded = [*(f"changed_{level}" for level in (30, 20, 10, 1)), "probe_accuracy"]
+    later = {name + end for name in bounded for end in ("", "_low", "_high")}
+    later |= {"layout", "probe_layer", "calls", "flops_per_image", "ms_per_image"}
+    assert list(table.columns[: len(COLUMNS)]) == list(COLUMNS) and set(table.columns[len(COLUMNS) :]) == later
+    assert len(table) == 3
     tokenizer, generators = table[table.kind == "tokenizer"].iloc[0], table[table.kind == "generator"]
     assert set(generators.tokenizer_run) == {tokenizer.run}
     assert (generators.total_flops == generators.train_flops + tokenizer.train_flops).all()

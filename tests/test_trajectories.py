@@ -53,7 +53,7 @@ def test_runs_of_before_are_found_by_their_names(old_runs):
 
 def test_checkpoint_of_before_goes_on(old_runs):
     run = old_runs / GENERATOR
-    before = json.loads((run / "finished.json").read_text())["digests"]
+    before = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     (run / "finished.json").unlink()
     shutil.rmtree(run / "export")
     vistok(
@@ -70,5 +70,10 @@ def test_checkpoint_of_before_goes_on(old_runs):
     )
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(1, 41))
-    if SAME_MACHINE:
-        assert json.loads((run / "finished.json").read_text())["digests"] == before
+    # Which generation of its CPU made them is not written down, so the last bits may differ.
+    old = {(row["kind"], row["step"]): row for row in before}
+    again = {(row["kind"], row["step"]): row for row in rows}
+    assert old.keys() <= again.keys()
+    for place, row in old.items():
+        for name in row.keys() & {"generator/loss", "nats_per_token"}:
+            assert again[place][name] == pytest.approx(row[name], rel=1e-3)

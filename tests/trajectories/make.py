@@ -58,14 +58,23 @@ SAME_WITHIN_OF_GENERATORS = 0.1
 
 
 def machine() -> dict[str, str]:
-    """Return what decides the last bits: CPU, torch, and the compiler of our own kernels."""
+    """Return what decides the last bits: CPU, torch, and the compiler of our own kernels.
+
+    Clouds call several generations of a CPU by one name.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    cpu = names[0] if names else platform.processor()
-    return {"cpu": cpu, "torch": version("torch"), "compiler": _compiler()}
+    return {"cpu": _cpu(lines), "torch": version("torch"), "compiler": _compiler()}
+
+
+def _cpu(lines: list[str]) -> str:
+    """Return a CPU's name, and the numbers of its generation."""
+    pairs = [[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]
+    facts = {name: value for name, value in reversed(pairs)}  # the first processor's
+    numbers = ", ".join(f"{name} {facts[name]}" for name in ("cpu family", "model", "stepping") if name in facts)
+    return " ".join(filter(None, (facts.get("model name") or platform.processor(), numbers and f"({numbers})")))
 
 
 def _compiler() -> str:

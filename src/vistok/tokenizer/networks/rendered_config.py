@@ -28,7 +28,7 @@ class RenderedTokenizerConfig(AnyFrozenConfig):
     # centres are fitted.
     clusters_from: str = execution("", "tokenizer whose clusters are taken over; their digest is fingerprinted")
     # The network of the tokenizer that is rendered to, and where it is: --codes RUN sets both.
-    codes: AnyGrid = Field(default_factory=_conv)
+    codes: AnyGrid = Field(default_factory=_conv, json_schema_extra={"copied": True})
     codes_from: str = execution("", "tokenizer whose tokens are drawn; its digest is fingerprinted")
     renderer: AnyRenderer = MaskedRendererConfig()
 
