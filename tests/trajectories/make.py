@@ -34,7 +34,6 @@ GAN = ["losses.adversarial.weight=0.5", "losses.adversarial.start=6 steps", "los
        "losses.adversarial.channels=8", "losses.adversarial.num_layers=2", "tokenizer.quantizer.restart_after=4"]  # fmt: skip
 FEW_IMAGES = ["data.max_images=200"]
 FSQ = 'tokenizer.quantizer={"kind": "fsq", "levels": [5, 5, 3]}'
-FITTED = "tokenizer.quantizer.image_fraction=1"
 SHORT = [*FEW_IMAGES, "length=8 steps"]
 # Name of the trajectory: verb, recipe, settings, trajectory of the tokenizer.
 RUNS: dict[str, tuple[str, str, list[str], str | None]] = {
@@ -42,9 +41,6 @@ RUNS: dict[str, tuple[str, str, list[str], str | None]] = {
     "debug_crt": ("tokenizer", "debug_crt", FEW_IMAGES, None),
     "debug_crt_gan": ("tokenizer", "debug_crt", [*FEW_IMAGES, *GAN], None),
     "debug_fsq": ("tokenizer", "debug_vq", [*FEW_IMAGES, FSQ], None),
-    "debug_clusters": ("tokenizer", "debug_clusters", [*FEW_IMAGES, FITTED], None),
-    "debug_renderer": ("tokenizer", "debug_renderer", [*FEW_IMAGES, FITTED, "length=8 steps"], None),
-    "debug_encoder": ("classifier", "debug_encoder", FEW_IMAGES, None),
     "debug_classifier": ("classifier", "debug_classifier", FEW_IMAGES, None),
     "fashion_crt": ("tokenizer", "fashion_crt", SHORT, None),
     "debug_ar": ("generator", "debug_ar", [], "debug_crt"),
