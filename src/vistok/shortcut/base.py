@@ -8,17 +8,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vistok.engine.config import OptimizerConfig
 from vistok.engine.objective import Objective
 from vistok.engine.optim import adamw, decay_groups
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.engine.schedule import Schedule, make_schedule
 from vistok.errors import UserError
 from vistok.generator.conditioning import require_label_dropout
-from vistok.generator.config import GeneratorConfig
 from vistok.generator.flow.config import FlowConfig
 from vistok.generator.flow.generator import FlowGenerator
 from vistok.generator.flow.network import FlowNetwork, Further
+from vistok.generator.training import GeneratorTraining
 from vistok.nn.flops import count_params
 from vistok.nn.process import PROCESSES, Process
 from vistok.rng import derive_seed, normal_grid, seeded_init, uniform_grid
@@ -29,17 +28,8 @@ from vistok.units import Scale
 Reward = Callable[[Tensor, Tensor], Tensor]
 
 
-class ShortcutTraining(Protocol):
+class ShortcutTraining(GeneratorTraining, Protocol):
     """The fields of a run's config that a shortcut's objective reads."""
-
-    @property
-    def seed(self) -> int: ...  # noqa: D102
-
-    @property
-    def generator(self) -> GeneratorConfig: ...  # noqa: D102
-
-    @property
-    def optimizer(self) -> OptimizerConfig: ...  # noqa: D102
 
     @property
     def shortcut(self) -> Any: ...  # noqa: D102
