@@ -44,7 +44,9 @@ def recipe_config(
         config = with_network_of(config, init_from)
     if proxy is not None:
         if config.kind != "tokenizer":
-            raise UserError(f"recipe {recipe!r} is for a {config.kind}; a proxy is for tokenizers, such as fashion_proxy_line")
+            raise UserError(
+                f"recipe {recipe!r} is for a {config.kind}; a proxy is for tokenizers, such as fashion_proxy_line"
+            )
         from vistok.runs.proxy import with_proxy_of
 
         config = with_proxy_of(config, proxy)
