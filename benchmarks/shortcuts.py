@@ -22,7 +22,7 @@ from vistok.config import override
 from vistok.data.images.transforms import resize_uint8, to_float
 from vistok.engine.log import Progress
 from vistok.engine.provenance import provenance
-from vistok.files import write_atomic
+from vistok.files import write_atomic, write_json
 from vistok.nn.classifier import Classifier
 from vistok.recipes import find_recipe
 from vistok.runs.drawing import balanced_labels
@@ -199,9 +199,9 @@ def run_all(given: argparse.Namespace) -> None:
                 row = {"arm": name, "seed": seed, **vars(way), **scored(stage2, way, seed, judge, progress)}
                 row["train_flops"] = stage2.generator.info.training.train_flops
                 rows.append(row)
-                write_atomic(file, "".join(json.dumps(row) + "\n" for row in rows))
+                write_atomic(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
                 print(json.dumps(row), flush=True)
-            write_atomic(given.out / "provenance.json", json.dumps(provenance(), indent=2))
+            write_json(given.out / "provenance.json", provenance())
 
 
 def stage2_of(place: Path, runs: Path) -> Stage2:

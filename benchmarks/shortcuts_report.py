@@ -8,7 +8,7 @@ import matplotlib
 import pandas as pd
 from scipy import stats
 
-from vistok.files import write_atomic
+from vistok.files import write_atomic, write_json
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -20,8 +20,8 @@ COLUMNS = ["calls", "milliseconds", "gfmd_corrected", "precision", "recall", "ac
 def report(out: Path) -> None:
     """Write table.md, frontier.png and claims.json."""
     rows = pd.DataFrame([json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()])
-    write_atomic(out / "table.md", _table(rows))
-    write_atomic(out / "claims.json", json.dumps(_claims(rows), indent=2) + "\n")
+    write_atomic(out / "table.md", _table(rows).encode())
+    write_json(out / "claims.json", _claims(rows))
     _frontier(rows, out / "frontier.png")
 
 

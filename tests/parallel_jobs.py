@@ -83,8 +83,8 @@ def main() -> None:
         ready = job(one["kind"], *places, Path(order["out"]) / name, *one["settings"])
         build = ready.training
 
-        def reporting(world, build=build, name=name):
-            training = build(world)
+        def reporting(world, objective=None, *, build=build, name=name):
+            training = build(world, objective)
             shares = world.collect(sharded_share(training))
             if world.main:
                 (Path(order["out"]) / f"{name}.shares").write_text(json.dumps(shares))

@@ -12,6 +12,7 @@ import typer
 
 from vistok.cli import options
 from vistok.cli.commands import App
+from vistok.cli.diagnose import diagnose
 from vistok.cli.ending import exit_code_of
 from vistok.cli.evaluate import evaluate_app
 from vistok.cli.in_browser import app_command
@@ -37,6 +38,7 @@ app.add_typer(study_app, name="study")
 app.add_typer(import_app, name="import")
 app.add_typer(export_app, name="export")
 app.command()(shorten)
+app.command()(diagnose)
 app.command()(start)
 app.command()(advise)
 app.command("runs")(runs_command)
