@@ -17,7 +17,7 @@ import torch
 from vistok.engine.log import Progress
 from vistok.files import write_atomic
 from vistok.scoring.diagnostics import MEANING, diagnose
-from vistok.study.findings.worth import SHIPPED, worth_of
+from vistok.study.findings.worth import SHIPPED, of_equal_tokens, worth_of
 
 STUDY = Path("results/fashion")
 TABLE = Path(f"src/vistok/study/findings/tables/{SHIPPED}.csv")
@@ -52,9 +52,7 @@ def main() -> None:
 
 def report() -> None:
     """Write what each diagnostic is worth."""
-    table = pd.read_csv(TABLE)
-    # With fewer or more tokens per image, the generator's compute is another.
-    table = table[~table.choice.astype(str).str.startswith("tokens-")]
+    table = of_equal_tokens(pd.read_csv(TABLE))
     lines = [
         "| diagnostics | " + " | ".join(f"worth at {steps} steps" for steps in STEPS) + " | sign |",
         "|---" * 4 + "|",

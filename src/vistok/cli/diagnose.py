@@ -19,12 +19,12 @@ def diagnose(
     """Measure a tokenizer's tokens before a generator is trained, and say what each figure has been worth in our study."""
     from vistok.scoring.diagnostics import MEANING
     from vistok.scoring.diagnostics import diagnose as measure
-    from vistok.study.findings.worth import shipped_diagnostics, standing, worth_of
+    from vistok.study.findings.worth import of_equal_tokens, shipped_diagnostics, standing, worth_of
 
     options.require_alive(tokenizer, anyway)
     with progress_bars() as progress:
         found = measure(tokenizer, data, progress)
-    table = shipped_diagnostics()
+    table = of_equal_tokens(shipped_diagnostics())
     worth = worth_of(table, list(MEANING), "gfmd_1000")
     alone = {one.names[0]: one for one in worth if len(one.names) == 1}
     if as_json:

@@ -33,6 +33,11 @@ def shipped_diagnostics() -> pd.DataFrame:
         return pd.read_csv(path)
 
 
+def of_equal_tokens(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the tokenizers with 49 tokens, on which generators of one size and length spend equal compute."""
+    return table[~table["choice"].astype(str).str.startswith("tokens-")]
+
+
 def worth_of(table: pd.DataFrame, names: list[str], found: str) -> list[Worth]:
     """Return what each diagnostic, and each pair of them, is worth for a column of gFMD; the best first."""
     rows = table.dropna(subset=[found])
