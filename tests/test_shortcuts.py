@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -515,6 +516,17 @@ def test_teachers_of_no_use_are_refused_by_name(taught, quiet, tmp_path, fashion
     assert done.exit_code != 0 and "is for a generator, not a shortcut" in str(done.exception or done.output)
 
 
+def test_whole_weights_are_not_sharded(taught):
+    from vistok.engine.distributed import ALONE
+    from vistok.verbs.shorten import require_replicated
+
+    config = override(find_recipe("debug_guided"), ['execution.parallel="shard"'])
+    require_replicated(config, ALONE)
+    with pytest.raises(UserError, match="whole weights on each process"):
+        require_replicated(config, replace(ALONE, size=2))
+    require_replicated(override(find_recipe("debug_flow"), ['execution.parallel="shard"']), replace(ALONE, size=2))
+
+
 def test_an_autoregressive_generator_is_no_teacher():
     from vistok.runs.shipped import shipped_network
 
@@ -538,6 +550,19 @@ def test_what_a_shortcut_costs_is_said_beforehand(taught):
     assert done.exit_code == 0 and all(name in done.output for name in ("generator", "teacher", "assistant")), (
         done.output
     )
+
+
+def test_a_generator_that_waits_for_its_assistant_costs_less():
+    """A step's cost is the mean of a turn."""
+    costs = []
+    for updates in (1, 2, 4):
+        config = override(find_recipe("debug_score"), [f"shortcut.assistant_updates={updates}"])
+        plan = train_generator.plan(config, FACTS, 1000)
+        ((_, flops),) = plan.flops_per_step
+        costs.append(flops)
+    of_assistant = costs[0] - 2 * (costs[0] - costs[1])
+    # The assistant's own draw comes with the steps in which the generator has made none.
+    assert costs[0] > costs[1] > costs[2] and of_assistant < costs[2]
 
 
 def test_mean_flows_scale_is_part_of_the_network():

@@ -38,22 +38,25 @@ def shorten(
 ) -> None:
     """Train a generator that needs fewer calls than its teacher, as in: vistok shorten fashion_guided --teacher fashion-flow."""
     from vistok.runs.find import find_run
-    from vistok.runs.teacher import tokenizer_of, with_teacher
+    from vistok.runs.teacher import image_size_of, tokenizer_of, with_teacher
 
     found = find_run(teacher, "generator", runs)
     begun = recipe_config(recipe, "shortcut", settings, None, None, name)
     config = with_teacher(begun, str(found.resolve())).replace(init_from=initial(init_from, "generator", runs) or "")
     decoder = tokenizer or tokenizer_of(config)
+    size = image_size_of(config)
     options.require_alive(found, anyway or dry_run, decoder)
     if dry_run:
         from vistok.verbs.dry_run import dry_generator
 
-        tell_plan(dry_generator(config, decoder, data, None), as_json)
+        tell_plan(dry_generator(config, decoder, data, size), as_json)
         return
     from vistok.verbs.cache_latents import cache_tokens
     from vistok.verbs.train_generator import prepare
 
     with progress_bars() as progress:
-        train, validation = (cache_tokens(decoder, split, progress, root=data) for split in ("train", "val"))
+        train, validation = (
+            cache_tokens(decoder, split, progress, root=data, image_size=size) for split in ("train", "val")
+        )
         job = prepare(config, train, validation, decoder, runs, data, progress)
     train_to_end(lambda: job, strict)

@@ -32,6 +32,11 @@ class Objective(ABC):
     def example(self, batch_size: int, device: torch.device) -> MicroBatch:
         """Return a batch of the right shapes, for planning (on the meta device) and timing."""
 
+    @property
+    def period(self) -> int:
+        """Steps after which the phases' turns repeat; a step's cost is their mean."""
+        return 1
+
     def stages(self, scale: Scale) -> tuple[int, ...]:
         """Return the steps at which the cost of a step changes, in order."""
         return ()

@@ -63,7 +63,7 @@ def train(
     grid = _init(proxy, "tokenizer", folder)
     config = recipe_config(recipe, set, lambda kind: _init(init_from, kind, folder), grid).replace(**named)
     if teacher is not None:
-        config, tokenizer = _shortened(config, recipe, teacher, tokenizer, folder)
+        config, tokenizer, image_size = _shortened(config, recipe, teacher, tokenizer, folder)
     with live_progress(quiet) as progress:
         if config.kind == "generator":
             _no_images(images, labels, classes)
@@ -125,14 +125,14 @@ def _tokenizer(tokenizer: Any, recipe: str, runs: Path) -> Path:
     return model_path(tokenizer, "tokenizer", runs)
 
 
-def _shortened(config: Any, recipe: str, teacher: Any, tokenizer: Any, runs: Path) -> tuple[Any, Any]:
-    """Return a shortcut's config set to its teacher, and the tokenizer of both."""
-    from vistok.runs.teacher import tokenizer_of, with_teacher
+def _shortened(config: Any, recipe: str, teacher: Any, tokenizer: Any, runs: Path) -> tuple[Any, Any, int | None]:
+    """Return a shortcut's config set to its teacher, and the tokenizer and the image size of both."""
+    from vistok.runs.teacher import image_size_of, tokenizer_of, with_teacher
 
     if config.kind != "generator":
         raise UserError(f"recipe {recipe!r} is for a {config.kind}; only recipes of shortcuts take a teacher")
     made = with_teacher(config, str(model_path(teacher, "generator", runs).resolve()))
-    return made, tokenizer or tokenizer_of(made)
+    return made, tokenizer or tokenizer_of(made), image_size_of(made)
 
 
 def _generator_job(

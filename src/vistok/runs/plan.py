@@ -128,14 +128,18 @@ def plan_of(
     phases = objective.phases(scale, ALONE)
     micro = objective.example(config.batch_size, meta)
     counted_at = (0, *objective.stages(scale))
-    counts = {step: step_flops(phases, micro, step) for step in dict.fromkeys(counted_at)}
+    turns = range(objective.period)
+    counts = {
+        step: sum(step_flops(phases, micro, step + turn) for turn in turns) / len(turns)
+        for step in dict.fromkeys(counted_at)
+    }
     scale = _settle(config, scale, [counts[step] for step in counted_at], stages)
     share = (config.execution.micro_batch_size or config.batch_size) / config.batch_size
     if config.execution.recompute:  # only after counting, as recomputed FLOPs do not count towards training
         for network in objective.networks.values():
             if hasattr(network, "spread_units"):
                 recompute(network)
-    last = max(counted_at)
+    last = max(counted_at) + turns[-1]  # when all phases are active
     memory = state_bytes([module for phase in phases for module in phase.modules])
     memory += int(share * activation_bytes(phases, micro, last, config.precision))
     return Plan(scale.total_steps, tuple(scale.flops_per_step), objective.parameters(), num_tokens, memory)

@@ -138,6 +138,12 @@ def tokenizer_of(config: GeneratorRun) -> Path:
     return found
 
 
+def image_size_of(config: GeneratorRun) -> int | None:
+    """Return the image size of a run's teacher, if it is not its tokenizer's own."""
+    teacher = teacher_of(config)
+    return None if teacher is None else teacher.tokenizer.image_size
+
+
 def reward_of(config: GeneratorRun, tokenizer: Callable[[], Tokenizer], device: torch.device) -> Reward | None:
     """Return the reward that a run's shortcut asks for, a differentiable function of latents and labels; None for none.
 

@@ -55,9 +55,10 @@ class ScoreDivergence(Shortcut):
         )  # fmt: skip
         return [generator, self.phase("assistant", self.assistant, self._assistant_loss, scale, momentum=False)]
 
-    def stages(self, scale: Scale) -> tuple[int, ...]:
-        """Return the step at which a plan finds both phases active."""
-        return () if self.config.assistant_updates == 1 else (self.config.assistant_updates - 1,)
+    @property
+    def period(self) -> int:
+        """The generator takes every so many steps."""
+        return int(self.config.assistant_updates)
 
     def _draw(self, micro: MicroBatch) -> Tensor:
         """Return what the generator makes of noise, in one call at the beginning of the path."""

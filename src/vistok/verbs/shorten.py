@@ -50,6 +50,15 @@ def shortcut_facts(config: GeneratorRun, teacher: Teacher | None) -> dict[str, A
     return {"shortcut": {"kind": config.shortcut.kind, "calls": steps, **place}}
 
 
+def require_replicated(config: GeneratorRun, world: World) -> None:
+    """Raise UserError for a shortcut whose weights would be sharded: students and teachers are copied whole."""
+    if config.shortcut is not None and config.execution.parallel == "shard" and world.size > 1:
+        raise UserError(
+            "execution.parallel 'shard': shortcuts train with whole weights on each process; use --set 'execution.parallel=\"replicate\"', and a "
+            "smaller execution.micro_batch_size if memory is short"
+        )
+
+
 def require_tokenizer_of(teacher: Teacher | None, cache: LatentCache) -> None:
     """Raise UserError if a cache holds other latents than the teacher writes."""
     if teacher is not None and teacher.tokenizer.digest != cache.manifest.tokenizer_digest:

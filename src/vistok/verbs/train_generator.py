@@ -39,7 +39,7 @@ from vistok.scoring.nats import code_counts, held_out_losses, held_out_rows, val
 from vistok.space import Grid, Space, Tokens
 from vistok.tokenizer.interface import Tokenizer
 from vistok.verbs.cache_latents import cache_features
-from vistok.verbs.shorten import require_tokenizer_of, shortcut_facts, shortcut_objective
+from vistok.verbs.shorten import require_replicated, require_tokenizer_of, shortcut_facts, shortcut_objective
 
 EVAL_IMAGES = 2000
 SHEET_COLUMNS = 10
@@ -132,6 +132,7 @@ def prepare(
         facts={"num_images": cache.num_images, "tokenizer": tokenizer_facts, **facts.to_json(), **digests},
         naming=naming,
         init_option="--init-from",
+        check=partial(require_replicated, config),
         alarms=partial(generator_alarms, config, planned.total_steps, cache.manifest.views),
     )
 
