@@ -27,7 +27,7 @@ def _fashion(shortcut: ShortcutConfig, count: int, lr: float = 1e-3, warmup: int
         length=steps(count),
         optimizer=OptimizerConfig(lr=lr, weight_decay=0.0, schedule="cosine", warmup=steps(warmup)),
         ema_decay=0.99,
-        execution=ExecutionConfig(evaluate_every=1000),
+        execution=ExecutionConfig(evaluate_every=250),
     )
 
 
