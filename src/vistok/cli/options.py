@@ -209,7 +209,7 @@ def sampling_config(generator: Any, guidance: float | None, seed: int, settings:
     """
     from vistok.config import override
     from vistok.generator.families import FAMILIES, sampling_for
-    from vistok.runs.drawing import usual_guidance
+    from vistok.runs.drawing import usual_guidance, usual_steps
 
     kind = generator.config.kind
     if guidance is None:
@@ -218,7 +218,8 @@ def sampling_config(generator: Any, guidance: float | None, seed: int, settings:
     known = FAMILIES[kind].sampling.model_fields
     if wrong := [name for name in chosen if name not in known]:
         raise UserError(f"--{wrong[0].replace('_', '-')}: {kind} generators do not support it; leave it out")
-    return override(sampling_for(generator.config, {"guidance_scale": guidance, "seed": seed, **chosen}), settings)
+    values = {"guidance_scale": guidance, "seed": seed, **usual_steps(generator), **chosen}
+    return override(sampling_for(generator.config, values), settings)
 
 
 def checked_weights(name: str) -> str:

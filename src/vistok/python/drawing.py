@@ -23,7 +23,7 @@ from vistok.python.images import Images, Reconstructions
 from vistok.python.pixels import float_images
 from vistok.python.progress import live_progress
 from vistok.python.told import tell_alarms
-from vistok.runs.drawing import fitting_batch, sample_batches, usual_guidance
+from vistok.runs.drawing import fitting_batch, sample_batches, usual_guidance, usual_steps
 from vistok.runs.health.sample_warnings import collapse_warnings
 from vistok.runs.run_images import data_of
 from vistok.verbs.class_choice import chosen_labels
@@ -64,7 +64,8 @@ def sampling_of(generator: Any, changes: dict[str, Any]) -> SamplingConfig:
     if unknown := [name for name in chosen if name not in known]:
         offered = ", ".join(name for name in known if name != "kind")
         raise UserError(f"{unknown[0]}: {kind} generators are drawn from by {offered}, not by this")
-    return sampling_for(generator.config, {"guidance_scale": usual_guidance(generator), **chosen})
+    usual = {"guidance_scale": usual_guidance(generator), **usual_steps(generator)}
+    return sampling_for(generator.config, {**usual, **chosen})
 
 
 def label_numbers(labels: Any, names: Sequence[str], count: int | None) -> Tensor:

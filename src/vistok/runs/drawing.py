@@ -75,6 +75,12 @@ def usual_guidance(generator: Generator) -> float:
     return float(generator.info.scores.get("guidance_scale") or default_sampling(generator.config).guidance_scale)
 
 
+def usual_steps(generator: Generator) -> dict[str, int]:
+    """Return the steps that a shipped flow was scored with, as a value of its sampling; nothing for others."""
+    steps = generator.info.scores.get("steps")
+    return {"steps": int(steps)} if steps else {}
+
+
 def balanced_labels(count: int, num_classes: int) -> Int[Tensor, "count"]:
     """Return labels that cycle through 0, 1, ...: image i has class i mod `num_classes`."""
     return torch.arange(count) % num_classes
