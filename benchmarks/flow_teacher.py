@@ -80,7 +80,7 @@ def scores_of(generator: Path, progress: Progress) -> dict[str, Any]:
     drawing = Drawing(stage2.sampling(steps=steps, guidance_scale=scale), SAMPLES)
     found = evaluate_generator(stage2, Against((extractor,)), drawing, progress)["gfmd"]
     return {
-        "guidance_scale": scale, "steps": steps, "gfmd": found["value"], "gfmd_low": found["low"], "gfmd_high": found["high"],
+        "guidance_scale": scale, "sampling_steps": steps, "gfmd": found["value"], "gfmd_low": found["low"], "gfmd_high": found["high"],
         "protocols": {"gfmd": found["protocol"]},
     }  # fmt: skip
 

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from vistok import __version__, cli
 from vistok.recipes import recipe_kinds
+from vistok.runs.load import load_generator
+from vistok.runs.shipped import shipped_network, shipped_networks
 
 
 def vistok(*arguments):
@@ -158,3 +160,17 @@ def test_the_list_of_recipes_is_in_groups():
         < lines.index("OpenMoji")
     )
     assert "  Generators (vistok train generator NAME)" in lines
+
+
+@pytest.mark.parametrize("name", shipped_networks("generator"))
+def test_shipped_pairs_are_drawn_as_they_were_scored(name, tmp_path):
+    """Without any option: the guidance and the steps that its file says, and nothing that its family does not have."""
+    out = tmp_path / "samples.png"
+    done = CliRunner().invoke(
+        cli.app, ["sample", "--from", name, "--count", "2", "--out", str(out)], catch_exceptions=False
+    )
+    assert done.exit_code == 0 and out.is_file(), done.output
+    scores = load_generator(shipped_network(name, "generator")).info.scores
+    guided = 2 if (scores.get("guidance_scale") or 1.0) != 1.0 else 1
+    if "sampling_steps" in scores:
+        assert f"{guided * scores['sampling_steps']} calls" in done.output

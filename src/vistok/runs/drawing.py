@@ -77,7 +77,7 @@ def usual_guidance(generator: Generator) -> float:
 
 def usual_steps(generator: Generator) -> dict[str, int]:
     """Return the steps that a shipped flow was scored with, as a value of its sampling; nothing for others."""
-    steps = generator.info.scores.get("steps")
+    steps = generator.info.scores.get("sampling_steps")
     return {"steps": int(steps)} if steps else {}
 
 
