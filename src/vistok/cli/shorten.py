@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from vistok.cli import options
-from vistok.cli.options import AsJson, Data, DryRun, Name, Recipe, Runs, Set, place, progress_bars, recipe_config
-from vistok.cli.train import Strict, initial, tell_plan, train_to_end
+from vistok.cli.options import AsJson, Data, DryRun, Name, Recipe, Runs, Set, place, recipe_config
+from vistok.cli.train import Strict, initial, train_on_latents
 
 
 def shorten(
@@ -46,17 +46,4 @@ def shorten(
     decoder = tokenizer or tokenizer_of(config)
     size = image_size_of(config)
     options.require_alive(found, anyway or dry_run, decoder)
-    if dry_run:
-        from vistok.verbs.dry_run import dry_generator
-
-        tell_plan(dry_generator(config, decoder, data, size), as_json)
-        return
-    from vistok.verbs.cache_latents import cache_tokens
-    from vistok.verbs.train_generator import prepare
-
-    with progress_bars() as progress:
-        train, validation = (
-            cache_tokens(decoder, split, progress, root=data, image_size=size) for split in ("train", "val")
-        )
-        job = prepare(config, train, validation, decoder, runs, data, progress)
-    train_to_end(lambda: job, strict)
+    train_on_latents(config, decoder, data, size, runs, dry_run=dry_run, as_json=as_json, strict=strict)

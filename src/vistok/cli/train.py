@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -109,20 +109,7 @@ def train_generator(
     init_from = initial(init_from, "generator", runs)
     config = recipe_config(recipe, "generator", settings, None, init_from, name)
     options.require_alive(found, anyway or dry_run)
-    if dry_run:
-        from vistok.verbs.dry_run import dry_generator
-
-        tell_plan(dry_generator(config, found, data, image_size), as_json)
-        return
-    from vistok.verbs.cache_latents import cache_tokens
-    from vistok.verbs.train_generator import prepare
-
-    with progress_bars() as progress:
-        train, validation = (
-            cache_tokens(found, split, progress, root=data, image_size=image_size) for split in ("train", "val")
-        )
-        job = prepare(config, train, validation, found, runs, data, progress)
-    train_to_end(lambda: job, strict)
+    train_on_latents(config, found, data, image_size, runs, dry_run=dry_run, as_json=as_json, strict=strict)
 
 
 @train_app.command("classifier")
@@ -145,6 +132,27 @@ def train_classifier(
     from vistok.verbs.train_classifier import prepare
 
     train_to_end(lambda: prepare(config, runs))
+
+
+def train_on_latents(
+    config: Any, tokenizer: Path, data: str | None, image_size: int | None, runs: Path, *, dry_run: bool, as_json: bool,
+    strict: bool,
+) -> None:  # fmt: skip
+    """Train a generator of any kind on a tokenizer's latents, which are cached first if necessary, or say what it would cost."""
+    if dry_run:
+        from vistok.verbs.dry_run import dry_generator
+
+        tell_plan(dry_generator(config, tokenizer, data, image_size), as_json)
+        return
+    from vistok.verbs.cache_latents import cache_tokens
+    from vistok.verbs.train_generator import prepare
+
+    with progress_bars() as progress:
+        train, validation = (
+            cache_tokens(tokenizer, split, progress, root=data, image_size=image_size) for split in ("train", "val")
+        )
+        job = prepare(config, train, validation, tokenizer, runs, data, progress)
+    train_to_end(lambda: job, strict)
 
 
 def initial(text: str | None, kind: str, runs: Path, option: str = "--init-from") -> str | None:

@@ -11,14 +11,13 @@ from vistok.config import make
 from vistok.errors import UserError
 from vistok.runs.config import TokenizerRun
 from vistok.runs.initial import place_of, read_initial
+from vistok.runs.sources import without_training
 from vistok.tokenizer.bottlenecks.vq import OF_TRAINING
 from vistok.tokenizer.config import GRIDS, ProxyLineTokenizerConfig, TokenizerConfig
 from vistok.tokenizer.interface import Tokenizer
 from vistok.tokenizer.networks.proxy_line import ProxyLineTokenizer
 
 OPTION = "--proxy"
-# What only a codebook's own training needs.
-_TRAINING_ALONE = ("restart_after", "start_after")
 
 
 @dataclass(frozen=True)
@@ -59,15 +58,8 @@ def with_proxy_of(config: TokenizerRun, path: str) -> TokenizerRun:
             f"{OPTION}: this recipe learns pixels (losses.target); take one that learns a grid's tokens, such as fashion_proxy_line"
             + (". The second stage begins with --init-from alone" if config.trains == "decoder" else "")
         )
-    network = config.tokenizer.replace(proxy=_without_training(read_proxy(path).config))
+    network = config.tokenizer.replace(proxy=without_training(read_proxy(path).config))
     return config.replace(tokenizer=network, proxy=place_of(path, "tokenizer"))
-
-
-def _without_training(config: TokenizerConfig) -> TokenizerConfig:
-    """Return the config of the half that decodes: its codes are neither moved nor waited for."""
-    quantizer = config.quantizer
-    given = {name: None for name in _TRAINING_ALONE if name in type(quantizer).model_fields}
-    return config.replace(quantizer=quantizer.replace(**given))
 
 
 def proxy_of(config: TokenizerRun) -> Proxy:
@@ -78,7 +70,7 @@ def proxy_of(config: TokenizerRun) -> Proxy:
         )
     proxy, network = read_proxy(config.proxy), config.tokenizer
     assert isinstance(network, ProxyLineTokenizerConfig)
-    if network.proxy != _without_training(proxy.config):
+    if network.proxy != without_training(proxy.config):
         raise UserError(
             f"{OPTION} {config.proxy}: its network differs from tokenizer.proxy, which --proxy sets; leave that as it is in the file"
         )

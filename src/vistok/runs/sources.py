@@ -65,7 +65,7 @@ def check_sources(config: TokenizerConfig) -> None:
     for place, source in config.sources.items():
         if source.network == "tokenizer":
             found = _config_of(source)
-            if place == "codes" and _without_training(found) != _without_training(config.codes):
+            if place == "codes" and without_training(found) != without_training(config.codes):
                 raise UserError(
                     f"{source.field} {source.file}: its network differs from tokenizer.codes; give it with {OPTION} {source.file}, which "
                     "sets both"
@@ -95,7 +95,8 @@ def _config_of(source: Source) -> TokenizerConfig:
     return allowed[kind].config.from_json(json.dumps(stored))  # type: ignore[return-value]
 
 
-def _without_training(config: TokenizerConfig) -> TokenizerConfig:
+def without_training(config: TokenizerConfig) -> TokenizerConfig:
+    """Return the config of a tokenizer that is a part of another: its codes are neither moved nor waited for."""
     quantizer = config.quantizer
     given = {name: None for name in _TRAINING_ALONE if name in type(quantizer).model_fields}
     return config.replace(quantizer=quantizer.replace(**given))

@@ -56,7 +56,7 @@ def diagnose(run: Path, root: str | None = None, progress: Progress | None = Non
     unigram = unigram_nats(*counts)
     neighbours = neighbour_nats(known, unknown, codes, layout.width if isinstance(layout, Grid) else 1)
     return {
-        "rfmd": _distance(tokenizer, held_out, data, images),
+        "rfmd": _distance(tokenizer, held_out, data, torch.from_numpy(unknown)),
         "unigram": unigram,
         "position": float(np.mean(statistics.position_entropy)) * float(np.log(2)),
         "neighbours": neighbours,
@@ -81,11 +81,11 @@ def _tokens(
 
 
 @torch.inference_mode()
-def _distance(tokenizer: Tokenizer, source: ImageSource, data: Any, images: Tensor) -> float:
+def _distance(tokenizer: Tokenizer, source: ImageSource, data: Any, tokens: Tensor) -> float:
     """Return the bias-corrected Frechet distance of reconstructions to the held-out split."""
     extractor = choose_evaluator(data, None, None, source.class_names)
     reference = reference_set(extractor, source, data, "val")
-    rebuilt = [to_uint8(tokenizer.decode(tokenizer.encode(part.to(tokenizer.device)))) for part in images.split(BATCH)]
+    rebuilt = [to_uint8(tokenizer.decode(part.to(tokenizer.device))) for part in tokens.split(BATCH)]
     features = torch.cat([extractor.everything(part).pooled.cpu() for part in rebuilt])
     found = frechet_replicates(features.numpy(), reference.moments)
     return float(found.value if found.interval is None else found.interval.corrected)

@@ -162,10 +162,11 @@ class Network(Part):
 
 
 # Networks whose tokens lie on a grid: a line's decoder can learn to predict them, and a renderer to draw them.
-GRIDS |= {
+_ON_GRIDS = {
     "conv": Network(ConvTokenizerConfig, "vistok.tokenizer.networks.conv:ConvTokenizer"),
     "maskgit": Network(MaskgitTokenizerConfig, "vistok.tokenizer.networks.maskgit:MaskgitTokenizer"),
 }
+GRIDS |= _ON_GRIDS
 
 
 class ProxyLineTokenizerConfig(AnyLineConfig):
@@ -195,8 +196,7 @@ class ProxyLineTokenizerConfig(AnyLineConfig):
 
 
 NETWORKS: dict[str, Network] = {
-    "conv": Network(ConvTokenizerConfig, "vistok.tokenizer.networks.conv:ConvTokenizer"),
-    "maskgit": Network(MaskgitTokenizerConfig, "vistok.tokenizer.networks.maskgit:MaskgitTokenizer"),
+    **_ON_GRIDS,
     "line": Network(LineTokenizerConfig, "vistok.tokenizer.networks.line:LineTokenizer"),
     "proxy_line": Network(ProxyLineTokenizerConfig, "vistok.tokenizer.networks.proxy_line:ProxyLineTokenizer"),
     "frozen": Network(FrozenTokenizerConfig, "vistok.tokenizer.networks.frozen:FrozenTokenizer"),

@@ -55,14 +55,34 @@ class TokenizerTraining(Protocol):
     def trains(self) -> Trained: ...  # noqa: D102
 
 
-class Autoencoder(Objective):
+class OfTokenizer(Objective):
+    """What objectives of a tokenizer share: how its parts are counted, and what a batch looks like."""
+
+    averaged = ("tokenizer",)
+    run: TokenizerTraining
+    tokenizer: Tokenizer
+
+    def parameters(self) -> dict[str, int]:
+        """Return the parameters of the tokenizer's networks; those in none of them belong to the bottleneck."""
+        parts = {name: count_params(part) for name, part in self.tokenizer.parts().items()}
+        return {**parts, "quantizer": count_params(self.tokenizer) - sum(parts.values())}
+
+    def example(self, batch_size: int, device: torch.device) -> MicroBatch:
+        """Return images and labels of the right shapes, all zeros."""
+        sides, channels = self.run.tokenizer.sides, self.run.tokenizer.in_channels
+        return {
+            "images": torch.zeros(batch_size, channels, *sides, device=device),
+            "labels": torch.zeros(batch_size, dtype=torch.int64, device=device),
+            "positions": torch.zeros(batch_size, dtype=torch.int64, device=device),
+        }
+
+
+class Autoencoder(OfTokenizer):
     """The autoencoder's phase and, with adversarial losses, the discriminator's.
 
     Each network is initialised from a separate seed, so adding one does not change the others. `perceptual`: the frozen
     network of a perceptual loss, if there is one. `features`: frozen networks by the kind of the regularizer that uses them.
     """
-
-    averaged = ("tokenizer",)
 
     def __init__(
         self,
@@ -110,20 +130,6 @@ class Autoencoder(Objective):
         )
         with seeded_init(self.run.seed, "init", kind.name):
             return kind(config, facts)  # type: ignore[no-any-return]
-
-    def parameters(self) -> dict[str, int]:
-        """Return the parameters of the tokenizer's networks; those in none of them belong to the bottleneck."""
-        parts = {name: count_params(part) for name, part in self.tokenizer.parts().items()}
-        return {**parts, "quantizer": count_params(self.tokenizer) - sum(parts.values())}
-
-    def example(self, batch_size: int, device: torch.device) -> MicroBatch:
-        """Return images and labels of the right shapes, all zeros."""
-        sides, channels = self.run.tokenizer.sides, self.run.tokenizer.in_channels
-        return {
-            "images": torch.zeros(batch_size, channels, *sides, device=device),
-            "labels": torch.zeros(batch_size, dtype=torch.int64, device=device),
-            "positions": torch.zeros(batch_size, dtype=torch.int64, device=device),
-        }
 
     def stages(self, scale: Scale) -> tuple[int, ...]:
         """Return the steps at which the discriminator starts to learn, and starts to affect the tokenizer."""

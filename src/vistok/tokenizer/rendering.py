@@ -8,7 +8,6 @@ from torch import nn
 
 from vistok.config import make
 from vistok.engine.distributed import ALONE, World
-from vistok.engine.objective import Objective
 from vistok.engine.optim import adamw, decay_groups
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.engine.schedule import make_schedule
@@ -17,14 +16,14 @@ from vistok.rng import seeded_init
 from vistok.tokenizer.config import NETWORKS
 from vistok.tokenizer.networks.rendered import RenderedTokenizer
 from vistok.tokenizer.noise import Noise
-from vistok.tokenizer.objective import TokenizerTraining
+from vistok.tokenizer.objective import OfTokenizer, TokenizerTraining
 from vistok.units import Scale
 
 
-class Rendering(Objective):
+class Rendering(OfTokenizer):
     """Trains the renderer of a tokenizer whose other parts are frozen."""
 
-    averaged = ("tokenizer",)
+    tokenizer: RenderedTokenizer
 
     def __init__(
         self,
@@ -36,15 +35,11 @@ class Rendering(Objective):
     ) -> None:
         self.run = run
         with device, seeded_init(run.seed, "init", "tokenizer"):
-            self.tokenizer: RenderedTokenizer = make(NETWORKS, run.tokenizer)
+            self.tokenizer = make(NETWORKS, run.tokenizer)
         # As where these networks were trained: kernels round differently by layout.
         self.tokenizer.codes.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.tokenizer.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.networks = {"tokenizer": self.tokenizer}
-
-    def parts(self) -> dict[str, nn.Module]:
-        """Return the tokenizer's networks, to be counted by name."""
-        return self.tokenizer.parts()
 
     def phases(self, scale: Scale, world: World = ALONE) -> list[Phase]:
         """Return the only phase."""
@@ -63,12 +58,3 @@ class Rendering(Objective):
 
     def _loss(self, micro: MicroBatch, step: int) -> PhaseLoss:
         return PhaseLoss(self.tokenizer.rendering_terms(micro["images"], Noise(self.run.seed, micro["positions"])))
-
-    def example(self, batch_size: int, device: torch.device) -> MicroBatch:
-        """Return images and labels of the right shapes, all zeros."""
-        sides, channels = self.run.tokenizer.sides, self.run.tokenizer.in_channels
-        return {
-            "images": torch.zeros(batch_size, channels, *sides, device=device),
-            "labels": torch.zeros(batch_size, dtype=torch.int64, device=device),
-            "positions": torch.zeros(batch_size, dtype=torch.int64, device=device),
-        }
