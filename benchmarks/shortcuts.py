@@ -1,28 +1,36 @@
 """Fewer calls on Fashion-MNIST: every shortcut of the shipped flow generator, scored beside its teacher.
 
 python benchmarks/shortcuts.py run [--seeds 0 1 2] [--arms guided ...] [--runs RUNS] [--minutes M]
+python benchmarks/shortcuts.py time [--runs RUNS]
 python benchmarks/shortcuts.py report
 
-`run` trains students and scores them; a stopped command goes on where it was, and after M minutes it begins nothing new. `report`
-writes the table, the picture and the verdicts, by the rules in results/shortcuts/README.md, from scores.csv. One thread each.
+`run` trains students and scores them; a stopped command goes on where it was, after M minutes it begins nothing new, and several
+may share the work if none takes another's arms. `time` draws with each of them in turn, on an idle machine. `report` writes the
+table, the picture and the verdicts, by the rules in results/shortcuts/README.md. One thread each.
 """
 
 import argparse
+import copy
+import fcntl
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vistok.config import override
-from vistok.data.images.transforms import resize_uint8, to_float
+from vistok.data.images.transforms import resize_uint8, to_float, to_uint8
 from vistok.engine.log import Progress
 from vistok.engine.provenance import provenance
 from vistok.files import write_atomic, write_json
+from vistok.generator.config import SamplingConfig
+from vistok.metrics.features import FeatureExtractor
 from vistok.nn.classifier import Classifier
 from vistok.recipes import find_recipe
 from vistok.runs.drawing import balanced_labels
@@ -36,6 +44,7 @@ from vistok.verbs.cache_latents import cache_tokens
 
 OUT = Path("results/shortcuts")
 SAMPLES = 2_000
+TIMED = 100
 BUDGET = '"2e13 flops"'
 # The teacher's best guidance on held-out images; fixed before any student was trained.
 SCALE = 1.75
@@ -135,34 +144,50 @@ class Judge:
 
 def scored(stage2: Stage2, drawn: Drawn, seed: int, judge: Judge, progress: Progress) -> dict[str, Any]:
     """Return the scores of one way to draw, on the test set."""
-    sampling = stage2.sampling(steps=drawn.steps, solver=drawn.solver, guidance_scale=drawn.scale, seed=1000 + seed)
-    drawing = Drawing(sampling, SAMPLES)
-    extractor = choose_evaluator(stage2.data, None, None, stage2.generator.info.class_names)
+    drawing = Drawing(sampling_of(stage2, drawn, 1000 + seed), SAMPLES)
+    extractor, images = watched(choose_evaluator(stage2.data, None, None, stage2.generator.info.class_names))
     found = evaluate_generator(stage2, Against((extractor,)), drawing, progress)
     labels = balanced_labels(SAMPLES, stage2.generator.num_classes)
-    sampler = stage2.generator.sampler(sampling)
-    images = torch.cat(list(_images(stage2, sampler, labels)))
+    # Scores that were already there are read, and nothing was drawn.
+    images = images or list(_images(stage2, stage2.generator.sampler(drawing.sampling), labels))
     keys = {name: found[name] for name in found if isinstance(found[name], dict) and "value" in found[name]}
     values = {name: score["value"] for name, score in keys.items()}
     bounds = {f"gfmd_{name}": keys["gfmd"][name] for name in ("corrected", "low", "high")}
     return {
-        **values, **bounds, "accuracy": judge.accuracy(images, labels),
-        **{name: found["cost"][name] for name in ("calls", "flops", "milliseconds")},
+        **values, **bounds, "accuracy": judge.accuracy(torch.cat(images), labels),
+        **{name: found["cost"][name] for name in ("calls", "flops")},
     }  # fmt: skip
 
 
-def _images(stage2: Stage2, sampler: Any, labels: Tensor) -> Iterator[Tensor]:
-    from vistok.data.images.transforms import to_uint8
+def sampling_of(stage2: Stage2, drawn: Drawn, seed: int) -> SamplingConfig:
+    """Return the way to draw as the generator's settings."""
+    return stage2.sampling(steps=drawn.steps, solver=drawn.solver, guidance_scale=drawn.scale, seed=seed)
 
+
+def watched(extractor: FeatureExtractor) -> tuple[FeatureExtractor, list[Tensor]]:
+    """Return an extractor that does the same, and the list of the images that it will have seen."""
+    seen: list[Tensor] = []
+    everything = extractor.everything
+
+    def seeing(images: Tensor) -> Any:
+        seen.append(images)
+        return everything(images)
+
+    twin = copy.copy(extractor)
+    twin.everything = seeing  # type: ignore[method-assign]
+    return twin, seen
+
+
+def _images(stage2: Stage2, sampler: Any, labels: Tensor) -> Iterator[Tensor]:
     ids = torch.arange(len(labels))
     for chosen in ids.split(500):
         yield resize_uint8(to_uint8(stage2.tokenizer.decode(sampler(labels[chosen], chosen))), stage2.data.sides)
 
 
 def main() -> None:
-    """Train and score what is missing, or report."""
+    """Train and score what is missing, time what is there, or report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["run", "report"])
+    parser.add_argument("what", choices=["run", "time", "report"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=[TEACHER, *ARMS], default=[TEACHER, *ARMS])
     parser.add_argument("--runs", type=Path, default=Path("runs/shortcuts"))
@@ -175,7 +200,7 @@ def main() -> None:
         report(given.out)
         return
     torch.set_num_threads(1)
-    run_all(given)
+    (time_all if given.what == "time" else run_all)(given)
 
 
 def run_all(given: argparse.Namespace) -> None:
@@ -183,25 +208,61 @@ def run_all(given: argparse.Namespace) -> None:
     progress, judge, until = Progress(), Judge(), time.monotonic() + 60 * given.minutes
     given.out.mkdir(parents=True, exist_ok=True)
     file = given.out / "scores.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    done = {(row["arm"], row["seed"], row["steps"], row["solver"], row["scale"]) for row in rows}
+    done = {(row["arm"], row["seed"], row["steps"], row["solver"], row["scale"]) for row in rows_of(file)}
     for seed in given.seeds:
         for name in given.arms:
-            ways = TEACHERS if name == TEACHER else ARMS[name].drawn
-            left = [way for way in ways if (name, seed, way.steps, way.solver, way.scale) not in done]
+            left = [way for way in ways_of(name) if (name, seed, way.steps, way.solver, way.scale) not in done]
             if not left or (name == TEACHER and seed != given.seeds[0]):
                 continue
             if time.monotonic() > until:
                 return
-            place = trained(name, seed, given.runs, progress)
-            stage2 = stage2_of(place, given.runs)
+            stage2 = stage2_of(trained(name, seed, given.runs, progress), given.runs)
             for way in left:
                 row = {"arm": name, "seed": seed, **vars(way), **scored(stage2, way, seed, judge, progress)}
                 row["train_flops"] = stage2.generator.info.training.train_flops
-                rows.append(row)
-                write_atomic(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
+                add(file, row)
                 print(json.dumps(row), flush=True)
             write_json(given.out / "provenance.json", provenance())
+
+
+def ways_of(name: str) -> tuple[Drawn, ...]:
+    """Return how an arm is drawn."""
+    return TEACHERS if name == TEACHER else ARMS[name].drawn
+
+
+def rows_of(file: Path) -> list[dict[str, Any]]:
+    """Return the rows of scores.jsonl, none if there is no such file."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+
+
+def add(file: Path, row: dict[str, Any]) -> None:
+    """Add a row, in turn with other processes."""
+    folder = os.open(file.parent, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    try:
+        write_atomic(file, "".join(json.dumps(one) + "\n" for one in [*rows_of(file), row]).encode())
+    finally:
+        os.close(folder)
+
+
+@torch.inference_mode()
+def time_all(given: argparse.Namespace) -> None:
+    """Write milliseconds.json: for each way of drawing from the first seed's arms, an image's median of three runs."""
+    progress, timed = Progress(), []
+    for name in given.arms:
+        if name != TEACHER and not any(row["arm"] == name for row in rows_of(given.out / "scores.jsonl")):
+            continue
+        stage2 = stage2_of(trained(name, given.seeds[0], given.runs, progress), given.runs)
+        labels = balanced_labels(TIMED, stage2.generator.num_classes)
+        for way in ways_of(name):
+            sampler, seconds = stage2.generator.sampler(sampling_of(stage2, way, 0)), []
+            for _ in range(4):
+                started = time.perf_counter()
+                list(_images(stage2, sampler, labels))
+                seconds.append(time.perf_counter() - started)
+            timed.append({"arm": name, **vars(way), "milliseconds": 1e3 * median(seconds[1:]) / TIMED})
+            print(json.dumps(timed[-1]), flush=True)
+    write_json(given.out / "milliseconds.json", {"images": TIMED, "threads": 1, **provenance(), "rows": timed})
 
 
 def stage2_of(place: Path, runs: Path) -> Stage2:
