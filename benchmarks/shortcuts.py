@@ -1,12 +1,12 @@
 """Fewer calls on Fashion-MNIST: every shortcut of the shipped flow generator, scored beside its teacher.
 
 python benchmarks/shortcuts.py run [--seeds 0 1 2] [--arms guided ...] [--runs RUNS] [--minutes M]
-python benchmarks/shortcuts.py time [--runs RUNS]
+python benchmarks/shortcuts.py draw [--runs RUNS]
 python benchmarks/shortcuts.py report
 
 `run` trains students and scores them; a stopped command goes on where it was, after M minutes it begins nothing new, and several
-may share the work if none takes another's arms. `time` draws with each of them in turn, on an idle machine. `report` writes the
-table, the picture and the verdicts, by the rules in results/shortcuts/README.md. One thread each.
+may share the work if none takes another's arms. `draw` measures the time of an image on an idle machine, and keeps some. `report`
+writes page, table, picture and verdicts, by the rules in results/shortcuts/README.md. One thread each.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -41,10 +40,12 @@ from vistok.scoring.evaluate_generator import Against, Drawing, Stage2, evaluate
 from vistok.scoring.evaluators import choose_evaluator
 from vistok.verbs import train_generator
 from vistok.verbs.cache_latents import cache_tokens
+from vistok.verbs.sample_sheet import layout_of
 
 OUT = Path("results/shortcuts")
 SAMPLES = 2_000
-TIMED = 100
+# Images drawn at once, how often that is timed, and how many of them are shown.
+DRAWN, TIMED, SHEET = 100, 3, 40
 BUDGET = '"2e13 flops"'
 # The teacher's best guidance on held-out images; fixed before any student was trained.
 SCALE = 1.75
@@ -102,11 +103,14 @@ ARMS: dict[str, Arm] = {
         "fashion_mean_flow", (Drawn(1, "euler"), Drawn(2, "euler")), "", (f"shortcut.guidance_scale={SCALE}",)
     ),
 }
-TEACHERS = (
+TEACHERS = tuple(dict.fromkeys((
     *(Drawn(steps, solver) for steps in (1, 2, 4, 8, 20, 50) for solver in ("euler", "heun", "multistep")),
     *(Drawn(20, "multistep", scale) for scale in SCALES),
     Drawn(1, "euler", 1.0), Drawn(50, "multistep", 1.0),
-)  # fmt: skip
+)))  # fmt: skip
+
+
+SHOWN = tuple(Drawn(steps, "multistep") for steps in (1, 4, 50))
 
 
 def trained(name: str, seed: int, runs: Path, progress: Progress) -> Path:
@@ -185,9 +189,9 @@ def _images(stage2: Stage2, sampler: Any, labels: Tensor) -> Iterator[Tensor]:
 
 
 def main() -> None:
-    """Train and score what is missing, time what is there, or report."""
+    """Train and score what is missing, draw with what is there, or report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["run", "time", "report"])
+    parser.add_argument("what", choices=["run", "draw", "report"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=[TEACHER, *ARMS], default=[TEACHER, *ARMS])
     parser.add_argument("--runs", type=Path, default=Path("runs/shortcuts"))
@@ -200,7 +204,7 @@ def main() -> None:
         report(given.out)
         return
     torch.set_num_threads(1)
-    (time_all if given.what == "time" else run_all)(given)
+    (draw_all if given.what == "draw" else run_all)(given)
 
 
 def run_all(given: argparse.Namespace) -> None:
@@ -246,23 +250,33 @@ def add(file: Path, row: dict[str, Any]) -> None:
 
 
 @torch.inference_mode()
-def time_all(given: argparse.Namespace) -> None:
-    """Write milliseconds.json: for each way of drawing from the first seed's arms, an image's median of three runs."""
+def draw_all(given: argparse.Namespace) -> None:
+    """Write milliseconds.json, three timed runs of each way to draw from the first seed's arms, and sheets of samples."""
     progress, timed = Progress(), []
     for name in given.arms:
         if name != TEACHER and not any(row["arm"] == name for row in rows_of(given.out / "scores.jsonl")):
             continue
         stage2 = stage2_of(trained(name, given.seeds[0], given.runs, progress), given.runs)
-        labels = balanced_labels(TIMED, stage2.generator.num_classes)
+        labels = balanced_labels(DRAWN, stage2.generator.num_classes)
         for way in ways_of(name):
-            sampler, seconds = stage2.generator.sampler(sampling_of(stage2, way, 0)), []
-            for _ in range(4):
+            sampler, seconds, images = stage2.generator.sampler(sampling_of(stage2, way, 0)), [], []
+            for _ in range(1 + TIMED):
                 started = time.perf_counter()
-                list(_images(stage2, sampler, labels))
+                images = list(_images(stage2, sampler, labels))
                 seconds.append(time.perf_counter() - started)
-            timed.append({"arm": name, **vars(way), "milliseconds": 1e3 * median(seconds[1:]) / TIMED})
+            runs = [1e3 * each / DRAWN for each in seconds[1:]]
+            timed.append({"arm": name, **vars(way), "milliseconds": runs})
             print(json.dumps(timed[-1]), flush=True)
-    write_json(given.out / "milliseconds.json", {"images": TIMED, "threads": 1, **provenance(), "rows": timed})
+            if way in SHOWN or way == ways_of(name)[0]:
+                keep_sheet(given.out, name, way, torch.cat(images)[:SHEET], labels[:SHEET], stage2)
+    write_json(given.out / "milliseconds.json", {"images": DRAWN, "threads": 1, **provenance(), "rows": timed})
+
+
+def keep_sheet(out: Path, name: str, way: Drawn, images: Tensor, labels: Tensor, stage2: Stage2) -> None:
+    """Write samples as samples/ARM-STEPS.png, a column for each class."""
+    (out / "samples").mkdir(exist_ok=True)
+    picture = layout_of(labels, stage2.generator.info.class_names).picture(images)
+    picture.convert("L").save(out / "samples" / f"{name}-{way.steps}.png", optimize=True)
 
 
 def stage2_of(place: Path, runs: Path) -> Stage2:

@@ -3,18 +3,27 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from markupsafe import Markup
 
 from vistok.page.axes import number
 from vistok.page.intervals import Row, interval_bar
 from vistok.page.tables import Table, named
-from vistok.study.findings.arms import Arms
 from vistok.study.findings.verdict import FAILS, HOLDS, LOG10, LOG_RATIO, NATS, OPEN, RATIO, SHARE, SLOPE, Claim
 
 SIGNS = {HOLDS: "✓", FAILS: "✗", OPEN: "?"}
 # The number of the colour for claims that belong to no arm.
 NEUTRAL = 7
+
+
+class Arms(Protocol):
+    """The name of each arm that claims may be about, and the number of its colour."""
+
+    colours: dict[str, int]
+
+    def __getitem__(self, choice: str) -> str:
+        """Return an arm's name."""
 
 
 @dataclass(frozen=True)
