@@ -37,6 +37,7 @@ from vistok.runs.frozen_networks import shipped_classifier
 from vistok.runs.shipped import shipped_network
 from vistok.runs.teacher import with_teacher
 from vistok.scoring.evaluate_generator import Against, Drawing, Stage2, evaluate_generator
+from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.evaluators import choose_evaluator
 from vistok.verbs import train_generator
 from vistok.verbs.cache_latents import cache_tokens
@@ -158,7 +159,7 @@ def scored(stage2: Stage2, drawn: Drawn, seed: int, judge: Judge, progress: Prog
     values = {name: score["value"] for name, score in keys.items()}
     bounds = {f"gfmd_{name}": keys["gfmd"][name] for name in ("corrected", "low", "high")}
     return {
-        **values, **bounds, "accuracy": judge.accuracy(torch.cat(images), labels),
+        **values, **bounds, "accuracy": judge.accuracy(torch.cat(images)[-SAMPLES:], labels),
         **{name: found["cost"][name] for name in ("calls", "flops")},
     }  # fmt: skip
 
@@ -169,7 +170,7 @@ def sampling_of(stage2: Stage2, drawn: Drawn, seed: int) -> SamplingConfig:
 
 
 def watched(extractor: FeatureExtractor) -> tuple[FeatureExtractor, list[Tensor]]:
-    """Return an extractor that does the same, and the list of the images that it will have seen."""
+    """Return an extractor that does the same, and the list of the images that it will have seen: the samples are the last."""
     seen: list[Tensor] = []
     everything = extractor.everything
 
@@ -251,7 +252,7 @@ def add(file: Path, row: dict[str, Any]) -> None:
 
 @torch.inference_mode()
 def draw_all(given: argparse.Namespace) -> None:
-    """Write milliseconds.json, three timed runs of each way to draw from the first seed's arms, and sheets of samples."""
+    """Write drawn.json, the tokenizer's scores and three timed runs of each way to draw, and sheets of samples."""
     progress, timed = Progress(), []
     for name in given.arms:
         if name != TEACHER and not any(row["arm"] == name for row in rows_of(given.out / "scores.jsonl")):
@@ -269,7 +270,10 @@ def draw_all(given: argparse.Namespace) -> None:
             print(json.dumps(timed[-1]), flush=True)
             if way in SHOWN or way == ways_of(name)[0]:
                 keep_sheet(given.out, name, way, torch.cat(images)[:SHEET], labels[:SHEET], stage2)
-    write_json(given.out / "milliseconds.json", {"images": DRAWN, "threads": 1, **provenance(), "rows": timed})
+    scores = evaluate_tokenizer(_shipped("tokenizer"), choose_evaluator(stage2.data, None, None), progress)
+    tokenizer = {name: scores[name]["value"] for name in ("psnr", "ssim", "rfmd")}
+    facts = {"images": DRAWN, "threads": 1, "tokenizer": tokenizer, **provenance()}
+    write_json(given.out / "drawn.json", {**facts, "rows": timed})
 
 
 def keep_sheet(out: Path, name: str, way: Drawn, images: Tensor, labels: Tensor, stage2: Stage2) -> None:

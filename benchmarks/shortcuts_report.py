@@ -10,6 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 from shortcuts_claims import SCALE, SEEDS, claims_of
 from shortcuts_picture import frontier_picture
+from shortcuts_table import write_advice_table
 
 from vistok.files import data_uri, write_atomic, write_json
 from vistok.page.axes import number
@@ -44,12 +45,14 @@ class Uncoloured:
 
 
 def report(out: Path) -> None:
-    """Write index.html, table.md, frontier.png and claims.json."""
+    """Write index.html, table.md, frontier.png, claims.json and runs.csv, of which a copy ships for advice."""
     rows = pd.DataFrame([json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()])
-    file = out / "milliseconds.json"
+    file = out / "drawn.json"
     timed = json.loads(file.read_text()) if file.is_file() else {"rows": []}
     times = pd.DataFrame(timed["rows"], columns=[*WAY, "milliseconds"])
     claims, ways = claims_of(rows, times), ways_of(rows, times)
+    if timed["rows"]:
+        write_advice_table(rows, ways, timed["tokenizer"], out / "runs.csv")
     write_json(out / "claims.json", [claim.as_json() for claim in claims])
     write_atomic(out / "table.md", _markdown(ways, claims).encode())
     write_atomic(out / "index.html", _page(out, ways, claims, timed).encode())

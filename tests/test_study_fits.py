@@ -345,8 +345,10 @@ def test_advice_says_where_runs_do_not_reach(rng):
         far.best.flops <= TOKENIZER_FLOPS + 2 * longest
         and f"spends {far.best.flops:.3g} of 1e+18" in advice_lines(far)[0]
     )
-    bare = table.assign(rfmd=3.0)  # what the tokenizers alone lose: above every law's floor
-    assert advise(bare, 1e18).best.gfmd == pytest.approx(3.0)
+    bare = table.assign(rfmd=1.45)  # what the tokenizers alone lose: above every law's floor, below every run
+    expected = advise(bare, 1e18).best
+    assert table[table.kind == "generator"].gfmd.min() > 1.45
+    assert expected.low >= 1.45 and expected.gfmd > 1.45 * 1.01  # the law approaches it, and is not cut off there
     shortest = table[table.kind == "generator"].train_flops.min()
     for little in (1e9, TOKENIZER_FLOPS + 0.9 * shortest):
         with pytest.raises(
@@ -354,7 +356,7 @@ def test_advice_says_where_runs_do_not_reach(rng):
         ):
             advise(table, little)
     assert advise(table, TOKENIZER_FLOPS + 1.05 * shortest).best.steps >= LENGTHS[0]
-    with pytest.raises(UserError, match="nothing to fit"):
+    with pytest.raises(UserError, match="has no generator yet"):
         advise(table[table.kind == "tokenizer"], 1e13)
 
 

@@ -11,8 +11,9 @@ from test_study_fits import SIZES, TOKENIZER_FLOPS, make_table
 from vistok import cli
 from vistok.errors import UserError
 from vistok.study.findings.advice_source import AdviceSource
-from vistok.study.findings.advise import choose, fit_curves
+from vistok.study.findings.advise import choose
 from vistok.study.findings.measured_rate import measured_rate
+from vistok.study.findings.offers import offers
 from vistok.study.findings.two_purses import PerImage, costs, image_lines, pair_of, parse_per_image, sieve
 
 BUDGET = TOKENIZER_FLOPS + 6e3 * SIZES["m"] * 700
@@ -70,7 +71,7 @@ def test_other_costs_are_refused(text):
 
 def test_what_draws_too_slowly_is_left_out_and_named():
     table = costed()
-    curves, source = fit_curves(table), AdviceSource("a study", table)
+    curves, source = offers(table), AdviceSource("a study", table)
     assert costs(table, "ms")["crt", list(SIZES)[1]] == 10
     free = choose(sieve(curves, table, None).kept, BUDGET).best
     assert free.tokenizer["tokenizer_choice"] == "crt"

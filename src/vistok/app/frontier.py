@@ -12,7 +12,8 @@ import pandas as pd
 from vistok.engine.pace import in_words
 from vistok.page.charts import Chart, Series
 from vistok.study.findings.advice_source import SHIPPED, AdviceSource, advice_source
-from vistok.study.findings.advise import Advice, Curve, Option, advice_lines, choose, covered, fit_curves, rank
+from vistok.study.findings.advise import Advice, advice_lines, choose, covered, rank
+from vistok.study.findings.offers import Offer, Option, offers
 from vistok.study.findings.table import generators
 from vistok.study.findings.two_purses import PerImage, Sieved, costs, image_lines, sieve
 from vistok.study.run.record import StudyFolder
@@ -26,7 +27,7 @@ class Findings:
     """A study's runs on one data set, what was fitted to them, and the budgets (FLOPs) that they cover."""
 
     source: AdviceSource
-    curves: tuple[Curve, ...]
+    curves: tuple[Offer, ...]
     low: float
     high: float
 
@@ -63,7 +64,7 @@ def data_sets(study: str) -> list[str]:
 
 
 def findings(study: str, data: str) -> Findings:
-    """Return what a study found on a data set. Raises UserError where no law can be fitted."""
+    """Return what a study found on a data set. Raises UserError where it has no generators."""
     file = StudyFolder(Path(study)).table
     return _fitted(study, data, file.stat().st_mtime if file.is_file() else 0.0)
 
@@ -71,7 +72,7 @@ def findings(study: str, data: str) -> Findings:
 @lru_cache(maxsize=4)
 def _fitted(study: str, data: str, stamp: float) -> Findings:
     source = advice_source(study).of_data(data)
-    curves = tuple(fit_curves(source.table))
+    curves = tuple(offers(source.table))
     return Findings(source, curves, *covered(curves))
 
 
@@ -91,7 +92,7 @@ def lines_of(found: Findings, advice: Advice, rate: float | None, milliseconds: 
     return [*advice_lines(advice, rate), *image_lines(found.source, advice.best, found.within(milliseconds))]
 
 
-def frontier_chart(curves: Sequence[Curve], chosen: float) -> Chart:
+def frontier_chart(curves: Sequence[Offer], chosen: float) -> Chart:
     """Return expected gFMD by budget: a line for each tokenizer with its best generator, a band and a mark for the advice."""
     low, high = covered(curves)
     budgets = [float(budget) for budget in np.geomspace(low * 1.0001, high * 0.9999, POINTS)]
@@ -115,19 +116,19 @@ def frontier_chart(curves: Sequence[Curve], chosen: float) -> Chart:
     )  # fmt: skip
 
 
-def _by_tokenizer(curves: Sequence[Curve], budget: float) -> list[tuple[str, list[Curve]]]:
+def _by_tokenizer(curves: Sequence[Offer], budget: float) -> list[tuple[str, list[Offer]]]:
     """Return the curves of each tokenizer, those first that do best for a budget."""
-    groups: dict[str, list[Curve]] = {}
+    groups: dict[str, list[Offer]] = {}
     for curve in curves:
         groups.setdefault(str(curve.setting["tokenizer_choice"]), []).append(curve)
 
-    def value(members: list[Curve]) -> float:
+    def value(members: list[Offer]) -> float:
         return min((option.gfmd for _, option in _best(members, [budget])), default=math.inf)
 
     return sorted(groups.items(), key=lambda group: value(group[1]))
 
 
-def _best(curves: Sequence[Curve], budgets: Sequence[float]) -> list[tuple[float, Option]]:
+def _best(curves: Sequence[Offer], budgets: Sequence[float]) -> list[tuple[float, Option]]:
     """Return (budget, option to advise) of the budgets that buy something."""
     bought = []
     for budget in budgets:

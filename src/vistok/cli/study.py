@@ -170,8 +170,9 @@ def advise(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Recommend a tokenizer and a generator for a training budget, and for a cost of an image, based on studies' runs."""
-    from vistok.study.findings.advise import advice_commands, advice_lines, choose, fit_curves, parse_budget
+    from vistok.study.findings.advise import advice_commands, advice_lines, choose, parse_budget
     from vistok.study.findings.joined import joined_source
+    from vistok.study.findings.offers import offers
     from vistok.study.findings.two_purses import drawn, image_lines, pair_of, parse_per_image, sieve
 
     limit = None if per_image is None else parse_per_image(per_image)
@@ -183,7 +184,7 @@ def advise(
 
         rate = measured_rate(source)
         amount *= rate * (3600 if unit == "hours" else 60)
-    sieved = sieve(fit_curves(source.table), source.table, limit)
+    sieved = sieve(offers(source.table), source.table, limit)
     advice = choose(sieved.kept, amount)
     commands = advice_commands(advice, source)
     if as_json:

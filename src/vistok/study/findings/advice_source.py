@@ -18,8 +18,8 @@ from vistok.study.findings.table import generators, read_table, tokenizers
 from vistok.study.from_file import is_study_file, read_study
 from vistok.study.run.record import StudyFolder
 
-# Tables that come with vistok, without the numbers by position, by the recipe of their study.
-SHIPPED = ("fashion_study", "openmoji_study")
+# Tables that come with vistok, without the numbers by position: of studies, by their recipe, and of benchmarks.
+SHIPPED = ("fashion_study", "openmoji_study", "fashion_shortcuts")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class AdviceSource:
     def tokenizer(self, choice: str) -> TokenizerRun | None:
         """Return what a tokenizer choice trains; None if that is not known, or if it is another choice at another size."""
         of_choice = tokenizers(self.table)
-        config = self._recorded(of_choice[of_choice.choice == choice], TokenizerRun)
+        rows = of_choice[of_choice.choice == choice]
+        config = self._recorded(rows, TokenizerRun) or self._named(rows)
         if config is not None or self.study is None:
             return config
         found = next(
@@ -62,11 +63,24 @@ class AdviceSource:
     def generator(self, choice: str) -> GeneratorRun | None:
         """Return what a generator choice trains, at some length; None if that is not known."""
         of_choice = generators(self.table)
-        config = self._recorded(of_choice[of_choice.choice == choice], GeneratorRun)
+        rows = of_choice[of_choice.choice == choice]
+        config = self._recorded(rows, GeneratorRun) or self._named(rows)
         if config is not None or self.study is None:
             return config
         found = next((c for grid in self.study.grids for c in grid.generators if c.name == choice), None)
         return None if found is None else override(self.study.generator, list(found.set))
+
+    def commands(self, choice: str) -> list[str]:
+        """Return the commands that the table itself names for a generator choice; none where it has no such column."""
+        if "commands" not in self.table:
+            return []
+        known = self.table[self.table.choice == choice].commands.dropna()
+        return str(known.iloc[0]).splitlines() if len(known) else []
+
+    def _named(self, rows: pd.DataFrame) -> Any:
+        """Return the recipe that the table names for these rows; None where it names none."""
+        names = list(rows["recipe"].dropna()) if "recipe" in rows else []
+        return find_recipe(str(names[0])) if names else None
 
     def _recorded(self, rows: pd.DataFrame, kind: Any) -> Any:
         file = self.folder.record_file(str(rows.run.iloc[0])) if self.folder and len(rows) else None
@@ -87,6 +101,8 @@ def advice_source(text: str | None) -> AdviceSource:
     if is_study_file(text):
         return _of_folder(results_folder(read_study(Path(text))))
     name = text.replace("-", "_")
+    if name in SHIPPED and name not in recipe_kinds():
+        return _shipped(name)
     name = name if name.endswith("_study") else f"{name}_study"  # as its results are called: fashion
     if recipe_kinds().get(name) == "study":
         own = results_folder(find_recipe(name, "study"))
@@ -110,7 +126,6 @@ def _of_folder(folder: Path) -> AdviceSource:
 
 
 def _shipped(name: str) -> AdviceSource:
+    study = find_recipe(name, "study") if name in recipe_kinds() else None
     with as_file(files("vistok") / "study" / "findings" / "tables" / f"{name}.csv") as file:
-        return AdviceSource(
-            f"{name}, whose results come with vistok,", read_table(file), None, find_recipe(name, "study")
-        )
+        return AdviceSource(f"{name}, whose results come with vistok,", read_table(file), None, study)

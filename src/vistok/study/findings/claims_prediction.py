@@ -8,8 +8,9 @@ from scipy import special
 
 from vistok.errors import UserError
 from vistok.study.config import Grid
-from vistok.study.findings.advise import advise, law_of
+from vistok.study.findings.advise import advise
 from vistok.study.findings.claim_data import StudyData
+from vistok.study.findings.offers import law_of
 from vistok.study.findings.verdict import (
     FAILS,
     HOLDS,

@@ -33,6 +33,11 @@ class JoinedSource(AdviceSource):
         name, _, study = choice.rpartition(_OF)
         return self.parts[study].generator(name)
 
+    def commands(self, choice: str) -> list[str]:
+        """Return the commands that a choice's own study names."""
+        name, _, study = choice.rpartition(_OF)
+        return self.parts[study].commands(name)
+
 
 def joined_source(studies: Sequence[str], data: str | None) -> AdviceSource:
     """Return what studies found on a data set; none: the Fashion-MNIST study.

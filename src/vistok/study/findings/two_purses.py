@@ -11,7 +11,7 @@ import pandas as pd
 from vistok.errors import UserError, counted
 from vistok.metrics.cost import flops_in_words
 from vistok.study.findings.advice_source import AdviceSource
-from vistok.study.findings.advise import Curve, Option
+from vistok.study.findings.offers import Offer, Option
 from vistok.study.findings.table import generators
 
 Unit = Literal["ms", "flops"]
@@ -60,9 +60,9 @@ def parse_per_image(text: str) -> PerImage:
 Pair = tuple[str, str]
 
 
-def pair_of(one: Curve | Option) -> Pair:
+def pair_of(one: Offer | Option) -> Pair:
     """Return the names of the tokenizer and the generator."""
-    setting = one.setting if isinstance(one, Curve) else one.tokenizer
+    setting = one.tokenizer if isinstance(one, Option) else one.setting
     return str(setting["tokenizer_choice"]), one.generator
 
 
@@ -77,12 +77,12 @@ def costs(table: pd.DataFrame, unit: Unit) -> dict[Pair, float]:
 
 @dataclass(frozen=True)
 class Sieved:
-    """Curves within a limit, those whose images cost more (with their cost), and those whose cost is not recorded."""
+    """Offers within a limit, those whose images cost more (with their cost), and those whose cost is not recorded."""
 
     limit: PerImage | None
-    kept: tuple[Curve, ...]
-    dear: tuple[tuple[Curve, float], ...] = ()
-    unknown: tuple[Curve, ...] = ()
+    kept: tuple[Offer, ...]
+    dear: tuple[tuple[Offer, float], ...] = ()
+    unknown: tuple[Offer, ...] = ()
 
     def left_out(self) -> list[str]:
         """Return sentences on what the limit left out."""
@@ -107,12 +107,12 @@ def _called(pair: Pair) -> str:
     return f"{pair[1]} on {pair[0]}"
 
 
-def sieve(curves: Sequence[Curve], table: pd.DataFrame, limit: PerImage | None) -> Sieved:
+def sieve(offered: Sequence[Offer], table: pd.DataFrame, limit: PerImage | None) -> Sieved:
     """Return which curves draw an image within a limit; None: all do. Raises UserError if none does."""
     if limit is None:
-        return Sieved(None, tuple(curves))
+        return Sieved(None, tuple(offered))
     known = costs(table, limit.unit)
-    taken = [(curve, known.get(pair_of(curve))) for curve in curves]
+    taken = [(curve, known.get(pair_of(curve))) for curve in offered]
     kept = tuple(curve for curve, cost in taken if cost is not None and cost <= limit.amount)
     dear = sorted(
         ((curve, cost) for curve, cost in taken if cost is not None and cost > limit.amount), key=lambda one: one[1]

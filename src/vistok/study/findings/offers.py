@@ -1,0 +1,173 @@
+"""What a budget buys by the runs of a study: along the law of runs of several lengths, or exactly what other runs had."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from vistok.study.findings.fit import PowerLaw, fit_power_law
+from vistok.study.findings.table import generators, tokenizers
+
+SETTING = ("tokenizer_choice", "codebook_size", "num_tokens", "crt_variant", "crt_weight", "crt_layers")
+# A law is trusted up to this many times the compute of its most expensive run.
+REACH = 2.0
+# Tokenizer seeds from which on an expected score is believed.
+SEEDS = 3
+# With fewer, how much wider an interval is: half of a 95 % interval of log gFMD between tokenizers of one setting, of which the
+# runs on one tokenizer show nothing (0.32 to 0.45 in results/fashion).
+BETWEEN_TOKENIZERS = 0.45
+
+
+@dataclass(frozen=True)
+class Option:
+    """A tokenizer setting with a generator size: what a budget buys, and the gFMD to expect (95 % interval)."""
+
+    tokenizer: dict[str, Any]
+    generator: str
+    params: int
+    steps: int
+    flops: float
+    tokenizer_flops: float
+    gfmd: float
+    low: float
+    high: float
+    runs: int
+    seeds: int
+    scatter: float
+    supported: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One generator size on one tokenizer setting: its law, the cost of its runs, and the tokenizer's rFMD."""
+
+    setting: dict[str, Any]
+    generator: str
+    params: int
+    tokenizer_flops: float
+    flops_per_step: float
+    seeds: int
+    rfmd: float
+    law: PowerLaw
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The budgets of which it says something, in FLOPs of both stages."""
+        return self.tokenizer_flops + self.law.low_compute, REACH * (self.tokenizer_flops + self.law.high_compute)
+
+    def option(self, budget: float) -> Option | None:
+        """Return what a budget buys; None if it does not cover the tokenizer and the shortest run.
+
+        A budget beyond `REACH` times the longest run is not spent in full: of such runs the law says nothing.
+        """
+        available, reach = budget - self.tokenizer_flops, REACH * self.law.high_compute
+        if available < self.law.low_compute * 0.999:
+            return None
+        supported = available <= reach * 1.001
+        compute = max(1, int(min(available, reach) / self.flops_per_step)) * self.flops_per_step
+        value, low, high = self.law.predict(compute)
+        low, high = _bounded(value, low, high, self.seeds, self.rfmd)
+        steps = round(compute / self.flops_per_step)
+        return Option(
+            self.setting, self.generator, self.params, steps, self.tokenizer_flops + compute, self.tokenizer_flops,
+            value, low, high, self.law.n, self.seeds, self.law.scale, supported,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Point:
+    """Runs of one length, where there are too few lengths for a law: they cost what they cost, as a shortcut's students do.
+
+    `gfmd`: of each run; `scatter`: the standard deviation of their logarithms.
+    """
+
+    setting: dict[str, Any]
+    generator: str
+    params: int
+    tokenizer_flops: float
+    flops: float
+    steps: int
+    seeds: int
+    rfmd: float
+    gfmd: tuple[float, ...]
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The budgets of which it says something, in FLOPs of both stages: its cost."""
+        return (self.tokenizer_flops + self.flops,) * 2
+
+    @property
+    def scatter(self) -> float:
+        """How far runs differ in log gFMD; of one run, as tokenizers do."""
+        return float(np.std(np.log(self.gfmd), ddof=1)) if len(self.gfmd) > 1 else BETWEEN_TOKENIZERS / 1.96
+
+    def option(self, budget: float) -> Option | None:
+        """Return the runs as an option, with the interval in which a new one would fall; None if a budget does not cover them."""
+        total, n = self.tokenizer_flops + self.flops, len(self.gfmd)
+        if budget < total * 0.999:
+            return None
+        quantile = float(special.stdtrit(n - 1, 0.975)) if n > 1 else 1.96
+        half = quantile * self.scatter * math.sqrt(1 + 1 / n)
+        value = math.exp(float(np.mean(np.log(self.gfmd))))
+        low, high = _bounded(value, value * math.exp(-half), value * math.exp(half), self.seeds, self.rfmd)
+        return Option(
+            self.setting, self.generator, self.params, self.steps, total, self.tokenizer_flops, value, low, high, n, self.seeds,
+            self.scatter, True,
+        )  # fmt: skip
+
+
+Offer = Curve | Point
+
+
+def _bounded(value: float, low: float, high: float, seeds: int, rfmd: float) -> tuple[float, float]:
+    """Return the interval of an expected gFMD, wider where tokenizer seeds are few.
+
+    Samples are decoded by the tokenizer, so that it does not reach below rFMD, unless the runs themselves do.
+    """
+    if seeds < SEEDS:
+        low, high = low * math.exp(-BETWEEN_TOKENIZERS), high * math.exp(BETWEEN_TOKENIZERS)
+    return max(low, min(rfmd, value)), high
+
+
+def offers(table: pd.DataFrame) -> list[Offer]:
+    """Return what every combination of tokenizer setting and generator size offers: a law, or else a point for each length."""
+    costs: dict[str, float] = tokenizers(table).groupby("tokenizer_choice").train_flops.mean().to_dict()  # type: ignore[assignment]
+    found: list[Offer] = []
+    for _, rows in generators(table).groupby([*SETTING, "choice", "params"], dropna=False):  # vectors have no codes
+        first = rows.iloc[0]
+        setting = {name: _plain(first[name]) for name in SETTING}
+        whose = setting, str(first.choice), int(first.params), float(costs[setting["tokenizer_choice"]])
+        seeds, rfmd = int(rows.seed.nunique()), float(rows.rfmd.mean())
+        law = law_of(rows, above=rfmd)
+        if law is not None:
+            found.append(Curve(*whose, float((rows.train_flops / rows.steps).mean()), seeds, rfmd, law))
+            continue
+        for _, runs in rows.groupby("steps"):
+            flops, scores = float(runs.train_flops.mean()), tuple(map(float, runs.gfmd))
+            found.append(Point(*whose, flops, int(runs.steps.iloc[0]), int(runs.seed.nunique()), rfmd, scores))
+    return found
+
+
+def law_of(rows: pd.DataFrame, above: float | None = None) -> PowerLaw | None:
+    """Return the law of gFMD in the generator's FLOPs; its floor is fitted given 4 lengths and 6 runs.
+
+    Else it is the tokenizer's rFMD, or a little less than the best run where that is lower; likewise if the floor that was fitted is
+    below `above`. None for fewer than 3 lengths.
+    """
+    lengths = rows.steps.nunique()
+    if len(rows) < 3 or lengths < 3:
+        return None
+    reached = float(rows.rfmd.mean()) if rows.rfmd.notna().any() else 0.0
+    fixed = min(reached, 0.9 * float(rows.gfmd.min()))
+    few = lengths < 4 or len(rows) < 6
+    law = fit_power_law(list(rows.train_flops), list(rows.gfmd), fixed if few else None)
+    if above is not None and law.l_min < min(above, fixed):
+        return fit_power_law(list(rows.train_flops), list(rows.gfmd), fixed)
+    return law
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
