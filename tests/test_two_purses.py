@@ -151,3 +151,31 @@ def test_a_budget_in_hours_is_converted_for_vectors_too(monkeypatch):
     assert sorted(asked[1:]) == [("autoregressive", "tokens"), ("flow", "vectors")]
     with pytest.raises(UserError, match="give the budget in FLOPs"):
         measured_rate(AdviceSource("unknown", vectors))
+
+
+def test_runs_of_one_length_are_offered_at_what_they_cost(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = costed()
+    longest = table[table.kind == "generator"].steps.max()
+    table = table[(table.kind == "tokenizer") | ((table.choice == "m") & (table.steps == longest))]
+    found = {pair_of(offer): offer for offer in offers(table)}
+    point = found["crt", "m"]
+    runs = table[(table.tokenizer_choice == "crt") & (table.kind == "generator")]
+    cost = TOKENIZER_FLOPS + runs.train_flops.mean()
+    assert point.option(0.99 * cost) is None and point.ends == (cost, cost)
+    bought = point.option(100 * cost)
+    assert bought.flops == cost and bought.steps == longest and bought.runs == len(runs)
+    assert bought.gfmd == pytest.approx(np.exp(np.log(runs.gfmd).mean())) and bought.low < bought.gfmd < bought.high
+    one = offers(table[(table.kind == "tokenizer") | (table.seed == 0)])
+    alone = next(offer for offer in one if pair_of(offer) == ("crt", "m")).option(cost)
+    assert alone.high / alone.gfmd > 2  # one run says little of the next, and one tokenizer little of another
+    table.loc[table.choice == "m", "commands"] = "vistok shorten A --teacher B\nvistok sample latest"
+    folder = str(written(tmp_path / "points", table))
+    said = {
+        times: CliRunner().invoke(cli.app, ["advise", "--study", folder, "--budget", f"{times * cost:g}"])
+        for times in (0.1, 1.1, 50)
+    }
+    assert said[1.1].stdout.endswith("To train both:\nvistok shorten A --teacher B\nvistok sample latest\n")
+    assert "of what costs more" not in said[1.1].stdout
+    assert "of what costs more, nothing promises a lower gFMD" in said[50].stdout
+    assert "give 4.6e+12 or more" in str(said[0.1].exception)

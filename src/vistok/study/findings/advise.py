@@ -65,7 +65,7 @@ def choose(offered: Sequence[Offer], budget: float) -> Advice:
     if not options:
         raise UserError(
             f"a budget of {budget:.3g} FLOPs does not cover the cheapest tokenizer of this study with its shortest generator "
-            f"({low:.3g}), and of shorter runs the study says nothing; give {low:.3g} to {high:.3g}"
+            f"({low:.3g}), and of shorter runs the study says nothing; give {low:.3g} {f'to {high:.3g}' if high > low else 'or more'}"
         )
     ranked = rank(options)
     best = ranked[0]
