@@ -25,6 +25,7 @@ MODULES = (
     "imagenet_shortcuts",
     "studies",
     "vector_studies",
+    "token_studies",
 )
 
 

@@ -39,8 +39,10 @@ class StudyData:
         return rows[rows.choice.isin([choice.name for choice in grid.tokenizers]) & rows.seed.isin(list(grid.seeds))]
 
     def regularized(self, grid: Grid) -> list[str]:
-        """Return a grid's tokenizer choices other than the baseline."""
-        return [choice.name for choice in grid.tokenizers if choice.name != self.study.baseline]
+        """Return a grid's tokenizer choices other than the baseline, without those known to have no causal regularizer."""
+        rows = self.tokenizers
+        plain = set(rows[rows.crt_variant == "none"].choice)
+        return [choice.name for choice in grid.tokenizers if choice.name not in {self.study.baseline, *plain}]
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:

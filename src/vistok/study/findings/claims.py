@@ -1,4 +1,4 @@
-"""Claims (of the CRT paper, arXiv 2412.16326, and on vectors) as estimators, margins and rules on a study's table.
+"""Claims (of the CRT paper, arXiv 2412.16326, on vectors, and on tokens) as estimators, margins and rules on a study's table.
 
 Each claim is judged on the runs of one grid, identified by name; a study is judged by the claims whose grids it has.
 """
@@ -8,7 +8,14 @@ from collections.abc import Callable
 import pandas as pd
 
 from vistok.study.config import Grid, StudyConfig
-from vistok.study.findings import claims_decisive, claims_main, claims_prediction, claims_sweeps, claims_vectors
+from vistok.study.findings import (
+    claims_decisive,
+    claims_main,
+    claims_prediction,
+    claims_sweeps,
+    claims_tokens,
+    claims_vectors,
+)
 from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.verdict import Claim
 
@@ -32,6 +39,9 @@ CLAIMS: tuple[tuple[str, Callable[[StudyData, Grid], list[Claim]]], ...] = (
     ("ladder", claims_vectors.ladder),
     ("cross-tokens", claims_vectors.cross),
     ("cross-vectors", claims_vectors.cross),
+    ("lines", claims_tokens.how_many),
+    ("kinds", claims_tokens.kinds),
+    ("ordered", claims_tokens.ordered),
 )
 
 

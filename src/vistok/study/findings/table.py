@@ -15,6 +15,9 @@ from vistok.study.run.record import COLUMNS, NUMBERS, StudyFolder
 from vistok.study.run.wanted import asked_for
 
 AGAIN = "repeat vistok study report"
+# What an image costs by pair, measured after the runs where these did not (benchmarks/study_costs.py).
+IMAGE_COSTS = "image_costs.csv"
+PAIR = ("tokenizer_choice", "choice", "image_size")
 # Columns that a generator's row copies from its tokenizer's.
 INHERITED = ("psnr", "ssim", "rfmd", "rfmd_low", "rfmd_high", "position_entropy")
 
@@ -60,8 +63,22 @@ def _tabulate(records: list[dict[str, Any]], folder: StudyFolder) -> pd.DataFram
     table["total_flops"] = table.train_flops + np.where(
         is_tokenizer, 0.0, table.tokenizer_run.map(of_tokenizer.train_flops)
     )
+    table = _with_image_costs(table, folder.path / IMAGE_COSTS)
     table = table.convert_dtypes(convert_string=False, convert_floating=False)
     return table.sort_values(["kind", "tokenizer_choice", "seed", "choice", "steps"], ascending=[False, *[True] * 4])
+
+
+def _with_image_costs(table: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """Return the table with the costs of a file where runs recorded none themselves; unchanged without a file."""
+    if not file.is_file():
+        return table
+    with damage_is_a_mistake(f"table {file}", "delete it, or repeat benchmarks/study_costs.py"):
+        known = pd.read_csv(file).set_index(list(PAIR))
+        keys = pd.MultiIndex.from_frame(table[list(PAIR)])
+        for name in ("ms_per_image", "flops_per_image"):
+            measured = known[name].reindex(keys).to_numpy()
+            table[name] = table[name].fillna(pd.Series(measured, table.index)) if name in table else measured
+    return table
 
 
 def _alarms(table: pd.DataFrame) -> list[str]:
