@@ -13,6 +13,7 @@ from vistok.study.findings.by_scale import at_scales, chosen_by_others, parsed
 from vistok.study.findings.claims import judge
 from vistok.study.findings.claims_decisive import LOOKS
 from vistok.study.findings.curves import area_compute_ratio
+from vistok.study.findings.scale_figure import ratios_by_scale
 from vistok.study.findings.table import COLUMNS
 
 STUDY = find_recipe("fashion_decisive_study", "study")
@@ -121,6 +122,22 @@ def test_a_steeper_law_is_found_above_the_floor():
     found = verdicts(table(alpha=0.8))
     assert found["E8.exponent l2-post-4"].verdict == "holds"
     assert found["E8.exponent l2-post-4"].effect == pytest.approx(-0.1, abs=0.05)
+
+
+def test_the_gain_at_each_scale_is_shown_as_it_is():
+    rows = table(guided=0.2, seeds=SEEDS[:4])
+    rows = rows[rows.kind == "generator"]
+    found = ratios_by_scale(rows, "none", "l2-post-4")
+    assert list(found) == sorted(SCALES) and {one.n for one in found.values()} == {4}
+    for scale, one in found.items():  # of the truth's ratio a fifth of the scale's logarithm is lost
+        assert one.low < one.value < one.high
+        assert math.log(one.value / found[1.0].value) == pytest.approx(0.2 * math.log(scale), abs=0.05)
+    assert found[1.0].value < 0.85
+    assert ratios_by_scale(rows.assign(gfmd_by_scale=None), "none", "l2-post-4") == {}
+    assert ratios_by_scale(rows.drop(columns="gfmd_by_scale"), "none", "l2-post-4") == {}
+    assert ratios_by_scale(rows, "none", "l2-pre-9") == {}
+    one_seed = ratios_by_scale(rows[rows.seed == SEEDS[0]], "none", "l2-post-4")
+    assert {one.high for one in one_seed.values()} == {math.inf}
 
 
 def test_no_runs_own_samples_choose_its_guidance():

@@ -88,6 +88,21 @@ def test_a_copy_of_a_record_does_not_count_twice(study, folder):
         collect(folder, study)
 
 
+def test_costs_measured_afterwards_fill_what_runs_did_not_record(study, folder):
+    without, _ = collect(folder, study)
+    pair = without[without.kind == "generator"].iloc[0]
+    header = "tokenizer_choice,choice,image_size,ms_per_image,flops_per_image"
+    costs = folder.path / "image_costs.csv"
+    costs.write_text(f"{header}\n{pair.tokenizer_choice},{pair.choice},{pair.image_size},5.5,1e8\nother,x,28,1,1\n")
+    table, _ = collect(folder, study)
+    generator, tokenizer = (table[table.kind == kind] for kind in ("generator", "tokenizer"))
+    assert list(generator.ms_per_image) == [5.5] and list(generator.flops_per_image) == [1e8]
+    assert tokenizer.ms_per_image.isna().all()
+    costs.write_text("nonsense\n")
+    with pytest.raises(UserError, match=r"image_costs.csv.*delete it, or repeat benchmarks/study_costs.py"):
+        collect(folder, study)
+
+
 def test_a_damaged_table_is_a_sentence(tmp_path):
     whole = (RESULTS / "runs.csv").read_text()
     for text in (

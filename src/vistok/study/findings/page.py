@@ -16,6 +16,7 @@ from vistok.study.findings.claims_view import claims_view
 from vistok.study.findings.laws import CONVENTIONS, Fit
 from vistok.study.findings.outside import outside_of
 from vistok.study.findings.samples import sample_sheets
+from vistok.study.findings.scale_figure import gain_by_scale
 from vistok.study.findings.scored_by import ScoredBy
 from vistok.study.findings.table import alarm_sentence
 from vistok.study.findings.verdict import Claim
@@ -79,11 +80,11 @@ def study_page(folder: StudyFolder, found: Findings) -> str:
 def _generation(rows: pd.DataFrame, arms: Arms, fits: Sequence[Fit]) -> dict[str, Any]:
     """Return what there is on gFMD; nothing of it without generators."""
     if not len(rows):
-        return dict.fromkeys(("differences", "guided", "unguided", "compute", "cells", "fits"))
+        return dict.fromkeys(("differences", "guided", "unguided", "scales", "compute", "cells", "fits"))
     free = {(fit.tokenizer, fit.compute): fit.law for fit in fits if fit.value == "gfmd" and fit.floor == "free"}
     laws = {name: law for (name, compute), law in free.items() if compute == "train_flops"}
     others = [name for name in arms.main if name != arms.baseline] or arms.main
-    differences = figures.differences(rows, arms)
+    differences, scales = figures.differences(rows, arms), gain_by_scale(rows, arms)
     pairs = {
         column: figures.joined([figures.pair(rows, name, arms, column, laws) for name in others])
         for column in ("gfmd", "gfmd_unguided")
@@ -96,6 +97,7 @@ def _generation(rows: pd.DataFrame, arms: Arms, fits: Sequence[Fit]) -> dict[str
         "differences": differences.figure() if differences.rows else None,
         "guided": pairs.get("gfmd"),
         "unguided": pairs.get("gfmd_unguided"),
+        "scales": None if scales.empty else scales.figure(),
         "compute": figures.joined(charts),
         "cells": tables.score_table(rows, arms),
         "fits": tables.fit_table(fits, arms) if fits else None,
