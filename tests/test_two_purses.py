@@ -12,7 +12,7 @@ from vistok import cli
 from vistok.errors import UserError
 from vistok.study.findings.advice_source import AdviceSource
 from vistok.study.findings.advise import choose
-from vistok.study.findings.measured_rate import measured_rate
+from vistok.study.findings.measured_rate import measured_rate, rate_lines
 from vistok.study.findings.offers import offers
 from vistok.study.findings.two_purses import PerImage, costs, image_lines, pair_of, parse_per_image, sieve
 
@@ -151,6 +151,14 @@ def test_a_budget_in_hours_is_converted_for_vectors_too(monkeypatch):
     assert sorted(asked[1:]) == [("autoregressive", "tokens"), ("flow", "vectors")]
     with pytest.raises(UserError, match="give the budget in FLOPs"):
         measured_rate(AdviceSource("unknown", vectors))
+
+
+def test_a_rate_beside_busy_neighbours_is_not_taken_for_the_machines():
+    alike = rate_lines("2 hours", 1.44e14, 2e10, 2.2e10)
+    assert len(alike) == 1 and "1.44e+14 FLOPs at 20.0 GFLOP/s" in alike[0] and "the study's runs: 22.0" in alike[0]
+    slower = rate_lines("2 hours", 3.6e13, 5e9, 2e10)
+    assert "something else running" in slower[1] and "it would be 1.44e+14 FLOPs" in slower[1]
+    assert "faster than theirs" in rate_lines("2 hours", 1e15, 1.4e11, 2e10)[1]
 
 
 def test_runs_of_one_length_are_offered_at_what_they_cost(tmp_path, monkeypatch):

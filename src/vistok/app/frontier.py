@@ -13,8 +13,8 @@ from vistok.engine.pace import in_words
 from vistok.page.charts import Chart, Series
 from vistok.study.findings.advice_source import SHIPPED, AdviceSource, advice_source
 from vistok.study.findings.advise import Advice, advice_lines, choose, covered, rank
+from vistok.study.findings.measured_rate import recorded_rate
 from vistok.study.findings.offers import Offer, Option, offers
-from vistok.study.findings.table import generators
 from vistok.study.findings.two_purses import PerImage, Sieved, costs, image_lines, sieve
 from vistok.study.run.record import StudyFolder
 
@@ -38,9 +38,8 @@ class Findings:
 
     @property
     def rate(self) -> float:
-        """Training FLOPs per second of the study's generators, their median, on the machines that it ran on."""
-        rows = generators(self.table)
-        return float((rows.train_flops / rows.seconds).median())
+        """Training FLOPs per second of the study's generators, on the machines that it ran on."""
+        return recorded_rate(self.source)
 
     @property
     def milliseconds(self) -> tuple[float, float] | None:

@@ -172,6 +172,7 @@ def advise(
     """Recommend a tokenizer and a generator for a training budget, and for a cost of an image, based on studies' runs."""
     from vistok.study.findings.advise import advice_commands, advice_lines, choose, parse_budget
     from vistok.study.findings.joined import joined_source
+    from vistok.study.findings.measured_rate import measured_rate, rate_lines, recorded_rate
     from vistok.study.findings.offers import offers
     from vistok.study.findings.two_purses import drawn, image_lines, pair_of, parse_per_image, sieve
 
@@ -180,10 +181,10 @@ def advise(
     amount, unit = parse_budget(budget)
     rate = None
     if unit != "flops":
-        from vistok.study.findings.measured_rate import measured_rate
-
         rate = measured_rate(source)
         amount *= rate * (3600 if unit == "hours" else 60)
+        for line in rate_lines(budget, amount, rate, recorded_rate(source)):
+            say(line, err=as_json)
     sieved = sieve(offers(source.table), source.table, limit)
     advice = choose(sieved.kept, amount)
     commands = advice_commands(advice, source)
@@ -199,8 +200,6 @@ def advise(
         say(json.dumps({**advice.as_json(), **facts}, indent=2))
         return
     say(f"By the runs of {source.name.rstrip(',')}, on {source.data[0]}:")
-    if rate is not None:
-        say(f"{budget} is {amount:.3g} FLOPs at {rate / 1e9:.1f} GFLOP/s, just measured on this machine.")
     for line in [*advice_lines(advice, rate), *image_lines(source, advice.best, sieved)]:
         say(line)
     for line in ["To train both:", *commands] if commands else ():

@@ -8,6 +8,9 @@ from vistok.space import Space, token_grid
 from vistok.study.findings.advice_source import AdviceSource
 from vistok.study.findings.table import generators
 
+# From this factor on, two rates are told apart.
+APART = 1.5
+
 
 def measured_rate(source: AdviceSource) -> float:
     """Measure, on this machine, the training FLOPs per second of the largest generator in a study's table.
@@ -28,6 +31,24 @@ def measured_rate(source: AdviceSource) -> float:
             f"{source.name} holds no records of generators, which a budget in hours needs; give the budget in FLOPs"
         )
     return min(rates)
+
+
+def recorded_rate(source: AdviceSource) -> float:
+    """Return the training FLOPs per second of a study's generators, their median, on the machines that it ran on."""
+    rows = generators(source.table)
+    return float((rows.train_flops / rows.seconds).median())
+
+
+def rate_lines(budget: str, flops: float, rate: float, recorded: float) -> list[str]:
+    """Return sentences on what a budget in hours is here, and at the rate of the study's runs where that differs much."""
+    lines = [
+        f"{budget} is {flops:.3g} FLOPs at {rate / 1e9:.1f} GFLOP/s, measured on this machine for some seconds just now (the study's runs: "
+        f"{recorded / 1e9:.1f})."
+    ]
+    if not 1 / APART < rate / recorded < APART:
+        why = "Is something else running here?" if rate < recorded else "This machine is faster than theirs."
+        lines.append(f"{why} At the rate of the study's runs it would be {flops * recorded / rate:.3g} FLOPs.")
+    return lines
 
 
 def _space(source: AdviceSource, row: Any) -> Space | None:
