@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vistok.generator.autoregressive import frozen as frozen_module
-from vistok.generator.autoregressive import native
+from vistok.generator.autoregressive import native, native_cache
 from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling
 from vistok.generator.autoregressive.frozen import FrozenTransformer
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
@@ -114,6 +114,42 @@ def test_logits_are_the_same_bits_whatever_the_rows_and_threads(sizes, int8):
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(together, torch.cat(apart)) and torch.equal(together, by_three)
+
+
+@needs_compiler
+@pytest.mark.parametrize("int8", [False, True])
+def test_logits_are_the_same_bits_through_every_cache(int8):
+    decoder = FrozenTransformer(make(**SIZES[3]), int8)
+    x, found = torch.randn(3, 6, SIZES[3]["width"]), []
+    for level in (native_cache.FIRST, native_cache.SECOND):
+        decoder.native.cache = level
+        found.append(fed(decoder, x)[1])
+    assert torch.equal(*found)
+
+
+@needs_compiler
+def test_the_quickest_cache_is_measured_once_for_large_weights(tmp_path, monkeypatch):
+    class Library(ctypes.CDLL):
+        def __init__(self, file: Path) -> None:  # nothing is loaded
+            self._name = str(file)
+
+    def of(file: Path, weight_bytes: int = 2**30) -> int:
+        native_cache._quickest.cache_clear()
+        return native_cache.cache_for(Library(file), weight_bytes)
+
+    assert native_cache._measured(native.library()) in (native_cache.FIRST, native_cache.SECOND)
+    asked = []
+    monkeypatch.setattr(native_cache, "_measured", lambda compiled: asked.append(1) or native_cache.SECOND)
+    library, note = tmp_path / "step.so", tmp_path / "step.so.cache"
+    assert of(library, 2**20) == native_cache.FIRST and not asked
+    assert of(library) == native_cache.SECOND and not note.exists()  # a library that is gone leaves no note
+    library.touch()
+    assert of(library) == of(library) == native_cache.SECOND and len(asked) == 2 and note.read_text() == "2"
+    for damage in ("", "7", "two"):
+        note.write_text(damage)
+        assert of(library) == native_cache.SECOND and note.read_text() == "2"
+    assert len(asked) == 5
+    native_cache._quickest.cache_clear()
 
 
 @needs_compiler

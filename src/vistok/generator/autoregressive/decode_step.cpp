@@ -1,8 +1,8 @@
 // Feeds new positions of a few sequences through a whole transformer, as frozen.py does with torch.
 //
 // With few rows, a decode step is as fast as the weights can be read. So each product reads four rows of a weight at a
-// time, far apart from each other, and prefetches in good time, since a CPU's prefetcher stops at the end of a page; and
-// all threads stay in one parallel region (benchmarks/decode_step.py).
+// time, far apart from each other, and prefetches in good time, since a CPU's prefetcher stops at the end of a page, into
+// the cache that suits the CPU (native_cache.py); and all threads stay in one parallel region (benchmarks/decode_step.py).
 // MOST, the largest number of new positions per call over all rows, is defined by native.py.
 // Each output is summed in the same order whatever the number of rows and threads, so the logits are equal bit for bit.
 #if defined(__AVX__)
@@ -26,6 +26,15 @@ constexpr int LANES = 4, TILE = 2;
 #endif
 constexpr int STREAMS = 4;
 constexpr int AHEAD = 2048;  // bytes
+
+// The cache into which weights are prefetched: none, the first or the second. The second takes more requests at once.
+enum Cache { NONE, FIRST, SECOND };
+
+template <Cache CACHE>
+void prefetch(const void* from) {
+  if (CACHE == FIRST) __builtin_prefetch(static_cast<const char*>(from) + AHEAD, 0, 3);
+  if (CACHE == SECOND) __builtin_prefetch(static_cast<const char*>(from) + 4 * AHEAD, 0, 2);
+}
 
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 
@@ -89,7 +98,7 @@ float scale_of(const Matrix<W>& weight, int64_t output) {
 }
 
 // Products of four rows of weights with R vectors, (R, in).
-template <int R, bool FETCH, class W>
+template <int R, Cache CACHE, class W>
 void tile(const W* const* weights, int64_t in, const float* x, float (*y)[MOST]) {
   Vector totals[STREAMS][R] = {};
   int64_t i = 0;
@@ -97,7 +106,7 @@ void tile(const W* const* weights, int64_t in, const float* x, float (*y)[MOST])
     Vector v[R];
     for (int r = 0; r < R; r++) v[r] = load(x + r * in + i);
     for (int s = 0; s < STREAMS; s++) {
-      if (FETCH) __builtin_prefetch(reinterpret_cast<const char*>(weights[s] + i) + AHEAD);
+      prefetch<CACHE>(weights[s] + i);
       const Vector w = load(weights[s] + i);
       for (int r = 0; r < R; r++) totals[s][r] += w * v[r];
     }
@@ -111,36 +120,38 @@ void tile(const W* const* weights, int64_t in, const float* x, float (*y)[MOST])
 }
 
 // The same, for up to R vectors.
-template <bool FETCH, int R = TILE, class W>
+template <Cache CACHE, int R = TILE, class W>
 void tile_of(int64_t rows, const W* const* weights, int64_t in, const float* x, float (*y)[MOST]) {
   if constexpr (R > 1)
-    if (rows < R) return tile_of<FETCH, R - 1>(rows, weights, in, x, y);
-  tile<R, FETCH>(weights, in, x, y);
+    if (rows < R) return tile_of<CACHE, R - 1>(rows, weights, in, x, y);
+  tile<R, CACHE>(weights, in, x, y);
 }
 
 // The same, for any number of vectors; after the first few, the weights come from the cache.
 template <class W>
-void products(const W* const* weights, int64_t in, const float* x, int64_t rows, float (*y)[MOST]) {
+void products(const W* const* weights, int64_t in, const float* x, int64_t rows, int64_t cache, float (*y)[MOST]) {
   for (int64_t first = 0; first < rows; first += TILE) {
     const int64_t count = rows - first < TILE ? rows - first : TILE;
     float(*to)[MOST] = reinterpret_cast<float(*)[MOST]>(&y[0][first]);
-    if (first == 0)
-      tile_of<true>(count, weights, in, x, to);
+    if (first != 0)
+      tile_of<NONE>(count, weights, in, x + first * in, to);
+    else if (cache == SECOND)
+      tile_of<SECOND>(count, weights, in, x, to);
     else
-      tile_of<false>(count, weights, in, x + first * in, to);
+      tile_of<FIRST>(count, weights, in, x, to);
   }
 }
 
 // y = x @ weight.T, or y += x @ weight.T. Called by all threads together, like everything below.
 template <bool ADD, class W>
-void linear(const Matrix<W>& weight, int64_t out, int64_t in, const float* x, int64_t rows, float* y) {
+void linear(const Matrix<W>& weight, int64_t out, int64_t in, const float* x, int64_t rows, int64_t cache, float* y) {
   const int64_t part = (out + STREAMS - 1) / STREAMS;
 #pragma omp for schedule(static)
   for (int64_t o = 0; o < part; o++) {
     const W* weights[STREAMS];
     float found[STREAMS][MOST];
     for (int s = 0; s < STREAMS; s++) weights[s] = weight.values + (s * part + o < out ? s * part + o : out - 1) * in;
-    products(weights, in, x, rows, found);
+    products(weights, in, x, rows, cache, found);
     for (int s = 0; s < STREAMS && s * part + o < out; s++) {
       const float scale = scale_of(weight, s * part + o);
       for (int64_t r = 0; r < rows; r++) {
@@ -154,7 +165,7 @@ void linear(const Matrix<W>& weight, int64_t out, int64_t in, const float* x, in
 // y = silu(x @ gate.T) * (x @ up.T)
 template <class W>
 void gated(const Matrix<W>& gate, const Matrix<W>& up, int64_t out, int64_t in, const float* x, int64_t rows,
-           float* y) {
+           int64_t cache, float* y) {
   const int64_t part = (out + 1) / 2;
 #pragma omp for schedule(static)
   for (int64_t o = 0; o < part; o++) {
@@ -165,7 +176,7 @@ void gated(const Matrix<W>& gate, const Matrix<W>& up, int64_t out, int64_t in, 
       weights[k] = gate.values + outputs[k] * in;
       weights[2 + k] = up.values + outputs[k] * in;
     }
-    products(weights, in, x, rows, found);
+    products(weights, in, x, rows, cache, found);
     for (int k = 0; k < 2; k++)
       for (int64_t r = 0; r < rows; r++) {
         const float g = scale_of(gate, outputs[k]) * found[k][r], u = scale_of(up, outputs[k]) * found[2 + k][r];
@@ -242,9 +253,10 @@ uint64_t mixed(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-// Sizes of the model, of the cache and of this call: `rows` sequences of `fresh` new positions each.
+// Sizes of the model, of the keys and values, and of this call: `rows` sequences of `fresh` new positions each, and how
+// many threads read weights into which of the CPU's caches.
 struct Sizes {
-  int64_t depth, width, heads, hidden, codes, turns, positions, rows, fresh, threads;
+  int64_t depth, width, heads, hidden, codes, turns, positions, rows, fresh, threads, cache;
 };
 
 // Pointers to the weights; the norms for queries and keys may be null.
@@ -296,15 +308,15 @@ void decode_step(const Sizes& n, const Layer<W>* layers, const float* norm, cons
       const Layer<W>& layer = layers[i];
       float* const keys = cache + 2 * i * plane;
       rms_norm(x, layer.attention_norm, n.width, count, h);
-      linear<false>(layer.qkv, 3 * n.width, n.width, h, count, qkv);
+      linear<false>(layer.qkv, 3 * n.width, n.width, h, count, n.cache, qkv);
       attention(n, layer, cosines, sines, places, qkv, keys, keys + plane, scores, h);
-      linear<true>(layer.out, n.width, n.width, h, count, x);
+      linear<true>(layer.out, n.width, n.width, h, count, n.cache, x);
       rms_norm(x, layer.feed_forward_norm, n.width, count, h);
-      gated(layer.gate, layer.up, n.hidden, n.width, h, count, inner);
-      linear<true>(layer.down, n.width, n.hidden, inner, count, x);
+      gated(layer.gate, layer.up, n.hidden, n.width, h, count, n.cache, inner);
+      linear<true>(layer.down, n.width, n.hidden, inner, count, n.cache, x);
     }
     rms_norm(x, norm, n.width, count, h);
-    linear<false>(head, n.codes, n.width, h, count, logits);
+    linear<false>(head, n.codes, n.width, h, count, n.cache, logits);
   }
 }
 
@@ -333,12 +345,18 @@ int wrong() {
   for (int64_t i = 0; i < out * in; i++) weight[i] = i % 7;
   for (int64_t i = 0; i < rows * in; i++) x[i] = i % 5;
 #pragma omp parallel num_threads(2)
-  linear<true>(Matrix<float>{weight, nullptr}, out, in, x, rows, y);
+  linear<true>(Matrix<float>{weight, nullptr}, out, in, x, rows, FIRST, y);
   for (int64_t i = 0; i < rows * out; i++) {
     for (int64_t j = 0; j < in; j++) y[i] -= weight[i % out * in + j] * x[i / out * in + j];
     if (y[i] != 0) return 1;
   }
   return 0;
+}
+
+// y = x @ weight.T for one row, to find out which cache is the quickest.
+void product(const float* weight, int64_t out, int64_t in, const float* x, int64_t threads, int64_t cache, float* y) {
+#pragma omp parallel num_threads(threads)
+  linear<false>(Matrix<float>{weight, nullptr}, out, in, x, 1, cache, y);
 }
 
 void decode_step_float32(const Sizes* sizes, const Layer<float>* layers, const float* norm, const Matrix<float>* head,

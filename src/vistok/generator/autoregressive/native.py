@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vistok.generator.autoregressive.kv_cache import KVCache
+from vistok.generator.autoregressive.native_cache import cache_for
 from vistok.generator.autoregressive.network import AutoregressiveNetwork
 from vistok.nn.linear_kernels import to_int8
 from vistok.nn.mixers.softmax import Attention
@@ -25,7 +26,7 @@ MOST = 32
 
 
 class _Sizes(ctypes.Structure):
-    _names = ("depth", "width", "heads", "hidden", "codes", "turns", "positions", "rows", "fresh", "threads")
+    _names = ("depth", "width", "heads", "hidden", "codes", "turns", "positions", "rows", "fresh", "threads", "cache")
     _fields_ = [(name, ctypes.c_int64) for name in _names]
 
 
@@ -52,6 +53,9 @@ class NativeStep:
         self.norm, self.head = self._pointer(model.norm.weight), self._matrix(model.head)
         self.tables = [self._pointer(table) for table in (model.cos, model.sin)]
         self.turns = len(model.cos)
+        # Embeddings are looked up; every other weight is read for each token.
+        read = sum(weight.numel() for weight in model.parameters()) * (1 if int8 else 4)
+        self.cache = cache_for(compiled, read)
 
     def __call__(
         self, x: Float[Tensor, "rows new width"], cache: KVCache, places: Int[Tensor, "rows new"]
@@ -66,7 +70,7 @@ class NativeStep:
         self._check(x, cache.buffers, places)
         sizes = _Sizes(
             config.depth, width, config.num_heads, self.hidden, self.codes, self.turns, positions, rows, new,
-            torch.get_num_threads(),
+            torch.get_num_threads(), self.cache,
         )  # fmt: skip
         x = x.clone(memory_format=torch.contiguous_format)
         scratch = x.new_empty(rows * (new * (4 * width + self.hidden) + config.num_heads * positions))
