@@ -19,7 +19,8 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, str(THREADS))
 
 LATE = 10**9  # a step by which everything is switched on
-RESULTS = Path(__file__).resolve().parent / "results"
+# Of the machine that docs/performance.md describes first; those of others go to a folder of their own, by BENCH_RESULTS.
+RESULTS = Path(os.environ.get("BENCH_RESULTS", Path(__file__).resolve().parent / "results"))
 PACKAGES = (
     "vistok",
     "torch",

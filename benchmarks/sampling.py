@@ -7,7 +7,7 @@ import copy
 import time
 
 import torch
-from common import alternate, arguments, earlier, entry, llamagen, median, save
+from common import alternate, arguments, earlier, entry, llamagen, matrix_rate, median, save
 
 # LlamaGen's, for what is `guided` of ours.
 SETTINGS = {"cfg_scale": 2.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
@@ -53,7 +53,7 @@ def main() -> None:
         labels = torch.tensor([7])
         greedy = generate(peer, labels, 256, **SETTINGS, sample_logits=False)
         same = float((ours.sample(labels, sampling=guided.replace(temperature=0.0)) == greedy).float().mean())
-        rate = bandwidth()
+        rate, operations = bandwidth(), matrix_rate()
         read = sum(p.numel() for p in (*ours.blocks.parameters(), *ours.norm.parameters(), *ours.head.parameters())) * 4
         for batch in options.batches:
             labels, ids = torch.arange(batch), torch.arange(batch)
@@ -78,8 +78,10 @@ def main() -> None:
             mine, theirs = (batch / median(seconds[key]) for key in ("ours", "peer"))
             per_token = median(seconds["ours"]) / 256
             share = read / rate / per_token
+            computing = ours.sampling_flops(guided) * batch / 256 / operations
             extra = {"ms_per_token": per_token * 1e3, "peer_ms_per_token": median(seconds["peer"]) / 0.256,
                      "bytes_per_token": read, "bandwidth": rate, "share_of_bandwidth_bound": share,
+                     "share_of_limit": max(share, computing / per_token),
                      "greedy_tokens_equal": same, "making_seconds": making}  # fmt: skip
             results.append(entry(f"{size}, batch {batch}", mine, theirs, "images/s", 2.0, higher=True, **extra))
             if more:

@@ -1,36 +1,104 @@
-"""Print the first table of docs/performance.md: what has a peer or a target, and what another machine gave for it."""
+"""Print the table of docs/performance.md and draw its picture, from benchmarks/results: beside peers, and beside limits.
+
+python benchmarks/table.py
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, number
+import matplotlib
+from common import number
 
-OTHER = "amd-epyc"
-# Those that compare vistok with itself are cited where the text needs them.
-QUESTIONS = (
-    "sampling", "int8", "quantizer", "tokenizer_step", "generator_step", "caching", "frechet", "evaluate_memory",
-    "startup",
-)  # fmt: skip
+from vistok.page.colours import BASELINE, COMPARED
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+HERE = Path(__file__).resolve().parent / "results"
+MACHINES = {"Xeon": HERE, "EPYC": HERE / "amd-epyc"}
+PICTURE = HERE.parent.parent / "docs" / "performance.png"
+# What a reader asks -> the benchmark and its row.
+ROWS: dict[str, tuple[str, str]] = {
+    "sampling, 111M, one image": ("sampling", "111m, batch 1"),
+    "the same, LlamaGen compiled": ("sampling", "111m, batch 1, against it compiled"),
+    "the same with `--int8`, LlamaGen plain": ("sampling", "111m, batch 1, int8 weights"),
+    "sampling, 111M, 16 images at once": ("sampling", "111m, batch 16"),
+    "sampling, 343M, one image": ("sampling", "343m, batch 1"),
+    "the same, LlamaGen compiled ": ("sampling", "343m, batch 1, against it compiled"),
+    "sampling, 343M, 16 images at once": ("sampling", "343m, batch 16"),
+    "tokenizer's training step, 28x28, 32 images": ("tokenizer_step", "training step, 28x28, batch 32"),
+    "tokenizer's training step, 256x256": ("tokenizer_step", "training step, 256x256, batch 1"),
+    "the same, LlamaGen keeping freed memory too": (
+        "tokenizer_step", "the same, against the peer with freed memory kept too, 256x256",
+    ),
+    "generator's training step, 111M, 4 images": ("generator_step", "training step, 111M, batch 4"),
+    "caching tokens, 256x256, two views": ("caching", "caching, 256x256, two views"),
+    "look-up, 16,384 codes, 8,192 vectors": ("quantizer", "forward, 16,384 codes, 8,192 vectors, against LlamaGen"),
+    "the same, vector-quantize-pytorch": (
+        "quantizer", "forward, 16,384 codes, 8,192 vectors, against vector-quantize-pytorch",
+    ),
+    "Fréchet distance, 2,048 dimensions, clean-fid": ("frechet", "distance, 2048 dimensions, against clean-fid"),
+    "the same, torch-fidelity": ("frechet", "distance, 2048 dimensions, against torch-fidelity"),
+}  # fmt: skip
+# Rows whose limit is known: bytes or operations.
+LIMITED = {name: key for name, key in ROWS.items() if key[0] in ("sampling", "tokenizer_step", "generator_step")}
 
 
-def rows(folder: Path, question: str) -> list[dict[str, Any]]:
-    """Return the results of a question, none where the folder has no file of it."""
+def row(folder: Path, question: str, name: str) -> dict[str, Any] | None:
+    """Return a benchmark's row on a machine, None where it was not run."""
     file = folder / f"{question}.json"
-    return json.loads(file.read_text()) if file.is_file() else []
+    found = json.loads(file.read_text()) if file.is_file() else []
+    return next((one for one in found if one["name"] == name), None)
 
 
-def main() -> None:
-    print(f"| | what | ours | peer | unit | times better | target | {OTHER} |\n|---|---|---|---|---|---|---|---|")
-    for question in QUESTIONS:
-        elsewhere = {row["name"]: row["ratio"] for row in rows(RESULTS / OTHER, question)}
-        link = f"[{question}](../benchmarks/results/{question}.md)"
-        for row in rows(RESULTS, question):
-            cells = [link, row["name"], *(number(row[key]) for key in ("ours", "peer")), row["unit"]]
-            cells += [number(value) for value in (row["ratio"], row["target"], elsewhere.get(row["name"]))]
-            print(f"| {' | '.join(cells)} |")
-            link = ""
+def share(found: dict[str, Any]) -> float | None:
+    """Return which share of the machine's limit, in bytes or operations, our time reaches."""
+    for name in ("share_of_limit", "share_of_matrix_rate", "share_of_bandwidth_bound"):
+        if found.get(name) is not None:
+            return float(found[name])
+    return None
+
+
+def table() -> str:
+    """Return the table: on each machine our figure, the peer's, how many times better, and the share of the limit."""
+    heads = [
+        f"{machine}: {column}" for machine in MACHINES for column in ("ours", "peer", "times better", "of the limit")
+    ]
+    lines = [f"| | unit | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
+    for name, key in ROWS.items():
+        found = [row(folder, *key) for folder in MACHINES.values()]
+        known = next((one for one in found if one), None)
+        if known is None:
+            continue
+        cells = [f"[{name.strip()}](../benchmarks/results/{key[0]}.md)", known["unit"]]
+        for one in found:
+            reached = share(one) if one else None
+            limit = "" if reached is None else f"{reached:.0%}"
+            cells += [*(number(one[column]) for column in ("ours", "peer", "ratio")), limit] if one else [""] * 4
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def picture() -> None:
+    """Draw times as multiples of the machine's limit: 1 is a machine that does nothing but read, or multiply."""
+    figure, every = plt.subplots(1, len(MACHINES), figsize=(9, 4.2), sharey=True, layout="constrained")
+    for axes, (machine, folder) in zip(every, MACHINES.items(), strict=True):
+        rows = [(name, row(folder, *key)) for name, key in LIMITED.items()]
+        rows = [(name, one) for name, one in rows if one and share(one)]
+        for place, (_, one) in enumerate(reversed(rows)):
+            ours = 1 / share(one)
+            axes.barh(place + 0.2, ours, 0.38, color=COMPARED, label="vistok" if place == 0 else None)
+            axes.barh(place - 0.2, ours * one["ratio"], 0.38, color=BASELINE, label="LlamaGen" if place == 0 else None)
+        axes.axvline(1, color="black", linewidth=1)
+        axes.set(title=machine, xscale="log", xlabel="time / what the machine's limit allows")
+        axes.set_xticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
+        axes.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)])
+        axes.tick_params(labelsize=8)
+    every[-1].legend(fontsize=8)
+    figure.savefig(PICTURE, dpi=130)
 
 
 if __name__ == "__main__":
-    main()
+    print(table())
+    picture()
