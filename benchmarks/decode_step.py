@@ -68,7 +68,8 @@ def main() -> None:
     plain.native = None  # as where there is no compiler
     if compiled.native is None:
         sys.exit("no C++ compiler with OpenMP on this machine: there is nothing to compare")
-    decoders = {"ours": compiled, "torch": plain, "int8": FrozenTransformer(model, int8=True)}
+    decoders = {"ours": compiled, "torch": plain, "int8": FrozenTransformer(model, "int8")}
+    decoders["bfloat16"] = FrozenTransformer(model, "bfloat16")
     results, lines = [], []
     for rows in options.rows:
         x = torch.randn(rows, model.config.width)
@@ -92,11 +93,11 @@ def main() -> None:
             lines.append(f"torch.compile took {time.perf_counter() - started:.0f} s for {rows} rows.")
         times = {name: median(values) * 1e3 for name, values in alternate(10 * options.repeats, **runs).items()}
         what = "row" if rows == 1 else "rows"
-        for name in sorted(times.keys() - {"ours", "int8"}):
+        for name in sorted(times.keys() - {"ours", "int8", "bfloat16"}):
             results.append(entry(f"{rows} {what}, C++ against {name}", times["ours"], times[name], "ms"))
-        results.append(
-            entry(f"{rows} {what}, C++ with int8 weights against torch", times["int8"], times["torch"], "ms")
-        )
+        for rounding in ("bfloat16", "int8"):
+            name = f"{rows} {what}, C++ with {rounding} weights against torch"
+            results.append(entry(name, times[rounding], times["torch"], "ms"))
         lines.append(f"{rows} {what}: logits differ from torch's by at most {difference:.1e}.")
     save("decode_step", results, "A decode step", "  \n".join(lines))
 

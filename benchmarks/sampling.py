@@ -61,11 +61,13 @@ def main() -> None:
             full = ours.sampler(guided)
             making = time.perf_counter() - started
             eight = ours.sampler(guided.replace(int8=True))
+            sixteen = ours.sampler(guided.replace(precision="bfloat16-weights"))
             more = {}
             if batch == 1:  # where bytes are the limit
                 whole = torch.compile(copy.deepcopy(peer), mode="reduce-overhead", fullgraph=True)
                 more = {
                     "int8": lambda: eight(labels, ids),
+                    "bfloat16": lambda: sixteen(labels, ids),
                     "compiled": lambda whole=whole: generate(whole, labels, 256, **SETTINGS, sample_logits=True),
                 }
             with torch.no_grad():
@@ -85,9 +87,10 @@ def main() -> None:
                      "greedy_tokens_equal": same, "making_seconds": making}  # fmt: skip
             results.append(entry(f"{size}, batch {batch}", mine, theirs, "images/s", 2.0, higher=True, **extra))
             if more:
-                eight_rate, compiled = (batch / median(seconds[key]) for key in ("int8", "compiled"))
+                eight_rate, half, compiled = (batch / median(seconds[key]) for key in ("int8", "bfloat16", "compiled"))
                 what = f"{size}, batch {batch}"
                 results.append(entry(f"{what}, int8 weights", eight_rate, theirs, "images/s", higher=True))
+                results.append(entry(f"{what}, bfloat16 weights", half, theirs, "images/s", higher=True))
                 results.append(entry(f"{what}, against it compiled", mine, compiled, "images/s", higher=True))
             everything = earlier("sampling", results) + results
             save("sampling", everything, "Sampling with guidance, 256 tokens, float32, equal weights", note(everything))

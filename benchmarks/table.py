@@ -23,6 +23,7 @@ ROWS: dict[str, tuple[str, str]] = {
     "sampling, 111M, one image": ("sampling", "111m, batch 1"),
     "the same, LlamaGen compiled": ("sampling", "111m, batch 1, against it compiled"),
     "the same with `--int8`, LlamaGen plain": ("sampling", "111m, batch 1, int8 weights"),
+    "the same with `--precision bfloat16-weights`": ("sampling", "111m, batch 1, bfloat16 weights"),
     "sampling, 111M, 16 images at once": ("sampling", "111m, batch 16"),
     "sampling, 343M, one image": ("sampling", "343m, batch 1"),
     "the same, LlamaGen compiled ": ("sampling", "343m, batch 1, against it compiled"),

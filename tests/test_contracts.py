@@ -153,6 +153,8 @@ def test_another_mixer_trains_and_samples_as_it_was_trained(house):
     assert model.calls(greedy) == 12 and model.sampling_flops(greedy) > 0
     with pytest.raises(UserError, match="int8 is for blocks with softmax attention"):
         model.sampler(AutoregressiveSampling(int8=True))
+    with pytest.raises(UserError, match="precision bfloat16-weights is for blocks with softmax attention"):
+        model.sampler(AutoregressiveSampling(precision="bfloat16-weights"))
 
 
 @pytest.mark.slow

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from vistok.config import override
+from vistok.config import override, science
 from vistok.engine import device as devices
 from vistok.generator.autoregressive import frozen as frozen_module
 from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.metrics.cost import Cost, cost_in
+from vistok.metrics.protocol import Treatment
 from vistok.nn.flops import count_flops
 from vistok.recipes import find_recipe
 from vistok.runs import drawing
@@ -30,7 +31,7 @@ def test_flops_of_an_image_are_those_of_drawing_it(monkeypatch, guidance):
     """By the plain products, which the counter sees; two images cost twice as much."""
     model, sampling = make(), AutoregressiveSampling(guidance_scale=guidance)
     monkeypatch.setattr(frozen_module, "native_step", lambda *_: None)
-    monkeypatch.setattr(frozen_module, "frozen_linear", lambda weight, int8: frozen_module.PlainLinear(weight))
+    monkeypatch.setattr(frozen_module, "frozen_linear", lambda weight, rounding: frozen_module.PlainLinear(weight))
     executed = count_flops(lambda: model.sample(torch.arange(2), sampling=sampling))
     assert model.sampling_flops(sampling) == pytest.approx(executed / 2, rel=1e-6)
     assert model.calls(sampling) == 12 * guidance
@@ -75,8 +76,15 @@ def test_sixteen_bits_are_a_named_rounding():
     assert 0 < float((tokens != others).float().mean()) < 0.5
     assert all(weight.dtype == torch.float32 for weight in model.parameters())  # the model itself is as it was
     assert model.sampling_bytes(rounded) < model.sampling_bytes(plain)
-    with pytest.raises(Exception, match="two ways of rounding"):
-        override(rounded, ["int8=true"])
+    weights = AutoregressiveSampling(seed=3, precision="bfloat16-weights")
+    near = model.sample(labels, sampling=weights)
+    assert 0 < float((tokens != near).float().mean()) < 0.5 and model.sampling_bytes(weights) == model.sampling_bytes(
+        plain
+    )
+    assert ", weights in bfloat16" in str(Treatment(sampling=science(weights)))
+    for other in (rounded, weights):
+        with pytest.raises(Exception, match="two ways of rounding"):
+            override(other, ["int8=true"])
 
 
 def test_a_cost_is_said_and_read_back():

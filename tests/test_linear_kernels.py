@@ -14,7 +14,7 @@ from vistok.generator.autoregressive.config import AutoregressiveConfig, Autoreg
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.nn import linear as linear_module
 from vistok.nn.linear import Linear
-from vistok.nn.linear_kernels import PackedLinear, PlainLinear, can_pack, frozen_linear, to_int8
+from vistok.nn.linear_kernels import PackedLinear, PlainLinear, can_pack, frozen_linear, rounded, to_int8
 from vistok.space import token_grid
 
 SIZES = [(48, 32), (512, 96), (33, 20)]
@@ -42,9 +42,20 @@ def test_eight_bits_are_near(size):
     values, scale = to_int8(weight)
     assert values.dtype == torch.int8 and int(values.abs().max()) == 127
     assert float(((values * scale[:, None] - weight).abs() / scale[:, None]).max()) < 0.5001
-    found, expected = frozen_linear(weight, int8=True)(x), x @ weight.T
+    found, expected = frozen_linear(weight, "int8")(x), x @ weight.T
     assert 0 < float((found - expected).norm() / expected.norm()) < 0.02
-    assert not frozen_linear(torch.zeros(size), int8=True)(x).any()
+    assert not frozen_linear(torch.zeros(size), "int8")(x).any()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_bfloat16_weights_have_eight_bits_of_mantissa(size):
+    torch.manual_seed(0)
+    weight, x = torch.randn(size), torch.randn(4, size[1])
+    values = rounded(weight, "bfloat16")
+    assert values.dtype == torch.float32 and torch.equal(values, weight.bfloat16().float())
+    assert 0 < float(((values - weight) / weight).abs().max()) <= 2**-8
+    torch.testing.assert_close(frozen_linear(weight, "bfloat16")(x), x @ values.T, rtol=1e-5, atol=1e-5)
+    assert rounded(weight, "none") is weight
 
 
 def test_without_onednn_the_same_tokens_are_drawn(monkeypatch):
@@ -55,7 +66,7 @@ def test_without_onednn_the_same_tokens_are_drawn(monkeypatch):
     torch.nn.init.normal_(model.head.weight, std=0.5)
     labels, sampling = torch.arange(48) % 6, AutoregressiveSampling(guidance_scale=2.0)
     packed = model.sample(labels, sampling=sampling)
-    monkeypatch.setattr(frozen_module, "frozen_linear", lambda weight, int8: PlainLinear(weight))
+    monkeypatch.setattr(frozen_module, "frozen_linear", lambda weight, rounding: PlainLinear(weight))
     assert torch.equal(model.sample(labels, sampling=sampling), packed)
     monkeypatch.undo()
     rounded = model.sample(labels, sampling=sampling.replace(int8=True))

@@ -49,6 +49,9 @@ SIZES = [
 ]
 
 
+ROUNDINGS = ("none", "int8", "bfloat16")
+
+
 def make(codes: int = 41, **config) -> AutoregressiveGenerator:
     torch.manual_seed(0)
     sizes = {**SIZES[0], **config}
@@ -58,9 +61,9 @@ def make(codes: int = 41, **config) -> AutoregressiveGenerator:
     return model
 
 
-def both(model: AutoregressiveGenerator, int8: bool = False) -> tuple[FrozenTransformer, FrozenTransformer]:
+def both(model: AutoregressiveGenerator, rounding: str = "none") -> tuple[FrozenTransformer, FrozenTransformer]:
     """Return a decoder in C++ and one by torch."""
-    compiled, plain = FrozenTransformer(model, int8), FrozenTransformer(model, int8)
+    compiled, plain = FrozenTransformer(model, rounding), FrozenTransformer(model, rounding)
     plain.native = None
     assert compiled.native is not None
     return compiled, plain
@@ -78,11 +81,11 @@ def fed(decoder: FrozenTransformer, x: Tensor, spare: int = 0) -> tuple[KVCache,
 @needs_compiler
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("options", [{}, {"qk_norm": False}, {"class_token_rotary": "zero"}])
-@pytest.mark.parametrize("int8", [False, True])
-def test_logits_and_cache_are_torchs(sizes, options, int8):
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_logits_and_cache_are_torchs(sizes, options, rounding):
     model = make(**sizes, **options)
     x = torch.randn(3, 15, sizes["width"])
-    (cache, logits), (plain_cache, expected) = (fed(decoder, x) for decoder in both(model, int8))
+    (cache, logits), (plain_cache, expected) = (fed(decoder, x) for decoder in both(model, rounding))
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     torch.testing.assert_close(cache.buffers, plain_cache.buffers, rtol=1e-4, atol=1e-4)
     assert cache.length == plain_cache.length == 15
@@ -102,9 +105,9 @@ def test_rows_may_be_at_different_places_also_past_the_end():
 
 @needs_compiler
 @pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("int8", [False, True])
-def test_logits_are_the_same_bits_whatever_the_rows_and_threads(sizes, int8):
-    decoder, threads = FrozenTransformer(make(**sizes), int8), torch.get_num_threads()
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_logits_are_the_same_bits_whatever_the_rows_and_threads(sizes, rounding):
+    decoder, threads = FrozenTransformer(make(**sizes), rounding), torch.get_num_threads()
     x = torch.randn(10, 6, sizes["width"])
     _, together = fed(decoder, x)
     apart = [fed(decoder, x[first : first + size])[1] for first, size in ((0, 1), (1, 2), (3, 3), (6, 4))]
@@ -117,9 +120,9 @@ def test_logits_are_the_same_bits_whatever_the_rows_and_threads(sizes, int8):
 
 
 @needs_compiler
-@pytest.mark.parametrize("int8", [False, True])
-def test_logits_are_the_same_bits_through_every_cache(int8):
-    decoder = FrozenTransformer(make(**SIZES[3]), int8)
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_logits_are_the_same_bits_through_every_cache(rounding):
+    decoder = FrozenTransformer(make(**SIZES[3]), rounding)
     x, found = torch.randn(3, 6, SIZES[3]["width"]), []
     for level in (native_cache.FIRST, native_cache.SECOND):
         decoder.native.cache = level
@@ -183,13 +186,15 @@ def test_one_cache_serves_few_rows_and_many():
 
 
 @needs_compiler
-@pytest.mark.parametrize("int8", [False, True])
-def test_the_same_tokens_compiled_packed_plain_and_by_a_draft(monkeypatch, int8):
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_the_same_tokens_compiled_packed_plain_and_by_a_draft(monkeypatch, rounding):
     model, draft = make(), make(depth=1)
     labels, ids = torch.arange(4) + 1, torch.arange(4)
-    sampling = AutoregressiveSampling(guidance_scale=2.0, int8=int8)
-    compiled, packed = both(model, int8)
-    _, unpacked = both(model, int8)
+    how = {"int8": {"int8": True}, "bfloat16": {"precision": "bfloat16-weights"}}.get(rounding, {})
+    plain = AutoregressiveSampling(guidance_scale=2.0)
+    sampling = plain.replace(**how)
+    compiled, packed = both(model, rounding)
+    _, unpacked = both(model, rounding)
     monkeypatch.setattr(
         frozen_module, "frozen_linear", lambda *a, kind=frozen_module.frozen_linear: PlainLinear(kind(*a).weight)
     )
@@ -198,8 +203,8 @@ def test_the_same_tokens_compiled_packed_plain_and_by_a_draft(monkeypatch, int8)
     monkeypatch.undo()
     assert torch.equal(sample_tokens(packed, labels, ids, sampling), expected)
     assert torch.equal(SpeculativeSampler(compiled, FrozenTransformer(draft), sampling, 2)(labels, ids), expected)
-    full = model.sample(labels, ids, sampling.replace(int8=False))
-    assert torch.equal(full, expected) != int8
+    assert torch.equal(model.sample(labels, ids, sampling), expected)
+    assert torch.equal(model.sample(labels, ids, plain), expected) == (rounding == "none")
 
 
 @needs_compiler

@@ -121,7 +121,11 @@ ImageSize = Annotated[
     ),
 ]
 Precision = Annotated[
-    str, typer.Option("--precision", help="float32, or bfloat16: weights and cache in half the bytes, other samples.")
+    str,
+    typer.Option(
+        "--precision",
+        help="float32, or bfloat16: weights and cache in half the bytes, other samples; bfloat16-weights (autoregressive): weights alone.",
+    ),
 ]
 BatchSize = Annotated[
     int | None,

@@ -66,7 +66,8 @@ class Treatment(Config):
         parts = [f"{self.weights} weights"]
         for name, value in (self.sampling or {}).items():
             if name != "kind" and value != _UNSAID.get(name):
-                parts.append(_WORDS.get(name, name.replace("_", " ")) + ("" if value is True else f" {_plain(value)}"))
+                words = _WORDS.get(name, name.replace("_", " ")) + ("" if value is True else f" {_plain(value)}")
+                parts.append(_WHOLE.get((name, value), words))
         return ", ".join(parts)
 
 
@@ -79,6 +80,7 @@ _WORDS = {
     "top_k": "top-k",
     "top_p": "top-p",
 }
+_WHOLE = {("precision", "bfloat16-weights"): "weights in bfloat16"}
 
 
 def _plain(value: Any) -> str:

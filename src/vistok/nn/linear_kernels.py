@@ -8,6 +8,7 @@ without oneDNN, the plain product is used.
 import platform
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from torch.nn import functional as F
 _ROWS_HINT = 8
 # Up to this many rows, MKL reads at memory speed on the CPUs it was written for.
 _FEW_ROWS = 3
+
+# How weights are rounded before they are used: to eight bits with a scale for each output, or to bfloat16.
+Rounding = Literal["none", "int8", "bfloat16"]
 
 
 class PlainLinear:
@@ -84,6 +88,14 @@ def to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight / scale[:, None]).round().to(torch.int8), scale
 
 
+def rounded(weight: Tensor, rounding: Rounding) -> Tensor:
+    """Return a weight with the values that are left of it, in its own dtype."""
+    if rounding == "int8":
+        values, scale = to_int8(weight)
+        return (values * scale[:, None]).to(weight.dtype)
+    return weight.to(torch.bfloat16).to(weight.dtype) if rounding == "bfloat16" else weight
+
+
 def can_pack(weight: Tensor) -> bool:
     """Whether oneDNN can pack this weight: it must be float32, on a CPU, in a torch built with oneDNN."""
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
@@ -97,13 +109,7 @@ def on_mkls_own_cpu() -> bool:
     return "GenuineIntel" in about and torch.backends.mkl.is_available()
 
 
-def frozen_linear(weight: Tensor, int8: bool = False) -> PlainLinear:
-    """Return the fastest product with a weight (outputs, inputs) that will not change while the product is in use.
-
-    With `int8`, the weight is first rounded by `to_int8`.
-    """
-    weight = weight.detach()
-    if int8:
-        values, scale = to_int8(weight)
-        weight = (values * scale[:, None]).to(weight.dtype)
+def frozen_linear(weight: Tensor, rounding: Rounding = "none") -> PlainLinear:
+    """Return the fastest product with a weight (outputs, inputs), rounded, that will not change while the product is in use."""
+    weight = rounded(weight.detach(), rounding)
     return PackedLinear(weight, _FEW_ROWS if on_mkls_own_cpu() else 0) if can_pack(weight) else PlainLinear(weight)

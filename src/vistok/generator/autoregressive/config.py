@@ -58,11 +58,12 @@ class AutoregressiveSampling(SamplingConfig):
     """Guidance, then temperature, top-k and top-p in that order, then Gumbel noise and the arg-max.
 
     `int8` rounds the weights to eight bits, which is faster but changes the samples. `precision` bfloat16 halves the
-    memory of weights and cache, and changes the samples too.
+    memory of weights and cache, and changes the samples too; bfloat16-weights rounds the weights alone, and sums, inputs and
+    cache stay float32.
     """
 
     kind: Literal["autoregressive"] = later("autoregressive")
-    precision: Literal["float32", "bfloat16"] = later("float32")
+    precision: Literal["float32", "bfloat16", "bfloat16-weights"] = later("float32")
     temperature: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     top_k: int | None = Field(default=None, ge=1)
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -71,8 +72,13 @@ class AutoregressiveSampling(SamplingConfig):
     @model_validator(mode="after")
     def _one_rounding(self) -> "AutoregressiveSampling":
         if self.int8 and self.precision != "float32":
-            raise ValueError("int8 and precision bfloat16 are two ways of rounding the weights; choose one")
+            raise ValueError(f"int8 and precision {self.precision} are two ways of rounding the weights; choose one")
         return self
+
+    @property
+    def rounding(self) -> Literal["none", "int8", "bfloat16"]:
+        """How weights are rounded that are used in float32."""
+        return "int8" if self.int8 else "bfloat16" if self.precision == "bfloat16-weights" else "none"
 
     @property
     def always_alike(self) -> bool:

@@ -57,6 +57,27 @@ Vector load(const int8_t* from) {
 #endif
 }
 
+// The upper half of a float32.
+struct BFloat16 {
+  uint16_t bits;
+};
+
+Vector load(const BFloat16* from) {
+#if defined(__AVX512F__)
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+#elif defined(__AVX2__)
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+#else
+  uint32_t whole[LANES];
+  for (int i = 0; i < LANES; i++) whole[i] = static_cast<uint32_t>(from[i].bits) << 16;
+  Vector v;
+  std::memcpy(&v, whole, sizeof v);
+  return v;
+#endif
+}
+
 // The last values of a row, padded with zeros.
 template <class W>
 Vector load_some(const W* from, int64_t count) {
@@ -362,6 +383,12 @@ void product(const float* weight, int64_t out, int64_t in, const float* x, int64
 void decode_step_float32(const Sizes* sizes, const Layer<float>* layers, const float* norm, const Matrix<float>* head,
                          const float* cosines, const float* sines, const int64_t* places, float* x, float* cache,
                          float* scratch, float* logits) {
+  decode_step(*sizes, layers, norm, *head, cosines, sines, places, x, cache, scratch, logits);
+}
+
+void decode_step_bfloat16(const Sizes* sizes, const Layer<BFloat16>* layers, const float* norm,
+                          const Matrix<BFloat16>* head, const float* cosines, const float* sines, const int64_t* places,
+                          float* x, float* cache, float* scratch, float* logits) {
   decode_step(*sizes, layers, norm, *head, cosines, sines, places, x, cache, scratch, logits);
 }
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from vistok.generator.autoregressive.kv_cache import KVCache
 from vistok.generator.autoregressive.native import MOST, native_step
 from vistok.generator.autoregressive.network import AutoregressiveNetwork
-from vistok.nn.linear_kernels import PlainLinear, frozen_linear
+from vistok.nn.linear_kernels import PlainLinear, Rounding, frozen_linear
 from vistok.nn.mixers.softmax import Attention
 from vistok.nn.rope import as_turns, turn_pairs
 from vistok.nn.transformer import Block
@@ -19,15 +19,15 @@ from vistok.nn.transformer import Block
 class _Layer:
     """One block's weights; the results equal those of `Block.forward` without dropout."""
 
-    def __init__(self, block: Block, int8: bool) -> None:
+    def __init__(self, block: Block, rounding: Rounding) -> None:
         attention, feed_forward = block.attention, block.feed_forward
         assert isinstance(attention, Attention)
         self.attention_norm, self.feed_forward_norm = block.attention_norm, block.feed_forward_norm
         self.query_norm, self.key_norm = attention.query_norm, attention.key_norm
         self.heads = (3, attention.num_heads, attention.head_dim)
-        self.qkv, self.out = (frozen_linear(layer.weight, int8) for layer in (attention.qkv, attention.out))
+        self.qkv, self.out = (frozen_linear(layer.weight, rounding) for layer in (attention.qkv, attention.out))
         self.gate, self.up, self.down = (
-            frozen_linear(layer.weight, int8) for layer in (feed_forward.gate, feed_forward.up, feed_forward.down)
+            frozen_linear(layer.weight, rounding) for layer in (feed_forward.gate, feed_forward.up, feed_forward.down)
         )
 
 
@@ -37,21 +37,21 @@ class FrozenTransformer:
     Raises TypeError for a model with blocks other than `Block`.
     """
 
-    def __init__(self, model: AutoregressiveNetwork, int8: bool = False) -> None:
-        self.model, self.int8, self.blocks = model, int8, model.plain_blocks()
-        self.native = native_step(model, int8)
+    def __init__(self, model: AutoregressiveNetwork, rounding: Rounding = "none") -> None:
+        self.model, self.rounding, self.blocks = model, rounding, model.plain_blocks()
+        self.native = native_step(model, rounding)
         # The rotations of all positions as complex numbers: one product instead of six.
         self.turns = as_turns(model.cos, model.sin)[:, None]
 
     @cached_property
     def layers(self) -> list[_Layer]:
         """The blocks with weights in layouts for many rows; these are copies, so they are made only when needed."""
-        return [_Layer(block, self.int8) for block in self.blocks]
+        return [_Layer(block, self.rounding) for block in self.blocks]
 
     @cached_property
     def head(self) -> PlainLinear:
         """The output projection, prepared like `layers`."""
-        return frozen_linear(self.model.head.weight, self.int8)
+        return frozen_linear(self.model.head.weight, self.rounding)
 
     def new_cache(self, rows: int, spare: int = 0) -> KVCache:
         """Return an empty cache; `spare` positions past the end may be fed without harm."""

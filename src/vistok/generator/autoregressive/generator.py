@@ -17,6 +17,7 @@ from vistok.generator.conditioning import require_label_dropout
 from vistok.generator.config import SamplingConfig
 from vistok.generator.interface import Generator, Sampler
 from vistok.nn.flops import count_flops
+from vistok.nn.linear_kernels import Rounding
 
 # Arrays the size of a row of logits that exist at the same time: raw, in float32, filtered, sorted, noise.
 LOGITS = 6
@@ -80,19 +81,20 @@ def rows_per_image(guidance_scale: float) -> int:
     return 1 if guidance_scale == 1.0 else 2
 
 
-def _ready(model: AutoregressiveNetwork, int8: bool = False) -> Ready:
+def _ready(model: AutoregressiveNetwork, rounding: Rounding = "none") -> Ready:
     """Return a model prepared for writing tokens, in fast layouts if its blocks are of the usual kind."""
     if model.is_plain:
-        return FrozenTransformer(model, int8=int8)
-    if int8:
-        raise UserError("int8 is for blocks with softmax attention, but this generator has others; leave out int8")
+        return FrozenTransformer(model, rounding)
+    if rounding != "none":
+        name = "int8" if rounding == "int8" else "precision bfloat16-weights"
+        raise UserError(f"{name} is for blocks with softmax attention, but this generator has others; leave out {name}")
     return StepwiseTransformer(model)
 
 
 def _frozen(model: AutoregressiveNetwork, sampling: AutoregressiveSampling) -> Ready:
     if sampling.precision == "bfloat16":
         model = copy.deepcopy(model).to(torch.bfloat16)
-    return _ready(model, sampling.int8)
+    return _ready(model, sampling.rounding)
 
 
 def _mean_step_flops(model: AutoregressiveNetwork) -> float:

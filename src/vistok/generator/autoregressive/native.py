@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vistok.generator.autoregressive.kv_cache import KVCache
 from vistok.generator.autoregressive.native_cache import cache_for
 from vistok.generator.autoregressive.network import AutoregressiveNetwork
-from vistok.nn.linear_kernels import to_int8
+from vistok.nn.linear_kernels import Rounding, to_int8
 from vistok.nn.mixers.softmax import Attention
 from vistok.nn.native_library import compiled_library
 from vistok.nn.transformer import Block
@@ -23,6 +23,8 @@ from vistok.rng import gumbel_grid, stream_of, to_gumbel
 SOURCE = Path(__file__).with_name("decode_step.cpp")
 # Most new positions, over all rows, for which the step is faster than torch's (benchmarks/decode_step.py).
 MOST = 32
+# Of a value of a weight.
+BYTES: dict[Rounding, int] = {"none": 4, "bfloat16": 2, "int8": 1}
 
 
 class _Sizes(ctypes.Structure):
@@ -41,11 +43,11 @@ class _Layer(ctypes.Structure):
 
 
 class NativeStep:
-    """The C++ step, on a model's weights without copying them, or on an eight-bit copy."""
+    """The C++ step, on a model's weights without copying them, or on a copy in fewer bits."""
 
-    def __init__(self, model: AutoregressiveNetwork, compiled: ctypes.CDLL, int8: bool) -> None:
-        self.config, self.codes, self.int8 = model.config, model.codebook_size, int8
-        self.function = compiled.decode_step_int8 if int8 else compiled.decode_step_float32
+    def __init__(self, model: AutoregressiveNetwork, compiled: ctypes.CDLL, rounding: Rounding) -> None:
+        self.config, self.codes, self.rounding = model.config, model.codebook_size, rounding
+        self.function = getattr(compiled, f"decode_step_{'float32' if rounding == 'none' else rounding}")
         self.kept: list[Tensor] = []  # keeps the tensors behind our pointers alive
         blocks = model.plain_blocks()
         self.hidden = blocks[0].feed_forward.gate.out_features
@@ -54,7 +56,7 @@ class NativeStep:
         self.tables = [self._pointer(table) for table in (model.cos, model.sin)]
         self.turns = len(model.cos)
         # Embeddings are looked up; every other weight is read for each token.
-        read = sum(weight.numel() for weight in model.parameters()) * (1 if int8 else 4)
+        read = sum(weight.numel() for weight in model.parameters()) * BYTES[rounding]
         self.cache = cache_for(compiled, read)
 
     def __call__(
@@ -108,9 +110,10 @@ class NativeStep:
         return _Layer(*(self._pointer(getattr(norm, "weight", None)) for norm in norms), *map(self._matrix, linears))
 
     def _matrix(self, linear: nn.Linear) -> _Matrix:
-        if not self.int8:
-            return _Matrix(self._pointer(linear.weight), None)
-        return _Matrix(*map(self._pointer, to_int8(linear.weight.detach())))
+        if self.rounding == "int8":
+            return _Matrix(*map(self._pointer, to_int8(linear.weight.detach())))
+        weight = linear.weight.detach()
+        return _Matrix(self._pointer(weight.to(torch.bfloat16) if self.rounding == "bfloat16" else weight), None)
 
     def _pointer(self, tensor: Tensor | None) -> ctypes.c_void_p:
         if tensor is None:
@@ -119,7 +122,7 @@ class NativeStep:
         return ctypes.c_void_p(tensor.data_ptr())
 
 
-def native_step(model: AutoregressiveNetwork, int8: bool = False) -> NativeStep | None:
+def native_step(model: AutoregressiveNetwork, rounding: Rounding = "none") -> NativeStep | None:
     """Return the C++ step for a model, or None; it needs float32 weights on a CPU, and a compiler."""
     weights = (*model.parameters(), model.cos, model.sin)
     plain = all(
@@ -130,7 +133,7 @@ def native_step(model: AutoregressiveNetwork, int8: bool = False) -> NativeStep 
         for w in weights
     )
     compiled = library() if plain and all(type(block) is Block for block in model.blocks) else None
-    return None if compiled is None else NativeStep(model, compiled, int8)
+    return None if compiled is None else NativeStep(model, compiled, rounding)
 
 
 def gumbel_noise(
