@@ -374,10 +374,11 @@ int wrong() {
   return 0;
 }
 
-// y = x @ weight.T for one row, to find out which cache is the quickest.
-void product(const float* weight, int64_t out, int64_t in, const float* x, int64_t threads, int64_t cache, float* y) {
+// y = x @ weight.T, to find out which cache is the quickest.
+void product(const float* weight, int64_t out, int64_t in, const float* x, int64_t rows, int64_t threads, int64_t cache,
+             float* y) {
 #pragma omp parallel num_threads(threads)
-  linear<false>(Matrix<float>{weight, nullptr}, out, in, x, 1, cache, y);
+  linear<false>(Matrix<float>{weight, nullptr}, out, in, x, rows, cache, y);
 }
 
 void decode_step_float32(const Sizes* sizes, const Layer<float>* layers, const float* norm, const Matrix<float>* head,
