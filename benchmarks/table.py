@@ -76,7 +76,7 @@ def table() -> str:
         for one in found:
             reached = share(one) if one else None
             limit = "" if reached is None else f"{reached:.0%}"
-            cells += [*(number(one[column]) for column in ("ours", "peer", "ratio")), limit] if one else [""] * 4
+            cells += [f"{number(one['ours'])}, {number(one['peer'])}", number(one["ratio"]), limit] if one else [""] * 3
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
