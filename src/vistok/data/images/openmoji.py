@@ -47,15 +47,16 @@ def load(root: Path, split: str, image_size: int) -> ArraySource:
     Drawn once per size and kept below `root`. Raises UserError naming the extra if its packages are missing.
     """
     names, families, images = _drawn(root, image_size)
-    toned = {base_emoji(name) for name in names if any(code in _TONES for code in _codes(name))}
-    labels = np.array([CLASS_NAMES.index(_class_of(name, toned)) for name in names])
+    toned = {base_emoji(name) for name in names if is_toned(name)}
+    labels = np.array([CLASS_NAMES.index(emoji_class(name, toned)) for name in names])
     words = "\n".join([*names, *families]).encode()
     digest = hashlib.sha256(words + images.tobytes()).hexdigest()
-    chosen = np.flatnonzero([_split_of(family) == split for family in families])
+    chosen = np.flatnonzero([split_of(family) == split for family in families])
     return ArraySource(images, labels, CLASS_NAMES, f"openmoji-{digest}").subset(chosen, split)
 
 
-def _split_of(family: str) -> str:
+def split_of(family: str) -> str:
+    """Return the split of a family: of ten, seven are `train`, one is `val`, two are `test`."""
     digest = hashlib.sha256(family.encode()).digest()
     return _HELD_OUT.get(int.from_bytes(digest[:4], "big") % 10, "train")
 
@@ -92,7 +93,13 @@ def _codes(name: str) -> list[int]:
     return [int(code, 16) for code in name.split("-")]
 
 
-def _class_of(name: str, toned: set[str]) -> str:
+def is_toned(name: str) -> bool:
+    """Whether a name has a skin tone."""
+    return any(code in _TONES for code in _codes(name))
+
+
+def emoji_class(name: str, toned: set[str]) -> str:
+    """Return one of `CLASS_NAMES` by a name's code points; `toned`: the base emoji that come in skin tones, which are people."""
     if base_emoji(name) in toned:
         return "people"
     first = _codes(name)[0]

@@ -29,13 +29,23 @@ from vistok.study.findings.verdict import (
     within,
 )
 
-# Claims are judged twice, as O'Brien and Fleming's bounds for two looks allow at 5 % in all: seeds -> confidence.
+# Claims of 12 seeds are judged twice, as O'Brien and Fleming's bounds for two looks allow at 5 % in all: seeds -> confidence.
 LOOKS = {6: 0.9948, 12: 0.952}
 _BITS = math.log(2)
-_JUDGED = (
-    "judged on the first 6 seeds of the grid that are complete, with the 99.48 % t-interval over tokenizer seeds, and if that "
-    "settles nothing on 12, with the 95.2 % one (two looks, 5 % in all)"
-)
+
+
+def looks(planned: int) -> dict[int, float]:
+    """Return at how many complete seeds claims are judged, and with which confidence: fewer than 12 seeds once, when all are there."""
+    return LOOKS if planned >= max(LOOKS) else {planned: 0.95}
+
+
+def _how(planned: int) -> str:
+    if planned >= max(LOOKS):
+        return (
+            "judged on the first 6 seeds of the grid that are complete, with the 99.48 % t-interval over tokenizer seeds, and if "
+            "that settles nothing on 12, with the 95.2 % one (two looks, 5 % in all)"
+        )
+    return f"judged once, when all {planned} seeds are complete, with the 95 % t-interval over tokenizer seeds"
 
 
 def decisive(data: StudyData, grid: Grid) -> list[Claim]:
@@ -112,7 +122,7 @@ def _judged(
     note = f"{len(known)} of {pairs.planned} seeds are complete"
     shown = _estimate(known, 0.95, ratio)
     verdict = Verdict(OPEN, *judge(shown).margins)
-    for seeds, confidence in LOOKS.items():
+    for seeds, confidence in looks(pairs.planned).items():
         if len(known) < seeds or verdict != OPEN:
             break
         shown = _estimate(known[:seeds], confidence, ratio)
@@ -133,7 +143,7 @@ def _compute(pairs: _Pairs, label: str, compute: str, loss: str, where: str) -> 
         "mean slope of -log gFMD on log compute over both tokenizers' generators (least squares over lengths): the log of a "
         "ratio of compute; geometric mean over seeds. gFMD with its bias removed by the jackknife"
         + ("" if loss == "unguided" else "; guidance for each run by the other seeds' distances to held-out images")
-        + f"; {_JUDGED}; holds above 1, fails below"
+        + f"; {_how(pairs.planned)}; holds above 1, fails below"
     )
     if not pairs.seeds or loss not in pairs.sides[0]:
         return missing_claim(label, statement, rule, "no seed is complete")
@@ -152,7 +162,7 @@ def _shrinks(pairs: _Pairs, name: str) -> Claim:
     statement = "Guidance does part of the same work: the larger the scale, the smaller the gain."
     rule = (
         "effect: for each seed, slope on log scale of the mean log(baseline's gFMD / its gFMD) over all cells at that scale, at "
-        f"all scales; {_JUDGED}; holds below 0, fails above"
+        f"all scales; {_how(pairs.planned)}; holds below 0, fails above"
     )
     label = f"E5.scales {name}"
     if not pairs.seeds:
@@ -184,7 +194,7 @@ def _conditional(pairs: _Pairs, name: str) -> Claim:
     )
     rule = (
         "effect: for each seed, mean over all cells of the difference to the baseline in held-out nats per token less the "
-        f"entropy by position of the test images' tokens (unigram, in nats); {_JUDGED}; holds below 0, fails above"
+        f"entropy by position of the test images' tokens (unigram, in nats); {_how(pairs.planned)}; holds below 0, fails above"
     )
     label = f"E6.conditional {name}"
     if not pairs.seeds:
@@ -207,7 +217,7 @@ def _usage(pairs: _Pairs, name: str) -> Claim:
     statement = "The share of codes in use stays the same."
     rule = (
         "effect: difference to the baseline in the share of codes that occur in the test images; "
-        f"{_JUDGED}; holds inside (-0.05, 0.05), fails outside"
+        f"{_how(pairs.planned)}; holds inside (-0.05, 0.05), fails outside"
     )
     label = f"E7.codes {name}"
     if not pairs.seeds:
@@ -223,7 +233,7 @@ def _exponent(pairs: _Pairs, name: str) -> Claim:
     rule = (
         "effect: for each seed, difference to the baseline in the slope of log(gFMD - rFMD) on log stage-2 FLOPs over all cells "
         "at the chosen guidance: the floor is fixed at the tokenizer's rFMD, since a fitted floor says nothing at three "
-        f"lengths; seeds with a gFMD at or below rFMD are left out; {_JUDGED}; holds below 0, fails above"
+        f"lengths; seeds with a gFMD at or below rFMD are left out; {_how(pairs.planned)}; holds below 0, fails above"
     )
     label = f"E8.exponent {name}"
     if not pairs.seeds:
