@@ -13,7 +13,7 @@ from vistok.generator.flow.config import FlowConfig
 from vistok.origin import ShortcutOf
 from vistok.recipes import find_recipe
 from vistok.runs.load import load_generator
-from vistok.runs.teacher import tokenizer_of, with_teacher
+from vistok.runs.teacher import read_teacher, require_classes, tokenizer_of, with_teacher
 from vistok.shortcut.config import SHORTCUTS
 from vistok.shortcut.teachers import require_teacher
 from vistok.verbs import train_generator, train_tokenizer
@@ -160,6 +160,15 @@ def test_what_would_be_ignored_or_fail_later_is_refused_at_once(taught):
     assert code != 0 and "1 steps of training for 2 rounds" in words
     code, words = said("shorten", "debug_mean_flow", *of)
     assert code != 0 and "vistok train generator NAME --tokenizer RUN" in words
+
+
+def test_images_of_other_classes_are_refused(taught):
+    teacher = read_teacher(str(taught[4]))
+    names = teacher.header.class_names
+    require_classes(teacher, names)
+    for wrong in (names[:3], names[::-1], (*names[:9], "glove")):
+        with pytest.raises(UserError, match="give a folder with the teacher's classes"):
+            require_classes(teacher, wrong)
 
 
 def test_weights_to_begin_with_are_told_what_the_student_is(taught, quiet):

@@ -173,6 +173,13 @@ def tokenizer_of(config: GeneratorRun, given: Path | None = None) -> Path:
     return place
 
 
+def require_what_it_draws(teacher: Teacher | None, tokenizer: Path, names: Sequence[str]) -> None:
+    """Raise UserError if a tokenizer's latents, or the classes of its images, are not those that a teacher draws."""
+    if teacher is not None:
+        require_tokenizer_of(teacher, tokenizer)
+        require_classes(teacher, names)
+
+
 def require_tokenizer_of(teacher: Teacher, tokenizer: Path) -> None:
     """Raise UserError if a tokenizer's latents are not those that a teacher writes."""
     found = check_header(read_model(tokenizer, "tokenizer")[1], tokenizer)
@@ -180,6 +187,17 @@ def require_tokenizer_of(teacher: Teacher, tokenizer: Path) -> None:
         raise UserError(
             f"--teacher {teacher.path} writes latents of another tokenizer (digest {teacher.tokenizer.digest[:12]}) than {tokenizer} (digest "
             f"{found.digest[:12]}); leave --tokenizer out, or give the one that it was trained with"
+        )
+
+
+def require_classes(teacher: Teacher, names: Sequence[str]) -> None:
+    """Raise UserError if images have other classes than those that a teacher draws: its labels would mean something else."""
+    known = teacher.header.class_names
+    if len(names) != len(known) or (tuple(names) != known and not teacher.header.imported):
+        new = [repr(name) for name in names if name not in known]
+        raise UserError(
+            f"--teacher {teacher.path} draws {len(known)} classes, but these images have {len(names)}"
+            f"{f', {new[0]} among them' if new else ''}; leave --data out, or give a folder with the teacher's classes"
         )
 
 

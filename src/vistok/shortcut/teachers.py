@@ -26,7 +26,8 @@ def require_teacher(shortcut: ShortcutConfig, teacher: FlowConfig, made: Shortcu
 
 def _require_flow(shortcut: ShortcutConfig, made: ShortcutOf, path: str) -> None:
     """Raise UserError for a teacher that follows no flow any more, unless it is halved further."""
-    if SHORTCUTS[made.kind].follows or shortcut.continues(made.kind, made.calls):
+    known = SHORTCUTS.get(made.kind)
+    if (known is not None and known.follows) or shortcut.continues(made.kind, made.calls):
         return
     further = ""
     if made.kind == "progressive" and shortcut.kind == "progressive" and made.calls > 1:

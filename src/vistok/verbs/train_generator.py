@@ -33,7 +33,7 @@ from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_tokenizer, read_model
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.plan import Plan, plan_of, sizes_fit
-from vistok.runs.teacher import require_tokenizer_of, settled, teacher_of
+from vistok.runs.teacher import require_what_it_draws, settled, teacher_of
 from vistok.scoring.drift import drift
 from vistok.scoring.nats import code_counts, held_out_losses, held_out_rows, validation_likelihood
 from vistok.space import Grid, Space, Tokens
@@ -87,8 +87,7 @@ def prepare(
     accumulation_check(config)
     _require_latents_of(cache, validation, tokenizer_path)
     facts, image_size, teacher = LatentFacts.of(cache), cache.manifest.image_size, teacher_of(config)
-    if teacher is not None:
-        require_tokenizer_of(teacher, tokenizer_path)
+    require_what_it_draws(teacher, tokenizer_path, cache.manifest.class_names)
     decoder = partial(load_tokenizer, tokenizer_path)
     planned = plan(config, facts, cache.num_images, decoder)
     initial = initial_weights(config)
