@@ -20,7 +20,15 @@ def shorten(
     ],
     settings: Set = [],
     data: Data = None,
-    tokenizer: options.TokenizerPath = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            "--tokenizer",
+            parser=place,
+            metavar="RUN",
+            help="The teacher's tokenizer, if it was moved, or one of which only the decoder was trained further.",
+        ),
+    ] = None,
     runs: Runs = Path("runs"),
     name: Name = None,
     dry_run: DryRun = False,
@@ -38,12 +46,14 @@ def shorten(
 ) -> None:
     """Train a generator that needs fewer calls than its teacher, as in: vistok shorten fashion_guided --teacher fashion-flow."""
     from vistok.runs.find import find_run
-    from vistok.runs.teacher import image_size_of, tokenizer_of, with_teacher
+    from vistok.runs.teacher import image_size_of, require_teachers_network, tokenizer_of, with_teacher
 
     found = find_run(teacher, "generator", runs)
+    require_teachers_network(settings)
     begun = recipe_config(recipe, "shortcut", settings, None, None, name)
-    config = with_teacher(begun, str(found.resolve())).replace(init_from=initial(init_from, "generator", runs) or "")
-    decoder = tokenizer or tokenizer_of(config)
+    begun = begun.replace(init_from=initial(init_from, "generator", runs) or begun.init_from)
+    config = with_teacher(begun, str(found.resolve()))
+    decoder = tokenizer_of(config, None if tokenizer is None else find_run(tokenizer, "tokenizer", runs))
     size = image_size_of(config)
     options.require_alive(found, anyway or dry_run, decoder)
     train_on_latents(config, decoder, data, size, runs, dry_run=dry_run, as_json=as_json, strict=strict)

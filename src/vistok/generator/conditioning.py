@@ -14,6 +14,8 @@ class ClassEmbedding(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.label_dropout = label_dropout
+        # Off where an objective drops labels itself, alike in all calls of a step.
+        self.drops = True
         self.table = nn.Embedding(num_classes + 1, width)
 
     @property
@@ -35,8 +37,8 @@ class ClassEmbedding(nn.Module):
         return torch.where(dropped, self.null_label, labels)
 
     def forward(self, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch width"]:
-        """Embed labels; in training mode some are dropped."""
-        return self.table(self.drop(labels) if self.training else labels)
+        """Embed labels; in training mode some are dropped, unless `drops` is off."""
+        return self.table(self.drop(labels) if self.training and self.drops else labels)
 
 
 def require_label_dropout(label_dropout: float, scale: float) -> None:

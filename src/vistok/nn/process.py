@@ -135,6 +135,7 @@ class DDPMPath(Process):
 
     least = 0.005  # less than alpha and sigma at any step
     steps, first_beta, last_beta = 1000, 1e-4, 0.02
+    rounding = 1e-4  # more than a time in float32 is off by, in steps
 
     def __init__(self) -> None:
         rest = np.arange(1, self.steps + 1) / self.steps
@@ -150,8 +151,8 @@ class DDPMPath(Process):
         return 1 - t - 1 / self.steps
 
     def trained_at(self, t: Tensor) -> Tensor:
-        """Return the time of a step."""
-        return (t * self.steps).floor() / self.steps
+        """Return the time of a step: a step's own as it is, rounded as it may be, and the last one for the very end, which is none."""
+        return (t * self.steps + self.rounding).floor().clamp(max=self.steps - 1) / self.steps
 
     def alpha(self, t: Tensor) -> Tensor:
         """Return the root of the product of all 1 - beta so far."""

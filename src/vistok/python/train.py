@@ -10,7 +10,7 @@ from vistok.overview.record import RunRecord
 from vistok.python.finding import model_path
 from vistok.python.progress import live_progress
 from vistok.python.run import Run
-from vistok.python.settings import Settings, recipe_config
+from vistok.python.settings import Settings, assignments, recipe_config
 from vistok.runs.curves import headline
 from vistok.runs.health.gate import alarms_of, require_alive
 from vistok.runs.shipped import shipped_networks
@@ -63,7 +63,7 @@ def train(
     grid = _init(proxy, "tokenizer", folder)
     config = recipe_config(recipe, set, lambda kind: _init(init_from, kind, folder), grid).replace(**named)
     if teacher is not None:
-        config, tokenizer, image_size = _shortened(config, recipe, teacher, tokenizer, folder)
+        config, tokenizer, image_size = _shortened(config, recipe, set, teacher, tokenizer, folder)
     with live_progress(quiet) as progress:
         if config.kind == "generator":
             _no_images(images, labels, classes)
@@ -125,14 +125,18 @@ def _tokenizer(tokenizer: Any, recipe: str, runs: Path) -> Path:
     return model_path(tokenizer, "tokenizer", runs)
 
 
-def _shortened(config: Any, recipe: str, teacher: Any, tokenizer: Any, runs: Path) -> tuple[Any, Any, int | None]:
+def _shortened(
+    config: Any, recipe: str, changed: Settings, teacher: Any, tokenizer: Any, runs: Path
+) -> tuple[Any, Path, int | None]:
     """Return a shortcut's config set to its teacher, and the tokenizer and the image size of both."""
-    from vistok.runs.teacher import image_size_of, tokenizer_of, with_teacher
+    from vistok.runs.teacher import image_size_of, require_teachers_network, tokenizer_of, with_teacher
 
     if config.kind != "generator":
         raise UserError(f"recipe {recipe!r} is for a {config.kind}; only recipes of shortcuts take a teacher")
+    require_teachers_network(assignments(changed))
     made = with_teacher(config, str(model_path(teacher, "generator", runs).resolve()))
-    return made, tokenizer or tokenizer_of(made), image_size_of(made)
+    given = None if tokenizer is None else model_path(tokenizer, "tokenizer", runs)
+    return made, tokenizer_of(made, given), image_size_of(made)
 
 
 def _generator_job(

@@ -67,7 +67,8 @@ def find_recipe(name: str, kind: str | None = None) -> Any:
 
 
 def _taken_by(kind: str) -> str:
-    return " (vistok shorten NAME --teacher RUN)" if kind == "shortcut" else ""
+    commands = {"shortcut": "shorten NAME --teacher RUN", "generator": "train generator NAME --tokenizer RUN"}
+    return f" (vistok {commands[kind]})" if kind in commands else ""
 
 
 def _near(name: str, kind: str | None) -> str:

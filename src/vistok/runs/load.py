@@ -18,6 +18,7 @@ from vistok.errors import UserError, damage_is_a_mistake
 from vistok.generator.families import build_generator
 from vistok.generator.interface import Generator
 from vistok.nn.classifier import Classifier
+from vistok.origin import Origin, TokenizerOf
 from vistok.runs.headers import AnyHeader, GeneratorHeader, TokenizerHeader, check_header
 from vistok.runs.weights_file import weights_file
 from vistok.runs.wrong_file import TAKEN_BY, what_to_do
@@ -79,10 +80,22 @@ def load_generator(path: str | Path, weights: str | None = None, device: str | t
     """
     network = network_of(read_model(path, "generator", weights), path, device)
     assert isinstance(network, Generator)
-    tokenizer = network.info.tokenizer
-    if tokenizer is not None and (beside := weights_file(path, weights).parent / Path(tokenizer.path).name).is_file():
-        network.info = network.info.replace(tokenizer=tokenizer.replace(path=str(beside)))
+    if (tokenizer := network.info.tokenizer) is not None:
+        place = tokenizer_place(weights_file(path, weights), tokenizer)
+        network.info = network.info.replace(tokenizer=tokenizer.replace(path=str(place)))
     return network
+
+
+def tokenizer_place(file: Path, tokenizer: TokenizerOf) -> Path:
+    """Return where the tokenizer of a generator's weights file is: beside it, as in a pair of files, or where it was in training."""
+    place = Path(tokenizer.path)
+    beside = file.parent / place.name
+    return beside if beside.is_file() else place
+
+
+def decodes(tokenizer: Origin, wanted: TokenizerOf) -> bool:
+    """Whether a tokenizer's latents are those of the wanted one: itself, or one of which the decoder alone was trained further."""
+    return wanted.digest in (tokenizer.digest, *tokenizer.decodes)
 
 
 def load_tokenizer_of(generator: Generator, path: str | Path | None = None) -> Tokenizer:
@@ -100,7 +113,7 @@ def load_tokenizer_of(generator: Generator, path: str | Path | None = None) -> T
             f"the generator's tokenizer is no longer at {place}; give its run directory or exported file with --tokenizer"
         )
     tokenizer = load_tokenizer(place, wanted.weights)
-    if wanted.digest not in (tokenizer.info.digest, *tokenizer.info.decodes):
+    if not decodes(tokenizer.info, wanted):
         raise UserError(
             f"tokenizer {place} (digest {tokenizer.info.digest[:12]}) is not the one whose tokens this generator "
             f"learned (digest {wanted.digest[:12]}); give the right one with --tokenizer"

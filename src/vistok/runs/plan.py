@@ -134,6 +134,7 @@ def plan_of(
         for step in dict.fromkeys(counted_at)
     }
     scale = _settle(config, scale, [counts[step] for step in counted_at], stages)
+    stages(scale)  # what cannot be trained in so few steps is refused here, too
     share = (config.execution.micro_batch_size or config.batch_size) / config.batch_size
     if config.execution.recompute:  # only after counting, as recomputed FLOPs do not count towards training
         for network in objective.networks.values():

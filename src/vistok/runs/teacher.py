@@ -1,6 +1,6 @@
 """The trained generator that a shortcut starts from, and the rewards that it may be trained for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,11 +17,13 @@ from vistok.origin import TokenizerOf
 from vistok.runs.config import GeneratorRun
 from vistok.runs.frozen_networks import shipped_classifier
 from vistok.runs.headers import GeneratorHeader, check_header
-from vistok.runs.load import network_of, read_model
+from vistok.runs.initial import read_initial
+from vistok.runs.load import decodes, network_of, read_model, tokenizer_place
 from vistok.runs.weights_file import weights_file
 from vistok.shortcut.base import Reward
 from vistok.shortcut.config import SHORTCUTS
 from vistok.shortcut.rewards_config import RewardConfig
+from vistok.shortcut.teachers import require_teacher
 from vistok.tokenizer.interface import Tokenizer
 
 
@@ -77,7 +79,7 @@ def read_teacher(path: str) -> Teacher:
 
 
 def teacher_of(config: GeneratorRun) -> Teacher | None:
-    """Return the teacher that a run's shortcut starts from, or None. Raises UserError if one is missing, or of no use."""
+    """Return the teacher that a run's shortcut starts from, or None. Raises UserError if one is missing, or of no use to it."""
     needed = config.shortcut is not None and SHORTCUTS[config.shortcut.kind].teacher
     if needed and not config.teacher:
         raise UserError("this recipe's shortcut starts from a trained generator: vistok shorten RECIPE --teacher RUN")
@@ -85,7 +87,11 @@ def teacher_of(config: GeneratorRun) -> Teacher | None:
         raise UserError(
             "teacher: this recipe trains without one; leave it out: vistok train generator RECIPE --tokenizer RUN"
         )
-    return read_teacher(config.teacher) if needed else None
+    if not needed or config.shortcut is None:
+        return None
+    teacher = read_teacher(config.teacher)
+    require_teacher(config.shortcut, teacher.config, teacher.header.shortcut, config.teacher)
+    return teacher
 
 
 def without_teacher(config: GeneratorRun) -> GeneratorRun:
@@ -118,24 +124,81 @@ def with_teacher(config: GeneratorRun, path: str) -> GeneratorRun:
     begun = config.replace(teacher=path)
     teacher = teacher_of(begun)
     assert teacher is not None
-    return begun.replace(generator=config.shortcut.network(teacher.config))
+    made = begun.replace(generator=config.shortcut.network(teacher.config))
+    _require_initial(made)
+    return made
 
 
-def tokenizer_of(config: GeneratorRun) -> Path:
-    """Return the place of the tokenizer that a run's teacher belongs to: beside its file, or where it was in training.
+def _require_initial(config: GeneratorRun) -> None:
+    """Raise UserError for initial weights of a network that is told other things than the student."""
+    if not config.init_from:
+        return
+    theirs = read_initial(config.init_from, "generator")[1]["config"].get("inputs", [])
+    ours = config.generator.inputs  # type: ignore[attr-defined]
+    if tuple(theirs) != ours:
+        raise UserError(
+            f"--init-from {config.init_from}: its network is told {_and(theirs)} besides time and class, but this student, like --teacher "
+            f"{config.teacher}, {_and(ours)}; give a teacher that is told the same, such as the one that it was made from"
+        )
 
-    Raises UserError if it is gone.
+
+def _and(names: Sequence[str]) -> str:
+    return (
+        " and ".join({"scale": "the guidance scale", "until": "the end of a step"}[name] for name in names) or "nothing"
+    )
+
+
+def require_teachers_network(settings: Sequence[str]) -> None:
+    """Raise UserError for changes to the network among "path=value" texts: a shortened generator has its teacher's."""
+    paths = [text.partition("=")[0].strip() for text in settings]
+    if changed := [path for path in paths if path.partition(".")[0] == "generator"]:
+        raise UserError(
+            f"{changed[0]}: a shortened generator has its teacher's network; leave it out, or shorten another teacher"
+        )
+
+
+def tokenizer_of(config: GeneratorRun, given: Path | None = None) -> Path:
+    """Return the place of the tokenizer for a run's teacher: the given one, or the teacher's own.
+
+    Raises UserError if it is gone, or if the given one has other latents.
     """
     teacher = teacher_of(config)
     assert teacher is not None
-    place = Path(teacher.tokenizer.path)
-    beside = weights_file(teacher.path, None).parent / place.name
-    found = beside if beside.is_file() else place
-    if not found.exists():
+    place = given or tokenizer_place(weights_file(teacher.path), teacher.tokenizer)
+    if not place.exists():
         raise UserError(
             f"the teacher's tokenizer is no longer at {place}; give its run directory or exported file with --tokenizer"
         )
-    return found
+    require_tokenizer_of(teacher, place)
+    return place
+
+
+def require_what_it_draws(teacher: Teacher | None, tokenizer: Path, names: Sequence[str]) -> None:
+    """Raise UserError if a tokenizer's latents, or the classes of its images, are not those that a teacher draws."""
+    if teacher is not None:
+        require_tokenizer_of(teacher, tokenizer)
+        require_classes(teacher, names)
+
+
+def require_tokenizer_of(teacher: Teacher, tokenizer: Path) -> None:
+    """Raise UserError if a tokenizer's latents are not those that a teacher writes."""
+    found = check_header(read_model(tokenizer, "tokenizer")[1], tokenizer)
+    if not decodes(found, teacher.tokenizer):
+        raise UserError(
+            f"--teacher {teacher.path} writes latents of another tokenizer (digest {teacher.tokenizer.digest[:12]}) than {tokenizer} (digest "
+            f"{found.digest[:12]}); leave --tokenizer out, or give the one that it was trained with"
+        )
+
+
+def require_classes(teacher: Teacher, names: Sequence[str]) -> None:
+    """Raise UserError if images have other classes than those that a teacher draws: its labels would mean something else."""
+    known = teacher.header.class_names
+    if len(names) != len(known) or (tuple(names) != known and not teacher.header.imported):
+        new = [repr(name) for name in names if name not in known]
+        raise UserError(
+            f"--teacher {teacher.path} draws {len(known)} classes, but these images have {len(names)}"
+            f"{f', {new[0]} among them' if new else ''}; leave --data out, or give a folder with the teacher's classes"
+        )
 
 
 def image_size_of(config: GeneratorRun) -> int | None:

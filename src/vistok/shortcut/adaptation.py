@@ -11,7 +11,7 @@ from torch import Tensor
 from vistok.engine.distributed import ALONE, World
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.nn.process import PROCESSES, Process
-from vistok.shortcut.base import Given, Shortcut, ShortcutTraining, ends_of, spread, truncated_error
+from vistok.shortcut.base import Shortcut, ends_of, spread, truncated_error
 from vistok.units import Scale
 
 # Halvings of the interval in which the teacher's time lies: to 1e-7.
@@ -21,21 +21,15 @@ HALVINGS = 24
 class Adaptation(Shortcut):
     """The error of the student's data or noise, against what the teacher sees in the same mixture of both."""
 
-    def __init__(self, run: ShortcutTraining, given: Given, device: torch.device, world: World = ALONE) -> None:
-        super().__init__(run, given, device)
-        # Labels are dropped here, alike for the teacher and the student.
-        self.model.network.classes.label_dropout = 0.0
-
     def phases(self, scale: Scale, world: World = ALONE) -> list[Phase]:
         """Return the only phase."""
         return [self.phase("generator", self.model, self._loss, scale, [self.reference])]
 
     def _loss(self, micro: MicroBatch, step: int) -> PhaseLoss:
-        keys, labels, network = micro["positions"], micro["labels"], self.model.network
+        keys, network = micro["positions"], self.model.network
         times = self.process.trained_at(self.even(keys, "time"))
         x = self.process.at(self.model.normalised(micro["latents"]), self.noise(keys), spread(times))
-        dropped = self.even(keys, "label") < self.network_config.label_dropout
-        labels = torch.where(dropped, network.classes.null_label, labels)
+        labels, _ = self.some_dropped(keys, micro["labels"])
         with torch.no_grad():
             path = PROCESSES[self.reference.config.path]
             theirs_at = same_ratio(self.process, path, times)

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vistok.engine.distributed import ALONE, World
 from vistok.engine.objective import Objective
 from vistok.engine.optim import adamw, decay_groups
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.engine.schedule import Schedule, make_schedule
 from vistok.errors import UserError
-from vistok.generator.conditioning import require_label_dropout
 from vistok.generator.flow.config import FlowConfig
 from vistok.generator.flow.generator import FlowGenerator
 from vistok.generator.flow.network import FlowNetwork, Further
@@ -53,12 +53,13 @@ class Shortcut(Objective):
 
     averaged = ("generator",)
 
-    def __init__(self, run: ShortcutTraining, given: Given, device: torch.device) -> None:
+    def __init__(self, run: ShortcutTraining, given: Given, device: torch.device, world: World = ALONE) -> None:
         assert isinstance(run.generator, FlowConfig)
         self.config, self.network_config, self.optimizer = run.shortcut, run.generator, run.optimizer
         self.seed = derive_seed(run.seed, "shortcut")
         with seeded_init(run.seed, "init", "generator"), device:
             self.model = FlowGenerator(run.generator, given.space, given.num_classes)
+        self.model.network.classes.drops = False  # see `some_dropped`
         self.networks: dict[str, nn.Module] = {"generator": self.model}
         self.teacher = given.teacher
         if self.teacher is not None:
@@ -88,6 +89,16 @@ class Shortcut(Objective):
     def even(self, keys: Tensor, name: str) -> Float[Tensor, "batch"]:
         """Return even random numbers in (0, 1), one for each image and name."""
         return uniform_grid(self.seed, keys, 0, 1, name)[:, 0]
+
+    def some_dropped(
+        self, keys: Tensor, labels: Int[Tensor, "batch"]
+    ) -> tuple[Int[Tensor, "batch"], Bool[Tensor, "batch"]]:
+        """Return labels of which the network's share means no class, and which ones do.
+
+        The network itself drops none here: all calls of a step, the teacher's among them, are asked about the same classes.
+        """
+        dropped = self.even(keys, "label") < self.network_config.label_dropout
+        return torch.where(dropped, self.model.network.classes.null_label, labels), dropped
 
     def phase(
         self,
@@ -141,17 +152,6 @@ def begin_as(student: FlowGenerator, teacher: FlowGenerator) -> None:
         student.load_state_dict(ours | theirs)
 
 
-def require_guidance(teacher: FlowConfig, scale: float) -> None:
-    """Raise UserError for a scale other than 1 whose guidance the teacher cannot give."""
-    if teacher.shortened is None:
-        require_label_dropout(teacher.label_dropout, scale)
-    elif not teacher.shortened.scales[0] <= scale <= teacher.shortened.scales[1]:
-        low, high = teacher.shortened.scales
-        raise UserError(
-            f"guidance_scale {scale:g}: this teacher was itself shortened, at scales from {low:g} to {high:g}; stay within them"
-        )
-
-
 def spread(t: Float[Tensor, "batch"]) -> Float[Tensor, "batch 1 1"]:
     """Return times that broadcast against vectors."""
     return t[:, None, None]
@@ -181,6 +181,16 @@ def clean(
 ) -> Tensor:  # fmt: skip
     """Return a network's prediction of the clean data."""
     return ends_of(network, network(x, t, labels, further).float(), x, t)[0]
+
+
+def guided_clean(
+    network: FlowNetwork, x: Tensor, t: Float[Tensor, "batch"], labels: Int[Tensor, "batch"], scale: float
+) -> Tensor:  # fmt: skip
+    """Return a network's prediction of the clean data, guided by one scale for all: a single call where that is 1."""
+    scales = torch.full_like(t, scale)
+    if scale == 1.0:
+        return clean(network, x, t, labels, {"scale": scales})
+    return ends_of(network, guided_prediction(network, x, t, labels, scales), x, t)[0]
 
 
 def truncated_error(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> Float[Tensor, "batch"]:

@@ -21,6 +21,14 @@ class ShortcutConfig(Config):
         """Return the config of the network that this shortcut makes, given the teacher's (or, without one, its own)."""
         raise NotImplementedError
 
+    def asked_at(self, teacher: FlowConfig) -> tuple[float, ...]:
+        """Return the guidance scales at which a teacher is asked for its predictions."""
+        return ()
+
+    def continues(self, kind: str, calls: int) -> bool:
+        """Whether it takes over from a generator that a shortcut of this kind made for so many calls, and which follows no flow."""
+        return False
+
 
 def _shortened(teacher: FlowConfig, made: ShortenedConfig, *inputs: Literal["scale", "until"]) -> FlowConfig:
     """Return a teacher's config with further inputs; labels are never dropped, as guidance needs no second call."""
@@ -39,10 +47,20 @@ class GuidedConfig(ShortcutConfig):
     scales: Scales = (1.0, 5.0)
     steps: int = Field(default=32, ge=1, le=10_000)
 
+    @model_validator(mode="after")
+    def _in_order(self) -> "GuidedConfig":
+        if not 0 <= self.scales[0] < self.scales[1]:
+            raise ValueError(f"scales must be two numbers in order, from 0 on, found {self.scales}")
+        return self
+
     def network(self, teacher: FlowConfig) -> FlowConfig:
         """Return the teacher's network, which is told the guidance scale."""
         made = ShortenedConfig(steps=self.steps, solver="multistep", scales=self.scales)
         return _shortened(teacher, made, "scale")
+
+    def asked_at(self, teacher: FlowConfig) -> tuple[float, ...]:
+        """Return the ends of the range."""
+        return self.scales
 
 
 class ProgressiveConfig(ShortcutConfig):
@@ -79,6 +97,14 @@ class ProgressiveConfig(ShortcutConfig):
         scales = (self.guidance_scale,) * 2 if teacher.shortened is None else teacher.shortened.scales
         solver: Literal["ddim", "double_step"] = "ddim" if self.sampler == "deterministic" else "double_step"
         return _shortened(teacher, ShortenedConfig(steps=self.to_steps, solver=solver, scales=scales))
+
+    def asked_at(self, teacher: FlowConfig) -> tuple[float, ...]:
+        """Return the scale that becomes part of the student; a teacher that has scales of its own keeps them."""
+        return (self.guidance_scale,) if teacher.shortened is None else ()
+
+    def continues(self, kind: str, calls: int) -> bool:
+        """Whether all times at which it asks the teacher are among those of the teacher's own steps."""
+        return kind == self.kind and calls % self.from_steps == 0
 
 
 class SelfCooperativeConfig(ShortcutConfig):
@@ -141,6 +167,10 @@ class ScoreConfig(ShortcutConfig):
         made = ShortenedConfig(steps=1, solver="ddim", scales=(self.guidance_scale, self.guidance_scale))
         return _shortened(teacher, made)
 
+    def asked_at(self, teacher: FlowConfig) -> tuple[float, ...]:
+        """Return the scale, and beside it the plain prediction where guidance is a term of its own."""
+        return (self.guidance_scale, *((1.0,) if self.guidance == "out" else ()))
+
 
 class AdaptationConfig(ShortcutConfig):
     """A student on another path, with another prediction, and as many calls: what YOSO needs of a teacher that predicts noise.
@@ -181,17 +211,26 @@ class MeanFlowConfig(ShortcutConfig):
 
 @dataclass(frozen=True)
 class Shortcut(Part):
-    """A shortcut's config, the objective that trains it, and what it needs beside latents."""
+    """A shortcut's config, the objective that trains it, and what it asks of a teacher.
+
+    `teacher`: whether it has one. `plain`: that one must not have guidance inside. `follows`: what it makes still follows a flow at
+    all times, so other shortcuts can begin from it. `begins_alone`: what it makes sees noise alone, where a predicted noise is no answer.
+    """
 
     teacher: bool = True
+    plain: bool = False
+    follows: bool = False
+    begins_alone: bool = True
 
 
 SHORTCUTS: dict[str, Shortcut] = {
-    "guided": Shortcut(GuidedConfig, "vistok.shortcut.guided:Guided"),
+    "guided": Shortcut(GuidedConfig, "vistok.shortcut.guided:Guided", plain=True, follows=True, begins_alone=False),
     "progressive": Shortcut(ProgressiveConfig, "vistok.shortcut.progressive:Progressive"),
     "self_cooperative": Shortcut(SelfCooperativeConfig, "vistok.shortcut.self_cooperative:SelfCooperative"),
     "score": Shortcut(ScoreConfig, "vistok.shortcut.score:ScoreDivergence"),
-    "adaptation": Shortcut(AdaptationConfig, "vistok.shortcut.adaptation:Adaptation"),
+    "adaptation": Shortcut(
+        AdaptationConfig, "vistok.shortcut.adaptation:Adaptation", plain=True, follows=True, begins_alone=False
+    ),
     "mean_flow": Shortcut(MeanFlowConfig, "vistok.shortcut.mean_flow:MeanFlow", teacher=False),
 }
 AnyShortcut = Annotated[ShortcutConfig, Kinds(ShortcutConfig, SHORTCUTS, "guided")]

@@ -24,3 +24,14 @@ def divergence(
         difference = difference / (difference.square().sum(dim=(1, 2), keepdim=True) + huber**2).sqrt()
         return -(difference * (ours - made)).sum(dim=(1, 2))
     return -(2 * difference * (ours - made)).mean(dim=(1, 2))
+
+
+def pull_towards(
+    kind: str, pull: Float[Tensor, "batch positions dim"], made: Float[Tensor, "batch positions dim"]
+) -> Float[Tensor, "batch"]:
+    """Return a loss that moves what was made along `pull`, in proportion to a divergence of this kind for images of any size.
+
+    "pseudo_huber" is a length, which grows with the root of an image's numbers; the others are means over them.
+    """
+    mean = (pull * made).mean(dim=(1, 2))
+    return -mean * made[0].numel() ** 0.5 if kind == "pseudo_huber" else -mean

@@ -5,12 +5,9 @@ import torch
 from vistok.engine.distributed import ALONE, World
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.shortcut.base import (
-    Given,
     Shortcut,
-    ShortcutTraining,
     ends_of,
     guided_prediction,
-    require_guidance,
     spread,
     truncated_error,
 )
@@ -20,11 +17,6 @@ from vistok.units import Scale
 class Guided(Shortcut):
     """Even random scales and times; the error of the predicted data, or of the noise where that is greater."""
 
-    def __init__(self, run: ShortcutTraining, given: Given, device: torch.device, world: World = ALONE) -> None:
-        super().__init__(run, given, device)
-        for scale in self.config.scales:
-            require_guidance(self.reference.config, scale)
-
     def phases(self, scale: Scale, world: World = ALONE) -> list[Phase]:
         """Return the only phase."""
         return [self.phase("generator", self.model, self._loss, scale, [self.reference])]
@@ -32,7 +24,7 @@ class Guided(Shortcut):
     def _loss(self, micro: MicroBatch, step: int) -> PhaseLoss:
         keys, labels = micro["positions"], micro["labels"]
         low, high = self.config.scales
-        times, scales = self.even(keys, "time"), low + (high - low) * self.even(keys, "scale")
+        times, scales = self.process.trained_at(self.even(keys, "time")), low + (high - low) * self.even(keys, "scale")
         data = self.model.normalised(micro["latents"])
         x = self.process.at(data, self.noise(keys), spread(times))
         with torch.no_grad():

@@ -27,10 +27,8 @@ class MeanFlow(Shortcut):
     """Times and ends of steps from a logit-normal; most steps have no length, which is ordinary flow matching."""
 
     def __init__(self, run: ShortcutTraining, given: Given, device: torch.device, world: World = ALONE) -> None:
-        super().__init__(run, given, device)
+        super().__init__(run, given, device, world)
         network = self.network_config
-        # Labels are dropped here, alike in all calls of a step, and not by the network.
-        self.model.network.classes.label_dropout = 0.0
         if network.predicts != "velocity" or network.path == "ddpm" or network.time_scale > SMOOTH:
             raise UserError(
                 "a mean flow predicts velocities on a linear or cosine path, and is differentiated in time: generator.time_scale at most "
@@ -47,9 +45,7 @@ class MeanFlow(Shortcut):
         keys = micro["positions"]
         data, noise = self.model.normalised(micro["latents"]), self.noise(keys)
         now, until = self._times(keys)
-        classes = self.model.network.classes
-        dropped = self.even(keys, "label") < self.network_config.label_dropout
-        labels = torch.where(dropped, classes.null_label, micro["labels"])
+        labels, dropped = self.some_dropped(keys, micro["labels"])
         x = self.process.at(data, noise, spread(now))
         with torch.no_grad():
             velocity = self._guided(self.process.target("velocity", data, noise, spread(now)), x, now, labels, dropped)

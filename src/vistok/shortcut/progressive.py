@@ -22,7 +22,6 @@ from vistok.shortcut.base import (
     ShortcutTraining,
     ends_of,
     guided_prediction,
-    require_guidance,
     spread,
     truncated_error,
 )
@@ -38,11 +37,9 @@ class Progressive(Shortcut):
     """Rounds of halving. At the end of each, the teacher gets the student's weights; the learning rate falls to zero in each."""
 
     def __init__(self, run: ShortcutTraining, given: Given, device: torch.device, world: World = ALONE) -> None:
-        super().__init__(run, given, device)
+        super().__init__(run, given, device, world)
         made = run.generator.shortened  # type: ignore[attr-defined]
         self.scales = made.scales
-        for scale in self.scales:
-            require_guidance(self.reference.config, scale)
         # Only the first teacher may need two calls for guidance; the students after it have it inside.
         self.first = self.reference.config.shortened is None and self.scales != (1.0, 1.0)
         self.ends_of_rounds: list[int] = []
@@ -58,8 +55,12 @@ class Progressive(Shortcut):
         ]  # fmt: skip
 
     def stages(self, scale: Scale) -> tuple[int, ...]:
-        """Return the step from which guidance takes no second call of the teacher, if it does before."""
-        return tuple(round_ends(self.config.rounds, scale.total_steps)[:1]) if self.first else ()
+        """Return the step from which guidance takes no second call of the teacher, if it does before.
+
+        Raises UserError if training is too short for its rounds.
+        """
+        ends = round_ends(self.config.rounds, scale.total_steps)
+        return tuple(ends[:1]) if self.first else ()
 
     def _round(self, step: int) -> int:
         return sum(step >= end for end in self.ends_of_rounds[:-1])

@@ -18,12 +18,10 @@ from vistok.shortcut.base import (
     ShortcutTraining,
     begin_as,
     clean,
-    ends_of,
-    guided_prediction,
-    require_guidance,
+    guided_clean,
     spread,
 )
-from vistok.shortcut.divergences import divergence
+from vistok.shortcut.divergences import divergence, pull_towards
 from vistok.units import Scale
 
 # The default constant of the pseudo-Huber distance, times the root of an image's numbers (iCT, arXiv 2310.14189, section 3.3).
@@ -34,8 +32,7 @@ class ScoreDivergence(Shortcut):
     """Two phases: the generator lowers the divergence and raises the reward, the assistant learns the generator's samples."""
 
     def __init__(self, run: ShortcutTraining, given: Given, device: torch.device, world: World = ALONE) -> None:
-        super().__init__(run, given, device)
-        require_guidance(self.reference.config, self.config.guidance_scale)
+        super().__init__(run, given, device, world)
         assert self.teacher is not None
         with seeded_init(run.seed, "init", "assistant"), device:
             # Like the generator, it is asked about classes only.
@@ -76,7 +73,7 @@ class ScoreDivergence(Shortcut):
         size = (made - theirs).detach().abs().mean(dim=(1, 2)).clamp(min=1e-4)
         terms = {"divergence_loss": (divergence(self.config.divergence, ours, theirs, made, self.huber) / size).mean()}
         if pull is not None:
-            terms["guidance_loss"] = -((pull * made).mean(dim=(1, 2)) / size).mean()
+            terms["guidance_loss"] = (pull_towards(self.config.divergence, pull, made) / size).mean()
         statistics = {"score_difference": (ours - theirs).detach().square().mean()}
         if self.reward is not None:
             reward = self.reward(made * self.model.deviation + self.model.mean, labels).mean()
@@ -86,14 +83,14 @@ class ScoreDivergence(Shortcut):
 
     def _reference(self, x: Tensor, t: Float[Tensor, "batch"], labels: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the reference's clean predictions, guided from within, or plain ones and where guidance would pull."""
-        scale = torch.full_like(t, float(self.config.guidance_scale))
-        if self.config.guidance_scale == 1.0 or self.config.guidance == "in":
-            return ends_of(self.reference, guided_prediction(self.reference, x, t, labels, scale), x, t)[0], None
-        plain, none = (
-            ends_of(self.reference, guided_prediction(self.reference, x, t, labels, at), x, t)[0]
-            for at in (torch.ones_like(t), torch.zeros_like(t))
-        )
-        return plain, (self.config.guidance_scale - 1) * (plain - none).detach()
+        scale = float(self.config.guidance_scale)
+        guided = guided_clean(self.reference, x, t, labels, scale)
+        if scale == 1.0 or self.config.guidance == "in":
+            return guided, None
+        # The paper's pull is from the prediction without a class to that with it, which this is a multiple of. A reference that
+        # is told the scale has none without a class.
+        plain = guided_clean(self.reference, x, t, labels, 1.0)
+        return plain, (guided - plain).detach()
 
     def _assistant_loss(self, micro: MicroBatch, step: int) -> PhaseLoss:
         if "made" not in micro:

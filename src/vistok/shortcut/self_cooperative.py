@@ -26,7 +26,7 @@ class SelfCooperative(Shortcut):
     """Two phases: the generator, and the discriminator, which sees what the generator has made in the same step."""
 
     def __init__(self, run: ShortcutTraining, given: Given, device: torch.device, world: World = ALONE) -> None:
-        super().__init__(run, given, device)
+        super().__init__(run, given, device, world)
         with seeded_init(run.seed, "init", "discriminator"), device:
             self.discriminator = FlowDiscriminator(
                 self.reference.config, check_space(self.network_config, given.space), given.num_classes
@@ -59,11 +59,11 @@ class SelfCooperative(Shortcut):
         data, noise, t = self.model.normalised(micro["latents"]), self.noise(keys), self._times(keys)
         made = self._predicted(data, noise, t, labels)
         with torch.no_grad():
-            nearer = self._predicted(data, noise, (t + config.adversarial_shift).clamp(max=1), labels)
+            nearer = self._predicted(data, noise, self._later(t, config.adversarial_shift), labels)
             from_data = self.even(keys, "data") < config.data_share
             micro["real"] = torch.where(spread(from_data), data, nearer)
         micro["made"], micro["times"] = made.detach(), t
-        after = (t + config.consistency_shift).clamp(max=1)
+        after = self._later(t, config.consistency_shift)
         with torch.no_grad():
             target = self._predicted(data, noise, after, labels)
         terms = {
@@ -85,6 +85,10 @@ class SelfCooperative(Shortcut):
         times = self.process.trained_at(self.even(keys, "time"))
         return torch.where(self.even(keys, "start") < self.config.start_share, 0.0, times)
 
+    def _later(self, t: Float[Tensor, "batch"], shift: float) -> Float[Tensor, "batch"]:
+        """Return times of less noise, none beyond the last at which networks learn."""
+        return self.process.trained_at((t + shift).clamp(max=1))
+
     def _predicted(self, data: Tensor, noise: Tensor, t: Float[Tensor, "batch"], labels: Tensor) -> Tensor:
         """Return the generator's clean predictions of data that are mixed with noise until time t."""
         x, network = self.process.at(data, noise, spread(t)), self.model.network
@@ -97,7 +101,7 @@ class SelfCooperative(Shortcut):
         """Return the mean squared difference, in the frozen teacher's middle layer unless the config says otherwise."""
         if self.config.consistency == "mean_square":
             return (made - target).square().mean(dim=(1, 2))
-        end = torch.ones(len(made), device=made.device)
+        end = self.process.trained_at(torch.ones(len(made), device=made.device))
         inner = [self.reference.with_inner(x, end, labels, self.middle)[1].float() for x in (made, target)]
         return (inner[0] - inner[1]).square().mean(dim=(1, 2))
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from vistok.data.latents.cache import LatentCache
 from vistok.engine.distributed import World
 from vistok.engine.objective import Objective
 from vistok.errors import UserError
@@ -56,13 +55,4 @@ def require_replicated(config: GeneratorRun, world: World) -> None:
         raise UserError(
             "execution.parallel 'shard': shortcuts train with whole weights on each process; use --set 'execution.parallel=\"replicate\"', and a "
             "smaller execution.micro_batch_size if memory is short"
-        )
-
-
-def require_tokenizer_of(teacher: Teacher | None, cache: LatentCache) -> None:
-    """Raise UserError if a cache holds other latents than the teacher writes."""
-    if teacher is not None and teacher.tokenizer.digest != cache.manifest.tokenizer_digest:
-        raise UserError(
-            f"teacher {teacher.path} writes latents of another tokenizer (digest {teacher.tokenizer.digest[:12]}) than those in {cache.folder} "
-            f"(digest {cache.manifest.tokenizer_digest[:12]}); shorten it on its own: vistok shorten RECIPE --teacher {teacher.path}"
         )

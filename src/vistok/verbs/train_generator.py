@@ -33,13 +33,13 @@ from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_tokenizer, read_model
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.plan import Plan, plan_of, sizes_fit
-from vistok.runs.teacher import settled, teacher_of
+from vistok.runs.teacher import require_what_it_draws, settled, teacher_of
 from vistok.scoring.drift import drift
 from vistok.scoring.nats import code_counts, held_out_losses, held_out_rows, validation_likelihood
 from vistok.space import Grid, Space, Tokens
 from vistok.tokenizer.interface import Tokenizer
 from vistok.verbs.cache_latents import cache_features
-from vistok.verbs.shorten import require_replicated, require_tokenizer_of, shortcut_facts, shortcut_objective
+from vistok.verbs.shorten import require_replicated, shortcut_facts, shortcut_objective
 
 EVAL_IMAGES = 2000
 SHEET_COLUMNS = 10
@@ -87,7 +87,7 @@ def prepare(
     accumulation_check(config)
     _require_latents_of(cache, validation, tokenizer_path)
     facts, image_size, teacher = LatentFacts.of(cache), cache.manifest.image_size, teacher_of(config)
-    require_tokenizer_of(teacher, cache)
+    require_what_it_draws(teacher, tokenizer_path, cache.manifest.class_names)
     decoder = partial(load_tokenizer, tokenizer_path)
     planned = plan(config, facts, cache.num_images, decoder)
     initial = initial_weights(config)
