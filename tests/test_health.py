@@ -245,6 +245,8 @@ def test_alarms_of_a_generator():
     assert names(watch, learns) == ["memorises"]
     (alarm,) = watch()(learns).standing
     assert not alarm.dead and '--set "length=200 steps"' in alarm.advice
+    # A validation without a training row since the one before it ends no alarm.
+    assert names(watch, [*learns, likely(301, 3.4)]) == ["memorises"]
     risen = [*learns[:-2], nats(250, 3.5), likely(300, 3.3)]  # training does not get better either
     assert names(watch, risen) == []
     # By heart until it is worse than the frequencies: the name of the fault stays.

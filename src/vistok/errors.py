@@ -30,6 +30,11 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+def in_digits(value: float) -> str:
+    """Return a number in about three digits, without an exponent: "0.125", "52.6", "1,000"."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def are(count: int) -> str:
     """Return "is" for one, else "are"."""
     return "is" if count == 1 else "are"

@@ -24,7 +24,7 @@ from vistok.engine.step import take_step
 from vistok.engine.stopping import StopRequest
 from vistok.engine.training import Training
 from vistok.engine.transfer import sent_ahead
-from vistok.errors import Stopped, UserError
+from vistok.errors import Stopped, UserError, in_digits
 from vistok.units import total_flops
 
 
@@ -59,6 +59,7 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
             bar.tell("validating before the first step")
             with bar.aside():
                 _validate(run, run_dir, log, 0, position(0))
+            bar.tell("")
         batches = sent_ahead(run.batches(range(first, run.total_steps)), run.device)
         for step in range(first, run.total_steps):
             take_step(run, next(batches), step, statistics)
@@ -101,7 +102,7 @@ def _figures(run: Training, log: MetricsLog, bar: Task, row: dict[str, float]) -
     """Return what the bar says of the training: loss, what the last validation found, speed."""
     rate = bar.pace.rate
     loss = f"loss {next(row[name] for phase in run.phases if (name := phase.name + '/loss') in row):.4g}"
-    speed = f"{rate * run.batch_size:.3g} images/s" if rate else ""
+    speed = f"{in_digits(rate * run.batch_size)} images/s" if rate else ""
     return ", ".join(filter(None, (loss, run.headline(log.rows), speed)))
 
 

@@ -87,5 +87,5 @@ def _nothing(text: str, kind: str | None, runs: Path, folders: list[Path]) -> st
     ships = f"; with vistok come {', '.join(shipped)}" if shipped else ""
     return (
         f"no {what} {printable(text)!r}: it is neither a path nor part of a run's name.{nearest(text, names + shipped)} "
-        f"{there[0].upper()}{there[1:]}{ships}. vistok runs lists all of them"
+        f"{there[0].upper()}{there[1:]}{ships}{'. vistok runs lists all of them' if len(names) > SHOWN else ''}"
     )

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -12,47 +13,72 @@ from vistok.engine.objective import Objective
 from vistok.engine.phase import only
 from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
 from vistok.runs.latent_facts import LatentFacts
+from vistok.runs.plan import Plan
 from vistok.space import Space
 from vistok.units import Scale
 from vistok.verbs import train_generator, train_tokenizer
 
-STEPS = 5
+STEPS, WARM = 5, 2
+# Seconds after which no further step is begun: on a slow or busy machine, two steps say enough.
+PATIENCE = 6.0
+# The largest step that is tried on a CPU, in FLOPs. Of larger batches a part is tried.
+MOST_FLOPS = 5e10
 LATE = 10**9  # a step by which everything is switched on
 
 
 def training_rate(config: GeneratorRun, space: Space, num_classes: int = 10) -> float:
-    """Return this generator's training FLOPs per second: the median of five steps, after two for warming up."""
-    flops = train_generator.plan(config, LatentFacts(space, num_classes), 1).flops_per_step[0][1]
+    """Return this generator's training FLOPs per second, from the median of a few steps."""
+    flops = _generator_plan(config, space, num_classes).flops_per_step[0][1]
     return flops / generator_step_seconds(config, space, num_classes)
 
 
 def generator_step_seconds(config: GeneratorRun, space: Space, num_classes: int) -> float:
-    """Return the seconds per training step of this generator: the median of five, after two for warming up."""
-    device = setup_device(config.execution)
-    return _step_seconds(
-        train_generator.build_objective(config, LatentFacts(space, num_classes), device), config, device
-    )
-
-
-def step_seconds(config: RunConfig, objective: Callable[[torch.device], Objective], batch_size: int) -> float:
-    """Return the seconds per training step on this many images: the median of five, after two for warming up."""
-    device = setup_device(config.execution)
-    return _step_seconds(objective(device), config, device, batch_size)
+    """Return the seconds per training step of this generator, the median of a few."""
+    facts = LatentFacts(space, num_classes)
+    seconds = step_seconds(
+        config, _generator_plan(config, space, num_classes), partial(train_generator.build_objective, config, facts),
+        at_least=1,
+    )  # fmt: skip
+    assert seconds is not None
+    return seconds
 
 
 def tokenizer_step_seconds(config: TokenizerRun) -> float:
-    """Return the seconds per training step of this tokenizer with all losses on: the median of five, after two."""
+    """Return the seconds per training step of this tokenizer with all losses on, the median of a few."""
+    objective = partial(train_tokenizer.build_objective, config)
+    seconds = step_seconds(config, train_tokenizer.plan(config, 1), objective, at_least=1)
+    assert seconds is not None
+    return seconds
+
+
+def step_seconds(
+    config: RunConfig, plan: Plan, objective: Callable[[torch.device], Objective], at_least: int = 0
+) -> float | None:
+    """Return the seconds per training step with everything on, measured on as many of its images as can be tried quickly.
+
+    None if fewer than one image can be, and `at_least` is none.
+    """
     device = setup_device(config.execution)
-    return _step_seconds(train_tokenizer.build_objective(config, device), config, device)
+    flops = plan.flops_per_step[-1][1]
+    batch = config.batch_size
+    if device.type == "cpu":
+        batch = max(at_least, min(batch, int(MOST_FLOPS / max(flops / batch, 1))))
+    if batch < 1:
+        return None
+    batch = max(batch, min(2, config.batch_size))  # batch norm needs two
+    return _step_seconds(objective(device), config, device, batch) * config.batch_size / batch
 
 
-def _step_seconds(
-    objective: Objective, config: RunConfig, device: torch.device, batch_size: int | None = None
-) -> float:
+def _generator_plan(config: GeneratorRun, space: Space, num_classes: int) -> Plan:
+    return train_generator.plan(config, LatentFacts(space, num_classes), 1)
+
+
+def _step_seconds(objective: Objective, config: RunConfig, device: torch.device, batch_size: int) -> float:
+    """Return the median of five steps, after two for warming up; of fewer steps if they are slow."""
     phases = objective.phases(Scale(config.batch_size, 1, 1, (), 1000), ALONE)
-    micro = objective.example(batch_size or config.batch_size, device)
-    seconds = []
-    for _ in range(STEPS + 2):
+    micro = objective.example(batch_size, device)
+    seconds: list[float] = []
+    while len(seconds) < STEPS + WARM and (len(seconds) < 2 or sum(seconds) < PATIENCE):
         started, shared = time.perf_counter(), dict(micro)
         for phase in phases:
             with only(phase, phases):
@@ -65,4 +91,4 @@ def _step_seconds(
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[2:])
+    return statistics.median(seconds[min(WARM, len(seconds) - 1) :])

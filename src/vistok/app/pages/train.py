@@ -89,7 +89,7 @@ def plan_of(place: Place, name: str, wanted: str) -> str:
     warnings: list[str] = []
     plan, look = prepare_start(folder_named(name), seconds_of(wanted), place.runs, warnings.append)
     first, *more = lines(plan, look)
-    return page(said(first), *(said(line, "warn") for line in warnings), Markup("<pre>{}</pre>").format("\n".join(more)), quiet(
+    return page(said(first), *(said(line.removeprefix("warning: "), "warn") for line in warnings), Markup("<pre>{}</pre>").format("\n".join(more)), quiet(
         "Train carries this out: tokenizer, generator, samples, scores."
     ))  # fmt: skip
 
