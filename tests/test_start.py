@@ -51,6 +51,14 @@ def test_a_folder_is_looked_at(photo_folder, tmp_path):
     assert "12 grey pictures without classes" in look.sentence
 
 
+def test_pictures_of_a_camera_that_was_held_upright_are_tall(tmp_path):
+    noise, turned = np.random.default_rng(0).integers(0, 256, (60, 100, 3), np.uint8), Image.Exif()
+    turned[274] = 6
+    for number in range(12):
+        Image.fromarray(np.roll(noise, number, 0)).save(tmp_path / f"{number}.jpg", exif=turned)
+    assert look_at(str(tmp_path)).ratio == 0.6
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("30m", 1800), ("1.5h", 5400), ("1h30m", 5400), ("90 minutes", 5400), ("2 hours", 7200)]
 )
@@ -107,6 +115,8 @@ def test_small_and_grey_folders_get_what_they_need(speed):
     assert plan.generator.steps * plan.generator_config().batch_size <= 110 * 45
     assert plan.views == ("60-crops",)
     assert planned(COLOUR, 15).views == ("22-crops",)
+    hasty = planned(replace(few, side=40), 1)  # of no picture more crops are made than the generator sees
+    assert hasty.generator.steps * hasty.generator_config().batch_size == 1920 and hasty.views == ("43-crops",)
     assert planned(Look("many", 9000, 8000, ("all",), 300, False), 15).views == ("center",)
 
 

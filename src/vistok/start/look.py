@@ -13,7 +13,7 @@ from PIL import Image
 
 from vistok.data.config import DataConfig
 from vistok.data.images.folder import FolderSource
-from vistok.data.images.image_file import BadImage, file_bytes, not_read, open_image
+from vistok.data.images.image_file import BadImage, file_bytes, not_read, open_image, upright_size
 from vistok.data.images.open import kind_of, open_split
 from vistok.errors import UserError, are, counted, some
 
@@ -106,12 +106,12 @@ def shared_ratio(sizes: Sequence[tuple[int, int]]) -> float:
 
 
 def size_and_greyness(path: Path) -> tuple[tuple[int, int], bool]:
-    """Return a picture's width and height, and whether it is grey. Raises UserError if it cannot be read."""
+    """Return an upright picture's width and height, and whether it is grey. Raises UserError if it cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with open_image(io.BytesIO(file_bytes(path))) as image:
-                size = image.size
+                size = upright_size(image)
                 image.draft("RGB", (64, 64))
                 small = image.convert("RGBA").convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
     except BadImage as error:

@@ -127,13 +127,16 @@ def _drafted(side: int, look: Look, seconds: float, init_from: InitFrom) -> Star
         look.root, side, config.tokenizer.num_tokens, codes,
         Stage(recipe, tuple(settings), 10_000, 0.0),
         Stage("images64_ar_small", ("generator.dropout=0.1",) if general else (), 10_000, 0.0),
-        tokenizer_from, seconds, views=_views(look), generator_from=generator_from if general else None,
+        tokenizer_from, seconds, views=_views(look, math.inf), generator_from=generator_from if general else None,
         pictures=look.count,
     )  # fmt: skip
 
 
-def _views(look: Look) -> tuple[str, ...]:
-    return (f"{min(MOST_CROPS, CROPS // look.train)}-crops",) if look.train < FEW else ("center",)
+def _views(look: Look, passes: float) -> tuple[str, ...]:
+    """Return the views of each picture that a generator learns in so many passes: crops that it never sees take time, too."""
+    if look.train >= FEW:
+        return ("center",)
+    return (f"{max(1, min(MOST_CROPS, CROPS // look.train, math.ceil(min(passes, MOST_CROPS))))}-crops",)
 
 
 def _with_generator(draft: StartPlan, space: Space, look: Look, seconds: float) -> StartPlan:
@@ -149,7 +152,9 @@ def _with_generator(draft: StartPlan, space: Space, look: Look, seconds: float) 
     passes = EPOCHS if draft.views == ("center",) else EPOCHS_OF_CROPS
     steps = min(paid, _rounded(passes * look.train / config.batch_size))
     stage = replace(chosen.generator, steps=steps, seconds=steps * each)
-    return replace(chosen, generator=stage, generator_steps_paid=paid)
+    return replace(
+        chosen, generator=stage, generator_steps_paid=paid, views=_views(look, steps * config.batch_size / look.train)
+    )
 
 
 def shape_of(side: int, ratio: float, config: TokenizerRun) -> tuple[int, int]:
