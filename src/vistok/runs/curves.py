@@ -168,7 +168,7 @@ _FIGURES: dict[str, tuple[tuple[str, str], ...]] = {
         ("nats_per_token", "{:.3f} nats per token held out"),
         ("matching_loss", "matching loss {:.4f} held out"),
         ("masked_loss", "{:.3f} nats per masked token held out"),
-        ("sample_spread", "samples {:.0%} as varied as held-out images"),
+        ("sample_spread", "samples {:.3g} times as varied as held-out images"),
     ),
     "classifier": (("accuracy", "{:.1%} right on held-out images"),),
 }
