@@ -522,7 +522,9 @@ def test_an_average_takes_codes_that_begin_as_they_are():
 
 
 def test_a_run_that_ends_before_its_codes_begin_is_refused(fashion_root, tmp_path):
-    with pytest.raises(UserError, match="has 4 steps and would end before its codes begin"):
+    with pytest.raises(
+        UserError, match="has 4 steps and would end before its codes begin.* --set tokenizer.quantizer.start_after=1$"
+    ):
         train_tokenizer.prepare(
             toy_config(fashion_root, "length=4 steps", "tokenizer.quantizer.start_after=4"), tmp_path
         )

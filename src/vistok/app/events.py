@@ -11,16 +11,12 @@ import gradio as gr
 from vistok.app.parts import page, said
 from vistok.errors import UserError, reason
 
-LINE = 40  # pixels
 ALONE = "networks"  # what loads networks and computes with them runs one at a time
 
 
 def block(clicks: str | None = None, visible: bool = True) -> gr.HTML:
-    """Return a place for HTML with vistok's look; `clicks`: a script that turns clicks in it into events.
-
-    While it is empty it is high enough for the words that something is being computed.
-    """
-    return gr.HTML(js_on_load=clicks, visible=visible, apply_default_css=False, min_height=LINE)
+    """Return a place for HTML with vistok's look; `clicks`: a script that turns clicks in it into events."""
+    return gr.HTML(js_on_load=clicks, visible=visible, apply_default_css=False)
 
 
 def message_box() -> gr.HTML:
