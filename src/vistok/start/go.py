@@ -120,17 +120,16 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = Fa
     overview = plan_file(runs, plan.root, plan.seconds).with_name("overview.png")
     stage2 = load_stage2(generator.path)
     extractor = choose_evaluator(stage2.data, IMAGENET) if is_installed() else None
+    if missing := _unscored(stage2, extractor):
+        extractor = None
     sampling = _guided(stage2, extractor, progress)
     psnr = draw_overview(stage2, sampling, overview, progress)
     progress.say("[4/4] scores")
-    scores = (
-        {}
-        if (missing := _unscored(stage2, extractor))
-        else _scores(tokenizer.path, stage2, sampling, extractor, progress)
-    )
-    if missing:
+    scores: dict[str, Any] = {}
+    if extractor is None:
         progress.say(f"no scores: {missing}")
     else:
+        scores = _scores(tokenizer.path, stage2, sampling, extractor, progress)
         for line in few_images_warnings(scores["generator_scores"], extractor.num_features):
             progress.say(f"warning: {line}")
     made = {"overview": overview, "psnr": psnr, "guidance": sampling.guidance_scale}
@@ -151,11 +150,8 @@ def _unscored(stage2: Stage2, extractor: FeatureExtractor | None) -> str:
     if extractor is None:
         return "they need a network for their features: pip install 'vistok[imagenet]'"
     fewest = min(len(open_split(stage2.data, split)) for split in ("train", "val"))
-    return (
-        ""
-        if fewest >= LEAST_SCORED
-        else f"they need at least {LEAST_SCORED} pictures that are held out, found {fewest}"
-    )
+    few = f"they need at least {LEAST_SCORED} pictures that are held out, found {fewest}"
+    return few if fewest < LEAST_SCORED else ""
 
 
 def _scores(
