@@ -24,12 +24,16 @@ from recipe_scores import SCORES, studies
 WARM, LEAST, MOST = 2, 5, 40
 ENOUGH, LONG = 8.0, 60.0  # CPU seconds after which the least, or any, number of steps is enough
 GIB = 2**30
-# Which tokenizer's latents a generator's recipe is meant for.
+# Which tokenizer's latents a generator's recipe is meant for; a shortcut's are its teacher's.
 TOKENIZERS = {
-    "debug_ar": "debug_vq", "debug_flow": "debug_kl", "fashion_ar": "fashion_vq", "fashion_demo_ar": "fashion_demo_vq",
-    "fashion_flow": "fashion_kl", "openmoji_ar": "openmoji_vq", "images64_ar": "images64_vq",
-    "images64_ar_small": "images64_vq", "images256_ar": "images256_vq", "images64_flow": "images64_kl", "debug_masked": "debug_vq", "fashion_masked": "fashion_vq",
+    "debug_ar": "debug_vq", "debug_masked": "debug_vq", "debug_flow": "debug_kl", "debug_mean_flow": "debug_kl",
+    "fashion_ar": "fashion_vq", "fashion_demo_ar": "fashion_demo_vq", "fashion_masked": "fashion_vq",
+    "fashion_clusters_ar": "fashion_clusters", "fashion_flow": "fashion_kl",
+    "fashion_flow_teacher": "fashion_flow_tokenizer", "fashion_mean_flow": "fashion_flow_tokenizer",
+    "openmoji_ar": "openmoji_vq", "images64_ar": "images64_vq", "images64_ar_small": "images64_vq",
+    "images256_ar": "images256_vq", "images64_flow": "images64_kl",
 }  # fmt: skip
+TEACHERS = {"debug": "debug_flow", "fashion": "fashion_flow_teacher", "images64": "images64_flow"}
 FULL_SIZE = ("imagenet", "lsun")
 
 
@@ -45,9 +49,27 @@ def objective_of(name: str) -> tuple[Any, Any]:
     if config.kind == "tokenizer":
         return config, train_tokenizer.build_objective(config, cpu)
     if config.kind == "classifier":
-        return config, train_classifier.Classification(config, cpu)
-    tokenizer = train_tokenizer.build_objective(find_recipe(TOKENIZERS[name]), torch.device("meta")).tokenizer
-    return config, train_generator.build_objective(config, LatentFacts(tokenizer.space, 10), cpu)
+        return config, train_classifier.build_objective(config, cpu)
+    teacher = TEACHERS[name.partition("_")[0]] if name not in TOKENIZERS else ""
+    tokenizer = find_recipe(TOKENIZERS[teacher or name])
+    space = train_tokenizer.build_objective(tokenizer, torch.device("meta")).tokenizer.space
+    if teacher:
+        return config, shortcut_of(config, space)
+    return config, train_generator.build_objective(config, LatentFacts(space, 10), cpu)
+
+
+def shortcut_of(config: Any, space: Any) -> Any:
+    """Return a shortcut's objective, with a teacher of the network that its recipe names: one that knows nothing takes as long."""
+    import torch
+
+    from vistok.engine.distributed import ALONE
+    from vistok.generator.families import build_generator
+    from vistok.runs.teacher import without_teacher
+    from vistok.shortcut.base import Given
+    from vistok.shortcut.config import SHORTCUTS
+
+    given = Given(space, 10, build_generator(config.generator, space, 10), None)
+    return SHORTCUTS[config.shortcut.kind].load()(without_teacher(config), given, torch.device("cpu"), ALONE)
 
 
 def measured(name: str) -> dict[str, float]:

@@ -380,6 +380,8 @@ def test_a_longer_run_is_said_to_be_a_new_one(finished_job):
     assert "(2 steps, not 40 steps)" in said
     assert finished_job("length=40 steps", "seed=1")._of_another_length() is None
     assert job._of_another_length() is None
+    longer.facts["data_digest"] = "of other images"
+    assert longer._of_another_length() is None
 
 
 def test_what_killed_writers_left_goes_with_the_next_sitting(tmp_path):

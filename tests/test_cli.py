@@ -324,6 +324,31 @@ def test_flat_folder_trains_without_classes(photo_folder, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (("train", "images64_vq"), "vistok train tokenizer images64_vq --data FOLDER"),
+        (("images64-flow",), "vistok train generator images64_flow --tokenizer RUN"),
+        (("train", "fashion_guided"), "vistok shorten fashion_guided --teacher RUN"),
+    ],
+)
+def test_a_recipe_in_the_place_of_a_command_is_answered_with_the_command(arguments, command):
+    done = CliRunner().invoke(cli.app, list(arguments))
+    assert done.exit_code == 2 and done.output.strip().endswith(command)
+
+
+def test_help_begins_with_what_is_needed_first():
+    listed = [
+        line.split()[1] for line in CliRunner().invoke(cli.app, ["-h"]).output.splitlines() if line.startswith("│ ")
+    ]
+    assert [name for name in listed if name in ("start", "train", "sample", "diagnose")] == [
+        "start",
+        "train",
+        "sample",
+        "diagnose",
+    ]
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("train", "tokenizer", "fashion_ar"), "is for a generator, not a tokenizer"),

@@ -135,7 +135,9 @@ def test_a_family_that_draws_vectors_is_sampled_scored_and_compared(vectors, tmp
 
 def test_an_autoregressive_generator_refuses_vectors(vectors, tmp_path):
     tokenizer, caches, _ = vectors
-    with pytest.raises(UserError, match="writes tokens, but these latents are 7x7 vectors of 4 numbers"):
+    with pytest.raises(
+        UserError, match="writes tokens, but these latents are 7x7 vectors of 4 numbers; use a tokenizer"
+    ):
         train_generator.prepare(find_recipe("debug_ar"), caches["train"], caches["val"], tokenizer, tmp_path)
 
 

@@ -1,6 +1,7 @@
 """The loop's promises: accumulation, resume, checkpoints, stopping, bad values."""
 
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -152,6 +153,15 @@ def test_generator_with_dropout_resumes_equally(toy_runs, tmp_path, quiet, monke
     parts = prepare(tmp_path / "parts").train(quiet).path
     assert same_state(state_of(whole), state_of(parts))
     assert rows_without_time(whole) == rows_without_time(parts)
+
+
+def test_a_stopped_run_leaves_no_process_behind(fashion_root, tmp_path, quiet, monkeypatch):
+    """Not even while its exception is kept, as Python keeps the last one until it ends: it would wait for them for ever."""
+    job = train_tokenizer.prepare(toy_config(fashion_root, "execution.num_workers=1", recipe="debug_vq"), tmp_path)
+    stop_after(monkeypatch, 1)
+    with pytest.raises(Stopped) as kept:
+        job.train(quiet)
+    assert kept.value.__traceback__ is not None and not multiprocessing.active_children()
 
 
 @pytest.mark.slow
@@ -512,7 +522,9 @@ def test_an_average_takes_codes_that_begin_as_they_are():
 
 
 def test_a_run_that_ends_before_its_codes_begin_is_refused(fashion_root, tmp_path):
-    with pytest.raises(UserError, match="has 4 steps and would end before its codes begin"):
+    with pytest.raises(
+        UserError, match="has 4 steps and would end before its codes begin.* --set tokenizer.quantizer.start_after=1$"
+    ):
         train_tokenizer.prepare(
             toy_config(fashion_root, "length=4 steps", "tokenizer.quantizer.start_after=4"), tmp_path
         )

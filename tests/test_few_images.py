@@ -1,7 +1,12 @@
 """A distance between few images comes with a warning."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
+from vistok.cli.evaluate import _extractor_of_tokenizer
+from vistok.errors import UserError
 from vistok.scoring.few_images import few_images_warnings
 
 
@@ -30,3 +35,17 @@ def scores(name, metric, samples, reference):
 def test_few_images_are_told(found, features, words):
     said = few_images_warnings(found, features)
     assert said == [] if words is None else len(said) == 1 and words in said[0]
+
+
+def test_a_single_picture_is_scored_without_distances(monkeypatch):
+    """Unless a network for them was named: then the command says why it cannot do what was asked for."""
+    network, tokenizer = object(), SimpleNamespace(info=SimpleNamespace(class_names=()))
+    monkeypatch.setattr("vistok.runs.load.load_tokenizer", lambda run: tokenizer)
+    monkeypatch.setattr("vistok.runs.run_images.data_of", lambda of, root: SimpleNamespace(dataset="folder"))
+    monkeypatch.setattr("vistok.scoring.evaluators.choose_evaluator", lambda *given: network)
+    monkeypatch.setattr("vistok.data.images.open.open_split", lambda data, split: range({"test": 1, "train": 3}[split]))
+    assert _extractor_of_tokenizer(Path("run"), None, None, None, "train") == (network, None)
+    extractor, why = _extractor_of_tokenizer(Path("run"), None, None, None, "test")
+    assert extractor is None and "split 'test' of folder has 1 image" in why
+    with pytest.raises(UserError, match="has 1 image"):
+        _extractor_of_tokenizer(Path("run"), "imagenet", None, None, "test")

@@ -245,6 +245,8 @@ def test_alarms_of_a_generator():
     assert names(watch, learns) == ["memorises"]
     (alarm,) = watch()(learns).standing
     assert not alarm.dead and '--set "length=200 steps"' in alarm.advice
+    # A validation without a training row since the one before it ends no alarm.
+    assert names(watch, [*learns, likely(301, 3.4)]) == ["memorises"]
     risen = [*learns[:-2], nats(250, 3.5), likely(300, 3.3)]  # training does not get better either
     assert names(watch, risen) == []
     # By heart until it is worse than the frequencies: the name of the fault stays.
@@ -253,6 +255,42 @@ def test_alarms_of_a_generator():
     # So few images that it was never better than at its start, and knows those of training.
     few = [likely(0, 6.9, 7.3), nats(100, 2.0), nats(300, 0.3), likely(370, 7.6, 7.3)]
     assert names(watch, few) == ["memorises"]
+
+
+def test_alarms_of_a_flow():
+    """Before its first step it predicts nothing, which is what its loss is held against."""
+
+    def matched(step, loss):
+        return {"kind": "validation", "step": step, "matching_loss": loss}
+
+    def watch(**changed):
+        return lambda: generator_alarms(GeneratorRun().replace(**changed), 1000)
+
+    assert names(watch(), [matched(0, 2.0), matched(100, 1.99)]) == ["learned_nothing"]
+    assert names(watch(), [matched(0, 2.0), matched(100, 1.9)]) == []
+    assert names(watch(), [matched(0, 2.0), matched(50, 2.0)]) == []  # it is still early
+    assert names(watch(init_from="pictures64"), [matched(0, 1.0), matched(100, 1.0)]) == []  # it knew before
+    (alarm,) = watch()()([matched(0, 2.0), matched(100, 2.1)]).standing
+    assert alarm.dead and "2.1000, and was 2.0000" in alarm.found
+
+
+def test_alarms_of_a_shortened_generator():
+    """Its losses say little: what is watched is how varied its samples are."""
+
+    def drawn(step, spread):
+        return {"kind": "validation", "step": step, "sample_spread": spread}
+
+    def watch():
+        return generator_alarms(GeneratorRun(), 1000)
+
+    assert names(watch, [drawn(100, 1.1)]) == names(watch, [drawn(50, 20.0)]) == []
+    assert names(watch, [drawn(100, 0.3)]) == ["collapsed"] and names(watch, [drawn(100, 3.0)]) == ["scattered"]
+    assert [watch()([drawn(100, spread)]).standing[0].dead for spread in (0.05, 0.3, 3.0, 20.0)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_alarms_of_a_generator_that_fills_in():

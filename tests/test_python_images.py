@@ -266,3 +266,11 @@ def test_settings_are_the_command_lines():
         assignments({"seed": object()})
     with pytest.raises(UserError, match='give {"seed": 1}'):
         assignments([1])
+
+
+def test_too_few_images_to_hold_some_out_are_refused(tmp_path, quiet):
+    with pytest.raises(UserError, match="2 images; give at least 3"):
+        keep(given(COLOUR[:2]), tmp_path, quiet)
+    folder = keep(given(COLOUR[:3]), tmp_path, quiet)
+    data = DataConfig(dataset="webdataset", root=str(folder), image_size=8, channels=3)
+    assert [len(open_split(data, split)) for split in ("train", "val", "test")] == [1, 1, 1]

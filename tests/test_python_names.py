@@ -111,6 +111,19 @@ def pair():
     return load_tokenizer_of(generator), generator
 
 
+def test_networks_are_named_as_runs_are(pair, toy_runs, tmp_path, monkeypatch):
+    """By a path, a part of a name, `latest`, a shipped name or what training returned."""
+    assert vistok.load_generator("fashion_crt").info.digest == pair[1].info.digest
+    run = toy_runs[0]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / run.name).symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    names = (str(run), run, Run(run), run.name[:-4], "latest")
+    assert len({vistok.load_tokenizer(name).info.digest for name in names}) == 1
+    with pytest.raises(UserError, match="no tokenizer 'nothing': it is neither a path nor part of a run's name"):
+        vistok.load_tokenizer("nothing")
+
+
 def test_networks_are_one_line(pair):
     tokenizer, generator = pair
     assert repr(tokenizer).startswith("ConvTokenizer: images (1, 28, 28) in [-1, 1] <-> 7x7 tokens of 512 codes (")

@@ -3,6 +3,8 @@
 import json
 import shlex
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,19 +13,23 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from vistok.cli import app
+from vistok.data.images.open import open_split
 from vistok.data.latents.cache import LatentCache
 from vistok.errors import UserError
 from vistok.metrics.features import ImageNetFeatures
+from vistok.recipes import find_recipe
 from vistok.runs.initial import initial_weights, load_initial, read_initial
 from vistok.runs.load import read_model
 from vistok.runs.shipped import shipped_network
 from vistok.start import go as start
 from vistok.start import proposal as start_plan
 from vistok.start.look import Look, look_at, shared_ratio
-from vistok.start.plan import Stage, StartPlan, plan_file, seconds_of
+from vistok.start.plan import Stage, StartPlan, lines, plan_file, seconds_of
 from vistok.start.proposal import codes_for, plan_start
+from vistok.verbs import step_time
 from vistok.verbs.cache_latents import cache_tokens
 from vistok.verbs.train_tokenizer import build_objective
+from vistok.verbs.train_tokenizer import plan as plan_tokenizer
 
 QUICK = ("execution.tensorboard=false", "execution.num_workers=0", "execution.threads=1")
 COLOUR = Look("photos", 1000, 900, ("cats", "dogs"), 300, False)
@@ -43,6 +49,14 @@ def test_a_folder_is_looked_at(photo_folder, tmp_path):
     look = look_at(str(tmp_path))
     assert look.grey and look.side == 30 and len(look.classes) == 1
     assert "12 grey pictures without classes" in look.sentence
+
+
+def test_pictures_of_a_camera_that_was_held_upright_are_tall(tmp_path):
+    noise, turned = np.random.default_rng(0).integers(0, 256, (60, 100, 3), np.uint8), Image.Exif()
+    turned[274] = 6
+    for number in range(12):
+        Image.fromarray(np.roll(noise, number, 0)).save(tmp_path / f"{number}.jpg", exif=turned)
+    assert look_at(str(tmp_path)).ratio == 0.6
 
 
 @pytest.mark.parametrize(
@@ -101,6 +115,8 @@ def test_small_and_grey_folders_get_what_they_need(speed):
     assert plan.generator.steps * plan.generator_config().batch_size <= 110 * 45
     assert plan.views == ("60-crops",)
     assert planned(COLOUR, 15).views == ("22-crops",)
+    hasty = planned(replace(few, side=40), 1)  # of no picture more crops are made than the generator sees
+    assert hasty.generator.steps * hasty.generator_config().batch_size == 1920 and hasty.views == ("43-crops",)
     assert planned(Look("many", 9000, 8000, ("all",), 300, False), 15).views == ("center",)
 
 
@@ -125,6 +141,73 @@ def test_a_plan_is_kept(speed, photo_folder, tmp_path, monkeypatch):
         start.prepare_start(str(photo_folder), 1800, tmp_path, print)
 
 
+def test_a_plan_says_that_it_was_made_before_and_a_folder_that_grew_gets_another(speed, photo_folder, tmp_path):
+    photos, said = tmp_path / "photos", []
+    shutil.copytree(photo_folder, photos)
+    first, _ = start.prepare_start(str(photos), 900, tmp_path, print)
+    start.prepare_start(str(photos), 900, tmp_path, said.append)
+    assert "This plan was made on" in said[-1] and str(plan_file(tmp_path, str(photos), 900)) in said[-1]
+    shutil.copytree(photos / "waves", photos / "more waves")
+    more, look = start.prepare_start(str(photos), 900, tmp_path, print)
+    assert (first.pictures, more.pictures, look.count) == (90, 120, 120)
+
+
+def test_a_broken_picture_is_named_and_left_out(speed, photo_folder, tmp_path):
+    photos = tmp_path / "photos"
+    shutil.copytree(photo_folder, photos)
+    (photos / "waves" / "00.png").write_bytes(b"no picture")
+    plan, look = start.prepare_start(str(photos), 900, tmp_path, print)
+    text = "\n".join(lines(plan, look))
+    assert look.count == 89 and "1 more file cannot be read and is left out: waves/00.png (" in text
+    assert "--set data.unreadable_images=skip" in text
+    assert len(open_split(plan.tokenizer_config().data, "train")) == look.train
+
+
+def test_few_pictures_and_sides_that_are_cut_off_are_pointed_out(speed):
+    few, many = Look("few", 5, 3, ("all",), 40, False, 3.0), replace(COLOUR, side=40)
+    text = "\n".join(lines(planned(few, 15), few))
+    assert "3 pictures to learn from (the others are held out) are few" in text
+    assert "the middle 61% of each is used" in text
+    text = "\n".join(lines(planned(many, 15), many))
+    assert "to learn from" not in text and "middle" not in text
+    slow = replace(planned(many, 15), seconds=60.0)
+    assert "At this machine's speed that takes about" in "\n".join(lines(slow, many))
+
+
+def test_only_sizes_that_come_into_question_are_timed(monkeypatch):
+    """Timing is slowest where there is least time."""
+    timed = []
+    monkeypatch.setattr(
+        start_plan.rate, "tokenizer_step_seconds", lambda config: timed.append(config.tokenizer.image_size) or 0.2
+    )
+    monkeypatch.setattr(start_plan, "_generator_step_seconds", lambda run, space, classes: 1.0)
+    assert plan_start(COLOUR, 180, start.general_weights).side == 64
+    assert timed == [64]
+
+
+def test_a_slow_machine_is_timed_by_two_steps(monkeypatch):
+    objective = build_objective(find_recipe("debug_vq"), torch.device("cpu"))
+    took = []
+    monkeypatch.setattr(
+        objective, "example", lambda batch, device: took.append(batch) or {"images": torch.zeros(batch, 1, 28, 28)}
+    )
+    monkeypatch.setattr(step_time, "PATIENCE", 0.0)
+    clock = iter(range(100))
+    monkeypatch.setattr(step_time.time, "perf_counter", lambda: 3.0 ** next(clock))
+    config = find_recipe("debug_vq")
+    monkeypatch.setattr(step_time, "MOST_FLOPS", 0.0)  # of a batch, as few images as there can be
+    seconds = step_time.step_seconds(config, plan_tokenizer(config, 1), lambda device: objective, at_least=1)
+    assert took == [2] and seconds == (27 - 9) * config.batch_size / 2
+
+
+def test_a_folder_with_one_picture_held_out_gets_its_sheet_without_scores():
+    held_out = SimpleNamespace(data=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start, "open_split", lambda data, split: range({"train": 3, "val": 1}[split]))
+        assert "at least 2 pictures that are held out, found 1" in start._unscored(held_out, object())
+    assert "pip install" in start._unscored(held_out, None)
+
+
 def test_the_plan_names_commands_that_can_be_typed(speed, photo_folder, tmp_path):
     done = CliRunner().invoke(app, ["start", str(photo_folder), "--runs", str(tmp_path), "--for", "20m"])
     assert done.exit_code == 0, done.output
@@ -145,7 +228,8 @@ def test_go_trains_draws_and_scores(photo_folder, tmp_path, quiet):
         str(photo_folder), 32, 64, 32, Stage("images32_crt", small, 6, 1.0),
         Stage("images64_ar", (*generator, *QUICK), 4, 1.0), None, 60.0, views=("3-crops",),
     )  # fmt: skip
-    assert plan.generator_config().execution.evaluate_every == 1  # its alarms see the whole of a short run
+    execution = plan.generator_config().execution
+    assert execution.evaluate_every == execution.log_every == 1  # its alarms see the whole of a short run
     done = start.run_start(plan, tmp_path, quiet)
     with Image.open(done["overview"]) as overview:
         columns = overview.width

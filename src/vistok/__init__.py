@@ -1,7 +1,7 @@
 """vistok: image tokenizers, the generators that model their tokens, and the trade-off between them.
 
 `train` makes a run of images; `run` and `runs` find runs; `score` and `compare` judge them, or any network; `tokens` are a
-run's latents as a data set. `load_tokenizer` and `load_generator` read a run directory or an exported file,
+run's latents as a data set. `load_tokenizer` and `load_generator` give the networks of a run, a file or a shipped name,
 `from_pretrained` a repository of the Hugging Face Hub, which `push_to_hub` writes. docs/python.md shows each of them. They
 are imported on first use, so that `import vistok` costs nothing.
 """
@@ -16,8 +16,8 @@ __version__ = "0.1.0"
 _PLACES = {
     "compare": "vistok.python.compare",
     "from_pretrained": "vistok.interop.hub",
-    "load_generator": "vistok.runs.load",
-    "load_tokenizer": "vistok.runs.load",
+    "load_generator": "vistok.python.networks",
+    "load_tokenizer": "vistok.python.networks",
     "push_to_hub": "vistok.interop.hub",
     "run": "vistok.python.finding",
     "runs": "vistok.python.listing",
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from vistok.python.compare import compare
     from vistok.python.finding import run
     from vistok.python.listing import runs
+    from vistok.python.networks import load_generator, load_tokenizer
     from vistok.python.score import score
     from vistok.python.tokens import tokens
     from vistok.python.train import train
-    from vistok.runs.load import load_generator, load_tokenizer
 
 
 def __getattr__(name: str) -> Any:

@@ -30,6 +30,22 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+def in_digits(value: float) -> str:
+    """Return a number in about three digits, without an exponent: "0.125", "52.6", "1,000"."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def bounds(value: float, low: float | None, high: float | None, digits: int = 3) -> str:
+    """Return what follows a score: " (4.1 to 5.2)"; empty without bounds.
+
+    They are those of the bias-corrected score, which is said where the score itself lies outside of them: of few images it does.
+    """
+    if low is None or high is None:
+        return ""
+    outside = "" if low <= value <= high else "bias-corrected "
+    return f" ({outside}{low:.{digits}g} to {high:.{digits}g})"
+
+
 def are(count: int) -> str:
     """Return "is" for one, else "are"."""
     return "is" if count == 1 else "are"

@@ -49,17 +49,19 @@ def live(seconds: float) -> gr.HTML:
 
 def listen(
     event: Any, function: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any], message: gr.HTML,
-    alone: bool = False, quietly: bool = False, once: bool = False,
+    alone: bool = False, quietly: bool = False, once: bool = False, busy: gr.components.Component | None = None,
 ) -> Any:  # fmt: skip
     """Call a function on an event, with the values of `inputs`; what it returns, one value for each output, is shown.
 
     A UserError, or a failure of the machine, is shown as a message instead and the outputs stay as they are. `alone`: the
     function computes with networks. `quietly`: it is called by the clock, shows no progress and clears no message. Of events
-    that come while it works, the last one is answered when it is done; with `once`, for buttons, and for ticks none is.
+    that come while it works, the last one is answered when it is done; with `once`, for buttons, and for ticks none is. `busy`:
+    the widget that shows that it works, where not all of the outputs should.
     """
     return event(
         _told(function, len(outputs), quietly), list(inputs), [message, *outputs], api_visibility="private",
         show_progress="hidden" if quietly else "minimal", trigger_mode="once" if once or quietly else "always_last",
+        show_progress_on=busy,
         **({"concurrency_id": ALONE, "concurrency_limit": 1} if alone else {}),
     )  # fmt: skip
 

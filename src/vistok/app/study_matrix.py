@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from vistok.app.parts import joined, quiet, said, table
-from vistok.errors import printable
+from vistok.errors import counted, printable
 from vistok.study.run.record import StudyFolder
 from vistok.study.run.standing import DONE, FAILED, RUNNING, WAITING, Cell, read_standing
 
@@ -83,7 +83,7 @@ def summary(cells: Sequence[Cell], alive: bool) -> str:
     counts = {state: sum(cell.state == state for cell in cells) for state in STATES}
     told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     now = "It runs now." if alive else "It does not run now." if counts[WAITING] or counts[FAILED] else ""
-    return f"{len(cells)} runs: {told}. {now}".strip()
+    return f"{counted(len(cells), 'run')}: {told}. {now}".strip()
 
 
 def _heading(generator: str, steps: int) -> str:

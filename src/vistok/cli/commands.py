@@ -12,10 +12,15 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from vistok.cli.completion import COMPLETED
 from vistok.cli.quiet import hushed
-from vistok.cli.unknown_options import advised
+from vistok.cli.unknown_options import advised, refuse_recipe
 
 # How help names the values of options.
 VALUES = {bool: "", Path: "PATH", str: "TEXT", int: "INTEGER", float: "NUMBER"}
+# Help lists commands as they are first needed.
+ORDER = (
+    "start", "train", "shorten", "sample", "reconstruct", "evaluate", "compare", "runs", "show", "app", "recipes", "cache",
+    "diagnose", "study", "advise", "import", "export", "demo",
+)  # fmt: skip
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress; results and warnings are still printed.")]
 
 
@@ -49,6 +54,16 @@ class Group(TyperGroup):
         """Parse the part of the command line before the command's name."""
         with advised(ctx, list(args)):
             return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command by its name; a recipe in its place is answered with what to type."""
+        refuse_recipe(ctx, args)
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands in the order of `ORDER`, then as they were registered."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the group's own options, all of them flags."""

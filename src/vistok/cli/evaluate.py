@@ -52,7 +52,7 @@ def evaluate_tokenizer(
     from vistok.verbs.show import tokenizer_lines
 
     options.require_alive(run, anyway)
-    extractor, why = _extractor_of_tokenizer(run, evaluator, inception, data)
+    extractor, why = _extractor_of_tokenizer(run, evaluator, inception, data, split)
     with progress_bars() as progress:
         scores = evaluate(run, extractor, progress, split, checked_weights(weights), data, image_size=image_size)
         if "codebook" in scores:  # vectors have no tokens that noise could change
@@ -192,15 +192,21 @@ def _warn_of_few(scores: dict[str, Any], extractor: Any) -> None:
         say(f"warning: {line}", err=True)
 
 
-def _extractor_of_tokenizer(run: Path, evaluator: str | None, inception: str | None, data: str | None) -> Any:
-    """Return (extractor, None), or (None, the reason why there is none)."""
+def _extractor_of_tokenizer(
+    run: Path, evaluator: str | None, inception: str | None, data: str | None, split: str
+) -> Any:
+    """Return (extractor, None), or (None, the reason why there is none): no network, or too few images for a distance."""
+    from vistok.data.images.open import open_split
     from vistok.runs.load import load_tokenizer
     from vistok.runs.run_images import data_of
-    from vistok.scoring.evaluators import choose_evaluator
+    from vistok.scoring.evaluators import choose_evaluator, require_images
 
     tokenizer = load_tokenizer(run)
+    images = data_of(tokenizer, data)
     try:
-        return choose_evaluator(data_of(tokenizer, data), evaluator, inception, tokenizer.info.class_names), None
+        extractor = choose_evaluator(images, evaluator, inception, tokenizer.info.class_names)
+        require_images(len(open_split(images, split)), f"split {split!r} of {images.dataset}")
+        return extractor, None
     except UserError as error:
         if evaluator or inception:
             raise

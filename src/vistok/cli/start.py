@@ -1,5 +1,6 @@
 """vistok start: from a folder of images to a plan, or all the way to samples."""
 
+import json
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vistok.cli.options import Anyway, Runs, place, progress_bars, say
+from vistok.errors import UserError
 
 
 def start(
@@ -19,17 +21,25 @@ def start(
     time: Annotated[str, typer.Option("--for", help="Only make a plan, for this time.")] = "30m",
     runs: Runs = Path("runs"),
     anyway: Anyway = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, and carry nothing out.")] = False,
 ) -> None:
     """Look at a folder and suggest what to train on it; with --go, do it: tokenizer, generator, samples, scores."""
     from vistok.start.go import prepare_start, run_start
     from vistok.start.plan import lines, seconds_of
 
+    if as_json and go is not None:
+        raise UserError("--json prints a plan and --go carries it out; give one of them")
     seconds = seconds_of(go or time)
-    plan, look = prepare_start(folder, seconds, runs, lambda line: say(f"warning: {line}", err=True))
+    with progress_bars() as progress:
+        plan, look = prepare_start(folder, seconds, runs, lambda line: say(line, err=True), progress)
+    if as_json:
+        say(json.dumps(plan.to_json(), indent=2))
+        return
     for line in lines(plan, look):
         say(line)
     if go is None:
-        say(f"\nTo run all of them: {shlex.join(['vistok', 'start', folder, '--go', time])}")
+        elsewhere = [] if runs == Path("runs") else ["--runs", str(runs)]
+        say(f"\nTo run all of them: {shlex.join(['vistok', 'start', folder, '--go', time, *elsewhere])}")
         return
     with progress_bars() as progress:
         done = run_start(plan, runs, progress, anyway)

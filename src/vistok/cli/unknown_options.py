@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -43,10 +43,25 @@ def advised(context: Any, typed: Sequence[str]) -> Iterator[None]:
         option = getattr(error, "option_name", None)
         if type(error).__name__ != "NoSuchOption" or not (advice := advice_on(str(option), context, typed)):
             raise
-        # Not in a frame, which would break the command to paste.
         where = f"{' '.join(_words(context))} has no" if context.parent else "there is no"
-        typer.echo(printable(f"vistok: {where} option {option}. {advice}"), err=True)
-        raise typer.Exit(2) from None
+        _refuse(f"{where} option {option}. {advice}")
+
+
+def _refuse(words: str) -> NoReturn:
+    """End with code 2 and a sentence, not in a frame, which would break the command to paste."""
+    typer.echo(printable(f"vistok: {words}"), err=True)
+    raise typer.Exit(2) from None
+
+
+def refuse_recipe(context: Any, typed: Sequence[str]) -> None:
+    """End with what to type if a recipe stands where a command should, as in `vistok train images64_vq`."""
+    name = typed[0].replace("-", "_") if typed else ""
+    if not name or typed[0] in context.command.commands:
+        return
+    from vistok.recipes import command_of, recipe_kinds
+
+    if kind := recipe_kinds().get(name):
+        _refuse(f"{typed[0]} is a recipe, which stands behind a command: {command_of(name, kind)}")
 
 
 def _words(context: Any) -> list[str]:
@@ -62,6 +77,8 @@ def advice_on(option: str, context: Any, typed: Sequence[str]) -> str:
         return "Write it behind a command, as in vistok sample RUN --quiet" if name in ("quiet", "q") else ""
     if name in OUTPUTS:
         return _output(own, context.info_name)
+    if name == "dry_run" and context.info_name == "start":
+        return "Without --go, start only makes a plan"
     if name in ("resume", "continue"):
         return "Repeat the same command: it goes on where it stopped"
     command = f"{context.parent.info_name} {context.info_name}"

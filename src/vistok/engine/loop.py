@@ -1,6 +1,7 @@
 """The one training loop: flat, with everything injected; things happen in the order of the lines."""
 
 import time
+from contextlib import closing
 from typing import Any
 
 from torch import Tensor
@@ -24,7 +25,7 @@ from vistok.engine.step import take_step
 from vistok.engine.stopping import StopRequest
 from vistok.engine.training import Training
 from vistok.engine.transfer import sent_ahead
-from vistok.errors import Stopped, UserError
+from vistok.errors import Stopped, UserError, in_digits
 from vistok.units import total_flops
 
 
@@ -54,12 +55,15 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
         # A run that starts over rewrites all of its rows, including that of step 0.
         MetricsLog(run_dir.metrics, first or -1, boards, run.world.main) as log,
         progress.task(run.name, run.total_steps, first) as bar,
+        # An exception that is kept, as Python keeps the last one, keeps this frame: the processes that read images would
+        # outlive the run, and ignore the SIGTERM with which Python ends its children.
+        closing(sent_ahead(run.batches(range(first, run.total_steps)), run.device)) as batches,
     ):
         if first == 0:
             bar.tell("validating before the first step")
             with bar.aside():
                 _validate(run, run_dir, log, 0, position(0))
-        batches = sent_ahead(run.batches(range(first, run.total_steps)), run.device)
+            bar.tell("")
         for step in range(first, run.total_steps):
             take_step(run, next(batches), step, statistics)
             due = time.monotonic() - last_saved > 60 * run.execution.checkpoint_minutes
@@ -101,7 +105,7 @@ def _figures(run: Training, log: MetricsLog, bar: Task, row: dict[str, float]) -
     """Return what the bar says of the training: loss, what the last validation found, speed."""
     rate = bar.pace.rate
     loss = f"loss {next(row[name] for phase in run.phases if (name := phase.name + '/loss') in row):.4g}"
-    speed = f"{rate * run.batch_size:.3g} images/s" if rate else ""
+    speed = f"{in_digits(rate * run.batch_size)} images/s" if rate else ""
     return ", ".join(filter(None, (loss, run.headline(log.rows), speed)))
 
 

@@ -1,6 +1,6 @@
 """From the machine's memory to the device's, without the host waiting for it."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def sent_ahead(batches: Iterator[MicroBatch], device: torch.device) -> Iterator[MicroBatch]:
+def sent_ahead(batches: Iterator[MicroBatch], device: torch.device) -> Generator[MicroBatch, None, None]:
     """Yield batches on a device.
 
     The host asks for the next batch as soon as it has queued a step. A GPU then receives it in a stream of its own, while

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vistok.errors import in_digits
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -35,7 +37,7 @@ class Cost:
         counted = f"{calls} call{'s' * (self.calls != 1)} and {flops_in_words(self.flops_per_image)} an image"
         if not self.images:
             return counted
-        return f"{counted}, {self.milliseconds:.3g} ms on {self.hardware}, {self.batch} at once"
+        return f"{counted}, {in_digits(self.milliseconds)} ms on {self.hardware}, {self.batch} at once"
 
 
 def flops_in_words(count: float) -> str:

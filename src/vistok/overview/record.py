@@ -9,7 +9,7 @@ from typing import Any
 
 from vistok.engine.log import Row, read_rows
 from vistok.engine.run_dir import RunDir
-from vistok.errors import UserError
+from vistok.errors import UserError, bounds
 from vistok.files import is_locked, read_json
 from vistok.recipes import all_recipes
 
@@ -48,8 +48,7 @@ class MainScore:
     treatment: str = ""
 
     def __str__(self) -> str:
-        interval = "" if self.low is None or self.high is None else f" ({self.low:.3g} to {self.high:.3g})"
-        return f"{self.metric} {self.value:.4g}{interval}"
+        return f"{self.metric} {self.value:.4g}{bounds(self.value, self.low, self.high)}"
 
 
 @dataclass(frozen=True)

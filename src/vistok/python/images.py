@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vistok.errors import counted
 from vistok.files import replacing
 from vistok.runs.captions import shown_name
 from vistok.runs.pictures import SUFFIXES, check_side, display_scale, png_bytes, sheet, write_picture
@@ -80,7 +81,7 @@ class Images:
     def __repr__(self) -> str:
         count, channels, height, width = self.pixels.shape
         named = f", of {', '.join(dict.fromkeys(self.labels))}" if 0 < len(set(self.labels)) <= COLUMNS else ""
-        return f"{count} images of {height}x{width} pixels, {'grey' if channels == 1 else 'colour'}{named}"
+        return f"{counted(count, 'image')} of {height}x{width} pixels, {'grey' if channels == 1 else 'colour'}{named}"
 
 
 class Reconstructions(Images):

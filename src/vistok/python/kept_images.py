@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from vistok.engine.log import Progress
-from vistok.errors import UserError
+from vistok.errors import UserError, counted
 from vistok.files import replace_synced, sync, temporary_folder
 from vistok.python.given import Given
 from vistok.python.given_labels import class_numbers
 from vistok.python.stored_png import png_of
 
 FILE, DATASET = "images.tar", "webdataset"
+LEAST = 3  # one for each split
 
 
 def keep(given: Given, runs: Path, progress: Progress) -> Path:
@@ -31,6 +32,10 @@ def keep(given: Given, runs: Path, progress: Progress) -> Path:
 
     Raises UserError if the images differ each time they are read, and if the disk is full.
     """
+    if given.count < LEAST:
+        raise UserError(
+            f"{given.what}: {counted(given.count, 'image')}; give at least {LEAST}, as some are held out of training"
+        )
     with progress.task("reading the images", given.count) as bar:
         looked = _look(given, bar.advance)
     folder = runs.absolute() / f"images-{looked.digest[:10]}"

@@ -113,7 +113,7 @@ def _no_images(images: Any, labels: Any, classes: Any) -> None:
     if labels is not None or classes is not None or not isinstance(images, str | Path | type(None)):
         raise UserError(
             "a generator learns the images of its tokenizer: leave out images and labels, or give the folder where those images "
-            "are now"
+            'are now; name the tokenizer\'s run, as in tokenizer="latest"'
         )
 
 

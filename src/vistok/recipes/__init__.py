@@ -59,16 +59,22 @@ def find_recipe(name: str, kind: str | None = None) -> Any:
         raise UserError(f"unknown recipe {name!r}.{_near(name, kind)} vistok recipes lists all {len(kinds)}")
     if kind is not None and kinds[name] != kind:
         raise UserError(
-            f"recipe {name!r} is for a {kinds[name]}, not a {kind}{_taken_by(kinds[name])}.{_near(name, kind)} vistok recipes lists all "
+            f"recipe {name!r} is for a {kinds[name]}, not a {kind} ({command_of(name, kinds[name])}).{_near(name, kind)} vistok recipes lists all "
             f"{len(kinds)}"
         )
     config = all_recipes()[name]().replace(name=name.replace("_", "-"))
     return config.replace(recipe=name) if "recipe" in type(config).model_fields else config
 
 
-def _taken_by(kind: str) -> str:
-    commands = {"shortcut": "shorten NAME --teacher RUN", "generator": "train generator NAME --tokenizer RUN"}
-    return f" (vistok {commands[kind]})" if kind in commands else ""
+def command_of(name: str, kind: str) -> str:
+    """Return the command that takes a recipe of this kind, as in "vistok shorten fashion_guided --teacher RUN"."""
+    words = {
+        "study": "study run {}",
+        "shortcut": "shorten {} --teacher RUN",
+        "generator": "train generator {} --tokenizer RUN",
+    }
+    data = " --data FOLDER" if name.startswith("images") and kind not in ("generator", "shortcut") else ""
+    return f"vistok {words.get(kind, f'train {kind} {{}}').format(name)}{data}"
 
 
 def _near(name: str, kind: str | None) -> str:

@@ -36,7 +36,10 @@ def headline(rows: Sequence[Row], kind: str) -> str:
     The one at step 0, of a network that has learned nothing yet, does not count.
     """
     last: Row = next((row for row in reversed(rows) if row["kind"] == "validation" and row["step"] > 0), {})
-    return ", ".join(words.format(last[name]) for name, words in _FIGURES.get(kind, ()) if name in last)
+    found = [words.format(last[name]) for name, words in _FIGURES.get(kind, ()) if name in last]
+    if "codebook_usage" in last and (most := last.get("tokens_per_code", 1.0)) < 1:  # too few held-out tokens for all
+        found.append(f"{most:.0%} at most, by so few images")
+    return ", ".join(found)
 
 
 def _series(
@@ -165,7 +168,7 @@ _FIGURES: dict[str, tuple[tuple[str, str], ...]] = {
         ("nats_per_token", "{:.3f} nats per token held out"),
         ("matching_loss", "matching loss {:.4f} held out"),
         ("masked_loss", "{:.3f} nats per masked token held out"),
-        ("sample_spread", "samples {:.0%} as varied as held-out images"),
+        ("sample_spread", "samples {:.3g} times as varied as held-out images"),
     ),
     "classifier": (("accuracy", "{:.1%} right on held-out images"),),
 }

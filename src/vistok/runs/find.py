@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from vistok.errors import UserError, nearest, printable, some
+from vistok.errors import UserError, are, nearest, printable, some
 from vistok.runs.shipped import shipped_network, shipped_networks
 
 RUNS = Path("runs")
@@ -82,10 +82,10 @@ def _fitting(wanted: str, folders: list[Path]) -> list[Path]:
 def _nothing(text: str, kind: str | None, runs: Path, folders: list[Path]) -> str:
     what = kind or "run"
     names = [run.name for run in folders]
-    there = f"{runs} holds {some(names, SHOWN)}" if names else f"there is no {what} in {runs} yet"
+    there = f"In {runs} there {are(len(names))} {some(names, SHOWN)}" if names else f"There is no {what} in {runs} yet"
     shipped = shipped_networks(kind) if kind in ("tokenizer", "generator") else []
     ships = f"; with vistok come {', '.join(shipped)}" if shipped else ""
     return (
         f"no {what} {printable(text)!r}: it is neither a path nor part of a run's name.{nearest(text, names + shipped)} "
-        f"{there[0].upper()}{there[1:]}{ships}. vistok runs lists all of them"
+        f"{there}{ships}{'. vistok runs lists all of them' if len(names) > SHOWN else ''}"
     )

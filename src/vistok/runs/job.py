@@ -217,11 +217,11 @@ class Job:
         for other in [RunDir(path) for path in runs if path != self.run_dir.path]:
             try:
                 config = type(self.config).from_json(json.dumps(other.read_config()))
+                alike = self._on_the_same(other)
             except (UserError, OSError):
-                continue  # not a run, or one from another version
-            if config.length == self.config.length or science(config.replace(length=self.config.length)) != science(
-                self.config
-            ):
+                continue  # not a run, a damaged one, or one from another version
+            changed = science(config.replace(length=self.config.length)) != science(self.config)
+            if config.length == self.config.length or changed or not alike:
                 continue
             # A tokenizer can start from another one's weights.
             start = f"; to start from its weights instead, add --init-from {shlex.quote(str(other.path))}"
@@ -230,6 +230,11 @@ class Job:
                 f"{self.config.length})" + (start if self.init_option and other.finished else "")
             )
         return None
+
+    def _on_the_same(self, other: RunDir) -> bool:
+        """Whether another run was made of the same images and networks, wherever they lie; configs do not name their contents."""
+        theirs, ours = other.read("resolved.json") or {}, json.loads(json.dumps(self.facts))
+        return bool(_placeless({name: theirs.get(name) for name in ours}) == _placeless(ours))
 
     def _export(self, networks: Weights, seconds: float) -> None:
         """Write all averaged networks' weights: `model` and `raw` for the run's main network, the others by name."""
@@ -290,3 +295,10 @@ def image_batches(
     """Yield this process's share of each step's training images."""
     part = (world.rank, world.size)
     return train_images(source, config.data, config.seed, config.batch_size, steps, config.execution.num_workers, part)
+
+
+def _placeless(facts: Any) -> Any:
+    """Return JSON values without the paths in them."""
+    if isinstance(facts, dict):
+        return {name: _placeless(value) for name, value in facts.items() if name != "path"}
+    return facts

@@ -1,6 +1,8 @@
 """From a folder of images to samples: look, plan for the time available on this machine, and train if asked to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,31 +46,50 @@ GENERAL = "pictures64"
 COLUMNS = 12
 SAMPLE_ROWS = 3
 SCORED_SAMPLES = 1_000
+# A distance between fewer pictures has no covariance.
+LEAST_SCORED = 2
 # Guidance scales to choose among, and the samples for each.
 GUIDANCE, GUIDANCE_SAMPLES = (1.0, 1.5, 2.0, 3.0), 300
 
 
-def prepare_start(root: str, seconds: float, runs: Path, warn: Callable[[str], None]) -> tuple[StartPlan, Look]:
+def prepare_start(
+    root: str, seconds: float, runs: Path, say: Callable[[str], None], progress: Progress | None = None
+) -> tuple[StartPlan, Look]:
     """Return the plan for a folder and a time: the one made earlier, or a new one, which is saved.
 
-    `warn` is called if the machine is busy.
+    A folder that holds more or fewer pictures than before gets a new one. `say` takes what to know of it: that the machine is
+    busy, that it was made earlier.
     """
-    look = look_at(root)
+    doing = progress.doing if progress is not None else _silently
+    with doing(f"looking at the pictures in {root}"):
+        look = look_at(root)
     file = plan_file(runs, root, seconds)
     if file.is_file():
-        advice = "delete the file and repeat the command"
-        stored = read_json(file, "plan", advice)
-        try:
-            plan = StartPlan.from_json(stored)
-        except (KeyError, TypeError) as error:
-            raise UserError(f"plan {file}: damaged ({error}); {advice}") from None
-        if plan.root == root:
+        plan = _kept(file)
+        if plan.root == root and plan.pictures in (0, look.count):
+            made = datetime.fromtimestamp(file.stat().st_mtime)
+            say(f"This plan was made on {made:%Y-%m-%d at %H:%M}. For a new one, delete {file} and repeat the command")
             return plan, look
     if busy_with := busy():
-        warn(busy_with)
-    plan = plan_start(look, seconds, general_weights)
+        say(f"warning: {busy_with}")
+    with doing("timing a few training steps on this machine"):
+        plan = plan_start(look, seconds, general_weights)
     write_json(file, plan.to_json(), make_folder=True)
     return plan, look
+
+
+def _kept(file: Path) -> StartPlan:
+    """Read a plan back. Raises UserError if it is damaged."""
+    advice = "delete the file and repeat the command"
+    try:
+        return StartPlan.from_json(read_json(file, "plan", advice))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"plan {file}: damaged ({error}); {advice}") from None
+
+
+@contextmanager
+def _silently(what: str) -> Iterator[None]:
+    yield
 
 
 def general_weights(side: int, kind: str) -> str | None:
@@ -99,11 +120,16 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = Fa
     overview = plan_file(runs, plan.root, plan.seconds).with_name("overview.png")
     stage2 = load_stage2(generator.path)
     extractor = choose_evaluator(stage2.data, IMAGENET) if is_installed() else None
+    if missing := _unscored(stage2, extractor):
+        extractor = None
     sampling = _guided(stage2, extractor, progress)
     psnr = draw_overview(stage2, sampling, overview, progress)
     progress.say("[4/4] scores")
-    scores = _scores(tokenizer.path, stage2, sampling, extractor, progress) if extractor is not None else {}
-    if extractor is not None:
+    scores: dict[str, Any] = {}
+    if extractor is None:
+        progress.say(f"no scores: {missing}")
+    else:
+        scores = _scores(tokenizer.path, stage2, sampling, extractor, progress)
         for line in few_images_warnings(scores["generator_scores"], extractor.num_features):
             progress.say(f"warning: {line}")
     made = {"overview": overview, "psnr": psnr, "guidance": sampling.guidance_scale}
@@ -117,6 +143,15 @@ def _guided(stage2: Stage2, extractor: FeatureExtractor | None, progress: Progre
     search = Drawing(stage2.sampling(), GUIDANCE_SAMPLES)
     found = choose_guidance(stage2, extractor, GUIDANCE, search, progress)
     return stage2.sampling(guidance_scale=found["guidance_scale"])
+
+
+def _unscored(stage2: Stage2, extractor: FeatureExtractor | None) -> str:
+    """Return why there are no distances; empty if there are."""
+    if extractor is None:
+        return "they need a network for their features: pip install 'vistok[imagenet]'"
+    fewest = min(len(open_split(stage2.data, split)) for split in ("train", "val"))
+    few = f"they need at least {LEAST_SCORED} pictures that are held out, found {fewest}"
+    return few if fewest < LEAST_SCORED else ""
 
 
 def _scores(

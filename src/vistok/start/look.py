@@ -4,8 +4,8 @@ import io
 import shlex
 import statistics
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +13,27 @@ from PIL import Image
 
 from vistok.data.config import DataConfig
 from vistok.data.images.folder import FolderSource
-from vistok.data.images.image_file import BadImage, file_bytes, not_read, open_image
+from vistok.data.images.image_file import BadImage, file_bytes, not_read, open_image, upright_size
 from vistok.data.images.open import kind_of, open_split
-from vistok.errors import UserError, counted
+from vistok.errors import UserError, are, counted, some
 
 LOOKED_AT = 200
 # A picture is grey if its channels differ by less than this on average (0...255): JPEG leaves a little colour.
 GREY = 2.0
+# Files that are named as unreadable, and the share of a picture below which it is said that its sides are cut off.
+SHOWN, KEPT = 3, 0.9
 # Pictures whose ratios differ by less than this share one, if so many of them do.
 SHARED, MOST = 1.2, 0.8
+# With fewer pictures for training, samples mostly repeat them.
+TOO_FEW = 100
 
 
 @dataclass(frozen=True)
 class Look:
     """A folder of images: their number, classes, size (median of the shorter sides), and whether all are grey.
 
-    `train`: how many are not held out. `ratio`: width / height, if most of them share one that is not square.
+    `train`: how many are not held out. `ratio`: width / height, if most of them share one that is not square. `unreadable`:
+    files that cannot be read, with reasons.
     """
 
     root: str
@@ -38,6 +43,31 @@ class Look:
     side: int
     grey: bool
     ratio: float = 1.0
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What else to know before training, a sentence each."""
+        said = []
+        if self.unreadable:
+            shown = some((f"{name} ({why})" for name, why in self.unreadable.items()), SHOWN)
+            number = len(self.unreadable)
+            said.append(
+                f"{number:,} more {'file' if number == 1 else 'files'} cannot be read and {are(number)} left out: {shown}."
+            )
+        if self.train < TOO_FEW:
+            said.append(
+                f"{counted(self.train, 'picture')} to learn from (the others are held out) {are(self.train)} few: samples will "
+                "mostly repeat them. A few hundred make a difference."
+            )
+        return said
+
+    def cut_to(self, ratio: float) -> str:
+        """Return what the plan's pictures lose at the sides if their shape (width / height) is another one; empty if little."""
+        kept = min(self.ratio / ratio, ratio / self.ratio)
+        if self.ratio == 1.0 or kept > KEPT:
+            return ""
+        return f"the middle {kept:.0%} of each is used, since shapes go up to two to one"
 
     @property
     def sentence(self) -> str:
@@ -55,14 +85,16 @@ def look_at(root: str) -> Look:
             f"{root}: holds {kind}, but vistok start takes a folder of image files. Train on it with "
             f"vistok train tokenizer images64_crt --data {shlex.quote(root)} --set data.dataset={kind}"
         )
-    data = DataConfig(dataset="folder", root=root, channels=3)
+    data = DataConfig(dataset="folder", root=root, channels=3, unreadable_images="skip")
     train, *held_out = (open_split(data, split) for split in ("train", "val", "test"))
     assert isinstance(train, FolderSource)
     spread = np.linspace(0, len(train) - 1, min(LOOKED_AT, len(train))).round().astype(np.int64)
     found = [size_and_greyness(train.root / train.files[index]) for index in spread]
     side = int(statistics.median(min(size) for size, _ in found))
     count, grey = len(train) + sum(map(len, held_out)), all(grey for _, grey in found)
-    return Look(root, count, len(train), train.class_names, side, grey, shared_ratio([size for size, _ in found]))
+    ratio = shared_ratio([size for size, _ in found])
+    unreadable = train.report.skipped if train.report is not None else {}
+    return Look(root, count, len(train), train.class_names, side, grey, ratio, unreadable)
 
 
 def shared_ratio(sizes: Sequence[tuple[int, int]]) -> float:
@@ -74,12 +106,12 @@ def shared_ratio(sizes: Sequence[tuple[int, int]]) -> float:
 
 
 def size_and_greyness(path: Path) -> tuple[tuple[int, int], bool]:
-    """Return a picture's width and height, and whether it is grey. Raises UserError if it cannot be read."""
+    """Return an upright picture's width and height, and whether it is grey. Raises UserError if it cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with open_image(io.BytesIO(file_bytes(path))) as image:
-                size = image.size
+                size = upright_size(image)
                 image.draft("RGB", (64, 64))
                 small = image.convert("RGBA").convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
     except BadImage as error:

@@ -58,6 +58,8 @@ class StartPlan:
     views: tuple[str, ...] = ("center",)
     # Weights that the generator starts from.
     generator_from: str | None = None
+    # Pictures in the folder when the plan was made; 0 in plans of earlier versions.
+    pictures: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values for its file; `from_json` is the inverse."""
@@ -111,9 +113,10 @@ R = TypeVar("R", bound=RunConfig)
 
 
 def _watched(config: R, stage: Stage) -> R:
-    """Return the config with validations frequent enough for alarms, even in a short run; the result does not change."""
-    every = min(config.execution.evaluate_every, max(1, stage.steps // VALIDATIONS))
-    return config.replace(execution=config.execution.replace(evaluate_every=every))
+    """Return the config with rows frequent enough for alarms, even in a short run; the result does not change."""
+    execution = config.execution
+    every = min(execution.evaluate_every, max(1, stage.steps // VALIDATIONS))
+    return config.replace(execution=execution.replace(evaluate_every=every, log_every=min(execution.log_every, every)))
 
 
 def seconds_of(text: str) -> float:
@@ -133,26 +136,30 @@ def lines(plan: StartPlan, look: "Look") -> list[str]:
     """Return the plan in words, with its commands."""
     height, width = plan.tokenizer_config().tokenizer.sides
     size = f"{height}x{width} pixels, {plan.tokens} tokens per picture, {plan.codes:,} codes"
-    steps = [f"{stage.steps:,} steps, about {_minutes(stage.seconds)}" for stage in (plan.tokenizer, plan.generator)]
-    tokenizer_run = f"runs/{find_recipe(plan.tokenizer.recipe).name}-XXXXXXXXXX"
-    generator_run = f"runs/{find_recipe(plan.generator.recipe).name}-XXXXXXXXXX"
-    text = [look.sentence, f"Plan for {_minutes(plan.seconds)} on this machine: {size}.", ""]
-    commands = plan.commands(tokenizer_run, generator_run)
-    more = (
-        [f"{plan.views[0].replace('-', ' random ')} of each picture, because there are few"]
-        if len(commands) > 4
-        else []
-    )
-    remarks = [steps[0], *more, steps[1], "a minute", "a minute"]
-    for number, (words, remark) in enumerate(zip(commands, remarks, strict=True), 1):
+    cut = look.cut_to(width / height)
+    text = [look.sentence, *look.remarks]
+    text += [f"Plan for {_minutes(plan.seconds)} on this machine: {size}{f'; {cut}' if cut else ''}.", ""]
+    recipes = (find_recipe(stage.recipe).name for stage in (plan.tokenizer, plan.generator))
+    commands = plan.commands(*(f"runs/{name}-XXXXXXXXXX" for name in recipes))
+    for number, (words, remark) in enumerate(zip(commands, _remarks(plan), strict=True), 1):
         text += [f"{number}. {remark}", f"   {shlex.join(words)}"]
+    needed = plan.tokenizer.seconds + plan.generator.seconds
+    if needed > plan.seconds:
+        text += ["", f"At this machine's speed that takes about {_minutes(needed)}: fewer steps would show nothing."]
     return text
+
+
+def _remarks(plan: StartPlan) -> list[str]:
+    """Return what is said of each of a plan's commands."""
+    steps = [f"{stage.steps:,} steps, about {_minutes(stage.seconds)}" for stage in (plan.tokenizer, plan.generator)]
+    views = f"{plan.views[0].replace('-', ' random ')} of each picture, because there are few"
+    return [steps[0], *([views] if plan.views != ("center",) else []), steps[1], "a minute", "a minute"]
 
 
 def _minutes(seconds: float) -> str:
     if seconds < 90:
         return "a minute"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{round(seconds / 3600, 1):g} hours"
 
 
 def plan_file(runs: Path, root: str, seconds: float) -> Path:

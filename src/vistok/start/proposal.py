@@ -12,6 +12,7 @@ from vistok.space import Space
 from vistok.start.look import Look
 from vistok.start.plan import Stage, StartPlan
 from vistok.verbs import step_time as rate
+from vistok.verbs.train_tokenizer import plan as plan_tokenizer
 
 SIDES = (32, 64, 128, 256)
 # Shares of the time; the rest goes to opening the folder, caching tokens, sampling and scoring.
@@ -48,34 +49,41 @@ InitFrom = Callable[[int, str], str | None]
 def plan_start(look: Look, seconds: float, init_from: InitFrom) -> StartPlan:
     """Return the plan for a folder and a time: the largest image size that both stages have time to learn.
 
-    Times a few steps of each stage.
+    Times a few steps of each stage at the sizes that come into question.
     """
     plan = None
-    for side in SIDES:
+    for side in _sides(look, seconds, init_from):
         if plan is not None and side > look.side:
             break
-        larger = _plan_at(side, look, seconds, init_from)
-        if plan is not None and not _is_enough(larger, plan.tokens):
+        larger = _plan_at(side, look, seconds, init_from, plan)
+        if larger is None:
             break
         plan = larger
     assert plan is not None
     return plan
 
 
-def _is_enough(larger: StartPlan, tokens: int) -> bool:
-    """Whether there is time to learn larger images than those of `tokens` tokens."""
-    if larger.generator_from:  # both stages know such images already
-        return True
-    # Larger images with no more tokens cost the generator nothing extra.
-    modelled = larger.generator_steps_paid >= ENOUGH_GENERATOR or larger.tokens <= tokens
-    return larger.tokenizer.steps >= ENOUGH_TOKENIZER and modelled
+def _sides(look: Look, seconds: float, init_from: InitFrom) -> tuple[int, ...]:
+    """Return the sizes to try: none below one whose images both stages know already."""
+    known = [
+        side
+        for side in SIDES
+        if side <= look.side and _drafted(side, look, seconds, init_from).generator_from is not None
+    ]
+    return tuple(side for side in SIDES if not known or side >= max(known))
 
 
-def _plan_at(side: int, look: Look, seconds: float, init_from: InitFrom) -> StartPlan:
+def _plan_at(side: int, look: Look, seconds: float, init_from: InitFrom, smaller: StartPlan | None) -> StartPlan | None:
+    """Return the plan for images of this size; None if there is a smaller one, and no time to learn larger images."""
     draft = _drafted(side, look, seconds, init_from)
-    tokenizer = draft.tokenizer_config()
+    tokenizer, first_stage = draft.tokenizer_config(), seconds * TOKENIZER
+    needed = ENOUGH_TOKENIZER if smaller is not None and not draft.generator_from else 0
+    if smaller is not None and _least_seconds(smaller, tokenizer) * needed > first_stage:
+        return None  # found without timing it, which takes longest where there is least time
     first = rate.tokenizer_step_seconds(tokenizer) * OVERHEAD
-    steps = _rounded(seconds * TOKENIZER / first)
+    steps = _rounded(first_stage / first)
+    if steps < needed:
+        return None
     spared = 0.0
     if tokenizer.trains == "decoder" and steps > DECODER_STEPS:
         spared, steps = (steps - DECODER_STEPS) * first, DECODER_STEPS
@@ -85,13 +93,22 @@ def _plan_at(side: int, look: Look, seconds: float, init_from: InitFrom) -> Star
         codes=codes_of(tokenizer),
         tokenizer=replace(draft.tokenizer, steps=steps, seconds=steps * first),
     )
-    return _with_generator(draft, tokenizer.tokenizer.space, look, seconds * GENERATOR + spared)
+    plan = _with_generator(draft, tokenizer.tokenizer.space, look, seconds * GENERATOR + spared)
+    # Larger images with no more tokens cost the generator nothing extra.
+    modelled = plan.generator_steps_paid >= ENOUGH_GENERATOR or (smaller is not None and plan.tokens <= smaller.tokens)
+    return plan if smaller is None or plan.generator_from or modelled else None
+
+
+def _least_seconds(smaller: StartPlan, larger: TokenizerRun) -> float:
+    """Return the least that a step of larger images can take: by its FLOPs, and at twice the speed of the smaller ones'."""
+    one, other = (plan_tokenizer(config, 1).flops_per_step[-1][1] for config in (smaller.tokenizer_config(), larger))
+    return smaller.tokenizer.seconds / smaller.tokenizer.steps * other / one / 2
 
 
 def _drafted(side: int, look: Look, seconds: float, init_from: InitFrom) -> StartPlan:
     """Return a plan with its recipes chosen, and lengths still to be filled in."""
     tokenizer_from, generator_from = (init_from(side, kind) for kind in ("tokenizer", "generator"))
-    settings: list[str] = []
+    settings = ["data.unreadable_images=skip"] if look.unreadable else []
     if look.grey and not tokenizer_from:  # weights for colour know more than grey pictures teach in a short time
         settings += ["data.channels=1", "tokenizer.in_channels=1"]
     if general := generator_from is not None and (look.train < FEW or seconds < SHORT):
@@ -110,12 +127,16 @@ def _drafted(side: int, look: Look, seconds: float, init_from: InitFrom) -> Star
         look.root, side, config.tokenizer.num_tokens, codes,
         Stage(recipe, tuple(settings), 10_000, 0.0),
         Stage("images64_ar_small", ("generator.dropout=0.1",) if general else (), 10_000, 0.0),
-        tokenizer_from, seconds, views=_views(look), generator_from=generator_from if general else None,
+        tokenizer_from, seconds, views=_views(look, math.inf), generator_from=generator_from if general else None,
+        pictures=look.count,
     )  # fmt: skip
 
 
-def _views(look: Look) -> tuple[str, ...]:
-    return (f"{min(MOST_CROPS, CROPS // look.train)}-crops",) if look.train < FEW else ("center",)
+def _views(look: Look, passes: float) -> tuple[str, ...]:
+    """Return the views of each picture that a generator learns in so many passes: crops that it never sees take time, too."""
+    if look.train >= FEW:
+        return ("center",)
+    return (f"{max(1, min(MOST_CROPS, CROPS // look.train, math.ceil(min(passes, MOST_CROPS))))}-crops",)
 
 
 def _with_generator(draft: StartPlan, space: Space, look: Look, seconds: float) -> StartPlan:
@@ -131,7 +152,9 @@ def _with_generator(draft: StartPlan, space: Space, look: Look, seconds: float) 
     passes = EPOCHS if draft.views == ("center",) else EPOCHS_OF_CROPS
     steps = min(paid, _rounded(passes * look.train / config.batch_size))
     stage = replace(chosen.generator, steps=steps, seconds=steps * each)
-    return replace(chosen, generator=stage, generator_steps_paid=paid)
+    return replace(
+        chosen, generator=stage, generator_steps_paid=paid, views=_views(look, steps * config.batch_size / look.train)
+    )
 
 
 def shape_of(side: int, ratio: float, config: TokenizerRun) -> tuple[int, int]:

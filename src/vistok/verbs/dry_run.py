@@ -1,6 +1,5 @@
 """What a training would cost, found without training, writing or downloading anything."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,9 +9,8 @@ import torch
 
 from vistok.data.config import DataConfig
 from vistok.data.images.open import images_to_fetch, open_split
-from vistok.engine.device import best_device
-from vistok.engine.objective import Objective
 from vistok.engine.pace import in_words
+from vistok.errors import in_digits
 from vistok.runs.config import ClassifierRun, GeneratorRun, RunConfig, TokenizerRun
 from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_tokenizer
@@ -20,9 +18,6 @@ from vistok.runs.plan import Plan
 from vistok.runs.run_images import data_of
 from vistok.verbs import step_time, train_classifier, train_generator, train_tokenizer
 
-# The largest step that is tried to measure its time, in FLOPs: seven of them take some seconds on two CPU cores. Larger
-# batches are measured on a part of their images, and a network whose single image costs more is not measured on a CPU.
-MOST_FLOPS = 5e10
 # Logging, loading and validation, on top of the steps (results/own_images).
 OVERHEAD = 1.15
 
@@ -54,7 +49,7 @@ class DryRun:
         parameters = ", ".join(f"{name} {count:,}" for name, count in plan.params.items())
         epochs = plan.total_steps * config.batch_size / max(self.num_images, 1)
         lines = [
-            f"{config.name}: {plan.total_steps:,} steps of {config.batch_size} images, {epochs:.3g} passes over "
+            f"{config.name}: {plan.total_steps:,} steps of {config.batch_size} images, {in_digits(epochs)} passes over "
             f"{self.num_images:,}" + (" images, which are not here yet and would be fetched" if self.to_fetch else ""),
             f"{sum(plan.params.values()):,} parameters ({parameters})",
             f"{plan.train_flops:.3g} training FLOPs; about {plan.memory_bytes / 2**30:.2f} GiB of memory",
@@ -65,7 +60,7 @@ class DryRun:
         if self.seconds is None:
             return [*lines, "time: one image is too large to try on this machine's CPU; it is meant for a GPU"]
         speed = config.batch_size / (self.step_seconds or 1)
-        return [*lines, f"about {in_words(self.seconds)} on this machine ({speed:.3g} images/s, just measured)"]
+        return [*lines, f"about {in_words(self.seconds)} on this machine ({in_digits(speed)} images/s, just measured)"]
 
 
 def dry_tokenizer(config: TokenizerRun) -> DryRun:
@@ -73,7 +68,7 @@ def dry_tokenizer(config: TokenizerRun) -> DryRun:
     count, fetch = count_images(config.data, "train")
     plan = train_tokenizer.plan(config, count)
     objective = partial(train_tokenizer.build_objective, config)
-    return DryRun(config, plan, count, fetch, _step_seconds(config, plan, objective), {})
+    return DryRun(config, plan, count, fetch, step_time.step_seconds(config, plan, objective), {})
 
 
 def dry_generator(config: GeneratorRun, tokenizer_path: Path, root: str | None, image_size: int | None) -> DryRun:
@@ -87,7 +82,9 @@ def dry_generator(config: GeneratorRun, tokenizer_path: Path, root: str | None, 
     plan = train_generator.plan(config, facts, count, decoder)
     objective = partial(train_generator.build_objective, config, facts, tokenizer=decoder)
     more = {} if config.generator.aligned is None else {"feature_bytes_per_view": _feature_bytes(config, facts, count)}
-    return DryRun(config, plan, count, fetch, _step_seconds(config, plan, objective), {**facts.to_json(), **more})
+    return DryRun(
+        config, plan, count, fetch, step_time.step_seconds(config, plan, objective), {**facts.to_json(), **more}
+    )
 
 
 def _feature_bytes(config: GeneratorRun, facts: LatentFacts, count: int) -> int:
@@ -104,22 +101,10 @@ def dry_classifier(config: ClassifierRun) -> DryRun:
         config = train_classifier.with_classes(config, open_split(config.data, "train"))
     plan = train_classifier.plan(config, count)
     objective = partial(train_classifier.build_objective, config)
-    return DryRun(config, plan, count, fetch, _step_seconds(config, plan, objective), {})
+    return DryRun(config, plan, count, fetch, step_time.step_seconds(config, plan, objective), {})
 
 
 def count_images(data: DataConfig, split: str) -> tuple[int, bool]:
     """Return how many images a split has, and whether they would have to be fetched first."""
     to_fetch = images_to_fetch(data, split)
     return (len(open_split(data, split)), False) if to_fetch is None else (to_fetch, True)
-
-
-def _step_seconds(config: RunConfig, plan: Plan, objective: Callable[[torch.device], Objective]) -> float | None:
-    """Return the seconds of a step with everything on, measured on as many of its images as can be tried quickly."""
-    flops = plan.flops_per_step[-1][1]
-    batch = config.batch_size
-    if best_device().type == "cpu":
-        batch = min(batch, int(MOST_FLOPS / max(flops / batch, 1)))
-    if batch < 1:
-        return None
-    batch = max(batch, min(2, config.batch_size))  # batch norm needs two
-    return step_time.step_seconds(config, objective, batch) * config.batch_size / batch

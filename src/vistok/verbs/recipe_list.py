@@ -2,7 +2,7 @@
 
 import inspect
 
-from vistok.recipes import all_recipes, recipe_kinds
+from vistok.recipes import all_recipes, command_of, recipe_kinds
 
 # First part of a recipe's name -> its heading, in the order of the list.
 HEADINGS = {
@@ -21,7 +21,6 @@ KINDS = {
     "classifier": "Classifiers",
     "study": "Studies",
 }
-_COMMANDS = {"study": "study run NAME", "shortcut": "shorten NAME --teacher RUN"}
 
 
 def recipe_list() -> list[str]:
@@ -32,7 +31,7 @@ def recipe_list() -> list[str]:
     for heading, kinds in groups.items():
         lines += [heading] if not lines else ["", heading]
         for kind, names in kinds.items():
-            lines.append(f"  {KINDS[kind]} (vistok {_COMMANDS.get(kind, f'train {kind} NAME')})")
+            lines.append(f"  {KINDS[kind]} ({command_of('NAME', kind)})")
             for name in names:
                 first = (inspect.getdoc(recipes[name]) or "").splitlines()[0]
                 lines.append(f"    {name:<{width}}  {first}")

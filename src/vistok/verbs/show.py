@@ -161,12 +161,13 @@ def recipe_lines(name: str) -> list[str]:
     if recipe["kind"] == "study":
         counts = [f"grid {grid}: {size}" for grid, size in summary["grids"].items()]
         return [recipe["doc"], "", json.dumps(recipe["config"], indent=2), "", *counts, recipe["counted_with"], *notes]
+    parameters = ", ".join(f"{name} {count:,}" for name, count in summary["params"].items())
     return [
         recipe["doc"],
         "",
         json.dumps(recipe["config"], indent=2),
         "",
-        f"steps {summary['steps']}, parameters {sum(summary['params'].values()):,} {summary['params']}",
+        f"steps {summary['steps']:,}, parameters {sum(summary['params'].values()):,} ({parameters})",
         f"tokens per image {summary['tokens_per_image']}, images seen {summary['images_seen']:,}",
         f"training FLOPs {summary['train_flops']:.3e} (full: every phase, forward and backward), "
         f"{summary['train_flops_paper']:.3e} (paper: 6 x parameters x steps x tokens per image)",

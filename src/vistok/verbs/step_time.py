@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -12,52 +13,74 @@ from vistok.engine.objective import Objective
 from vistok.engine.phase import only
 from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
 from vistok.runs.latent_facts import LatentFacts
+from vistok.runs.plan import Plan
 from vistok.space import Space
 from vistok.units import Scale
 from vistok.verbs import train_generator, train_tokenizer
 
-STEPS = 5
+STEPS, WARM = 5, 2
+# Seconds after which no further step is begun: on a slow or busy machine, two steps say enough.
+PATIENCE = 6.0
+# The largest step that is tried on a CPU, in FLOPs. Of larger batches a part is tried.
+MOST_FLOPS = 5e10
 # Seconds over which a rate is measured: the median of a few small steps would be that of one moment.
 LONG = 3.0
 LATE = 10**9  # a step by which everything is switched on
 
 
 def training_rate(config: GeneratorRun, space: Space, num_classes: int = 10) -> float:
-    """Return this generator's training FLOPs per second: the median of the steps of some seconds, after two for warming up."""
-    facts, device = LatentFacts(space, num_classes), setup_device(config.execution)
-    flops = train_generator.plan(config, facts, 1).flops_per_step[0][1]
-    objective = train_generator.build_objective(config, facts, device)
-    return flops / _step_seconds(objective, config, device, at_least=LONG)
+    """Return this generator's training FLOPs per second, from the median of the steps of some seconds."""
+    flops = _generator_plan(config, space, num_classes).flops_per_step[0][1]
+    return flops / generator_step_seconds(config, space, num_classes, LONG)
 
 
-def generator_step_seconds(config: GeneratorRun, space: Space, num_classes: int) -> float:
-    """Return the seconds per training step of this generator: the median of five, after two for warming up."""
-    device = setup_device(config.execution)
-    return _step_seconds(
-        train_generator.build_objective(config, LatentFacts(space, num_classes), device), config, device
-    )
-
-
-def step_seconds(config: RunConfig, objective: Callable[[torch.device], Objective], batch_size: int) -> float:
-    """Return the seconds per training step on this many images: the median of five, after two for warming up."""
-    device = setup_device(config.execution)
-    return _step_seconds(objective(device), config, device, batch_size)
+def generator_step_seconds(config: GeneratorRun, space: Space, num_classes: int, long: float = 0.0) -> float:
+    """Return the seconds per training step of this generator, the median of a few, or of those of `long` seconds."""
+    facts = LatentFacts(space, num_classes)
+    seconds = step_seconds(
+        config, _generator_plan(config, space, num_classes), partial(train_generator.build_objective, config, facts),
+        at_least=1, long=long,
+    )  # fmt: skip
+    assert seconds is not None
+    return seconds
 
 
 def tokenizer_step_seconds(config: TokenizerRun) -> float:
-    """Return the seconds per training step of this tokenizer with all losses on: the median of five, after two."""
+    """Return the seconds per training step of this tokenizer with all losses on, the median of a few."""
+    objective = partial(train_tokenizer.build_objective, config)
+    seconds = step_seconds(config, train_tokenizer.plan(config, 1), objective, at_least=1)
+    assert seconds is not None
+    return seconds
+
+
+def step_seconds(
+    config: RunConfig, plan: Plan, objective: Callable[[torch.device], Objective], at_least: int = 0, long: float = 0.0
+) -> float | None:
+    """Return the seconds per training step with everything on, measured on as many of its images as can be tried quickly.
+
+    None if fewer than one image can be, and `at_least` is none.
+    """
     device = setup_device(config.execution)
-    return _step_seconds(train_tokenizer.build_objective(config, device), config, device)
+    flops = plan.flops_per_step[-1][1]
+    batch = config.batch_size
+    if device.type == "cpu":
+        batch = max(at_least, min(batch, int(MOST_FLOPS / max(flops / batch, 1))))
+    if batch < 1:
+        return None
+    batch = max(batch, min(2, config.batch_size))  # batch norm needs two
+    return _step_seconds(objective(device), config, device, batch, long) * config.batch_size / batch
 
 
-def _step_seconds(
-    objective: Objective, config: RunConfig, device: torch.device, batch_size: int | None = None, at_least: float = 0.0
-) -> float:
-    """Return the median of five steps after two for warming up, or of more until they took `at_least` so many seconds."""
+def _generator_plan(config: GeneratorRun, space: Space, num_classes: int) -> Plan:
+    return train_generator.plan(config, LatentFacts(space, num_classes), 1)
+
+
+def _step_seconds(objective: Objective, config: RunConfig, device: torch.device, batch_size: int, long: float) -> float:
+    """Return the median of five steps after two for warming up, or of those of `long` seconds; of fewer if they are slow."""
     phases = objective.phases(Scale(config.batch_size, 1, 1, (), 1000), ALONE)
-    micro = objective.example(batch_size or config.batch_size, device)
+    micro = objective.example(batch_size, device)
     seconds: list[float] = []
-    while len(seconds) < STEPS + 2 or sum(seconds[2:]) < at_least:
+    while (len(seconds) < STEPS + WARM or sum(seconds[WARM:]) < long) and (len(seconds) < 2 or sum(seconds) < PATIENCE):
         started, shared = time.perf_counter(), dict(micro)
         for phase in phases:
             with only(phase, phases):
@@ -70,4 +93,4 @@ def _step_seconds(
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[2:])
+    return statistics.median(seconds[min(WARM, len(seconds) - 1) :])

@@ -165,7 +165,8 @@ def _codes_begin(config: TokenizerRun, total_steps: int) -> None:
     if config.trains == "all" and start is not None and start >= total_steps:
         raise UserError(
             f"tokenizer.quantizer.start_after {start}: the run has {counted(total_steps, 'step')} and would end before its codes begin; "
-            "train longer (--set length=...), or lower start_after"
+            f"train longer, as in --set 'length=\"{max(100, 10 * start)} steps\"', or begin sooner: --set "
+            f"tokenizer.quantizer.start_after={max(1, total_steps // 10)}"
         )
 
 

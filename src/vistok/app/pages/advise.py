@@ -10,6 +10,7 @@ from vistok.app.events import block, listen, message_box
 from vistok.app.frontier import advice_of, data_sets, findings, frontier_chart, known_studies, lines_of, words_of_budget
 from vistok.app.parts import folded, joined, page, quiet, said, to_copy
 from vistok.app.place import Place
+from vistok.errors import in_digits
 from vistok.study.findings.advice_source import advice_source
 from vistok.study.findings.advise import advice_commands
 
@@ -73,7 +74,7 @@ def answer(study: str, data: str, share: float, fast: float, measured: float | N
     words = words_of_budget(flops, rate, measured is not None)
     if timed is not None:
         words += "; " + (
-            "any time for an image" if milliseconds is None else f"at most {milliseconds:.3g} ms for each image"
+            "any time for an image" if milliseconds is None else f"at most {in_digits(milliseconds)} ms for each image"
         )
     advice = advice_of(found, flops, milliseconds)
     first, *more = lines_of(found, advice, measured, milliseconds)

@@ -6,7 +6,7 @@ import gradio as gr
 
 from vistok.app.compare_view import comparison_table, protocols
 from vistok.app.events import block, listen, message_box
-from vistok.app.parts import page, quiet
+from vistok.app.parts import page, quiet, said
 from vistok.app.place import Place
 from vistok.errors import UserError
 from vistok.runs.find import run_folders
@@ -34,7 +34,10 @@ def compare_page(place: Place) -> None:
         if len(names or []) < 2:
             words = "Choose two or more runs. Scores are made by vistok evaluate, and by vistok start at its end."
             return gr.update(visible=False), page(quiet(words))
-        html, offered, shown = compared(place, names or [], asked)
+        try:
+            html, offered, shown = compared(place, names or [], asked)
+        except UserError as error:  # in the place of the table, whose words would say otherwise
+            return gr.update(visible=False), page(said(str(error), "bad"))
         return gr.update(choices=offered, value=shown, visible=True), html
 
     listen(
@@ -44,7 +47,8 @@ def compare_page(place: Place) -> None:
         [runs, protocol, body],
         message,
     )
-    for event in (runs.input, protocol.input):
+    # A name that is typed in full, and not clicked on, is a change but no input.
+    for event in (runs.change, protocol.input):
         listen(event, compare, [runs, protocol], [protocol, body], message)
 
 

@@ -71,7 +71,7 @@ def generate_page(place: Place, networks: Networks) -> None:
         return page(shown[0]), gr.update(value=page(*shown[1:]), visible=len(shown) > 1)
 
     listen(tab.select, offer, [run], [run, other], message)
-    listen(run.change, facts, [run], [classes, guidance, *fields], message, alone=True)
+    listen(run.change, facts, [run], [classes, guidance, *fields], message, alone=True, busy=run)
     listen(go.click, pictures, asked, [first, second], message, alone=True, once=True)
     listen(another.click, pictures_of_next, asked, [seed, first, second], message, alone=True, once=True)
     listen(near.click, neighbours, asked, [first, second], message, alone=True, once=True)

@@ -89,9 +89,15 @@ def plan_of(place: Place, name: str, wanted: str) -> str:
     warnings: list[str] = []
     plan, look = prepare_start(folder_named(name), seconds_of(wanted), place.runs, warnings.append)
     first, *more = lines(plan, look)
-    return page(said(first), *(said(line, "warn") for line in warnings), Markup("<pre>{}</pre>").format("\n".join(more)), quiet(
+    know = [*(_capital(line.removeprefix("warning: ")) for line in warnings), *look.remarks]
+    more = more[len(look.remarks) :]
+    return page(said(first), *(said(line, "warn") for line in know), Markup("<pre>{}</pre>").format("\n".join(more)), quiet(
         "Train carries this out: tokenizer, generator, samples, scores."
     ))  # fmt: skip
+
+
+def _capital(line: str) -> str:
+    return line[:1].upper() + line[1:]
 
 
 def train_folder(queue: Queue, place: Place, name: str, wanted: str) -> Job:

@@ -28,6 +28,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ONTO_ITS_SIDE = tuple(turn for number, turn in _TURNS.items() if number >= 5)
 _PNG = b"\x89PNG\r\n\x1a\n"
 # The chunks of a PNG that determine its pixels, and eXIf, which is read separately.
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT", b"eXIf")
@@ -165,6 +166,15 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     if turn is None and not isinstance(orientation, int):
         raise ValueError(f"orientation {orientation!r}")
     return turn
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height of an opened image as it is read: turned upright by its EXIF tag, unless that is damaged."""
+    try:
+        turn = _turn(image)
+    except Exception:
+        turn = None
+    return (image.height, image.width) if turn in _ONTO_ITS_SIDE else image.size
 
 
 def _signed_bits(image: Image.Image) -> int:

@@ -28,7 +28,10 @@ class AutoregressiveNetwork(Generator):
     def __init__(self, config: AutoregressiveConfig, space: Space, num_classes: int) -> None:
         super().__init__()
         if not isinstance(space, Tokens):
-            raise UserError(f"an autoregressive generator writes tokens, but these latents are {space}")
+            raise UserError(
+                f"an autoregressive generator writes tokens, but these latents are {space}; use a tokenizer with the vq or fsq "
+                "bottleneck, or a flow generator"
+            )
         self.config, self.space = config, space
         self.num_tokens = space.layout.positions
         self.codebook_size = codebook_size = space.codebook_size

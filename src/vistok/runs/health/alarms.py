@@ -24,7 +24,8 @@ class History:
         self.step = 0
         self.train: deque[Row] = deque(maxlen=LOGGED)
         self.validations: list[Row] = []
-        # For each validation: a generator's mean training loss since the validation before it.
+        # For each validation: a generator's mean training loss since the validation before it; where none was logged in
+        # between, the one before: else an alarm that compares both would end and begin again with every second validation.
         self.train_nats: list[float | None] = []
         self._nats: list[float] = []
 
@@ -36,7 +37,8 @@ class History:
             self._nats += [row[name] for name in map("generator/{}".format, IN_NATS) if name in row]
         elif row["kind"] == "validation":
             self.validations.append(row)
-            self.train_nats.append(fmean(self._nats) if self._nats else None)
+            before = self.train_nats[-1] if self.train_nats else None
+            self.train_nats.append(fmean(self._nats) if self._nats else before)
             self._nats = []
 
 

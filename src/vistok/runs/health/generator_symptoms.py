@@ -12,9 +12,11 @@ from vistok.runs.health.alarms import GRACE, IN_NATS, TRIAL, Alarms, History
 
 Run = Judged[GeneratorRun]
 RISEN, NATS = 1.02, 0.01  # rise over the best validation loss: as a ratio, and in nats
+MATCHED = 0.99  # a flow's matching loss, of that before the first step: above this it has learned nothing
 EMPTY = 0.1  # nats per token: below this there is nothing to learn
 
-VARIED, DEAD = 0.5, 0.1  # deviation of samples, of the held-out latents' own
+# Deviation of samples, of the held-out latents' own: too little, and next to none; too much, and noise alone.
+VARIED, DEAD, WILD, CHAOS = 0.5, 0.1, 2.0, 5.0
 
 SOON = 0.1  # share of the run: if validation was best before this, the run's length is not the problem
 
@@ -33,7 +35,8 @@ TOKENIZER = "Fix the tokenizer first: train it again until its validation report
 def generator_alarms(config: GeneratorRun, total_steps: int, views: tuple[str, ...] = ("center",)) -> Alarms:
     """Return the alarms that watch a generator's rows; `views`: the views of the images in its token cache."""
     run = Judged(config, total_steps)
-    return Alarms([partial(learned_nothing, run, views), partial(memorises, run, views), partial(collapsed, run)])
+    symptoms = (partial(learned_nothing, run, views), partial(matches_nothing, run), partial(memorises, run, views))
+    return Alarms([*symptoms, partial(collapsed, run), partial(scattered, run)])
 
 
 def learned_nothing(run: Run, views: tuple[str, ...], history: History) -> Alarm | None:
@@ -48,6 +51,20 @@ def learned_nothing(run: Run, views: tuple[str, ...], history: History) -> Alarm
     symptom = f"it learned nothing: {nats:.3f} nats per held-out token, while code frequencies alone give {unigram:.3f}"
     remedy = TOKENIZER if unigram < EMPTY else first_advice(_LEARN, run, MORE_IMAGES)
     return Alarm("learned_nothing", nats, symptom, remedy, dead=run.total_steps >= TRIAL)
+
+
+def matches_nothing(run: Run, history: History) -> Alarm | None:
+    """A flow predicts held-out velocities no better than before its first step, when it predicts none at all."""
+    rows = [row for row in history.validations if "matching_loss" in row]
+    if run.config.shortcut is not None or run.config.init_from or len(rows) < 2 or rows[0]["step"] > 0:
+        return None
+    first, last = rows[0]["matching_loss"], rows[-1]["matching_loss"]
+    if rows[-1]["step"] < min(GRACE, run.total_steps) or last < MATCHED * first:
+        return None
+    symptom = f"it learned nothing: its held-out matching loss is {last:.4f}, and was {first:.4f} before the first step"
+    return Alarm(
+        "learned_nothing", last, symptom, first_advice(_LEARN, run, MORE_IMAGES), dead=run.total_steps >= TRIAL
+    )
 
 
 def memorises(run: Run, views: tuple[str, ...], history: History) -> Alarm | None:
@@ -79,6 +96,20 @@ def collapsed(run: Run, history: History) -> Alarm | None:
         (advice.gentler_rate, advice.short_warmup), run, "Begin from a teacher whose own samples vary"
     )
     return Alarm("collapsed", found, symptom, remedy, dead=found < DEAD and run.total_steps >= TRIAL)
+
+
+def scattered(run: Run, history: History) -> Alarm | None:
+    """A shortened generator's samples are far from anything that its tokenizer writes."""
+    row = history.validations[-1] if history.validations else {}
+    found = row.get("sample_spread")
+    if found is None or found <= WILD or row["step"] < min(GRACE, run.total_steps):
+        return None
+    symptom = f"its samples are noise: they vary {found:.3g} times as much as held-out latents"
+    remedy = first_advice(
+        (advice.at_least(300, 1000), advice.gentler_rate, advice.short_warmup), run,
+        "Begin from a teacher whose own samples are good",
+    )  # fmt: skip
+    return Alarm("scattered", found, symptom, remedy, dead=found > CHAOS and run.total_steps >= TRIAL)
 
 
 def _nats(row: Row) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from vistok.errors import UserError, counted
+from vistok.errors import UserError, counted, in_digits
 from vistok.metrics.cost import flops_in_words
 from vistok.study.findings.advice_source import AdviceSource
 from vistok.study.findings.offers import Offer, Option
@@ -39,7 +39,7 @@ class PerImage:
 
 def in_words(amount: float, unit: Unit) -> str:
     """Return a cost as text, with its unit."""
-    return f"{amount:.3g} ms" if unit == "ms" else flops_in_words(amount)
+    return f"{in_digits(amount)} ms" if unit == "ms" else flops_in_words(amount)
 
 
 def parse_per_image(text: str) -> PerImage:
