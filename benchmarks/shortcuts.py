@@ -267,30 +267,42 @@ def add(file: Path, row: dict[str, Any]) -> None:
         os.close(folder)
 
 
-@torch.inference_mode()
 def draw_all(given: argparse.Namespace) -> None:
-    """Write drawn.json, the tokenizer's scores and three timed runs of each way to draw, and sheets of samples."""
-    progress, timed = Progress(), []
+    """Write drawn.json, the tokenizer's scores and three timed runs of each way to draw, and sheets of samples.
+
+    What is timed already is not timed again.
+    """
+    file, progress = given.out / "drawn.json", Progress()
+    known = json.loads(file.read_text()) if file.is_file() else {"rows": []}
+    done = {(row["arm"], row["steps"], row["solver"], row["scale"]) for row in known["rows"]}
     for name in given.arms:
-        if name != TEACHER and not any(row["arm"] == name for row in rows_of(given.out / "scores.jsonl")):
+        left = [way for way in ways_of(name) if (name, *vars(way).values()) not in done]
+        if not left or (name != TEACHER and not any(row["arm"] == name for row in rows_of(given.out / "scores.jsonl"))):
             continue
         stage2 = stage2_of(trained(name, given.seeds[0], given.runs, progress), given.runs)
-        labels = balanced_labels(DRAWN, stage2.generator.num_classes)
-        for way in ways_of(name):
-            sampler, seconds, images = stage2.generator.sampler(sampling_of(stage2, way, 0)), [], []
-            for _ in range(1 + TIMED):
-                started = time.perf_counter()
-                images = list(_images(stage2, sampler, labels))
-                seconds.append(time.perf_counter() - started)
-            runs = [1e3 * each / DRAWN for each in seconds[1:]]
-            timed.append({"arm": name, **vars(way), "milliseconds": runs})
-            print(json.dumps(timed[-1]), flush=True)
+        if "tokenizer" not in known:
+            scores = evaluate_tokenizer(_shipped("tokenizer"), choose_evaluator(stage2.data, None, None), progress)
+            known["tokenizer"] = {score: scores[score]["value"] for score in ("psnr", "ssim", "rfmd")}
+        for way in left:
+            runs, images = timed(stage2, way)
+            known["rows"].append({"arm": name, **vars(way), "milliseconds": runs})
+            write_json(file, {**known, "images": DRAWN, "threads": 1, **provenance()})
+            print(json.dumps(known["rows"][-1]), flush=True)
             if way in SHOWN or way == ways_of(name)[0]:
-                keep_sheet(given.out, name, way, torch.cat(images)[:SHEET], labels[:SHEET], stage2)
-    scores = evaluate_tokenizer(_shipped("tokenizer"), choose_evaluator(stage2.data, None, None), progress)
-    tokenizer = {name: scores[name]["value"] for name in ("psnr", "ssim", "rfmd")}
-    facts = {"images": DRAWN, "threads": 1, "tokenizer": tokenizer, **provenance()}
-    write_json(given.out / "drawn.json", {**facts, "rows": timed})
+                labels = balanced_labels(SHEET, stage2.generator.num_classes)
+                keep_sheet(given.out, name, way, images[:SHEET], labels, stage2)
+
+
+@torch.inference_mode()
+def timed(stage2: Stage2, way: Drawn) -> tuple[list[float], Tensor]:
+    """Return the milliseconds of an image in each of some draws, after one to warm up, and the images."""
+    labels = balanced_labels(DRAWN, stage2.generator.num_classes)
+    sampler, seconds, images = stage2.generator.sampler(sampling_of(stage2, way, 0)), [], []
+    for _ in range(1 + TIMED):
+        started = time.perf_counter()
+        images = list(_images(stage2, sampler, labels))
+        seconds.append(time.perf_counter() - started)
+    return [1e3 * each / DRAWN for each in seconds[1:]], torch.cat(images)
 
 
 def keep_sheet(out: Path, name: str, way: Drawn, images: Tensor, labels: Tensor, stage2: Stage2) -> None:
