@@ -174,9 +174,18 @@ def test_runs_of_one_length_are_offered_at_what_they_cost(tmp_path, monkeypatch)
     bought = point.option(100 * cost)
     assert bought.flops == cost and bought.steps == longest and bought.runs == len(runs)
     assert bought.gfmd == pytest.approx(np.exp(np.log(runs.gfmd).mean())) and bought.low < bought.gfmd < bought.high
+    none = next(offer for offer in offers(table) if pair_of(offer) == ("none", "m"))
+    assert none.scatter == point.scatter and none.freedom == 2 * (len(runs) - 1)  # of all such runs
     one = offers(table[(table.kind == "tokenizer") | (table.seed == 0)])
     alone = next(offer for offer in one if pair_of(offer) == ("crt", "m")).option(cost)
     assert alone.high / alone.gfmd > 2  # one run says little of the next, and one tokenizer little of another
+    vectors = table.assign(codebook_size=np.nan)
+    assert {option.tokenizer["tokenizer_choice"] for option in (choose(offers(vectors), 9e99).runner_up,)} == {"none"}
+    alike = vectors[vectors.tokenizer_choice == "crt"]
+    twice = pd.concat([alike, alike[alike.kind == "generator"].assign(choice="n")])
+    assert (
+        choose(offers(twice), 9e99).runner_up is None
+    )  # two generators on one tokenizer to vectors, whose codes are not numbers
     table.loc[table.choice == "m", "commands"] = "vistok shorten A --teacher B\nvistok sample latest"
     folder = str(written(tmp_path / "points", table))
     said = {

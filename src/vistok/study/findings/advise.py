@@ -69,7 +69,8 @@ def choose(offered: Sequence[Offer], budget: float) -> Advice:
         )
     ranked = rank(options)
     best = ranked[0]
-    others = [option for option in ranked if option.tokenizer != best.tokenizer]
+    own = best.tokenizer["tokenizer_choice"]
+    others = [option for option in ranked if option.tokenizer["tokenizer_choice"] != own]
     seeds, flops = _surer(best, others[0]) if others else (None, None)
     return Advice(budget, best, others[0] if others else None, seeds, flops, best.supported, low, high)
 

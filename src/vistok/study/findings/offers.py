@@ -1,7 +1,7 @@
 """What a budget buys by the runs of a study: along the law of runs of several lengths, or exactly what other runs had."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,8 @@ class Curve:
 class Point:
     """Runs of one length, where there are too few lengths for a law: they cost what they cost, as a shortcut's students do.
 
-    `gfmd`: of each run; `scatter`: the standard deviation of their logarithms.
+    `gfmd`: of each run; `scatter`: the standard deviation of log gFMD between runs of one kind, over all such runs of the table, with
+    its degrees of freedom. Three runs alone say little of it.
     """
 
     setting: dict[str, Any]
@@ -93,23 +94,20 @@ class Point:
     seeds: int
     rfmd: float
     gfmd: tuple[float, ...]
+    scatter: float = BETWEEN_TOKENIZERS / 1.96
+    freedom: int = 0
 
     @property
     def ends(self) -> tuple[float, float]:
         """The budgets of which it says something, in FLOPs of both stages: its cost."""
         return (self.tokenizer_flops + self.flops,) * 2
 
-    @property
-    def scatter(self) -> float:
-        """How far runs differ in log gFMD; of one run, as tokenizers do."""
-        return float(np.std(np.log(self.gfmd), ddof=1)) if len(self.gfmd) > 1 else BETWEEN_TOKENIZERS / 1.96
-
     def option(self, budget: float) -> Option | None:
         """Return the runs as an option, with the interval in which a new one would fall; None if a budget does not cover them."""
         total, n = self.tokenizer_flops + self.flops, len(self.gfmd)
         if budget < total * 0.999:
             return None
-        quantile = float(special.stdtrit(n - 1, 0.975)) if n > 1 else 1.96
+        quantile = float(special.stdtrit(self.freedom, 0.975)) if self.freedom else 1.96
         half = quantile * self.scatter * math.sqrt(1 + 1 / n)
         value = math.exp(float(np.mean(np.log(self.gfmd))))
         low, high = _bounded(value, value * math.exp(-half), value * math.exp(half), self.seeds, self.rfmd)
@@ -148,7 +146,17 @@ def offers(table: pd.DataFrame) -> list[Offer]:
         for _, runs in rows.groupby("steps"):
             flops, scores = float(runs.train_flops.mean()), tuple(map(float, runs.gfmd))
             found.append(Point(*whose, flops, int(runs.steps.iloc[0]), int(runs.seed.nunique()), rfmd, scores))
-    return found
+    return _with_scatter(found)
+
+
+def _with_scatter(found: list[Offer]) -> list[Offer]:
+    """Return offers, whose points know how far runs of one kind differ; where no kind has two runs, as tokenizers do."""
+    several = [np.log(offer.gfmd) for offer in found if isinstance(offer, Point) and len(offer.gfmd) > 1]
+    freedom = sum(len(logs) - 1 for logs in several)
+    if not freedom:
+        return found
+    scatter = math.sqrt(sum(float(((logs - logs.mean()) ** 2).sum()) for logs in several) / freedom)
+    return [replace(offer, scatter=scatter, freedom=freedom) if isinstance(offer, Point) else offer for offer in found]
 
 
 def law_of(rows: pd.DataFrame, above: float | None = None) -> PowerLaw | None:
