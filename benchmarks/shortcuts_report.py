@@ -193,14 +193,18 @@ def _best(ways: pd.DataFrame) -> pd.DataFrame:
     return ways.loc[kept]
 
 
+def _called(arm: str) -> str:
+    return "the teacher" if arm == "teacher" else NAMES[arm][0]
+
+
 def _answer(ways: pd.DataFrame, claims: list[Claim]) -> list[str]:
     best = _best(ways)
     first, last = best.iloc[0], best.iloc[-1]
     counts = {word: sum(claim.verdict == word for claim in claims) for word in (HOLDS, FAILS, OPEN)}
     few = int(ways[ways.arm != "teacher"].seeds.min())
     return [
-        f"In {first.calls:.0f} call{'s' if first.calls > 1 else ''} {NAMES[first.arm][0]} reaches gFMD {_gfmd(first)}; the lowest is "
-        f"{_gfmd(last)}, of {NAMES[last.arm][0]} in {last.calls:.0f} calls.",
+        f"In {first.calls:.0f} call{'s' if first.calls > 1 else ''} {_called(first.arm)} reaches gFMD {_gfmd(first)}; the lowest is "
+        f"{_gfmd(last)}, of {_called(last.arm)} in {last.calls:.0f} calls.",
         f"Of {len(claims)} claims {counts[HOLDS]} hold, {counts[FAILS]} fail and {counts[OPEN]} are open"
         + (f"; some students have fewer than {SEEDS} seeds so far." if few < SEEDS else "."),
     ]

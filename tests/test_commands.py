@@ -159,7 +159,7 @@ def test_the_list_of_recipes_is_in_groups():
         < [line.split()[:1] for line in lines].index(["fashion_vq"])
         < lines.index("OpenMoji")
     )
-    assert "  Generators (vistok train generator NAME)" in lines
+    assert "  Generators (vistok train generator NAME --tokenizer RUN)" in lines
 
 
 @pytest.mark.parametrize("name", shipped_networks("generator"))

@@ -435,7 +435,7 @@ def test_sampling_leaves_out_no_block_of_another_kind(kind):
     model.blocks[1] = other
     compiled = ctypes.CDLL(None)
     compiled.decode_step_float32 = None
-    for take in (FrozenTransformer, lambda model: NativeStep(model, compiled, False)):
+    for take in (FrozenTransformer, lambda model: NativeStep(model, compiled, "none")):
         with pytest.raises(TypeError, match=f"block 1 is a {type(other).__name__}"):
             take(model)
 

@@ -159,7 +159,7 @@ def test_what_would_be_ignored_or_fail_later_is_refused_at_once(taught):
     code, words = said("shorten", "debug_progressive", *of, "--set", 'length="1 steps"')
     assert code != 0 and "1 steps of training for 2 rounds" in words
     code, words = said("shorten", "debug_mean_flow", *of)
-    assert code != 0 and "vistok train generator NAME --tokenizer RUN" in words
+    assert code != 0 and "vistok train generator debug_mean_flow --tokenizer RUN" in words
 
 
 def test_images_of_other_classes_are_refused(taught):

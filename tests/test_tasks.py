@@ -56,7 +56,7 @@ def test_from_python_in_few_lines(toy_runs):
 def test_loading_the_wrong_thing(toy_runs, tmp_path):
     with pytest.raises(UserError, match="holds a generator, not a tokenizer"):
         vistok.load_tokenizer(toy_runs[2])
-    with pytest.raises(UserError, match="neither a run directory nor a weights file"):
+    with pytest.raises(UserError, match="neither a path nor part of a run's name"):
         vistok.load_tokenizer(tmp_path / "nothing")
     with pytest.raises(UserError, match="not a run directory"):
         vistok.load_tokenizer(tmp_path)

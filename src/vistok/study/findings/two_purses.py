@@ -152,7 +152,7 @@ def image_lines(source: AdviceSource, option: Option, sieved: Sieved) -> list[st
         lines.append(f"Guidance: {facts['guidance_scale']:g}, as the runs of this {family} chose.")
     known = [in_words(facts[column], unit) for unit, column in COLUMNS.items() if facts[column] is not None]
     lines.append(
-        f"An image takes {' and '.join(known)}, as measured where the study ran."
+        f"An image takes {' and '.join(known)}, by the study's table."
         if known
         else "What an image costs is not recorded in this study's table (no columns ms_per_image, flops_per_image)."
     )
