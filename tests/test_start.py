@@ -117,7 +117,10 @@ def test_small_and_grey_folders_get_what_they_need(speed):
     enough = planned(COLOUR, 60)
     assert enough.views == ("22-crops",) and enough.generator.steps * enough.generator_config().batch_size >= 22 * 900
     short = planned(COLOUR, 15)  # of no picture more crops are made than the generator sees
-    assert short.views == ("20-crops",) and 19 * 900 < short.generator.steps * short.generator_config().batch_size <= 20 * 900
+    assert (
+        short.views == ("20-crops",)
+        and 19 * 900 < short.generator.steps * short.generator_config().batch_size <= 20 * 900
+    )
     hasty = planned(replace(few, side=40), 1)
     assert hasty.generator.steps * hasty.generator_config().batch_size == 1920 and hasty.views == ("43-crops",)
     assert planned(Look("many", 9000, 8000, ("all",), 300, False), 15).views == ("center",)
