@@ -129,6 +129,8 @@ def read_table(file: Path) -> pd.DataFrame:
     lacking = [name for name in COLUMNS if name not in table]
     if lacking:
         raise UserError(f"{file} lacks the columns {', '.join(lacking)}; {AGAIN}")
+    if table[["kind", "run", "choice"]].isna().any(axis=None):
+        raise UserError(f"{file}: a row lacks its kind, run or choice; {AGAIN}")
     if wrong := [name for name in NUMBERS if not pd.api.types.is_numeric_dtype(table[name])]:
         raise UserError(f"{file}: the column {wrong[0]} holds values that are not numbers; {AGAIN}")
     return table
