@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import pandas as pd
+from judging import judged
 from scipy import stats
 
 from vistok.study.findings.verdict import (
@@ -14,16 +15,14 @@ from vistok.study.findings.verdict import (
     SHARE,
     Claim,
     Estimate,
-    Measure,
     Verdict,
     above,
     below,
-    make_claim,
     mean_of_seeds,
     missing_claim,
 )
 
-SCALE, SCALES, SEEDS = 1.75, (1.0, 1.75, 3.0, 5.0), 3
+SCALE, SCALES = 1.75, (1.0, 1.75, 3.0, 5.0)
 INTERVAL = "95 % t-interval over the student's seeds"
 
 
@@ -36,16 +35,6 @@ def of(rows: pd.DataFrame, arm: str, steps: int, scale: float = SCALE, solver: s
     """Return an arm's rows for one way to draw, a row for each seed."""
     chosen = rows[(rows.arm == arm) & (rows.steps == steps) & (rows.scale == scale)]
     return (chosen[chosen.solver == solver] if solver else chosen).set_index("seed").sort_index()
-
-
-def _judged(
-    claim: str, statement: str, rule: str, found: Estimate, verdict: Verdict, quantity: str, unit: str
-) -> Claim:
-    """Return a claim, open with fewer than three seeds."""
-    if found.n == 0:
-        return missing_claim(claim, statement, rule, "not run")
-    settled = verdict if found.n >= SEEDS else Verdict(OPEN, *verdict.margins)
-    return make_claim(claim, statement, rule, found, settled, measure=Measure(quantity, unit))
 
 
 def _ratio(
@@ -65,7 +54,7 @@ def _ratio(
         # The teacher is one, and stands beside every seed; other arms are paired by seed.
         logs = list(_logs(ours[column]) - (base.iloc[0] if theirs.arm.iloc[0] == "teacher" else base))
     found = mean_of_seeds([value for value in logs if math.isfinite(value)])
-    return _judged(
+    return judged(
         claim, statement, rule, found, below(found, math.log(most)), f"{column.split('_')[0]} of {names}", LOG_RATIO
     )
 
@@ -82,7 +71,7 @@ def _difference(
     pairs = [of(rows, arm, 1, scales[arm])[column] for arm in (ours, theirs)]
     found = mean_of_seeds(list((pairs[0] - pairs[1]).dropna()))
     rule = f"effect: mean of {column} of {ours} minus that of {theirs}, one call, {INTERVAL}; holds above {over:g}, fails below"
-    return _judged(claim, statement, rule, found, above(found, over), f"{column} of {ours} - of {theirs}", SHARE)
+    return judged(claim, statement, rule, found, above(found, over), f"{column} of {ours} - of {theirs}", SHARE)
 
 
 def _guided(rows: pd.DataFrame) -> list[Claim]:
@@ -123,7 +112,7 @@ def _order(rows: pd.DataFrame) -> Claim:
     taus = [float(stats.kendalltau(theirs, list(values)).statistic) for values in student.to_numpy()]
     same = [tau > 0.999 for tau in taus]
     found = mean_of_seeds(taus)
-    return _judged(
+    return judged(
         claim,
         statement,
         rule,
@@ -150,7 +139,7 @@ def _faster(times: pd.DataFrame) -> Claim:
             logs = [math.log(a / b) for a, b in zip(ours.iloc[0], theirs.iloc[0], strict=True)]
     found = mean_of_seeds(logs)
     statement = "Four calls draw an image in a twentieth of the time or less."
-    return _judged(
+    return judged(
         "G4",
         statement,
         rule,
@@ -191,7 +180,7 @@ def _spread(rows: pd.DataFrame) -> Claim:
     value = math.log(float(logs[0].std()) / float(logs[1].std()))
     low, high = (value - 0.5 * math.log(stats.f.ppf(q, len(logs[0]) - 1, len(logs[1]) - 1)) for q in (0.975, 0.025))
     found = Estimate(value, low, high, n)
-    return _judged(
+    return judged(
         "Y2.spread",
         statement,
         rule,

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from judging import SEEDS
 from markupsafe import Markup
-from shortcuts_claims import SCALE, SEEDS, claims_of
+from shortcuts_claims import SCALE, claims_of
 from shortcuts_picture import frontier_picture
 from shortcuts_table import write_advice_table
 

@@ -5,24 +5,19 @@ import math
 from pathlib import Path
 
 import pandas as pd
+from judging import judged
 
 from vistok.files import write_atomic, write_json
 from vistok.study.findings.verdict import (
     LOG_RATIO,
-    OPEN,
     SHARE,
     Claim,
-    Estimate,
-    Measure,
-    Verdict,
     above,
     below,
-    make_claim,
     mean_of_seeds,
-    missing_claim,
 )
 
-SEEDS, INTERVAL = 3, "95 % t-interval over seeds"
+INTERVAL = "95 % t-interval over seeds"
 LEVELS = (30, 20, 10, 1)
 COLUMNS = (
     ("psnr", 2), ("rfmd", 3), ("codebook_usage", 2), *((f"changed_{level}", 3) for level in LEVELS), ("gfmd_corrected", 3),
@@ -72,7 +67,7 @@ def _ratio(rows: pd.DataFrame, claim: str, statement: str, ours: str, theirs: st
     pairs = _pairs(rows, ours, theirs, column)
     found = mean_of_seeds([math.log(a / b) for a, b in pairs.itertuples(index=False)])
     rule = f"effect: mean of log({column} of {ours} / of {theirs}), {INTERVAL}; holds below 0, fails above"
-    return _judged(claim, statement, rule, found, below(found), f"{column} of {ours} / of {theirs}", LOG_RATIO)
+    return judged(claim, statement, rule, found, below(found), f"{column} of {ours} / of {theirs}", LOG_RATIO)
 
 
 def _difference(
@@ -83,16 +78,7 @@ def _difference(
     wanted, other = ("below", "above") if lower else ("above", "below")
     rule = f"effect: mean of {column} of {ours} minus that of {theirs}, {INTERVAL}; holds {wanted} 0, fails {other}"
     verdict = below(found) if lower else above(found)
-    return _judged(claim, statement, rule, found, verdict, f"{column} of {ours} - of {theirs}", SHARE)
-
-
-def _judged(
-    claim: str, statement: str, rule: str, found: Estimate, verdict: Verdict, quantity: str, unit: str
-) -> Claim:
-    if found.n == 0:
-        return missing_claim(claim, statement, rule, "not run")
-    settled = verdict if found.n >= SEEDS else Verdict(OPEN, *verdict.margins)
-    return make_claim(claim, statement, rule, found, settled, measure=Measure(quantity, unit))
+    return judged(claim, statement, rule, found, verdict, f"{column} of {ours} - of {theirs}", SHARE)
 
 
 def _markdown(rows: pd.DataFrame, claims: list[Claim]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vistok.study.config import Grid
+from vistok.study.findings import claims_vectors
 from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.claims_vectors import reconstruction
 from vistok.study.findings.verdict import (
@@ -39,16 +40,10 @@ def log_ratio(
 
     Cells are matched by budget, not by steps: those of different tokenizers have different FLOPs.
     """
-    other = "choice" if where == "tokenizer_choice" else "tokenizer_choice"
-    rows = rows[rows[where].isin([first, second]) & rows[column].notna()]
-    if rows.empty:
-        return mean_of_seeds([])
+    rows = rows[rows[column].notna()]
     budgets = np.asarray(sorted(lengths))
     nearest = [float(budgets[np.abs(np.log(budgets / flops)).argmin()]) for flops in rows.train_flops.astype(float)]
-    logs = rows.assign(budget=nearest, log=rows[column].astype(float).map(math.log))
-    sides = [logs[logs[where] == name].set_index(["seed", "budget", other]).log for name in (first, second)]
-    gaps = (sides[0] - sides[1]).dropna()
-    return mean_of_seeds(list(gaps.groupby("seed").mean()))
+    return claims_vectors.log_ratio(rows.assign(budget=nearest), first, second, where, column, "budget")
 
 
 def _lengths(grid: Grid) -> list[float]:

@@ -30,10 +30,16 @@ GAIN, COST = math.log(0.9), math.log(1.1)
 ADDS = 0.1
 
 
-def log_ratio(rows: pd.DataFrame, first: str, second: str, where: str = "tokenizer_choice") -> Estimate:
-    """Return the mean over cells of log(gFMD of first / of second), by tokenizer seed; cells that both have."""
-    keys = ["seed", "steps", "choice" if where == "tokenizer_choice" else "tokenizer_choice"]
-    sides = [rows[rows[where] == name].set_index(keys).gfmd.astype(float).map(math.log) for name in (first, second)]
+def log_ratio(
+    rows: pd.DataFrame, first: str, second: str, where: str = "tokenizer_choice", column: str = "gfmd",
+    length: str = "steps",
+) -> Estimate:  # fmt: skip
+    """Return the mean over cells of log(column of first / of second), by tokenizer seed; cells that both have.
+
+    `where` is the column of both names; cells are told apart by the other choice and by the column `length`.
+    """
+    keys = ["seed", length, "choice" if where == "tokenizer_choice" else "tokenizer_choice"]
+    sides = [rows[rows[where] == name].set_index(keys)[column].astype(float).map(math.log) for name in (first, second)]
     gaps = (sides[0] - sides[1]).dropna()
     return mean_of_seeds(list(gaps.groupby("seed").mean()))
 
