@@ -80,7 +80,8 @@ def table() -> str:
         for one in found:
             reached = share(one) if one else None
             limit = "" if reached is None else f"{reached:.0%}"
-            cells += [f"{number(one['ours'])}, {number(one['peer'])}", number(one["ratio"]), limit] if one else [""] * 3
+            figures = [number(one[key]) for key in ("ours", "peer", "ratio")] if one else [""] * 3
+            cells += [*figures, limit]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

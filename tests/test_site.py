@@ -73,6 +73,22 @@ def test_links_lead_to_the_same_places_as_on_a_code_host(site):
     assert "sampling.md" in listing
 
 
+def test_rows_of_tables_have_as_many_cells_as_their_heads():
+    texts = [
+        *REPOSITORY.glob("*.md"),
+        *(path for folder in ("docs", "results", "benchmarks") for path in (REPOSITORY / folder).rglob("*.md")),
+    ]
+    assert len(texts) > 40
+    for path in texts:
+        head = 0
+        for number, line in enumerate(FENCE.sub("", path.read_text()).splitlines(), 1):
+            cells = len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", line))) if line.startswith("|") else 0
+            assert not (head and cells) or cells == head, (
+                f"{path}: line {number} has {cells - 1} cells, its head {head - 1}: {line}"
+            )
+            head = (head or cells) if cells else 0
+
+
 def test_every_page_is_in_the_contents():
     class Loader(yaml.SafeLoader):
         """Reads the file without making what its tags name."""
