@@ -42,7 +42,7 @@ def numbers_of(case: str, device: torch.device) -> dict[str, float]:
 
 @pytest.mark.parametrize("case", ["normalized", "waiting", "fsq", "codes begin and restart", "generator"])
 def test_steps_measure_what_they_measure_on_a_cpu(case, monkeypatch):
-    monkeypatch.setattr(train_tokenizer, "build_perceptual", test_host_waits.perceptual)
+    monkeypatch.setattr(train_tokenizer, "build_distances", test_host_waits.distances)
     there, here = (numbers_of(case, device) for device in (DEVICE, torch.device("cpu")))
     assert there.keys() == here.keys() and len(here) > 2
     assert all(there[name] == pytest.approx(here[name], rel=1e-2, abs=1e-4) for name in here)

@@ -20,7 +20,7 @@ from vistok.errors import UserError
 from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.metrics.features import InceptionFeatures
 from vistok.runs.load import read_model
-from vistok.tokenizer.perceptual import load_vgg
+from vistok.tokenizer.perceptual import VGG
 from vistok.torch_files import refuse_program
 
 
@@ -51,9 +51,9 @@ def test_a_torchscript_archive_is_refused_everywhere_and_its_program_does_not_ru
     victim, file = tmp_path / "victim", tmp_path / "vgg.pt"
     victim.write_bytes(b"mine")
     torch.jit.save(torch.jit.script(Program(str(victim))), str(file))
-    for read in (read_foreign, load_vgg, InceptionFeatures):
+    for read in (read_foreign, lambda file: VGG.load(str(file)), InceptionFeatures):
         with pytest.raises(UserError, match="TorchScript archive"):
-            read(file if read is not load_vgg else str(file))  # type: ignore[operator, arg-type]
+            read(file)  # type: ignore[operator]
         assert victim.read_bytes() == b"mine"
     # It does where it is loaded as it asks.
     torch.jit.load(str(file))

@@ -113,18 +113,18 @@ CASES = {
 }
 
 
-def perceptual(config, device):
-    if config is None:
-        return None
+def distances(losses, device):
+    if losses.perceptual is None:
+        return {}
     with seeded_init(0, "perceptual"):
-        return ClassifierPerceptual(Classifier(ClassifierConfig(in_channels=1))).to(device)
+        return {"perceptual": ClassifierPerceptual(Classifier(ClassifierConfig(in_channels=1))).to(device)}
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_step_waits_for_the_device(case, monkeypatch):
     recipe, settings = CASES[case]
     monkeypatch.setattr(vq, "send", lambda tensor, device: torch.empty(tensor.shape, dtype=tensor.dtype, device=device))
-    monkeypatch.setattr(train_tokenizer, "build_perceptual", perceptual)
+    monkeypatch.setattr(train_tokenizer, "build_distances", distances)
     run = override(find_recipe(recipe), [*settings, *(SMALL if "micro" not in case else SMALL[:1])])
     training, batch = training_of(run, DEVICE)
     statistics = Statistics(ALONE)

@@ -170,6 +170,15 @@ def test_a_runs_name_covers_its_perceptual_networks_contents_and_not_its_path(lp
     (tmp_path / "vgg.pth").unlink()
     with pytest.raises(UserError, match="vgg_file .*: not found"):
         prepare(config)
+    logits = [override(config, ["losses.perceptual=null", f'losses.logits={{"file": {json.dumps(str(path))}}}'])
+              for path in (copy, Path(shutil.copy(copy, tmp_path / "again.pth")))]  # fmt: skip
+    one, again = (prepare(config).run_dir.path for config in logits)
+    assert one == again and one != first.run_dir.path
+    copy.write_bytes(b"three")
+    assert prepare(logits[0]).run_dir.path != one
+    copy.unlink()
+    with pytest.raises(UserError, match=r"losses\.logits\.file .*: not found"):
+        prepare(logits[0])
 
 
 def test_a_run_of_images_that_had_another_digest_is_found_under_its_old_name(tmp_path):

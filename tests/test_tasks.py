@@ -656,14 +656,14 @@ def test_regularizer_costs_about_five_percent_in_the_small_recipes(pair):
 
 @pytest.mark.slow
 def test_lpips_loads_torchvisions_weights_from_a_file(tmp_path):
-    from vistok.tokenizer.perceptual import LPIPS, load_vgg
+    from vistok.tokenizer.perceptual import LPIPS, VGG
 
     torch.manual_seed(0)
     from torchvision.models import vgg16
 
     state = vgg16(weights=None).state_dict()
     torch.save(state, tmp_path / "vgg.pth")
-    lpips = LPIPS(load_vgg(str(tmp_path / "vgg.pth")))
+    lpips = LPIPS(VGG.load(str(tmp_path / "vgg.pth")))
     first = next(iter(lpips.network.net.state_dict().values()))
     assert torch.equal(first, state["features.0.weight"])
     a, b = torch.rand(2, 2, 3, 32, 32) * 2 - 1
@@ -673,9 +673,47 @@ def test_lpips_loads_torchvisions_weights_from_a_file(tmp_path):
     assert a.grad.abs().sum() > 0
     assert not any(p.requires_grad for p in lpips.parameters())
     with pytest.raises(UserError, match="losses.perceptual.vgg_file"):
-        load_vgg(str(tmp_path / "none.pth"))
+        VGG.load(str(tmp_path / "none.pth"))
     with pytest.raises(UserError, match="'features.0.bias' is missing"):
         LPIPS({"features.0.weight": state["features.0.weight"]})
+
+
+@pytest.mark.slow
+def test_titoks_distance_is_that_of_torchvisions_logits(tmp_path):
+    from torchvision.models import convnext_small
+    from torchvision.transforms import v2
+
+    from vistok.tokenizer.logit_distance import CONVNEXT, LogitDistance
+
+    torch.manual_seed(0)
+    theirs = convnext_small(weights=None).eval()
+    torch.save(theirs.state_dict(), tmp_path / "convnext.pth")
+    distance = LogitDistance(CONVNEXT.load(str(tmp_path / "convnext.pth"))).train()
+    prepare = v2.Compose(
+        [v2.Resize((224, 224), antialias=True), v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+    )
+    a, b = torch.rand(2, 2, 3, 64, 96)
+    with torch.no_grad():
+        expected = (theirs(prepare(a)) - theirs(prepare(b))).square().mean()
+    found = distance((a * 2 - 1).requires_grad_(), b * 2 - 1)
+    assert float(found.detach()) == pytest.approx(float(expected), rel=1e-4) and found.requires_grad
+    assert not any(p.requires_grad for p in distance.parameters())
+    grey = torch.rand(2, 1, 1, 32, 32) * 2 - 1
+    assert torch.equal(distance(*grey), distance(*grey.expand(-1, -1, 3, -1, -1)))
+    with pytest.raises(UserError, match=r"ConvNeXt-S weights .*--set losses\.logits\.file=PATH"):
+        CONVNEXT.load(str(tmp_path / "none.pth"))
+    with pytest.raises(UserError, match="ConvNeXt-S weights: 'features.0.0.weight' is missing"):
+        LogitDistance({"head": torch.zeros(1)})
+
+
+def test_titoks_recipes_count_the_network_of_their_logits():
+    from vistok.verbs.train_tokenizer import plan
+
+    run = find_recipe("imagenet256_titok_b64_decoder")
+    without = run.replace(losses=run.losses.replace(logits=None))
+    counted, rest = (plan(one, 1000).flops_per_step[-1][1] for one in (run, without))
+    # Image and reconstruction forward, and back to the reconstruction: three times 8.7 G multiply-adds at 224 pixels.
+    assert (counted - rest) / run.batch_size == pytest.approx(3 * 2 * 8.7e9, rel=0.03)
 
 
 def test_shipped_weights_are_small_and_say_their_recipe():

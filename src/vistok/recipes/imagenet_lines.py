@@ -17,8 +17,7 @@ What differs from the original:
   the same crop, as there;
 - positions of patches begin as sines of their row and column, linear weights suit their width; bfloat16 in place of fp16;
 - the cosine ends at 0, not at a tenth of the rate (generators: a twentieth); weight decay leaves out biases and norms;
-- the perceptual loss is LPIPS with weight 1, where TiTok has logits of ConvNeXt-S (0.1) alone, and its successors both: no
-  file of ours has that network. Pixels lie in [-1, 1], not [0, 1], so the pixel term's weight is 1/4;
+- pixels lie in [-1, 1], not [0, 1], so the pixel term's weight is 1/4, and LPIPS (in single-stage training) has torchmetrics' heads;
 - the discriminator is a PatchGAN with group norm, not one that blurs before it halves; LeCam's term takes the mean of
   squares, not the square of the batch's mean;
 - single stage: the configs of the published TiTok models are not public; constants are those of TA-TiTok, with ImageNet and
@@ -35,6 +34,7 @@ from vistok.tokenizer.bottlenecks.config import AnyBottleneck, KLConfig, VQConfi
 from vistok.tokenizer.config import (
     AdversarialConfig,
     LineTokenizerConfig,
+    LogitsConfig,
     LossConfig,
     PatchTransformerConfig,
     PerceptualConfig,
@@ -83,17 +83,18 @@ def _first(size: str, num_latents: int) -> TokenizerRun:
 def _second(size: str, num_latents: int) -> TokenizerRun:
     first = _first(size, num_latents)
     return first.replace(
-        losses=_losses(weight=0.01, start=20_000),
+        losses=_losses(None, weight=0.01, start=20_000),
         trains="decoder",
         length=steps(500_000),
         optimizer=first.optimizer.replace(betas=(0.9, 0.999), warmup=steps(5_000)),
     )
 
 
-def _losses(weight: float, start: int) -> LossConfig:
+def _losses(perceptual: PerceptualConfig | None, weight: float, start: int) -> LossConfig:
     return LossConfig(
         pixel_weight=0.25,
-        perceptual=PerceptualConfig(network="lpips"),
+        perceptual=perceptual,
+        logits=LogitsConfig(weight=0.1),
         adversarial=AdversarialConfig(
             weight=weight, start=steps(start), ramp=steps(0), channels=128, lecam_weight=0.001, lecam_decay=0.999
         ),
@@ -164,7 +165,7 @@ def _single(encoder: str, num_latents: int, quantizer: AnyBottleneck) -> Tokeniz
     network = LineTokenizerConfig(
         num_latents=num_latents, encoder=_side(encoder), decoder=_side("l"), quantizer=quantizer
     )
-    run = _run(network, _losses(weight=0.1, start=200_000))
+    run = _run(network, _losses(PerceptualConfig(network="lpips"), weight=0.1, start=200_000))
     return run.replace(length=steps(650_000), optimizer=run.optimizer.replace(betas=(0.9, 0.999)))
 
 

@@ -86,10 +86,8 @@ class TokenizerRun(RunConfig):
 
     @model_validator(mode="after")
     def _decoder_alone(self) -> "TokenizerRun":
-        if self.tokenizer.kind == "rendered" and (self.losses.perceptual or self.losses.adversarial):
-            raise ValueError(
-                "losses: a renderer learns tokens, not pixels; set losses.perceptual and losses.adversarial to null"
-            )
+        if self.tokenizer.kind == "rendered" and self.losses.beside_pixels:
+            raise ValueError(f"losses: a renderer learns tokens, not pixels; set {self.losses.beside_pixels} to null")
         if self.tokenizer.steady and self.regularizers:
             raise ValueError(
                 f"regularizers: the latents of a {self.tokenizer.kind!r} tokenizer do not change in training, so there is nothing to "

@@ -1,4 +1,4 @@
-"""Build the perceptual network that a config asks for, and read the weights shipped with the package."""
+"""Build the frozen networks that a config asks for, and read the weights shipped with the package."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -18,8 +18,9 @@ from vistok.nn.frozen_features import FrozenFeatures, features_of
 from vistok.origin import Origin
 from vistok.runs.headers import RunFacts
 from vistok.runs.load import network_of, read_model
-from vistok.tokenizer.config import PerceptualConfig
-from vistok.tokenizer.perceptual import LPIPS, ClassifierPerceptual, load_vgg
+from vistok.tokenizer.config import LogitsConfig, LossConfig, PerceptualConfig
+from vistok.tokenizer.logit_distance import CONVNEXT, LogitDistance
+from vistok.tokenizer.perceptual import LPIPS, VGG, ClassifierPerceptual
 from vistok.tokenizer.regularizers.config import AlignmentConfig, RegularizerConfig
 
 
@@ -49,20 +50,29 @@ def load_classifier_file(path: Path) -> tuple[Classifier, dict[str, object]]:
     return model.requires_grad_(False), stored[1]
 
 
-def build_perceptual(config: PerceptualConfig | None, device: torch.device) -> nn.Module | None:
-    """Return the perceptual distance, or None if the config has none; on the meta device it has no weights."""
-    if config is None or config.weight == 0:
-        return None
+def build_distances(losses: LossConfig, device: torch.device) -> dict[str, nn.Module]:
+    """Return the networks that compare images, by the name of their part in the losses; on the meta device without weights."""
+    found: dict[str, nn.Module] = {}
+    if losses.perceptual is not None and losses.perceptual.weight:
+        found["perceptual"] = _perceptual(losses.perceptual, device)
+    if losses.logits is not None and losses.logits.weight:
+        found["logits"] = on_meta(lambda: LogitDistance(None)) if device.type == "meta" else _logits(losses.logits)
+    return {name: network.to(device) for name, network in found.items()}
+
+
+def _logits(config: LogitsConfig) -> nn.Module:
+    return LogitDistance(CONVNEXT.load(config.file))
+
+
+def _perceptual(config: PerceptualConfig, device: torch.device) -> nn.Module:
     if config.network == "imagenet":
-        return ClassifierPerceptual(
-            on_meta(EfficientNetLite0) if device.type == "meta" else load_efficientnet_lite0()
-        ).to(device)
+        return ClassifierPerceptual(on_meta(EfficientNetLite0) if device.type == "meta" else load_efficientnet_lite0())
     if config.network != "lpips":
-        return ClassifierPerceptual(shipped_classifier(f"{config.network}_perceptual")[0]).to(device)
+        return ClassifierPerceptual(shipped_classifier(f"{config.network}_perceptual")[0])
     if device.type == "meta":
         with device:
-            return LPIPS(None).to(device)
-    return LPIPS(load_vgg(config.vgg_file)).to(device)
+            return LPIPS(None)
+    return LPIPS(VGG.load(config.vgg_file))
 
 
 def build_features(regularizers: Sequence[RegularizerConfig], device: torch.device) -> dict[str, FrozenFeatures]:
@@ -88,7 +98,7 @@ def frozen_features(name: str, file: str | None, device: torch.device) -> Frozen
 
 
 def digests_in_losses(origin: Origin) -> set[str]:
-    """Return the digests of the small frozen networks in a network's training losses and tokens; LPIPS's and DINOv2 are left out."""
+    """Return the digests of the small frozen networks in a network's training losses and tokens; those of torchvision and DINOv2 are left out."""
     files: set[str] = set()
     for facts in RunFacts.all_of(origin):
         aligned = [*facts.regularizers, *([facts.generator.representation] if facts.generator.representation else [])]

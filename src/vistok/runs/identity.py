@@ -11,6 +11,7 @@ from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
 from vistok.tokenizer.regularizers.config import AlignmentConfig
 
 IMAGES, VGG = "all of the images' contents", "the contents of losses.perceptual.vgg_file"
+DINOV2 = "give a file of DINOv2's weights"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,10 @@ def by_contents(config: TokenizerRun) -> TokenizerRun:
     parts = tuple(
         part.replace(features_file=None) if isinstance(part, AlignmentConfig) else part for part in config.regularizers
     )
-    return _without_vgg(config).replace(regularizers=parts)
+    config = _without_vgg(config)
+    if config.losses.logits is not None:
+        config = config.replace(losses=config.losses.replace(logits=config.losses.logits.replace(file=None)))
+    return config.replace(regularizers=parts)
 
 
 def _without_vgg(config: TokenizerRun) -> TokenizerRun:
@@ -37,7 +41,7 @@ def _without_vgg(config: TokenizerRun) -> TokenizerRun:
 
 
 def content_digests(config: TokenizerRun, init_from: str | None) -> dict[str, str]:
-    """Return digests of what a tokenizer run reads, if it uses it: `init_from`, `proxy`, `perceptual`, `features`, and networks inside.
+    """Return digests of what a tokenizer run reads, if it uses it: `init_from`, `proxy`, frozen networks, and networks inside.
 
     Raises UserError if a frozen network's file is missing.
     """
@@ -48,17 +52,15 @@ def content_digests(config: TokenizerRun, init_from: str | None) -> dict[str, st
         digests["proxy"] = proxy_of(config).digest
     alignment = config.regularizer("alignment")
     if alignment is not None and alignment.features_file is not None:
-        digests["features"] = _digest("alignment.features_file", alignment.features_file)
-    perceptual = config.losses.perceptual
-    if perceptual is None or perceptual.vgg_file is None or perceptual.network != "lpips" or perceptual.weight == 0:
-        return digests
-    file = Path(perceptual.vgg_file)
-    if not file.is_file():
-        raise UserError(
-            f"losses.perceptual.vgg_file {file}: not found; give a file of VGG-16 weights, or null to let torchvision "
-            "download them"
-        )
-    return {**digests, "perceptual": sha256_of(file)}
+        digests["features"] = _digest("alignment.features_file", alignment.features_file, DINOV2)
+    perceptual, logits = config.losses.perceptual, config.losses.logits
+    if perceptual is not None and perceptual.vgg_file and perceptual.network == "lpips" and perceptual.weight:
+        advice = "give a file of VGG-16 weights, or null to let torchvision download them"
+        digests["perceptual"] = _digest("losses.perceptual.vgg_file", perceptual.vgg_file, advice)
+    if logits is not None and logits.file and logits.weight:
+        advice = "give a file of ConvNeXt-S weights, or null to let torchvision download them"
+        digests["logits"] = _digest("losses.logits.file", logits.file, advice)
+    return digests
 
 
 def _digests_inside(config: TokenizerRun) -> dict[str, str]:
@@ -80,12 +82,12 @@ def features_digest(config: GeneratorRun) -> dict[str, str]:
     aligned = config.generator.aligned
     if aligned is None or aligned.features_file is None:
         return {}
-    return {"features": _digest("generator.representation.features_file", aligned.features_file)}
+    return {"features": _digest("generator.representation.features_file", aligned.features_file, DINOV2)}
 
 
-def _digest(name: str, file: str) -> str:
+def _digest(name: str, file: str, advice: str) -> str:
     if not Path(file).is_file():
-        raise UserError(f"{name} {file}: not found; give a file of DINOv2's weights")
+        raise UserError(f"{name} {file}: not found; {advice}")
     return sha256_of(Path(file))
 
 

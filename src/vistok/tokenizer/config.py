@@ -221,6 +221,14 @@ class PerceptualConfig(Config):
     vgg_file: str | None = None
 
 
+class LogitsConfig(Config):
+    """The distance of ConvNeXt-S's ImageNet logits, alone (TiTok's perceptual loss) or beside LPIPS (TA-TiTok's)."""
+
+    weight: float = Field(default=0.1, ge=0)
+    # torchvision's file of weights; None: torchvision's cache or download.
+    file: str | None = None
+
+
 class AdversarialConfig(Config):
     """A PatchGAN phase with hinge losses; its weight is 0 until `start`, then follows a cosine ramp (CRT paper A.1).
 
@@ -263,15 +271,22 @@ class LossConfig(Config):
     pixel: Literal["l2", "l1"] = later("l2")
     quantizer_weight: float = Field(default=1.0, ge=0)
     perceptual: PerceptualConfig | None = PerceptualConfig()
+    logits: LogitsConfig | None = later(None)
     adversarial: AdversarialConfig | None = None
     # What is compared: images, or the tokens of a proxy, the first of a proxy_line's two stages.
     target: Literal["pixels", "tokens"] = later("pixels")
 
     @model_validator(mode="after")
     def _of_pixels(self) -> "LossConfig":
-        if self.target == "tokens" and (self.adversarial is not None or self.perceptual is not None):
+        if self.target == "tokens" and self.beside_pixels:
             raise ValueError(
-                "target 'tokens' compares no images: set losses.perceptual and losses.adversarial to null, and train the decoder "
-                "with these losses afterwards"
+                f"target 'tokens' compares no images: set {self.beside_pixels} to null, and train the decoder with these losses "
+                "afterwards"
             )
         return self
+
+    @property
+    def beside_pixels(self) -> str:
+        """Which losses compare images by other means than pixels, in words; empty if none does."""
+        named = {"perceptual": self.perceptual, "logits": self.logits, "adversarial": self.adversarial}
+        return " and ".join(f"losses.{name}" for name, part in named.items() if part is not None)

@@ -1,6 +1,6 @@
 """The named, weighted loss terms of stage 1 (CRT paper A.1, equation 1)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +11,16 @@ from vistok.tokenizer.interface import TokenizerOutput
 
 
 def reconstruction_terms(
-    output: TokenizerOutput, images: Tensor, config: LossConfig, perceptual: nn.Module | None
+    output: TokenizerOutput, images: Tensor, config: LossConfig, distances: Mapping[str, nn.Module]
 ) -> dict[str, Tensor]:
-    """Return the weighted terms of the sum: pixel (mean squared or absolute error), perceptual, and the bottleneck's."""
+    """Return the weighted terms of the sum: pixel (mean squared or absolute error), distances of frozen networks, the bottleneck's.
+
+    `distances`: by the name of their part in the config, `perceptual` or `logits`.
+    """
     compare = F.mse_loss if config.pixel == "l2" else F.l1_loss
     terms = {"pixel_loss": config.pixel_weight * compare(output.reconstruction.float(), images)}
-    if perceptual is not None and config.perceptual is not None:
-        terms["perceptual_loss"] = config.perceptual.weight * perceptual(output.reconstruction, images)
+    for name, distance in distances.items():
+        terms[f"{name}_loss"] = getattr(config, name).weight * distance(output.reconstruction, images)
     for name, loss in output.bottleneck.losses.items():
         terms[name] = config.quantizer_weight * loss
     return terms

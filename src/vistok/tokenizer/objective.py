@@ -29,7 +29,7 @@ from vistok.tokenizer.regularizers.config import REGULARIZERS, RegularizerConfig
 from vistok.units import Scale
 
 # Terms that compare the result with the image.
-COMPARED = ("pixel_loss", "perceptual_loss", "proxy_loss")
+COMPARED = ("pixel_loss", "perceptual_loss", "logits_loss", "proxy_loss")
 
 
 @runtime_checkable
@@ -80,19 +80,19 @@ class OfTokenizer(Objective):
 class Autoencoder(OfTokenizer):
     """The autoencoder's phase and, with adversarial losses, the discriminator's.
 
-    Each network is initialised from a separate seed, so adding one does not change the others. `perceptual`: the frozen
-    network of a perceptual loss, if there is one. `features`: frozen networks by the kind of the regularizer that uses them.
+    Each network is initialised from a separate seed, so adding one does not change the others. `distances`: frozen
+    networks that compare images, by the name of their part in the losses. `features`: frozen networks by the kind of the regularizer that uses them.
     """
 
     def __init__(
         self,
         run: TokenizerTraining,
-        perceptual: nn.Module | None,
+        distances: Mapping[str, nn.Module],
         device: torch.device,
         world: World = ALONE,
         features: Mapping[str, FrozenFeatures] = MappingProxyType({}),
     ) -> None:
-        self.run, self.perceptual, self.world, self.features = run, perceptual, world, features
+        self.run, self.distances, self.world, self.features = run, distances, world, features
         self.adversarial = run.losses.adversarial
         self.discriminator: PatchDiscriminator | None = None
         self.lecam: LeCam | None = None
@@ -105,7 +105,7 @@ class Autoencoder(OfTokenizer):
                     self.discriminator = PatchDiscriminator(self.adversarial, run.tokenizer.in_channels)
                 if self.adversarial.lecam_weight:
                     self.lecam = LeCam(self.adversarial.lecam_weight, self.adversarial.lecam_decay)
-        for network in (self.tokenizer, self.discriminator, perceptual):
+        for network in (self.tokenizer, self.discriminator, *distances.values()):
             if network is not None:
                 # Makes a step a sixth faster on the CPU that we measured, without changing any weights.
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -219,7 +219,7 @@ class Autoencoder(OfTokenizer):
     def compare(self, images: Tensor, noise: Noise | None) -> tuple[TokenizerOutput, PhaseLoss]:
         """Return what the tokenizer makes of images, with the terms that compare it with them and the bottleneck's."""
         output = self.tokenizer(images, noise)
-        terms = reconstruction_terms(output, images, self.run.losses, self.perceptual)
+        terms = reconstruction_terms(output, images, self.run.losses, self.distances)
         if self.run.trains == "decoder":
             terms = {name: term for name, term in terms.items() if name not in output.bottleneck.losses}
         return output, PhaseLoss(terms, dict(output.bottleneck.statistics))

@@ -33,7 +33,7 @@ class ProxyTokens(Autoencoder):
         world: World = ALONE,
         features: Mapping[str, FrozenFeatures] = MappingProxyType({}),
     ) -> None:
-        super().__init__(run, None, device, world, features)
+        super().__init__(run, {}, device, world, features)
         self.proxy = proxy.eval().requires_grad_(False)
         self.tokenizer.decoder.grid.requires_grad_(False)
 

@@ -28,7 +28,7 @@ class Rendering(OfTokenizer):
     def __init__(
         self,
         run: TokenizerTraining,
-        perceptual: nn.Module | None,
+        distances: Mapping[str, nn.Module],
         device: torch.device,
         world: World = ALONE,
         features: Mapping[str, FrozenFeatures] = MappingProxyType({}),

@@ -23,7 +23,7 @@ from vistok.overview.page import RunPage
 from vistok.rng import stable_choice
 from vistok.runs.config import TokenizerRun
 from vistok.runs.fitting import Fit
-from vistok.runs.frozen_networks import build_features, build_perceptual
+from vistok.runs.frozen_networks import build_distances, build_features
 from vistok.runs.health.reconstruction_quality import baseline_of, reconstruction_quality
 from vistok.runs.health.tokenizer_symptoms import tokenizer_alarms
 from vistok.runs.identity import by_contents, content_digests, former_names
@@ -61,8 +61,8 @@ def build_objective(
     features = build_features(config.regularizers, device)
     if config.losses.target == "tokens":
         return ProxyTokens(config, build_proxy(config, proxy, device), device, world, features)
-    perceptual = build_perceptual(config.losses.perceptual, device)
-    objective = load_named(NETWORKS[config.tokenizer.kind].objective)(config, perceptual, device, world, features)
+    distances = build_distances(config.losses, device)
+    objective = load_named(NETWORKS[config.tokenizer.kind].objective)(config, distances, device, world, features)
     if device.type != "meta" and not config.init_from:  # whose file has them
         load_sources(objective.tokenizer, config.tokenizer)
     return objective
