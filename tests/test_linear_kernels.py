@@ -73,17 +73,19 @@ def test_without_onednn_the_same_tokens_are_drawn(monkeypatch):
     assert 0 < float((rounded != packed).float().mean()) < 0.9
 
 
+@pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(7, 32), (2, 5, 32), (2, 3, 4, 32)])
-def test_large_products_and_their_gradients_are_the_plain_ones(monkeypatch, shape):
+def test_large_products_and_their_gradients_are_the_plain_ones(monkeypatch, shape, bias):
     torch.manual_seed(0)
-    layer, x = Linear(32, 48), torch.randn(shape, requires_grad=True)
+    layer, x = Linear(32, 48, bias), torch.randn(shape, requires_grad=True)
     monkeypatch.setattr(linear_module, "on_mkls_own_cpu", lambda: False)
     found = []
     for large in (0, 2**62):
         monkeypatch.setattr(linear_module, "LARGE", large)
         assert layer._large(x) == (large == 0)
         y = layer(x)
-        found.append([y, *torch.autograd.grad((y**2).sum(), (x, layer.weight))])
+        along = torch.func.jvp(layer, (x,), (torch.ones_like(x),))[1]
+        found.append([y, along, *torch.autograd.grad((y**2).sum(), (x, *layer.parameters()))])
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vistok.nn.linear import Linear
 from vistok.nn.rope import apply_rotary
 
 
@@ -16,8 +17,8 @@ class BidirectionalAttention(nn.Module):
             raise ValueError(f"width {width} is not a multiple of num_heads {num_heads}")
         self.num_heads = num_heads
         self.head_dim = width // num_heads
-        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
-        self.out = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width, bias=qkv_bias)
+        self.out = Linear(width, width, bias=True)
         self.query_norm = norm(self.head_dim) if norm else nn.Identity()
         self.key_norm = norm(self.head_dim) if norm else nn.Identity()
 

@@ -15,6 +15,7 @@ MODULES = (
     "fashion",
     "openmoji",
     "images",
+    "images_tokens",
     "imagenet",
     "imagenet_generators",
     "imagenet_vectors",

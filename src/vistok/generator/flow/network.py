@@ -13,6 +13,7 @@ from vistok.generator.conditioning import ClassEmbedding
 from vistok.generator.flow.config import FlowConfig
 from vistok.generator.flow.patches import coarse_layout
 from vistok.nn.bidirectional import BidirectionalAttention
+from vistok.nn.linear import Linear
 from vistok.nn.modulation import Modulation, TimeEmbedding, modulate
 from vistok.nn.positions import fixed_positions, rotary_table
 from vistok.nn.process import PROCESSES
@@ -56,8 +57,8 @@ class GatedLayer(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         hidden = int(2 / 3 * 4 * width)
-        self.gate_and_up = nn.Linear(width, 2 * hidden)
-        self.down = nn.Linear(hidden, width)
+        self.gate_and_up = Linear(width, 2 * hidden, bias=True)
+        self.down = Linear(hidden, width, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to (..., width)."""
@@ -70,8 +71,8 @@ class PlainLayer(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.up = nn.Linear(width, 4 * width)
-        self.down = nn.Linear(4 * width, width)
+        self.up = Linear(width, 4 * width, bias=True)
+        self.down = Linear(4 * width, width, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to (..., width)."""

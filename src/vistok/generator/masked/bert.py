@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from vistok.generator.masked.config import MaskedConfig
 from vistok.generator.masked.network import MaskedNetwork
 from vistok.nn.bidirectional import BidirectionalAttention
+from vistok.nn.linear import Linear
 
 EPS = 1e-12
 
@@ -21,7 +22,7 @@ class BertBlock(nn.Module):
         width = config.width
         self.attention = BidirectionalAttention(width, config.num_heads)
         self.attention_norm, self.feed_forward_norm = nn.LayerNorm(width, eps=EPS), nn.LayerNorm(width, eps=EPS)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.up, self.down = Linear(width, 4 * width, bias=True), Linear(4 * width, width, bias=True)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Float[Tensor, "batch positions width"]) -> Float[Tensor, "batch positions width"]:
@@ -40,7 +41,7 @@ class BertNetwork(MaskedNetwork):
         """Make the norm of the embeddings, the blocks, and the head, before which there is no other norm."""
         self.embedding_norm = nn.LayerNorm(config.width, eps=EPS)
         self.blocks = nn.ModuleList(BertBlock(config) for _ in range(config.depth))
-        self.norm, self.head = nn.Identity(), nn.Linear(config.width, codes)
+        self.norm, self.head = nn.Identity(), Linear(config.width, codes, bias=True)
 
     def through_blocks(self, x: Float[Tensor, "batch positions width"]) -> Iterator[Tensor]:
         """Yield what dropout and each block make of the class and the tokens with their places."""

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from vistok.generator.masked.config import MaskedConfig
 from vistok.generator.masked.network import MaskedNetwork
 from vistok.nn.bidirectional import BidirectionalAttention
+from vistok.nn.linear import Linear
 
 
 class UViTBlock(nn.Module):
@@ -18,10 +19,10 @@ class UViTBlock(nn.Module):
     def __init__(self, config: MaskedConfig, skip: bool) -> None:
         super().__init__()
         width = config.width
-        self.skip = nn.Linear(2 * width, width) if skip else None
+        self.skip = Linear(2 * width, width, bias=True) if skip else None
         self.attention_norm, self.feed_forward_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = BidirectionalAttention(width, config.num_heads, qkv_bias=False)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.up, self.down = Linear(width, 4 * width, bias=True), Linear(4 * width, width, bias=True)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -41,7 +42,7 @@ class UViTNetwork(MaskedNetwork):
         """Make the blocks, the norm after them and the head."""
         self.middle = config.depth // 2
         self.blocks = nn.ModuleList(UViTBlock(config, skip=i > self.middle) for i in range(2 * self.middle + 1))
-        self.norm, self.head = nn.LayerNorm(config.width), nn.Linear(config.width, codes)
+        self.norm, self.head = nn.LayerNorm(config.width), Linear(config.width, codes, bias=True)
 
     def through_blocks(self, x: Float[Tensor, "batch positions width"]) -> Iterator[Tensor]:
         """Yield what each block makes of the class and the tokens with their places."""

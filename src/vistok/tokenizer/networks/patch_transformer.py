@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vistok.nn.bidirectional import BidirectionalAttention
+from vistok.nn.linear import Linear
 from vistok.nn.positions import fixed_positions
 from vistok.space import Grid
 from vistok.tokenizer.config import PatchTransformerConfig
@@ -32,7 +33,7 @@ class PatchBlock(nn.Module):
         width, eps = config.width, config.norm_eps
         self.attention_norm, self.feed_forward_norm = nn.LayerNorm(width, eps=eps), nn.LayerNorm(width, eps=eps)
         self.attention = BidirectionalAttention(width, config.num_heads, nn.LayerNorm if config.qk_norm else None)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.up, self.down = Linear(width, 4 * width, bias=True), Linear(4 * width, width, bias=True)
 
     def forward(self, x: Float[Tensor, "batch positions features"]) -> Float[Tensor, "batch positions features"]:
         """Map (batch, positions, width) to the same shape."""
