@@ -141,7 +141,7 @@ def samples(name: str, theirs: Any, ours: Any, ode: Any, mean: Tensor, std: Tens
 
 def euler_of_torchdiffeq() -> None:
     """Stand in for torchdiffeq's fixed-step Euler method, where that package is missing."""
-    if find_spec("torchdiffeq"):
+    if "torchdiffeq" in sys.modules or find_spec("torchdiffeq"):
         return
 
     def odeint(velocity: Any, x: Tensor, t: Tensor, **_: Any) -> list[Tensor]:
@@ -157,7 +157,7 @@ def euler_of_torchdiffeq() -> None:
 
 def without_fairscale() -> None:
     """Stand in for fairscale, which a file of the checkout imports for classes that are not used."""
-    if find_spec("fairscale"):
+    if "fairscale" in sys.modules or find_spec("fairscale"):
         return
     for name in ("fairscale", "fairscale.nn", "fairscale.nn.model_parallel", "fairscale.nn.model_parallel.initialize",
                  "fairscale.nn.model_parallel.layers"):  # fmt: skip

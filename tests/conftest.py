@@ -41,6 +41,13 @@ def _machine(tmp_path_factory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """A test that draws numbers sees the same ones whenever it runs, alone or after others."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
 @pytest.fixture(scope="session")
 def fashion_root() -> Path:
     """Where Fashion-MNIST lies; fetched on the first use."""
