@@ -48,7 +48,7 @@ UNDONE = {
     "AdamW as one kernel": lambda: patch("vistok.tokenizer.objective.adamw", _torch_adamw),
     "channels last": _rows_first,
     "look-up by groups of codes": lambda: patch.object(vq, "nearest_codes", _whole_argmax),
-    "RMS norm in four kernels": lambda: patch("vistok.nn.transformer.RMSNorm.forward", _torch_rms_norm),
+    "RMS norm in four kernels": lambda: patch("vistok.nn.rms_norm.RMSNorm.forward", _torch_rms_norm),
     "rotary turn as one product": lambda: patch("vistok.nn.mixers.softmax.apply_rotary", turn_even_and_odd),
 }
 

@@ -46,8 +46,3 @@ class Modulation(nn.Module):
         """Set the weights to zero."""
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-
-
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Return x (1 + scale) + shift."""
-    return torch.addcmul(shift, x, 1 + scale)

@@ -11,18 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from vistok.nn.native_library import compiled_library
+from vistok.nn.native_operator import learned, takes, threads_for
 
 SOURCE = Path(__file__).with_name("norm_silu.cpp")
 # Pixels that one task handles: an image of 28x28 is one, and a large one is spread over the threads.
 CHUNK = 1024
 MOST_CHANNELS = 4096
-PLAIN = (Tensor, nn.Parameter)  # not shards, and not tensors that only have a shape
-# Below this many values, waking the threads takes longer than the work.
-FEW = 2**15
 
 
 class NormSiLU(nn.GroupNorm):
@@ -33,7 +30,7 @@ class NormSiLU(nn.GroupNorm):
         groups, weight, bias, eps = self.num_groups, self.weight, self.bias, self.eps
         if not _fits(x, groups, weight, bias):
             return F.silu(F.group_norm(x, groups, weight, bias, eps))
-        if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
+        if learned(x, weight, bias):
             return _NormSiLU.apply(x, groups, weight, bias, eps)  # type: ignore[no-any-return]
         return _forward(x, groups, weight, bias, eps)[0]
 
@@ -102,8 +99,7 @@ def _backward(
 
 def _sizes(x: Tensor, groups: int) -> _Sizes:
     images, channels, height, width = x.shape
-    threads = torch.get_num_threads() if x.numel() > FEW else 1
-    return _Sizes(images, channels, height * width, groups, threads)
+    return _Sizes(images, channels, height * width, groups, threads_for(x.numel()))
 
 
 def _sums(sizes: _Sizes) -> Tensor:
@@ -114,33 +110,14 @@ def _sums(sizes: _Sizes) -> Tensor:
 def _fits(x: Tensor, groups: int, weight: Tensor, bias: Tensor) -> bool:
     """Whether the C++ code can take these tensors, and nobody watches torch's operators."""
     return (
-        not torch.compiler.is_compiling()  # must come first: the other conditions would break the graph
-        and not _watched()
-        and type(x) in PLAIN
-        and type(weight) in PLAIN
-        and type(bias) in PLAIN
-        and x.is_cpu
-        and weight.is_cpu
-        and bias.is_cpu
-        and x.dtype == weight.dtype == bias.dtype == torch.float32
+        takes(x, weight, bias)
         and x.dim() == 4
         and x.numel() > groups  # torch refuses to normalise single values
         and weight.numel() == x.shape[1] <= MOST_CHANNELS
         and weight.is_contiguous()
         and bias.is_contiguous()
         and (x.is_contiguous(memory_format=torch.channels_last) or x.is_contiguous())
-        and not torch.is_autocast_enabled("cpu")
         and _library() is not None
-    )
-
-
-def _watched() -> bool:
-    """Whether torch transforms, traces or records operators, which it cannot do with ours."""
-    return (
-        torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-        or torch.jit.is_tracing()
     )
 
 

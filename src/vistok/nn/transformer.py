@@ -2,18 +2,16 @@
 
 from typing import Any
 
-import torch
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vistok.config import make
+from vistok.nn.gated import gated
 from vistok.nn.linear import Linear
 from vistok.nn.mixers.base import Mixer
 from vistok.nn.mixers.config import MIXERS, MixerConfig, SoftmaxConfig
+from vistok.nn.rms_norm import RMSNorm
 
 INIT_STD = 0.02
-RMS_EPS = 1e-5
 SOFTMAX = SoftmaxConfig()
 
 
@@ -21,22 +19,6 @@ def feed_forward_width(width: int, multiple: int) -> int:
     """Return the SwiGLU hidden width: 8/3 of `width`, rounded up to `multiple` (Llama's rule)."""
     hidden = int(8 * width / 3)
     return multiple * ((hidden + multiple - 1) // multiple)
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square norm with a learned scale; computed in float32 even under autocast (by default eps is Llama's)."""
-
-    def __init__(self, width: int, eps: float = RMS_EPS) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
-        """Normalise the last axis."""
-        # Four kernels; F.rms_norm needs ten on a CPU and takes twice as long.
-        wide = x.float()
-        scale = torch.rsqrt(torch.linalg.vecdot(wide, wide) / wide.shape[-1] + self.eps)
-        return (wide * scale[..., None] * self.weight).to(x.dtype)
 
 
 class SwiGLU(nn.Module):
@@ -51,7 +33,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to (..., width)."""
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        return self.down(gated(self.gate(x), self.up(x)))
 
 
 class Block(nn.Module):

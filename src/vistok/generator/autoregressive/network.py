@@ -12,8 +12,9 @@ from vistok.generator.interface import Generator
 from vistok.nn.linear import Linear
 from vistok.nn.mixers.softmax import Attention
 from vistok.nn.positions import rotary_table
+from vistok.nn.rms_norm import RMSNorm
 from vistok.nn.rope import with_class_token
-from vistok.nn.transformer import Block, RMSNorm, init_transformer
+from vistok.nn.transformer import Block, init_transformer
 from vistok.space import Space, Tokens
 
 

@@ -13,11 +13,12 @@ from vistok.generator.conditioning import ClassEmbedding
 from vistok.generator.flow.config import FlowConfig
 from vistok.generator.flow.patches import coarse_layout
 from vistok.nn.bidirectional import BidirectionalAttention
+from vistok.nn.gated import gated_halves
 from vistok.nn.linear import Linear
-from vistok.nn.modulation import Modulation, TimeEmbedding, modulate
+from vistok.nn.modulation import Modulation, TimeEmbedding
 from vistok.nn.positions import fixed_positions, rotary_table
 from vistok.nn.process import PROCESSES
-from vistok.nn.transformer import RMSNorm
+from vistok.nn.rms_norm import RMSNorm
 from vistok.space import Grid, Line, Space, Vectors
 
 # Of the norms, as in LightningDiT and DiT.
@@ -35,6 +36,10 @@ class PlainNorm(nn.LayerNorm):
 
     def __init__(self, width: int) -> None:
         super().__init__(width, eps=EPS, elementwise_affine=False)
+
+    def modulated(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        """Return the norm times (1 + scale), plus shift."""
+        return torch.addcmul(shift, self(x), 1 + scale)
 
 
 class ScaledNorm(RMSNorm):
@@ -62,8 +67,7 @@ class GatedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to (..., width)."""
-        gate, up = self.gate_and_up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)
+        return self.down(gated_halves(self.gate_and_up(x)))
 
 
 class PlainLayer(nn.Module):
@@ -97,8 +101,8 @@ class FlowBlock(nn.Module):
     ) -> Float[Tensor, "batch positions width"]:
         """Map (batch, positions, width) to the same shape; `condition` is (batch, width)."""
         shift, scale, gate, shift_ff, scale_ff, gate_ff = self.modulation(condition)
-        x = torch.addcmul(x, gate, self.attention(modulate(self.attention_norm(x), shift, scale), table))
-        return torch.addcmul(x, gate_ff, self.feed_forward(modulate(self.feed_forward_norm(x), shift_ff, scale_ff)))
+        x = torch.addcmul(x, gate, self.attention(self.attention_norm.modulated(x, shift, scale), table))
+        return torch.addcmul(x, gate_ff, self.feed_forward(self.feed_forward_norm.modulated(x, shift_ff, scale_ff)))
 
 
 class FlowTrunk(nn.Module):
@@ -204,7 +208,7 @@ class FlowNetwork(FlowTrunk):
         condition = self.condition(t, labels, further or {})
         h, inner = self.through_blocks(x, condition, layer)
         shift, scale = self.modulation(condition)
-        return self._spread(self.out(modulate(self.norm(h), shift, scale))), inner
+        return self._spread(self.out(self.norm.modulated(h, shift, scale))), inner
 
     def _spread(self, x: Tensor) -> Tensor:
         """Undo `_gathered`."""

@@ -14,8 +14,9 @@ from vistok.generator.masked.config import MaskedConfig
 from vistok.nn.bidirectional import BidirectionalAttention
 from vistok.nn.linear import Linear
 from vistok.nn.positions import rotary_table
+from vistok.nn.rms_norm import RMSNorm
 from vistok.nn.rope import with_class_token
-from vistok.nn.transformer import RMSNorm, SwiGLU, init_transformer
+from vistok.nn.transformer import SwiGLU, init_transformer
 from vistok.space import Tokens
 
 

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from vistok.engine.phase import PhaseLoss
 from vistok.errors import UserError
 from vistok.nn.positions import rotary_table
-from vistok.nn.transformer import Block, RMSNorm, init_transformer
+from vistok.nn.rms_norm import RMSNorm
+from vistok.nn.transformer import Block, init_transformer
 from vistok.space import Layout, Tokens
 from vistok.tokenizer.bottlenecks.base import BottleneckOutput, straight_through
 from vistok.tokenizer.latent_variance import batch_variance

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vistok.nn.linear import Linear
-from vistok.nn.transformer import RMSNorm
+from vistok.nn.rms_norm import RMSNorm
 from vistok.space import Tokens
 from vistok.tokenizer.noise import Noise
 from vistok.tokenizer.renderers.config import RendererConfig

@@ -8,7 +8,8 @@ from vistok.errors import UserError
 from vistok.nn.bidirectional import BidirectionalAttention
 from vistok.nn.filtering import filter_logits
 from vistok.nn.masking import SCHEDULES, even_progress, masked_counts, masks, mean_share, still_masked
-from vistok.nn.transformer import RMSNorm, SwiGLU, init_transformer
+from vistok.nn.rms_norm import RMSNorm
+from vistok.nn.transformer import SwiGLU, init_transformer
 from vistok.rng import derive_seed, to_gumbel, uniform_grid
 from vistok.space import Tokens
 from vistok.tokenizer.noise import Noise

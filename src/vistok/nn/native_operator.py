@@ -1,0 +1,42 @@
+"""What operators written in C++ share: which tensors they take, and how many threads work on them."""
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+PLAIN = (Tensor, nn.Parameter)  # not shards, and not tensors that only have a shape
+# Below this many values, waking the threads takes longer than the work.
+FEW = 2**15
+
+
+def takes(*tensors: Tensor) -> bool:
+    """Whether C++ code can take float32 tensors in the CPU's memory, and nobody watches torch's operators.
+
+    Their layout is for the operator to check. Under autocast they are torch's.
+    """
+    return (
+        not torch.compiler.is_compiling()  # must come first: the other conditions would break the graph
+        and not _watched()
+        and all(type(tensor) in PLAIN and tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors)
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def learned(*tensors: Tensor) -> bool:
+    """Whether a gradient for one of the tensors may be asked for."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def threads_for(values: int) -> int:
+    """Return how many threads work on so many values."""
+    return torch.get_num_threads() if values > FEW else 1
+
+
+def _watched() -> bool:
+    """Whether torch transforms, traces or records operators, which it cannot do with ours."""
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch.jit.is_tracing()
+    )
