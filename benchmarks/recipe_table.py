@@ -30,7 +30,7 @@ TOKENIZERS = {
     "fashion_ar": "fashion_vq", "fashion_demo_ar": "fashion_demo_vq", "fashion_masked": "fashion_vq",
     "fashion_clusters_ar": "fashion_clusters", "fashion_flow": "fashion_kl",
     "fashion_flow_teacher": "fashion_flow_tokenizer", "fashion_mean_flow": "fashion_flow_tokenizer",
-    "openmoji_ar": "openmoji_vq", "images64_ar": "images64_vq", "images64_ar_small": "images64_vq",
+    "openmoji_ar": "openmoji_vq", "images64_ar": "images64_vq", "images64_ar_small": "images64_vq", "images64_masked": "images64_vq",
     "images256_ar": "images256_vq", "images64_flow": "images64_kl",
 }  # fmt: skip
 TEACHERS = {"debug": "debug_flow", "fashion": "fashion_flow_teacher", "images64": "images64_flow"}

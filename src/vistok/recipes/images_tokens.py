@@ -1,39 +1,16 @@
-"""Your own images as other tokens than a grid's: a line (TiTok), clusters of frozen features (DiGIT); and a generator that fills in masks."""
+"""Your own images as clusters of frozen features (DiGIT), and a generator that fills in masks (MaskGIT)."""
 
 from vistok.generator.masked.config import MaskedConfig
 from vistok.recipes.images import images64_ar_small, images64_vq
 from vistok.runs.config import GeneratorRun, TokenizerRun
-from vistok.tokenizer.bottlenecks.config import KMeansConfig, VQConfig
+from vistok.tokenizer.bottlenecks.config import KMeansConfig
 from vistok.tokenizer.config import (
     ConvNetConfig,
     FrozenTokenizerConfig,
-    LineTokenizerConfig,
     LossConfig,
-    PatchTransformerConfig,
     RenderedTokenizerConfig,
 )
 from vistok.tokenizer.renderers.config import MaskedRendererConfig
-
-
-def images64_line() -> TokenizerRun:
-    """Train a tokenizer for your images at 64x64 pixels: a line of 32 tokens (TiTok in one stage), in place of 8x8.
-
-    vistok train tokenizer images64_line --data FOLDER
-
-    With --set tokenizer.prefixes=true the first tokens of a line give a coarser image.
-    """
-    side = PatchTransformerConfig(width=96, depth=4, num_heads=4)
-    return images64_vq().replace(
-        tokenizer=LineTokenizerConfig(
-            image_size=64,
-            in_channels=3,
-            patch=8,
-            num_latents=32,
-            encoder=side,
-            decoder=side,
-            quantizer=VQConfig(codebook_size=1024, start_after=100),
-        )
-    )
 
 
 def images64_clusters() -> TokenizerRun:
@@ -62,7 +39,7 @@ def images64_renderer() -> TokenizerRun:
 
     vistok train tokenizer images64_renderer --data FOLDER --codes RUN
 
-    RUN is one of images64_vq or images64_crt. With --set tokenizer.clusters_from=RUN it takes the clusters of that run of
+    RUN is one of images64_vq or images64_crt; without --codes it is pictures64, which comes with vistok. With --set tokenizer.clusters_from=RUN it takes the clusters of that run of
     images64_clusters, and generators of those fit; else it fits the same ones anew.
     """
     clusters = images64_clusters()
@@ -74,6 +51,7 @@ def images64_renderer() -> TokenizerRun:
             features="imagenet",
             quantizer=clusters.tokenizer.quantizer,
             codes=images64_vq().tokenizer,
+            codes_from="pictures64",
             renderer=MaskedRendererConfig(width=128, depth=6, num_heads=4, ffn_multiple=32, dropout=0.1),
         ),
         losses=LossConfig(perceptual=None),
