@@ -30,7 +30,7 @@ from vistok.runs.health.gate import alarms_of, closing_words, require_alive
 from vistok.runs.health.generator_symptoms import generator_alarms
 from vistok.runs.health.reconstruction_quality import baseline_of, reconstruction_quality
 from vistok.runs.health.sample_warnings import collapse_warnings, score_warnings
-from vistok.runs.health.tokenizer_symptoms import tokenizer_alarms
+from vistok.runs.health.tokenizer_symptoms import has_only_begun, tokenizer_alarms
 from vistok.tokenizer.bottlenecks.config import VQConfig
 from vistok.tokenizer.config import LossConfig
 from vistok.tokenizer.networks.conv import ConvTokenizer
@@ -454,6 +454,13 @@ def test_damaged_health_is_a_damaged_header(pair):
     assert alarms_of(pair[0]) == []
     with pytest.raises(UserError, match="damaged header"):
         vistok("evaluate", "tokenizer", pair[0])
+
+
+def test_a_tokenizer_that_is_hardly_better_than_one_picture_has_only_begun():
+    rows = [{"kind": "validation", "step": step, "psnr_over_mean": gain} for step, gain in ((0, -2.0), (50, 1.38))]
+    assert has_only_begun(rows) == "1.4 dB closer to the picture than the mean of all pictures"
+    assert not has_only_begun([*rows, {"kind": "validation", "step": 90, "psnr_over_mean": 5.0}, {"kind": "train"}])
+    assert not has_only_begun([{"kind": "validation", "step": 9, "nats_per_token": 3.0}]) and not has_only_begun([])
 
 
 def test_closing_words():

@@ -48,7 +48,7 @@ def tokenizer_run(tmp_path_factory, fashion_root):
     assert result.exit_code == 0, result.output
     last = result.output.strip().splitlines()[-1]
     (run,) = runs.glob("shoes-*")
-    assert last.startswith("It went ") and last.endswith(f"Its page: {run}/page.html")
+    assert last.startswith("It ") and last.endswith(f"Its page: {run}/page.html")
     return run
 
 
