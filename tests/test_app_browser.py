@@ -216,3 +216,27 @@ def test_a_click_on_a_token_changes_the_picture(trained, browser):
     assert "cannot be read" in visit.see(".answer.bad").inner_text()
     visit.require_fine("Reconstruct")
     visit.tab.close()
+
+
+# Draw a picture of two colours and put it where copying puts one.
+COPY = """async () => {
+  const canvas = new OffscreenCanvas(48, 48), pen = canvas.getContext("2d");
+  pen.fillStyle = "#c03020"; pen.fillRect(0, 0, 48, 48);
+  pen.fillStyle = "#2040d0"; pen.fillRect(0, 24, 48, 24);
+  const png = await canvas.convertToBlob({type: "image/png"});
+  await navigator.clipboard.write([new ClipboardItem({"image/png": png})]);
+}"""
+
+
+def test_a_picture_can_be_pasted(trained, browser):
+    address, _ = trained
+    visit = Visit(browser, address, 1280)
+    visit.tab.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address.rstrip("/"))
+    visit.open("Reconstruct")
+    visit.tab.evaluate(COPY)
+    visit.see("button[aria-label='Paste from clipboard']").click()
+    visit.tab.wait_for_timeout(1500)
+    visit.press("Encode and decode")
+    visit.see(".tokens")
+    visit.require_fine("Reconstruct")
+    visit.tab.close()
