@@ -27,7 +27,7 @@ COLUMNS = ["calls", "train_flops", "gfmd_corrected", "precision", "recall", "acc
 NAMES = {
     "teacher": ("teacher", 0), "guided": ("guided", 1), "halved-4": ("guided, halved to 4", 2), "halved-1": ("guided, halved to 1", 2),
     "self-cooperative": ("YOSO", 3), "against-data": ("YOSO, data as targets", 3), "pseudo-huber": ("Diff-Instruct*", 4),
-    "l2": ("Diff-Instruct*, L2 (SiD)", 4), "integral-kl": ("Diff-Instruct*, integral KL", 4),
+    "l2": ("L2 (SiD)", 4), "integral-kl": ("integral KL (Diff-Instruct)", 4),
     "pseudo-huber-reward": ("Diff-Instruct*, class reward", 5), "integral-kl-reward": ("integral KL, class reward", 5),
     "pseudo-huber-absurd": ("Diff-Instruct*, 1,000 times the reward", 6), "mean-flow": ("MeanFlow", 7),
 }  # fmt: skip
