@@ -58,7 +58,9 @@ def report(out: Path) -> None:
         write_advice_table(rows, ways, timed["tokenizer"], out / "runs.csv")
     write_json(out / "claims.json", [claim.as_json() for claim in claims])
     again = [out / f"scores-{AGAIN}.jsonl", out / f"claims-{AGAIN}.json"]
-    more = claims_of(_rows(again[0]), times) if again[0].is_file() else []
+    second = _rows(again[0]) if again[0].is_file() else rows.head(0)
+    more = claims_of(second, times) if len(second) else []
+    ways = with_second_look(ways, second)
     if more:
         write_json(again[1], [claim.as_json() for claim in more])
     write_atomic(out / "table.md", _markdown(ways, claims, more).encode())
@@ -93,6 +95,15 @@ def ways_of(rows: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:
     return ways.assign(milliseconds=float("nan"))
 
 
+def with_second_look(ways: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the ways with a column `again`: gFMD and its interval from rows of more samples, in words; empty where there are none."""
+    if rows.empty:
+        return ways.assign(again="")
+    found = ways_of(rows, pd.DataFrame())
+    found["again"] = [_gfmd(way) for way in found.itertuples()]
+    return ways.merge(found[[*WAY, "again"]], on=WAY, how="left").fillna({"again": ""})
+
+
 def shown(ways: pd.DataFrame) -> pd.DataFrame:
     """Return the ways at the one guidance scale that is compared."""
     inside = ~ways.arm.isin(["teacher", "guided", "halved-4"])
@@ -107,7 +118,7 @@ def _gfmd(way: Any) -> str:
 def _cells(way: Any) -> list[str]:
     return [
         NAMES[way.arm][0], f"{way.steps:g} {way.solver}", f"{way.scale:g}", str(way.seeds), f"{way.calls:.0f}",
-        "" if pd.isna(way.milliseconds) else f"{way.milliseconds:.3g}", _gfmd(way), f"{way.precision:.3f}", f"{way.recall:.3f}",
+        "" if pd.isna(way.milliseconds) else f"{way.milliseconds:.3g}", _gfmd(way), way.again, f"{way.precision:.3f}", f"{way.recall:.3f}",
         f"{way.accuracy:.3f}", f"{way.train_flops:.2g}",
     ]  # fmt: skip
 
@@ -120,6 +131,7 @@ HEAD = [
     "calls",
     "ms an image",
     "gFMD",
+    f"gFMD, {AGAIN:,} samples",
     "precision",
     "recall",
     "accuracy",
