@@ -706,6 +706,7 @@ def test_titoks_distance_is_that_of_torchvisions_logits(tmp_path):
         LogitDistance({"head": torch.zeros(1)})
 
 
+@pytest.mark.slow
 def test_titoks_recipes_count_the_network_of_their_logits():
     from vistok.verbs.train_tokenizer import plan
 
