@@ -59,7 +59,9 @@ def report(out: Path) -> None:
     write_json(out / "claims.json", [claim.as_json() for claim in claims])
     again = [out / f"scores-{AGAIN}.jsonl", out / f"claims-{AGAIN}.json"]
     second = _rows(again[0]) if again[0].is_file() else rows.head(0)
-    more = claims_of(second, times) if len(second) else []
+    # What it was not drawn for, and milliseconds, are the first look's.
+    judged = claims_of(second, times.head(0)) if len(second) else []
+    more = [claim for claim in judged if claim.n]
     ways = with_second_look(ways, second)
     if more:
         write_json(again[1], [claim.as_json() for claim in more])
