@@ -34,6 +34,13 @@ ROWS: dict[str, tuple[str, str]] = {
         "tokenizer_step", "the same, against the peer with freed memory kept too, 256x256",
     ),
     "generator's training step, 111M, 4 images": ("generator_step", "training step, 111M, batch 4"),
+    **{
+        f"flow generator LightningDiT-{size}, {what}, LightningDiT's code": ("flow_speed", f"{size}, {which}, against LightningDiT")
+        for size in ("S", "B")
+        for what, which in (
+            ("training step, 4 images", "training step, 4 images"), ("sampling, 4 guided steps", "sampling, 2 images, 4 guided steps"),
+        )
+    },
     "caching tokens, 256x256, two views": ("caching", "caching, 256x256, two views"),
     "look-up, 16,384 codes, 8,192 vectors": ("quantizer", "forward, 16,384 codes, 8,192 vectors, against LlamaGen"),
     "the same, vector-quantize-pytorch": (
@@ -73,10 +80,12 @@ def table() -> str:
     lines = [f"| | unit | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
     for name, key in ROWS.items():
         found = [row(folder, *key) for folder in MACHINES.values()]
-        known = next((one for one in found if one), None)
-        if known is None:
+        measured = [(one, folder) for one, folder in zip(found, MACHINES.values(), strict=True) if one]
+        if not measured:
             continue
-        cells = [f"[{name.strip()}](../benchmarks/results/{key[0]}.md)", known["unit"]]
+        known, folder = measured[0]
+        place = folder.relative_to(HERE.parent.parent).as_posix()
+        cells = [f"[{name.strip()}](../{place}/{key[0]}.md)", known["unit"]]
         for one in found:
             reached = share(one) if one else None
             limit = "" if reached is None else f"{reached:.0%}"
