@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vistok.nn.native_library import compiled_library
-from vistok.nn.native_operator import learned, takes, threads_for
+from vistok.nn.native_operator import differentiable, learned, takes, threads_for
 
 SOURCE = Path(__file__).with_name("gated.cpp")
 
@@ -22,16 +22,23 @@ SOURCE = Path(__file__).with_name("gated.cpp")
 def gated(gate: Tensor, up: Tensor) -> Tensor:
     """Return silu(gate) * up, of equal shapes."""
     if not (_fits(gate) and takes(up) and up.is_contiguous() and up.shape == gate.shape):
-        return F.silu(gate) * up
+        return _by_torch(gate, up)
     return _Gated.apply(gate, up) if learned(gate, up) else _forward(gate, up)  # type: ignore[no-any-return]
 
 
 def gated_halves(both: Tensor) -> Tensor:
     """Map (..., 2 width) to (..., width): silu(gate) * up of what one product made, gates first."""
-    gate, up = both.chunk(2, dim=-1)
     if not _fits(both):
-        return F.silu(gate) * up
-    return _GatedHalves.apply(both) if learned(both) else _forward(gate, up)  # type: ignore[no-any-return]
+        return _halves_by_torch(both)
+    return _GatedHalves.apply(both) if learned(both) else _forward(*both.chunk(2, dim=-1))  # type: ignore[no-any-return]
+
+
+def _by_torch(gate: Tensor, up: Tensor) -> Tensor:
+    return F.silu(gate) * up
+
+
+def _halves_by_torch(both: Tensor) -> Tensor:
+    return _by_torch(*both.chunk(2, dim=-1))
 
 
 def _fits(x: Tensor) -> bool:
@@ -52,7 +59,7 @@ class _Gated(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         gate, up = ctx.saved_tensors
         if torch.is_grad_enabled():  # these gradients are to be differentiated
-            return _differentiable(gradients[0], gate, up)
+            return tuple(differentiable(_by_torch, (gate, up), gradients[0]))
         found = torch.empty_like(gate), torch.empty_like(up)
         _backward(gradients[0], gate, up, *found)
         return found
@@ -65,21 +72,13 @@ class _GatedHalves(torch.autograd.Function):
         return _forward(*both.chunk(2, dim=-1))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor | None:
         (both,) = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return torch.cat(_differentiable(gradients[0], *both.chunk(2, dim=-1)), dim=-1)  # type: ignore[arg-type]
+            return differentiable(_halves_by_torch, (both,), gradients[0])[0]
         found = torch.empty_like(both)
         _backward(gradients[0], *both.chunk(2, dim=-1), *found.chunk(2, dim=-1))
         return found
-
-
-def _differentiable(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, ...]:
-    """Return the gradients for gate and up by torch's operators, whose own derivatives it knows."""
-    # Views of their own: both may have been computed from the same tensor, which is another path to it.
-    with torch.enable_grad():
-        inputs = [x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in (gate, up)]
-        return torch.autograd.grad(F.silu(inputs[0]) * inputs[1], inputs, gradient, create_graph=True)
 
 
 def _forward(gate: Tensor, up: Tensor) -> Tensor:

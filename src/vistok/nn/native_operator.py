@@ -1,4 +1,6 @@
-"""What operators written in C++ share: which tensors they take, and how many threads work on them."""
+"""What operators written in C++ share: which tensors they take, how many threads work on them, and gradients of their gradients."""
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,17 @@ def learned(*tensors: Tensor) -> bool:
 def threads_for(values: int) -> int:
     """Return how many threads work on so many values."""
     return torch.get_num_threads() if values > FEW else 1
+
+
+def differentiable(
+    by_torch: Callable[..., Tensor], inputs: Sequence[Tensor | None], gradient: Tensor
+) -> list[Tensor | None]:
+    """Return the gradients for inputs by torch's operators, whose own derivatives it knows; None where none is wanted."""
+    # Views of their own: an input may have been computed from another, which is another path to it.
+    views = [tensor if tensor is None else tensor.view_as(tensor) for tensor in inputs]
+    wanted = [tensor for tensor in views if tensor is not None and tensor.requires_grad]
+    found = iter(torch.autograd.grad(by_torch(*views), wanted, gradient, create_graph=True))
+    return [next(found) if tensor is not None and tensor.requires_grad else None for tensor in views]
 
 
 def _watched() -> bool:

@@ -5,6 +5,7 @@ torch's two operators; results agree within rounding.
 """
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vistok.nn.native_library import compiled_library
-from vistok.nn.native_operator import learned, takes, threads_for
+from vistok.nn.native_operator import differentiable, learned, takes, threads_for
 
 SOURCE = Path(__file__).with_name("norm_silu.cpp")
 # Pixels that one task handles: an image of 28x28 is one, and a large one is spread over the threads.
@@ -29,10 +30,15 @@ class NormSiLU(nn.GroupNorm):
         """Map (batch, channels, ...) to the same shape: normalise each group of channels of each image, apply SiLU."""
         groups, weight, bias, eps = self.num_groups, self.weight, self.bias, self.eps
         if not _fits(x, groups, weight, bias):
-            return F.silu(F.group_norm(x, groups, weight, bias, eps))
+            return _by_torch(groups, eps)(x, weight, bias)
         if learned(x, weight, bias):
             return _NormSiLU.apply(x, groups, weight, bias, eps)  # type: ignore[no-any-return]
         return _forward(x, groups, weight, bias, eps)[0]
+
+
+def _by_torch(groups: int, eps: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return the same by torch's operators, as a function of x, weight and bias."""
+    return lambda x, weight, bias: F.silu(F.group_norm(x, groups, weight, bias, eps))
 
 
 class _Sizes(ctypes.Structure):
@@ -51,22 +57,10 @@ class _NormSiLU(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, means, scales = ctx.saved_tensors
         if torch.is_grad_enabled():  # these gradients are to be differentiated
-            to_x, to_weight, to_bias = _differentiable(gradients[0], x, ctx.groups, weight, bias, ctx.eps)
+            to_x, to_weight, to_bias = differentiable(_by_torch(ctx.groups, ctx.eps), (x, weight, bias), gradients[0])
         else:
             to_x, to_weight, to_bias = _backward(gradients[0], x, ctx.groups, weight, bias, means, scales)
         return to_x, None, to_weight, to_bias, None
-
-
-def _differentiable(
-    gradient: Tensor, x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float
-) -> list[Tensor | None]:
-    """Return the gradients for x, weight and bias by torch's operators, whose own derivatives it knows."""
-    # Views of their own: x may have been computed from the same weight, which is another path to it.
-    inputs = [tensor.view_as(tensor) for tensor in (x, weight, bias)]
-    wanted = [tensor for tensor in inputs if tensor.requires_grad]
-    y = F.silu(F.group_norm(inputs[0], groups, inputs[1], inputs[2], eps))
-    found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True))
-    return [next(found) if tensor.requires_grad else None for tensor in inputs]
 
 
 def _forward(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:

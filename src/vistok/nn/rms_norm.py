@@ -5,7 +5,7 @@ results agree within rounding.
 """
 
 import ctypes
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vistok.nn.native_library import compiled_library
-from vistok.nn.native_operator import learned, takes, threads_for
+from vistok.nn.native_operator import differentiable, learned, takes, threads_for
 
 # By default eps is Llama's.
 RMS_EPS = 1e-5
@@ -33,18 +33,15 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., width) to the same shape: normalise the last axis."""
         if not (takes(x, self.weight) and _lies_well(x, self.weight)):
-            return self._by_torch(x)
+            return _by_torch(x, self.weight, None, None, self.eps)
         return _normed(x, self.weight, None, None, self.eps)
 
     def modulated(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         """Return the norm of x, (batch, positions, width), times (1 + scale), plus shift; these are (batch, 1, width)."""
         alike = shift.shape == scale.shape == (len(x), 1, x.shape[-1]) and shift.stride() == scale.stride()
         if not (takes(x, self.weight, shift, scale) and _lies_well(x, self.weight) and alike and shift.stride(-1) == 1):
-            return torch.addcmul(shift, self._by_torch(x), 1 + scale)
+            return _by_torch(x, self.weight, shift, scale, self.eps)
         return _normed(x, self.weight, shift, scale, self.eps)
-
-    def _by_torch(self, x: Tensor) -> Tensor:
-        return _by_torch(x, self.weight, None, None, self.eps)
 
 
 def _by_torch(x: Tensor, weight: Tensor, shift: Tensor | None, scale: Tensor | None, eps: float) -> Tensor:
@@ -83,20 +80,8 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, shift, scale, inverse = ctx.saved_tensors
         if torch.is_grad_enabled():  # these gradients are to be differentiated
-            return (*_differentiable(gradients[0], x, weight, shift, scale, ctx.eps), None)
+            return (*differentiable(partial(_by_torch, eps=ctx.eps), (x, weight, shift, scale), gradients[0]), None)
         return (*_backward(gradients[0].contiguous(), x, weight, shift, scale, inverse), None)
-
-
-def _differentiable(
-    gradient: Tensor, x: Tensor, weight: Tensor, shift: Tensor | None, scale: Tensor | None, eps: float
-) -> list[Tensor | None]:
-    """Return the gradients by torch's operators, whose own derivatives it knows."""
-    # Views of their own: x may have been computed from the same weight, which is another path to it.
-    inputs = [tensor if tensor is None else tensor.view_as(tensor) for tensor in (x, weight, shift, scale)]
-    wanted = [tensor for tensor in inputs if tensor is not None and tensor.requires_grad]
-    y = _by_torch(inputs[0], inputs[1], inputs[2], inputs[3], eps)  # type: ignore[arg-type]
-    found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True))
-    return [next(found) if tensor is not None and tensor.requires_grad else None for tensor in inputs]
 
 
 def _forward(
