@@ -66,24 +66,22 @@ def objective(size: str) -> tuple[Any, Any]:
     return run, Matching(run, space, CLASSES, torch.get_default_device())
 
 
-def with_weights_of(network: Any) -> tuple[Any, Any]:
+def with_its_weights(size: str, path: Path) -> tuple[Any, Any]:
     """Return a run of ours and its objective, with the weights of LightningDiT's network in it."""
+    from vistok.engine.config import ExecutionConfig
+    from vistok.engine.device import setup_device
     from vistok.interop.diffusion_transformer import to_ours
 
-    size = next(name for name, (width, _, _) in SIZES.items() if width == network.hidden_size)
+    setup_device(ExecutionConfig())
     run, ours = objective(size)
-    found = to_ours(Path("LightningDiT"), network.state_dict())
+    found = to_ours(path, original(size, path, compiled=False).state_dict())
     ours.model.network.load_state_dict({name.removeprefix("network."): value for name, value in found.items()})
     return run, ours
 
 
 def our_training(size: str, path: Path) -> Callable[[], None]:
     """Return our training step."""
-    from vistok.engine.config import ExecutionConfig
-    from vistok.engine.device import setup_device
-
-    setup_device(ExecutionConfig())
-    run, ours = with_weights_of(original(size, path, compiled=False))
+    run, ours = with_its_weights(size, path)
     return training_step(ours, run)
 
 
@@ -118,12 +116,9 @@ def our_sampling(size: str, path: Path) -> Callable[[], None]:
     """Return how we draw a few images' latents."""
     import torch
 
-    from vistok.engine.config import ExecutionConfig
-    from vistok.engine.device import setup_device
     from vistok.generator.flow.config import FlowSampling
 
-    setup_device(ExecutionConfig())
-    model = with_weights_of(original(size, path, compiled=False))[1].model.eval()
+    model = with_its_weights(size, path)[1].model.eval()
     how = FlowSampling(steps=STEPS, solver="euler", guidance_scale=SCALE, guidance_channels=3)
     sampler, labels, numbers = model.sampler(how), torch.arange(DRAWN), torch.arange(DRAWN)
     return lambda: sampler(labels, numbers)
@@ -154,14 +149,12 @@ def flops_of_training(size: str) -> float:
     """Return the floating-point operations of a training step's networks, forward and backward."""
     import torch
 
-    from vistok.nn.flops import count_flops
+    from vistok.runs.plan import step_flops
     from vistok.units import Scale
 
     with torch.device("meta"):
         run, ours = objective(size)
-        (phase,) = ours.phases(Scale(BATCH, 1, 1, (), 1000))
-        micro = ours.example(BATCH, torch.device("meta"))
-        return count_flops(lambda: phase.loss(micro, 0).total.backward())
+        return step_flops(ours.phases(Scale(BATCH, 1, 1, (), 1000)), ours.example(BATCH, torch.device("meta")), 0)
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ from common import alternate, arguments, entry, matrix_rate, median, save, train
 from vistok.engine.config import ExecutionConfig
 from vistok.engine.device import setup_device
 from vistok.nn import gated, linear, rms_norm
-from vistok.nn.flops import count_flops
 from vistok.recipes import find_recipe
 from vistok.runs.latent_facts import LatentFacts
+from vistok.runs.plan import step_flops
 from vistok.units import Scale
 from vistok.verbs import train_generator, train_tokenizer
 
@@ -38,9 +38,8 @@ def objective_of(name: str, device: str):  # noqa: ANN201
 def flops_of(name: str) -> float:
     """Return the floating-point operations of a step's networks, forward and backward."""
     run, objective = objective_of(name, "meta")
-    (phase,) = objective.phases(Scale(run.batch_size, 1, 1, (), 1000))
-    micro = objective.example(run.batch_size, torch.device("meta"))
-    return count_flops(lambda: phase.loss(micro, 0).total.backward())
+    phases = objective.phases(Scale(run.batch_size, 1, 1, (), 1000))
+    return step_flops(phases, objective.example(run.batch_size, torch.device("meta")), 0)
 
 
 def undoing(*changes: str) -> AbstractContextManager[ExitStack]:

