@@ -23,12 +23,12 @@ import torch
 from common import arguments, earlier, entry, save
 from torch import Tensor, nn
 
-from vistok.generator.autoregressive.native import gumbel_noise
 from vistok.generator.masked.config import MaskedSampling
 from vistok.interop.diffusers import import_diffusers
 from vistok.interop.maskgit import import_maskgit
 from vistok.interop.titok import import_titok
 from vistok.interop.titok_generator import import_titok_generator
+from vistok.nn.keyed_noise import gumbel_noise
 from vistok.rng import to_gumbel, uniform_grid
 from vistok.runs.load import load_generator, load_tokenizer
 

@@ -21,6 +21,7 @@ from vistok.generator.autoregressive.kv_cache import KVCache
 from vistok.generator.autoregressive.sampling import sample_tokens
 from vistok.generator.autoregressive.speculative import SpeculativeSampler
 from vistok.nn import native_library
+from vistok.nn.keyed_noise import gumbel_noise
 from vistok.nn.linear_kernels import PlainLinear
 from vistok.rng import gumbel_grid
 from vistok.space import token_grid
@@ -258,7 +259,12 @@ def test_noise_is_the_same_bits_by_either_way(count):
         for position in (0, 255, torch.arange(images) * 3):
             for seed in (0, 2**40):
                 expected = gumbel_grid(seed, ids, position, count)
-                assert torch.equal(native.gumbel_noise(seed, ids, position, count), expected)
+                assert torch.equal(gumbel_noise(seed, ids, position, count), expected)
+
+
+def test_libraries_are_tried_out_with_the_openmp_that_torch_loaded():
+    found = [Path(file) for file in native_library._openmp()]
+    assert found and all(file.is_file() for file in found)
 
 
 @pytest.fixture

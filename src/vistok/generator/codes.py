@@ -3,8 +3,8 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vistok.generator.autoregressive.native import gumbel_noise
 from vistok.nn.filtering import CodeSampling, filter_logits
+from vistok.nn.keyed_noise import gumbel_noise
 
 
 def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:

@@ -10,6 +10,7 @@ rebuilt.
 import ctypes
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -23,8 +24,10 @@ from vistok.errors import UserError
 from vistok.files import only_one, replace_synced, sha256_of, sync, user_cache, write_atomic
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
-# Run in a separate process: a library that does not suit the CPU or torch's OpenMP would crash the whole program.
-TRIAL = "import ctypes, sys, torch; sys.exit(ctypes.CDLL(sys.argv[1]).wrong())"
+# Run in a separate process: a library that does not suit the CPU or torch's OpenMP would crash the whole program. It is given
+# the OpenMP of this process, since loading all of torch takes seconds.
+TRIAL = "import ctypes, sys; sys.exit([ctypes.CDLL(file, ctypes.RTLD_GLOBAL) for file in sys.argv[1:]][-1].wrong())"
+OPENMP = re.compile(r"/lib[gi]?omp[^/]*$")
 
 
 @cache
@@ -76,10 +79,16 @@ def _write(command: list[str], file: Path) -> None:
 
 def _make(command: list[str], made: Path) -> Path:
     """Compile to a path, and try the result out in a separate process."""
-    for words in ([*command, "-o", str(made)], [sys.executable, "-c", TRIAL, str(made)]):
+    for words in ([*command, "-o", str(made)], [sys.executable, "-c", TRIAL, *_openmp(), str(made)]):
         subprocess.run(words, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
     made.chmod(0o700)  # whatever the umask: a group-writable file would not be loaded
     return made
+
+
+def _openmp() -> list[str]:
+    """Return the paths of the OpenMP libraries that this process has loaded: torch's, in whatever way it was packaged."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return sorted({line.split(maxsplit=5)[5] for line in maps if OPENMP.search(line)})
 
 
 def _as_written(file: Path) -> bool:

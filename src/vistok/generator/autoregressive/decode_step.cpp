@@ -266,14 +266,6 @@ void attend(const float* query, const float* keys, const float* values, int64_t 
   mean(values, scores, count, width, y);
 }
 
-constexpr uint64_t GAMMA = 0x9E3779B97F4A7C15, MIX1 = 0xBF58476D1CE4E5B9, MIX2 = 0x94D049BB133111EB;
-
-uint64_t mixed(uint64_t x) {
-  x = (x ^ (x >> 30)) * MIX1;
-  x = (x ^ (x >> 27)) * MIX2;
-  return x ^ (x >> 31);
-}
-
 // Sizes of the model, of the keys and values, and of this call: `rows` sequences of `fresh` new positions each, and how
 // many threads read weights into which of the CPU's caches.
 struct Sizes {
@@ -344,20 +336,6 @@ void decode_step(const Sizes& n, const Layer<W>* layers, const float* norm, cons
 }  // namespace
 
 extern "C" {
-
-// Uniform numbers in (0, 1), (images, count), equal to rng.uniform_grid's bit for bit: SplitMix64 keyed by seed, image,
-// place and column.
-void uniform_grid(int64_t seed, const int64_t* images, const int64_t* places, int64_t rows, int64_t count,
-                  int64_t threads, float* y) {
-  constexpr int64_t PARTS = 4;  // per row: there may be a single row with many codes
-#pragma omp parallel for collapse(2) num_threads(threads) schedule(static)
-  for (int64_t row = 0; row < rows; row++)
-    for (int64_t part = 0; part < PARTS; part++) {
-      const uint64_t key = mixed(mixed(images[row] * GAMMA + static_cast<uint64_t>(seed)) + (places[row] + 1) * MIX1);
-      for (int64_t j = count * part / PARTS; j < count * (part + 1) / PARTS; j++)
-        y[row * count + j] = (static_cast<float>(mixed(key + (j + 1) * GAMMA) >> 41) + 0.5f) * 0x1p-23f;
-    }
-}
 
 // Checks that the compiled code runs on this machine, alongside the other libraries loaded: returns 0 if it does.
 int wrong() {

@@ -1,4 +1,4 @@
-"""A decode step and its noise in C++, compiled on the user's machine when first needed.
+"""A decode step in C++, compiled on the user's machine when first needed.
 
 Where that is impossible (`nn/native_library.py`, or weights that are not float32 on a CPU), torch does the step, more
 slowly but with the same tokens.
@@ -18,7 +18,6 @@ from vistok.nn.linear_kernels import Rounding, to_int8
 from vistok.nn.mixers.softmax import Attention
 from vistok.nn.native_library import compiled_library
 from vistok.nn.transformer import Block
-from vistok.rng import gumbel_grid, stream_of, to_gumbel
 
 SOURCE = Path(__file__).with_name("decode_step.cpp")
 # Most new positions, over all rows, for which the step is faster than torch's (benchmarks/decode_step.py).
@@ -134,21 +133,6 @@ def native_step(model: AutoregressiveNetwork, rounding: Rounding = "none") -> Na
     )
     compiled = library() if plain and all(type(block) is Block for block in model.blocks) else None
     return None if compiled is None else NativeStep(model, compiled, rounding)
-
-
-def gumbel_noise(
-    seed: int, image_ids: Int[Tensor, "images"], position: int | Tensor, count: int
-) -> Float[Tensor, "images count"]:
-    """Return `rng.gumbel_grid`'s numbers, bit for bit, several times faster if there is a compiler."""
-    compiled = library() if image_ids.device.type == "cpu" else None
-    if compiled is None:
-        return gumbel_grid(seed, image_ids, position, count)
-    images = image_ids.to(torch.int64).contiguous()
-    places = torch.as_tensor(position, dtype=torch.int64).expand(len(images)).contiguous()
-    uniform = torch.empty(len(images), count)
-    sizes = (stream_of(seed), images.data_ptr(), places.data_ptr(), len(images), count, torch.get_num_threads())
-    compiled.uniform_grid(*map(ctypes.c_int64, sizes), ctypes.c_void_p(uniform.data_ptr()))
-    return to_gumbel(uniform)
 
 
 def library() -> ctypes.CDLL | None:

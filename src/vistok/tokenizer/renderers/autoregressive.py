@@ -5,8 +5,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vistok.nn.filtering import filter_logits
+from vistok.nn.keyed_noise import gumbel_noise
 from vistok.nn.transformer import Block, init_transformer
-from vistok.rng import gumbel_grid
 from vistok.space import Tokens
 from vistok.tokenizer.noise import Noise
 from vistok.tokenizer.renderers.base import Renderer, pick
@@ -69,7 +69,7 @@ class AutoregressiveRenderer(Renderer):
         for place in range(self.num_tokens):
             x = self._step(self.token_embedding(found) + self.token_places.weight[place], states, given + place)
             logits = filter_logits(self.head(self.norm(x))[:, 0].float(), config)
-            noise = gumbel_grid(config.seed, keys, place, self.codebook_size) if config.temperature else None
+            noise = gumbel_noise(config.seed, keys, place, self.codebook_size) if config.temperature else None
             found = pick(logits, noise)[:, None]
             tokens.append(found)
         return torch.cat(tokens[1:], dim=1)
