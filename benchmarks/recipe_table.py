@@ -192,12 +192,14 @@ PLANNED = (
 
 
 def on_two_cores(about: dict[str, Any], load: float) -> str:
-    """Return how the times were measured."""
+    """Return how the times were measured; `load`: processes that were busy when they began."""
+    others = (
+        f", since the machine did other work meanwhile (load {load:.0f}): a quiet one is quicker" if load >= 0.5 else ""
+    )
     return (
         f"Measured on {about['hardware']['cpu']} with two cores, torch {about['versions']['torch']}: steps of each recipe at its "
-        "full batch, in a process of its own with one thread. A step is the quickest of five or more, in CPU time, since the "
-        f"machine did other work meanwhile (load {load:.0f}): a quiet one is quicker. A run's time is that of a step times its "
-        "steps, without reading images, validations and pictures. Two such runs at once fill two cores, as in a study; a single "
+        f"full batch, in a process of its own with one thread. A step is the quickest of five or more, in CPU time{others}. "
+        "A run's time is that of a step times its steps, without reading images, validations and pictures. Two such runs at once fill two cores, as in a study; a single "
         "one with two threads, as `vistok train` starts it, took 0.63 times as long for the largest generator of Fashion-MNIST "
         "([how](../../docs/study.md#how-a-study-runs)). Memory is the most that the process held; what trains next to nothing "
         "(`debug_classifier`) shows how much of it is Python and torch."

@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from vistok.engine.config import ExecutionConfig
 from vistok.engine.device import setup_device
-from vistok.nn import norm_silu
+from vistok.nn import gated, norm_silu
 from vistok.nn.rope import turn_even_and_odd
 from vistok.recipes import find_recipe
 from vistok.tokenizer.bottlenecks import vq
@@ -48,7 +48,8 @@ UNDONE = {
     "AdamW as one kernel": lambda: patch("vistok.tokenizer.objective.adamw", _torch_adamw),
     "channels last": _rows_first,
     "look-up by groups of codes": lambda: patch.object(vq, "nearest_codes", _whole_argmax),
-    "RMS norm in four kernels": lambda: patch("vistok.nn.rms_norm.RMSNorm.forward", _torch_rms_norm),
+    "gated layer's middle as one kernel": lambda: patch.object(gated, "_library", lambda: None),
+    "RMS norm as one kernel": lambda: patch("vistok.nn.rms_norm.RMSNorm.forward", _torch_rms_norm),
     "rotary turn as one product": lambda: patch("vistok.nn.mixers.softmax.apply_rotary", turn_even_and_odd),
 }
 
