@@ -17,7 +17,7 @@ from vistok.data.images.sources import ArraySource
 from vistok.engine.log import Alarm, Ringing, read_rows
 from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import UserError
-from vistok.generator.autoregressive.config import AutoregressiveSampling
+from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling
 from vistok.generator.masked.config import MaskedConfig
 from vistok.metrics.codebook import perplexity_share, unigram_nats
 from vistok.metrics.color import lab_errors, to_lab
@@ -255,6 +255,15 @@ def test_alarms_of_a_generator():
     # So few images that it was never better than at its start, and knows those of training.
     few = [likely(0, 6.9, 7.3), nats(100, 2.0), nats(300, 0.3), likely(370, 7.6, 7.3)]
     assert names(watch, few) == ["memorises"]
+
+
+def test_a_generator_that_began_with_given_weights_is_not_told_to_be_smaller():
+    config = GeneratorRun(generator=AutoregressiveConfig(depth=8, dropout=0.3))
+    rows = [likely(0, 1.4), nats(100, 1.3), likely(100, 1.7), nats(300, 1.0), likely(370, 1.7)]
+    (alarm,) = generator_alarms(config, 1000, ("center", "flip"))(rows).standing
+    assert "generator.depth=4" in alarm.advice and "up from 1.400 at step 0" in alarm.found
+    (alarm,) = generator_alarms(config.replace(init_from="pictures64"), 1000, ("center", "flip"))(rows).standing
+    assert "depth" not in alarm.advice and "up from 1.400 in the weights that it began with" in alarm.found
 
 
 def test_alarms_of_a_flow():

@@ -228,6 +228,10 @@ def more_dropout(run: Judged[GeneratorRun]) -> str | None:
 
 
 def smaller_generator(run: Judged[GeneratorRun]) -> str | None:
-    """Use a network too small to memorise every image."""
+    """Use a network too small to memorise every image; one that begins with given weights has their size."""
     depth = getattr(run.config.generator, "depth", 0)
-    return None if depth < 4 else train_again(f"generator.depth={depth // 2}", "a smaller network memorises less")
+    return (
+        None
+        if depth < 4 or run.config.init_from
+        else train_again(f"generator.depth={depth // 2}", "a smaller network memorises less")
+    )

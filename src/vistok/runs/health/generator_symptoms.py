@@ -78,9 +78,12 @@ def memorises(run: Run, views: tuple[str, ...], history: History) -> Alarm | Non
         train_then = least
     if nats <= RISEN * least or nats <= least + NATS or train is None or train_then is None or train >= train_then:
         return None
+    since = (
+        "in the weights that it began with" if run.config.init_from and not best["step"] else f"at step {best['step']}"
+    )
     symptom = (
-        f"it memorises its training images: {nats:.3f} nats per held-out token, up from {least:.3f} at step "
-        f"{best['step']}, while the training loss keeps falling"
+        f"it memorises its training images: {nats:.3f} nats per held-out token, up from {least:.3f} {since}, while the "
+        "training loss keeps falling"
     )
     return Alarm("memorises", nats, symptom, against_memory(run, views, best["step"]))
 
