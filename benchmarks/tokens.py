@@ -1,6 +1,6 @@
 """What tokens_study cannot ask on Fashion-MNIST: two stages beside one (T2), and DiGIT's clusters with a renderer (S1 to S3).
 
-python benchmarks/tokens.py run [--seeds 0 1 2] [--what stages clusters] [--runs RUNS] [--minutes M]
+python benchmarks/tokens.py run [--seeds 0 1 2] [--what stages clusters rendered] [--runs RUNS] [--minutes M]
 python benchmarks/tokens.py report
 
 `run` trains and scores; a stopped command goes on where it was, and after M minutes it begins nothing new. `report` writes
@@ -39,6 +39,8 @@ OUT = Path("results/clusters")
 SAMPLES = 2_000
 # Training FLOPs: of a tokenizer (1,300 steps of fashion_vq), of a line in one stage or in two, of a generator.
 TOKENIZER, LINE, GENERATOR = 7.26e12, 1.353e13, 6e12
+# S2 once more: a renderer that is trained as long as its recipe says, and a total of four times as much.
+LONG, LONG_RENDERER = 4 * GENERATOR, 3 * GENERATOR
 NETWORK = ("generator.width=96", "generator.depth=3", "generator.num_heads=3")
 # Trained almost without classes, and drawn without them: DiGIT's figures are unconditional.
 NO_CLASSES = ("generator.label_dropout=0.99",)
@@ -69,6 +71,14 @@ class Work:
         config = override(find_recipe(recipe), [*self._shared, *NETWORK, flops(budget), *settings]).replace(name=name)
         caches = [cache_tokens(tokenizer, split, self.progress) for split in ("train", "val")]
         return train_generator.prepare(config, *caches, tokenizer, self.runs).train(self.progress).path
+
+    def renderer(self, name: str, found_clusters: Path, budget: float) -> Path:
+        """Return the run of a renderer that draws the grid's codes from a run's clusters, trained if it is not there."""
+        taken = f"tokenizer.clusters_from={json.dumps(str(found_clusters))}"
+        drawn = str(self.grid)
+        return self.tokenizer(
+            name, "fashion_renderer_masked", taken, flops(budget), prepared=lambda run: with_codes_of(run, drawn)
+        )
 
     @property
     def _shared(self) -> list[str]:
@@ -128,10 +138,7 @@ def clusters(work: Work) -> dict[str, dict[str, float]]:
     """Return S1 to S3's rows: the grid's codes without and with the causal regularizer, and clusters, rendered."""
     causal = work.tokenizer("grid-causal", "fashion_crt", flops(TOKENIZER))
     found_clusters = work.tokenizer("clusters", "fashion_clusters", flops(TOKENIZER))
-    renderer = work.tokenizer(
-        "renderer", "fashion_renderer_masked", f"tokenizer.clusters_from={json.dumps(str(found_clusters))}", flops(GENERATOR / 2),
-        prepared=lambda run: with_codes_of(run, str(work.grid)),
-    )  # fmt: skip
+    renderer = work.renderer("renderer", found_clusters, GENERATOR / 2)
     on_grid = work.generator("on-grid", work.grid, GENERATOR, *NO_CLASSES)
     on_clusters = work.generator(
         "on-clusters", found_clusters, GENERATOR / 2, *NO_CLASSES, recipe="fashion_clusters_ar"
@@ -149,7 +156,24 @@ def clusters(work: Work) -> dict[str, dict[str, float]]:
     }  # fmt: skip
 
 
-QUESTIONS: dict[str, Callable[[Work], dict[str, dict[str, float]]]] = {"stages": stages, "clusters": clusters}
+def rendered(work: Work) -> dict[str, dict[str, float]]:
+    """Return S2's rows with four times the FLOPs; tokenizers are those of `clusters`."""
+    found_clusters = work.tokenizer("clusters", "fashion_clusters", flops(TOKENIZER))
+    renderer = work.renderer("renderer-long", found_clusters, LONG_RENDERER)
+    on_grid = work.generator("on-grid-long", work.grid, LONG, *NO_CLASSES)
+    on_clusters = work.generator(
+        "on-clusters-long", found_clusters, LONG - LONG_RENDERER, *NO_CLASSES, recipe="fashion_clusters_ar"
+    )
+    return {
+        "codes, long": work.generation(on_grid, 0.0),
+        "rendered clusters, long": {**work.reconstruction(renderer), **work.generation(on_clusters, 0.0, renderer)},
+        "decoded clusters, long": work.generation(on_clusters, 0.0),
+    }
+
+
+QUESTIONS: dict[str, Callable[[Work], dict[str, dict[str, float]]]] = {
+    "stages": stages, "clusters": clusters, "rendered": rendered,
+}  # fmt: skip
 
 
 def main() -> None:
