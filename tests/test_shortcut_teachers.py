@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from vistok.cli import app
@@ -67,6 +68,12 @@ def test_halving_goes_on_at_steps_that_the_teacher_takes():
     assert not refused("progressive", halved, "shortcut.from_steps=2", "shortcut.to_steps=1")
     assert refused("progressive", halved, "shortcut.from_steps=4", "shortcut.to_steps=1")
     assert "--init-from" in refused("score", halved)
+    # It has learned steps of that length and sampler alone: those of four steps, or of twice the length, would be others.
+    four = made_by("progressive", "shortcut.to_steps=4")
+    further = ["shortcut.from_steps=4", "shortcut.to_steps=1"]
+    assert not refused("progressive", four, *further)
+    assert refused("progressive", four, "shortcut.from_steps=2", "shortcut.to_steps=1")
+    assert 'shortcut.sampler="deterministic"' in refused("progressive", four, *further, 'shortcut.sampler="stochastic"')
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,6 +95,7 @@ def test_guidance_is_asked_of_those_who_can_give_it():
     above = made_by("guided", "shortcut.scales=[2,5]")
     assert not refused("score", above, "shortcut.guidance_scale=3")
     assert refused("score", above, "shortcut.guidance_scale=3", "shortcut.guidance=out")  # which asks for 1, too
+    assert "from 2 to 5, but it would be asked for 1; take another teacher" in refused("self_cooperative", above)
 
 
 def test_scales_of_guidance_are_a_range_in_order():
@@ -162,7 +170,29 @@ def test_what_would_be_ignored_or_fail_later_is_refused_at_once(taught):
     assert code != 0 and "vistok train generator debug_mean_flow --tokenizer RUN" in words
 
 
-def test_images_of_other_classes_are_refused(taught):
+def test_images_of_other_classes_are_refused_before_any_is_encoded(fashion_root, tmp_path, quiet):
+    def pictures(folder, *names):
+        for number, name in enumerate(names * 6):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (28, 28), (40 * (number % 6), 90, 200)).save(folder / name / f"{number}.png")
+        return folder
+
+    first, second = pictures(tmp_path / "two", "cat", "dog"), pictures(tmp_path / "other", "cat", "cow")
+    sizes = [f"{part}=3" for part in ("data.channels", "tokenizer.in_channels")]
+    of_folder = [f'data.root="{first}"', 'data.dataset="folder"', "data.max_images=null", *sizes]
+    config = override(find_recipe("debug_kl"), [*of_folder, "length=2 steps", "losses.perceptual=null"])
+    tokenizer = train_tokenizer.prepare(config, tmp_path).train(quiet).path
+    caches = [cache_tokens(tokenizer, split, quiet) for split in ("train", "val")]
+    config = override(find_recipe("debug_flow"), ["length=2 steps"])
+    teacher = train_generator.prepare(config, *caches, tokenizer, tmp_path).train(quiet).path
+    shutil.rmtree(tokenizer / "tokens")
+    for more in ([], ["--dry-run"]):
+        code, words = said("shorten", "debug_guided", "--teacher", teacher, "--data", second, "--runs", tmp_path, *more)
+        assert code != 0 and "'cow' among them" in words and not (tokenizer / "tokens").exists()
+    assert said("shorten", "debug_guided", "--teacher", teacher, "--data", first, "--dry-run")[0] == 0
+
+
+def test_other_names_of_classes_are_refused(taught):
     teacher = read_teacher(str(taught[4]))
     names = teacher.header.class_names
     require_classes(teacher, names)
@@ -179,3 +209,15 @@ def test_weights_to_begin_with_are_told_what_the_student_is(taught, quiet):
     with pytest.raises(UserError, match="told the guidance scale besides time and class.*nothing"):
         with_teacher(find_recipe("debug_score").replace(init_from=str(guided)), str(teacher))
     assert with_teacher(find_recipe("debug_score").replace(init_from=str(guided)), str(guided)).init_from
+
+
+def test_weights_to_begin_with_mean_what_the_students_do(taught, quiet):
+    """A network of another path has weights of the same shapes, so nothing else would notice."""
+    runs, first, _, _, teacher = taught
+    caches = [cache_tokens(first, split, quiet) for split in ("train", "val")]
+    config = override(find_recipe("debug_flow"), ["length=1 steps", 'generator.path="cosine"'])
+    other = train_generator.prepare(config, *caches, first, runs).train(quiet).path
+    with pytest.raises(UserError, match="path 'cosine'.*'linear'; give a generator that was made from this teacher"):
+        with_teacher(find_recipe("debug_score").replace(init_from=str(other)), str(teacher))
+    with pytest.raises(UserError, match="autoregressive weights, but a shortcut's are a flow generator's"):
+        with_teacher(find_recipe("debug_score").replace(init_from="fashion-crt"), str(teacher))

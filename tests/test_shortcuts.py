@@ -28,6 +28,7 @@ from vistok.shortcut.config import SHORTCUTS, MeanFlowConfig, ProgressiveConfig
 from vistok.shortcut.divergences import divergence, pull_towards
 from vistok.shortcut.progressive import one_step_to, round_ends, two_steps
 from vistok.space import Vectors, grid
+from vistok.units import Scale
 from vistok.verbs import train_generator, train_tokenizer
 from vistok.verbs.cache_latents import cache_tokens
 
@@ -118,8 +119,6 @@ def test_rounds_halve_and_the_last_ones_take_twice_as_long():
 
 
 def test_the_student_becomes_the_teacher_at_the_end_of_a_round():
-    from vistok.units import Scale
-
     made = objective("progressive")
     (phase,) = made.phases(Scale(6, 100, 12, ((0, 1.0),), 30))
     first = made.reference.out.weight.clone()
@@ -455,7 +454,41 @@ def test_noise_is_found_again_and_leads_to_other_classes():
         generator.to_noise(latents, labels, FlowSampling(solver="renoise"))
 
 
+@pytest.mark.parametrize("predicts", ["velocity", "noise", "clean"])
+@pytest.mark.parametrize("solver", ["ddim", "heun"])
+def test_a_path_whose_velocity_has_no_bound_at_its_end_is_run_backwards_too(solver, predicts):
+    """DDPM's, which DiT's files have: backwards began at the end itself, and all was NaN."""
+    generator = teacher_network(path="ddpm", predicts=predicts)
+    process = generator.process
+
+    class OfNormalData(torch.nn.Module):
+        config, classes, out = generator.config, generator.network.classes, generator.network.out
+
+        def forward(self, x, t, labels, further=None):
+            t = t[:, None, None]
+            alpha, sigma = process.alpha(t), process.sigma(t)
+            whole = alpha**2 * 0.64 + sigma**2
+            return process.target(predicts, alpha * 0.64 / whole * x, sigma / whole * x, t)
+
+    generator.network = OfNormalData()
+    noise, labels = torch.randn(3, 12, 2, generator=torch.Generator().manual_seed(2)), torch.arange(3)
+    how = FlowSampling(steps=200, solver=solver)
+    latents = generator.from_noise(noise, labels, how)
+    torch.testing.assert_close(generator.to_noise(latents, labels, how), noise, rtol=0.05, atol=0.05)
+
+
 # --- changes of low rank
+
+
+def test_changes_of_low_rank_are_to_the_weights_that_training_begins_with():
+    """Those of --init-from come after the objective is built."""
+    made, given = objective("self_cooperative", "shortcut.lora_rank=2"), Scale(6, 100, 12, ((0, 1.0),), 30)
+    with torch.no_grad():
+        made.model.network.out.weight.add_(1.0)
+    begun = {name: value.clone() for name, value in made.model.state_dict().items()}
+    generator, _ = made.phases(given)
+    generator.after_step(0)
+    assert all(torch.equal(value, begun[name]) for name, value in made.model.state_dict().items())
 
 
 def test_changes_of_low_rank_begin_as_nothing_and_are_written_into_the_weights():

@@ -47,6 +47,7 @@ def shorten(
     """Train a generator that needs fewer calls than its teacher, as in: vistok shorten fashion_guided --teacher fashion-flow."""
     from vistok.runs.find import find_run
     from vistok.runs.teacher import image_size_of, require_teachers_network, tokenizer_of, with_teacher
+    from vistok.verbs.shorten import require_images_of
 
     found = find_run(teacher, "generator", runs)
     require_teachers_network(settings)
@@ -56,4 +57,5 @@ def shorten(
     decoder = tokenizer_of(config, None if tokenizer is None else find_run(tokenizer, "tokenizer", runs))
     size = image_size_of(config)
     options.require_alive(found, anyway or dry_run, decoder)
+    require_images_of(config, decoder, data)
     train_on_latents(config, decoder, data, size, runs, dry_run=dry_run, as_json=as_json, strict=strict)

@@ -26,6 +26,12 @@ class LowRank(nn.Module):
             self.up[self.names[name]] = nn.Parameter(torch.zeros(outputs, within))
             self.register_buffer(f"first/{self.names[name]}", layer.weight.detach().clone())
 
+    @torch.no_grad()
+    def begin_at(self, network: nn.Module) -> None:
+        """Take a network's present weights as those that are changed: it may have been given others since."""
+        for name, key in self.names.items():
+            self.get_buffer(f"first/{key}").copy_(network.get_submodule(name).weight)  # type: ignore[arg-type]
+
     def weight(self, name: str) -> Tensor:
         """Return the changed weight of the layer with this name."""
         key = self.names[name]

@@ -1,5 +1,6 @@
 """The trained generator that a shortcut starts from, and the rewards that it may be trained for."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,21 @@ from vistok.shortcut.config import SHORTCUTS
 from vistok.shortcut.rewards_config import RewardConfig
 from vistok.shortcut.teachers import require_teacher
 from vistok.tokenizer.interface import Tokenizer
+
+# Of a network's config: the size of its weights, and what the same weights would mean otherwise.
+MEANING = (
+    "width",
+    "depth",
+    "num_heads",
+    "patch",
+    "norm",
+    "feed_forward",
+    "rotary",
+    "qk_norm",
+    "time_scale",
+    "path",
+    "predicts",
+)
 
 
 @dataclass(frozen=True)
@@ -130,16 +146,29 @@ def with_teacher(config: GeneratorRun, path: str) -> GeneratorRun:
 
 
 def _require_initial(config: GeneratorRun) -> None:
-    """Raise UserError for initial weights of a network that is told other things than the student."""
+    """Raise UserError for initial weights of a network that means other things than the student, of any size."""
     if not config.init_from:
         return
-    theirs = read_initial(config.init_from, "generator")[1]["config"].get("inputs", [])
-    ours = config.generator.inputs  # type: ignore[attr-defined]
-    if tuple(theirs) != ours:
+    stored = read_initial(config.init_from, "generator")[1]["config"]
+    where, ours = f"--init-from {config.init_from}", config.generator
+    if stored.get("kind") != ours.kind:
         raise UserError(
-            f"--init-from {config.init_from}: its network is told {_and(theirs)} besides time and class, but this student, like --teacher "
-            f"{config.teacher}, {_and(ours)}; give a teacher that is told the same, such as the one that it was made from"
+            f"{where}: {stored.get('kind', 'autoregressive')} weights, but a shortcut's are a flow generator's; give one that was made from "
+            f"--teacher {config.teacher}, or leave it out"
         )
+    theirs = FlowConfig.from_json(json.dumps(stored))
+    assert isinstance(ours, FlowConfig)
+    if theirs.inputs != ours.inputs:
+        raise UserError(
+            f"{where}: its network is told {_and(theirs.inputs)} besides time and class, but this student, like --teacher "
+            f"{config.teacher}, {_and(ours.inputs)}; give a teacher that is told the same, such as the one that it was made from"
+        )
+    for name in MEANING:
+        if getattr(theirs, name) != getattr(ours, name):
+            raise UserError(
+                f"{where}: its network has {name} {getattr(theirs, name)!r}, but this student, like --teacher {config.teacher}, "
+                f"{getattr(ours, name)!r}; give a generator that was made from this teacher, or leave it out"
+            )
 
 
 def _and(names: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ def weights_file(path: str | Path, weights: str | None = None) -> Path:
     run.read_config()
     if not run.finished:
         raise UserError(
-            f"run {path} is not finished; repeat its vistok train command, which continues where it stopped"
+            f"run {path} is not finished; repeat the command that trains it, which continues where it stopped"
         )
     weights = weights or "ema"
     file = run.export(weights)

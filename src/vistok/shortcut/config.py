@@ -10,6 +10,8 @@ from vistok.generator.flow.config import FlowConfig, ShortenedConfig
 from vistok.shortcut.rewards_config import RewardConfig
 
 Scales = Annotated[tuple[float, float], "least and greatest guidance scale"]
+# The solvers that draw with what progressive distillation made for its two samplers.
+SAMPLERS: dict[str, Literal["ddim", "double_step"]] = {"deterministic": "ddim", "stochastic": "double_step"}
 
 
 class ShortcutConfig(Config):
@@ -25,8 +27,8 @@ class ShortcutConfig(Config):
         """Return the guidance scales at which a teacher is asked for its predictions."""
         return ()
 
-    def continues(self, kind: str, calls: int) -> bool:
-        """Whether it takes over from a generator that a shortcut of this kind made for so many calls, and which follows no flow."""
+    def continues(self, kind: str, made: ShortenedConfig) -> bool:
+        """Whether it takes over from a generator that a shortcut of this kind made, and which follows no flow."""
         return False
 
 
@@ -95,16 +97,15 @@ class ProgressiveConfig(ShortcutConfig):
     def network(self, teacher: FlowConfig) -> FlowConfig:
         """Return the teacher's network."""
         scales = (self.guidance_scale,) * 2 if teacher.shortened is None else teacher.shortened.scales
-        solver: Literal["ddim", "double_step"] = "ddim" if self.sampler == "deterministic" else "double_step"
-        return _shortened(teacher, ShortenedConfig(steps=self.to_steps, solver=solver, scales=scales))
+        return _shortened(teacher, ShortenedConfig(steps=self.to_steps, solver=SAMPLERS[self.sampler], scales=scales))
 
     def asked_at(self, teacher: FlowConfig) -> tuple[float, ...]:
         """Return the scale that becomes part of the student; a teacher that has scales of its own keeps them."""
         return (self.guidance_scale,) if teacher.shortened is None else ()
 
-    def continues(self, kind: str, calls: int) -> bool:
-        """Whether all times at which it asks the teacher are among those of the teacher's own steps."""
-        return kind == self.kind and calls % self.from_steps == 0
+    def continues(self, kind: str, made: ShortenedConfig) -> bool:
+        """Whether it asks the teacher for the steps that the teacher has learned: as many, of the same sampler."""
+        return kind == self.kind and (made.steps, made.solver) == (self.from_steps, SAMPLERS[self.sampler])
 
 
 class SelfCooperativeConfig(ShortcutConfig):
@@ -136,6 +137,10 @@ class SelfCooperativeConfig(ShortcutConfig):
         """Return the teacher's network."""
         made = ShortenedConfig(steps=self.steps, solver="renoise", informative=self.informative_start)
         return _shortened(teacher, made)
+
+    def asked_at(self, teacher: FlowConfig) -> tuple[float, ...]:
+        """Return 1: its predictions are not guided."""
+        return (1.0,)
 
 
 class ScoreConfig(ShortcutConfig):

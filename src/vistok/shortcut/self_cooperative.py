@@ -47,6 +47,7 @@ class SelfCooperative(Shortcut):
         if self.lora is None:
             generator = self.phase("generator", self.model, self._loss, scale, [self.reference])
         else:
+            self.lora.begin_at(self.model.network)  # --init-from has replaced the teacher's weights
             merge = partial(self.lora.merge_into, self.model.network)
             generator = self.phase(
                 "generator", self.lora, self._loss, scale, [self.model, self.reference], after_step=lambda step: merge()

@@ -1,15 +1,15 @@
 """Which generators a shortcut can be made from: what it asks of a teacher that the teacher has never learned is refused by name."""
 
 from vistok.errors import UserError
-from vistok.generator.flow.config import FlowConfig
+from vistok.generator.flow.config import FlowConfig, ShortenedConfig
 from vistok.origin import ShortcutOf
-from vistok.shortcut.config import SHORTCUTS, ShortcutConfig
+from vistok.shortcut.config import SAMPLERS, SHORTCUTS, ShortcutConfig
 
 
 def require_teacher(shortcut: ShortcutConfig, teacher: FlowConfig, made: ShortcutOf | None, path: str) -> None:
     """Raise UserError if a shortcut cannot be made from a generator. `made`: how that one was shortened itself; `path`: for messages."""
     if made is not None:
-        _require_flow(shortcut, made, path)
+        _require_flow(shortcut, made, teacher.shortened, path)
     if teacher.shortened is not None and SHORTCUTS[shortcut.kind].plain:
         raise UserError(
             f"--teacher {path}: guidance is inside this generator already, at scales {_range(teacher.shortened.scales)}; halve its steps with a "
@@ -24,14 +24,18 @@ def require_teacher(shortcut: ShortcutConfig, teacher: FlowConfig, made: Shortcu
         _require_guidance(shortcut, teacher, scale, path)
 
 
-def _require_flow(shortcut: ShortcutConfig, made: ShortcutOf, path: str) -> None:
+def _require_flow(shortcut: ShortcutConfig, made: ShortcutOf, network: ShortenedConfig | None, path: str) -> None:
     """Raise UserError for a teacher that follows no flow any more, unless it is halved further."""
     known = SHORTCUTS.get(made.kind)
-    if (known is not None and known.follows) or shortcut.continues(made.kind, made.calls):
+    if (known is not None and known.follows) or (network is not None and shortcut.continues(made.kind, network)):
         return
     further = ""
-    if made.kind == "progressive" and shortcut.kind == "progressive" and made.calls > 1:
-        further = f"; to halve it further, --set shortcut.from_steps={made.calls} and a smaller shortcut.to_steps"
+    if made.kind == "progressive" and network is not None and shortcut.kind == "progressive" and network.steps > 1:
+        sampler = next((name for name, solver in SAMPLERS.items() if solver == network.solver), "deterministic")
+        further = (
+            f"; to halve it further, --set shortcut.from_steps={network.steps}, a smaller shortcut.to_steps, and "
+            f"--set 'shortcut.sampler=\"{sampler}\"'"
+        )
     if shortcut.kind == "score" and made.path:
         further = "; to begin with its weights, add --init-from and this one"
     raise UserError(
@@ -42,15 +46,19 @@ def _require_flow(shortcut: ShortcutConfig, made: ShortcutOf, path: str) -> None
 
 def _require_guidance(shortcut: ShortcutConfig, teacher: FlowConfig, scale: float, path: str) -> None:
     """Raise UserError for a guidance scale that a teacher cannot give."""
+    chosen = "guidance_scale" in type(shortcut).model_fields
     if teacher.shortened is not None:
         low, high = teacher.shortened.scales
         if not low <= scale <= high:
+            instead = (
+                f"--set shortcut.guidance_scale={min(max(scale, low), high):g}" if chosen else "take another teacher"
+            )
             raise UserError(
                 f"--teacher {path}: guidance is inside this generator, at scales {_range((low, high))}, but it would be asked for {scale:g}; "
-                f"--set shortcut.guidance_scale={min(max(scale, low), high):g}"
+                f"{instead}"
             )
     elif scale != 1.0 and teacher.label_dropout == 0:
-        without = "shortcut.guidance_scale=1" if "guidance_scale" in type(shortcut).model_fields else ""
+        without = "shortcut.guidance_scale=1" if chosen else ""
         raise UserError(
             f"--teacher {path}: it was trained without label dropout, so it cannot be guided at scale {scale:g}; train one with --set "
             f"generator.label_dropout=0.1, or {f'--set {without}' if without else 'take a recipe without guidance, such as fashion_progressive'}"

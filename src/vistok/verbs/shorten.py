@@ -1,17 +1,21 @@
 """Shorten a generator: the objective of a shortcut, given its teacher, and what a run's record says of both."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from vistok.data.images.open import images_to_fetch, open_split
 from vistok.engine.distributed import World
 from vistok.engine.objective import Objective
 from vistok.errors import UserError
 from vistok.generator.families import build_generator
 from vistok.runs.config import GeneratorRun
 from vistok.runs.latent_facts import LatentFacts
-from vistok.runs.teacher import Teacher, reward_of, teacher_of, without_teacher
+from vistok.runs.load import load_tokenizer
+from vistok.runs.run_images import data_of
+from vistok.runs.teacher import Teacher, require_classes, reward_of, teacher_of, without_teacher
 from vistok.shortcut.base import Given
 from vistok.shortcut.config import SHORTCUTS
 from vistok.tokenizer.interface import Tokenizer
@@ -47,6 +51,16 @@ def shortcut_facts(config: GeneratorRun, teacher: Teacher | None) -> dict[str, A
     steps = int(config.generator.usual_sampling().get("steps", 1))
     place = {} if teacher is None else {"teacher": teacher.digest, "path": str(teacher.path.resolve())}
     return {"shortcut": {"kind": config.shortcut.kind, "calls": steps, **place}}
+
+
+def require_images_of(config: GeneratorRun, tokenizer_path: Path, root: str | None) -> None:
+    """Raise UserError, before any image is encoded, if a folder of images has other classes than a run's teacher draws."""
+    teacher = teacher_of(config)
+    if teacher is None or root is None:
+        return
+    data = data_of(load_tokenizer(tokenizer_path), root)
+    if images_to_fetch(data, "train") is None:
+        require_classes(teacher, open_split(data, "train").class_names)
 
 
 def require_replicated(config: GeneratorRun, world: World) -> None:

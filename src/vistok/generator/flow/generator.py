@@ -152,7 +152,9 @@ class FlowGenerator(Generator):
         require_labels(labels, self.num_classes)
         with _in_evaluation(network):
             velocity = velocity_of(network, self.process, labels, how)
-            times = times_of(how)[::-1]
+            # At the end of DDPM's path no velocity is finite: backwards begins where networks learn last, as DDIM's inversion does.
+            last = float(self.process.trained_at(torch.ones((), dtype=torch.float64)))
+            times = [last, *(time for time in reversed(times_of(how)) if time < last)]
             return SOLVERS[how.solver](velocity, self.normalised(latents), times, self.process, _no_noise)
 
     @torch.no_grad()
