@@ -4,22 +4,25 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from vistok.cli import app
 from vistok.config import override
+from vistok.engine.distributed import ALONE
 from vistok.errors import UserError
 from vistok.generator.flow.config import FlowConfig
 from vistok.origin import ShortcutOf
 from vistok.recipes import find_recipe
-from vistok.runs.load import load_generator
-from vistok.runs.teacher import read_teacher, require_classes, tokenizer_of, with_teacher
+from vistok.runs.load import load_generator, load_tokenizer
+from vistok.runs.teacher import ink, read_teacher, require_classes, tokenizer_of, with_teacher
 from vistok.shortcut.config import SHORTCUTS
 from vistok.shortcut.teachers import require_teacher
 from vistok.verbs import train_generator, train_tokenizer
 from vistok.verbs.cache_latents import cache_tokens
 
+CPU = torch.device("cpu")
 PLAIN = FlowConfig(width=16, depth=2, num_heads=2)
 KINDS = [kind for kind in SHORTCUTS if SHORTCUTS[kind].teacher]
 
@@ -221,3 +224,35 @@ def test_weights_to_begin_with_mean_what_the_students_do(taught, quiet):
         with_teacher(find_recipe("debug_score").replace(init_from=str(other)), str(teacher))
     with pytest.raises(UserError, match="autoregressive weights, but a shortcut's are a flow generator's"):
         with_teacher(find_recipe("debug_score").replace(init_from="fashion-crt"), str(teacher))
+
+
+def test_a_student_sees_latents_as_its_teacher_does_whatever_it_begins_with(taught, quiet):
+    runs, first, other, _, teacher = taught
+    short = ["length=1 steps", "execution.tensorboard=false"]
+    caches = {
+        tokenizer: [cache_tokens(tokenizer, split, quiet) for split in ("train", "val")] for tokenizer in (first, other)
+    }
+    config = override(find_recipe("debug_flow"), short)
+    begun = train_generator.prepare(config, *caches[other], other, runs).train(quiet).path
+    config = with_teacher(override(find_recipe("debug_score"), short).replace(init_from=str(begun)), str(teacher))
+    student = train_generator.prepare(config, *caches[first], first, runs).objective(CPU, ALONE).networks["generator"]
+    theirs, initial = load_generator(teacher), load_generator(begun)
+    assert torch.equal(student.network.out.weight, initial.network.out.weight)
+    assert torch.equal(student.mean, theirs.mean) and torch.equal(student.deviation, theirs.deviation)
+    assert not torch.equal(initial.mean, theirs.mean)
+    shutil.rmtree(other / "tokens")
+
+
+def test_a_reward_sees_images_of_the_teachers_size(taught, tmp_path, quiet):
+    first = shutil.copytree(taught[1], tmp_path / taught[1].name)
+    caches = [cache_tokens(first, split, quiet, image_size=56) for split in ("train", "val")]
+    short = ["length=1 steps", "execution.tensorboard=false"]
+    teacher = (
+        train_generator.prepare(override(find_recipe("debug_flow"), short), *caches, first, tmp_path).train(quiet).path
+    )
+    rewarded = override(find_recipe("debug_score"), [*short, 'shortcut.reward={"kind": "ink", "weight": 1}'])
+    student = train_generator.prepare(with_teacher(rewarded, str(teacher)), *caches, first, tmp_path)
+    latents = torch.randn(2, 196, 4, generator=torch.Generator().manual_seed(0))
+    found = student.objective(CPU, ALONE).reward(latents, torch.zeros(2, dtype=torch.int64))
+    images = load_tokenizer(first).resized(56).decode(latents).clamp(-1, 1)
+    torch.testing.assert_close(found, ink(images, torch.zeros(2)))

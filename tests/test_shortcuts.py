@@ -477,6 +477,15 @@ def test_a_path_whose_velocity_has_no_bound_at_its_end_is_run_backwards_too(solv
     torch.testing.assert_close(generator.to_noise(latents, labels, how), noise, rtol=0.05, atol=0.05)
 
 
+def test_a_student_that_predicts_noise_is_held_to_the_noise():
+    """On DDPM's path, the same error of the data is thousands of times as large at some times as at others."""
+    made = objective("guided", "shortcut.scales=[1,1]", teacher=teacher_network(path="ddpm", predicts="noise"))
+    with torch.no_grad():
+        made.model.network.out.bias.add_(0.1)
+    (phase,) = made.phases(Scale(6, 100, 12, ((0, 1.0),), 30))
+    torch.testing.assert_close(phase.loss(batch_of(64), 0).total, torch.tensor(0.01))
+
+
 # --- changes of low rank
 
 

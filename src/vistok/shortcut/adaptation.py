@@ -11,7 +11,7 @@ from torch import Tensor
 from vistok.engine.distributed import ALONE, World
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.nn.process import PROCESSES, Process
-from vistok.shortcut.base import Shortcut, ends_of, spread, truncated_error
+from vistok.shortcut.base import Shortcut, ends_of, greatest_error, spread
 from vistok.units import Scale
 
 # Halvings of the interval in which the teacher's time lies: to 1e-7.
@@ -36,7 +36,7 @@ class Adaptation(Shortcut):
             mixed = x * spread(size_of(path, theirs_at) / size_of(self.process, times))
             theirs = ends_of(self.reference, self.reference(mixed, theirs_at, labels).float(), mixed, theirs_at)
         ours = ends_of(network, network(x, times, labels).float(), x, times)
-        return PhaseLoss({"distillation_loss": truncated_error(ours, theirs).mean()})
+        return PhaseLoss({"distillation_loss": greatest_error(ours, theirs).mean()})
 
 
 def size_of(path: Process, t: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:

@@ -193,10 +193,10 @@ def guided_clean(
     return ends_of(network, guided_prediction(network, x, t, labels, scales), x, t)[0]
 
 
-def truncated_error(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> Float[Tensor, "batch"]:
-    """Return the greater of the errors of the data and of the noise: that of the data, times max(1, signal-to-noise ratio).
+def greatest_error(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Float[Tensor, "batch"]:
+    """Return the greater of the errors of data and noise, given both: that of the data, times max(1, signal-to-noise ratio).
 
     The weight of Salimans and Ho (2022, arXiv 2202.00512, section 4), by which few steps learn where noise is all there is.
     """
     errors = [(a - b).square().mean(dim=(1, 2)) for a, b in zip(ours, theirs, strict=True)]
-    return torch.maximum(*errors)
+    return torch.stack(errors).amax(dim=0)

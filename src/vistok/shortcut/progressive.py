@@ -21,9 +21,9 @@ from vistok.shortcut.base import (
     Shortcut,
     ShortcutTraining,
     ends_of,
+    greatest_error,
     guided_prediction,
     spread,
-    truncated_error,
 )
 from vistok.units import Scale
 
@@ -89,7 +89,7 @@ class Progressive(Shortcut):
             theirs = two_steps(self.process, self._teacher(labels, scales, number), x, now, stride / steps)
         network = self.model.network
         ours = ends_of(network, network(x, now, labels, {"scale": scales}).float(), x, now)
-        return PhaseLoss({"distillation_loss": truncated_error(ours, theirs).mean()})
+        return PhaseLoss({"distillation_loss": greatest_error(ours, theirs).mean()})
 
     def _teacher(self, labels: Int[Tensor, "batch"], scales: Float[Tensor, "batch"], number: int) -> Ends:
         network = self.reference

@@ -88,7 +88,7 @@ def prepare(
     _require_latents_of(cache, validation, tokenizer_path)
     facts, image_size, teacher = LatentFacts.of(cache), cache.manifest.image_size, teacher_of(config)
     require_what_it_draws(teacher, tokenizer_path, cache.manifest.class_names)
-    decoder = partial(load_tokenizer, tokenizer_path)
+    decoder = partial(_decoder, tokenizer_path, image_size)
     planned = plan(config, facts, cache.num_images, decoder)
     initial = initial_weights(config)
     begun = {"init_from": initial, "teacher": teacher}
@@ -100,15 +100,13 @@ def prepare(
         for kept in (cache, validation, *([features] if features else [])):
             kept.verify()
         built = build_objective(config, facts, device, world, partial(decoder, device=device))
-        _learn_statistics(built.networks["generator"], cache, taught=teacher is not None)
         if initial:
             load_initial(built.networks["generator"], initial, cache.manifest.class_names)
+        _learn_statistics(built.networks["generator"], built.networks.get("teacher"), cache, begun=initial is not None)
         return built
 
     def evaluate(device: torch.device) -> Evaluate:
-        tokenizer = load_tokenizer(tokenizer_path, device=device)
-        tokenizer = tokenizer.resized(image_size) if image_size else tokenizer
-        return _evaluation(cache, validation, tokenizer, device, run_dir)
+        return _evaluation(cache, validation, decoder(device=device), device, run_dir)
 
     tokenizer_facts = _tokenizer_facts(cache, tokenizer_path)
     return Job(
@@ -144,9 +142,17 @@ def _tokenizer_facts(cache: LatentCache, tokenizer_path: Path) -> dict[str, Any]
     return {"digest": cache.manifest.tokenizer_digest, "path": str(tokenizer_path.resolve()), **size, **latents}
 
 
-def _learn_statistics(model: Any, cache: LatentCache, taught: bool) -> None:
-    """Tell a new generator what its latents are like; one that was taught sees them as its teacher does."""
-    if cache.manifest.space.kind == "vectors" and not taught:
+def _decoder(path: Path, image_size: int | None, device: torch.device | str | None = None) -> Tokenizer:
+    """Return the tokenizer that decodes, at the image size of the cached latents."""
+    tokenizer = load_tokenizer(path, device=device)
+    return tokenizer.resized(image_size) if image_size else tokenizer
+
+
+def _learn_statistics(model: Any, teacher: Any, cache: LatentCache, begun: bool) -> None:
+    """Tell a generator what its latents are like: as its teacher sees them, or as its initial weights do, if it has begun with any."""
+    if teacher is not None:
+        model.normalise_by(teacher.mean, teacher.deviation)
+    elif cache.manifest.space.kind == "vectors" and not begun:
         model.normalise_by(*cache.channel_statistics)
     if model.needs_places:
         model.learn_places(*cache.place_statistics())
