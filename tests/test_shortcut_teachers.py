@@ -132,6 +132,22 @@ def said(*arguments):
     return done.exit_code, str(done.exception) if isinstance(done.exception, UserError) else done.output
 
 
+def pictures(folder, *names, side=28):
+    """Return a folder of a few coloured squares in classes."""
+    for number, name in enumerate(names * 6):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (side, side), (40 * (number % 6), 90, 200)).save(folder / name / f"{number}.png")
+    return folder
+
+
+def tokenizer_of_colours(folder, runs, quiet):
+    """Return a toy tokenizer to vectors, of 28 pixels."""
+    sizes = [f"{part}=3" for part in ("data.channels", "tokenizer.in_channels")]
+    of_folder = [f'data.root="{folder}"', 'data.dataset="folder"', "data.max_images=null", *sizes]
+    config = override(find_recipe("debug_kl"), [*of_folder, "length=2 steps", "losses.perceptual=null"])
+    return train_tokenizer.prepare(config, runs).train(quiet).path
+
+
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])
 def test_another_tokenizer_is_refused_before_anything_is_encoded(taught, more):
     runs, _, other, _, teacher = taught
@@ -173,18 +189,9 @@ def test_what_would_be_ignored_or_fail_later_is_refused_at_once(taught):
     assert code != 0 and "vistok train generator debug_mean_flow --tokenizer RUN" in words
 
 
-def test_images_of_other_classes_are_refused_before_any_is_encoded(fashion_root, tmp_path, quiet):
-    def pictures(folder, *names):
-        for number, name in enumerate(names * 6):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (28, 28), (40 * (number % 6), 90, 200)).save(folder / name / f"{number}.png")
-        return folder
-
+def test_images_of_other_classes_are_refused_before_any_is_encoded(tmp_path, quiet):
     first, second = pictures(tmp_path / "two", "cat", "dog"), pictures(tmp_path / "other", "cat", "cow")
-    sizes = [f"{part}=3" for part in ("data.channels", "tokenizer.in_channels")]
-    of_folder = [f'data.root="{first}"', 'data.dataset="folder"', "data.max_images=null", *sizes]
-    config = override(find_recipe("debug_kl"), [*of_folder, "length=2 steps", "losses.perceptual=null"])
-    tokenizer = train_tokenizer.prepare(config, tmp_path).train(quiet).path
+    tokenizer = tokenizer_of_colours(first, tmp_path, quiet)
     caches = [cache_tokens(tokenizer, split, quiet) for split in ("train", "val")]
     config = override(find_recipe("debug_flow"), ["length=2 steps"])
     teacher = train_generator.prepare(config, *caches, tokenizer, tmp_path).train(quiet).path
@@ -243,16 +250,16 @@ def test_a_student_sees_latents_as_its_teacher_does_whatever_it_begins_with(taug
     shutil.rmtree(other / "tokens")
 
 
-def test_a_reward_sees_images_of_the_teachers_size(taught, tmp_path, quiet):
-    first = shutil.copytree(taught[1], tmp_path / taught[1].name)
-    caches = [cache_tokens(first, split, quiet, image_size=56) for split in ("train", "val")]
+def test_a_reward_sees_images_of_the_teachers_size(tmp_path, quiet):
+    tokenizer = tokenizer_of_colours(pictures(tmp_path / "two", "cat", "dog", side=56), tmp_path, quiet)
+    caches = [cache_tokens(tokenizer, split, quiet, image_size=56) for split in ("train", "val")]
     short = ["length=1 steps", "execution.tensorboard=false"]
-    teacher = (
-        train_generator.prepare(override(find_recipe("debug_flow"), short), *caches, first, tmp_path).train(quiet).path
-    )
+    flow = override(find_recipe("debug_flow"), short)
+    teacher = train_generator.prepare(flow, *caches, tokenizer, tmp_path).train(quiet).path
     rewarded = override(find_recipe("debug_score"), [*short, 'shortcut.reward={"kind": "ink", "weight": 1}'])
-    student = train_generator.prepare(with_teacher(rewarded, str(teacher)), *caches, first, tmp_path)
-    latents = torch.randn(2, 196, 4, generator=torch.Generator().manual_seed(0))
+    student = train_generator.prepare(with_teacher(rewarded, str(teacher)), *caches, tokenizer, tmp_path)
+    space = load_generator(teacher).space
+    latents = torch.randn(2, *space.shape, generator=torch.Generator().manual_seed(0))
     found = student.objective(CPU, ALONE).reward(latents, torch.zeros(2, dtype=torch.int64))
-    images = load_tokenizer(first).resized(56).decode(latents).clamp(-1, 1)
+    images = load_tokenizer(tokenizer).resized(56).decode(latents).clamp(-1, 1)
     torch.testing.assert_close(found, ink(images, torch.zeros(2)))
