@@ -21,6 +21,8 @@ os.environ["BENCH_THREADS"] = "1"
 from common import RESULTS, machine, training_step
 from recipe_scores import SCORES, studies
 
+from vistok.files import write_json
+
 WARM, LEAST, MOST = 2, 5, 40
 ENOUGH, LONG = 8.0, 60.0  # CPU seconds after which the least, or any, number of steps is enough
 GIB = 2**30
@@ -130,16 +132,10 @@ def papers_words(name: str) -> str:
     return found[1] if found else ""
 
 
-def rows(names: list[str], repeats: int) -> list[dict[str, Any]]:
-    """Return a row for each recipe of a single network."""
-    found = []
-    for name in names:
-        row: dict[str, Any] = {"recipe": name, **planned(name)}
-        if not name.startswith(FULL_SIZE):
-            row |= measured_apart(name, repeats)
-        print(row, flush=True)
-        found.append(row)
-    return found
+def row_of(name: str, repeats: int) -> dict[str, Any]:
+    """Return the row of a recipe of a single network."""
+    row: dict[str, Any] = {"recipe": name, **planned(name)}
+    return row if name.startswith(FULL_SIZE) else row | measured_apart(name, repeats)
 
 
 def is_quicker(row: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -211,6 +207,27 @@ def millions(count: int) -> str:
     return f"{count / 1e6:.1f} M" if count < 1e7 else f"{count / 1e6:.0f} M"
 
 
+def measure(
+    names: list[str], everything: list[str], file: Path, saved: dict[str, Any], repeats: int, *, keep: bool
+) -> None:
+    """Measure recipes and save each as it comes; those that this commit has measured already are left out, unless named.
+
+    `keep`: a row keeps its quickest step.
+    """
+    about, known = machine(), {row["recipe"]: row for row in saved["rows"] if row["recipe"] in everything}
+    for name in names:
+        old = known.get(name, {})
+        if not keep and old.get("commit") == about["commit"]:
+            continue
+        new = row_of(name, repeats) | {"commit": about["commit"]}
+        known[name] = old if keep and old and is_quicker(old, new) else new
+        print(known[name], flush=True)
+        # One of the busy processes was ours.
+        saved |= {"about": about, "load": max(0.0, os.getloadavg()[0] - 1)}
+        saved["rows"] = [known[each] for each in everything if each in known]
+        write_json(file, saved)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--measure", help="time this recipe in this process, and print JSON")
@@ -227,12 +244,7 @@ def main() -> None:
     saved = json.loads(file.read_text()) if file.is_file() else {"rows": []}
     everything = [name for name in all_recipes() if find_recipe(name).kind != "study"]
     if not options.page:
-        new = {row["recipe"]: row for row in rows(options.only or everything, options.repeats)}
-        saved["load"] = max(0.0, os.getloadavg()[0] - 1)  # one of the busy processes was ours
-        old = {row["recipe"]: row for row in saved["rows"]} if options.only else {}
-        new |= {name: old[name] for name in new.keys() & old.keys() if is_quicker(old[name], new[name])}
-        saved |= {"rows": [(old | new)[name] for name in everything if name in old | new], "about": machine()}
-        file.write_text(json.dumps(saved, indent=1))
+        measure(options.only or everything, everything, file, saved, options.repeats, keep=options.only is not None)
     (RESULTS / "recipe_table.md").write_text(page(saved["rows"], saved["about"], saved["load"]))
 
 
