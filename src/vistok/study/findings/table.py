@@ -69,15 +69,20 @@ def _tabulate(records: list[dict[str, Any]], folder: StudyFolder) -> pd.DataFram
 
 
 def _with_image_costs(table: pd.DataFrame, file: Path) -> pd.DataFrame:
-    """Return the table with the costs of a file where runs recorded none themselves; unchanged without a file."""
+    """Return the table with the costs of a file; unchanged without one.
+
+    FLOPs are a run's own where it recorded them. Milliseconds are the file's, which were measured together: those of runs depend on
+    what else the machine did. They are for the file's guidance, and in proportion to FLOPs for a run's.
+    """
     if not file.is_file():
         return table
     with damage_is_a_mistake(f"table {file}", "delete it, or repeat benchmarks/study_costs.py"):
         known = pd.read_csv(file).set_index(list(PAIR))
-        keys = pd.MultiIndex.from_frame(table[list(PAIR)])
-        for name in ("ms_per_image", "flops_per_image"):
-            measured = known[name].reindex(keys).to_numpy()
-            table[name] = table[name].fillna(pd.Series(measured, table.index)) if name in table else measured
+        measured = known.reindex(pd.MultiIndex.from_frame(table[list(PAIR)])).set_axis(table.index)
+        milliseconds, flops = measured["ms_per_image"], measured["flops_per_image"]
+    own = table.reindex(columns=["ms_per_image", "flops_per_image"]).astype(float)
+    table["flops_per_image"] = own.flops_per_image.fillna(flops)
+    table["ms_per_image"] = (milliseconds * table.flops_per_image / flops).fillna(own.ms_per_image)
     return table
 
 
