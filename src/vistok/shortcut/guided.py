@@ -35,5 +35,6 @@ class Guided(Shortcut):
             theirs = ends_of(self.reference, guided_prediction(self.reference, x, times, labels, scales), x, times)
         network = self.model.network
         ours = ends_of(network, network(x, times, labels, {"scale": scales}).float(), x, times)
-        told = slice(1, 2) if network.config.predicts == "noise" else slice(0, 2)
-        return PhaseLoss({"distillation_loss": greatest_error(ours[told], theirs[told]).mean()})
+        held_to = (1,) if network.config.predicts == "noise" else (0, 1)  # data and noise
+        error = greatest_error([ours[end] for end in held_to], [theirs[end] for end in held_to])
+        return PhaseLoss({"distillation_loss": error.mean()})
