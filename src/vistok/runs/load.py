@@ -69,6 +69,12 @@ def load_tokenizer(path: str | Path, weights: str | None = None, device: str | t
     return network
 
 
+def load_tokenizer_at(path: str | Path, image_size: int | None, device: str | torch.device | None = None) -> Tokenizer:
+    """Return a tokenizer as `load_tokenizer` does, at an image size; at its own where that is None."""
+    tokenizer = load_tokenizer(path, device=device)
+    return tokenizer.resized(image_size) if image_size else tokenizer
+
+
 def load_generator(path: str | Path, weights: str | None = None, device: str | torch.device | None = None) -> Generator:
     """Return the generator in a run directory or an exported file, in evaluation mode, on the best device.
 

@@ -24,7 +24,7 @@ from vistok.errors import UserError
 from vistok.nn.frozen_config import require_channels
 from vistok.nn.frozen_features import FrozenFeatures
 from vistok.rng import stable_choice
-from vistok.runs.load import load_tokenizer
+from vistok.runs.load import load_tokenizer, load_tokenizer_at
 from vistok.runs.run_images import cache_folder, data_of, file_cache_folder
 from vistok.space import Grid, Vectors
 
@@ -164,8 +164,7 @@ def cache_features(
     `name`: of the network; `coarse`: the grid of its features. Raises UserError if the images have changed since.
     """
     manifest, device = latents.manifest, best_device()
-    tokenizer = load_tokenizer(tokenizer_path, device="cpu")
-    tokenizer = tokenizer.resized(manifest.image_size) if manifest.image_size else tokenizer
+    tokenizer = load_tokenizer_at(tokenizer_path, manifest.image_size, "cpu")
     try:
         require_channels("features", name, tokenizer.config.in_channels)
     except ValueError as error:

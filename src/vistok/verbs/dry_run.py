@@ -13,7 +13,7 @@ from vistok.engine.pace import in_words
 from vistok.errors import in_digits
 from vistok.runs.config import ClassifierRun, GeneratorRun, RunConfig, TokenizerRun
 from vistok.runs.latent_facts import LatentFacts
-from vistok.runs.load import load_tokenizer
+from vistok.runs.load import load_tokenizer_at
 from vistok.runs.plan import Plan
 from vistok.runs.run_images import data_of
 from vistok.verbs import step_time, train_classifier, train_generator, train_tokenizer
@@ -73,12 +73,11 @@ def dry_tokenizer(config: TokenizerRun) -> DryRun:
 
 def dry_generator(config: GeneratorRun, tokenizer_path: Path, root: str | None, image_size: int | None) -> DryRun:
     """Return what training a generator on a tokenizer's latents would cost, without encoding any images."""
-    tokenizer = load_tokenizer(tokenizer_path)
-    tokenizer = tokenizer.resized(image_size) if image_size else tokenizer
+    decoder = partial(load_tokenizer_at, tokenizer_path, image_size)
+    tokenizer = decoder()
     data = data_of(tokenizer, root)
     count, fetch = count_images(data, "train")
     facts = LatentFacts(tokenizer.space, len(tokenizer.info.class_names))
-    decoder = partial(load_tokenizer, tokenizer_path)
     plan = train_generator.plan(config, facts, count, decoder)
     objective = partial(train_generator.build_objective, config, facts, tokenizer=decoder)
     more = {} if config.generator.aligned is None else {"feature_bytes_per_view": _feature_bytes(config, facts, count)}

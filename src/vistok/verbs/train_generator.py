@@ -30,7 +30,7 @@ from vistok.runs.identity import features_digest, without_features_file
 from vistok.runs.initial import initial_weights, load_initial
 from vistok.runs.job import Evaluate, Job, accumulation_check, config_json, run_directory
 from vistok.runs.latent_facts import LatentFacts
-from vistok.runs.load import load_tokenizer, read_model
+from vistok.runs.load import load_tokenizer_at, read_model
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.plan import Plan, plan_of, sizes_fit
 from vistok.runs.teacher import require_what_it_draws, settled, teacher_of
@@ -88,7 +88,7 @@ def prepare(
     _require_latents_of(cache, validation, tokenizer_path)
     facts, image_size, teacher = LatentFacts.of(cache), cache.manifest.image_size, teacher_of(config)
     require_what_it_draws(teacher, tokenizer_path, cache.manifest.class_names)
-    decoder = partial(_decoder, tokenizer_path, image_size)
+    decoder = partial(load_tokenizer_at, tokenizer_path, image_size)
     planned = plan(config, facts, cache.num_images, decoder)
     initial = initial_weights(config)
     begun = {"init_from": initial, "teacher": teacher}
@@ -140,12 +140,6 @@ def _tokenizer_facts(cache: LatentCache, tokenizer_path: Path) -> dict[str, Any]
     size = {"image_size": cache.manifest.image_size} if cache.manifest.image_size else {}
     latents = {"latents": str(cache.folder.parent.resolve())} if tokenizer_path.is_file() else {}
     return {"digest": cache.manifest.tokenizer_digest, "path": str(tokenizer_path.resolve()), **size, **latents}
-
-
-def _decoder(path: Path, image_size: int | None, device: torch.device | str | None = None) -> Tokenizer:
-    """Return the tokenizer that decodes, at the image size of the cached latents."""
-    tokenizer = load_tokenizer(path, device=device)
-    return tokenizer.resized(image_size) if image_size else tokenizer
 
 
 def _learn_statistics(model: Any, teacher: Any, cache: LatentCache, begun: bool) -> None:

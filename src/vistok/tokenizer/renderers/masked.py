@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from vistok.errors import UserError
 from vistok.nn.bidirectional import BidirectionalAttention
 from vistok.nn.filtering import filter_logits
+from vistok.nn.keyed_noise import gumbel_noise
 from vistok.nn.masking import SCHEDULES, even_progress, masked_counts, masks, mean_share, still_masked
 from vistok.nn.rms_norm import RMSNorm
 from vistok.nn.transformer import SwiGLU, init_transformer
@@ -91,7 +92,7 @@ class MaskedRenderer(Renderer):
         for step, (before, after) in enumerate(zip(left[:-1], left[1:], strict=True)):
             logits = filter_logits(self.logits(clusters, tokens).float().flatten(0, 1), config)
             places = torch.arange(step * count, (step + 1) * count, device=keys.device).repeat(len(clusters))
-            noise = to_gumbel(uniform_grid(config.seed, images, places, codes)) if config.temperature else None
+            noise = gumbel_noise(config.seed, images, places, codes) if config.temperature else None
             drawn = pick(logits, noise)
             sure = logits.log_softmax(dim=-1).gather(1, drawn[:, None]).view(-1, count)
             choice = to_gumbel(uniform_grid(config.seed, keys, step, count, "confidence"))
