@@ -5,6 +5,7 @@ At batch 1 also against it compiled, as its script for many samples does by defa
 
 import copy
 import time
+from functools import partial
 
 import torch
 from common import alternate, arguments, earlier, entry, llamagen, matrix_rate, median, save
@@ -13,10 +14,15 @@ from common import alternate, arguments, earlier, entry, llamagen, matrix_rate, 
 SETTINGS = {"cfg_scale": 2.0, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 
 
-def bandwidth() -> float:
-    """Return bytes per second of reading memory, summed over threads."""
-    block = torch.ones(64 * 2**20)
-    return block.numel() * 4 / min(alternate(7, read=block.sum)["read"])
+# Times that the weights are read in a row, beside each sampling.
+READINGS = 8
+
+
+def reading(weights: list[torch.Tensor]) -> None:
+    """Read the weights as fast as torch's sum does, several times."""
+    for _ in range(READINGS):
+        for weight in weights:
+            weight.sum()
 
 
 def note(results: list[dict]) -> str:
@@ -53,8 +59,10 @@ def main() -> None:
         labels = torch.tensor([7])
         greedy = generate(peer, labels, 256, **SETTINGS, sample_logits=False)
         same = float((ours.sample(labels, sampling=guided.replace(temperature=0.0)) == greedy).float().mean())
-        rate, operations = bandwidth(), matrix_rate()
-        read = sum(p.numel() for p in (*ours.blocks.parameters(), *ours.norm.parameters(), *ours.head.parameters())) * 4
+        operations = matrix_rate()
+        parts = (*ours.blocks.parameters(), *ours.norm.parameters(), *ours.head.parameters())
+        weights = [part.detach() for part in parts]
+        read = sum(weight.numel() for weight in weights) * 4
         for batch in options.batches:
             labels, ids = torch.arange(batch), torch.arange(batch)
             started = time.perf_counter()
@@ -74,12 +82,16 @@ def main() -> None:
                 seconds = alternate(
                     options.repeats,
                     ours=lambda: full(labels, ids),
+                    # Next to it, since a machine's rate changes with what its neighbours do.
+                    reading=partial(reading, weights),
                     peer=lambda: generate(peer, labels, 256, **SETTINGS, sample_logits=True),
                     **more,
                 )
             mine, theirs = (batch / median(seconds[key]) for key in ("ours", "peer"))
             per_token = median(seconds["ours"]) / 256
-            share = read / rate / per_token
+            pairs = zip(seconds["reading"], seconds["ours"], strict=True)
+            share = median([once / READINGS / (whole / 256) for once, whole in pairs])
+            rate = read * READINGS / median(seconds["reading"])
             computing = ours.sampling_flops(guided) * batch / 256 / operations
             extra = {"ms_per_token": per_token * 1e3, "peer_ms_per_token": median(seconds["peer"]) / 0.256,
                      "bytes_per_token": read, "bandwidth": rate, "share_of_bandwidth_bound": share,

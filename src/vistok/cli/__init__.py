@@ -25,6 +25,7 @@ from vistok.cli.start import start
 from vistok.cli.study import advise, study_app
 from vistok.cli.train import train_app
 from vistok.engine.allocator import keep_freed_memory
+from vistok.engine.processors import leave_room
 from vistok.engine.spinning import bound_spinning
 from vistok.errors import Stopped, UserError, counted
 
@@ -69,7 +70,7 @@ def before_a_verb(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Reject several processes where each would repeat the same work; keep freed memory, except when printing help."""
+    """Reject several processes where each would repeat the same work. Except when printing help: keep freed memory, choose threads."""
     processes, verb = os.environ.get("WORLD_SIZE", "1"), context.invoked_subcommand
     if verb not in SHARED and processes != "1":
         raise UserError(
@@ -77,6 +78,7 @@ def before_a_verb(
             f"can use several processes: {', '.join(SHARED)}"
         )
     keep_freed_memory()
+    leave_room()
 
 
 @app.command()

@@ -4,6 +4,7 @@ import time
 from contextlib import closing
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vistok.engine.boards import open_boards
@@ -19,6 +20,7 @@ from vistok.engine.divergence import exploded, how_to_go_on, last_good
 from vistok.engine.log import MetricsLog, Progress, Task
 from vistok.engine.optim import load_optimizer
 from vistok.engine.parallel import replicate
+from vistok.engine.processors import Waiting
 from vistok.engine.run_dir import RunDir
 from vistok.engine.statistics import NotFinite, Statistics
 from vistok.engine.step import take_step
@@ -49,6 +51,7 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
         flops = total_flops(step, run.flops_per_step)
         return {"images": step * run.batch_size, "flops": flops, "seconds": round(seconds(), 3)}
 
+    waiting = Waiting()
     boards = open_boards(run.execution, run_dir.path, first or -1) if run.world.main else []
     with (
         StopRequest() as stop,
@@ -83,6 +86,8 @@ def train(run: Training, run_dir: RunDir, progress: Progress) -> float:
                 row["lr"] = run.lr * run.phases[0].schedule(step)
                 log.write("train", done, row, **position(done))
                 _tell_alarms(run, log, done, progress)
+                if run.world.main and (advice := waiting.advice(torch.get_num_threads())):
+                    progress.say(f"step {done}: {advice}")
                 note = _figures(run, log, bar, row)
             bar.advance(1, note, pauses=_validations_left(run, done))
             if validating:

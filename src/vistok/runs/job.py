@@ -15,6 +15,7 @@ import torch
 from vistok.config import fingerprint, science
 from vistok.data.images.sources import ImageSource
 from vistok.data.loader import train_images
+from vistok.engine import processors
 from vistok.engine.checkpoint import drop_checkpoints, find_latest, finished, step_of
 from vistok.engine.device import setup_device
 from vistok.engine.distributed import World, join_world
@@ -24,6 +25,7 @@ from vistok.engine.loop import train
 from vistok.engine.objective import Objective
 from vistok.engine.parallel import Weights, Whole, spread
 from vistok.engine.phase import MicroBatch
+from vistok.engine.provenance import cpu_name
 from vistok.engine.run_dir import RunDir
 from vistok.engine.training import Training
 from vistok.engine.weights import save_weights
@@ -118,7 +120,10 @@ class Job:
             return self.run_dir
         world = join_world()
         _divide(self.config, world)
-        setup_device(self.config.execution)  # sets the threads that provenance records
+        setup_device(self.config.execution)
+        note = self._set_threads()  # which provenance records
+        if note and world.main:
+            progress.say(note)
         try:
             with self.run_dir if world.main else nullcontext():
                 self._train(world, progress)
@@ -126,6 +131,15 @@ class Job:
             if world.main and self.page:
                 self.page.close()
         return self.run_dir
+
+    def _set_threads(self) -> str | None:
+        """Go on with as many threads as the run began with, unless the user has chosen; return what the user should know."""
+        if self.config.execution.threads is not None:
+            return None
+        began = self.run_dir.read("provenance.json")
+        if threads := processors.threads_of(began, cpu_name()):
+            torch.set_num_threads(threads)
+        return processors.told(torch.get_num_threads(), began is not None)
 
     def _train(self, world: World, progress: Progress) -> None:
         if world.main:
