@@ -29,6 +29,9 @@ def job(kind: str, root: Path, tokenizer: Path, out: Path, *settings: str):
     settings = (f"length={LENGTH} steps", *COMMON, KEPT, *settings)
     if kind == "tokenizer":
         return train_tokenizer.prepare(tokenizer_config(root, *GAN, *settings), out)
+    if kind == "clusters":
+        data = [f'data.root="{root}"', "data.max_images=200", "tokenizer.quantizer.image_fraction=0.5"]
+        return train_tokenizer.prepare(override(find_recipe("debug_clusters"), [*data, *settings]), out)
     caches = [LatentCache(tokenizer / "tokens" / split) for split in ("train", "val")]
     if kind.startswith("debug_"):  # a shortcut; the last of the settings is its teacher
         config = with_teacher(override(find_recipe(kind), list(settings[:-1])), settings[-1])

@@ -195,3 +195,13 @@ def test_a_sharded_masked_generator_is_that_of_one_process(fashion_root, toy_run
     done = run_jobs(2, fashion_root, toy_runs, tmp_path / "two", jobs)
     assert done.returncode == 0, done.stderr[-3000:]
     assert_same_losses(one, only(tmp_path / "two" / "masked", "debug-masked-*"))
+
+
+def test_two_processes_find_the_clusters_of_one(fashion_root, toy_runs, tmp_path, quiet):
+    one = job("clusters", fashion_root, toy_runs[0], tmp_path / "one").train(quiet).path
+    done = run_jobs(2, fashion_root, toy_runs, tmp_path / "two", {"clusters": {"kind": "clusters", "settings": []}})
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = only(tmp_path / "two" / "clusters", "debug-clusters-*")
+    found = [load_weights(run / "export" / "model.safetensors")[0]["quantizer.centres"] for run in (one, two)]
+    assert torch.equal(*found) and len(found[0].unique(dim=0)) == len(found[0])
+    assert_same_losses(one, two)
