@@ -98,6 +98,7 @@ def test_latents_on_a_line_are_refused():
         AlignmentRegularizer(AlignmentConfig(), Setting(DIM, Vectors(layout=Line(length=12), dim=DIM)))
 
 
+@pytest.mark.slow
 def test_a_run_with_both_regularizers_on_vectors(fashion_root, tmp_path, quiet):
     settings = [f'data.root="{fashion_root}"', "data.max_images=100", "execution.log_every=1", "length=16 steps"]
     settings += ['regularizers.alignment.features="fashion"', "regularizers.alignment.weight=0.5"]

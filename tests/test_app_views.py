@@ -263,6 +263,7 @@ def test_only_this_machine_is_answered():
     assert all(map(is_ours, ours)) and not any(map(is_ours, foreign))
 
 
+@pytest.mark.slow
 def test_looking_at_runs_loads_no_torch(tmp_path):
     code = (
         "import sys, warnings\nfrom pathlib import Path\n"

@@ -77,6 +77,7 @@ def test_other_unknown_options_are_told_as_ever():
     assert code == 2 and "No such option: --datas" in said and "--data" in said
 
 
+@pytest.mark.slow
 def test_quiet_shows_results_and_warnings_only(fashion_root, tmp_path):
     train = (
         "train",

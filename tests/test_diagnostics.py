@@ -71,6 +71,7 @@ def test_the_recorded_tokenizers_have_all_diagnostics():
     assert table.gfmd_250.notna().sum() == 27 and table.gfmd_1000.notna().sum() == 26
 
 
+@pytest.mark.slow
 def test_the_command_says_each_value_and_its_worth(monkeypatch, fashion_root):
     monkeypatch.setattr(diagnostics, "TRAIN", 300)
     monkeypatch.setattr(diagnostics, "HELD_OUT", 120)

@@ -329,6 +329,7 @@ def test_a_run_on_tokens_from_training_to_scores(masked_run, tmp_path, fashion_r
     assert fields_of("masked") == ["temperature", "top_k", "top_p", "steps"]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_exactly(masked_run, tmp_path, quiet, monkeypatch):
     prepare, run = masked_run
     stop_after(monkeypatch, 23)

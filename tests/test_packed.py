@@ -229,6 +229,7 @@ print(source.digest, source.read(3).sum())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["url", "parquet"])
 def test_several_processes_open_new_files_at_once(kind, tmp_path):
     """As torchrun's do: one lists and downloads, the others wait and find it."""

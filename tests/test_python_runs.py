@@ -72,6 +72,7 @@ def test_the_same_arguments_are_the_same_run(tokenizer, runs):
     assert (tokenizer.path / "export/model.safetensors").stat().st_mtime_ns == export
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_exactly(tmp_path, tokenizer, monkeypatch):
     """Stopped after its first step, as by Ctrl-C or a notebook's stop button, then called again."""
     import vistok.engine.loop

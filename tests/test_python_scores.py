@@ -107,6 +107,7 @@ def test_images_are_scored_in_any_form(tmp_path, tokenizer):
     assert with_run.protocol.reference == "webdataset test" and with_run.metric == "FMD"
 
 
+@pytest.mark.slow
 def test_labels_of_given_images_decide_their_protocol(tokenizer, generator):
     even = vistok.score(IMAGES[:50], tokenizer, labels=LABELS[:50], quiet=True)
     assert even.metric == "gFMD" and even.protocol == vistok.score(generator, count=50, quiet=True).protocol

@@ -233,6 +233,7 @@ def test_weights_to_begin_with_mean_what_the_students_do(taught, quiet):
         with_teacher(find_recipe("debug_score").replace(init_from="fashion-crt"), str(teacher))
 
 
+@pytest.mark.slow
 def test_a_student_sees_latents_as_its_teacher_does_whatever_it_begins_with(taught, quiet):
     runs, first, other, _, teacher = taught
     short = ["length=1 steps", "execution.tensorboard=false"]
@@ -250,6 +251,7 @@ def test_a_student_sees_latents_as_its_teacher_does_whatever_it_begins_with(taug
     shutil.rmtree(other / "tokens")
 
 
+@pytest.mark.slow
 def test_a_reward_sees_images_of_the_teachers_size(tmp_path, quiet):
     tokenizer = tokenizer_of_colours(pictures(tmp_path / "two", "cat", "dog", side=56), tmp_path, quiet)
     caches = [cache_tokens(tokenizer, split, quiet, image_size=56) for split in ("train", "val")]

@@ -589,6 +589,7 @@ def teacher_of_run(taught):
     return load_generator(taught[3]).info
 
 
+@pytest.mark.slow
 def test_a_student_can_be_a_teacher(taught, quiet):
     guided = shorten("debug_guided", taught, quiet)
     halved = shorten("debug_progressive", taught, quiet, teacher=guided)
@@ -604,6 +605,7 @@ def test_a_student_can_be_a_teacher(taught, quiet):
     assert again != one_call
 
 
+@pytest.mark.slow
 def test_a_shortened_run_resumes_exactly(taught, quiet, tmp_path, monkeypatch):
     from vistok.engine import loop
     from vistok.errors import Stopped

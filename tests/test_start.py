@@ -85,6 +85,7 @@ def planned(look, minutes):
     return plan_start(look, 60 * minutes, lambda side, kind: None)
 
 
+@pytest.mark.slow
 def test_more_time_gives_larger_pictures_and_longer_runs(speed):
     short, longer, longest = (planned(COLOUR, minutes) for minutes in (15, 109.3, 2000))
     assert [plan.side for plan in (short, longer, longest)] == [64, 128, 256]
