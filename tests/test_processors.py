@@ -117,14 +117,15 @@ def test_threads_that_wait_are_noticed(monkeypatch):
     waiting = Waiting()
     now[0], waited[0] = 10.0, 9.0
     assert waiting.advice(4) is None  # too early to tell
-    now[0], waited[0] = 40.0, 60.0
-    assert "execution.threads=2" in waiting.advice(4)
-    now[0], waited[0] = 80.0, 65.0
-    assert waiting.advice(4) is None  # little since
-    now[0], waited[0] = 120.0, 105.0
-    assert waiting.advice(1) is None  # nothing helps
-    now[0], waited[0] = 160.0, 65.0
+    now[0], waited[0] = 40.0, 12.0
+    assert waiting.advice(4) is None  # little
+    now[0], waited[0] = 80.0, 5.0
     assert waiting.advice(2) is None  # a thread has ended
+    now[0], waited[0] = 120.0, 85.0
+    assert waiting.advice(1) is None  # nothing helps
+    assert "--set execution.threads=2" in waiting.advice(4)
+    now[0], waited[0] = 160.0, 165.0
+    assert waiting.advice(4) is None  # it was said
 
 
 def test_a_thread_that_shares_its_processor_has_waited():

@@ -93,24 +93,28 @@ def told(threads: int, goes_on: bool) -> str | None:
 
 
 class Waiting:
-    """Notices when the threads of this process wait for processors."""
+    """Notices when the threads of this process wait for processors; says so once."""
 
     def __init__(self) -> None:
         self._before = time.monotonic(), _waited()
+        self._told = False
 
     def advice(self, threads: int) -> str | None:
-        """Return what to do where `threads` threads have waited long since the last look, at most every half minute; or None."""
-        now, waited = time.monotonic(), _waited()
-        seconds, added = now - self._before[0], waited - self._before[1]
-        if seconds < WATCHED:
+        """Return what to do where `threads` threads have waited for long in the last half minute, the first time; or None."""
+        now = time.monotonic()
+        seconds = now - self._before[0]
+        if self._told or threads == 1 or seconds < WATCHED:
             return None
+        waited = _waited()
+        added = waited - self._before[1]
         self._before = now, waited
-        if threads == 1 or added < MUCH * seconds:
+        if added < MUCH * seconds:
             return None
+        self._told = True
         fewer = max(1, threads - max(1, round(added / seconds)))
         return (
             f"other programs use the processors: in {seconds:.0f} s, threads of this run waited {added:.0f} s for them. Fewer "
-            f"threads may be faster: stop the run, and repeat the command with execution.threads={fewer}"
+            f"threads may be faster: stop the run, and repeat the command with --set execution.threads={fewer}"
         )
 
 
