@@ -1,8 +1,8 @@
 """How many threads a command works with: it leaves processors that other programs keep busy to them.
 
 The threads of an operation wait for the slowest of them, and one that shares its processor with another program is slow. On two
-processors beside one busy program, a training step of Fashion-MNIST's tokenizer takes four to ten times as long as on an idle
-machine with two threads, and 1.7 times with one (benchmarks/neighbours.py).
+processors beside one, two and four busy programs, a short training of Fashion-MNIST's tokenizer took 1.9, 2.7 and 17 times as long as
+alone with two threads, and 1.1, 1.9 and 3.0 times with those that were left (benchmarks/neighbours.py).
 
 Results depend on the number of threads in their last digits, so a run keeps the number that it began with.
 """
