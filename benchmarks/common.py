@@ -14,8 +14,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from vistok.engine.processors import THREAD_VARIABLES
+
 THREADS = int(os.environ.get("BENCH_THREADS", os.cpu_count() or 1))
-for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+for variable in THREAD_VARIABLES:
     os.environ.setdefault(variable, str(THREADS))
 
 LATE = 10**9  # a step by which everything is switched on

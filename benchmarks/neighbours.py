@@ -19,17 +19,12 @@ from typing import Any
 
 from common import THREADS, arguments, earlier, entry, save
 
+from vistok.engine.processors import THREAD_VARIABLES
+
 VISTOK = [sys.executable, "-m", "vistok"]
 # As torch does it: all processors, whatever else runs, and GNU's OpenMP spins so often where nothing is set.
 PLAIN = {"OMP_NUM_THREADS": str(THREADS), "GOMP_SPINCOUNT": "300000"}
-OURS = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "OMP_WAIT_POLICY",
-    "GOMP_SPINCOUNT",
-    "KMP_BLOCKTIME",
-)
+OURS = (*THREAD_VARIABLES, "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 NEIGHBOURS = (0, 1, 2, 4)
 
 

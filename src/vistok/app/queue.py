@@ -1,6 +1,5 @@
 """Trainings in a queue, one at a time: commands of vistok in processes of their own. The queue is a file that outlives them."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vistok.engine.pace import in_words
-from vistok.engine.processors import without_choice
+from vistok.engine.processes import environment
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import read_json, write_json
 from vistok.overview.record import TRAINING, RunRecord
@@ -200,7 +199,7 @@ def _begun(job: Job, log: Path) -> "subprocess.Popen[bytes]":
     with open(log, "ab") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "vistok", *job.words], stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-            start_new_session=True, env={**without_choice(os.environ), "PYTHONUNBUFFERED": "1"},
+            start_new_session=True, env={**environment(None), "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
 
 

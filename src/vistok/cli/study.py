@@ -44,15 +44,14 @@ def run(
     ] = False,
 ) -> None:
     """Train and score whatever is missing from a study; repeat the command to resume."""
-    import os
-
+    from vistok.engine.processors import allowed
     from vistok.study.run.executor import make_executor
     from vistok.study.run.record import StudyFolder
     from vistok.study.run.scheduler import describe, run_study
 
     config = study_config(study, settings, data, grid)
     folder = StudyFolder(out or results_of(config))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(allowed())
     count = processes or max(1, cores // (threads or 1))
     if dry_run:
         for line in describe(config, runs, folder):

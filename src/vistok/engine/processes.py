@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vistok.engine.processors import THREAD_VARIABLES, without_choice
 from vistok.engine.spinning import bounds
 from vistok.errors import Stopped, UserError
 
@@ -15,12 +16,12 @@ TAIL = 12  # lines of a log that are shown after a failure
 
 
 def environment(threads: int | None) -> dict[str, str]:
-    """Return a process's environment: spinning bounded, and the number of threads set for every library."""
-    own = {**os.environ, **bounds(os.environ)}  # a Ray worker was not started by vistok
-    if threads is None:
-        return own
-    variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**own, **dict.fromkeys(variables, str(threads))}
+    """Return a process's environment: spinning bounded, and the number of threads set for every library.
+
+    Without a number, the process chooses anew where this one chose its own.
+    """
+    own = {**without_choice(os.environ), **bounds(os.environ)}  # a Ray worker was not started by vistok
+    return own if threads is None else {**own, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
 
 
 def start(module: str, arguments: Sequence[str], log: Path, threads: int | None) -> "subprocess.Popen[bytes]":

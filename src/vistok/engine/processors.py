@@ -10,11 +10,13 @@ Results depend on the number of threads in their last digits, so a run keeps the
 import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-_VARIABLE = "OMP_NUM_THREADS"
+# What libraries read for their number of threads; the first, where the others are not set, stands for all.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_VARIABLE = THREAD_VARIABLES[0]
 _STAT = Path("/proc/stat")
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 _TASKS = Path("/proc/self/task")
@@ -26,14 +28,18 @@ WATCHED, MUCH = 30.0, 0.35
 _ours = False  # whether this command chose its number of threads
 
 
+def allowed() -> Collection[int]:
+    """Return the numbers of the processors that this process may use."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+
+
 def cores() -> int:
     """Return the cores that this process may use; two hardware threads of one core count once, as torch counts them."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     known = set()
-    for number in allowed:
+    for number in allowed():
         with suppress(OSError):
             known.add((_TOPOLOGY / f"cpu{number}/topology/thread_siblings_list").read_text())
-    return len(known) or len(allowed)
+    return len(known) or len(allowed())
 
 
 def others() -> int:
