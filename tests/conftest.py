@@ -1,6 +1,7 @@
 """Shared fixtures: real images, a toy tokenizer and generator, threads."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,15 +27,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: names.index(item.path.stem) if item.path.stem in names else len(names))
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Path:
+    """A folder that all workers share."""
+    place = tmp_path_factory.getbasetemp()
+    return place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _machine(tmp_path_factory) -> Iterator[None]:
+def _machine(shared) -> Iterator[None]:
     """Threads, and a cache folder of the tests' own: one for all workers, which then compile and draw things once."""
     torch.set_num_threads(THREADS)
-    place = tmp_path_factory.getbasetemp()
-    cache = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", str(THREADS))
-        patch.setenv("XDG_CACHE_HOME", str(cache))
+        patch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
         # Validations of toy runs, by the hundred, on fewer images.
         patch.setattr("vistok.verbs.train_tokenizer.EVAL_IMAGES", 100)
         patch.setattr("vistok.verbs.train_generator.EVAL_IMAGES", 200)
@@ -81,16 +87,24 @@ def photo_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def toy_runs(tmp_path_factory, fashion_root, quiet):
-    """A trained toy tokenizer, its caches and a trained toy generator: (tokenizer run, caches, generator run)."""
+def toy_runs(shared, tmp_path_factory, fashion_root, quiet):
+    """A trained toy tokenizer, its caches and a trained toy generator: (tokenizer run, caches, generator run).
+
+    Trained by one worker; each has a copy of its own.
+    """
     from vistok.config import override
+    from vistok.files import only_one
     from vistok.recipes import find_recipe
     from vistok.verbs import train_generator, train_tokenizer
     from vistok.verbs.cache_latents import cache_tokens
 
-    runs = tmp_path_factory.mktemp("runs")
     config = override(find_recipe("debug_crt"), [f'data.root="{fashion_root}"', "data.max_images=400"])
-    tokenizer = train_tokenizer.prepare(config, runs).train(quiet).path
-    caches = {split: cache_tokens(tokenizer, split, quiet) for split in ("train", "val", "test")}
-    job = train_generator.prepare(find_recipe("debug_ar"), caches["train"], caches["val"], tokenizer, runs)
-    return tokenizer, caches, job.train(quiet).path
+    trained, splits = shared / "toy_runs", ("train", "val", "test")
+    with only_one(trained):  # what is finished is left alone
+        tokenizer = train_tokenizer.prepare(config, trained).train(quiet).path
+        caches = {split: cache_tokens(tokenizer, split, quiet) for split in splits}
+        job = train_generator.prepare(find_recipe("debug_ar"), caches["train"], caches["val"], tokenizer, trained)
+        generator = job.train(quiet).path
+    runs = shutil.copytree(trained, tmp_path_factory.mktemp("copy") / "runs")
+    caches = {split: cache_tokens(runs / tokenizer.name, split, quiet) for split in splits}
+    return runs / tokenizer.name, caches, runs / generator.name

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "vistok"
@@ -46,12 +47,15 @@ def _module(name: str) -> str | None:
     return name if place.with_suffix(".py").is_file() or (place / "__init__.py").is_file() else None
 
 
-IMPORTS = {module_of(path): imports_of(path) for path in FILES}
+@cache
+def imports() -> dict[str, set[str]]:
+    """What each module imports."""
+    return {module_of(path): imports_of(path) for path in FILES}
 
 
 def test_levels():
     wrong = []
-    for module, imported in IMPORTS.items():
+    for module, imported in imports().items():
         part = part_of(module)
         for other in sorted(imported):
             if part_of(other) == part or (part == "recipes" and other in OF_RECIPES):
@@ -68,12 +72,12 @@ def test_no_files_import_each_other():
     def visit(module, path):
         if module in path:
             circles.append(" -> ".join([*path[path.index(module) :], module]))
-        elif module in IMPORTS and module not in finished:
-            for other in sorted(IMPORTS[module]):
+        elif module in imports() and module not in finished:
+            for other in sorted(imports()[module]):
                 visit(other, [*path, module])
             finished.add(module)
 
-    for module in IMPORTS:
+    for module in imports():
         visit(module, [])
     assert not circles
 
@@ -81,7 +85,7 @@ def test_no_files_import_each_other():
 def test_recipes_import_configs_only():
     assert not [
         f"{module}: {name}"
-        for module, imported in IMPORTS.items()
+        for module, imported in imports().items()
         if part_of(module) == "recipes"
         for name in imported
         if not CONFIGS.match(name)
@@ -90,7 +94,7 @@ def test_recipes_import_configs_only():
 
 def test_what_only_reads_needs_no_torch():
     """All of the command line, recipes and studies: what a report or a list of runs needs."""
-    names = [f"vistok.{module}" for module in IMPORTS if part_of(module) in ("cli", "recipes", "study")]
+    names = [f"vistok.{module}" for module in imports() if part_of(module) in ("cli", "recipes", "study")]
     code = (
         f"import importlib, sys; [importlib.import_module(name) for name in {names}]\n"
         "import vistok.recipes as r; r.all_recipes(); r.find_recipe('fashion_crt'); print('torch' in sys.modules)"

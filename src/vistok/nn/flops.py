@@ -6,7 +6,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+
+from vistok.nn.counting import Counting
 
 
 def count_flops(run: Callable[[], object]) -> float:
@@ -14,10 +15,9 @@ def count_flops(run: Callable[[], object]) -> float:
 
     Attention runs as plain matrix products, so that every device gives the same count.
     """
-    counter = FlopCounterMode(display=False)
-    with sdpa_kernel(SDPBackend.MATH), counter:
+    with sdpa_kernel(SDPBackend.MATH), Counting() as counting:
         run()
-    return float(counter.get_total_flops())
+    return float(counting.flops)
 
 
 def paper_flops(params: int, num_steps: int, tokens_per_image: int) -> float:

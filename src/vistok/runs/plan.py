@@ -14,6 +14,7 @@ from vistok.engine.objective import Objective
 from vistok.engine.parallel import recompute
 from vistok.engine.phase import MicroBatch, Phase, only
 from vistok.errors import UserError
+from vistok.nn.counting import Counting
 from vistok.nn.flops import count_flops, paper_flops
 from vistok.runs.config import RunConfig
 from vistok.units import Scale, total_flops
@@ -99,7 +100,8 @@ def activation_bytes(phases: Sequence[Phase], micro: MicroBatch, step: int, prec
                 kept[(id(tensor.untyped_storage()), *tensor.shape)] = tensor.numel() * tensor.element_size()
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t), autocast(torch.device("meta"), precision):
+        kept_by = torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t)
+        with Counting(), kept_by, autocast(torch.device("meta"), precision):
             total = phase.loss(shared, step).total
         heaviest = max(heaviest, sum(kept.values()))
         del total
