@@ -25,7 +25,7 @@ demo: $(READY)  ## the main job: what the regularizer does for generation, on on
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: $(READY)  ## the tests (about 5 minutes)
+test: $(READY)  ## the tests (about 4 minutes)
 	$(PYTEST) -m 'not slow'
 
 test-all: test  ## and the second tier: killed runs, full disks, several processes, full-size recipes, the demo (another quarter of an hour)
