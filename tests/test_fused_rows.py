@@ -63,11 +63,12 @@ def inputs_of(function, shape, scale: float = 1.0) -> list[Tensor]:
     return [torch.randn(size) * scale for size in BY_TORCH[function][1](*shape)]
 
 
-def results(function, inputs: list[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """Return the output and the gradients for all inputs."""
+def results(function, inputs: list[Tensor], dtype: torch.dtype = torch.float32, rounded: bool = False) -> list[Tensor]:
+    """Return the output and the gradients for all inputs; `rounded`: for a gradient of bfloat16's values."""
     given = [x.detach().to(dtype).requires_grad_() for x in inputs]
     y = function(*given)
-    gradient = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    gradient = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+    gradient = (gradient.bfloat16() if rounded else gradient).to(dtype)
     return [y.detach(), *torch.autograd.grad(y, given, gradient)]
 
 
@@ -150,12 +151,44 @@ def test_what_does_not_fit_is_torchs(function):
     turned = [x.transpose(0, 1).contiguous().transpose(0, 1) if x.dim() > 1 else x for x in inputs]
     for got, expected in zip(results(function, turned), results(plain, inputs), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(function(*inputs).float(), plain(*inputs).float(), rtol=2e-2, atol=2e-2)
     tangents = tuple(torch.ones_like(x) for x in inputs)
     torch.testing.assert_close(
         torch.func.jvp(function, tuple(inputs), tangents), torch.func.jvp(plain, tuple(inputs), tangents)
     )
+
+
+@needs_compiler
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_autocast_takes_no_digits(function, compiled):
+    """A dot product of values with themselves was rounded to three digits by it."""
+    inputs, plain = inputs_of(function, (2, 3, 64), scale=3), BY_TORCH[function][0]
+    library = LIBRARIES[function]._library if compiled else lambda *_: None
+    with patch.object(LIBRARIES[function], "_library", library), torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(function(*inputs), plain(*inputs), rtol=1e-5, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("scale", [1, 30])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("function", [gated, of_halves])
+def test_sixteen_bits_are_as_exact_as_torchs(function, shape, scale):
+    inputs, plain = [x.bfloat16() for x in inputs_of(function, shape, scale)], BY_TORCH[function][0]
+    exact = results(plain, inputs, torch.float64, rounded=True)
+    with patch.object(LIBRARIES[function], "_library", wraps=LIBRARIES[function]._library) as asked:
+        found = results(function, inputs, torch.bfloat16)
+    assert asked.call_count >= 3 and all(x.dtype == torch.bfloat16 for x in found)
+    theirs = errors(results(plain, inputs, torch.bfloat16), exact)
+    assert all(mine <= other + 1e-6 for mine, other in zip(errors(found, exact), theirs, strict=True))
+
+
+@needs_compiler
+def test_a_condition_of_sixteen_bits_modulates_float32():
+    x, weight, condition = inputs_of(modulated, (2, 3, 8))
+    expected = BY_TORCH[modulated][0](x, weight, condition.bfloat16().float())
+    found = modulated(x, weight, condition.bfloat16())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_graph_is_compiled_in_one_piece():
@@ -171,6 +204,6 @@ def test_a_graph_is_compiled_in_one_piece():
 def test_without_a_compiler_the_same_within_rounding(function):
     inputs = inputs_of(function, (4, 49, 128))
     compiled = results(function, inputs)
-    with patch.object(LIBRARIES[function], "_library", lambda: None):
+    with patch.object(LIBRARIES[function], "_library", lambda *_: None):
         plain = results(function, inputs)
     assert max(errors(compiled, plain)) < 4e-6

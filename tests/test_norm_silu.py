@@ -80,6 +80,31 @@ def test_as_exact_as_torch(shape, groups, layout, scale, offset):
 
 @needs_compiler
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("shape", "groups"), SIZES)
+@pytest.mark.parametrize(("scale", "offset"), [(1, 0), (1e-3, 0), (1, 30)])
+def test_sixteen_bits_are_rounded_where_they_are_stored_alone(shape, groups, layout, scale, offset):
+    """As autocast leaves them: images in bfloat16, parameters in float32."""
+    norm = make(groups, shape[1])
+    x = (torch.randn(shape) * scale + offset).bfloat16().contiguous(memory_format=layout)
+
+    def found(function, norm, x):
+        given = x.detach().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = function(norm, given)
+        assert y.dtype == x.dtype
+        gradient = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).bfloat16().to(y.dtype)
+        return [
+            part.detach().double() for part in (y, *torch.autograd.grad(y, (given, norm.weight, norm.bias), gradient))
+        ]
+
+    exact = found(by_torch, make(groups, shape[1]).double(), x.double())
+    y, to_x, *to_parameters = errors(found(fused, norm, x), exact)
+    assert y < 2**-8 and to_x < 2**-7  # one rounding, and two
+    assert max(to_parameters) < 1e-5
+
+
+@needs_compiler
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_means_far_from_zero_cost_no_digits(layout):
     """Torch's kernel for channels last is a hundredth off here."""
     norm, x = make(8, 16), (torch.randn(2, 16, 28, 28) + 300).contiguous(memory_format=layout)
@@ -105,8 +130,9 @@ def test_extreme_values(layout):
     torch.testing.assert_close(fused(norm, x), by_torch(norm, x), rtol=1e-5, atol=1e-30)
     for value in (torch.nan, torch.inf, -torch.inf):  # which the loop must notice
         x[1, 2, 3, 4] = value
-        y = fused(norm, x)
-        assert y[0].isfinite().all() and not y[1].isfinite().any()
+        for images in (x, x.bfloat16()):
+            y = fused(norm, images)
+            assert y[0].isfinite().all() and not y[1].isfinite().any()
 
 
 @needs_compiler
@@ -181,7 +207,7 @@ def test_gradients_of_gradients(layout):
 def test_without_a_compiler_the_same_within_rounding():
     x = torch.randn(2, 16, 14, 14).contiguous(memory_format=torch.channels_last)
     compiled = results(fused, make(8, 16), x)
-    with patch.object(norm_silu, "_library", lambda: None):
+    with patch.object(norm_silu, "_library", lambda *_: None):
         plain = results(NormSiLU.forward, make(8, 16), x)
     assert all(torch.equal(a, b) for a, b in zip(plain, results(by_torch, make(8, 16), x), strict=True))
     assert max(errors(compiled, plain)) < 2e-6
@@ -189,13 +215,13 @@ def test_without_a_compiler_the_same_within_rounding():
 
 def test_what_does_not_fit_is_torchs():
     norm, x = make(4, 8), torch.randn(3, 8, 6, 7)
-    for other in (x.double(), x.bfloat16(), torch.randn(3, 8, 5), torch.empty(0, 8, 6, 7), x.to("meta")):
+    for other in (x.double(), x.half(), torch.randn(3, 8, 5), torch.empty(0, 8, 6, 7), x.to("meta")):
         module = make(4, 8).to(other.device, other.dtype)
         found = module(other)
         assert (found.shape, found.dtype, found.device) == (other.shape, other.dtype, other.device)
         assert other.is_meta or torch.equal(found, by_torch(module, other))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(norm(x), by_torch(norm, x)) and norm(x).dtype == by_torch(norm, x).dtype
+    whole = make(4, 8).bfloat16()  # with parameters of sixteen bits, too
+    assert torch.equal(whole(x.bfloat16()), by_torch(whole, x.bfloat16()))
     with FlopCounterMode(display=False) as counter:
         assert torch.equal(norm(x), by_torch(norm, x))
     assert counter.get_total_flops() == 0

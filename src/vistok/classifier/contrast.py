@@ -15,6 +15,7 @@ from vistok.engine.distributed import ALONE, World
 from vistok.engine.optim import adamw, decay_groups
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.engine.schedule import make_schedule
+from vistok.nn.precision import in_float32
 from vistok.rng import derive_seed, seeded_init
 from vistok.units import Scale
 
@@ -61,7 +62,8 @@ class Contrast(ClassifierObjective):
 def told_apart(views: Float[Tensor, "views dim"], temperature: float) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Return NT-Xent of unit vectors, view 0 of all images and then view 1, and how often the partner is the nearest."""
     count = len(views)
-    alike = (views @ views.T / temperature).fill_diagonal_(-torch.inf)
+    with in_float32(views):
+        alike = (views @ views.T / temperature).fill_diagonal_(-torch.inf)
     partner = torch.arange(count, device=views.device).roll(count // 2)
     found = (alike.detach().argmax(1) == partner).float().mean()
     return F.cross_entropy(alike, partner), found

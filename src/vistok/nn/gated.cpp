@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "element.h"
+
 namespace {
 
 // 1 / (1 + exp(-x)). The exponential is 2^n times that of a remainder, by its Taylor polynomial: within two units in the
@@ -34,42 +36,46 @@ struct Sizes {
 
 }  // namespace
 
-extern "C" void gated_forward(const Sizes* n, const float* gate, const float* up, float* y) {
+extern "C" void gated_forward(const Sizes* n, const Element* gate, const Element* up, Element* y) {
 #pragma omp parallel for num_threads(n->threads) schedule(static)
   for (int64_t row = 0; row < n->rows; row++) {
-    const float *const g = gate + row * n->stride, *const u = up + row * n->stride;
-    float* const to = y + row * n->width;
+    const Element *const g = gate + row * n->stride, *const u = up + row * n->stride;
+    Element* const to = y + row * n->width;
 #pragma omp simd
-    for (int64_t i = 0; i < n->width; i++) to[i] = g[i] * sigmoid(g[i]) * u[i];
+    for (int64_t i = 0; i < n->width; i++) {
+      const float at = widened(g[i]);
+      to[i] = narrowed(at * sigmoid(at) * widened(u[i]));
+    }
   }
 }
 
-extern "C" void gated_backward(const Sizes* n, const float* gradient, const float* gate, const float* up, float* to_gate,
-                               float* to_up) {
+extern "C" void gated_backward(const Sizes* n, const Element* gradient, const Element* gate, const Element* up, Element* to_gate,
+                               Element* to_up) {
 #pragma omp parallel for num_threads(n->threads) schedule(static)
   for (int64_t row = 0; row < n->rows; row++) {
-    const float *const d = gradient + row * n->width, *const g = gate + row * n->stride, *const u = up + row * n->stride;
-    float *const a = to_gate + row * n->stride, *const b = to_up + row * n->stride;
+    const Element *const d = gradient + row * n->width, *const g = gate + row * n->stride, *const u = up + row * n->stride;
+    Element *const a = to_gate + row * n->stride, *const b = to_up + row * n->stride;
 #pragma omp simd
     for (int64_t i = 0; i < n->width; i++) {
-      const float s = sigmoid(g[i]);
-      b[i] = d[i] * g[i] * s;
-      a[i] = d[i] * u[i] * s * (1 + g[i] * (1 - s));
+      const float at = widened(g[i]), back = widened(d[i]), s = sigmoid(at);
+      b[i] = narrowed(back * at * s);
+      a[i] = narrowed(back * widened(u[i]) * s * (1 + at * (1 - s)));
     }
   }
 }
 
 // Whether this code is wrong on this machine: tried once, when it is compiled.
 extern "C" int wrong() {
-  const float gate[] = {0.5f, -2.0f, 30.0f}, up[] = {1.5f, 2.0f, -1.0f}, gradient[] = {1, 1, 1};
+  const Element gate[] = {narrowed(0.5f), narrowed(-2.0f), narrowed(30.0f)}, up[] = {narrowed(1.5f), narrowed(2.0f), narrowed(-1.0f)};
+  const Element gradient[] = {narrowed(1), narrowed(1), narrowed(1)};
   const Sizes n = {1, 3, 3, 2};
-  float y[3], a[3], b[3];
+  Element y[3], a[3], b[3];
   gated_forward(&n, gate, up, y);
   gated_backward(&n, gradient, gate, up, a, b);
+  const auto off = [](Element found, double right) { return !(std::fabs(widened(found) - right) < ROUNDING * (1 + std::fabs(right))); };
   for (int i = 0; i < 3; i++) {
-    const double s = 1 / (1 + std::exp(-static_cast<double>(gate[i])));
-    if (!(std::fabs(y[i] - gate[i] * s * up[i]) < 1e-5) || !(std::fabs(b[i] - gate[i] * s) < 1e-5)) return 1;
-    if (!(std::fabs(a[i] - up[i] * s * (1 + gate[i] * (1 - s))) < 1e-5)) return 1;
+    const double g = widened(gate[i]), u = widened(up[i]), s = 1 / (1 + std::exp(-g));
+    if (off(y[i], g * s * u) || off(b[i], g * s) || off(a[i], u * s * (1 + g * (1 - s)))) return 1;
   }
   return 0;
 }

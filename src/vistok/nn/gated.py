@@ -1,6 +1,6 @@
 """silu(gate) * up, the middle of a gated layer, in one pass of C++ each way where possible (gated.cpp).
 
-That is for float32 on a CPU, with a compiler. Otherwise, and when gradients of gradients are taken, these are torch's operators;
+That is for float32 and bfloat16 on a CPU, with a compiler. Otherwise, and when gradients of gradients are taken, these are torch's operators;
 results agree within rounding.
 """
 
@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vistok.nn.native_library import compiled_library
-from vistok.nn.native_operator import differentiable, learned, takes, threads_for
+from vistok.nn.native_operator import DEFINES, differentiable, learned, takes, threads_for
 
 SOURCE = Path(__file__).with_name("gated.cpp")
 
 
 def gated(gate: Tensor, up: Tensor) -> Tensor:
     """Return silu(gate) * up, of equal shapes."""
-    if not (_fits(gate) and takes(up) and up.is_contiguous() and up.shape == gate.shape):
+    if not (_fits(gate) and takes(up, dtype=gate.dtype) and up.is_contiguous() and up.shape == gate.shape):
         return _by_torch(gate, up)
     return _Gated.apply(gate, up) if learned(gate, up) else _forward(gate, up)  # type: ignore[no-any-return]
 
@@ -42,7 +42,13 @@ def _halves_by_torch(both: Tensor) -> Tensor:
 
 
 def _fits(x: Tensor) -> bool:
-    return takes(x) and x.is_contiguous() and x.numel() > 0 and _library() is not None
+    return (
+        x.dtype in DEFINES
+        and takes(x, dtype=x.dtype)
+        and x.is_contiguous()
+        and x.numel() > 0
+        and _library(x.dtype) is not None
+    )
 
 
 class _Sizes(ctypes.Structure):
@@ -83,14 +89,14 @@ class _GatedHalves(torch.autograd.Function):
 
 def _forward(gate: Tensor, up: Tensor) -> Tensor:
     y = gate.new_empty(gate.shape)
-    _library().gated_forward(ctypes.byref(_sizes(gate)), gate.data_ptr(), up.data_ptr(), y.data_ptr())
+    _library(gate.dtype).gated_forward(ctypes.byref(_sizes(gate)), gate.data_ptr(), up.data_ptr(), y.data_ptr())
     return y
 
 
 def _backward(gradient: Tensor, gate: Tensor, up: Tensor, to_gate: Tensor, to_up: Tensor) -> None:
     """Write the gradients, which lie as gate and up do."""
     tensors = gradient.contiguous(), gate, up, to_gate, to_up  # held, or a copy's memory would be gone
-    _library().gated_backward(ctypes.byref(_sizes(gate)), *(x.data_ptr() for x in tensors))
+    _library(gate.dtype).gated_backward(ctypes.byref(_sizes(gate)), *(x.data_ptr() for x in tensors))
 
 
 def _sizes(gate: Tensor) -> _Sizes:
@@ -100,9 +106,9 @@ def _sizes(gate: Tensor) -> _Sizes:
 
 
 @cache
-def _library() -> Any:
-    """Return the library built from gated.cpp, or None."""
-    library = compiled_library(SOURCE)
+def _library(dtype: torch.dtype) -> Any:
+    """Return the library built from gated.cpp for numbers of a type, or None."""
+    library = compiled_library(SOURCE, DEFINES[dtype])
     if library is not None:
         library.gated_forward.argtypes = [ctypes.c_void_p] * 4
         library.gated_backward.argtypes = [ctypes.c_void_p] * 6

@@ -52,7 +52,8 @@ def _load(source: Path, defines: tuple[str, ...], compiler: list[str]) -> ctypes
     program = Path(shutil.which(compiler[0]) or compiler[0]).stat()
     command = [*compiler, *FLAGS, *defines, str(source)]
     parts = [*compiler, *FLAGS, *defines, str(program.st_size), str(program.st_mtime_ns), _cpu()]
-    digest = hashlib.sha256("\0".join(parts).encode() + source.read_bytes()).hexdigest()
+    texts = [file.read_bytes() for file in (source, *sorted(source.parent.glob("*.h")))]
+    digest = hashlib.sha256(b"\0".join(["\0".join(parts).encode(), *texts])).hexdigest()
     folder = user_cache() / "native"
     file = folder / f"{source.stem}-{digest[:16]}.so"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

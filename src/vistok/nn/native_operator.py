@@ -7,20 +7,21 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 PLAIN = (Tensor, nn.Parameter)  # not shards, and not tensors that only have a shape
+# Types of numbers that code may be compiled for, and what the compiler is told (element.h).
+DEFINES: dict[torch.dtype, tuple[str, ...]] = {torch.float32: (), torch.bfloat16: ("-DBFLOAT16",)}
 # Below this many values, waking the threads takes longer than the work.
 FEW = 2**15
 
 
-def takes(*tensors: Tensor) -> bool:
-    """Whether C++ code can take float32 tensors in the CPU's memory, and nobody watches torch's operators.
+def takes(*tensors: Tensor, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether C++ code can take these tensors of `dtype` in the CPU's memory, and nobody watches torch's operators.
 
-    Their layout is for the operator to check. Under autocast they are torch's.
+    Their layout is for the operator to check.
     """
     return (
         not torch.compiler.is_compiling()  # must come first: the other conditions would break the graph
         and not _watched()
-        and all(type(tensor) in PLAIN and tensor.is_cpu and tensor.dtype == torch.float32 for tensor in tensors)
-        and not torch.is_autocast_enabled("cpu")
+        and all(type(tensor) in PLAIN and tensor.is_cpu and tensor.dtype == dtype for tensor in tensors)
     )
 
 

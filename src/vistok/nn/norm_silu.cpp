@@ -10,6 +10,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "element.h"
+
 namespace {
 
 #if defined(__AVX__)
@@ -22,18 +24,43 @@ constexpr int64_t MOST_CHANNELS = 4096;  // checked by norm_silu.py
 
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
+typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
+typedef Element Elements __attribute__((vector_size(sizeof(Element) * LANES)));
+
+using ::narrowed;
+using ::widened;
+
+#ifdef BFLOAT16
+Vector widened(Elements v) {
+  const Bits bits = __builtin_convertvector(v, Bits) << 16;
+  Vector wide;
+  std::memcpy(&wide, &bits, sizeof wide);
+  return wide;
+}
+
+Elements narrowed(Vector v) {
+  Bits bits;
+  std::memcpy(&bits, &v, sizeof bits);
+  const Bits rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  return __builtin_convertvector(v == v ? rounded : Bits{} + 0x7fc0, Elements);
+}
+#else
+Vector widened(Elements v) { return v; }
+Elements narrowed(Vector v) { return v; }
+#endif
 
 // Of a whole vector, or of the first lanes only.
 template <bool WHOLE>
-Vector load(const float* from, int64_t lanes) {
-  Vector v = {};
-  std::memcpy(&v, from, WHOLE ? sizeof v : lanes * sizeof(float));
-  return v;
+Vector load(const Element* from, int64_t lanes) {
+  Elements v = {};
+  std::memcpy(&v, from, WHOLE ? sizeof v : lanes * sizeof(Element));
+  return widened(v);
 }
 
 template <bool WHOLE>
-void store(float* to, Vector v, int64_t lanes) {
-  std::memcpy(to, &v, WHOLE ? sizeof v : lanes * sizeof(float));
+void store(Element* to, Vector v, int64_t lanes) {
+  const Elements stored = narrowed(v);
+  std::memcpy(to, &stored, WHOLE ? sizeof stored : lanes * sizeof(Element));
 }
 
 Vector all(float value) { return Vector{} + value; }
@@ -100,7 +127,9 @@ struct PerChannel {
 
   template <bool LAST>
   Vector of(const Strip& strip) const {
-    return LAST ? load<true>(values + strip.channel, LANES) : all(values[strip.channel]);
+    Vector v;
+    std::memcpy(&v, values + strip.channel, sizeof v);
+    return LAST ? v : all(values[strip.channel]);
   }
 };
 
@@ -146,13 +175,13 @@ void run(const Sizes& n, Stages... stages) {
 }
 
 template <bool LAST>
-void forward(const Sizes& n, const float* x, const float* weight, const float* bias, double eps, float* y, float* means,
+void forward(const Sizes& n, const Element* x, const float* weight, const float* bias, double eps, Element* y, float* means,
              float* scales, double* sums, double* squares) {
   const double size = n.width() * n.pixels;
   // Sums are of differences to a group's first value: exact where all values are the same, and for means far from 0.
   const auto origin = [&](int64_t image, int64_t group) {
     const int64_t channel = group * n.width();
-    return x[image * n.channels * n.pixels + (LAST ? channel : channel * n.pixels)];
+    return widened(x[image * n.channels * n.pixels + (LAST ? channel : channel * n.pixels)]);
   };
   const auto mean = [&](int64_t image, int64_t group) {
     return origin(image, group) + over_group(n, sums, nullptr, image, group) / size;
@@ -211,8 +240,8 @@ void forward(const Sizes& n, const float* x, const float* weight, const float* b
 }
 
 template <bool LAST>
-void backward(const Sizes& n, const float* gradient, const float* x, const float* weight, const float* bias,
-              const float* means, const float* scales, float* to_x, float* to_weight, float* to_bias, double* sums,
+void backward(const Sizes& n, const Element* gradient, const Element* x, const float* weight, const float* bias,
+              const float* means, const float* scales, Element* to_x, float* to_weight, float* to_bias, double* sums,
               double* products) {
   const double size = n.width() * n.pixels;
   // Until the gradients of means and variances are known, to_x holds the gradients behind the norm.
@@ -288,13 +317,13 @@ extern "C" {
 
 // x, y, gradient, to_x: (images channels pixels), or (images pixels channels) with `last`. means, scales: (images groups).
 // sums, squares, products: (images chunks channels), overwritten.
-void norm_silu_forward(const Sizes* sizes, int64_t last, const float* x, const float* weight, const float* bias,
-                       double eps, float* y, float* means, float* scales, double* sums, double* squares) {
+void norm_silu_forward(const Sizes* sizes, int64_t last, const Element* x, const float* weight, const float* bias,
+                       double eps, Element* y, float* means, float* scales, double* sums, double* squares) {
   (last ? forward<true> : forward<false>)(*sizes, x, weight, bias, eps, y, means, scales, sums, squares);
 }
 
-void norm_silu_backward(const Sizes* sizes, int64_t last, const float* gradient, const float* x, const float* weight,
-                        const float* bias, const float* means, const float* scales, float* to_x, float* to_weight,
+void norm_silu_backward(const Sizes* sizes, int64_t last, const Element* gradient, const Element* x, const float* weight,
+                        const float* bias, const float* means, const float* scales, Element* to_x, float* to_weight,
                         float* to_bias, double* sums, double* products) {
   (last ? backward<true> : backward<false>)(*sizes, gradient, x, weight, bias, means, scales, to_x, to_weight, to_bias,
                                             sums, products);
@@ -303,14 +332,15 @@ void norm_silu_backward(const Sizes* sizes, int64_t last, const float* gradient,
 // Checks that the compiled code runs on this machine, alongside the other libraries loaded: returns 0 if it does.
 int wrong() {
   const Sizes sizes = {2, 10, 9, 2, 2};
-  float x[180], y[180], weight[10], bias[10], means[4], scales[4];
+  Element x[180], y[180];
+  float weight[10], bias[10], means[4], scales[4];
   double sums[20], squares[20];
-  for (int i = 0; i < 180; i++) x[i] = i % 7 + i % 11;
+  for (int i = 0; i < 180; i++) x[i] = narrowed(static_cast<float>(i % 7 + i % 11));
   for (int c = 0; c < 10; c++) weight[c] = 1, bias[c] = c;
   norm_silu_forward(&sizes, 0, x, weight, bias, 0, y, means, scales, sums, squares);
   for (int i = 0; i < 180; i++) {
-    const float z = (x[i] - means[i / 45]) * scales[i / 45] + i / 9 % 10;
-    if (!(std::fabs(y[i] - z / (1 + std::exp(-z))) < 1e-5)) return 1;
+    const float z = (widened(x[i]) - means[i / 45]) * scales[i / 45] + i / 9 % 10, right = z / (1 + std::exp(-z));
+    if (!(std::fabs(widened(y[i]) - right) < ROUNDING * (1 + std::fabs(right)))) return 1;
   }
   return 0;
 }

@@ -1,6 +1,6 @@
 """Group norm and SiLU, in one pass of C++ where possible (norm_silu.cpp).
 
-That is for float32 images on a CPU, with a compiler. Otherwise, and when gradients of gradients are taken, these are
+That is for float32 and bfloat16 images on a CPU, with a compiler; parameters are float32. Otherwise, and when gradients of gradients are taken, these are
 torch's two operators; results agree within rounding.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vistok.nn.native_library import compiled_library
-from vistok.nn.native_operator import differentiable, learned, takes, threads_for
+from vistok.nn.native_operator import DEFINES, differentiable, learned, takes, threads_for
 
 SOURCE = Path(__file__).with_name("norm_silu.cpp")
 # Pixels that one task handles: an image of 28x28 is one, and a large one is spread over the threads.
@@ -66,9 +66,9 @@ class _NormSiLU(torch.autograd.Function):
 def _forward(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return the result, and each image's and group's mean and 1 / standard deviation."""
     sizes, last = _sizes(x, groups), not x.is_contiguous()
-    y, means = torch.empty_like(x), x.new_empty(sizes.images, groups)
+    y, means = torch.empty_like(x), weight.new_empty(sizes.images, groups)
     scales, sums = torch.empty_like(means), _sums(sizes)
-    _library().norm_silu_forward(
+    _library(x.dtype).norm_silu_forward(
         ctypes.byref(sizes), last, x.data_ptr(), weight.data_ptr(), bias.data_ptr(), eps,
         y.data_ptr(), means.data_ptr(), scales.data_ptr(), sums[0].data_ptr(), sums[1].data_ptr(),
     )  # fmt: skip
@@ -83,7 +83,7 @@ def _backward(
     gradient = gradient.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
     to_x, to_weight, to_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
     sums = _sums(sizes)
-    _library().norm_silu_backward(
+    _library(x.dtype).norm_silu_backward(
         ctypes.byref(sizes), last, gradient.data_ptr(), x.data_ptr(), weight.data_ptr(), bias.data_ptr(),
         means.data_ptr(), scales.data_ptr(), to_x.data_ptr(), to_weight.data_ptr(), to_bias.data_ptr(),
         sums[0].data_ptr(), sums[1].data_ptr(),
@@ -104,21 +104,23 @@ def _sums(sizes: _Sizes) -> Tensor:
 def _fits(x: Tensor, groups: int, weight: Tensor, bias: Tensor) -> bool:
     """Whether the C++ code can take these tensors, and nobody watches torch's operators."""
     return (
-        takes(x, weight, bias)
+        x.dtype in DEFINES
+        and takes(x, dtype=x.dtype)
+        and takes(weight, bias)
         and x.dim() == 4
         and x.numel() > groups  # torch refuses to normalise single values
         and weight.numel() == x.shape[1] <= MOST_CHANNELS
         and weight.is_contiguous()
         and bias.is_contiguous()
         and (x.is_contiguous(memory_format=torch.channels_last) or x.is_contiguous())
-        and _library() is not None
+        and _library(x.dtype) is not None
     )
 
 
 @cache
-def _library() -> Any:
-    """Return the library built from norm_silu.cpp, or None."""
-    library = compiled_library(SOURCE, (f"-DCHUNK={CHUNK}",))
+def _library(dtype: torch.dtype) -> Any:
+    """Return the library built from norm_silu.cpp for images of a type, or None."""
+    library = compiled_library(SOURCE, (f"-DCHUNK={CHUNK}", *DEFINES[dtype]))
     if library is not None:
         pointer = ctypes.c_void_p
         common: list[Any] = [pointer, ctypes.c_int64]

@@ -1,6 +1,6 @@
 """Root-mean-square norm, with a scale and a shift for each image where a condition makes them, in C++ where possible (rms_norm.cpp).
 
-That is for float32 on a CPU, with a compiler. Otherwise, and when gradients of gradients are taken, these are torch's operators;
+That is for float32 on a CPU, with a compiler, also under autocast. Otherwise, and when gradients of gradients are taken, these are torch's operators;
 results agree within rounding.
 """
 
@@ -38,6 +38,8 @@ class RMSNorm(nn.Module):
 
     def modulated(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         """Return the norm of x, (batch, positions, width), times (1 + scale), plus shift; these are (batch, 1, width)."""
+        if x.dtype == torch.float32:  # under autocast these are shorter
+            shift, scale = shift.float(), scale.float()
         alike = shift.shape == scale.shape == (len(x), 1, x.shape[-1]) and shift.stride() == scale.stride()
         if not (takes(x, self.weight, shift, scale) and _lies_well(x, self.weight) and alike and shift.stride(-1) == 1):
             return _by_torch(x, self.weight, shift, scale, self.eps)
@@ -45,9 +47,9 @@ class RMSNorm(nn.Module):
 
 
 def _by_torch(x: Tensor, weight: Tensor, shift: Tensor | None, scale: Tensor | None, eps: float) -> Tensor:
-    # Four kernels; F.rms_norm needs ten on a CPU and takes twice as long.
+    # Few kernels: F.rms_norm needs ten on a CPU and takes twice as long. No dot product, which autocast would round.
     wide = x.float()
-    inverse = torch.rsqrt(torch.linalg.vecdot(wide, wide) / wide.shape[-1] + eps)
+    inverse = torch.rsqrt(wide.square().mean(-1) + eps)
     y = (wide * inverse[..., None] * weight).to(x.dtype)
     return y if shift is None or scale is None else torch.addcmul(shift, y, 1 + scale)
 

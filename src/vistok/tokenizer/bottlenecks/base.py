@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,13 +82,6 @@ class Quantizer(Bottleneck):
 def straight_through(latents: Tensor, codes: Tensor) -> Tensor:
     """Return the value of `codes` with the gradient of `latents`; the codes get no gradient."""
     return latents + (codes - latents).detach()
-
-
-def in_float32(like: Tensor) -> AbstractContextManager[None]:
-    """Return a context without autocast: distances between codes need float32's full precision."""
-    if like.device.type == "meta":  # has no autocast
-        return nullcontext()
-    return torch.autocast(like.device.type, enabled=False)
 
 
 class _ContiguousGradient(torch.autograd.Function):

@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vistok.nn.precision import in_float32
 from vistok.tokenizer.bottlenecks.base import (
     BottleneckOutput,
     Quantizer,
     contiguous_gradient,
-    in_float32,
     straight_through,
 )
 from vistok.tokenizer.bottlenecks.config import FSQConfig

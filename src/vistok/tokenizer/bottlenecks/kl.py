@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vistok.tokenizer.bottlenecks.base import Bottleneck, BottleneckOutput, in_float32
+from vistok.nn.precision import in_float32
+from vistok.tokenizer.bottlenecks.base import Bottleneck, BottleneckOutput
 from vistok.tokenizer.bottlenecks.config import KLConfig
 from vistok.tokenizer.noise import Noise
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vistok.nn.nearest import nearest_centres
-from vistok.tokenizer.bottlenecks.base import BottleneckOutput, Quantizer, in_float32
+from vistok.nn.precision import in_float32
+from vistok.tokenizer.bottlenecks.base import BottleneckOutput, Quantizer
 from vistok.tokenizer.bottlenecks.config import KMeansConfig
 from vistok.tokenizer.noise import Noise
 

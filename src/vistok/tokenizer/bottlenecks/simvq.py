@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vistok.tokenizer.bottlenecks.base import BottleneckOutput, Quantizer, in_float32
+from vistok.nn.precision import in_float32
+from vistok.tokenizer.bottlenecks.base import BottleneckOutput, Quantizer
 from vistok.tokenizer.bottlenecks.config import SimVQConfig
 from vistok.tokenizer.bottlenecks.vq import nearest_by_distance, quantized
 from vistok.tokenizer.noise import Noise

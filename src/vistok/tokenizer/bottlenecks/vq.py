@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from vistok.engine.transfer import send
 from vistok.nn.kmeans import kmeans
+from vistok.nn.precision import in_float32
 from vistok.rng import torch_generator
 from vistok.tokenizer.bottlenecks.base import (
     BottleneckOutput,
     Quantizer,
     contiguous_gradient,
-    in_float32,
     straight_through,
 )
 from vistok.tokenizer.bottlenecks.config import VQConfig

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from vistok.engine.phase import PhaseLoss
 from vistok.errors import UserError
+from vistok.nn.precision import in_float32
 from vistok.space import Grid
 from vistok.tokenizer.losses import norm_ratio
 from vistok.tokenizer.regularizers.base import Regularizer, Seen, Setting
@@ -52,7 +53,9 @@ class AlignmentRegularizer(Regularizer):
 
         The paper compares the distances of latents as they are; its released code, and so we, those of projected ones.
         """
-        projected, features = F.normalize(self.projection(latents.float()), dim=-1), F.normalize(features, dim=-1)
-        apart = 1 - self.config.cosine_margin - (projected * features).sum(-1)
-        differ = (projected @ projected.mT - features @ features.mT).abs() - self.config.distance_margin
+        with in_float32(latents):
+            projected = F.normalize(self.projection(latents.float()), dim=-1)
+            features = F.normalize(features.float(), dim=-1)
+            apart = 1 - self.config.cosine_margin - (projected * features).sum(-1)
+            differ = (projected @ projected.mT - features @ features.mT).abs() - self.config.distance_margin
         return F.relu(apart).mean(), F.relu(differ).mean()
