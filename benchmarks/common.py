@@ -130,6 +130,7 @@ def training_step(objective: Any, config: Any) -> Callable[[], None]:
     import torch
     from torch.nn.utils import clip_grad_norm_
 
+    from vistok.engine.device import autocast
     from vistok.engine.distributed import ALONE
     from vistok.engine.ema import EMA
     from vistok.engine.phase import only
@@ -143,7 +144,9 @@ def training_step(objective: Any, config: Any) -> Callable[[], None]:
         shared = dict(micro)
         for phase in phases:
             with only(phase, phases):
-                phase.loss(shared, LATE).total.backward()
+                with autocast(torch.device("cpu"), config.precision):
+                    total = phase.loss(shared, LATE).total
+                total.backward()
         for phase in phases:
             for parameters in phase.clip_groups.values():
                 clip_grad_norm_(parameters, phase.clip_norm)

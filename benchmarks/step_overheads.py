@@ -44,11 +44,11 @@ def _rows_first():  # noqa: ANN202
 
 # change -> what undoes it
 UNDONE = {
-    "norm and SiLU as one kernel": lambda: patch.object(norm_silu, "_library", lambda: None),
+    "norm and SiLU as one kernel": lambda: patch.object(norm_silu, "_library", lambda *_: None),
     "AdamW as one kernel": lambda: patch("vistok.tokenizer.objective.adamw", _torch_adamw),
     "channels last": _rows_first,
     "look-up by groups of codes": lambda: patch.object(vq, "nearest_codes", _whole_argmax),
-    "gated layer's middle as one kernel": lambda: patch.object(gated, "_library", lambda: None),
+    "gated layer's middle as one kernel": lambda: patch.object(gated, "_library", lambda *_: None),
     "RMS norm as one kernel": lambda: patch("vistok.nn.rms_norm.RMSNorm.forward", _torch_rms_norm),
     "rotary turn as one product": lambda: patch("vistok.nn.mixers.softmax.apply_rotary", turn_even_and_odd),
 }

@@ -2,8 +2,8 @@
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from vistok.nn.attention import attend
 from vistok.nn.linear import Linear
 from vistok.nn.rope import apply_rotary
 
@@ -32,5 +32,5 @@ class BidirectionalAttention(nn.Module):
         query, key = self.query_norm(query).transpose(1, 2), self.key_norm(key).transpose(1, 2)
         if table is not None:
             query, key = apply_rotary(query, *table), apply_rotary(key, *table)
-        y = F.scaled_dot_product_attention(query, key, value.transpose(1, 2))
+        y = attend(query, key, value.transpose(1, 2))
         return self.out(y.transpose(1, 2).flatten(2))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vistok.errors import UserError, damage_is_a_mistake
+from vistok.nn.attention import attend
 from vistok.nn.frozen_config import DINOv2Config
 from vistok.torch_files import refuse_program
 
@@ -30,7 +31,7 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, HEAD_DIM)).permute(2, 0, 3, 1, 4)
-        return self.proj(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+        return self.proj(attend(query, key, value).transpose(1, 2).flatten(2))
 
 
 class _Mlp(nn.Module):

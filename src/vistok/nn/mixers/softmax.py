@@ -3,8 +3,8 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from vistok.nn.attention import attend
 from vistok.nn.linear import Linear
 from vistok.nn.mixers.base import Mixer
 from vistok.nn.mixers.config import SoftmaxConfig
@@ -40,7 +40,7 @@ class Attention(Mixer):
         query = apply_rotary(self.query_norm(query).transpose(1, 2), cos, sin)
         key = apply_rotary(self.key_norm(key).transpose(1, 2), cos, sin)
         value = value.transpose(1, 2)
-        y = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        y = attend(query, key, value, causal=True)
         return self.out(y.transpose(1, 2).flatten(2))
 
     def new_state(self, rows: int, positions: int) -> list[Tensor]:
@@ -54,5 +54,5 @@ class Attention(Mixer):
         query = apply_rotary(self.query_norm(query).transpose(1, 2), cos, sin)
         key = apply_rotary(self.key_norm(key).transpose(1, 2), cos, sin)
         state[0], state[1] = torch.cat([state[0], key], dim=2), torch.cat([state[1], value.transpose(1, 2)], dim=2)
-        y = F.scaled_dot_product_attention(query, state[0], state[1])
+        y = attend(query, state[0], state[1])
         return self.out(y.transpose(1, 2).flatten(2))

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vistok.nn.attention import attend
 from vistok.nn.norm_silu import NormSiLU
 from vistok.tokenizer.config import ConvNetConfig
 
@@ -44,7 +45,7 @@ class SpatialAttention(nn.Module):
         """Map (batch, channels, h, w) to the same shape."""
         h = self.norm(x)
         query, key, value = (p(h).flatten(2).transpose(1, 2) for p in (self.query, self.key, self.value))
-        mixed = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
+        mixed = attend(query[:, None], key[:, None], value[:, None])[:, 0]
         return x + self.out(mixed.transpose(1, 2).reshape(x.shape))
 
 
