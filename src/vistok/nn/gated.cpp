@@ -43,8 +43,7 @@ extern "C" void gated_forward(const Sizes* n, const Element* gate, const Element
     Element* const to = y + row * n->width;
 #pragma omp simd
     for (int64_t i = 0; i < n->width; i++) {
-      const float at = widened(g[i]);
-      to[i] = narrowed(at * sigmoid(at) * widened(u[i]));
+      to[i] = narrowed(widened(g[i]) * sigmoid(widened(g[i])) * widened(u[i]));
     }
   }
 }
@@ -57,9 +56,9 @@ extern "C" void gated_backward(const Sizes* n, const Element* gradient, const El
     Element *const a = to_gate + row * n->stride, *const b = to_up + row * n->stride;
 #pragma omp simd
     for (int64_t i = 0; i < n->width; i++) {
-      const float at = widened(g[i]), back = widened(d[i]), s = sigmoid(at);
-      b[i] = narrowed(back * at * s);
-      a[i] = narrowed(back * widened(u[i]) * s * (1 + at * (1 - s)));
+      const float s = sigmoid(widened(g[i]));
+      b[i] = narrowed(widened(d[i]) * widened(g[i]) * s);
+      a[i] = narrowed(widened(d[i]) * widened(u[i]) * s * (1 + widened(g[i]) * (1 - s)));
     }
   }
 }
