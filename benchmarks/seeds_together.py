@@ -1,0 +1,103 @@
+"""Several seeds of a study: one after the other on all threads, side by side on one thread each, or in one step.
+
+The step is that of fashion_crt. In one step, the convolutions of two seeds would be one with two groups, so those are timed.
+
+python benchmarks/seeds_together.py
+"""
+
+import multiprocessing
+import time
+from multiprocessing.connection import Connection
+
+import torch
+from common import THREADS, alternate, arguments, entry, median, save, training_step
+from torch.nn import functional as F
+
+from vistok.engine.config import ExecutionConfig
+from vistok.engine.device import setup_device
+from vistok.recipes import find_recipe
+from vistok.verbs import train_tokenizer
+
+STEPS = 20
+# Of the recipe: channels in and out, and pixels a side.
+CONVOLUTIONS = ((16, 16, 28), (16, 16, 14), (16, 32, 7), (32, 32, 7), (32, 32, 14), (32, 16, 28))
+
+
+def steps(threads: int):  # noqa: ANN201
+    """Return what takes STEPS training steps on so many threads."""
+    setup_device(ExecutionConfig(threads=threads))
+    run = find_recipe("fashion_crt", "tokenizer")
+    step = training_step(train_tokenizer.build_objective(run, torch.device("cpu")), run)
+    return lambda: [step() for _ in range(STEPS)]
+
+
+def _seed(pipe: Connection) -> None:
+    work = steps(1)
+    while pipe.recv():
+        work()
+        pipe.send("done")
+
+
+def side_by_side(count: int):  # noqa: ANN201
+    """Return what lets so many processes of one thread take STEPS steps each, and what ends them."""
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = [], []
+    for _ in range(count):
+        near, far = context.Pipe()
+        pipes.append(near)
+        processes.append(context.Process(target=_seed, args=(far,), daemon=True))
+        processes[-1].start()
+
+    def work() -> None:
+        for pipe in pipes:
+            pipe.send(True)
+        for pipe in pipes:
+            pipe.recv()
+
+    def end() -> None:
+        for pipe, process in zip(pipes, processes, strict=True):
+            pipe.send(False)
+            process.join()
+
+    return work, end
+
+
+def convolutions(seeds: int, together: bool):  # noqa: ANN201
+    """Return what computes the convolutions of so many seeds, forward and backward: with a group for each seed, or one by one."""
+    layers = []
+    for inputs, outputs, side in CONVOLUTIONS:
+        groups, times = (seeds, 1) if together else (1, seeds)
+        for _ in range(times):
+            x = torch.randn(32, groups * inputs, side, side).to(memory_format=torch.channels_last).requires_grad_()
+            weight = torch.randn(groups * outputs, inputs, 3, 3).to(memory_format=torch.channels_last).requires_grad_()
+            layers.append((x, weight, groups))
+
+    def work() -> None:
+        for x, weight, groups in layers:
+            F.conv2d(x, weight, padding=1, groups=groups).sum().backward()
+
+    return work
+
+
+def main() -> None:
+    options = arguments(__doc__)
+    beside, end = side_by_side(THREADS)
+    alone = steps(THREADS)
+    time.sleep(8)  # until the processes have loaded torch
+    took = alternate(options.repeats, beside=beside, alone=alone)
+    end()
+    each = {"beside": median(took["beside"]) / THREADS / STEPS * 1e3, "alone": median(took["alone"]) / STEPS * 1e3}
+    results = [
+        entry(
+            "a step of each seed, side by side, beside one by one on all threads", each["beside"], each["alone"], "ms"
+        )
+    ]
+    torch.set_num_threads(1)
+    grouped = alternate(4 * options.repeats, together=convolutions(2, True), apart=convolutions(2, False))
+    together, apart = (median(grouped[name]) * 1e3 for name in ("together", "apart"))
+    results.append(entry("convolutions of two seeds one by one, beside as groups of one", apart, together, "ms"))
+    save("seeds_together", results, f"Seeds of a study, on {THREADS} threads")
+
+
+if __name__ == "__main__":
+    main()
