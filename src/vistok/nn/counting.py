@@ -46,7 +46,7 @@ class Counting(TorchDispatchMode):
         flops = _flops(func, args, kwargs, result)
         self.flops += flops
         if key is not None and not func._schema.is_mutable and not func.is_view:
-            _remember(key, result, args, flops)
+            _remember(key, result, (*args, *kwargs.values()), flops)
         return result
 
 

@@ -1,7 +1,7 @@
 """silu(gate) * up, the middle of a gated layer, in one pass of C++ each way where possible (gated.cpp).
 
-That is for float32 and bfloat16 on a CPU, with a compiler. Otherwise, and when gradients of gradients are taken, these are torch's operators;
-results agree within rounding.
+That is for float32 and bfloat16 on a CPU, with a compiler. Otherwise, and when gradients of gradients are taken, these are
+torch's operators; results agree within rounding.
 """
 
 import ctypes

@@ -1,7 +1,7 @@
 """Group norm and SiLU, in one pass of C++ where possible (norm_silu.cpp).
 
-That is for float32 and bfloat16 images on a CPU, with a compiler; parameters are float32. Otherwise, and when gradients of gradients are taken, these are
-torch's two operators; results agree within rounding.
+That is for float32 and bfloat16 images on a CPU, with a compiler; parameters are float32. Otherwise, and when gradients
+of gradients are taken, these are torch's two operators; results agree within rounding.
 """
 
 import ctypes
