@@ -7,12 +7,14 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from vistok.engine.processors import THREAD_VARIABLES
 
@@ -69,24 +71,42 @@ def alternate(repeats: int, **runs: Callable[[], Any]) -> dict[str, list[float]]
     return seconds
 
 
+def without_kernels(*modules: Any) -> ExitStack:
+    """Let torch's operators do what these modules have in C++, inside a `with`."""
+    stack = ExitStack()
+    for module in modules:
+        stack.enter_context(patch.object(module, "_library", lambda *_: None))
+    return stack
+
+
+def start_apart(make: Callable[..., Callable[[], Any]], arguments: tuple) -> tuple[Connection, Any]:
+    """Start a process that makes a function and calls it for each message; return its pipe, to be closed at the end, and itself."""
+    context = multiprocessing.get_context("spawn")
+    near, far = context.Pipe()
+    process = context.Process(target=_timed, args=(far, make, arguments), daemon=True)
+    process.start()
+    far.close()
+    return near, process
+
+
 def alternate_apart(repeats: int, **makers: tuple[Callable[..., Callable[[], Any]], tuple]) -> dict[str, list[float]]:
     """As `alternate`, each in a process of its own: how vistok allocates memory does not reach a peer.
 
     A maker is a module's function and its arguments; it returns what is timed.
     """
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = {}, []
-    for name, (make, arguments) in makers.items():
-        pipes[name], far = context.Pipe()
-        processes.append(context.Process(target=_timed, args=(far, make, arguments), daemon=True))
-        processes[-1].start()
-        far.close()
-    found = alternate(repeats, **{name: partial(_ask, pipe) for name, pipe in pipes.items()})
-    for pipe in pipes.values():
-        pipe.close()
-    for process in processes:
-        process.join()  # one that still ends would slow down what is timed next
+    started = {name: start_apart(*maker) for name, maker in makers.items()}
+    found = alternate(repeats, **{name: partial(_ask, pipe) for name, (pipe, _) in started.items()})
+    end_apart(started.values())
     return found
+
+
+def end_apart(started: Iterable[tuple[Connection, Any]]) -> None:
+    """End processes, all of them: one that still ends would slow down what is timed next."""
+    started = list(started)
+    for pipe, _ in started:
+        pipe.close()
+    for _, process in started:
+        process.join()
 
 
 def _ask(pipe: Connection) -> None:

@@ -4,11 +4,9 @@ python benchmarks/precision.py          # BENCH_THREADS=1 for one thread, as stu
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
-from unittest.mock import patch
 
 import torch
-from common import alternate, arguments, entry, median, save, training_step
+from common import alternate, arguments, entry, median, save, training_step, without_kernels
 from small_generators import RECIPES, objective_of
 
 from vistok.engine.config import ExecutionConfig
@@ -34,9 +32,7 @@ def by_torch(step: Callable[[], None]) -> Callable[[], None]:
     """Return the step with torch's norms and gates, in however many operators."""
 
     def plain() -> None:
-        with ExitStack() as stack:
-            for module in (norm_silu, gated, rms_norm):
-                stack.enter_context(patch.object(module, "_library", lambda *_: None))
+        with without_kernels(norm_silu, gated, rms_norm):
             step()
 
     return plain

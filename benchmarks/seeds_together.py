@@ -5,12 +5,12 @@ The step is that of fashion_crt. In one step, the convolutions of two seeds woul
 python benchmarks/seeds_together.py
 """
 
-import multiprocessing
-import time
+from collections.abc import Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 
 import torch
-from common import THREADS, alternate, arguments, entry, median, save, training_step
+from common import THREADS, alternate, arguments, end_apart, entry, median, save, start_apart, training_step
 from torch.nn import functional as F
 
 from vistok.engine.config import ExecutionConfig
@@ -31,35 +31,12 @@ def steps(threads: int):  # noqa: ANN201
     return lambda: [step() for _ in range(STEPS)]
 
 
-def _seed(pipe: Connection) -> None:
-    work = steps(1)
-    while pipe.recv():
-        work()
-        pipe.send("done")
-
-
-def side_by_side(count: int):  # noqa: ANN201
-    """Return what lets so many processes of one thread take STEPS steps each, and what ends them."""
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    for _ in range(count):
-        near, far = context.Pipe()
-        pipes.append(near)
-        processes.append(context.Process(target=_seed, args=(far,), daemon=True))
-        processes[-1].start()
-
-    def work() -> None:
-        for pipe in pipes:
-            pipe.send(True)
-        for pipe in pipes:
-            pipe.recv()
-
-    def end() -> None:
-        for pipe, process in zip(pipes, processes, strict=True):
-            pipe.send(False)
-            process.join()
-
-    return work, end
+def all_of(pipes: Sequence[Connection]) -> None:
+    """Let all processes work at the same time, and wait for them."""
+    for pipe in pipes:
+        pipe.send("go")
+    for pipe in pipes:
+        pipe.recv()
 
 
 def convolutions(seeds: int, together: bool):  # noqa: ANN201
@@ -81,11 +58,9 @@ def convolutions(seeds: int, together: bool):  # noqa: ANN201
 
 def main() -> None:
     options = arguments(__doc__)
-    beside, end = side_by_side(THREADS)
-    alone = steps(THREADS)
-    time.sleep(8)  # until the processes have loaded torch
-    took = alternate(options.repeats, beside=beside, alone=alone)
-    end()
+    seeds = [start_apart(steps, (1,)) for _ in range(THREADS)]
+    took = alternate(options.repeats, beside=partial(all_of, [pipe for pipe, _ in seeds]), alone=steps(THREADS))
+    end_apart(seeds)
     each = {"beside": median(took["beside"]) / THREADS / STEPS * 1e3, "alone": median(took["alone"]) / STEPS * 1e3}
     results = [
         entry(

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from unittest.mock import patch
 
 import torch
-from common import alternate, arguments, entry, matrix_rate, median, save, training_step
+from common import alternate, arguments, entry, matrix_rate, median, save, training_step, without_kernels
 
 from vistok.engine.config import ExecutionConfig
 from vistok.engine.device import setup_device
@@ -23,8 +23,8 @@ RECIPES = {"fashion_ar": "fashion_vq", "fashion_masked": "fashion_vq", "fashion_
 # change -> what undoes it
 UNDONE = {
     "large products by oneDNN": lambda: patch.object(linear, "LARGE", 2**62),
-    "RMS norm as one kernel": lambda: patch.object(rms_norm, "_library", lambda *_: None),
-    "the gated layer's middle as one kernel": lambda: patch.object(gated, "_library", lambda *_: None),
+    "RMS norm as one kernel": lambda: without_kernels(rms_norm),
+    "the gated layer's middle as one kernel": lambda: without_kernels(gated),
 }
 
 

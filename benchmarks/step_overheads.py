@@ -4,7 +4,7 @@ from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 import torch
-from common import alternate, arguments, entry, median, save
+from common import alternate, arguments, entry, median, save, without_kernels
 from tokenizer_step import our_step
 from torch import nn
 from torch.nn import functional as F
@@ -44,11 +44,11 @@ def _rows_first():  # noqa: ANN202
 
 # change -> what undoes it
 UNDONE = {
-    "norm and SiLU as one kernel": lambda: patch.object(norm_silu, "_library", lambda *_: None),
+    "norm and SiLU as one kernel": lambda: without_kernels(norm_silu),
     "AdamW as one kernel": lambda: patch("vistok.tokenizer.objective.adamw", _torch_adamw),
     "channels last": _rows_first,
     "look-up by groups of codes": lambda: patch.object(vq, "nearest_codes", _whole_argmax),
-    "gated layer's middle as one kernel": lambda: patch.object(gated, "_library", lambda *_: None),
+    "gated layer's middle as one kernel": lambda: without_kernels(gated),
     "RMS norm as one kernel": lambda: patch("vistok.nn.rms_norm.RMSNorm.forward", _torch_rms_norm),
     "rotary turn as one product": lambda: patch("vistok.nn.mixers.softmax.apply_rotary", turn_even_and_odd),
 }

@@ -1,6 +1,6 @@
 """What operations cost and how their outputs look, worked out once for inputs that look alike."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ class Counting(TorchDispatchMode):
         kwargs = kwargs or {}
         key: Any
         try:
-            key = (func, _key(args), _key(kwargs.items()))
+            key = (func, _key(args), _key(tuple(kwargs.items())))
             known = _KNOWN.get(key)
         except TypeError:  # an input that is elsewhere, or that cannot be looked up
             key = known = None
@@ -76,7 +76,7 @@ def _key(value: Any) -> Any:
         if value.device != META or value.layout != torch.strided or value.is_conj() or value.is_neg():
             raise TypeError
         return value.shape, value.stride(), value.dtype
-    if isinstance(value, Iterable) and not isinstance(value, str):
+    if isinstance(value, tuple | list):
         return tuple(map(_key, value))
     return type(value), value  # since 1, 1.0 and True are equal
 
@@ -109,6 +109,6 @@ def _remember(key: Any, result: Any, inputs: Any, flops: int) -> None:
 def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, tuple | list):
         for part in value:
             yield from _tensors(part)

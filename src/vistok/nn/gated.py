@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vistok.nn.native_library import compiled_library
-from vistok.nn.native_operator import DEFINES, differentiable, learned, takes, threads_for
+from vistok.nn.native_operator import DEFINES, differentiable, learned, takes_either, threads_for
 
 SOURCE = Path(__file__).with_name("gated.cpp")
 
 
 def gated(gate: Tensor, up: Tensor) -> Tensor:
     """Return silu(gate) * up, of equal shapes."""
-    if not (_fits(gate) and takes(up, dtype=gate.dtype) and up.is_contiguous() and up.shape == gate.shape):
+    if not (_fits(gate) and takes_either(gate, up) and up.is_contiguous() and up.shape == gate.shape):
         return _by_torch(gate, up)
     return _Gated.apply(gate, up) if learned(gate, up) else _forward(gate, up)  # type: ignore[no-any-return]
 
@@ -42,13 +42,7 @@ def _halves_by_torch(both: Tensor) -> Tensor:
 
 
 def _fits(x: Tensor) -> bool:
-    return (
-        x.dtype in DEFINES
-        and takes(x, dtype=x.dtype)
-        and x.is_contiguous()
-        and x.numel() > 0
-        and _library(x.dtype) is not None
-    )
+    return takes_either(x) and x.is_contiguous() and x.numel() > 0 and _library(x.dtype) is not None
 
 
 class _Sizes(ctypes.Structure):

@@ -25,6 +25,12 @@ def takes(*tensors: Tensor, dtype: torch.dtype = torch.float32) -> bool:
     )
 
 
+def takes_either(*tensors: Tensor) -> bool:
+    """Whether code that is compiled for their type can take these tensors: float32 or bfloat16, all of one."""
+    dtype = tensors[0].dtype
+    return dtype in DEFINES and takes(*tensors, dtype=dtype)
+
+
 def learned(*tensors: Tensor) -> bool:
     """Whether a gradient for one of the tensors may be asked for."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)

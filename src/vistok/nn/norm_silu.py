@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vistok.nn.native_library import compiled_library
-from vistok.nn.native_operator import DEFINES, differentiable, learned, takes, threads_for
+from vistok.nn.native_operator import DEFINES, differentiable, learned, takes, takes_either, threads_for
 
 SOURCE = Path(__file__).with_name("norm_silu.cpp")
 # Pixels that one task handles: an image of 28x28 is one, and a large one is spread over the threads.
@@ -104,8 +104,7 @@ def _sums(sizes: _Sizes) -> Tensor:
 def _fits(x: Tensor, groups: int, weight: Tensor, bias: Tensor) -> bool:
     """Whether the C++ code can take these tensors, and nobody watches torch's operators."""
     return (
-        x.dtype in DEFINES
-        and takes(x, dtype=x.dtype)
+        takes_either(x)
         and takes(weight, bias)
         and x.dim() == 4
         and x.numel() > groups  # torch refuses to normalise single values

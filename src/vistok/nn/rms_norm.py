@@ -1,7 +1,7 @@
 """Root-mean-square norm, with a scale and a shift for each image where a condition makes them, in C++ where possible (rms_norm.cpp).
 
-That is for float32 on a CPU, with a compiler, also under autocast. Otherwise, and when gradients of gradients are taken, these are torch's operators;
-results agree within rounding.
+That is for float32 on a CPU, with a compiler, also under autocast. Otherwise, and when gradients of gradients are taken, these
+are torch's operators; results agree within rounding.
 """
 
 import ctypes
