@@ -10,6 +10,7 @@ from vistok.errors import UserError
 from vistok.recipes import find_recipe
 from vistok.study.config import Scoring
 from vistok.study.findings.by_scale import at_scales, chosen_by_others, parsed
+from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.claims import judge
 from vistok.study.findings.claims_decisive import LOOKS
 from vistok.study.findings.curves import area_compute_ratio
@@ -135,7 +136,7 @@ def test_a_steeper_law_is_found_above_the_floor():
 
 def test_the_gain_at_each_scale_is_shown_as_it_is():
     rows = table(guided=0.2, seeds=SEEDS[:4])
-    rows = rows[rows.kind == "generator"]
+    rows = StudyData(rows, STUDY).generators
     found = ratios_by_scale(rows, "none", "l2-post-4")
     assert list(found) == sorted(SCALES) and {one.n for one in found.values()} == {4}
     for scale, one in found.items():  # of the truth's ratio a fifth of the scale's logarithm is lost
@@ -151,7 +152,7 @@ def test_the_gain_at_each_scale_is_shown_as_it_is():
 
 def test_no_runs_own_samples_choose_its_guidance():
     rows = table(seeds=SEEDS[:3])
-    rows = rows[rows.kind == "generator"].reset_index(drop=True)
+    rows = StudyData(rows, STUDY).generators.reset_index(drop=True)
     before = chosen_by_others(rows)
     own = " ".join(f"{scale:g}:{0.001 if scale == 6 else 9}" for scale in SCALES)
     rows.loc[0, "gfmd_val_by_scale"] = own

@@ -10,6 +10,8 @@ import pytest
 
 from conftest import REPOSITORY
 from html_checks import check_page
+from test_claims_tokens import STUDY as TOKENS
+from test_claims_tokens import table as tokens_table
 from test_claims_vectors import STUDY as VECTORS
 from test_claims_vectors import table as vectors_table
 from test_study_fits import make_study, make_table
@@ -26,6 +28,7 @@ from vistok.study.findings.page import Findings, study_page
 from vistok.study.findings.samples import class_names
 from vistok.study.findings.scored_by import ScoredBy
 from vistok.study.findings.table import read_table
+from vistok.study.findings.tables import top_table
 from vistok.study.run.record import StudyFolder
 
 BY = ScoredBy("gFMD", "toy_evaluator", "a" * 64, "toy test")
@@ -145,6 +148,44 @@ def test_a_study_of_vectors_has_no_entropies_and_no_nats(tmp_path):
     assert "kl-16-aligned" in html and not re.search(r"\bnan\b", re.sub(r"data:image/[^\"]*", "", html), re.IGNORECASE)
 
 
+def test_tokenizers_with_other_steps_for_a_budget_are_compared_by_it_and_each_family_alone(tmp_path):
+    """A line's generator makes more steps for its FLOPs than a grid's; the page must set them side by side none the less."""
+    found = found_in(tokens_table(), TOKENS)
+    written, filled, _ = found.answer
+    assert written.startswith("With autoregressive generators, in the mean over 2 cells")
+    assert filled.startswith("With masked generators")
+    for sentence in (written, filled):
+        percent = int(re.search(r"gFMD is (\d+) % higher .* with clusters than with grid", sentence)[1])
+        assert 37 <= percent <= 44 and "with line-16 that is not settled" in sentence
+    top = top_table(found.data.tokenizers, found.rows, found.arms, found.claims)
+    assert [name for name in top.head if name.startswith("gFMD")] == ["gFMD (ar, 6 TFLOPs)", "gFMD (masked, 6 TFLOPs)"]
+    assert len(top.rows) == 3 and all(row[2] and row[4] for row in top.rows)
+    html = study_page(StudyFolder(tmp_path), found)
+    check_page(html)
+    side_by_side = html[html.index('id="families"') : html.index('id="generation"')]
+    assert side_by_side.count('<svg class="chart"') == 2 and "milliseconds an image" in side_by_side
+    assert all(name in side_by_side for name in ("grid", "line-4", "line-32", "clusters", "line-16-causal"))
+    assert "T1: 4, 8, 16 and 32 tokens in a line" in html
+
+
+def test_charts_of_families_have_one_scale(tmp_path):
+    html = study_page(StudyFolder(tmp_path), found_in(tokens_table(noise=0.1), TOKENS))
+    charts = html[html.index('id="families"') : html.index('id="generation"')].split('<svg class="chart"')[1:]
+    labels = [re.findall(r"<text [^>]*>([^<]*)</text>", chart) for chart in charts]
+    assert labels[0] == labels[1]
+
+
+def test_a_law_needs_more_computes_than_it_has_numbers(rng):
+    """Seeds are no lengths: two computes of three seeds gave exponents in the thousands."""
+    two = tokens_table(noise=0.1)
+    assert all_fits(StudyData(two, TOKENS)) == []
+    assert {fit.floor for fit in all_fits(StudyData(make_table(rng), make_study()))} == {"free", "fixed"}
+
+
+def test_a_study_of_one_family_has_no_section_on_families(rng, tmp_path):
+    assert 'id="families"' not in page_of(make_table(rng), make_study(), tmp_path)
+
+
 def test_arms_are_named_by_what_varies_and_keep_their_colours(rng):
     study = make_study()
     arms = found_in(make_table(rng), study).arms
@@ -167,8 +208,7 @@ def test_arms_are_named_by_what_varies_and_keep_their_colours(rng):
 
 
 def test_differences_are_paired_by_seed_and_cell(rng):
-    rows = make_table(rng, noise=0.0)
-    rows = rows[rows.kind == "generator"]
+    rows = StudyData(make_table(rng, noise=0.0), make_study()).generators
     twice = rows.assign(gfmd=np.where(rows.tokenizer_choice == "crt", 0.5, 1.0) * np.exp(rows.seed.astype(float)))
     found = effect(twice, "none", "crt", "gfmd")
     assert found.cells == 15 and found.found.n == 3 and found.settled

@@ -46,7 +46,7 @@ class Chart:
     """Series over one pair of axes.
 
     `floors` are labelled horizontal lines: what cannot be passed. `x_ticks` are labels with their places, instead of round
-    numbers.
+    numbers. `within` are points that the axes must reach, too, so that charts beside each other have one scale.
     """
 
     title: str
@@ -57,6 +57,7 @@ class Chart:
     y_log: bool = False
     floors: dict[str, float] = field(default_factory=dict)
     x_ticks: dict[str, float] = field(default_factory=dict)
+    within: Sequence[tuple[float, float]] = ()
 
     @property
     def empty(self) -> bool:
@@ -77,8 +78,9 @@ class Chart:
     def svg(self) -> str:
         """Return the drawing alone."""
         drawn = [_thinned(series) for series in self.series]
-        xs = [x for series in drawn for x in series.xs]
+        xs = [x for series in drawn for x in series.xs] + [x for x, _ in self.within]
         ys = [y for series in drawn for y in (*series.ys, *series.low, *series.high)] + list(self.floors.values())
+        ys += [y for _, y in self.within]
         x, y = Axis.of(xs, self.x_log, LEFT, WIDTH - RIGHT), Axis.of(ys, self.y_log, HEIGHT - BOTTOM, TOP)
         points = [point for series in drawn for point in _readouts(series, x, y, self.x_label)]
         vertical = 1 if any(series.marks for series in drawn) else 0.05

@@ -5,14 +5,20 @@ from collections.abc import Sequence
 import pandas as pd
 
 from vistok.study.findings.arms import Arms
+from vistok.study.findings.claim_data import by_family
 from vistok.study.findings.effects import Effect, effect, lower_by
 from vistok.study.findings.scored_by import ScoredBy
 from vistok.study.findings.verdict import FAILS, HOLDS, OPEN, Claim
 
 
 def answer(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], by: ScoredBy) -> list[str]:
-    """Return at most three sentences; `rows` are the main grid's generators."""
-    sentences = [_compute(arms, claims), _cells(arms, rows), _limits(claims, by)]
+    """Return at most three sentences, and one for each further family; `rows` are the main grid's generators."""
+    families = by_family(rows)
+    if len(families) > 1:
+        cells = [_cells(arms, of, f"With {family} generators, in") for family, of in families.items()]
+    else:
+        cells = [_cells(arms, rows)]
+    sentences = [_compute(arms, claims), *cells, _limits(claims, by)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -61,7 +67,7 @@ def _choice(claim: Claim) -> str:
     return claim.claim.partition(" ")[2]
 
 
-def _cells(arms: Arms, rows: pd.DataFrame) -> str:
+def _cells(arms: Arms, rows: pd.DataFrame, begins: str = "In") -> str:
     """Say how gFMD differs from the baseline's in the mean over cells."""
     base = arms[arms.baseline]
     found = [one for name in arms.main if name != arms.baseline and (one := effect(rows, arms.baseline, name, "gfmd"))]
@@ -71,7 +77,11 @@ def _cells(arms: Arms, rows: pd.DataFrame) -> str:
         best = rows.iloc[int(rows.gfmd.to_numpy(float).argmin())]
         return f"There is nothing to compare with {base}: the lowest gFMD, {best.gfmd:.2f}, is that of {best.run}."
     cells, seeds = max(one.cells for one in found), min(one.found.n for one in found)
-    where = f"In the mean over {cells} cells (generator and length)" if cells > 1 else "In the one cell that both have"
+    where = (
+        f"{begins} the mean over {cells} cells (generator and length)"
+        if cells > 1
+        else f"{begins} the one cell that both have"
+    )
     settled, unsettled = ([one for one in found if one.settled == yes] for yes in (True, False))
     if seeds < 2:
         said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in found])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-CELL = ["tokenizer_choice", "choice", "steps"]
+from vistok.study.findings.claim_data import CELL
 
 
 def parsed(text: str) -> dict[float, float]:
@@ -21,7 +21,7 @@ def chosen_by_others(rows: pd.DataFrame) -> "pd.Series[float]":
     A cell with one run has no others: its run chooses for itself.
     """
     scales = pd.Series(np.nan, index=rows.index)
-    for _, runs in rows.groupby(CELL):
+    for _, runs in rows.groupby(["tokenizer_choice", *CELL]):
         logs = pd.DataFrame([parsed(text) for text in runs.gfmd_val_by_scale], index=runs.index).map(np.log)
         for run in runs.index:
             others = logs.drop(index=run) if len(logs) > 1 else logs

@@ -8,7 +8,7 @@ import pandas as pd
 
 from vistok.study.config import Grid
 from vistok.study.findings.by_scale import at_scales, chosen_by_others, parsed
-from vistok.study.findings.claim_data import StudyData
+from vistok.study.findings.claim_data import CELL, StudyData
 from vistok.study.findings.curves import area_compute_ratio
 from vistok.study.findings.verdict import (
     NATS,
@@ -81,9 +81,7 @@ class _Pairs:
 
     def of(self, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return both sides' runs of a seed, in the same order of cells."""
-        base, other = (
-            side[side.seed == seed].sort_values(["choice", "steps"]).reset_index(drop=True) for side in self.sides
-        )
+        base, other = (side[side.seed == seed].sort_values(CELL).reset_index(drop=True) for side in self.sides)
         return base, other
 
     def each(self, value: Callable[[pd.DataFrame, pd.DataFrame], float]) -> list[float]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from vistok.study.config import Grid
-from vistok.study.findings.claim_data import StudyData, by_seed, cells, in_common
+from vistok.study.findings.claim_data import CELL, StudyData, by_seed, cells, in_common, longest
 from vistok.study.findings.curves import log_compute_ratio
 from vistok.study.findings.table import positions
 from vistok.study.findings.verdict import (
@@ -126,7 +126,7 @@ def _position_gains(rows: pd.DataFrame, baseline: str, other: str) -> list[np.nd
     rows = in_common(rows[rows.by_position != ""], baseline, other)
     if rows.empty:
         return []
-    last = rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
+    last = longest(rows)
     gains = []
     for _, pair in last.groupby("seed"):
         sides = [pair[pair.tokenizer_choice == name] for name in (baseline, other)]
@@ -186,7 +186,7 @@ def _regime(data: StudyData, grid: Grid, name: str) -> Claim:
     )
     base, slopes, gains = data.study.baseline, [], []
     for _, runs in data.runs(grid).groupby("seed"):
-        sides = [runs[runs.tokenizer_choice == choice].set_index(["choice", "steps"]) for choice in (base, name)]
+        sides = [runs[runs.tokenizer_choice == choice].set_index(CELL) for choice in (base, name)]
         both = sides[0].index.intersection(sides[1].index)
         if len(both) > 2:
             of_base, other = sides[0].loc[both], sides[1].loc[both]

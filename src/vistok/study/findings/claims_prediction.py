@@ -9,7 +9,7 @@ from scipy import special
 from vistok.errors import UserError
 from vistok.study.config import Grid
 from vistok.study.findings.advise import advise
-from vistok.study.findings.claim_data import StudyData
+from vistok.study.findings.claim_data import CELL, StudyData
 from vistok.study.findings.offers import law_of
 from vistok.study.findings.verdict import (
     FAILS,
@@ -56,7 +56,7 @@ def prediction(data: StudyData, grid: Grid) -> list[Claim]:
     rows = data.runs(grid)
     if rows.empty:
         return [missing_claim(f"C7.{n}", s, r, "no runs") for n, s, r in zip(("inside", "regret"), statements, (inside_rule, regret_rule), strict=True)]  # fmt: skip
-    cheap = rows[rows.steps < rows.groupby("choice").steps.transform("max")]
+    cheap = rows[rows.length < rows.groupby("choice").length.transform("max")]
     held = rows.drop(cheap.index)
     return [
         _inside("C7.inside", statements[0], inside_rule, cheap, held),
@@ -89,7 +89,7 @@ def _inside(name: str, statement: str, rule: str, cheap: pd.DataFrame, held: pd.
 def _regret(data: StudyData, statement: str, rule: str, cheap: pd.DataFrame, held: pd.DataFrame) -> Claim:
     known, rows = pd.concat([data.tokenizers, cheap]), pd.concat([cheap, held])
     laws = {key: law_of(runs) for key, runs in rows.groupby(["tokenizer_choice", "choice"])}
-    keys = ["tokenizer_choice", "choice", "steps"]
+    keys = ["tokenizer_choice", *CELL]
     trained = rows.groupby(keys).agg({"total_flops": "mean", "gfmd": "mean"})
     regrets: dict[str, list[float]] = {}
     for key, budget in held.groupby(keys).total_flops.mean().items():

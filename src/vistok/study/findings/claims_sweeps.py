@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from vistok.study.config import Grid
-from vistok.study.findings.claim_data import StudyData
+from vistok.study.findings.claim_data import CELL, StudyData
 from vistok.study.findings.curves import loss_at
 from vistok.study.findings.verdict import (
     FAILS,
@@ -71,11 +71,11 @@ def difference_at_equal_compute(rows: pd.DataFrame, first: str, second: str, dea
 
 
 def difference_over_cells(rows: pd.DataFrame, first: Any, second: Any, where: str) -> Estimate:
-    """Return the mean over cells (generator, steps) of `difference`.
+    """Return the mean over cells (generator, length) of `difference`.
 
     Paired by seed: each seed's mean is one value. With one seed, the cells' noise is taken as independent.
     """
-    cells = [cell for _, cell in rows.groupby(["choice", "steps"])]
+    cells = [cell for _, cell in rows.groupby(CELL)]
     by_seed: dict[str, list[float]] = {}
     for cell in cells:
         for seed, runs in cell.groupby("seed"):
@@ -91,8 +91,8 @@ def difference_over_cells(rows: pd.DataFrame, first: Any, second: Any, where: st
 
 
 def _dearest(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs of the most expensive cell (generator, steps), by mean stage-2 FLOPs."""
-    return max((cell for _, cell in rows.groupby(["choice", "steps"])), key=lambda cell: cell.train_flops.mean())
+    """Return the runs of the most expensive cell (generator, length), by mean stage-2 FLOPs."""
+    return max((cell for _, cell in rows.groupby(CELL)), key=lambda cell: cell.train_flops.mean())
 
 
 def codebook_size(data: StudyData, grid: Grid) -> list[Claim]:

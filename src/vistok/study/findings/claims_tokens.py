@@ -7,13 +7,11 @@ FLOPs of the generator, equal for all; every effect is a mean over a grid's cell
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from vistok.study.config import Grid
-from vistok.study.findings import claims_vectors
 from vistok.study.findings.claim_data import StudyData
-from vistok.study.findings.claims_vectors import reconstruction
+from vistok.study.findings.claims_vectors import log_ratio, reconstruction
 from vistok.study.findings.verdict import (
     LOG_RATIO,
     Claim,
@@ -33,23 +31,6 @@ COST = math.log(1.1)
 CALLS = 3.0
 
 
-def log_ratio(
-    rows: pd.DataFrame, lengths: Sequence[float], first: str, second: str, where: str, column: str = "gfmd"
-) -> Estimate:
-    """Return the mean over cells of log(column of first / of second), by tokenizer seed; `where`: the column of both names.
-
-    Cells are matched by budget, not by steps: those of different tokenizers have different FLOPs.
-    """
-    rows = rows[rows[column].notna()]
-    budgets = np.asarray(sorted(lengths))
-    nearest = [float(budgets[np.abs(np.log(budgets / flops)).argmin()]) for flops in rows.train_flops.astype(float)]
-    return claims_vectors.log_ratio(rows.assign(budget=nearest), first, second, where, column, "budget")
-
-
-def _lengths(grid: Grid) -> list[float]:
-    return [length.value for length in grid.lengths]
-
-
 def _claim(
     claim: str, statement: str, found: Estimate, most: float, quantity: str, cells: str = "mean over cells of "
 ) -> Claim:
@@ -63,7 +44,7 @@ def how_many(data: StudyData, grid: Grid) -> list[Claim]:
     """Judge T1: from each number of tokens in a line to the next, both scores fall."""
     names, claims = [choice.name for choice in grid.tokenizers], []
     for few, many in zip(names, names[1:], strict=False):
-        gained = log_ratio(data.runs(grid), _lengths(grid), many, few, "tokenizer_choice")
+        gained = log_ratio(data.runs(grid), many, few)
         claims += [
             _claim(
                 f"T1.reconstruction {many}", "More tokens in a line reconstruct better.",
@@ -79,24 +60,24 @@ def how_many(data: StudyData, grid: Grid) -> list[Claim]:
 
 def kinds(data: StudyData, grid: Grid) -> list[Claim]:
     """Judge T3, T5 and T6 on the main grid: the first tokenizer is the grid, the second a line, the third clusters."""
-    rows, lengths = data.runs(grid), _lengths(grid)
+    rows = data.runs(grid)
     base, *others = (choice.name for choice in grid.tokenizers)
     families = [choice.name for choice in grid.generators]
     claims = []
     for family in families:
         of_family = rows[rows.choice == family]
         claims += [
-            _beside(family, others[0], base, log_ratio(of_family, lengths, others[0], base, "tokenizer_choice")),
-            *_cheaper(of_family, lengths, family, others[0], base),
+            _beside(family, others[0], base, log_ratio(of_family, others[0], base)),
+            *_cheaper(of_family, family, others[0], base),
         ]
         for name in others[1:]:
-            found = log_ratio(of_family, lengths, name, base, "tokenizer_choice")
+            found = log_ratio(of_family, name, base)
             statement = f"{name[0].upper()}{name[1:]} generate better than the grid's codes at equal compute."
             claims.append(_claim(f"T6.{family} {name}", statement, found, 0.0, f"gFMD of {name} / of {base}"))
     if len(families) == 2:
         written, filled = families
         for name in (base, *others):
-            found = log_ratio(rows[rows.tokenizer_choice == name], lengths, filled, written, "choice")
+            found = log_ratio(rows[rows.tokenizer_choice == name], filled, written, where="choice")
             statement = "A masked generator is better than an autoregressive one at equal training compute."
             claims.append(_claim(f"T5 {name}", statement, found, 0.0, f"gFMD of {filled} / of {written}"))
     return claims
@@ -107,7 +88,7 @@ def _beside(family: str, line: str, base: str, found: Estimate) -> Claim:
     return _claim(f"T3.generation {family}", statement, found, COST, f"gFMD of {line} / of {base}")
 
 
-def _cheaper(rows: pd.DataFrame, lengths: Sequence[float], family: str, line: str, base: str) -> list[Claim]:
+def _cheaper(rows: pd.DataFrame, family: str, line: str, base: str) -> list[Claim]:
     """Judge what an image of a line costs beside the grid's: calls of the network, and milliseconds."""
     statement = "An image of the line takes at most a third of the calls, and less time."
     claims = []
@@ -116,37 +97,32 @@ def _cheaper(rows: pd.DataFrame, lengths: Sequence[float], family: str, line: st
         if column not in rows:
             claims.append(missing_claim(name, statement, "", f"no column {column}"))
             continue
-        found = log_ratio(rows, lengths, line, base, "tokenizer_choice", column)
+        found = log_ratio(rows, line, base, column=column)
         claims.append(_claim(name, statement, found, most, f"{column} of {line} / of {base}"))
     return claims
 
 
 def ordered(data: StudyData, grid: Grid) -> list[Claim]:
     """Judge T4: the causal regularizer on a line lowers gFMD under each family, more where tokens are written in order."""
-    rows, lengths = data.runs(grid), _lengths(grid)
+    rows = data.runs(grid)
     plain, causal = (choice.name for choice in grid.tokenizers)
     families = [choice.name for choice in grid.generators]
     claims = []
     for family in families:
-        found = log_ratio(rows[rows.choice == family], lengths, causal, plain, "tokenizer_choice")
+        found = log_ratio(rows[rows.choice == family], causal, plain)
         statement = "The causal regularizer on a line lowers gFMD."
         claims.append(_claim(f"T4 {family}", statement, found, 0.0, f"gFMD of {causal} / of {plain}"))
     if len(families) == 2:
-        claims.append(_more_in_order(rows, lengths, plain, causal, families))
+        claims.append(_more_in_order(rows, plain, causal, families))
     return claims
 
 
-def _more_in_order(
-    rows: pd.DataFrame, lengths: Sequence[float], plain: str, causal: str, families: Sequence[str]
-) -> Claim:
+def _more_in_order(rows: pd.DataFrame, plain: str, causal: str, families: Sequence[str]) -> Claim:
     """Judge whether the effect under the masked family is weaker (its logarithm greater) than under the autoregressive one."""
     by_seed = []
     for seed in sorted(set(rows.seed)):
         of_seed = rows[rows.seed == seed]
-        effects = [
-            log_ratio(of_seed[of_seed.choice == family], lengths, causal, plain, "tokenizer_choice")
-            for family in families
-        ]
+        effects = [log_ratio(of_seed[of_seed.choice == family], causal, plain) for family in families]
         if all(effect.n for effect in effects):
             by_seed.append(effects[1].value - effects[0].value)
     found = mean_of_seeds(by_seed)

@@ -9,7 +9,7 @@ import math
 import pandas as pd
 
 from vistok.study.config import Grid
-from vistok.study.findings.claim_data import StudyData, by_seed
+from vistok.study.findings.claim_data import CELL, StudyData, by_seed
 from vistok.study.findings.verdict import (
     LOG_RATIO,
     Claim,
@@ -31,14 +31,13 @@ ADDS = 0.1
 
 
 def log_ratio(
-    rows: pd.DataFrame, first: str, second: str, where: str = "tokenizer_choice", column: str = "gfmd",
-    length: str = "steps",
-) -> Estimate:  # fmt: skip
+    rows: pd.DataFrame, first: str, second: str, where: str = "tokenizer_choice", column: str = "gfmd"
+) -> Estimate:
     """Return the mean over cells of log(column of first / of second), by tokenizer seed; cells that both have.
 
-    `where` is the column of both names; cells are told apart by the other choice and by the column `length`.
+    `where` is the column of both names; cells are told apart by the other choice and by their length.
     """
-    keys = ["seed", length, "choice" if where == "tokenizer_choice" else "tokenizer_choice"]
+    keys = ["seed", "length", "choice" if where == "tokenizer_choice" else "tokenizer_choice"]
     sides = [rows[rows[where] == name].set_index(keys)[column].astype(float).map(math.log) for name in (first, second)]
     gaps = (sides[0] - sides[1]).dropna()
     return mean_of_seeds(list(gaps.groupby("seed").mean()))
@@ -145,7 +144,7 @@ def cross(data: StudyData, grid: Grid) -> list[Claim]:
         return [
             missing_claim(f"X.{family}", "Both regularizers, alone and together.", "", "not all four arms have runs")
         ]
-    rows = rows[rows.groupby(["seed", "steps", "choice"]).tokenizer_choice.transform("nunique") == 4]
+    rows = rows[rows.groupby(["seed", *CELL]).tokenizer_choice.transform("nunique") == 4]
     none, causal, aligned, both = names
     effects = {name: log_ratio(rows, name, none) for name in (causal, aligned, both)}
     rule = f"effect: mean over cells of log(gFMD of {{}} / of {none}), {SEEDS}; holds below 0, fails above"
@@ -170,7 +169,7 @@ def cross(data: StudyData, grid: Grid) -> list[Claim]:
 
 
 def _interaction(rows: pd.DataFrame, none: str, causal: str, aligned: str, both: str) -> Estimate:
-    logs = rows.set_index(["seed", "steps", "choice", "tokenizer_choice"]).gfmd.astype(float).map(math.log)
+    logs = rows.set_index(["seed", *CELL, "tokenizer_choice"]).gfmd.astype(float).map(math.log)
     wide = logs.unstack("tokenizer_choice").dropna(subset=[none, causal, aligned, both])
     gaps = (wide[both] - wide[aligned]) - (wide[causal] - wide[none])
     return mean_of_seeds(list(gaps.groupby("seed").mean()))

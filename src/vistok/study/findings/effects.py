@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from vistok.study.findings.claim_data import in_common
+from vistok.study.findings.claim_data import CELL, in_common
 from vistok.study.findings.verdict import Estimate, mean_of_seeds
-
-CELL = ["choice", "steps"]
 
 
 @dataclass(frozen=True)
@@ -41,19 +39,19 @@ def effect(rows: pd.DataFrame, baseline: str, arm: str, value: str, ratio: bool 
 
 def effects_by_cell(
     rows: pd.DataFrame, baseline: str, arm: str, value: str, ratio: bool = True
-) -> dict[tuple[str, int], Effect]:
-    """Return the same for each cell (generator, steps) alone."""
+) -> dict[tuple[str, float], Effect]:
+    """Return the same for each cell (generator, length) alone."""
     gaps = _gaps(rows, baseline, arm, value, ratio)
     if gaps.empty:
         return {}
     return {
-        (str(generator), int(steps)): Effect(arm, ratio, mean_of_seeds(list(of_cell)), tuple(of_cell), 1)  # type: ignore[call-overload]
-        for (generator, steps), of_cell in gaps.groupby(CELL)  # type: ignore[misc]
+        (str(generator), float(length)): Effect(arm, ratio, mean_of_seeds(list(of_cell)), tuple(of_cell), 1)  # type: ignore[arg-type]
+        for (generator, length), of_cell in gaps.groupby(CELL)  # type: ignore[misc]
     }
 
 
 def _gaps(rows: pd.DataFrame, baseline: str, arm: str, value: str, ratio: bool) -> "pd.Series[float]":
-    """Return arm - baseline by (seed, generator, steps)."""
+    """Return arm - baseline by (seed, generator, length)."""
     if value not in rows:
         return pd.Series(dtype=float)
     keys = ["seed", *CELL]

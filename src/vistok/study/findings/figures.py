@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ from vistok.page.charts import Chart, Series
 from vistok.page.intervals import Row, Rows
 from vistok.page.maps import Map
 from vistok.study.findings.arms import Arms
-from vistok.study.findings.effects import effect
+from vistok.study.findings.claim_data import CELL, by_family, longest
+from vistok.study.findings.effects import Effect, effect
 from vistok.study.findings.fit import PowerLaw, frontier
 from vistok.study.findings.laws import CONVENTIONS
 from vistok.study.findings.table import positions
@@ -32,19 +34,21 @@ COMPARED = {
 
 
 def differences(rows: pd.DataFrame, arms: Arms) -> Rows:
-    """Return each arm's gFMD as a share of the baseline's: the mean over the cells that both have, with every seed's own."""
-    shown = []
-    for name in arms.main:
-        for column, how in COMPARED.items():
-            found = effect(rows, arms.baseline, name, column) if name != arms.baseline else None
-            if found is None:
-                continue
-            value, (low, high) = math.exp(found.found.value), _ends(found.found, math.exp)
-            interval = f" ({low:.2f} to {high:.2f}, 95 %)" if low is not None else ""
-            text = f"{arms[name]}, {how}: {value:.2f} times the baseline's gFMD{interval}"
-            points = [math.exp(seed) for seed in found.seeds] if len(found.seeds) > 1 else []
-            shown.append(Row(f"{arms[name]}, {how}", value, low, high, arms.colour(name), points, text))
-    base = arms[arms.baseline]
+    """Return each arm's gFMD as a share of the baseline's: the mean over the cells that both have, with every seed's own.
+
+    Where there are several families of generators, a row for each, at the chosen guidance.
+    """
+    families, base = by_family(rows), arms[arms.baseline]
+    views = [(rows, column, how) for column, how in COMPARED.items()]
+    if len(families) > 1:
+        views = [(of_family, "gfmd", family) for family, of_family in families.items()]
+    shown = [
+        _difference(found, f"{arms[name]}, {how}", arms.colour(name))
+        for name in arms.main
+        if name != arms.baseline
+        for of_view, column, how in views
+        if (found := effect(of_view, arms.baseline, name, column))
+    ]
     return Rows(
         f"gFMD, as a multiple of that of {base}: less is better",
         shown,
@@ -54,12 +58,29 @@ def differences(rows: pd.DataFrame, arms: Arms) -> Rows:
     )
 
 
+def _difference(found: Effect, label: str, colour: int) -> Row:
+    value, (low, high) = math.exp(found.found.value), _ends(found.found, math.exp)
+    interval = f" ({low:.2f} to {high:.2f}, 95 %)" if low is not None else ""
+    points = [math.exp(seed) for seed in found.seeds] if len(found.seeds) > 1 else []
+    return Row(label, value, low, high, colour, points, f"{label}: {value:.2f} times the baseline's gFMD{interval}")
+
+
 def _ends(found: Estimate, become: Callable[[float], float] = float) -> tuple[float | None, float | None]:
     """Return an interval's ends, None for those of a single unit."""
     return (become(min(found.low, 700)), become(min(found.high, 700))) if found.n > 1 else (None, None)
 
 
-def pair(rows: pd.DataFrame, name: str, arms: Arms, column: str, laws: dict[str, PowerLaw]) -> Chart:
+def pairs(rows: pd.DataFrame, arms: Arms, column: str, laws: dict[str, PowerLaw]) -> list[Chart]:
+    """Return a chart for each arm beside the baseline, and for each family of generators."""
+    families = by_family(rows[rows[column].notna()])
+    return [
+        pair(of_family, name, arms, column, laws if len(families) == 1 else {}, family if len(families) > 1 else "")
+        for name in [name for name in arms.main if name != arms.baseline] or arms.main
+        for family, of_family in families.items()
+    ]
+
+
+def pair(rows: pd.DataFrame, name: str, arms: Arms, column: str, laws: dict[str, PowerLaw], family: str = "") -> Chart:
     """Return one arm beside the baseline: means of cells with intervals over seeds, runs, laws, and the tokenizers' rFMD."""
     series: list[Series] = []
     for choice in dict.fromkeys((arms.baseline, name)):
@@ -68,25 +89,26 @@ def pair(rows: pd.DataFrame, name: str, arms: Arms, column: str, laws: dict[str,
             continue
         colour, label = arms.colour(choice), arms[choice]
         series.append(Series("", list(runs.train_flops), list(runs[column].astype(float)), colour, True, True, sizes=[2.4] * len(runs)))  # fmt: skip
-        series.append(_means(runs, column, label, colour))
+        series.append(means_of_cells(runs, column, label, colour))
         if (law := laws.get(choice)) and column == "gfmd":
             x = np.geomspace(law.low_compute, law.high_compute, 40)
             series.append(Series("", list(x), list(law(x)), colour, faint=True))
         series.append(_floor(runs, label, colour, rows))
-    return Chart(f"{arms[name]}", series, CONVENTIONS["train_flops"], "gFMD", x_log=True, y_log=True)
+    title = f"{arms[name]}, {family}" if family else arms[name]
+    return Chart(title, series, CONVENTIONS["train_flops"], "gFMD", x_log=True, y_log=True)
 
 
-def _means(runs: pd.DataFrame, column: str, label: str, colour: int) -> Series:
-    """Return a mark for each cell (generator, steps): the geometric mean over seeds, with its interval."""
+def means_of_cells(runs: pd.DataFrame, column: str, label: str, colour: int, against: str = "train_flops") -> Series:
+    """Return a mark for each cell (generator, length): the geometric mean over seeds, with its interval."""
     points = []
-    for (generator, steps), cell in runs.groupby(["choice", "steps"]):
+    for (generator, _), cell in runs.groupby(CELL):
         found = mean_of_seeds(list(np.log(cell[column].astype(float))))
         value, low, high = (float(np.exp(np.clip(x, -700, 700))) for x in (found.value, found.low, found.high))
         if found.n < 2:
             low = high = value
         spread = f" ({number(low)} to {number(high)} over {found.n} seeds)" if found.n > 1 else " (one seed)"
-        text = f"{label}, {generator}, {steps:,.0f} steps: {number(value)}{spread}"
-        points.append((float(cell.train_flops.mean()), value, low, high, text, int(cell.params.iloc[0])))
+        text = f"{label}, {generator}, {cell.steps.iloc[0]:,.0f} steps: {number(value)}{spread}"
+        points.append((float(cell[against].mean()), value, low, high, text, int(cell.params.iloc[0])))
     points.sort(key=lambda one: one[0])
     xs, ys, lows, highs, texts, params = zip(*points, strict=True)
     sizes = _sizes(params)
@@ -131,7 +153,17 @@ def against_compute(
 
 
 def frontiers(rows: pd.DataFrame, arms: Arms, names: dict[str, str]) -> list[Chart]:
-    """Return gFMD and held-out bits per image against the generator's compute, with a line along each seed's frontier."""
+    """Return gFMD and held-out bits per image against the generator's compute, with a line along each seed's frontier.
+
+    A chart for each family of generators.
+    """
+    families = by_family(rows)
+    if len(families) > 1:
+        return [
+            replace(chart, title=f"{chart.title}, {family}")
+            for family, of_family in families.items()
+            for chart in frontiers(of_family, arms, names)
+        ]
     charts = []
     for value, label in (("gfmd", "gFMD (chosen guidance)"), ("gfmd_unguided", "gFMD without guidance"), ("bits_per_image", "bits per image (held out)")):  # fmt: skip
         series: list[Series] = []
@@ -143,7 +175,7 @@ def frontiers(rows: pd.DataFrame, arms: Arms, names: dict[str, str]) -> list[Cha
             for _, of_seed in runs.groupby("seed"):
                 best = of_seed.iloc[frontier(list(of_seed.train_flops), list(of_seed[value].astype(float)))]
                 series.append(Series("", list(best.train_flops), list(best[value].astype(float)), colour, faint=True))
-            series.append(_means(runs, value, names[name], colour))
+            series.append(means_of_cells(runs, value, names[name], colour))
             if value != "bits_per_image":
                 series.append(_floor(runs, names[name], colour, rows))
         charts.append(Chart(label, series, CONVENTIONS["train_flops"], label, x_log=True, y_log=True))
@@ -167,11 +199,6 @@ def rate_distortion(rows: pd.DataFrame, arms: Arms) -> list[Chart]:
     return charts
 
 
-def longest(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the largest generator's longest runs."""
-    return rows[(rows.params == rows.params.max()) & (rows.steps == rows.steps.max())]
-
-
 def position_curves(rows: pd.DataFrame, arms: Arms) -> Chart:
     """Return held-out nats by position in raster order: thin lines are seeds, a thick one their mean."""
     series: list[Series] = []
@@ -184,7 +211,9 @@ def position_curves(rows: pd.DataFrame, arms: Arms) -> Chart:
         if len(curves) > 1:
             series += [Series("", at, list(curve), arms.colour(name), faint=True) for curve in curves]
         series.append(Series(arms[name], at, list(curves.mean(axis=0)), arms.colour(name)))
-    return Chart("Nats by position", series, "position in raster order", "nats per token (held out)")
+    lines = "layout" in rows and (rows.layout == "line").any()
+    place = "position in raster order, or along the line" if lines else "position in raster order"
+    return Chart("Nats by position", series, place, "nats per token (held out)")
 
 
 def position_gains(rows: pd.DataFrame, arms: Arms) -> list[Map]:

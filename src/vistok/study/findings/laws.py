@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from vistok.study.findings.claim_data import StudyData
@@ -43,9 +44,14 @@ def all_fits(data: StudyData) -> list[Fit]:
                     continue
                 fixed = 0.9 * min(min(y), float(rows.rfmd.mean()) if value == "gfmd" else min(y))
                 for floor, given in (("free", None), ("fixed", fixed)):
-                    if len(x) > (3 if given is None else 2):
+                    if _apart(x) > (3 if given is None else 2):
                         fits.append(Fit(str(name), value, compute, floor, fit_power_law(x, y, given)))
     return fits
+
+
+def _apart(compute: list[float]) -> int:
+    """Return how many of some runs' computes differ by a tenth or more: a law needs more of them than it has numbers to fit."""
+    return 1 + int((np.diff(np.log(sorted(compute))) > np.log(1.1)).sum())
 
 
 def _frontier_runs(rows: pd.DataFrame, compute: str, value: str) -> tuple[list[float], list[float]]:

@@ -11,8 +11,9 @@ from vistok.page.render import render
 from vistok.study.findings import figures, tables
 from vistok.study.findings.answer import multiplicity
 from vistok.study.findings.arms import Arms
-from vistok.study.findings.claim_data import StudyData
+from vistok.study.findings.claim_data import StudyData, longest
 from vistok.study.findings.claims_view import claims_view
+from vistok.study.findings.families import families
 from vistok.study.findings.laws import CONVENTIONS, Fit
 from vistok.study.findings.outside import outside_of
 from vistok.study.findings.samples import sample_sheets
@@ -52,6 +53,7 @@ class Findings:
 def study_page(folder: StudyFolder, found: Findings) -> str:
     """Return the page of a study."""
     data, rows, arms, claims = found.data, found.rows, found.arms, found.claims
+    across = families(data.all_runs(), arms)
     return render(
         "vistok.study.findings",
         "study.html.j2",
@@ -68,8 +70,9 @@ def study_page(folder: StudyFolder, found: Findings) -> str:
         tokenizers=tables.tokenizer_table(data.tokenizers, arms),
         claims=claims_view(claims, arms),
         multiplicity=multiplicity(claims),
-        sheets=sample_sheets(folder, rows, arms),
+        sheets=sample_sheets(folder, rows if across is None else data.all_runs(), arms),
         sweeps=_sweeps(data, arms),
+        families=across,
         others=outside_of(folder),
         provenance=provenance(),
         **_generation(rows, arms, found.fits),
@@ -83,10 +86,9 @@ def _generation(rows: pd.DataFrame, arms: Arms, fits: Sequence[Fit]) -> dict[str
         return dict.fromkeys(("differences", "guided", "unguided", "scales", "compute", "cells", "fits"))
     free = {(fit.tokenizer, fit.compute): fit.law for fit in fits if fit.value == "gfmd" and fit.floor == "free"}
     laws = {name: law for (name, compute), law in free.items() if compute == "train_flops"}
-    others = [name for name in arms.main if name != arms.baseline] or arms.main
     differences, scales = figures.differences(rows, arms), gain_by_scale(rows, arms)
     pairs = {
-        column: figures.joined([figures.pair(rows, name, arms, column, laws) for name in others])
+        column: figures.joined(figures.pairs(rows, arms, column, laws))
         for column in ("gfmd", "gfmd_unguided")
         if rows[column].notna().any()
     }
@@ -115,7 +117,7 @@ def _likelihood(data: StudyData, rows: pd.DataFrame, arms: Arms, fits: Sequence[
     if not len(likely):
         return found
     laws = {(fit.tokenizer, fit.compute): fit.law for fit in fits if fit.value != "gfmd" and fit.floor == "free"}
-    last = figures.longest(likely)
+    last = longest(likely)
     gains = figures.position_gains(last, arms)
     charts = [
         figures.against_compute(likely, "val_nats_per_token", "nats per token (held out)", arms, laws, column)
@@ -131,24 +133,25 @@ def _likelihood(data: StudyData, rows: pd.DataFrame, arms: Arms, fits: Sequence[
 
 def _sweeps(data: StudyData, arms: Arms) -> list[dict[str, Any]]:
     sweeps: list[dict[str, Any]] = []
-    for name in (*SWEEPS, *FRONTIERS):
-        grid = data.grid(name)
-        rows = data.runs(grid) if grid else pd.DataFrame()
-        if rows.empty or rows.tokenizer_choice.nunique() < 2:
+    order = [*SWEEPS, *FRONTIERS]
+    for grid in sorted(data.study.grids, key=lambda grid: order.index(grid.name) if grid.name in order else len(order)):
+        name, rows = grid.name, data.runs(grid)
+        if name == data.study.main_grid or rows.empty or rows.tokenizer_choice.nunique() < 2:
             continue
-        if name in FRONTIERS:
-            label, charts = FRONTIERS[name], figures.frontiers(rows, arms, arms.among(rows))
+        if name not in SWEEPS:
+            label, charts = (
+                FRONTIERS.get(name, grid.purpose.rstrip(".").replace("`", "")),
+                figures.frontiers(rows, arms, arms.among(rows)),
+            )
             shown = "marks are means over seeds, lines join the runs that no cheaper run matches, dashed is each tokenizer's rFMD"
         else:
             column, label = SWEEPS[name]
-            charts = figures.sweep(
-                _with_zero(figures.longest(rows)), column, label, "crt_variant", _variants(rows, arms)
-            )
+            charts = figures.sweep(_with_zero(longest(rows)), column, label, "crt_variant", _variants(rows, arms))
             shown = "the most expensive runs of the grid: small marks are seeds, lines join their means"
         if charts:
             sweeps.append(
                 {
-                    "title": "Sweep: " + name,
+                    "title": f"{'Sweep' if name in order else 'Grid'}: {name}",
                     "name": name,
                     "label": label,
                     "shown": shown,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from vistok.files import data_uri
 from vistok.study.findings.arms import Arms
-from vistok.study.findings.figures import longest
+from vistok.study.findings.claim_data import by_family, longest
 from vistok.study.run.record import StudyFolder
 
 # A sheet shows the first classes, a column each (`verbs/sample.py`, `save_sheet`).
@@ -18,17 +18,18 @@ MOST_BYTES = 2**24
 
 
 def sample_sheets(folder: StudyFolder, rows: pd.DataFrame, arms: Arms) -> list[dict[str, Any]]:
-    """Return a sheet for each arm: the largest generator's longest run, of the first seed."""
+    """Return a sheet for each tokenizer and family: the largest generator's longest run, of the first seed."""
     sheets = []
-    last = longest(rows) if len(rows) else rows
-    for name in arms.main:
+    families = by_family(rows)
+    for family, name in ((family, name) for family in families for name in arms.all):
+        last = longest(families[family])
         of_choice = last[last.tokenizer_choice == name].sort_values("seed")
         file = folder.sheet_file(str(of_choice.run.iloc[0])) if len(of_choice) else None
         if file is None or not file.is_file():
             continue
         row = of_choice.iloc[0]
         sheets.append({
-            "name": arms[name], "colour": arms.colour(name), "gfmd": float(row.gfmd), "scale": row.guidance_scale, "seed": row.seed,
+            "name": f"{arms[name]}, {family}" if len(families) > 1 else arms[name], "colour": arms.colour(name), "gfmd": float(row.gfmd), "scale": row.guidance_scale, "seed": row.seed,
             "classes": class_names(folder.weights_file(str(row.tokenizer_run)))[:COLUMNS], "picture": data_uri(file.read_bytes()),
         })  # fmt: skip
     return sheets

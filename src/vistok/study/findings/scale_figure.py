@@ -8,9 +8,10 @@ from vistok.page.axes import number
 from vistok.page.charts import Chart, Series
 from vistok.study.findings.arms import Arms
 from vistok.study.findings.by_scale import parsed
+from vistok.study.findings.claim_data import CELL
 from vistok.study.findings.verdict import Estimate, as_ratio, mean_of_seeds
 
-KEYS = ["seed", "choice", "steps", "tokenizer_choice"]
+KEYS = ["seed", *CELL, "tokenizer_choice"]
 
 
 def ratios_by_scale(rows: pd.DataFrame, baseline: str, other: str) -> dict[float, Estimate]:

@@ -8,8 +8,8 @@ from markupsafe import Markup
 
 from vistok.page.tables import Table, named
 from vistok.study.findings.arms import Arms
+from vistok.study.findings.claim_data import CELL, by_family, length_in_words, longest
 from vistok.study.findings.effects import Effect, change, effect, effects_by_cell, per_seed
-from vistok.study.findings.figures import longest
 from vistok.study.findings.fit import PowerLaw
 from vistok.study.findings.verdict import Claim, mean_of_seeds
 
@@ -41,41 +41,42 @@ def top_table(tokenizers: pd.DataFrame, rows: pd.DataFrame, arms: Arms, claims: 
     names = [name for name in arms.main if name == arms.baseline] + [name for _, name in order]
     if not names:
         return None
-    last = longest(rows)
+    families = by_family(rows)
     compute = {
         c.claim.partition(" ")[2]: c for c in claims if c.claim.startswith("C2.stage2 ") and c.effect is not None
     }
     shown = []
     for name in names[:MOST_ROWS]:
-        guided, unguided = effects.get(name), effect(rows, arms.baseline, name, "gfmd_unguided")
-        is_base = name == arms.baseline
-        row: list[str | Markup] = [named(arms.colour(name), arms[name])]
-        row += [
-            _mean_of(tokenizers[tokenizers.choice == name].rfmd),
-            _mean_of(last[last.tokenizer_choice == name].gfmd),
-            "" if is_base else _change(guided),
-            "" if is_base else _change(unguided),
-            _saving(compute.get(name)),
+        row: list[str | Markup] = [
+            named(arms.colour(name), arms[name]),
+            plus_minus(tokenizers[tokenizers.choice == name].rfmd),
         ]
-        shown.append(row)
-    generator = f"{last.choice.iloc[0]}, {int(last.steps.iloc[0]):,} steps" if len(last) else ""
-    head = [
-        "tokenizer",
-        "rFMD",
-        f"gFMD ({generator})",
-        "gFMD to baseline",
-        "without guidance",
-        "times less compute for equal gFMD",
-    ]
-    kept = [i for i in range(len(head)) if i < 4 or any(row[i] for row in shown)]
+        for of_family in families.values():
+            last = longest(of_family)
+            row += [plus_minus(last[last.tokenizer_choice == name].gfmd), _change_of(of_family, arms, name, "gfmd")]
+        shown.append([*row, _change_of(rows, arms, name, "gfmd_unguided"), _saving(compute.get(name))])
+    head = ["tokenizer", "rFMD"]
+    for family, of_family in families.items():
+        last = longest(of_family)
+        head += [
+            f"gFMD ({last.choice.iloc[0]}, {length_in_words(last)})",
+            f"to baseline, {family}" if len(families) > 1 else "gFMD to baseline",
+        ]
+    head += ["without guidance", "times less compute for equal gFMD"]
+    kept = [i for i in range(len(head)) if i < 2 or any(row[i] for row in shown)]
     return Table([head[i] for i in kept], [[row[i] for i in kept] for row in shown])
 
 
-def _mean_of(values: pd.Series) -> str:
+def plus_minus(values: pd.Series) -> str:
+    """Return a mean over seeds with half of its 95 % t-interval."""
     found = mean_of_seeds([float(value) for value in values.dropna()])
     if not found.n:
         return ""
     return number(found.value, 2) + (f" ± {found.high - found.value:.2f}" if found.n > 1 else "")
+
+
+def _change_of(rows: pd.DataFrame, arms: Arms, name: str, column: str) -> str | Markup:
+    return "" if name == arms.baseline else _change(effect(rows, arms.baseline, name, column))
 
 
 def _change(found: Effect | None) -> str | Markup:
@@ -120,18 +121,18 @@ def _with_choice(arms: Arms, name: str) -> Markup:
     return Markup("{}{}").format(named(arms.colour(name), arms[name]), own)
 
 
-def _cells(rows: pd.DataFrame, arms: Arms) -> list[tuple[str, int, str, pd.DataFrame]]:
-    """Return (generator, steps, tokenizer choice, runs): small generators first, the baseline first in each cell."""
-    order = {name: i for i, name in enumerate(arms.main)}
+def _cells(rows: pd.DataFrame, arms: Arms) -> list[tuple[str, float, str, pd.DataFrame]]:
+    """Return (generator, length, tokenizer choice, runs): small generators first, the baseline first in each cell."""
+    order, size = {name: i for i, name in enumerate(arms.main)}, rows.groupby("choice").params.max()
     found = [
-        (str(generator), int(steps), str(name), runs)  # type: ignore[call-overload]
-        for (generator, steps, name), runs in rows.groupby(["choice", "steps", "tokenizer_choice"])  # type: ignore[misc]
+        (str(generator), float(length), str(name), runs)  # type: ignore[arg-type]
+        for (generator, length, name), runs in rows.groupby([*CELL, "tokenizer_choice"])  # type: ignore[misc]
     ]
-    return sorted(found, key=lambda cell: (int(cell[3].params.iloc[0]), cell[1], order.get(cell[2], len(order))))
+    return sorted(found, key=lambda cell: (int(size[cell[0]]), cell[0], cell[1], order.get(cell[2], len(order))))
 
 
-def _beside(rows: pd.DataFrame, arms: Arms, column: str, ratio: bool = True) -> dict[tuple[str, str, int], Effect]:
-    """Return the differences to the baseline by (tokenizer choice, generator, steps)."""
+def _beside(rows: pd.DataFrame, arms: Arms, column: str, ratio: bool = True) -> dict[tuple[str, str, float], Effect]:
+    """Return the differences to the baseline by (tokenizer choice, generator, length)."""
     return {
         (name, *cell): found
         for name in arms.main
@@ -144,10 +145,10 @@ def score_table(rows: pd.DataFrame, arms: Arms) -> Table:
     """Return each cell's gFMD with and without guidance, and how it differs from the baseline's."""
     guided, unguided = _beside(rows, arms, "gfmd"), _beside(rows, arms, "gfmd_unguided")
     shown: list[list[str | Markup]] = []
-    for generator, steps, name, runs in _cells(rows, arms):
-        key = (name, generator, steps)
+    for generator, length, name, runs in _cells(rows, arms):
+        key = (name, generator, length)
         shown.append([
-            generator, f"{steps:,}", named(arms.colour(name), arms[name]), str(len(runs)),
+            generator, f"{int(runs.steps.iloc[0]):,}", named(arms.colour(name), arms[name]), str(len(runs)),
             number(mean(runs.gfmd), 2), f"{runs.gfmd.min():.2f} to {runs.gfmd.max():.2f}", _change(guided.get(key)),
             number(mean(runs.gfmd_unguided), 2), _change(unguided.get(key)), number(mean(runs.gfmd_val), 2),
             number(mean(runs.guidance_scale), 2),
@@ -161,12 +162,12 @@ def likelihood_table(rows: pd.DataFrame, arms: Arms) -> Table:
     beside = _beside(rows, arms, "val_nats_per_token", ratio=False)
     costs = [name for name in COSTS if name in rows and rows[name].notna().any()]
     shown: list[list[str | Markup]] = []
-    for generator, steps, name, runs in _cells(rows, arms):
+    for generator, length, name, runs in _cells(rows, arms):
         cost = {"calls": (1, 0), "flops_per_image": (1e-6, 1), "ms_per_image": (1, 2)}
         swap = mean(runs.swap_pixels)
         shown.append([
-            generator, f"{int(runs.params.iloc[0]):,}", f"{steps:,}", named(arms.colour(name), arms[name]),
-            number(mean(runs.val_nats_per_token), 3), _change(beside.get((name, generator, steps))),
+            generator, f"{int(runs.params.iloc[0]):,}", f"{int(runs.steps.iloc[0]):,}", named(arms.colour(name), arms[name]),
+            number(mean(runs.val_nats_per_token), 3), _change(beside.get((name, generator, length))),
             number(mean(runs.val_nats_per_token - runs.train_nats_per_token), 3),
             *(number(cost[column][0] * mean(runs[column]), cost[column][1]) for column in costs),
             f"{swap:.2e}" if swap == swap else "", number(mean(runs.swap_features), 3),

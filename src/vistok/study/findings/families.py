@@ -1,0 +1,104 @@
+"""Families of generators side by side: what each reaches on each kind of tokens, and what an image of it costs."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from markupsafe import Markup
+
+from vistok.page.axes import number as short
+from vistok.page.charts import Chart, Series
+from vistok.page.colours import SERIES
+from vistok.page.tables import Table
+from vistok.study.findings.arms import Arms
+from vistok.study.findings.claim_data import by_family, length_in_words
+from vistok.study.findings.figures import joined, means_of_cells
+from vistok.study.findings.fit import frontier
+from vistok.study.findings.tables import mean, number, plus_minus
+
+# What an image costs: the column, and how its axis is named.
+PER_IMAGE = (("ms_per_image", "milliseconds an image"), ("flops_per_image", "FLOPs an image"))
+# The frontier's colour, which no tokenizer has: grey.
+GREY = len(SERIES) - 1
+
+
+@dataclass(frozen=True)
+class Families:
+    """Each family's longest trainings: charts of gFMD against an image's cost, where that is known, and a table of all pairs."""
+
+    charts: Markup | None
+    table: Table
+
+
+def families(rows: pd.DataFrame, arms: Arms) -> Families | None:
+    """Return the families among all grids' generators; None where there is only one."""
+    found = {family: of[of.length == of.length.max()] for family, of in by_family(rows).items()}
+    if len(found) < 2:
+        return None
+    cost = next(((name, label) for name, label in PER_IMAGE if name in rows and rows[name].notna().all()), None)
+    return Families(joined(_charts(found, arms, *cost)) if cost else None, _table(found))
+
+
+def _charts(found: dict[str, pd.DataFrame], arms: Arms, column: str, label: str) -> list[Chart]:
+    """Return a chart for each family, all on one scale, each with the frontier of all: pairs that no cheaper one matches."""
+    series = {family: _marks(rows, arms, column) for family, rows in found.items()}
+    drawn = [one for of in series.values() for one in of]
+    best = _frontier([point for one in drawn for point in zip(one.xs, one.ys, strict=True)])
+    reach = [point for one in drawn for ends in (one.low, one.high) for point in zip(one.xs, ends, strict=True)]
+    return [
+        Chart(family, [best, *of], label, "gFMD (chosen guidance)", x_log=True, y_log=True, within=reach)
+        for family, of in series.items()
+    ]
+
+
+def _marks(rows: pd.DataFrame, arms: Arms, column: str) -> list[Series]:
+    """Return each tokenizer's pairs: the main grid's in the colours of the other figures, the rest in those that are left."""
+    names = [name for name in arms.all if (rows.tokenizer_choice == name).any()]
+    taken = {name: arms.colour(name) for name in names if name in arms.main}
+    free = [colour for colour in range(GREY) if colour not in taken.values()]
+    for i, name in enumerate(name for name in names if name not in taken):
+        taken[name] = free[i % len(free)]
+    return [means_of_cells(rows[rows.tokenizer_choice == name], "gfmd", name, taken[name], column) for name in names]
+
+
+def _frontier(points: Sequence[tuple[float, float]]) -> Series:
+    xs, ys = zip(*points, strict=True)
+    kept = frontier(list(xs), list(ys))
+    return Series("", [xs[i] for i in kept], [ys[i] for i in kept], GREY, faint=True, dashed=True)
+
+
+def _table(found: dict[str, pd.DataFrame]) -> Table:
+    """Return every pair of tokenizer and generator: gFMD, and calls, milliseconds and FLOPs of an image; the best first."""
+    pairs = [
+        (family, str(name), str(generator), runs)
+        for family, rows in found.items()
+        for (name, generator), runs in rows.groupby(["tokenizer_choice", "choice"])
+    ]
+    pairs.sort(key=lambda pair: mean(pair[3].gfmd))
+    head = [
+        "tokenizer",
+        "family",
+        "generator",
+        "trained for",
+        "seeds",
+        "rFMD",
+        "gFMD",
+        "guidance",
+        "calls",
+        "ms",
+        "FLOPs",
+    ]
+    shown: list[list[str | Markup]] = [
+        [
+            name, family, generator, length_in_words(runs), str(len(runs)), plus_minus(runs.rfmd), plus_minus(runs.gfmd),
+            number(mean(runs.guidance_scale), 2), _cost(runs, "calls"), _cost(runs, "ms_per_image"), _cost(runs, "flops_per_image"),
+        ]
+        for family, name, generator, runs in pairs
+    ]  # fmt: skip
+    return Table(head, shown, words=(0, 1, 2, 3), dense=True)
+
+
+def _cost(runs: pd.DataFrame, column: str) -> str:
+    cost = mean(runs[column]) if column in runs else math.nan
+    return "" if math.isnan(cost) else short(float(f"{cost:.3g}"))
