@@ -106,11 +106,21 @@ def test_a_study_counts_training_and_scores_of_each_kind_apart(monkeypatch):
     assert found.left(waiting, [], 1) == pytest.approx(20 + 5 + 300 + 30)
 
 
-def test_what_an_earlier_sitting_recorded_tells_the_time_from_the_start():
+def test_what_an_earlier_sitting_recorded_tells_the_time_until_this_one_knows_better(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(estimate.time, "monotonic", lambda: now[0])
     found = Estimate()
     found.learn(Toy("generator", "a", 100.0), record(50.0, 100.0, 10.0))
     found.learn(Toy("generator", "b", 100.0), record(50.0, 100.0))  # of a version that did not time its scores
     assert found.left([Toy("generator", "c", 200.0)], [], 1) == pytest.approx(110)
+    found.begin(Toy("tokenizer", "t", 100.0))
+    now[0] += 8
+    found.end(Toy("tokenizer", "t", 100.0), True, record(7.0, 100.0, 1.0))
+    assert found.left([Toy("generator", "c", 200.0)], [], 1) == pytest.approx(110)  # another kind tells nothing of it
+    found.begin(Toy("generator", "c", 200.0))
+    now[0] += 25  # ten times as fast as the earlier machine
+    found.end(Toy("generator", "c", 200.0), True, record(20.0, 200.0, 5.0))
+    assert found.left([Toy("generator", "d", 100.0)], [], 1) == pytest.approx(10 + 5)
 
 
 def test_a_run_from_a_checkpoint_costs_what_is_left_of_it():

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from vistok.engine.pace import in_words
@@ -23,25 +24,37 @@ def own_flops(task: Task) -> float:
     return task.flops
 
 
+@dataclass
+class _Pace:
+    """What ended tasks of one kind took: training in seconds and FLOPs, and the rest of each task in seconds."""
+
+    seconds: float = 0.0
+    flops: float = 0.0
+    beside: list[float] = field(default_factory=list)
+
+    def add(self, seconds: float, flops: float, beside: float | None) -> None:
+        self.seconds, self.flops = self.seconds + seconds, self.flops + flops
+        if beside is not None:
+            self.beside.append(beside)
+
+
 class Estimate:
     """Seconds a FLOP of training, and seconds of everything else in a task (scores above all), for each kind of task.
 
-    Tokenizers, caches and generators reach different shares of a machine's rate, and their scores take different times.
+    Tokenizers, caches and generators reach different shares of a machine's rate, and their scores take different times. What
+    earlier sittings recorded counts until a task of the kind has ended in this one: machines differ, and what else they do.
     """
 
     def __init__(self) -> None:
         self._begun: dict[str, float] = {}
-        self._trained: dict[str, tuple[float, float]] = {}  # seconds, FLOPs
-        self._beside: dict[str, list[float]] = {}  # seconds of each task
+        self._earlier: dict[str, _Pace] = {}
+        self._ended: dict[str, _Pace] = {}
 
     def learn(self, task: Task, record: dict[str, Any]) -> None:
         """Note a run that an earlier sitting recorded, on this machine or another."""
-        self._add(
-            task.kind,
-            float(record["row"]["seconds"]),
-            float(record["row"]["train_flops"]),
-            record.get("scoring_seconds"),
-        )
+        row, beside = record["row"], record.get("scoring_seconds")
+        pace = self._earlier.setdefault(task.kind, _Pace())
+        pace.add(float(row["seconds"]), float(row["train_flops"]), None if beside is None else float(beside))
 
     def begin(self, task: Task) -> None:
         """Note that a task starts."""
@@ -52,23 +65,18 @@ class Estimate:
         seconds = time.monotonic() - self._begun.pop(task.run)
         if not done:
             return
+        pace = self._ended.setdefault(task.kind, _Pace())
         if record is None:
-            self._add(task.kind, seconds, own_flops(task), None)
+            pace.add(seconds, own_flops(task), None)
             return
         # A run that went on from an earlier sitting, or from another run, counts the seconds of those as well.
         trained = float(record["row"]["seconds"])
         beside = max(float(record.get("scoring_seconds", 0.0)), seconds - trained)
-        self._add(task.kind, trained, float(record["row"]["train_flops"]), beside)
-
-    def _add(self, kind: str, seconds: float, flops: float, beside: float | None) -> None:
-        before = self._trained.get(kind, (0.0, 0.0))
-        self._trained[kind] = before[0] + seconds, before[1] + flops
-        if beside is not None:
-            self._beside.setdefault(kind, []).append(float(beside))
+        pace.add(trained, float(record["row"]["train_flops"]), beside)
 
     def left(self, waiting: Iterable[Task], running: Iterable[Task], slots: int) -> float | None:
         """Return the seconds left with so many tasks at a time; None before anything is known."""
-        if not self._trained:
+        if not self._ended and not self._earlier:
             return None
         now = time.monotonic()
         whole = [self._seconds(task) for task in waiting]
@@ -88,11 +96,17 @@ class Estimate:
         return f"about {in_words(seconds)} left and the scores of {' and '.join(unknown)}, none of which has been scored yet"
 
     def _scored(self, kind: str) -> bool:
-        return kind == "cache" or bool(self._beside.get(kind))
+        return kind == "cache" or bool(self._scores(kind))
+
+    def _scores(self, kind: str) -> list[float]:
+        """Return what the scores of a kind of task took, in this sitting if any was scored in it."""
+        paces = [paces[kind].beside for paces in (self._ended, self._earlier) if kind in paces]
+        return next(filter(None, paces), [])
 
     def _seconds(self, task: Task) -> float:
         """Return what a task takes at the pace of its kind, or of all kinds where none of it has ended, and its scores."""
-        ended = [self._trained[task.kind]] if task.kind in self._trained else list(self._trained.values())
-        pace = sum(seconds for seconds, _ in ended) / max(1.0, sum(flops for _, flops in ended))
-        beside = self._beside.get(task.kind, [])
-        return own_flops(task) * pace + (sum(beside) / len(beside) if beside else 0.0)
+        known = self._ended.get(task.kind) or self._earlier.get(task.kind)
+        paces = [known] if known else [*self._ended.values(), *self._earlier.values()]
+        pace = sum(one.seconds for one in paces) / max(1.0, sum(one.flops for one in paces))
+        scores = self._scores(task.kind)
+        return own_flops(task) * pace + (sum(scores) / len(scores) if scores else 0.0)
