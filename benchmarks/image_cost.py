@@ -20,14 +20,14 @@ WAYS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("guidance 1.5", "fashion_ar", "fashion_vq", {"guidance_scale": 1.5}),
     ("`--int8`", "fashion_ar", "fashion_vq", {"int8": True}),
     ("`--precision bfloat16`", "fashion_ar", "fashion_vq", {"precision": "bfloat16"}),
-    ("flow, 50 steps (multistep)", "fashion_flow", "fashion_kl", {}),
-    ("`--steps 20`", "fashion_flow", "fashion_kl", {"steps": 20}),
-    ("`--steps 20 --solver euler`", "fashion_flow", "fashion_kl", {"steps": 20, "solver": "euler"}),
-    ("`--steps 20 --solver heun`", "fashion_flow", "fashion_kl", {"steps": 20, "solver": "heun"}),
-    ("`--steps 20`, guidance 1.5", "fashion_flow", "fashion_kl", {"steps": 20, "guidance_scale": 1.5}),
+    ("flow, 20 steps (multistep)", "fashion_flow", "fashion_kl", {}),
+    ("`--steps 50`", "fashion_flow", "fashion_kl", {"steps": 50}),
+    ("`--solver euler`", "fashion_flow", "fashion_kl", {"solver": "euler"}),
+    ("`--solver heun`", "fashion_flow", "fashion_kl", {"solver": "heun"}),
+    ("20 steps, guidance 1.5", "fashion_flow", "fashion_kl", {"guidance_scale": 1.5}),
     (
         "the same, guided between times 0.25 and 0.75 only", "fashion_flow", "fashion_kl",
-        {"steps": 20, "guidance_scale": 1.5, "guidance_from": 0.25, "guidance_until": 0.75},
+        {"guidance_scale": 1.5, "guidance_from": 0.25, "guidance_until": 0.75},
     ),
 )  # fmt: skip
 

@@ -99,7 +99,7 @@ Steps = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Steps of a flow's solver (default: 50, or what a shortcut made it for), or in which a masked generator fills in all "
+        help="Steps of a flow's solver (default: 20, or what a shortcut made it for), or in which a masked generator fills in all "
         "tokens (8).",
     ),
 ]

@@ -156,7 +156,7 @@ class FlowSampling(SamplingConfig):
     """
 
     kind: Literal["flow"] = "flow"
-    steps: int = Field(default=50, ge=1, le=10_000)
+    steps: int = Field(default=20, ge=1, le=10_000)
     solver: SolverName = "multistep"
     warp: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     guidance_from: float = Field(default=0.0, ge=0, le=1)
