@@ -1,12 +1,14 @@
 """Advice for two purses: what may be spent on training, and on each image; of one study, or of two families joined."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from test_claims_tokens import table as tokens_table
 from test_study_fits import SIZES, TOKENIZER_FLOPS, make_table
 from vistok import cli
 from vistok.errors import UserError
@@ -196,3 +198,19 @@ def test_runs_of_one_length_are_offered_at_what_they_cost(tmp_path, monkeypatch)
     assert "of what costs more" not in said[1.1].stdout
     assert "of what costs more, nothing promises a lower gFMD" in said[50].stdout
     assert "give 4.6e+12 or more" in str(said[0.1].exception)
+
+
+def test_a_pair_of_two_lengths_is_left_out_once():
+    sieved = sieve(offers(tokens_table()), tokens_table(), PerImage(2, "ms"))
+    (line,) = sieved.left_out()
+    named = re.findall(r"(\w+ on [\w-]+) \(", line)
+    assert len(set(named)) == len(named) == 3 and line.endswith("and 2 more.")
+
+
+def test_guided_samples_may_be_better_than_reconstructions():
+    """Where runs have a gFMD below rFMD, an interval that ended there would begin at the expected score."""
+    table = tokens_table(noise=0.1).assign(rfmd=100.0)
+    found = [offer.option(1e15) for offer in offers(table)]
+    assert found and all(one.low < one.gfmd < one.high for one in found)
+    bounded = [offer.option(1e15) for offer in offers(table.assign(rfmd=0.99 * table.gfmd.min()))]
+    assert min(one.low for one in bounded) == pytest.approx(0.99 * table.gfmd.min())

@@ -1,16 +1,42 @@
-"""Your own images as clusters of frozen features (DiGIT), and a generator that fills in masks (MaskGIT)."""
+"""Your own images as a line (TiTok), as clusters of frozen features (DiGIT), and a generator that fills in masks (MaskGIT)."""
 
+from vistok.engine.config import OptimizerConfig
 from vistok.generator.masked.config import MaskedConfig
 from vistok.recipes.images import images64_ar_small, images64_vq
 from vistok.runs.config import GeneratorRun, TokenizerRun
-from vistok.tokenizer.bottlenecks.config import KMeansConfig
+from vistok.tokenizer.bottlenecks.config import KMeansConfig, VQConfig
 from vistok.tokenizer.config import (
     ConvTokenizerConfig,
     FrozenTokenizerConfig,
+    LineTokenizerConfig,
     LossConfig,
+    PatchTransformerConfig,
     RenderedTokenizerConfig,
 )
 from vistok.tokenizer.renderers.config import MaskedRendererConfig
+from vistok.units import steps
+
+
+def images64_line() -> TokenizerRun:
+    """Train a tokenizer for your images at 64x64 pixels to a line of 32 tokens of 1,024 codes (TiTok), in place of 8x8.
+
+    vistok train tokenizer images64_line --data FOLDER
+
+    A line of half as many tokens halves the calls of an autoregressive generator. It learns more slowly than images64_vq: give it time.
+    """
+    side = PatchTransformerConfig(width=96, depth=4, num_heads=4)
+    return images64_vq().replace(
+        tokenizer=LineTokenizerConfig(
+            image_size=64,
+            in_channels=3,
+            patch=8,
+            num_latents=32,
+            encoder=side,
+            decoder=side,
+            quantizer=VQConfig(codebook_size=1024, lookup="euclidean", start_after=100, restart_after=50),
+        ),
+        optimizer=OptimizerConfig(lr=2e-3, schedule="cosine", warmup=steps(100)),
+    )
 
 
 def images64_clusters() -> TokenizerRun:

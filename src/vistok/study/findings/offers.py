@@ -123,11 +123,11 @@ Offer = Curve | Point
 def _bounded(value: float, low: float, high: float, seeds: int, rfmd: float) -> tuple[float, float]:
     """Return the interval of an expected gFMD, wider where tokenizer seeds are few.
 
-    Samples are decoded by the tokenizer, so that it does not reach below rFMD, unless the runs themselves do.
+    Samples are decoded by the tokenizer, so that it does not reach below rFMD, unless the runs themselves do, as guided ones can.
     """
     if seeds < SEEDS:
         low, high = low * math.exp(-BETWEEN_TOKENIZERS), high * math.exp(BETWEEN_TOKENIZERS)
-    return max(low, min(rfmd, value)), high
+    return max(low, rfmd) if rfmd < value else low, high
 
 
 def offers(table: pd.DataFrame) -> list[Offer]:

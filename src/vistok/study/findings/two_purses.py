@@ -90,15 +90,15 @@ class Sieved:
             return []
         lines = []
         if self.dear:
-            named = [
-                f"{_called(pair_of(curve))} ({in_words(cost, self.limit.unit)})" for curve, cost in self.dear[:NAMED]
-            ]
-            more = f" and {len(self.dear) - NAMED} more" if len(self.dear) > NAMED else ""
+            # A pair has an offer for each of its lengths, whose images cost the same.
+            pairs = {pair_of(offer): cost for offer, cost in self.dear}
+            named = [f"{_called(pair)} ({in_words(pairs[pair], self.limit.unit)})" for pair in list(pairs)[:NAMED]]
+            more = f" and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
             lines.append(f"Left out, as an image costs more than {self.limit}: {', '.join(named)}{more}.")
-        if self.unknown:
+        if unknown := len({pair_of(offer) for offer in self.unknown}):
             lines.append(
-                f"{counted(len(self.unknown), 'pair')} whose cost for an image is not recorded "
-                f"{'is' if len(self.unknown) == 1 else 'are'} left out, too."
+                f"{counted(unknown, 'pair')} whose cost for an image is not recorded "
+                f"{'is' if unknown == 1 else 'are'} left out, too."
             )
         return lines
 
