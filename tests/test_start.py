@@ -1,6 +1,7 @@
 """vistok start: what it sees in a folder, what it plans, and that it does it."""
 
 import json
+import math
 import shlex
 import shutil
 from dataclasses import replace
@@ -15,17 +16,20 @@ from typer.testing import CliRunner
 from vistok.cli import app
 from vistok.data.images.open import open_split
 from vistok.data.latents.cache import LatentCache
+from vistok.engine.distributed import ALONE
 from vistok.errors import UserError
 from vistok.metrics.features import ImageNetFeatures
 from vistok.recipes import find_recipe
 from vistok.runs.initial import initial_weights, load_initial, read_initial
 from vistok.runs.load import read_model
 from vistok.runs.shipped import shipped_network
+from vistok.space import Grid, Tokens
 from vistok.start import go as start
 from vistok.start import proposal as start_plan
 from vistok.start.look import Look, look_at, shared_ratio
 from vistok.start.plan import Stage, StartPlan, lines, plan_file, seconds_of
 from vistok.start.proposal import codes_for, plan_start
+from vistok.units import Scale
 from vistok.verbs import step_time
 from vistok.verbs.cache_latents import cache_tokens
 from vistok.verbs.train_tokenizer import build_objective
@@ -79,6 +83,7 @@ def speed(monkeypatch):
         start_plan.rate, "tokenizer_step_seconds", lambda config: (config.tokenizer.image_size / 128) ** 2
     )
     monkeypatch.setattr(start_plan, "_generator_step_seconds", lambda run, space, classes: space.layout.positions / 100)
+    monkeypatch.setattr(start_plan, "_bfloat16_step_seconds", lambda run, space, classes: math.inf)
 
 
 def planned(look, minutes):
@@ -188,8 +193,45 @@ def test_only_sizes_that_come_into_question_are_timed(monkeypatch):
         start_plan.rate, "tokenizer_step_seconds", lambda config: timed.append(config.tokenizer.image_size) or 0.2
     )
     monkeypatch.setattr(start_plan, "_generator_step_seconds", lambda run, space, classes: 1.0)
+    monkeypatch.setattr(start_plan, "_bfloat16_step_seconds", lambda run, space, classes: 1.0)
     assert plan_start(COLOUR, 180, start.general_weights).side == 64
     assert timed == [64]
+
+
+@pytest.mark.parametrize(("factor", "taken"), [(0.5, True), (0.9, False), (math.inf, False)])
+def test_generators_are_trained_in_bfloat16_where_that_pays(speed, monkeypatch, factor, taken):
+    plain = planned(COLOUR, 30)
+    monkeypatch.setattr(
+        start_plan, "_bfloat16_step_seconds", lambda run, space, classes: factor * space.layout.positions / 100
+    )
+    plan = planned(COLOUR, 30)
+    assert plan.generator_config().precision == ("bfloat16" if taken else "float32")
+    assert plan.generator_steps_paid == pytest.approx(plain.generator_steps_paid * (2 if taken else 1), rel=0.05)
+    assert plan.generator.seconds <= plain.generator.seconds * 1.01 and plan.tokenizer == plain.tokenizer
+
+
+def test_bfloat16_is_not_tried_where_it_would_be_imitated(monkeypatch):
+    monkeypatch.setattr(start_plan, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(start_plan.rate, "generator_step_seconds", lambda *given: pytest.fail("timed"))
+    assert (
+        start_plan._bfloat16_step_seconds(
+            find_recipe("images64_ar_small"), Tokens(layout=Grid(height=4, width=4), codebook_size=64), 3
+        )
+        == math.inf
+    )
+
+
+def test_a_step_is_timed_at_the_precision_of_the_run(monkeypatch):
+    """Steps of bfloat16 runs used to be timed in float32, so that --dry-run promised half as much again or more."""
+    config = find_recipe("debug_vq").replace(precision="bfloat16")
+    objective = build_objective(config, torch.device("cpu"))
+    (phase,), cast = objective.phases(Scale(config.batch_size, 1, 1, (), 1000), ALONE), []
+    seen = replace(
+        phase, loss=lambda micro, step: cast.append(torch.is_autocast_enabled("cpu")) or phase.loss(micro, step)
+    )
+    monkeypatch.setattr(objective, "phases", lambda scale, world: [seen])
+    step_time.step_seconds(config, plan_tokenizer(config, 1), lambda device: objective)
+    assert cast and all(cast)
 
 
 def test_a_slow_machine_is_timed_by_two_steps(monkeypatch):

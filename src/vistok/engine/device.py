@@ -44,6 +44,14 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies in bfloat16 itself; where it only imitates it, that takes longer than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = torch.cpu.get_capabilities() if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities") else {}
+    return any(bool(known.get(name)) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
+
+
 def free_memory(device: torch.device) -> int | None:
     """Return the free bytes on a device (for a CPU, those left to the machine or its container); None if unknown."""
     if device.type == "cuda":

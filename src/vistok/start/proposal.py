@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
+from vistok.engine.device import has_bfloat16, setup_device
 from vistok.recipes import find_recipe
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.space import Space
@@ -25,6 +26,8 @@ ENOUGH_TOKENIZER, ENOUGH_GENERATOR = 500, 1_000
 MANY_STEPS = 4_000
 # Factor for loading images, logging and validation, on top of the steps themselves; measured in results/own_images.
 OVERHEAD = 1.15
+# How many times as fast a step in bfloat16 must be for it to be proposed.
+WORTH = 1.2
 # Beyond this many passes over the data a generator starts to memorise pictures; of random crops it may see more
 # (results/own_images).
 EPOCHS, EPOCHS_OF_CROPS = 50, 100
@@ -149,6 +152,11 @@ def _with_generator(draft: StartPlan, space: Space, look: Look, seconds: float) 
         paid = _rounded(seconds / each)
         if paid >= MANY_STEPS:
             break
+    rounded = _bfloat16_step_seconds(config, space, len(look.classes)) * OVERHEAD
+    if rounded * WORTH < each:
+        settings = (*chosen.generator.settings, "precision=bfloat16")
+        chosen = replace(chosen, generator=replace(chosen.generator, settings=settings))
+        each, paid = rounded, _rounded(seconds / rounded)
     passes = EPOCHS if draft.views == ("center",) else EPOCHS_OF_CROPS
     steps = min(paid, _rounded(passes * look.train / config.batch_size))
     stage = replace(chosen.generator, steps=steps, seconds=steps * each)
@@ -182,6 +190,14 @@ def codes_for(tokens: int) -> int:
 @lru_cache(maxsize=8)  # two image sizes may have the same number of tokens
 def _generator_step_seconds(generator: GeneratorRun, space: Space, classes: int) -> float:
     return rate.generator_step_seconds(generator, space, classes)
+
+
+@lru_cache(maxsize=8)
+def _bfloat16_step_seconds(generator: GeneratorRun, space: Space, classes: int) -> float:
+    """Return the seconds of a step in bfloat16; endless where the device has no such arithmetic, and is slow at it."""
+    if not has_bfloat16(setup_device(generator.execution)):
+        return math.inf
+    return rate.generator_step_seconds(generator.replace(precision="bfloat16"), space, classes)
 
 
 def busy() -> str | None:

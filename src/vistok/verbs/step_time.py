@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from vistok.engine.device import setup_device
+from vistok.engine.device import autocast, setup_device
 from vistok.engine.distributed import ALONE
 from vistok.engine.objective import Objective
 from vistok.engine.phase import only
@@ -84,7 +84,9 @@ def _step_seconds(objective: Objective, config: RunConfig, device: torch.device,
         started, shared = time.perf_counter(), dict(micro)
         for phase in phases:
             with only(phase, phases):
-                phase.loss(shared, LATE).total.backward()
+                with autocast(device, config.precision):
+                    total = phase.loss(shared, LATE).total
+                total.backward()
         for phase in phases:
             phase.optimizer.step()
             phase.optimizer.zero_grad(set_to_none=True)
