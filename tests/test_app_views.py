@@ -54,7 +54,7 @@ def picture(tmp_path) -> Path:
 def test_a_reconstruction_is_that_of_the_command(picture, tmp_path):
     path, _ = write_pair(tmp_path)
     kept = keep("tiny", picture, load_tokenizer(path))
-    assert kept.psnr == pytest.approx(reconstruct_files([picture], path, tmp_path / "r.png")[0][0])
+    assert kept.psnr == pytest.approx(reconstruct_files([picture], path, tmp_path / "r.png")[0][0][0])
     off = kept.difference()
     assert off.dtype == torch.uint8 and int(off.max()) == min(
         255, 4 * int((kept.fake.int() - kept.real.int()).abs().max())

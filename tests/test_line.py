@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
@@ -268,7 +269,18 @@ def test_the_commands_take_it(run, fashion_root, tmp_path):
     said("reconstruct", picture, "--tokenizer", run, "--out", all_of_it)
     assert few.read_bytes() != all_of_it.read_bytes()
     with pytest.raises(UserError, match="--tokens 9: this tokenizer makes 8 of an image; give 1 to 8"):
-        reconstruct_files([picture], run, few, tokens=9)
+        reconstruct_files([picture], run, few, tokens=(1, 9))
+    several = said("reconstruct", picture, "--tokenizer", run, "--out", few, "--tokens", "2,8")
+    assert "first 2: " in several and "first 8: " in several
+    with Image.open(few) as rows, Image.open(all_of_it) as whole:
+        height = (whole.height + 6) // 2  # of a row and the gap below it
+        assert rows.height == whole.height + height
+        assert np.array_equal(np.asarray(rows)[2 * height :], np.asarray(whole)[height:])  # all 8 are the whole line
+    for text in ("0", "two", "1,", "-1", "1.5"):
+        done = runner.invoke(
+            app, ["reconstruct", str(picture), "--tokenizer", str(run), "--out", str(few), f"--tokens={text}"]
+        )
+        assert isinstance(done.exception, UserError) and "as in 4 or 1,4,16" in str(done.exception)
     root = f'data.root="{fashion_root}"'
     dry = said("train", "tokenizer", "debug_line", "--dry-run", "--set", root, "--runs", tmp_path / "none")
     assert "20 steps" in dry and "encoder" in dry and not (tmp_path / "none").exists()

@@ -431,7 +431,7 @@ def test_a_reconstruction_never_takes_the_place_of_its_image(tmp_path, monkeypat
         reconstruct_files([photo], tokenizer, photo)
     assert photo.read_bytes() == before
     quality, place = reconstruct_files([photo], tokenizer, tmp_path)
-    assert len(quality) == 1 and place == tmp_path / "reconstruction.png" and place.is_file()
+    assert [len(of) for of in quality] == [1] and place == tmp_path / "reconstruction.png" and place.is_file()
 
 
 def test_a_folder_is_reconstructed_in_rows(tmp_path):
@@ -446,7 +446,7 @@ def test_a_folder_is_reconstructed_in_rows(tmp_path):
     assert len(files) == 40 and {file.parent.name for file in files} == {"a", "b"}
     assert notes == [f"40 of 50 images in {tmp_path}/photos, spread over it"]
     assert chosen_images([tmp_path / "photos" / "a"])[1] == []
-    quality, place = reconstruct_files(files[:12], tokenizer, tmp_path)
+    (quality,), place = reconstruct_files(files[:12], tokenizer, tmp_path)
     with Image.open(place) as picture:
         assert picture.size == (3 * (10 * 30 - 2), 3 * (4 * 30 - 2))  # two rows of originals, each above its own
         pixels = np.asarray(picture)

@@ -149,16 +149,32 @@ def reconstruct(
     out: Annotated[Path, typer.Option(parser=path, help="Image file to write.")] = Path("reconstruction.png"),
     weights: options.Weights = "ema",
     tokens: Annotated[
-        int | None,
-        typer.Option(help="Decode only the first of a line of latents, if the tokenizer was trained with prefixes."),
-    ] = None,
+        str,
+        typer.Option(
+            metavar="COUNTS",
+            help="Decode only so many of the first latents of a line, if the tokenizer was trained with prefixes. A row each "
+            "for several: 1,4,16.",
+        ),
+    ] = "",
 ) -> None:
     """Encode and decode images; write one picture with the originals above their reconstructions."""
     from vistok.verbs.reconstruct import chosen_images, quality_lines, reconstruct_files
 
     options.require_alive(tokenizer, anyway=True)  # the picture will show it
     files, notes = chosen_images(images)
-    quality, place = reconstruct_files(files, tokenizer, out, checked_weights(weights), tokens)
-    for line in (*notes, *quality_lines(files, quality)):
-        say(line)
+    counts = _counts(tokens) if tokens else (None,)
+    quality, place = reconstruct_files(files, tokenizer, out, checked_weights(weights), counts)
+    for note in notes:
+        say(note)
+    for count, of_count in zip(counts, quality, strict=True):
+        for line in quality_lines(files, of_count):
+            say(line if count is None else f"first {count}: {line}")
     say(f"originals above, reconstructions below, in {place}")
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    """Return the numbers in text like "1,4,16". Raises UserError for anything else."""
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise UserError(f"--tokens {text!r}: give how many of the first tokens to decode, 1 or more, as in 4 or 1,4,16")
+    return tuple(map(int, parts))

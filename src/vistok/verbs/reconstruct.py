@@ -51,12 +51,12 @@ def quality_lines(files: Sequence[Path], quality: Sequence[float]) -> list[str]:
 
 
 def reconstruct_files(
-    paths: Sequence[Path], tokenizer_path: Path, out: Path, weights: str = "ema", tokens: int | None = None
-) -> tuple[list[float], Path]:
-    """Write a sheet of originals, each above its reconstruction; return the PSNR of each (dB), and the sheet's file.
+    paths: Sequence[Path], tokenizer_path: Path, out: Path, weights: str = "ema", tokens: Sequence[int | None] = (None,)
+) -> tuple[list[list[float]], Path]:
+    """Write a sheet of originals, each above its reconstructions; return their PSNR (dB), and the sheet's file.
 
     Images are resized and centre-cropped to the tokenizer's size. `tokens`: how many of the first latents of each line are
-    decoded (default: all). Raises UserError for unreadable files, for a number of latents that the tokenizer cannot decode,
+    decoded (None: all); of several numbers each has its row, and its list of what each image reaches. Raises UserError for unreadable files, for a number of latents that the tokenizer cannot decode,
     and if the sheet would overwrite one of the images.
     """
     place = output_file(out, "reconstruction.png", SUFFIXES)
@@ -69,13 +69,14 @@ def reconstruct_files(
             torch.from_numpy(prepare(read_image(path, data.channels, max(data.sides)), data, None)) for path in paths
         ]
         real = torch.stack(pixels).permute(0, 3, 1, 2).contiguous()
-        latents = _first(tokenizer.encode(to_float(real)), tokens)
-        fake = to_uint8(tokenizer.decode(latents)).cpu()
-        picture = sheet(_in_pairs(real, fake), min(len(paths), COLUMNS), display_scale(data.image_size))
+        latents = tokenizer.encode(to_float(real))
+        parts = [_first(latents, count) for count in tokens]  # all are checked before any is decoded
+        fakes = [to_uint8(tokenizer.decode(part)).cpu() for part in parts]
+        picture = sheet(_below_each_other(real, *fakes), min(len(paths), COLUMNS), display_scale(data.image_size))
         check_side(place, max(picture.size))
         with replacing(place) as file:
             write_picture(file, picture, place.suffix)
-    return psnr_per_image(fake, real).tolist(), place
+    return [psnr_per_image(fake, real).tolist() for fake in fakes], place
 
 
 def _first(latents: Tensor, tokens: int | None) -> Tensor:
@@ -87,12 +88,12 @@ def _first(latents: Tensor, tokens: int | None) -> Tensor:
     return latents[:, :tokens]
 
 
-def _in_pairs(real: Tensor, fake: Tensor) -> Tensor:
-    """Return rows of originals, each followed by a row of their reconstructions; the last rows are filled up with white."""
-    columns = min(len(real), COLUMNS)
+def _below_each_other(*kinds: Tensor) -> Tensor:
+    """Return rows of originals, each followed by rows of their reconstructions; the last rows are filled up with white."""
+    columns = min(len(kinds[0]), COLUMNS)
     rows = []
-    for first in range(0, len(real), columns):
-        for images in (real, fake):
+    for first in range(0, len(kinds[0]), columns):
+        for images in kinds:
             row = images[first : first + columns]
             blank = row.new_full((columns - len(row), *row.shape[1:]), 255)
             rows.append(torch.cat([row, blank]))
