@@ -56,7 +56,7 @@ def _marks(rows: pd.DataFrame, arms: Arms, column: str) -> list[Series]:
     """Return each tokenizer's pairs: the main grid's in the colours of the other figures, the rest in those that are left."""
     names = [name for name in arms.all if (rows.tokenizer_choice == name).any()]
     taken = {name: arms.colour(name) for name in names if name in arms.main}
-    free = [colour for colour in range(GREY) if colour not in taken.values()]
+    free = [colour for colour in range(GREY) if colour not in map(arms.colour, arms.main)]
     for i, name in enumerate(name for name in names if name not in taken):
         taken[name] = free[i % len(free)]
     return [means_of_cells(rows[rows.tokenizer_choice == name], "gfmd", name, taken[name], column) for name in names]
