@@ -27,7 +27,7 @@ def tokens_study() -> StudyConfig:
 
     Grids: `lines` (T1: how many tokens), `kinds` (T3, T5, T6: a line and clusters beside the grid, under both families), `ordered`
     (T4: the causal regularizer on a line), and `flows`, for the frontier: vectors on a grid and in a line. All tokenizers get the
-    training FLOPs of 1,300 steps of fashion_vq. About 5 hours on one CPU core; you can stop and resume.
+    training FLOPs of 1,300 steps of fashion_vq. About 7 hours on one CPU core; you can stop and resume.
     """
     return StudyConfig(
         tokenizer=fashion_vq().replace(

@@ -58,7 +58,7 @@ def vectors_study() -> StudyConfig:
     vistok study run vectors_study
 
     Grids: `channels` (D1), `aligned` (D2), `parts` (D3), `ladder` (D4), and `cross-tokens` and `cross-vectors` (X). All
-    tokenizers get the same training FLOPs, those of 1,300 steps without a regularizer. About 12 hours on two CPU cores; you can
+    tokenizers get the same training FLOPs, those of 1,300 steps without a regularizer. About 7 hours on two CPU cores; you can
     stop and resume.
     """
     return StudyConfig(
