@@ -34,6 +34,7 @@ PACKAGES = (
     "torch-fidelity",
     "clean-fid",
     "torchmetrics",
+    "scikit-learn",
 )
 
 
