@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from vistok.engine import loop
 from vistok.errors import Stopped, UserError
 from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
+from vistok.interop.diffusers_export import export_diffusers
+from vistok.interop.llamagen import export_llamagen
 from vistok.recipes import find_recipe
 from vistok.runs.load import load_tokenizer
 from vistok.space import Line, Tokens, Vectors, grid
@@ -268,7 +271,7 @@ def test_the_commands_take_it(run, fashion_root, tmp_path):
     said("reconstruct", picture, "--tokenizer", run, "--out", few, "--tokens", 2)
     said("reconstruct", picture, "--tokenizer", run, "--out", all_of_it)
     assert few.read_bytes() != all_of_it.read_bytes()
-    with pytest.raises(UserError, match="--tokens 9: this tokenizer makes 8 of an image; give 1 to 8"):
+    with pytest.raises(UserError, match="tokens 9: this tokenizer makes 8 of an image; give 1 to 8"):
         reconstruct_files([picture], run, few, tokens=(1, 9))
     several = said("reconstruct", picture, "--tokenizer", run, "--out", few, "--tokens", "2,8")
     assert "first 2: " in several and "first 8: " in several
@@ -276,6 +279,17 @@ def test_the_commands_take_it(run, fashion_root, tmp_path):
         height = (whole.height + 6) // 2  # of a row and the gap below it
         assert rows.height == whole.height + height
         assert np.array_equal(np.asarray(rows)[2 * height :], np.asarray(whole)[height:])  # all 8 are the whole line
+    with pytest.raises(
+        UserError, match="tokens 4: this tokenizer's 49 lie on a grid, so it decodes all of them; for beginnings"
+    ):
+        reconstruct_files(
+            [picture], Path(vistok.__file__).parent / "weights/fashion_crt_tokenizer.safetensors", few, tokens=(4,)
+        )
+    made = vistok.run(run)
+    assert (made.reconstruct(tokens=2).psnr != made.reconstruct().psnr).any()
+    for export, whose in ((export_llamagen, "LlamaGen's code"), (export_diffusers, "diffusers")):
+        with pytest.raises(UserError, match=f"network of kind 'line', but {whose} has convolutional autoencoders only"):
+            export(run, tmp_path / "exported.pt")
     for text in ("0", "two", "1,", "-1", "1.5"):
         done = runner.invoke(
             app, ["reconstruct", str(picture), "--tokenizer", str(run), "--out", str(few), f"--tokens={text}"]

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from vistok.config import make, override
 from vistok.errors import UserError
+from vistok.python.settings import recipe_config
 from vistok.recipes import find_recipe
 from vistok.rng import content_keys
 from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
@@ -155,6 +156,10 @@ def test_the_name_covers_what_is_rendered_to(fashion_root, tmp_path):
 
 def test_codes_come_with_their_network():
     config = with_codes_of(find_recipe("debug_renderer"), "fashion-crt")
+    given = recipe_config("debug_renderer", None, lambda kind: None, codes="fashion-crt")  # as vistok.train reads it
+    assert given.tokenizer == config.tokenizer
+    with pytest.raises(UserError, match="is for a generator; codes are for tokenizers, such as images64_renderer"):
+        recipe_config("debug_ar", None, lambda kind: None, codes="fashion-crt")
     assert config.tokenizer.codes_from == "fashion-crt" and config.tokenizer.codes.quantizer.codebook_size == 512
     with pytest.raises(UserError, match="has no renderer"):
         with_codes_of(find_recipe("debug_vq"), "fashion-crt")

@@ -207,6 +207,19 @@ def test_a_pair_of_two_lengths_is_left_out_once():
     assert len(set(named)) == len(named) == 3 and line.endswith("and 2 more.")
 
 
+def test_what_an_image_costs_is_asked_of_each_length_where_guidance_differs():
+    """A pair's median over lengths left out runs without guidance for what those with it cost."""
+    table = tokens_table()
+    long = (table.tokenizer_choice == "clusters") & (table.choice == "ar") & (table.train_flops > 4e12)
+    table.loc[long, "ms_per_image"] = 3.0  # 9.8 at the shorter length
+    table["guidance_scale"] = np.where(long, 1.0, 2.0)
+    sieved = sieve(offers(table), table, PerImage(4, "ms"))
+    (kept,) = (one for one in sieved.kept if pair_of(one) == ("clusters", "ar"))
+    assert kept.flops > 4e12 and "clusters" not in sieved.left_out()[0]
+    lines = image_lines(AdviceSource("a study", table), kept.option(1e15), sieved)
+    assert lines[0].startswith("Guidance: 1, ") and "takes 3 ms" in lines[1]
+
+
 def test_guided_samples_may_be_better_than_reconstructions():
     """Where runs have a gFMD below rFMD, an interval that ended there would begin at the expected score."""
     table = tokens_table(noise=0.1).assign(rfmd=100.0)

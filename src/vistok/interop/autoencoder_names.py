@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,17 @@ from vistok.tokenizer.networks.conv import ConvTokenizer
 CODEBOOK = "quantizer.codebook"
 _RES = {"nin_shortcut": "skip", "conv_shortcut": "skip"}
 _ATTENTION = {"q": "query", "k": "key", "v": "value", "proj_out": "out"}
+
+
+def exported_config(header: dict[str, Any], source: Path, whose: str) -> ConvTokenizerConfig:
+    """Return the config of a tokenizer that is to be exported. Raises UserError for another network than these autoencoders."""
+    kind = header["config"].get("kind", "conv")
+    if kind != "conv":
+        raise UserError(
+            f"tokenizer {source} has a network of kind {kind!r}, but {whose} has convolutional autoencoders only; export one of kind "
+            "'conv', or vistok export hub, which takes every kind"
+        )
+    return ConvTokenizerConfig.from_json(json.dumps(header["config"]))
 
 
 def layer_names(config: ConvTokenizerConfig, family: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vistok.errors import UserError
 from vistok.interop.aside import Marks, built_aside, entries
-from vistok.interop.autoencoder_names import CODEBOOK
+from vistok.interop.autoencoder_names import CODEBOOK, exported_config
 from vistok.interop.diffusers import CONFIG, WEIGHTS, layer_names
 from vistok.runs.load import check_network, read_model
 from vistok.tokenizer.bottlenecks.config import KLConfig, SimVQConfig, VQConfig
@@ -34,7 +34,7 @@ def export_diffusers(source: Path, out: Path, weights: str = "ema") -> str:
     """
     state, header = read_model(source, "tokenizer", weights=weights)
     check_network((state, header), source)
-    config = ConvTokenizerConfig.from_json(json.dumps(header["config"]))
+    config = exported_config(header, source, "diffusers")
     settings = _settings(config)
     layers = {ours: theirs for theirs, ours in layer_names(config).items() if theirs.rpartition(".")[2] not in _FORMER}
     kept = {name: value for name, value in _with_codebook(state).items() if not _of_training(name)}

@@ -16,7 +16,7 @@ from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import sweep, write_atomic
 from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
-from vistok.interop.autoencoder_names import multipliers_of, network_of, shapes_of, to_ours, to_theirs
+from vistok.interop.autoencoder_names import exported_config, multipliers_of, network_of, shapes_of, to_ours, to_theirs
 from vistok.interop.foreign_file import as_float, read_foreign, weights_of
 from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
 from vistok.nn.transformer import feed_forward_width
@@ -282,7 +282,7 @@ def export_llamagen(source: Path, out: Path, weights: str = "ema") -> str:
     kind = str(header["model"])
     note = ""
     if kind == "tokenizer":
-        theirs = _tokenizer_to_theirs(state, ConvTokenizerConfig.from_json(json.dumps(header["config"])))
+        theirs = _tokenizer_to_theirs(state, exported_config(header, source, "LlamaGen's code"))
     elif kind == "generator":
         if header["config"].get("kind", "autoregressive") != "autoregressive":
             raise UserError(

@@ -27,6 +27,7 @@ from vistok.runs.drawing import fitting_batch, sample_batches, usual_guidance, u
 from vistok.runs.health.sample_warnings import collapse_warnings
 from vistok.runs.run_images import data_of
 from vistok.verbs.class_choice import chosen_labels
+from vistok.verbs.reconstruct import first_latents
 
 OF_ONE_CLASS, OF_ALL = 10, 40  # images, where no count is given
 SHOWN = 10
@@ -89,13 +90,14 @@ def _text(label: Any) -> str:
     return str(value)
 
 
-def reconstruct(run: Any, images: Any, weights: str) -> Reconstructions:
-    """Encode and decode images with a run's tokenizer."""
+def reconstruct(run: Any, images: Any, weights: str, tokens: int | None = None) -> Reconstructions:
+    """Encode and decode images with a run's tokenizer; `tokens`: so many of the first latents of each line alone."""
     tokenizer = run.tokenizer(weights)
     data = data_of(tokenizer)
     real = _held_out(data) if images is None else prepared(images, data)
     floats = float_images(real)
-    fake = to_uint8(tokenizer.decode(tokenizer.encode(floats))).cpu()
+    latents = first_latents(tokenizer, tokenizer.encode(floats), tokens)
+    fake = to_uint8(tokenizer.decode(latents)).cpu()
     originals = to_uint8(floats)
     return Reconstructions(fake, originals, psnr_per_image(fake, originals).numpy())
 

@@ -166,17 +166,19 @@ class Run:
         self._require("generator")
         return draw(self, labels, count, {"guidance_scale": guidance, "seed": seed, **sampling}, weights, quiet)
 
-    def reconstruct(self, images: Any = None, weights: str = "ema") -> "Reconstructions":
+    def reconstruct(self, images: Any = None, weights: str = "ema", tokens: int | None = None) -> "Reconstructions":
         """Encode and decode images with the run's tokenizer; the sheet shows the originals above.
 
         `images`: uint8 arrays or tensors, pictures, a data set or a folder, as for `vistok.train`; None: 10 of the held-out
-        ones. They are cropped and resized as in training.
+        ones. They are cropped and resized as in training. `tokens`: decode only so many of the first latents of a line, if the
+        tokenizer was trained with prefixes.
 
-        Example: `run.reconstruct(photos[:5]).psnr`. Raises UserError for anything else than images.
+        Example: `run.reconstruct(photos[:5]).psnr`. Raises UserError for anything else than images, and for a number of latents that
+        the tokenizer cannot decode.
         """
         from vistok.python.drawing import reconstruct
 
-        return reconstruct(self, images, weights)
+        return reconstruct(self, images, weights, tokens)
 
     def _require(self, kind: str) -> None:
         if self.kind != kind:

@@ -29,12 +29,16 @@ def assignments(settings: Settings) -> list[str]:
 
 
 def recipe_config(
-    recipe: str, settings: Settings, initial: Callable[[str], str | None], proxy: str | None = None
+    recipe: str,
+    settings: Settings,
+    initial: Callable[[str], str | None],
+    proxy: str | None = None,
+    codes: str | None = None,
 ) -> Any:
     """Return the config of a recipe with changed values.
 
     `initial`: which run or file training starts from, of the recipe's kind; its network is taken. `proxy`: the grid tokenizer whose
-    tokens are learned. Raises UserError for unknown recipes, fields and values.
+    tokens are learned; `codes`: the one whose tokens a renderer draws. Raises UserError for unknown recipes, fields and values.
     """
     config = find_recipe(recipe)
     init_from = initial(config.kind)
@@ -42,14 +46,20 @@ def recipe_config(
         from vistok.runs.initial import with_network_of
 
         config = with_network_of(config, init_from)
+    for given, what, example in (
+        (proxy, "a proxy is", "fashion_proxy_line"),
+        (codes, "codes are", "images64_renderer"),
+    ):
+        if given is not None and config.kind != "tokenizer":
+            raise UserError(f"recipe {recipe!r} is for a {config.kind}; {what} for tokenizers, such as {example}")
     if proxy is not None:
-        if config.kind != "tokenizer":
-            raise UserError(
-                f"recipe {recipe!r} is for a {config.kind}; a proxy is for tokenizers, such as fashion_proxy_line"
-            )
         from vistok.runs.proxy import with_proxy_of
 
         config = with_proxy_of(config, proxy)
+    if codes is not None:
+        from vistok.runs.sources import with_codes_of
+
+        config = with_codes_of(config, codes)
     return override(config, assignments(settings))
 
 

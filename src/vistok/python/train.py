@@ -31,6 +31,7 @@ def train(
     teacher: "Run | str | Path | None" = None,
     init_from: "Run | str | Path | None" = None,
     proxy: "Run | str | Path | None" = None,
+    codes: "Run | str | Path | None" = None,
     views: str | Sequence[str] | None = None,
     image_size: int | None = None,
     runs: str | Path = "runs",
@@ -52,6 +53,7 @@ def train(
     `teacher`: the generator that a shortcut's recipe starts from; its tokenizer need not be named.
     `init_from`: a run, a file or a shipped name such as "pictures64", whose network and weights training starts from.
     `proxy`: for recipes of two stages, such as "fashion_proxy_line": the grid tokenizer whose tokens a line's decoder learns.
+    `codes`: for renderers, such as "images64_renderer": the tokenizer whose tokens they draw.
     `runs`: the folder for runs; `name`: the first part of the run's name.
     `anyway`: go on even if the tokenizer's run ended with an alarm that says it is dead. `quiet`: show no progress.
 
@@ -60,8 +62,8 @@ def train(
     stopped, with its state saved.
     """
     folder, named = Path(runs), {} if name is None else {"name": name}
-    grid = _init(proxy, "tokenizer", folder)
-    config = recipe_config(recipe, set, lambda kind: _init(init_from, kind, folder), grid).replace(**named)
+    grids = (_init(proxy, "tokenizer", folder), _init(codes, "tokenizer", folder))
+    config = recipe_config(recipe, set, lambda kind: _init(init_from, kind, folder), *grids).replace(**named)
     if teacher is not None:
         config, tokenizer, image_size = _shortened(config, recipe, set, teacher, tokenizer, folder)
     with live_progress(quiet) as progress:

@@ -4,7 +4,7 @@ Quoted scores are the paper's. Nobody has yet run these recipes in full: paramet
 and small runs are all that has been checked. Constants are those of the released code; what differs:
 
 - blocks are Llama's (SwiGLU, RMS norm, norms of queries and keys; stage 1 with rotary positions) in place of fairseq's, of which
-  stage 1 has post-norm; parameters agree to a few percent;
+  stage 1 has post-norm; parameters agree to a tenth;
 - the learning rate falls by a cosine instead of the inverse square root of the step;
 - features are of centre crops, and renderers see whole images, where the code takes random crops;
 - the renderer draws the tokens of a VQGAN of ours (imagenet256_vq_1k) or an imported one, not of MAGE's;
@@ -29,7 +29,7 @@ from vistok.tokenizer.networks.rendered_config import RenderedTokenizerConfig
 from vistok.tokenizer.renderers.config import AutoregressiveRendererConfig, MaskedRendererConfig
 from vistok.units import steps
 
-_EXECUTION = ExecutionConfig(num_workers=8, log_every=100, evaluate_every=5_000)
+_EXECUTION = ExecutionConfig(micro_batch_size=32, num_workers=8, log_every=100, evaluate_every=5_000)
 
 
 def _optimizer(lr: float) -> OptimizerConfig:
@@ -90,7 +90,7 @@ def imagenet256_digit_b_rendered_ar() -> TokenizerRun:
 
 
 def imagenet256_digit_b_ar() -> GeneratorRun:
-    """Train DiGIT-B's first stage: 219 M parameters over clusters, labels smoothed by 0.1.
+    """Train DiGIT-B's first stage: 240 M parameters over clusters (219 M in the paper), labels smoothed by 0.1.
 
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_digit_b_ar --tokenizer TOKENIZER
 

@@ -179,7 +179,7 @@ def _vectors(num_latents: int) -> KLConfig:
 
 
 def imagenet256_titok_bl64() -> TokenizerRun:
-    """Train TiTok-BL-64 in one stage: 64 tokens of 8,192 codes, with pixels and a discriminator from the start. 650,000 steps.
+    """Train TiTok-BL-64 in one stage: 64 tokens of 8,192 codes, with pixels, and from step 200,000 on a discriminator. 650,000 steps.
 
     torchrun --nproc-per-node 8 -m vistok train tokenizer imagenet256_titok_bl64 --data IMAGENET
 
@@ -189,7 +189,7 @@ def imagenet256_titok_bl64() -> TokenizerRun:
 
 
 def imagenet256_titok_bl128() -> TokenizerRun:
-    """Train TiTok-BL-128 in one stage: 128 tokens of 8,192 codes, with pixels and a discriminator from the start. 650,000 steps.
+    """Train TiTok-BL-128 in one stage: 128 tokens of 8,192 codes, with pixels, and from step 200,000 on a discriminator. 650,000 steps.
 
     torchrun --nproc-per-node 8 -m vistok train tokenizer imagenet256_titok_bl128 --data IMAGENET
 
@@ -199,7 +199,7 @@ def imagenet256_titok_bl128() -> TokenizerRun:
 
 
 def imagenet256_titok_sl256() -> TokenizerRun:
-    """Train TiTok-SL-256 in one stage: 256 tokens of 8,192 codes, with pixels and a discriminator from the start. 650,000 steps.
+    """Train TiTok-SL-256 in one stage: 256 tokens of 8,192 codes, with pixels, and from step 200,000 on a discriminator. 650,000 steps.
 
     torchrun --nproc-per-node 8 -m vistok train tokenizer imagenet256_titok_sl256 --data IMAGENET
 

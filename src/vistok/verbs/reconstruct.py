@@ -15,6 +15,7 @@ from vistok.metrics.reconstruction import psnr_per_image
 from vistok.runs.load import load_tokenizer
 from vistok.runs.pictures import SUFFIXES, check_side, display_scale, sheet, write_picture
 from vistok.runs.run_images import data_of
+from vistok.tokenizer.interface import Tokenizer
 from vistok.verbs.output import output_file
 
 # Of a folder at most so many images are shown, in rows of at most so many.
@@ -70,7 +71,7 @@ def reconstruct_files(
         ]
         real = torch.stack(pixels).permute(0, 3, 1, 2).contiguous()
         latents = tokenizer.encode(to_float(real))
-        parts = [_first(latents, count) for count in tokens]  # all are checked before any is decoded
+        parts = [first_latents(tokenizer, latents, count) for count in tokens]  # all are checked before any is decoded
         fakes = [to_uint8(tokenizer.decode(part)).cpu() for part in parts]
         picture = sheet(_below_each_other(real, *fakes), min(len(paths), COLUMNS), display_scale(data.image_size))
         check_side(place, max(picture.size))
@@ -79,12 +80,19 @@ def reconstruct_files(
     return [psnr_per_image(fake, real).tolist() for fake in fakes], place
 
 
-def _first(latents: Tensor, tokens: int | None) -> Tensor:
-    """Return each image's first latents; whether they can be decoded is the tokenizer's to say."""
-    if tokens is not None and not 1 <= tokens <= latents.shape[1]:
+def first_latents(tokenizer: Tokenizer, latents: Tensor, tokens: int | None) -> Tensor:
+    """Return each image's first latents; None: all. Raises UserError for a number that the tokenizer cannot decode."""
+    whole = latents.shape[1]
+    if tokens is None or tokens == whole:
+        return latents
+    if not getattr(tokenizer.config, "prefixes", False):
+        kind = "lie on a grid" if tokenizer.space.layout.kind == "grid" else "are a line that was trained as a whole"
         raise UserError(
-            f"--tokens {tokens}: this tokenizer makes {latents.shape[1]} of an image; give 1 to {latents.shape[1]}"
+            f"tokens {tokens}: this tokenizer's {whole} {kind}, so it decodes all of them; for beginnings train a line with --set "
+            "tokenizer.prefixes=true, as in vistok train tokenizer fashion_line"
         )
+    if not 1 <= tokens <= whole:
+        raise UserError(f"tokens {tokens}: this tokenizer makes {whole} of an image; give 1 to {whole}")
     return latents[:, :tokens]
 
 

@@ -15,9 +15,9 @@ def answer(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], by: ScoredBy
     """Return at most three sentences, and one for each further family; `rows` are the main grid's generators."""
     families = by_family(rows)
     if len(families) > 1:
-        cells = [_cells(arms, of, f"With {family} generators, in") for family, of in families.items()]
+        cells = [_cells(arms, of, claims, f"With {family} generators, in") for family, of in families.items()]
     else:
-        cells = [_cells(arms, rows)]
+        cells = [_cells(arms, rows, claims)]
     sentences = [_compute(arms, claims), *cells, _limits(claims, by)]
     return [sentence for sentence in sentences if sentence]
 
@@ -67,7 +67,7 @@ def _choice(claim: Claim) -> str:
     return claim.claim.partition(" ")[2]
 
 
-def _cells(arms: Arms, rows: pd.DataFrame, begins: str = "In") -> str:
+def _cells(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], begins: str = "In") -> str:
     """Say how gFMD differs from the baseline's in the mean over cells."""
     base = arms[arms.baseline]
     found = [one for name in arms.main if name != arms.baseline and (one := effect(rows, arms.baseline, name, "gfmd"))]
@@ -86,7 +86,9 @@ def _cells(arms: Arms, rows: pd.DataFrame, begins: str = "In") -> str:
     if seeds < 2:
         said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in found])
         return f"{where} gFMD is {said} than with {base}, but of one tokenizer seed: another may differ by more."
-    aside = f"95 % over {seeds} tokenizer seeds; not a claim fixed beforehand{_other_set(arms, rows, found)}"
+    claimed = all(any(c.quantity == f"gFMD of {one.arm} / of {arms.baseline}" for c in claims) for one in found)
+    aside = f"95 % over {seeds} tokenizer seeds{'' if claimed else '; not a claim fixed beforehand'}"
+    aside += _other_set(arms, rows, found)
     if not settled:
         said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in unsettled])
         return f"{where} the difference in gFMD to {base} is not settled: {said} ({aside})."

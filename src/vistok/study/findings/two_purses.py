@@ -11,7 +11,7 @@ import pandas as pd
 from vistok.errors import UserError, counted, in_digits
 from vistok.metrics.cost import flops_in_words
 from vistok.study.findings.advice_source import AdviceSource
-from vistok.study.findings.offers import Offer, Option
+from vistok.study.findings.offers import Offer, Option, Point
 from vistok.study.findings.table import generators
 
 Unit = Literal["ms", "flops"]
@@ -68,11 +68,28 @@ def pair_of(one: Offer | Option) -> Pair:
 
 def costs(table: pd.DataFrame, unit: Unit) -> dict[Pair, float]:
     """Return what an image costs by pair: the median of the runs where it was recorded, at the guidance each chose."""
-    rows, column = generators(table), COLUMNS[unit]
-    if column not in rows:
-        return {}
-    known = rows[rows[column].notna()]
-    return known.groupby(["tokenizer_choice", "choice"])[column].median().to_dict()  # type: ignore[return-value]
+    known = _recorded(table, unit)
+    return {} if known.empty else known.groupby(["tokenizer_choice", "choice"])[COLUMNS[unit]].median().to_dict()  # type: ignore[return-value]
+
+
+def cost_of(one: Offer | Option, table: pd.DataFrame, unit: Unit) -> float | None:
+    """Return what an image of an offer costs: the median of its own runs where it is of one length, as guidance differs between
+    lengths; else of its pair's. None where it is not recorded."""
+    known = runs_of(one, _recorded(table, unit))
+    return float(known[COLUMNS[unit]].median()) if len(known) else None
+
+
+def runs_of(one: Offer | Option, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a pair's rows of generators: those of one length if that is what was offered, or bought."""
+    tokenizer, generator = pair_of(one)
+    mine = rows[(rows.tokenizer_choice == tokenizer) & (rows.choice == generator)]
+    of_length = mine[mine.steps == one.steps] if isinstance(one, Point | Option) else mine
+    return of_length if len(of_length) else mine
+
+
+def _recorded(table: pd.DataFrame, unit: Unit) -> pd.DataFrame:
+    rows = generators(table)
+    return rows[rows[COLUMNS[unit]].notna()] if COLUMNS[unit] in rows else rows[:0]
 
 
 @dataclass(frozen=True)
@@ -89,10 +106,12 @@ class Sieved:
         if self.limit is None:
             return []
         lines = []
-        if self.dear:
-            # A pair has an offer for each of its lengths, whose images cost the same.
-            pairs = {pair_of(offer): cost for offer, cost in self.dear}
-            named = [f"{_called(pair)} ({in_words(pairs[pair], self.limit.unit)})" for pair in list(pairs)[:NAMED]]
+        # Of a pair with an offer for each of its lengths the cheapest is named, and none if another is within the limit.
+        kept = {pair_of(offer) for offer in self.kept}
+        dear = {pair_of(offer): cost for offer, cost in reversed(self.dear) if pair_of(offer) not in kept}
+        if dear:
+            pairs = sorted(dear, key=lambda pair: dear[pair])
+            named = [f"{_called(pair)} ({in_words(dear[pair], self.limit.unit)})" for pair in pairs[:NAMED]]
             more = f" and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
             lines.append(f"Left out, as an image costs more than {self.limit}: {', '.join(named)}{more}.")
         if unknown := len({pair_of(offer) for offer in self.unknown}):
@@ -111,8 +130,7 @@ def sieve(offered: Sequence[Offer], table: pd.DataFrame, limit: PerImage | None)
     """Return which curves draw an image within a limit; None: all do. Raises UserError if none does."""
     if limit is None:
         return Sieved(None, tuple(offered))
-    known = costs(table, limit.unit)
-    taken = [(curve, known.get(pair_of(curve))) for curve in offered]
+    taken = [(curve, cost_of(curve, table, limit.unit)) for curve in offered]
     kept = tuple(curve for curve, cost in taken if cost is not None and cost <= limit.amount)
     dear = sorted(
         ((curve, cost) for curve, cost in taken if cost is not None and cost > limit.amount), key=lambda one: one[1]
@@ -134,13 +152,12 @@ def sieve(offered: Sequence[Offer], table: pd.DataFrame, limit: PerImage | None)
 
 def drawn(source: AdviceSource, option: Option) -> dict[str, Any]:
     """Return how an option's images are drawn and what one costs: family, guidance_scale, milliseconds, FLOPs; None if not known."""
-    rows, pair = generators(source.table), pair_of(option)
-    mine = rows[(rows.tokenizer_choice == pair[0]) & (rows.choice == pair[1])]
+    mine = runs_of(option, generators(source.table))
     config, scales = source.generator(option.generator), mine.guidance_scale.dropna()
     return {
         "family": None if config is None else config.generator.kind,
         "guidance_scale": float(scales.median()) if len(scales) else None,
-        **{column: costs(source.table, unit).get(pair) for unit, column in COLUMNS.items()},
+        **{column: cost_of(option, source.table, unit) for unit, column in COLUMNS.items()},
     }
 
 
