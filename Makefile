@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := all
 PEER_PATH ?= ../LlamaGen
 BENCHMARKS := startup frechet quantizer growth generator_step sampling tokenizer_step step_overheads products allocator parts caching \
-  decode_step speculative int8 evaluate_memory small_generators precision seeds_together
+  decode_step speculative int8 evaluate_memory small_generators precision seeds_together kmeans
 
 .PHONY: all bench check demo docs docs-serve test test-all torture format clean help
 
