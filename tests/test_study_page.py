@@ -208,6 +208,13 @@ def test_arms_are_named_by_what_varies_and_keep_their_colours(rng):
     assert names == {"codes-64": "64 codes", "none": "512 codes", "codes-4096": "4,096 codes"}
 
 
+def test_an_arm_says_that_its_tokens_are_a_line():
+    found = tokens_table().assign(layout="7x7", codebook_size=512)
+    found.loc[found.tokenizer_choice.str.startswith("line"), "layout"] = "line"
+    data = StudyData(found, TOKENS)
+    assert Arms(data, main_runs(data))["line-4"] == "4 tokens in a line"
+
+
 def test_differences_are_paired_by_seed_and_cell(rng):
     rows = StudyData(make_table(rng, noise=0.0), make_study()).generators
     twice = rows.assign(gfmd=np.where(rows.tokenizer_choice == "crt", 0.5, 1.0) * np.exp(rows.seed.astype(float)))

@@ -78,7 +78,8 @@ def _name(one: "pd.Series[str]", varying: Sequence[str], settings: "dict[str, pd
     if "image_size" in varying:
         parts.append(f"{one['image_size']} pixels")
     if "num_tokens" in varying:
-        parts.append(f"{one['num_tokens']} {'vectors' if codes is None else 'tokens'}")
+        line = " in a line" if one.get("layout") == "line" else ""
+        parts.append(f"{one['num_tokens']} {'vectors' if codes is None else 'tokens'}{line}")
     return ", ".join(parts)
 
 
