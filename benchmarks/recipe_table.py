@@ -127,7 +127,8 @@ def papers_words(name: str) -> str:
 
     text = " ".join((inspect.getdoc(all_recipes()[name]) or "").split())
     found = re.search(
-        r"(?:[Ee]xpect (?:an )?|states )(.*?)(?:(?<!Fig)\.(?: |$)|, provided|, in TiTok's|, lower VQ| Generators trained)", text
+        r"(?:[Ee]xpect (?:an )?|states )(.*?)(?:(?<!Fig)\.(?: |$)|, provided|, in TiTok's|, lower VQ| Generators trained)",
+        text,
     )
     return found[1] if found else ""
 
