@@ -221,6 +221,17 @@ def test_bfloat16_is_not_tried_where_it_would_be_imitated(monkeypatch):
     )
 
 
+@pytest.mark.parametrize(("wanting", "said"), [(0, False), (1, False), (2, True), (4, True)])
+def test_a_busy_machine_is_what_it_is_now(monkeypatch, wanting, said):
+    """The load average remembers a minute: right after other work, an idle machine was called busy."""
+    monkeypatch.setattr(start_plan, "others", lambda: wanting)
+    monkeypatch.setattr(start_plan.os, "cpu_count", lambda: 4)
+    found = start_plan.busy()
+    assert (found is not None) == said and (
+        not said or f"{wanting} threads of other programs want its 4 processors" in found
+    )
+
+
 def test_a_step_is_timed_at_the_precision_of_the_run(monkeypatch):
     """Steps of bfloat16 runs used to be timed in float32, so that --dry-run promised half as much again or more."""
     config = find_recipe("debug_vq").replace(precision="bfloat16")

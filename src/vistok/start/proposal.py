@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from vistok.engine.device import has_bfloat16, setup_device
+from vistok.engine.processors import others
 from vistok.recipes import find_recipe
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.space import Space
@@ -41,8 +42,8 @@ TOKENS_PER_CODE = 16
 SMALLEST_CODEBOOK = 64
 # Image size that the shipped tokenizer was trained on.
 GENERAL_SIDE = 64
-# Load per processor from which the machine counts as busy.
-BUSY = 0.7
+# Threads of other programs for each processor from which the machine counts as busy.
+BUSY = 0.5
 
 
 # (image size, "tokenizer" or "generator") -> name of weights that it may start from, or None.
@@ -202,11 +203,11 @@ def _bfloat16_step_seconds(generator: GeneratorRun, space: Space, classes: int) 
 
 def busy() -> str | None:
     """Return a warning if other work is using the processors that the plan counts on, else None."""
-    load, processors = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
-    if load < BUSY * processors:
+    wanting, processors = others(), os.cpu_count() or 1
+    if wanting < BUSY * processors:
         return None
     return (
-        f"this machine is busy (load {load:.1f} on {processors} processors), and the plan counts on its present speed. "
+        f"this machine is busy ({wanting} threads of other programs want its {processors} processors), and the plan counts on its present speed. "
         "When idle it could fit in several times as many steps"
     )
 
