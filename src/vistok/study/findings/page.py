@@ -53,7 +53,8 @@ class Findings:
 def study_page(folder: StudyFolder, found: Findings) -> str:
     """Return the page of a study."""
     data, rows, arms, claims = found.data, found.rows, found.arms, found.claims
-    across = families(data.all_runs(), arms)
+    everywhere = data.all_runs()
+    across = families(everywhere, arms)
     return render(
         "vistok.study.findings",
         "study.html.j2",
@@ -70,7 +71,7 @@ def study_page(folder: StudyFolder, found: Findings) -> str:
         tokenizers=tables.tokenizer_table(data.tokenizers, arms),
         claims=claims_view(claims, arms),
         multiplicity=multiplicity(claims),
-        sheets=sample_sheets(folder, rows if across is None else data.all_runs(), arms),
+        sheets=sample_sheets(folder, rows if across is None else everywhere, arms),
         sweeps=_sweeps(data, arms),
         families=across,
         others=outside_of(folder),

@@ -1,6 +1,7 @@
 """Sheets of samples at equal compute, with the names of their classes."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,8 @@ MOST_BYTES = 2**24
 def sample_sheets(folder: StudyFolder, rows: pd.DataFrame, arms: Arms) -> list[dict[str, Any]]:
     """Return a sheet for each tokenizer and family: the largest generator's longest run, of the first seed."""
     sheets = []
-    families = by_family(rows)
-    for family, name in ((family, name) for family in families for name in arms.all):
-        last = longest(families[family])
+    families = {family: longest(of_family) for family, of_family in by_family(rows).items()}
+    for (family, last), name in product(families.items(), arms.all):
         of_choice = last[last.tokenizer_choice == name].sort_values("seed")
         file = folder.sheet_file(str(of_choice.run.iloc[0])) if len(of_choice) else None
         if file is None or not file.is_file():

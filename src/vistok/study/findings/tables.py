@@ -41,7 +41,7 @@ def top_table(tokenizers: pd.DataFrame, rows: pd.DataFrame, arms: Arms, claims: 
     names = [name for name in arms.main if name == arms.baseline] + [name for _, name in order]
     if not names:
         return None
-    families = by_family(rows)
+    families = [(family, of_family, longest(of_family)) for family, of_family in by_family(rows).items()]
     compute = {
         c.claim.partition(" ")[2]: c for c in claims if c.claim.startswith("C2.stage2 ") and c.effect is not None
     }
@@ -51,13 +51,11 @@ def top_table(tokenizers: pd.DataFrame, rows: pd.DataFrame, arms: Arms, claims: 
             named(arms.colour(name), arms[name]),
             plus_minus(tokenizers[tokenizers.choice == name].rfmd),
         ]
-        for of_family in families.values():
-            last = longest(of_family)
+        for _, of_family, last in families:
             row += [plus_minus(last[last.tokenizer_choice == name].gfmd), _change_of(of_family, arms, name, "gfmd")]
         shown.append([*row, _change_of(rows, arms, name, "gfmd_unguided"), _saving(compute.get(name))])
     head = ["tokenizer", "rFMD"]
-    for family, of_family in families.items():
-        last = longest(of_family)
+    for family, _, last in families:
         head += [
             f"gFMD ({last.choice.iloc[0]}, {length_in_words(last)})",
             f"to baseline, {family}" if len(families) > 1 else "gFMD to baseline",

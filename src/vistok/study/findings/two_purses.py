@@ -108,9 +108,12 @@ class Sieved:
         lines = []
         # Of a pair with an offer for each of its lengths the cheapest is named, and none if another is within the limit.
         kept = {pair_of(offer) for offer in self.kept}
-        dear = {pair_of(offer): cost for offer, cost in reversed(self.dear) if pair_of(offer) not in kept}
+        dear: dict[Pair, float] = {}
+        for offer, cost in self.dear:  # the cheapest come first
+            if pair_of(offer) not in kept:
+                dear.setdefault(pair_of(offer), cost)
         if dear:
-            pairs = sorted(dear, key=lambda pair: dear[pair])
+            pairs = list(dear)
             named = [f"{_called(pair)} ({in_words(dear[pair], self.limit.unit)})" for pair in pairs[:NAMED]]
             more = f" and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
             lines.append(f"Left out, as an image costs more than {self.limit}: {', '.join(named)}{more}.")
