@@ -73,8 +73,10 @@ def costs(table: pd.DataFrame, unit: Unit) -> dict[Pair, float]:
 
 
 def cost_of(one: Offer | Option, table: pd.DataFrame, unit: Unit) -> float | None:
-    """Return what an image of an offer costs: the median of its own runs where it is of one length, as guidance differs between
-    lengths; else of its pair's. None where it is not recorded."""
+    """Return what an image of an offer costs; None where it is not recorded.
+
+    It is the median of the offer's own runs where these have one length, as guidance differs between lengths; else of its pair's.
+    """
     known = runs_of(one, _recorded(table, unit))
     return float(known[COLUMNS[unit]].median()) if len(known) else None
 
