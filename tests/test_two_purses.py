@@ -16,7 +16,7 @@ from vistok.study.findings.advice_source import AdviceSource
 from vistok.study.findings.advise import choose
 from vistok.study.findings.measured_rate import measured_rate, rate_lines
 from vistok.study.findings.offers import offers
-from vistok.study.findings.two_purses import PerImage, costs, image_lines, pair_of, parse_per_image, sieve
+from vistok.study.findings.two_purses import PerImage, cost_of, image_lines, pair_of, parse_per_image, sieve
 
 BUDGET = TOKENIZER_FLOPS + 6e3 * SIZES["m"] * 700
 
@@ -74,7 +74,7 @@ def test_other_costs_are_refused(text):
 def test_what_draws_too_slowly_is_left_out_and_named():
     table = costed()
     curves, source = offers(table), AdviceSource("a study", table)
-    assert costs(table, "ms")["crt", list(SIZES)[1]] == 10
+    assert {cost_of(curve, table, "ms") for curve in curves if pair_of(curve) == ("crt", "m")} == {10}
     free = choose(sieve(curves, table, None).kept, BUDGET).best
     assert free.tokenizer["tokenizer_choice"] == "crt"
     sieved = sieve(curves, table, PerImage(5, "ms"))
@@ -83,7 +83,7 @@ def test_what_draws_too_slowly_is_left_out_and_named():
     best = choose(sieved.kept, BUDGET).best
     lines = image_lines(source, best, sieved)
     assert lines[0] == "Guidance: 1.5, as the runs of this generator chose."
-    assert f"An image takes {costs(table, 'ms')[pair_of(best)]:.3g} ms and" in lines[1]
+    assert f"An image takes {cost_of(best, table, 'ms'):.3g} ms and" in lines[1]
     assert (
         lines[2] == "Left out, as an image costs more than 5 ms: l on none (9 ms), m on crt (10 ms), l on crt (18 ms)."
     )

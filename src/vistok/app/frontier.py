@@ -15,7 +15,7 @@ from vistok.study.findings.advice_source import SHIPPED, AdviceSource, advice_so
 from vistok.study.findings.advise import Advice, advice_lines, choose, covered, rank
 from vistok.study.findings.measured_rate import recorded_rate
 from vistok.study.findings.offers import Offer, Option, offers
-from vistok.study.findings.two_purses import PerImage, Sieved, costs, image_lines, sieve
+from vistok.study.findings.two_purses import PerImage, Sieved, cost_of, image_lines, sieve
 from vistok.study.run.record import StudyFolder
 
 POINTS = 48  # budgets along a curve
@@ -43,8 +43,8 @@ class Findings:
 
     @property
     def milliseconds(self) -> tuple[float, float] | None:
-        """The least and the most that an image takes of what was recorded; None where nothing was."""
-        taken = costs(self.table, "ms").values()
+        """The least and the most that an image of the offers takes; None where no time was recorded."""
+        taken = [cost for curve in self.curves if (cost := cost_of(curve, self.table, "ms")) is not None]
         return (min(taken), max(taken)) if taken else None
 
     def within(self, milliseconds: float | None) -> Sieved:

@@ -66,12 +66,6 @@ def pair_of(one: Offer | Option) -> Pair:
     return str(setting["tokenizer_choice"]), one.generator
 
 
-def costs(table: pd.DataFrame, unit: Unit) -> dict[Pair, float]:
-    """Return what an image costs by pair: the median of the runs where it was recorded, at the guidance each chose."""
-    known = _recorded(table, unit)
-    return {} if known.empty else known.groupby(["tokenizer_choice", "choice"])[COLUMNS[unit]].median().to_dict()  # type: ignore[return-value]
-
-
 def cost_of(one: Offer | Option, table: pd.DataFrame, unit: Unit) -> float | None:
     """Return what an image of an offer costs; None where it is not recorded.
 
