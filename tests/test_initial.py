@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vistok.config import override
+from vistok.engine.distributed import ALONE
 from vistok.engine.log import read_rows
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
@@ -112,3 +113,44 @@ def test_a_generator_of_other_tokens_is_refused(toy_runs):
     with pytest.raises(UserError, match="a generator that comes with vistok: .*pictures64"):
         with_network_of(find_recipe("debug_ar"), "nowhere")
     assert isinstance(initial_weights(config), Initial)
+
+
+@pytest.mark.parametrize("dim", [2, 16])
+def test_vectors_begin_as_the_latents_of_tokens(restarting_run, tmp_path, dim):
+    """`vistok train tokenizer images64_kl --init-from pictures64` used to train another tokenizer to tokens, without a word."""
+    first, settings = restarting_run
+    settings = [one for one in settings if "quantizer" not in one]
+    config = with_network_of(override(find_recipe("debug_kl"), [f"tokenizer.quantizer.dim={dim}"]), str(first))
+    config = override(config, [*settings, *QUICK])
+    job = train_tokenizer.prepare(config, tmp_path)
+    assert any("its encoder and decoder are kept, and the bottleneck begins anew" in line for line in job.warnings)
+    vectors = job.objective(torch.device("cpu"), ALONE).networks["tokenizer"].train()
+    tokens = load_tokenizer(first)
+    images = torch.rand(4, 1, 28, 28) * 2 - 1
+    with torch.no_grad():
+        (latents, layout), made = tokens.to_latents(images), vectors(images)
+        both = min(dim, tokens.quantizer.code_dim)
+        torch.testing.assert_close(made.bottleneck.latents[..., :both], latents[..., :both])
+        torch.testing.assert_close(made.bottleneck.statistics["deviation"], torch.tensor(0.02))
+        # Numbers that tokens do not have change no image, and those that vectors lack are missing.
+        shared = torch.cat([latents[..., :both], torch.zeros_like(latents[..., both:])], -1)
+        torch.testing.assert_close(vectors.to_images(made.bottleneck.latents, layout), tokens.to_images(shared, layout))
+
+
+def test_tokens_begin_as_vectors(tmp_path, fashion_root, quiet):
+    data = [f"data.root={json.dumps(str(fashion_root))}", "data.max_images=200", "length=2 steps", *QUICK]
+    first = train_tokenizer.prepare(override(find_recipe("debug_kl"), data), tmp_path).train(quiet).path
+    config = override(with_network_of(find_recipe("debug_vq"), str(first)), data)
+    assert config.tokenizer.space.kind == "tokens"
+    second = load_tokenizer(train_tokenizer.prepare(config, tmp_path).train(quiet).path)
+    assert second.encode(torch.zeros(2, 1, 28, 28)).dtype == torch.int64
+    alone = override(with_network_of(find_recipe("debug_vq"), str(first)), [*data, 'trains="decoder"'])
+    with pytest.raises(
+        UserError, match="recipe's are of another kind, 7x7 tokens of 64 codes; choose a recipe for its"
+    ):
+        train_tokenizer.prepare(alone, tmp_path)
+
+
+def test_a_generator_of_another_family_is_refused(toy_runs):
+    with pytest.raises(UserError, match="of the autoregressive family, but debug-flow trains one of the flow family"):
+        with_network_of(find_recipe("debug_flow"), str(toy_runs[2]))

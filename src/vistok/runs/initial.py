@@ -15,9 +15,11 @@ from vistok.generator.families import FAMILIES
 from vistok.runs.checkpoint_weights import is_checkpoint, read_checkpoint
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.runs.load import read_model
+from vistok.runs.other_latents import fitted_to, of_other_kind, with_bottleneck
 from vistok.runs.shipped import shipped_network, shipped_networks
 from vistok.tokenizer.bottlenecks.vq import OF_TRAINING
-from vistok.tokenizer.config import NETWORKS
+from vistok.tokenizer.config import NETWORKS, TokenizerConfig
+from vistok.tokenizer.interface import Tokenizer
 
 # Buffers of training alone. The weights may lack them, if their run did not use them.
 _COUNTS = {f"quantizer.{name}" for name in OF_TRAINING}
@@ -33,17 +35,30 @@ R = TypeVar("R", TokenizerRun, GeneratorRun)
 def with_network_of(config: R, path: str) -> R:
     """Return the run set to continue from the weights at `path` (see `read_initial`), with their network.
 
-    A tokenizer's run also gets their image size and channels.
+    A tokenizer's run also gets their image size and channels, but keeps its bottleneck where one gives tokens and the other vectors.
+    Raises UserError for a generator of another family.
     """
     _, header = read_initial(path, config.kind)
-    stored, (table, former) = header["config"], _NETWORKS[config.kind]
-    network: Any = table[stored.get("kind", former)].config.from_json(json.dumps(stored))
+    network = _network(config, header)
+    if isinstance(config, TokenizerRun) and of_other_kind(network, config.tokenizer):
+        network = with_bottleneck(network, config.tokenizer)
+    if isinstance(config, GeneratorRun) and network.kind != config.generator.kind:
+        raise UserError(
+            f"--init-from {path}: its network is of the {network.kind} family, but {config.name} trains one of the "
+            f"{config.generator.kind} family; start from one of these, or take a recipe of that family (vistok recipes lists them)"
+        )
     changes: dict[str, Any] = {"init_from": place_of(path, config.kind), config.kind: network}
     if isinstance(config, TokenizerRun):
         changes["data"] = config.data.replace(
             image_size=network.image_size, image_width=network.image_width, channels=network.in_channels
         )
     return config.replace(**changes)
+
+
+def _network(config: TokenizerRun | GeneratorRun, header: dict[str, Any]) -> Any:
+    """Return the config of the network whose weights have a header."""
+    stored, (table, former) = header["config"], _NETWORKS[config.kind]
+    return table[stored.get("kind", former)].config.from_json(json.dumps(stored))
 
 
 def read_initial(path: str, kind: str, option: str = "--init-from") -> tuple[State, dict[str, Any]]:
@@ -74,7 +89,8 @@ def place_of(path: str, kind: str) -> str:
 class Initial:
     """The weights that a run starts from, their digest, and for a generator the names of its classes, if known.
 
-    `decodes`: digests of other tokenizers with the same latents.
+    `decodes`: digests of other tokenizers with the same latents. `other`: a tokenizer's config, if its latents are of another
+    kind than the run's.
     """
 
     path: str
@@ -82,6 +98,7 @@ class Initial:
     digest: str
     class_names: tuple[str, ...] | None
     decodes: tuple[str, ...] = ()
+    other: TokenizerConfig | None = None
 
 
 def initial_weights(config: TokenizerRun | GeneratorRun) -> Initial | None:
@@ -91,15 +108,22 @@ def initial_weights(config: TokenizerRun | GeneratorRun) -> Initial | None:
     state, header = read_initial(config.init_from, config.kind)
     names = header.get("class_names")
     names = None if names is None else tuple(names)
-    return Initial(config.init_from, state, str(header["digest"]), names, tuple(header.get("decodes", ())))
+    stored = _network(config, header)
+    other = stored if isinstance(config, TokenizerRun) and of_other_kind(stored, config.tokenizer) else None
+    return Initial(config.init_from, state, str(header["digest"]), names, tuple(header.get("decodes", ())), other)
 
 
 def load_initial(network: nn.Module, initial: Initial, class_names: Sequence[str] = ()) -> None:
     """Load initial weights. Raises UserError naming the differences if they belong to another network.
 
-    A generator of other classes than `class_names` begins each of these as "no class".
+    A generator of other classes than `class_names` begins each of these as "no class". A tokenizer of another kind of latents begins
+    with a new bottleneck.
     """
-    expected, state = network.state_dict(), initial.state
+    state = initial.state
+    if initial.other is not None:
+        assert isinstance(network, Tokenizer)
+        state = fitted_to(network, state, initial.other, initial.path)
+    expected = network.state_dict()
     if initial.class_names != tuple(class_names):
         state = _with_other_classes(network, state)
     wrong = [

@@ -88,6 +88,10 @@ class Tokenizer(nn.Module, ABC):
         """Return the modules that decide which latents an image gets; they are frozen where the decoder trains alone."""
         raise NotImplementedError
 
+    def leading_layer(self) -> nn.Module | None:
+        """Return the layer whose outputs the bottleneck gets; None if what it gets is not trained."""
+        return None
+
     def encoding_layer(self) -> Tensor:
         """Return the weight of the encoder's last layer, at which gradients into the latents are compared."""
         raise NotImplementedError

@@ -159,6 +159,25 @@ def _decoder_of_something(config: TokenizerRun) -> None:
         )
 
 
+def _latents_stay(config: TokenizerRun, initial: Initial | None) -> None:
+    """Raise UserError for a decoder that would train alone behind a new bottleneck."""
+    if initial and initial.other and config.trains == "decoder":
+        raise UserError(
+            f"trains 'decoder' keeps the latents of {initial.path}, but this recipe's are of another kind, {config.tokenizer.space}; choose "
+            "a recipe for its kind, or train everything: --set 'trains=\"all\"'"
+        )
+
+
+def _bottleneck_begins(initial: Initial | None, config: TokenizerRun) -> tuple[str, ...]:
+    """Return what to say of weights with latents of another kind."""
+    if initial is None or initial.other is None:
+        return ()
+    return (
+        f"{initial.path} has latents of another kind than {config.tokenizer.space}: its encoder and decoder are kept, and the "
+        "bottleneck begins anew",
+    )
+
+
 def _codes_begin(config: TokenizerRun, total_steps: int) -> None:
     """Raise UserError if training would end before quantization begins."""
     start = getattr(config.tokenizer.quantizer, "start_after", None)
@@ -184,6 +203,7 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
     planned = plan(config, len(source))
     _codes_begin(config, planned.total_steps)
     initial = initial_weights(config)
+    _latents_stay(config, initial)
     digests = content_digests(config, initial.digest if initial else None)
     former = former_names(config, source, digests.get("init_from"))
     run_dir, naming = run_directory(by_contents(config), runs, former, data=source.digest, **digests)
@@ -210,7 +230,7 @@ def prepare(config: TokenizerRun, runs: Path) -> Job:
         evaluate=partial(_evaluation, config, run_dir),
         metadata=_metadata(config, images) | _decodes(config, initial) | _sources(config),
         facts={**folder_facts(source), "num_images": len(source), **images, **digests},
-        warnings=folder_warnings(source),
+        warnings=(*folder_warnings(source), *_bottleneck_begins(initial, config)),
         naming=naming,
         alarms=partial(tokenizer_alarms, config, planned.total_steps),
         init_option="--init-from",

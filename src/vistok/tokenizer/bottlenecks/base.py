@@ -47,6 +47,9 @@ class Bottleneck(nn.Module, ABC):
         """Return the latents for a cache entry; a distribution is represented by its mean."""
         return stored
 
+    def begin(self, leading: nn.Module) -> None:  # noqa: B027
+        """Set up the layer that gives `z_e`, in a network whose latents say something about images from the first step on."""
+
     def after_step(  # noqa: B027 (most need nothing)
         self, generator_seed: int, step: int, gather: Callable[[Tensor], Tensor] = lambda part: part
     ) -> None:

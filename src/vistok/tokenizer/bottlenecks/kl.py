@@ -1,5 +1,8 @@
 """Vectors as normal distributions: the bottleneck of a variational autoencoder (Kingma and Welling 2013, arXiv 1312.6114)."""
 
+import math
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +14,8 @@ from vistok.tokenizer.noise import Noise
 
 # Of log variances, as in latent-diffusion.
 LEAST, MOST = -30.0, 20.0
+# The standard deviation with which `begin` starts; latents of images have one of about 0.5.
+SMALL = 0.02
 
 
 class KL(Bottleneck):
@@ -20,6 +25,12 @@ class KL(Bottleneck):
         super().__init__()
         self.config = config
         self.in_dim, self.code_dim = 2 * config.dim, config.dim
+
+    @torch.no_grad()
+    def begin(self, leading: Any) -> None:
+        """Start with small deviations: at 1, their noise would hide what the means say already."""
+        leading.weight[self.config.dim :].zero_()
+        leading.bias[self.config.dim :].fill_(2 * math.log(SMALL))
 
     def forward(self, z_e: Float[Tensor, "batch positions numbers"], noise: Noise | None = None) -> BottleneckOutput:
         """Draw vectors for the decoder, with torch's noise if none is given; regularizers see the means."""

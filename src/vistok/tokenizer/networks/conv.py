@@ -49,6 +49,7 @@ class ConvTokenizer(Tokenizer):
             for last in (self.pre_quantizer, self.decoder.conv_out):  # at first everything goes through the shortcut
                 for parameter in last.parameters():
                     nn.init.zeros_(parameter)
+            self.quantizer.begin(self.leading_layer())
 
     def forward(
         self, images: Float[Tensor, "batch channels height width"], noise: Noise | None = None
@@ -66,6 +67,10 @@ class ConvTokenizer(Tokenizer):
         """Return the encoder, the quantizer, and what leads from one to the other."""
         shortcut = [] if self.shortcut is None else [self.shortcut.to_vectors]
         return [self.encoder, self.pre_quantizer, self.quantizer, *shortcut]
+
+    def leading_layer(self) -> nn.Module:
+        """Return the convolution that leads from the encoder to the bottleneck."""
+        return self.pre_quantizer
 
     def encoding_layer(self) -> Tensor:
         """Return the encoder's last convolution."""

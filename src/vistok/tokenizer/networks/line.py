@@ -69,6 +69,10 @@ class LineTokenizer(Tokenizer):
         """Return the encoder, the quantizer, and what leads from one to the other."""
         return [self.encoder, self.pre_quantizer, self.quantizer]
 
+    def leading_layer(self) -> nn.Module:
+        """Return the layer that leads from the encoder to the bottleneck."""
+        return self.pre_quantizer
+
     def encoding_layer(self) -> Tensor:
         """Return the layer that leads from the encoder to the bottleneck."""
         return self.pre_quantizer.weight

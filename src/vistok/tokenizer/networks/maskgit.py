@@ -102,3 +102,7 @@ class MaskgitTokenizer(ConvTokenizer):
         self.encoder = MaskgitEncoder(config.encoder, config.in_channels, self.quantizer.in_dim)
         self.decoder = MaskgitDecoder(config.decoder, config.in_channels, self.quantizer.code_dim)
         self.pre_quantizer, self.post_quantizer = nn.Identity(), nn.Identity()
+
+    def leading_layer(self) -> nn.Module:
+        """Return the encoder's last convolution."""
+        return self.encoder.conv_out  # type: ignore[no-any-return]
