@@ -1,17 +1,19 @@
 """Imported flow generators and KL autoencoders against the code that made them: predictions, samples, latents, pictures.
 
-    python benchmarks/parity_flow.py --lightningdit-path LightningDiT
+    pip install timm einops diffusers
+    python benchmarks/parity_flow.py --lightningdit-path LightningDiT --dit-path DiT
 
-The checkout of hustvl/LightningDiT needs the packages timm and einops; diffusers' AutoencoderKL is compared where that
-package is installed. Weights are random ones, saved as the projects save theirs. Our samples start from the original's
-noise, by its Euler loop and time warp, with its guidance of three channels and its interval. Differences are largest
-absolute ones, in float32 beside values of about one.
+Give checkouts of hustvl/LightningDiT and facebookresearch/DiT. Weights are random ones, saved as the projects save theirs.
+Our samples start from the original's noise: LightningDiT's by its Euler loop and time warp, with its guidance of three
+channels and its interval, and DiT's by its DDIM. Differences are largest absolute ones, in float32, divided by
+the largest value where that is above one.
 """
 
 import os
 import sys
 import tempfile
 import types
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,22 @@ from torch import Tensor
 from vistok.generator.flow.config import FlowSampling
 from vistok.generator.flow.sampling import draw
 from vistok.interop.diffusers import import_diffusers
+from vistok.interop.dit import import_dit
 from vistok.interop.lightningdit import import_lightningdit
+from vistok.interop.taming import import_taming
 from vistok.runs.load import load_generator, load_tokenizer
+from vistok.space import grid
 
 TITLE = "Imported flow generators and KL autoencoders against the original code: largest difference"
-LIMIT = 1e-4
+LIMIT = 1e-5
+# What VA-VAE's yaml says of the network.
+VAVAE = """model:
+  target: ldm.models.autoencoder.AutoencoderKL
+  params:
+    embed_dim: 32
+    ddconfig: {double_z: true, z_channels: 32, resolution: 256, in_channels: 3, out_ch: 3, ch: 128, ch_mult: [1, 1, 2, 2, 4],
+      num_res_blocks: 2, attn_resolutions: [16], dropout: 0.0}
+"""
 VAE = {
     "_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [32, 64], "in_channels": 3, "out_channels": 3,
     "down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2, "layers_per_block": 2,
@@ -59,9 +72,79 @@ def vae(folder: Path) -> list[dict[str, Any]]:
     rows = {
         "means": means - latents,
         "deviations": deviations - flat(posterior.std),
-        "pictures": ours.decode(latents) - theirs.decode(posterior.mean).sample,
+        "pictures": beside(ours.decode(latents), theirs.decode(posterior.mean).sample),
     }
     return [row(f"diffusers' AutoencoderKL, {name}", difference) for name, difference in rows.items()]
+
+
+def vavae(folder: Path, path: Path) -> list[dict[str, Any]]:
+    """Compare VA-VAE's code with the import of its checkpoint, which also holds what only its training needs."""
+    sys.path.insert(0, str(path))
+    from tokenizer.autoencoder import AutoencoderKL
+
+    theirs = AutoencoderKL(embed_dim=32, ch_mult=(1, 1, 2, 2, 4)).eval()
+    more = {"loss.logvar": torch.zeros(()), "linear_proj.weight": torch.zeros(32, 1024)}
+    torch.save({"state_dict": theirs.state_dict() | more}, folder / "vavae.ckpt")
+    (folder / "vavae.yaml").write_text(VAVAE)
+    import_taming(folder / "vavae.ckpt", folder / "vavae.yaml", folder / "vavae")
+    ours = load_tokenizer(folder / "vavae")
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    posterior = theirs.encode(images)
+    means = ours.stored(images).chunk(2, dim=-1)[0]
+    pictures = beside(ours.decode(flat(posterior.mode()), grid(4, 4)), theirs.decode(posterior.mode()))
+    rows = {"means": means - flat(posterior.mode()), "pictures": pictures}
+    return [row(f"VA-VAE's autoencoder, {name}", difference) for name, difference in rows.items()]
+
+
+def dit(folder: Path, path: Path) -> list[dict[str, Any]]:
+    """Compare DiT's code and DDIM with its import; `folder`/vae is the autoencoder."""
+    models, diffusion = from_checkout(path, "models"), from_checkout(path, "diffusion")
+    torch.manual_seed(0)
+    theirs = models.DiT(input_size=16, in_channels=4, hidden_size=64, depth=3, num_heads=4, num_classes=7)
+    something(theirs)
+    torch.save({"ema": theirs.state_dict()}, folder / "dit.pt")
+    import_dit(folder / "dit.pt", folder / "dit", folder / "vae", num_heads=4)
+    ours = load_generator(folder / "dit")
+    noise, labels = torch.randn(4, 4, 16, 16), torch.tensor([0, 1, 2, 6])
+    steps = torch.tensor([999, 500, 10, 0])
+    found = ours.network(flat(noise), 1 - (steps + 1) / 1000, labels)
+    rows = [row("DiT, prediction", found - flat(theirs(noise, steps, labels)[:, :4]))]
+    doubled = {"y": torch.cat([labels, torch.full_like(labels, 7)]), "cfg_scale": 4.0}
+    kinds = diffusion.gaussian_diffusion
+    steps_of = diffusion.SpacedDiffusion(
+        set(range(19, 1000, 20)), betas=kinds.get_named_beta_schedule("linear", 1000), loss_type=kinds.LossType.MSE,
+        model_mean_type=kinds.ModelMeanType.EPSILON, model_var_type=kinds.ModelVarType.LEARNED_RANGE,
+    )  # fmt: skip
+    drawn = steps_of.ddim_sample_loop(
+        theirs.forward_with_cfg, (8, 4, 16, 16), torch.cat([noise, noise]), clip_denoised=False, model_kwargs=doubled, device="cpu"
+    ).chunk(2)[0]  # fmt: skip
+    how = FlowSampling(steps=50, solver="ddim", guidance_scale=4.0, guidance_channels=3)
+    mine = draw(ours.network, ours.process, lambda number: flat(noise), labels, how)
+    return [*rows, row("DiT, samples by DDIM", beside(mine, flat(drawn)))]
+
+
+def from_checkout(path: Path, name: str) -> Any:
+    """Import a module whose name another checkout has, too."""
+    for known in [known for known in sys.modules if known.split(".")[0] == name]:
+        del sys.modules[known]
+    sys.path.insert(0, str(path))
+    try:
+        return import_module(name)
+    finally:
+        sys.path.remove(str(path))
+
+
+def something(network: torch.nn.Module) -> None:
+    """Give weights that begin at zero something to say, and stop training."""
+    for weight in network.parameters():
+        if weight.requires_grad and weight.dim() > 1 and float(weight.abs().max()) == 0:
+            torch.nn.init.normal_(weight, std=0.1)
+    network.eval()
+
+
+def beside(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return the difference where values are about one, and its ratio to the largest value where that is more."""
+    return (ours - theirs) / max(1.0, float(theirs.abs().max()))
 
 
 def flat(x: Tensor) -> Tensor:
@@ -106,10 +189,7 @@ def transformers(folder: Path, path: Path) -> list[dict[str, Any]]:
         theirs = LightningDiT(
             input_size=16, in_channels=4, hidden_size=64, depth=3, num_heads=4, num_classes=7, **{"patch_size": 1, **changes}
         )  # fmt: skip
-        for weight in theirs.parameters():
-            if weight.requires_grad and weight.dim() > 1 and float(weight.abs().max()) == 0:
-                torch.nn.init.normal_(weight, std=0.1)  # what begins at zero should say something
-        theirs.eval()
+        something(theirs)
         file = folder / f"{name}.pt"
         torch.save({"model": {}, "ema": theirs.state_dict()}, file)
         mean, std = torch.randn(1, 4, 1, 1), torch.rand(1, 4, 1, 1) + 0.5
@@ -135,7 +215,7 @@ def samples(name: str, theirs: Any, ours: Any, ode: Any, mean: Tensor, std: Tens
         cfg_interval_start=0.11,
     )[-1].chunk(2)[0]  # fmt: skip
     how = FlowSampling(steps=19, solver="euler", warp=0.3, guidance_scale=4.0, guidance_from=0.11, guidance_channels=3)
-    mine = draw(ours.network, ours.process, flat(noise), labels, how) * ours.deviation + ours.mean
+    mine = draw(ours.network, ours.process, lambda number: flat(noise), labels, how) * ours.deviation + ours.mean
     return row(f"{name}, samples", mine - flat(drawn * std + mean))
 
 
@@ -171,13 +251,17 @@ def main() -> None:
     options = arguments(
         __doc__,
         lightningdit_path={"type": Path, "required": True, "help": "checkout of hustvl/LightningDiT"},
+        dit_path={"type": Path, "required": True, "help": "checkout of facebookresearch/DiT"},
     )
     euler_of_torchdiffeq()
     without_fairscale()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
         place = Path(scratch)
-        results = [*vae(place), *transformers(place, options.lightningdit_path), *dinov2(place)]
+        # oneDNN takes other convolutions for another memory layout, whose rounding alone differs by 2e-5 in a deep decoder.
+        with torch.backends.mkldnn.flags(enabled=False):  # type: ignore[attr-defined]
+            results = [*vae(place), *vavae(place, options.lightningdit_path)]
+        results += [*transformers(place, options.lightningdit_path), *dit(place, options.dit_path), *dinov2(place)]
     save("parity_flow", [*earlier("parity_flow", results), *results], TITLE)
     if failed := [result["name"] for result in results if not result["passed"]]:
         sys.exit(f"failed: {', '.join(failed)}")
