@@ -18,6 +18,7 @@ from vistok.data.latents.writer import LatentCacheWriter
 from vistok.data.loader import eval_images, train_images, train_latents
 from vistok.data.sampler import ShuffledStream
 from vistok.errors import UserError
+from vistok.space import Vectors, grid
 
 
 def test_fashion_mnist_splits(fashion_root):
@@ -267,6 +268,17 @@ def test_token_cache_round_trip_with_views(tmp_path):
     assert len(rows) == 14  # every view turns up
     again = list(train_latents(cache, 0, 7, range(25, 30)))
     assert torch.equal(again[0]["latents"], drawn[25]["latents"])
+
+
+def test_vectors_that_a_cache_cannot_hold_are_refused(tmp_path):
+    of_vectors = manifest().model_copy(update={"space": Vectors(layout=grid(2, 3), dim=1)})
+    writer = LatentCacheWriter(tmp_path / "c", of_vectors, 3)
+    writer.prepare(np.arange(7) % 2)
+    writer.write(0, torch.full((3, 6, 2), 65_504.0), 0.1)
+    for value in (1e18, float("nan")):
+        with pytest.raises(UserError, match=r"numbers up to (1e\+18|nan), and caches \(float16\) up to 65504"):
+            writer.write(1, torch.full((3, 6, 2), value), 0.1)
+    assert writer.missing() == [1, 2]
 
 
 def test_stopped_cache_goes_on_and_is_not_taken_for_whole(tmp_path):

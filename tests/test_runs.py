@@ -7,18 +7,23 @@ import re
 import time
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from vistok.cli import app
+from vistok.cli import app, options
+from vistok.cli.train import initial
+from vistok.config import override
 from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.overview import table
 from vistok.overview.page import RunPage, page_of, write_page, write_picture
 from vistok.overview.record import RunRecord
+from vistok.recipes import find_recipe
 from vistok.runs.find import find_run, run_folders
 from vistok.runs.shipped import shipped_network
+from vistok.verbs import train_tokenizer
 
 
 def make_run(runs, name, kind="tokenizer", rows=(), finished=None, age=0, **config):
@@ -269,3 +274,36 @@ def test_lines_off_a_terminal_have_all_figures(capsys, monkeypatch):
     lines = [line for line in capsys.readouterr().err.splitlines() if " of 100" in line]
     assert 8 <= len(lines) <= 10
     assert all("PSNR 18.20 dB" in line and "left" in line for line in lines[1:])
+
+
+def test_what_is_refused_while_networks_are_built_leaves_no_run(tmp_path, fashion_root, quiet):
+    """The refused run kept its name's beginning, and the next command found two runs of that name."""
+    settings = [
+        f"data.root={json.dumps(str(fashion_root))}",
+        'regularizers.alignment.features="dinov2"',
+        "length=2 steps",
+    ]
+    job = train_tokenizer.prepare(override(find_recipe("debug_kl"), settings), tmp_path)
+    with pytest.raises(UserError, match="dinov2_vitl14_pretrain.pth"):
+        job.train(quiet)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_of_a_run_and_of_what_comes_with_vistok(tmp_path, monkeypatch, capsys):
+    """`--teacher fashion-flow` took a run of that recipe without a word, where the README meant the flow that comes with vistok."""
+    shipped = shipped_network("fashion-flow", "generator")
+    mine = tmp_path / "runs" / "fashion-flow-0123456789"
+    mine.mkdir(parents=True)
+    (mine / "config.json").write_text('{"kind": "generator"}')
+    monkeypatch.chdir(tmp_path)
+    assert options.found_run("fashion_flow", "generator") == Path("runs") / mine.name
+    assert "a run of yours; shipped:fashion-flow is the generator that comes with vistok" in capsys.readouterr().err
+    assert options.found_run("shipped:fashion-flow", "generator") == shipped
+    assert options.found_run("fashion-crt", "generator") == shipped_network("fashion-crt", "generator")
+    assert initial("shipped:fashion-flow", "generator", Path("runs")) == "fashion-flow"  # which holds on other machines
+    assert initial("fashion-flow", "generator", Path("runs")) == str(Path("runs") / mine.name)
+    assert capsys.readouterr().err.count("a run of yours") == 1
+    with pytest.raises(
+        UserError, match="shipped:fashion-flow-0123456789: with vistok come fashion-baseline, fashion-crt"
+    ):
+        find_run("shipped:fashion-flow-0123456789", "generator")

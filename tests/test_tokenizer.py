@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from vistok.errors import UserError
 from vistok.space import grid
-from vistok.tokenizer.bottlenecks.config import VQConfig
+from vistok.tokenizer.bottlenecks.config import KLConfig, VQConfig
 from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
 from vistok.tokenizer.networks.conv import ConvTokenizer
 from vistok.tokenizer.networks.patch_shortcut import lowest_frequencies
@@ -106,3 +106,13 @@ def test_a_shortcut_gives_the_right_colours_before_any_training(channels: int) -
 def test_patterns_of_patches_are_orthonormal_and_run_out() -> None:
     patterns = lowest_frequencies(2, 3, 14)
     torch.testing.assert_close(patterns @ patterns.T, torch.eye(14) * (torch.arange(14) < 12))
+
+
+@pytest.mark.parametrize("kind", [VQConfig(codebook_size=8), KLConfig(dim=4)])
+def test_an_encoder_that_gives_nan_is_refused(kind) -> None:
+    """Its tokens were codes like any other, and its vectors ended in "this is a bug in vistok" when they were cached."""
+    tokenizer = ConvTokenizer(_config(16).replace(quantizer=kind)).eval()
+    with torch.no_grad():
+        tokenizer.encoder.conv_out.bias[0] = float("nan")
+    with pytest.raises(UserError, match="gives NaN or infinity for 3 of 3 images: its weights are damaged"):
+        tokenizer.encode(torch.zeros(3, tokenizer.config.in_channels, 16, 16))

@@ -112,6 +112,10 @@ def test_an_autoencoder_kl_of_diffusers(tmp_path):
     said = import_diffusers(tmp_path / "pipeline", tmp_path / "run")
     assert "diffusers-kl-f2: tokenizer, 8x8 vectors of 4 numbers" in said
     require_same(tmp_path / "run", model)
+    # What diffusion models multiply its vectors by comes back.
+    assert "no scaling_factor" not in export_diffusers(tmp_path / "run", tmp_path / "back")
+    written = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert written["scaling_factor"] == 0.13 and "shift_factor" not in written
     for change, words in (({"use_quant_conv": False}, "use_quant_conv: False"), ({"_class_name": "AsymmetricAutoencoderKL"}, "VQModel and AutoencoderKL can")):  # fmt: skip
         (folder / "config.json").write_text(json.dumps(DIFFUSERS | change))
         with pytest.raises(UserError, match=words):
@@ -132,7 +136,7 @@ def test_a_tokenizer_for_diffusers_comes_back_as_it_was(vae_run, tmp_path):
     arguments = ["export", "diffusers", str(vae_run), "--out", str(tmp_path / "folder")]
     for _ in range(2):  # again is fine
         done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-        assert done.exit_code == 0 and "AutoencoderKL in" in done.output
+        assert done.exit_code == 0 and "AutoencoderKL in" in done.output and "has no scaling_factor" in done.output
     written = json.loads((tmp_path / "folder" / "config.json").read_text())
     assert written["down_block_types"] == ["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]
     assert written["latent_channels"] == 4 and written["block_out_channels"] == [32, 64]
@@ -162,7 +166,7 @@ def test_mapped_codes_are_written_for_diffusers_as_codes(tmp_path):
     tokens = ours.encode(IMAGES)
     assert len(tokens.unique()) > 5
     assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
-    assert export_diffusers(tmp_path / "run", tmp_path / "folder") == "VQModel"
+    assert export_diffusers(tmp_path / "run", tmp_path / "folder") == f"VQModel in {tmp_path / 'folder'}"
     import_diffusers(tmp_path / "folder", tmp_path / "again")
     again = load_tokenizer(tmp_path / "again")
     assert again.config.quantizer == VQConfig(codebook_size=40, code_dim=4, lookup="euclidean")

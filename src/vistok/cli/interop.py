@@ -211,4 +211,4 @@ def export_diffusers(
     from vistok.interop.diffusers_export import export_diffusers as run
 
     require_alive(network, anyway)
-    say(f"{run(network, out, checked_weights(weights))} in {out}")
+    say(run(network, out, checked_weights(weights)))

@@ -32,12 +32,17 @@ def path(text: str) -> Path:
 def run_of(kind: str | None = None) -> Callable[[str], Path]:
     """Return the parser of an argument that names a run of this kind: see `runs/find.py`."""
 
-    def parse(text: str) -> Path:
-        from vistok.runs.find import find_run
+    return lambda text: found_run(place(text), kind)
 
-        return find_run(place(text), kind)
 
-    return parse
+def found_run(text: str, kind: str | None, runs: Path = Path("runs")) -> Path:
+    """Return the run or file that a text means (see `runs/find.py`); say so if a network that comes with vistok has that name, too."""
+    from vistok.runs.find import also_shipped, find_run
+
+    found = find_run(text, kind, runs)
+    if note := also_shipped(text, found, kind):
+        say(note, err=True)
+    return found
 
 
 def evaluator(text: str) -> str:

@@ -45,16 +45,15 @@ def shorten(
     anyway: options.Anyway = False,
 ) -> None:
     """Train a generator that needs fewer calls than its teacher, as in: vistok shorten fashion_guided --teacher fashion-flow."""
-    from vistok.runs.find import find_run
     from vistok.runs.teacher import image_size_of, require_teachers_network, tokenizer_of, with_teacher
     from vistok.verbs.shorten import require_images_of
 
-    found = find_run(teacher, "generator", runs)
+    found = options.found_run(teacher, "generator", runs)
     require_teachers_network(settings)
     begun = recipe_config(recipe, "shortcut", settings, None, None, name)
     begun = begun.replace(init_from=initial(init_from, "generator", runs) or begun.init_from)
     config = with_teacher(begun, str(found.resolve()))
-    decoder = tokenizer_of(config, None if tokenizer is None else find_run(tokenizer, "tokenizer", runs))
+    decoder = tokenizer_of(config, None if tokenizer is None else options.found_run(tokenizer, "tokenizer", runs))
     size = image_size_of(config)
     options.require_alive(found, anyway or dry_run, decoder)
     require_images_of(config, decoder, data)

@@ -103,9 +103,8 @@ def train_generator(
     anyway: options.Anyway = False,
 ) -> None:
     """Train a generator on a tokenizer's tokens, which are cached first if necessary."""
-    from vistok.runs.find import find_run
 
-    found = find_run(tokenizer, "tokenizer", runs)
+    found = options.found_run(tokenizer, "tokenizer", runs)
     init_from = initial(init_from, "generator", runs)
     config = recipe_config(recipe, "generator", settings, None, init_from, name)
     options.require_alive(found, anyway or dry_run)
@@ -157,15 +156,17 @@ def train_on_latents(
 
 def initial(text: str | None, kind: str, runs: Path, option: str = "--init-from") -> str | None:
     """Return the run, file, checkpoint or shipped name that an option means."""
-    from vistok.runs.find import find_run
-    from vistok.runs.shipped import shipped_networks
+    from vistok.runs.find import SHIPPED
+    from vistok.runs.shipped import shipped_network
 
-    if text is None or Path(text).exists() or text.replace("_", "-") in shipped_networks(kind):
+    if text is None or Path(text).exists():
         return text
     try:
-        return str(find_run(text, kind, runs))
+        found = options.found_run(text, kind, runs)
     except UserError as error:
         raise UserError(f"{option}: {error}") from None
+    name = text.removeprefix(SHIPPED)  # which holds wherever vistok is installed
+    return name if found == shipped_network(name, kind) else str(found)
 
 
 def tell_plan(planned: "Planned", as_json: bool) -> None:

@@ -67,7 +67,16 @@ class RunDir:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:
+            self._drop_empty()
         self._close()
+
+    def _drop_empty(self) -> None:
+        """Remove the directory if it holds the lock alone."""
+        with suppress(OSError):
+            if os.listdir(self.path) == ["lock"]:
+                (self.path / "lock").unlink()
+                self.path.rmdir()
 
     def _close(self) -> None:
         for handle in (self._lock, self._folder):

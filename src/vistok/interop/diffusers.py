@@ -30,6 +30,8 @@ _DEFAULTS: dict[str, Any] = {
 _HARMLESS = {"scaling_factor", "lookup_from_codebook", "force_upcast"}
 # Statistics of vectors, which a generator here measures itself.
 _HARMLESS_KL = {"shift_factor", "latents_mean", "latents_std"}
+# What diffusion models subtract from vectors and multiply them by, as the config says.
+FACTORS = ("scaling_factor", "shift_factor")
 # Their names -> ours: those of today, then those from before diffusers 0.15.
 _ATTENTION = {
     "group_norm": "norm", "to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "out",
@@ -41,7 +43,8 @@ def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> 
     """Write a run directory from a tokenizer: its folder, the folder of its pipeline, or its weights next to a config.json.
 
     If `image_size` is None, the config's `sample_size` is used. Returns a line that describes the network. Raises UserError
-    for settings that our network does not support. `scaling_factor` is kept for the import of generators; those trained here normalise vectors.
+    for settings that our network does not support. FACTORS are kept for exports and the import of generators; those trained here
+    normalise vectors.
     """
     file, settings = _find(folder)
     with damage_is_a_mistake(f"config {file.parent / CONFIG}", "give the config.json that diffusers wrote"):
@@ -56,8 +59,7 @@ def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> 
     ours = {key: _as_convolution(value) if len(expected.get(key, ())) == 4 else value for key, value in ours.items()}
     check_fits(ours, expected, f"the {kind} of {file.parent / CONFIG}")
     header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
-    if isinstance(settings.get("scaling_factor"), int | float):
-        header["scaling_factor"] = float(settings["scaling_factor"])
+    header |= {name: float(settings[name]) for name in FACTORS if isinstance(settings.get(name), int | float)}
     write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **header)
     note = "" if image_size is not None else ", as in its config (--image-size changes it)"
     return f"{name}: tokenizer, {config.space} at {config.image_size} pixels{note}"

@@ -10,12 +10,16 @@ from torch import Tensor
 from vistok.errors import UserError
 from vistok.interop.aside import Marks, built_aside, entries
 from vistok.interop.autoencoder_names import CODEBOOK, exported_config
-from vistok.interop.diffusers import CONFIG, WEIGHTS, layer_names
+from vistok.interop.diffusers import CONFIG, FACTORS, WEIGHTS, layer_names
 from vistok.runs.load import check_network, read_model
 from vistok.tokenizer.bottlenecks.config import KLConfig, SimVQConfig, VQConfig
 from vistok.tokenizer.bottlenecks.vq import OF_TRAINING
 from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
 
+UNSCALED = (
+    "; config.json has no scaling_factor, and diffusers then takes 0.18215: before you train a diffusion model on it, write in 1 / the "
+    "standard deviation of its latents"
+)
 # Of a SimVQ: its fixed codes and their map.
 MAPPED = ("quantizer.frozen", "quantizer.map")
 # Names of before diffusers 0.15, which today's code does not write.
@@ -27,7 +31,7 @@ _ONLY = (
 
 
 def export_diffusers(source: Path, out: Path, weights: str = "ema") -> str:
-    """Write a tokenizer's folder for diffusers; return the class that reads it.
+    """Write a tokenizer's folder for diffusers; return a line with the class that reads it.
 
     Exporting the same network again is fine. Raises UserError for a network that diffusers cannot express, and where `out`
     holds anything else.
@@ -35,7 +39,8 @@ def export_diffusers(source: Path, out: Path, weights: str = "ema") -> str:
     state, header = read_model(source, "tokenizer", weights=weights)
     check_network((state, header), source)
     config = exported_config(header, source, "diffusers")
-    settings = _settings(config)
+    factors = {name: header[name] for name in FACTORS if header.get(name) is not None}
+    settings = _settings(config) | factors
     layers = {ours: theirs for theirs, ours in layer_names(config).items() if theirs.rpartition(".")[2] not in _FORMER}
     kept = {name: value for name, value in _with_codebook(state).items() if not _of_training(name)}
     theirs = {_renamed(name, layers): value for name, value in kept.items()}
@@ -47,7 +52,8 @@ def export_diffusers(source: Path, out: Path, weights: str = "ema") -> str:
     with built_aside(out, Marks(first=WEIGHTS[0], last=CONFIG)) as folder:
         for name, content in data.items():
             (folder / name).write_bytes(content)
-    return str(settings["_class_name"])
+    kind = str(settings["_class_name"])
+    return f"{kind} in {out}" + (UNSCALED if kind == "AutoencoderKL" and not factors else "")
 
 
 def _settings(config: ConvTokenizerConfig) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from vistok.runs.shipped import shipped_network, shipped_networks
 
 RUNS = Path("runs")
 LATEST = "latest"
+SHIPPED = "shipped:"  # before the name of a network that comes with vistok, whatever runs are called
 SHOWN = 8  # names in a message
 
 
@@ -43,13 +44,18 @@ def find_run(text: str | Path, kind: str | None = None, runs: Path = RUNS) -> Pa
 
     That is, in this order: the path itself, if something is there; `latest`, the run (of this kind) in the folder `runs`
     that was written to last; the only run whose name is the text, begins with it, or contains it; a network of this kind
-    that comes with vistok. Dashes and underscores mean the same. Raises UserError, with the names to choose from, if
+    that comes with vistok, which "shipped:" before its name means whatever runs are called. Dashes and underscores mean the same. Raises UserError, with the names to choose from, if
     nothing fits or several runs do.
     """
     if Path(text).exists():
         return Path(text)
     wanted = _plain(str(text))
     folders = run_folders(runs, kind)
+    if wanted.startswith(SHIPPED):
+        shipped = _shipped(wanted.removeprefix(SHIPPED), kind)
+        if shipped is None:
+            raise UserError(f"{text}: with vistok come {', '.join(_names(kind)) or f'no {kind}s'}")
+        return shipped
     if wanted == LATEST and folders:
         return folders[0]
     fitting = _fitting(wanted, folders) if wanted else []
@@ -60,10 +66,25 @@ def find_run(text: str | Path, kind: str | None = None, runs: Path = RUNS) -> Pa
             f"{len(fitting)} runs in {runs} have {str(text)!r} in their name: {some([run.name for run in fitting], SHOWN)}; "
             f"type more of the name, or {LATEST} for the newest"
         )
-    shipped = shipped_network(wanted, kind) if kind in ("tokenizer", "generator") else None
-    if shipped is not None:
+    if (shipped := _shipped(wanted, kind)) is not None:
         return shipped
     raise UserError(_nothing(str(text), kind, runs, folders))
+
+
+def also_shipped(text: str, found: Path, kind: str | None) -> str | None:
+    """Return what to say where a text names a network that comes with vistok, but means a run."""
+    shipped = _shipped(_plain(text), kind)
+    if shipped is None or found == shipped or Path(text).exists():
+        return None
+    return f"{text} is {found}, a run of yours; {SHIPPED}{_plain(text)} is the {kind} that comes with vistok"
+
+
+def _shipped(name: str, kind: str | None) -> Path | None:
+    return shipped_network(name, kind) if kind in ("tokenizer", "generator") else None
+
+
+def _names(kind: str | None) -> list[str]:
+    return shipped_networks(kind) if kind in ("tokenizer", "generator") else []
 
 
 def _plain(text: str) -> str:
@@ -83,7 +104,7 @@ def _nothing(text: str, kind: str | None, runs: Path, folders: list[Path]) -> st
     what = kind or "run"
     names = [run.name for run in folders]
     there = f"In {runs} there {are(len(names))} {some(names, SHOWN)}" if names else f"There is no {what} in {runs} yet"
-    shipped = shipped_networks(kind) if kind in ("tokenizer", "generator") else []
+    shipped = _names(kind)
     ships = f"; with vistok come {', '.join(shipped)}" if shipped else ""
     return (
         f"no {what} {printable(text)!r}: it is neither a path nor part of a run's name.{nearest(text, names + shipped)} "

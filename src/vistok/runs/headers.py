@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
@@ -91,6 +91,8 @@ class TokenizerHeader(Header):
     config: AnyTokenizer
     # What diffusion models of its project multiply its vectors by, where an imported file says so.
     scaling_factor: Amount | None = None
+    # What they subtract before.
+    shift_factor: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
 class GeneratorHeader(Header):

@@ -142,13 +142,14 @@ class Job:
         return processors.told(torch.get_num_threads(), began is not None)
 
     def _train(self, world: World, progress: Progress) -> None:
+        self.check(world)
+        # Before the run is recorded: what is refused here, such as a missing file of weights, leaves no run behind.
+        with progress.doing(f"{self.config.name}: building the networks"):
+            objective = self.objective(setup_device(self.config.execution), world)
         if world.main:
             for line in self._before(world):
                 progress.say(line)
             progress.say(f"{self.config.name}: {self.plan.total_steps:,} steps, in {self.run_dir.path}")
-        self.check(world)
-        with progress.doing(f"{self.config.name}: building the networks"):
-            objective = self.objective(setup_device(self.config.execution), world)
         if self.fit is not None:
             self.fit(objective, setup_device(self.config.execution), world, progress)
         training = self.training(world, objective)

@@ -81,6 +81,16 @@ def check_values(images: Tensor) -> None:
         )
 
 
+def finite(z_e: Tensor) -> Tensor:
+    """Return the encoder's outputs. Raises UserError if some are not finite: a NaN would quietly become a code like any other."""
+    if not bool(z_e.isfinite().all()):
+        raise UserError(
+            f"the tokenizer's encoder gives NaN or infinity for {int((~z_e.isfinite()).flatten(1).any(1).sum())} of {len(z_e)} images: its "
+            "weights are damaged or their training diverged; train it again, or give another file"
+        )
+    return z_e
+
+
 def check_codes(latents: Tensor, space: Space) -> None:
     """Raise UserError for integers that are no code's number."""
     if isinstance(space, Tokens) and latents.numel():

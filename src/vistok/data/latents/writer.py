@@ -117,8 +117,19 @@ class LatentCacheWriter:
         self._require_folder()
         if tuple(stored.shape) != self._shape(number):
             raise ValueError(f"piece {number} has shape {self._shape(number)}, found {tuple(stored.shape)}")
-        write_atomic(self._piece(number), _npy(stored.cpu().numpy().astype(self._dtype)))
+        write_atomic(self._piece(number), _npy(self._held(stored)))
         write_atomic(self._piece(number).with_suffix(".seconds"), f"{seconds:.4f}".encode())
+
+    def _held(self, stored: Tensor) -> np.ndarray:
+        """Return rows as the cache holds them. Raises UserError for vectors too large for that."""
+        largest = float(stored.abs().max()) if stored.is_floating_point() and stored.numel() else 0.0
+        most = float(np.finfo(np.float16).max)
+        if not largest <= most:
+            raise UserError(
+                f"token cache {self.folder}: the tokenizer's vectors hold numbers up to {largest:g}, and caches (float16) up to "
+                f"{most:g}; its weights are damaged or their training diverged: train it again, or give another file"
+            )
+        return stored.cpu().numpy().astype(self._dtype)
 
     def finish(self) -> LatentCache:
         """Join the pieces, move the cache to its final place and open it; raises UserError if pieces are missing."""

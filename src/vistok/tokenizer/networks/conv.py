@@ -14,7 +14,7 @@ from vistok.space import Grid, Layout, Space, Tokens, grid
 from vistok.tokenizer.bottlenecks.base import Bottleneck
 from vistok.tokenizer.bottlenecks.config import BOTTLENECKS
 from vistok.tokenizer.config import AnyConvConfig
-from vistok.tokenizer.given import check_codes, check_values, images_at_once, images_given, latents_given
+from vistok.tokenizer.given import check_codes, check_values, finite, images_at_once, images_given, latents_given
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
 from vistok.tokenizer.networks.convnet import Decoder, Encoder
 from vistok.tokenizer.networks.patch_shortcut import PatchShortcut
@@ -107,7 +107,7 @@ class ConvTokenizer(Tokenizer):
         check_values(images)
         images = images.to(self.device)
         parts = images.split(images_at_once(images.device, *images.shape[2:]))
-        return torch.cat([self.from_images(part) for part in parts])
+        return torch.cat([self.quantizer(finite(self.to_latents(part)[0])).stored for part in parts])
 
     def from_images(self, images: Tensor) -> Tensor:
         """Return what a cache stores for a few images, unchecked."""

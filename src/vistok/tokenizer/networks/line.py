@@ -16,7 +16,7 @@ from vistok.space import Layout, Line, Space, Tokens, Vectors
 from vistok.tokenizer.bottlenecks.base import Bottleneck
 from vistok.tokenizer.bottlenecks.config import BOTTLENECKS
 from vistok.tokenizer.config import AnyLineConfig
-from vistok.tokenizer.given import check_codes, check_values, images_at_once, images_given, latents_given
+from vistok.tokenizer.given import check_codes, check_values, finite, images_at_once, images_given, latents_given
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
 from vistok.tokenizer.networks.patch_transformer import LatentDecoder, PatchDecoder, PatchEncoder, init_linear
 from vistok.tokenizer.noise import Noise
@@ -104,7 +104,7 @@ class LineTokenizer(Tokenizer):
         check_values(images)
         images = images.to(self.device)
         parts = images.split(images_at_once(images.device, *self.config.sides))
-        return torch.cat([self.quantizer(self.to_latents(part)).stored for part in parts])
+        return torch.cat([self.quantizer(finite(self.to_latents(part))).stored for part in parts])
 
     @torch.no_grad()
     def decode(self, latents: Any, layout: Layout | None = None) -> Float[Tensor, "batch channels height width"]:
