@@ -68,7 +68,10 @@ def evaluate_tokenizer(
 @evaluate_app.command("generator")
 def evaluate_generator(
     run: Annotated[Path, typer.Argument(parser=run_of("generator"), metavar="RUN", help=options.A_GENERATOR)],
-    count: Annotated[int, typer.Option(min=2, help="Number of samples.")] = 10_000,
+    count: Annotated[
+        int | None,
+        typer.Option(min=2, help="Number of samples; default: as many as there are reference images, 1,000 to 10,000."),
+    ] = None,
     split: Annotated[str, typer.Option(help="Reference images: train, val or test.")] = "test",
     guidance: options.Guidance = None,
     temperature: options.Temperature = 1.0,
@@ -93,8 +96,9 @@ def evaluate_generator(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Score a generator's samples (Frechet distance, precision and recall, memorisation) and held-out likelihood."""
+    from vistok.data.images.open import open_split
     from vistok.runs.health.sample_warnings import score_warnings
-    from vistok.scoring.evaluate_generator import Against, Drawing, load_stage2
+    from vistok.scoring.evaluate_generator import Against, Drawing, load_stage2, usual_count
     from vistok.scoring.evaluators import choose_evaluator
     from vistok.scoring.image_batch import open_batch
     from vistok.verbs.show import generator_lines
@@ -109,6 +113,8 @@ def evaluate_generator(
         precision=precision, steps=steps, solver=solver,
     )  # fmt: skip
     against = Against((extractor,), split, open_batch(reference) if reference else None)
+    if count is None:
+        count = usual_count(against.reference.count if against.reference else len(open_split(stage2.data, split)))
     scores = _score_samples(
         stage2,
         against,
@@ -197,14 +203,16 @@ def _extractor_of_tokenizer(
 ) -> Any:
     """Return (extractor, None), or (None, the reason why there is none): no network, or too few images for a distance."""
     from vistok.data.images.open import open_split
+    from vistok.runs.frozen_networks import digests_in_losses
     from vistok.runs.load import load_tokenizer
     from vistok.runs.run_images import data_of
-    from vistok.scoring.evaluators import choose_evaluator, require_images
+    from vistok.scoring.evaluators import choose_evaluator, require_images, require_unseen
 
     tokenizer = load_tokenizer(run)
     images = data_of(tokenizer, data)
     try:
         extractor = choose_evaluator(images, evaluator, inception, tokenizer.info.class_names)
+        require_unseen(extractor, digests_in_losses(tokenizer.info))
         require_images(len(open_split(images, split)), f"split {split!r} of {images.dataset}")
         return extractor, None
     except UserError as error:

@@ -23,6 +23,8 @@ def import_lightningdit(
     channel (latents_stats.pt); `multiplier`: its config's `latent_multiplier`. `num_heads` is needed for widths other than
     the published ones. Averaged weights are used where the file has them. Raises UserError for what does not fit.
     """
+    if not 0 < multiplier < float("inf"):
+        raise UserError(f"--multiplier {multiplier}: expected a number above 0, the latent_multiplier of its config")
     state = weights_of(file, read_foreign(file), ("ema", "model", "state_dict"))
     require_family(file, state, "lightningdit", "dit")
     of = load_tokenizer(tokenizer, device="cpu")
@@ -61,4 +63,14 @@ def _statistics(file: Path, dim: int) -> tuple[Tensor, Tensor]:
             f"statistics {file}: expected 'mean' and 'std' of {dim} channels, found {', '.join(map(str, found))}; give the "
             f"latents_stats.pt of the same tokenizer: {_STATISTICS}"
         )
-    return tuple(as_float(name, part).flatten() for name, part in zip(("mean", "std"), parts, strict=True))  # type: ignore[return-value, arg-type]
+    mean, deviation = (as_float(name, part).flatten() for name, part in zip(("mean", "std"), parts, strict=True))  # type: ignore[arg-type]
+    if not bool((deviation > 0).all() and deviation.isfinite().all() and mean.isfinite().all()):
+        raise UserError(
+            f"statistics {file}: 'mean' must be finite and 'std' above 0, found {_range(mean)} and {_range(deviation)}; give the "
+            f"latents_stats.pt of the same tokenizer: {_STATISTICS}"
+        )
+    return mean, deviation
+
+
+def _range(values: Tensor) -> str:
+    return f"{float(values.min()):g}...{float(values.max()):g}"

@@ -12,7 +12,8 @@ from vistok.metrics.features import ClassifierFeatures, FeatureExtractor
 from vistok.python.finding import model_path
 from vistok.python.reference import Reference
 from vistok.runs.frozen_networks import load_classifier_file
-from vistok.scoring.evaluators import IMAGENET, choose_evaluator
+from vistok.scoring.evaluate_generator import usual_count
+from vistok.scoring.evaluators import IMAGENET, choose_evaluator, require_unseen
 
 NAMED = (IMAGENET, "1", "2")  # evaluators that are not runs
 
@@ -25,12 +26,16 @@ class Asked:
     inception: str | Path | None
     labels: Any
     of: str | None
-    count: int
+    count: int | None
     split: str
     batch_size: int | None
     seed: int
     guidance: float | None
     progress: Progress
+
+    def drawn(self, reference: Reference) -> int:
+        """Return how many images to draw."""
+        return usual_count(reference.count) if self.count is None else self.count
 
     def extractor(self, reference: Reference) -> FeatureExtractor:
         """Return the network whose features are compared. Raises UserError if there is none for these images."""
@@ -51,10 +56,15 @@ class Asked:
         model, header = load_classifier_file(Path(name))
         return ClassifierFeatures(model.to(best_device()), str(header["recipe"]), str(header["digest"]))
 
-    def extractor_if_any(self, reference: Reference) -> tuple[FeatureExtractor | None, list[str]]:
-        """Return the network, or None with the reason, where scores without one are still worth having."""
+    def extractor_if_any(self, reference: Reference, in_losses: set[str]) -> tuple[FeatureExtractor | None, list[str]]:
+        """Return the network, or None with the reason, where scores without one are still worth having.
+
+        `in_losses`: digests of networks in the training losses, which must not score.
+        """
         try:
-            return self.extractor(reference), []
+            found = self.extractor(reference)
+            require_unseen(found, in_losses)
+            return found, []
         except UserError as error:
             if self.evaluator is not None or self.inception is not None:
                 raise

@@ -23,7 +23,7 @@ def score(
     reference: Any = None,
     evaluator: Any = None,
     *,
-    count: int = 10_000,
+    count: int | None = None,
     split: str = "test",
     labels: Any = None,
     of: str | None = None,
@@ -40,7 +40,7 @@ def score(
     - images, uint8: an array (count, height, width[, channels]), a tensor (count, channels, height, width), a list, a torch
       Dataset, a folder, or an .npz file in ADM's layout;
     - an `nn.Module` with `sample(labels)`: labels (batch,), int64 -> images (batch, channels, height, width), floats in
-      [-1, 1] or uint8; `count` of them are drawn, in classes by turns;
+      [-1, 1] or uint8; `count` of them are drawn, in classes by turns (None: as many as the reference has, 1,000 to 10,000);
     - an `nn.Module` with `encode(images)` and `decode(latents)`: images as floats in [-1, 1] -> anything -> images; what it
       makes of the reference is scored by PSNR (dB), SSIM and, with an evaluator, a Fréchet distance;
     - a run, its path or a part of its name: as vistok evaluate does, and kept with the run.
@@ -57,7 +57,7 @@ def score(
     """
     if of not in (None, SAMPLES, RECONSTRUCTIONS):
         raise UserError(f"of {of!r}: give {SAMPLES!r} or {RECONSTRUCTIONS!r}")
-    if count < 2:
+    if count is not None and count < 2:
         raise UserError(f"count {count}: at least 2 images are needed for a distance")
     against = None if reference is None else reference_of(reference, split)
     with live_progress(quiet) as progress:

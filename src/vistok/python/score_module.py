@@ -55,7 +55,7 @@ def _sampler(module: nn.Module, reference: Reference, asked: Asked) -> Scores:
     if isinstance(module, Generator):
         return score_network(module, reference, asked, name)
     num_classes = len(reference.class_names) or getattr(module, "num_classes", None)
-    labels = labels_of(asked.labels, asked.count, num_classes, name)
+    labels = labels_of(asked.labels, asked.drawn(reference), num_classes, name)
     how = in_words(labels, num_classes or int(labels.max()) + 1)
     source = Source("g", how, Treatment(weights="none"), name, floats=True)
     extractor = asked.extractor(reference)  # whatever can fail, fails before the drawing
@@ -71,7 +71,7 @@ def score_network(generator: Generator, reference: Reference, asked: Asked, name
     require_unseen(extractor, digests_in_losses(tokenizer.info) | digests_in_losses(generator.info))
     sampling = sampling_of(generator, {"guidance_scale": asked.guidance, "seed": asked.seed})
     generator.check_guidance(sampling.guidance_scale)
-    labels = labels_of(asked.labels, asked.count, generator.num_classes, name)
+    labels = labels_of(asked.labels, asked.drawn(reference), generator.num_classes, name)
     treatment = Treatment(weights=generator.info.weights, sampling=science(sampling))
     source = Source("g", in_words(labels, generator.num_classes), treatment, name)
     batches = sample_batches(
@@ -84,13 +84,13 @@ def score_network(generator: Generator, reference: Reference, asked: Asked, name
 @torch.no_grad()
 def score_autoencoder(module: nn.Module, reference: Reference, asked: Asked, name: str) -> Scores:
     """Score what a network makes of the reference's images: PSNR, SSIM and, with an evaluator, distances."""
-    extractor, warnings = asked.extractor_if_any(reference)
+    extractor, warnings = asked.extractor_if_any(
+        reference, digests_in_losses(module.info) if isinstance(module, Tokenizer) else set()
+    )
     require_images(reference.count, f"reference {reference.name}", 2 if extractor else 1)
     treatment, autoencoder = Treatment(weights="none"), ForeignAutoencoder(module)
     if isinstance(module, Tokenizer):
         treatment = Treatment(weights=module.info.weights)
-        if extractor:
-            require_unseen(extractor, digests_in_losses(module.info))
     extractors = [extractor] if extractor else []
     made = reconstruct(
         autoencoder, reference.pairs(), reference.count, extractors, asked.progress, f"reconstructions of {name}"

@@ -10,6 +10,7 @@ from vistok.python.reference import Reference, reference_of
 from vistok.python.score_module import score_autoencoder, score_network
 from vistok.python.scores import Scores
 from vistok.python.told import tell_alarms
+from vistok.runs.frozen_networks import digests_in_losses
 from vistok.runs.health.sample_warnings import score_warnings
 from vistok.runs.load import load_generator, load_tokenizer
 from vistok.scoring.evaluate_generator import Against, Drawing, check_scoring, evaluate_generator, load_stage2
@@ -25,7 +26,7 @@ def score_tokenizer(path: Path, against: Reference | None, asked: Asked) -> Scor
     own = reference_of(path, asked.split)
     if against is not None and not own.same_as(against):
         return score_autoencoder(load_tokenizer(path), against, asked, name_of(path))
-    extractor, warnings = asked.extractor_if_any(own)
+    extractor, warnings = asked.extractor_if_any(own, digests_in_losses(load_tokenizer(path).info))
     found = evaluate_tokenizer(path, extractor, asked.progress, asked.split)
     warnings += few_images_warnings(found, extractor.num_features) if extractor else []
     return Scores(name_of(path), list(scores_in(found)), warnings, found)
@@ -45,8 +46,8 @@ def score_generator(path: Path, against: Reference | None, asked: Asked) -> Scor
     stage2, extractor = load_stage2(path), asked.extractor(against)
     sampling = sampling_of(stage2.generator, {"guidance_scale": asked.guidance, "seed": asked.seed})
     compared = Against((extractor,), asked.split, against.batch)
-    check_scoring(stage2, compared, asked.count)
-    drawing = Drawing(sampling, asked.count, asked.batch_size)
+    check_scoring(stage2, compared, asked.drawn(against))
+    drawing = Drawing(sampling, asked.drawn(against), asked.batch_size)
     found: dict[str, Any] = evaluate_generator(stage2, compared, drawing, asked.progress)
     warnings = score_warnings(found, stage2.generator.info, stage2.tokenizer.info)
     warnings += few_images_warnings(found, extractor.num_features)

@@ -113,12 +113,20 @@ class Against:
     reference: ImageBatch | None = None
 
 
+LEAST, MOST = 1_000, 10_000
+
+
+def usual_count(references: int) -> int:
+    """Return how many samples to compare with so many images: as many, but 1,000 to 10,000; 10,000 if their number is unknown (0)."""
+    return min(MOST, max(LEAST, references)) if references else MOST
+
+
 @dataclass
 class Drawing:
     """Which samples to draw, and what is counted and measured on the way."""
 
     sampling: SamplingConfig
-    count: int = 10_000
+    count: int = MOST
     batch_size: int | None = None
     drawn: Drawn = field(default_factory=Drawn)
     clock: Clock = field(default_factory=Clock)

@@ -139,7 +139,8 @@ def require_unseen(extractor: FeatureExtractor, in_losses: set[str]) -> None:
     if extractor.digest in in_losses:
         raise UserError(
             f"evaluator {extractor.name} is a network in this tokenizer's or generator's training loss (perceptual, or what latents "
-            "or a layer were aligned with), so it must not score it; use another evaluator"
+            "or a layer were aligned with), so it must not score it; use another one: --evaluator RUN, a classifier of your classes (vistok "
+            "train classifier images64_evaluator --data FOLDER), or --inception FILE; for Fashion-MNIST, --evaluator 2"
         )
 
 
