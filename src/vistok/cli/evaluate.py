@@ -115,14 +115,8 @@ def evaluate_generator(
     against = Against((extractor,), split, open_batch(reference) if reference else None)
     if count is None:
         count = usual_count(against.reference.count if against.reference else len(open_split(stage2.data, split)))
-    scores = _score_samples(
-        stage2,
-        against,
-        Drawing(sampling, count, batch_size),
-        tuple(_scales(choose)) if choose else (),
-        search_count,
-        tokenizer,
-    )
+    choices = tuple(_scales(choose)) if choose else ()
+    scores = _score_samples(stage2, against, Drawing(sampling, count, batch_size), choices, search_count, tokenizer)
     for line in score_warnings(scores, stage2.generator.info, stage2.tokenizer.info):
         say(f"warning: {line}", err=True)
     _warn_of_few(scores, extractor)

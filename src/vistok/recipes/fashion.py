@@ -194,11 +194,11 @@ def fashion_kl() -> TokenizerRun:
 
 
 def fashion_aligned() -> TokenizerRun:
-    """Train fashion_kl with its vectors aligned with a small frozen network's features (VA-VAE's loss).
+    """Train fashion_kl with its vectors aligned with the features of a small frozen network that learned without labels (VA-VAE's loss).
 
     vistok train tokenizer fashion_aligned
     """
-    return fashion_kl().replace(regularizers=(AlignmentConfig(features="fashion"),))
+    return fashion_kl().replace(regularizers=(AlignmentConfig(features="fashion_encoder"),))
 
 
 def fashion_flow() -> GeneratorRun:

@@ -20,13 +20,14 @@ from vistok.tokenizer.interface import Tokenizer
 class Asked:
     """How a study scores: the guidance scales to choose from, samples for that choice, and samples to score.
 
-    `every_scale`: one draw at each scale serves both, and all scales are scored.
+    `every_scale`: one draw at each scale serves both, and all scales are scored. `fewer_steps`: numbers of steps to score besides.
     """
 
     scales: tuple[float, ...]
     search_samples: int
     samples: int
     every_scale: bool = False
+    fewer_steps: tuple[int, ...] = ()
 
 
 @dataclass

@@ -8,6 +8,7 @@ from vistok.scoring.evaluate_generator import Drawing, choose_guidance, sample_d
 from vistok.scoring.evaluate_likelihood import evaluate_likelihood
 from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.every_scale import EveryScaleFidelity
+from vistok.scoring.fewer_steps import FewerSteps
 from vistok.scoring.probe import LinearProbe
 from vistok.scoring.scorer import Finished, Scored, Scorer, bounds, costs, numbers
 from vistok.scoring.stability import Stability
@@ -121,7 +122,7 @@ class SwapCost(Scorer):
 
 
 SCORERS: list[Scorer] = [
-    Reconstruction(), LatentSpread(), Stability(), HeldOutNats(), Fidelity(), EveryScaleFidelity(), SwapCost(),
+    Reconstruction(), LatentSpread(), Stability(), HeldOutNats(), Fidelity(), EveryScaleFidelity(), FewerSteps(), SwapCost(),
     LinearProbe(),
 ]  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Config of a study: grids of tokenizers x generators x lengths x seeds, and how runs are scored."""
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -76,13 +76,15 @@ class Scoring(Config):
     """How generators are scored: choose the guidance scale closest to held-out training images, then draw `samples`.
 
     With `every_scale`, one draw at each scale is compared with held-out and with test images, so that many runs can choose a
-    scale together: each run by the others, whose samples are not its own.
+    scale together: each run by the others, whose samples are not its own. `fewer_steps`: families that draw in steps are scored in
+    these numbers of steps, too, at the scale that was chosen for the usual number.
     """
 
     scales: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
     search_samples: int = Field(default=1_000, ge=40)
     samples: int = Field(default=5_000, ge=40)
     every_scale: bool = later(False)
+    fewer_steps: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = later(())
 
     @model_validator(mode="after")
     def _one_draw(self) -> "Scoring":
@@ -90,6 +92,10 @@ class Scoring(Config):
             raise ValueError(
                 "with every_scale, one draw serves the search and the scores: search_samples must equal samples, and scales "
                 f"must hold 1; found {self.search_samples}, {self.samples} and {list(self.scales)}"
+            )
+        if self.every_scale and self.fewer_steps:
+            raise ValueError(
+                "fewer_steps are drawn at a run's chosen scale, which every_scale leaves to all runs; leave one out"
             )
         return self
 

@@ -17,6 +17,7 @@ from vistok.errors import UserError, counted
 from vistok.study.findings.advice_source import AdviceSource
 from vistok.study.findings.as_command import train_words
 from vistok.study.findings.offers import REACH, SEEDS, Offer, Option, offers
+from vistok.study.run.record import OTHERS
 from vistok.units import steps
 
 # A share of the budget below which it is said how little is spent.
@@ -189,16 +190,18 @@ def advice_lines(advice: Advice, flops_per_second: float | None = None) -> list[
 
 
 def _setting(setting: dict[str, Any]) -> str:
-    crt = "no regularizer"
+    parts = []
     if setting["crt_variant"] != "none":
-        crt = f"{setting['crt_variant']} with weight {setting['crt_weight']:g} and {setting['crt_layers']} layers"
+        parts = [f"{setting['crt_variant']} with weight {setting['crt_weight']:g} and {setting['crt_layers']} layers"]
+    if isinstance(others := setting.get(OTHERS), str):
+        parts.append(others)
     codes = setting["codebook_size"]
     latents = (
         f"{setting['num_tokens']:g} vectors"
         if codes is None or math.isnan(codes)
         else (f"{codes:,.0f} codes, {setting['num_tokens']:g} tokens")
     )
-    return f"{latents}, {crt} ({setting['tokenizer_choice']})"
+    return f"{latents}, {' and '.join(parts) or 'no regularizer'} ({setting['tokenizer_choice']})"
 
 
 def _time(flops: float, rate: float | None) -> str:

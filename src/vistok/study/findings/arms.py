@@ -7,6 +7,7 @@ import pandas as pd
 
 from vistok.page.colours import SERIES
 from vistok.study.findings.claim_data import StudyData
+from vistok.study.run.record import OTHERS
 
 
 class Arms:
@@ -59,8 +60,8 @@ def _named(rows: pd.DataFrame, names: Sequence[str], where: str = "choice") -> d
     settings = {name: rows[rows[where] == name].iloc[0] for name in names}
     varying = [
         column
-        for column in ("crt_variant", "crt_weight", "crt_layers", "codebook_size", "num_tokens", "image_size")
-        if len({_plain(one[column]) for one in settings.values()}) > 1
+        for column in ("crt_variant", "crt_weight", "crt_layers", OTHERS, "codebook_size", "num_tokens", "image_size")
+        if len({_plain(one.get(column)) for one in settings.values()}) > 1
     ]
     found = {name: _name(one, varying, settings) for name, one in settings.items()}
     if not varying:
@@ -70,7 +71,7 @@ def _named(rows: pd.DataFrame, names: Sequence[str], where: str = "choice") -> d
 
 def _name(one: "pd.Series[str]", varying: Sequence[str], settings: "dict[str, pd.Series[str]]") -> str:
     parts = []
-    if any(column.startswith("crt_") for column in varying):
+    if any(column.startswith("crt_") or column == OTHERS for column in varying):
         parts.append(_regularizer(one, settings))
     codes = _plain(one["codebook_size"])
     if "codebook_size" in varying:
@@ -84,11 +85,12 @@ def _name(one: "pd.Series[str]", varying: Sequence[str], settings: "dict[str, pd
 
 
 def _regularizer(one: "pd.Series[str]", settings: "dict[str, pd.Series[str]]") -> str:
+    others = _plain(one.get(OTHERS))
     if one["crt_variant"] == "none":
-        return "no regularizer"
+        return str(others or "no regularizer")
     layers = {_plain(other["crt_layers"]) for other in settings.values() if other["crt_variant"] != "none"}
     deep = f", {one['crt_layers']} layers" if len(layers) > 1 else ""
-    return f"{one['crt_variant']} at weight {float(one['crt_weight']):g}{deep}"
+    return f"{one['crt_variant']} at weight {float(one['crt_weight']):g}{deep}{f' and {others}' if others else ''}"
 
 
 def _plain(value: object) -> float | str | None:

@@ -1,4 +1,4 @@
-"""Distances at every guidance scale, and the scale that many runs of one kind choose together."""
+"""Distances at every guidance scale, the scale that many runs of one kind choose together, and costs in fewer steps."""
 
 from collections.abc import Mapping
 
@@ -36,3 +36,16 @@ def at_scales(texts: "pd.Series[str]", scales: "pd.Series[float] | float") -> "p
     )
     values = {run: parsed(text).get(wanted[run], np.nan) for run, text in texts.items()}
     return pd.Series(values, dtype=float)
+
+
+def in_fewer_steps(run: "pd.Series[float]") -> dict[str, dict[float, float]]:
+    """Return what an image of a run costs in each smaller number of steps, by the column of the usual number.
+
+    FLOPs were counted; milliseconds are in proportion to them.
+    """
+    flops = parsed(str(run["flops_by_steps"]))
+    costs = {"flops_per_image": flops}
+    if "ms_per_image" in run:
+        rate = float(run["ms_per_image"]) / float(run["flops_per_image"])
+        costs["ms_per_image"] = {steps: value * rate for steps, value in flops.items()}
+    return costs

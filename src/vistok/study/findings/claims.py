@@ -10,6 +10,7 @@ import pandas as pd
 from vistok.study.config import Grid, StudyConfig
 from vistok.study.findings import (
     claims_decisive,
+    claims_families,
     claims_main,
     claims_prediction,
     claims_sweeps,
@@ -20,6 +21,8 @@ from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.verdict import Claim
 
 _MAIN = "the study's main grid"
+# Laws of a main grid need as many lengths.
+LENGTHS = 3
 CLAIMS: tuple[tuple[str, Callable[[StudyData, Grid], list[Claim]]], ...] = (
     (_MAIN, claims_main.signature),
     (_MAIN, claims_main.efficiency),
@@ -39,6 +42,8 @@ CLAIMS: tuple[tuple[str, Callable[[StudyData, Grid], list[Claim]]], ...] = (
     ("ladder", claims_vectors.ladder),
     ("cross-tokens", claims_vectors.cross),
     ("cross-vectors", claims_vectors.cross),
+    ("cross-tokens", claims_families.regularizers),
+    ("cross-tokens", claims_families.frontier),
     ("lines", claims_tokens.how_many),
     ("kinds", claims_tokens.kinds),
     ("ordered", claims_tokens.ordered),
@@ -49,4 +54,9 @@ def judge(table: pd.DataFrame, study: StudyConfig) -> list[Claim]:
     """Return the verdict on every claim for which the study has a grid."""
     data = StudyData(table, study)
     grids = {name: data.grid(study.main_grid if name == _MAIN else name) for name, _ in CLAIMS}
-    return [claim for name, judge_one in CLAIMS if (grid := grids[name]) for claim in judge_one(data, grid)]
+    return [
+        claim
+        for name, judge_one in CLAIMS
+        if (grid := grids[name]) and (name != _MAIN or len(grid.lengths) >= LENGTHS)
+        for claim in judge_one(data, grid)
+    ]

@@ -12,6 +12,7 @@ from vistok.page.charts import Chart, Series
 from vistok.page.colours import SERIES
 from vistok.page.tables import Table
 from vistok.study.findings.arms import Arms
+from vistok.study.findings.by_scale import in_fewer_steps, parsed
 from vistok.study.findings.claim_data import by_family, length_in_words
 from vistok.study.findings.figures import joined, means_of_cells
 from vistok.study.findings.fit import frontier
@@ -54,12 +55,26 @@ def _charts(found: dict[str, pd.DataFrame], arms: Arms, column: str, label: str)
 
 def _marks(rows: pd.DataFrame, arms: Arms, column: str) -> list[Series]:
     """Return each tokenizer's pairs: the main grid's in the colours of the other figures, the rest in those that are left."""
+    rows = with_fewer_steps(rows)
     names = [name for name in arms.all if (rows.tokenizer_choice == name).any()]
     taken = {name: arms.colour(name) for name in names if name in arms.main}
     free = [colour for colour in range(GREY) if colour not in map(arms.colour, arms.main)]
     for i, name in enumerate(name for name in names if name not in taken):
         taken[name] = free[i % len(free)]
     return [means_of_cells(rows[rows.tokenizer_choice == name], "gfmd", name, taken[name], column) for name in names]
+
+
+def with_fewer_steps(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows, with one more for each smaller number of steps in which a run was scored: its own gFMD and costs."""
+    if "gfmd_by_steps" not in rows:
+        return rows
+    more = []
+    for _, run in rows[rows.gfmd_by_steps.notna()].iterrows():
+        costs = in_fewer_steps(run)
+        for steps, gfmd in parsed(str(run.gfmd_by_steps)).items():
+            values = {column: cost[steps] for column, cost in costs.items()}
+            more.append({**run, **values, "gfmd": gfmd, "choice": f"{run.choice} drawn in {steps:g} steps"})
+    return pd.concat([rows, pd.DataFrame(more)], ignore_index=True) if more else rows
 
 
 def _frontier(points: Sequence[tuple[float, float]]) -> Series:

@@ -10,6 +10,7 @@ from scipy import special
 
 from vistok.study.findings.fit import PowerLaw, fit_power_law
 from vistok.study.findings.table import generators, tokenizers
+from vistok.study.run.record import OTHERS
 
 SETTING = ("tokenizer_choice", "codebook_size", "num_tokens", "crt_variant", "crt_weight", "crt_layers")
 # A law is trusted up to this many times the compute of its most expensive run.
@@ -136,7 +137,7 @@ def offers(table: pd.DataFrame) -> list[Offer]:
     found: list[Offer] = []
     for _, rows in generators(table).groupby([*SETTING, "choice", "params"], dropna=False):  # vectors have no codes
         first = rows.iloc[0]
-        setting = {name: _plain(first[name]) for name in SETTING}
+        setting = {name: _plain(first[name]) for name in SETTING} | {OTHERS: _plain(first.get(OTHERS))}
         whose = setting, str(first.choice), int(first.params), float(costs[setting["tokenizer_choice"]])
         seeds, rfmd = int(rows.seed.nunique()), float(rows.rfmd.mean())
         law = law_of(rows, above=rfmd)

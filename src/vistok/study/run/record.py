@@ -27,6 +27,8 @@ COLUMNS = (
     "by_position", "alarms",
 )  # fmt: skip
 TEXTS = ("kind", "run", "tokenizer_run", "data", "choice", "tokenizer_choice", "crt_variant", "by_position", "alarms")
+# Regularizers besides the causal one; tables of studies without any lack this column.
+OTHERS = "other_regularizers"
 NUMBERS = tuple(name for name in COLUMNS if name not in TEXTS)
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from vistok.engine.run_dir import RunDir, provenance
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.space import Layout
+from vistok.study.run.record import OTHERS
+from vistok.tokenizer.regularizers.config import RegularizerConfig
 
 if TYPE_CHECKING:
     from vistok.study.run.order import Order
@@ -52,9 +54,9 @@ def generator_record(
 
 
 def tokenizer_columns(config: TokenizerRun, image_size: int | None = None) -> dict[str, Any]:
-    """Return the columns that describe a tokenizer's config; without a regularizer, its weight and layers are 0.
+    """Return the columns that describe a tokenizer's config; without a causal regularizer, its weight and layers are 0.
 
-    `image_size`: size of the images to encode, if it differs from the tokenizer's.
+    `image_size`: size of the images to encode, if it differs from the tokenizer's. `other_regularizers` is there where there are any.
     """
     crt, network = config.regularizer("causal"), config.tokenizer
     if image_size is not None:
@@ -66,7 +68,24 @@ def tokenizer_columns(config: TokenizerRun, image_size: int | None = None) -> di
         "crt_weight": crt.full_weight if crt else 0.0,
         "crt_layers": crt.num_layers if crt else 0,
         "crt_variant": crt.variant if crt else "none",
+        **({OTHERS: others} if (others := other_regularizers(config)) else {}),
     }
+
+
+def other_regularizers(config: TokenizerRun) -> str:
+    """Return the regularizers besides the causal one, each with what differs from its defaults."""
+    return ", ".join(_told(part) for part in config.regularizers if part.kind != "causal")
+
+
+def _told(part: RegularizerConfig) -> str:
+    fields = type(part).model_fields
+    changed = {
+        name: getattr(part, name) for name in fields if getattr(part, name) != fields[name].default and name != "kind"
+    }
+    more = ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in changed.items()
+    )
+    return f"{part.kind} ({more})" if more else part.kind
 
 
 def _in_words(layout: Layout) -> str:

@@ -107,7 +107,10 @@ def _finished(order: Order, path: Path, data: Any, class_names: Any = None) -> A
     from vistok.scoring.scorer import Asked, Finished
 
     extractor = choose_evaluator(data, order.evaluator, None, class_names)
-    asked = Asked(**{**order.scoring, "scales": tuple(order.scoring["scales"])})
+    scoring: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in order.scoring.items()
+    }
+    asked = Asked(**scoring)
     size = order.image_size if order.kind == "tokenizer" else None
     return Finished(path, order.root, extractor, asked, Progress(), image_size=size)
 
