@@ -12,7 +12,7 @@ from vistok.generator.masked.generator import MaskedGenerator
 from vistok.nn.flops import count_params
 from vistok.recipes import all_recipes, find_recipe
 from vistok.runs.latent_facts import LatentFacts
-from vistok.space import Tokens, token_grid
+from vistok.space import Tokens, Vectors, grid, token_grid
 from vistok.tokenizer.config import NETWORKS
 from vistok.tokenizer.networks.conv import ConvTokenizer
 from vistok.verbs import train_generator, train_tokenizer
@@ -20,7 +20,8 @@ from vistok.verbs.show import resolve
 
 IMAGENET = 1_281_167
 # VA-VAE and LightningDiT, of another paper.
-VECTORS = {f"imagenet256_lightningdit_{size}" for size in SIZES} | {"imagenet256_kl", "imagenet256_vavae"}
+SD_VAE = {"imagenet256_lightningdit_xl_sd", "imagenet256_dit_xl_sd"}
+VECTORS = {f"imagenet256_lightningdit_{size}" for size in SIZES} | {"imagenet256_kl", "imagenet256_vavae"} | SD_VAE
 SHORTCUTS = {f"imagenet256_{name}" for name in ("guided", "progressive", "self_cooperative", "score", "mean_flow")}
 # TiTok's and DiGIT's, of others.
 LINES = {name for name in all_recipes() if name.startswith("imagenet256_titok")}
@@ -364,3 +365,14 @@ def test_titoks_generators_have_the_originals_networks(name, params):
 
 def test_a_titok_generator_is_counted_on_its_line():
     assert "a line of 64 tokens of 4096 codes" in resolve(find_recipe("imagenet256_titok_b64_masked"))[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("imagenet256_lightningdit_xl_sd", 675), ("imagenet256_dit_xl_sd", 675)]
+)
+def test_diffusion_transformers_take_sd_vaes_vectors(name, millions):
+    """32x32 vectors of four numbers in patches of two: 256 places, and as many parameters as DiT-XL/2 states."""
+    config, facts = find_recipe(name), LatentFacts(Vectors(layout=grid(32, 32), dim=4), 1_000)
+    network = train_generator.build_objective(config, facts, torch.device("meta")).networks["generator"]
+    assert count_params(network) / 1e6 == pytest.approx(millions, abs=1.5)
+    assert config.batch_size * int(config.length.value) == 80 * 1_280_000
