@@ -223,8 +223,9 @@ def measure(
         new = row_of(name, repeats) | {"commit": about["commit"]}
         known[name] = old if keep and old and is_quicker(old, new) else new
         print(known[name], flush=True)
-        # One of the busy processes was ours.
-        saved |= {"about": about, "load": max(0.0, os.getloadavg()[0] - 1)}
+        if not name.startswith(FULL_SIZE) or "about" not in saved:  # those are counted, and say nothing of the machine
+            # One of the busy processes was ours.
+            saved |= {"about": about, "load": max(0.0, os.getloadavg()[0] - 1)}
         saved["rows"] = [known[each] for each in everything if each in known]
         write_json(file, saved)
 

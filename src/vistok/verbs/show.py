@@ -234,7 +234,13 @@ def _study_sizes(config: Any) -> dict[str, Any]:
     return {"grids": sizes}
 
 
+# Of recipes for SD-VAE's vectors, which is not trained here.
+SD = "-sd"
+
+
 def _example(name: str) -> tuple[Layout, int, int, int]:
+    if name.endswith(SD):
+        return grid(32, 32), 16_384, 1_000, 1_281_167
     for prefix, example in _GENERATOR_EXAMPLE.items():
         if name.startswith(prefix):
             return example
@@ -243,4 +249,6 @@ def _example(name: str) -> tuple[Layout, int, int, int]:
 
 def _example_dim(name: str) -> int:
     """Return the numbers of a vector of the tokenizers that a generator's recipe is meant for."""
+    if name.endswith(SD):
+        return 4
     return next((dim for prefix, dim in (("debug", 4), ("fashion", 8), ("images", 16)) if name.startswith(prefix)), 32)
