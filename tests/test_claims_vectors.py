@@ -6,9 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vistok.config import override
 from vistok.recipes import find_recipe
+from vistok.study.findings.arms import Arms
+from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.claims import judge
+from vistok.study.findings.offers import offers
 from vistok.study.findings.table import COLUMNS
+from vistok.study.run.rows import other_regularizers
 
 STUDY = find_recipe("vectors_study", "study")
 GRIDS = {grid.name: grid for grid in STUDY.grids}
@@ -124,3 +129,27 @@ def test_only_cells_that_all_arms_have_count_in_the_cross():
     assert verdicts(lacking)["X.vectors kl-16-aligned"].effect == pytest.approx(math.log(1 / 1.3), abs=0.05)
     without = rows[rows.tokenizer_choice != "kl-16-both"]
     assert verdicts(without)["X.vectors"].verdict == "open"
+
+
+def test_regularizers_besides_the_causal_one_are_named():
+    """Advice called an aligned tokenizer "no regularizer"."""
+    config = find_recipe("fashion_aligned")
+    changed = override(
+        config,
+        ["regularizers.alignment.distance_weight=0", "regularizers.causal.width=32", "regularizers.causal.num_heads=2"],
+    )
+    assert other_regularizers(config) == "alignment (features fashion_encoder)"
+    assert other_regularizers(changed) == "alignment (features fashion_encoder, distance_weight 0)"
+    rows = table()
+    rows.loc[rows.tokenizer_choice.str.endswith(("aligned", "both")), "other_regularizers"] = "alignment (features x)"
+    rows = rows.assign(crt_variant="none", crt_weight=0.0, crt_layers=0, num_tokens=49, image_size=28)
+    causal = rows.tokenizer_choice.str.endswith(("causal", "both"))
+    rows.loc[causal, ["crt_variant", "crt_weight", "crt_layers"]] = ["l2_pre", 1.0, 2]
+    data = StudyData(rows, STUDY)
+    crossed = data.runs(GRIDS["cross-vectors"])
+    assert Arms(data, crossed).among(crossed) == {
+        "kl-16": "no regularizer", "kl-16-causal": "l2_pre at weight 1", "kl-16-aligned": "alignment (features x)",
+        "kl-16-both": "l2_pre at weight 1 and alignment (features x)",
+    }  # fmt: skip
+    aligned = next(offer for offer in offers(rows) if offer.setting["tokenizer_choice"] == "kl-16-aligned")
+    assert aligned.setting["other_regularizers"] == "alignment (features x)"

@@ -226,6 +226,21 @@ def test_a_generator_of_lightningdit(changes, vae_run, tmp_path):
     torch.testing.assert_close(ours.sample(labels, sampling=how), model.sample(labels, sampling=how))
 
 
+def test_statistics_that_would_spoil_every_sample_are_refused(vae_run, tmp_path):
+    model = FlowGenerator(FlowConfig(width=32, depth=1, num_heads=2), Vectors(layout=grid(8, 8), dim=4), 5)
+    torch.save(to_lightningdit(model), tmp_path / "dit.pt")
+    for std, multiplier, words in (
+        (torch.tensor([1.0, 0.0, 1.0, 1.0]), 1.0, "'std' above 0, found 0...0 and 0...1"),
+        (-torch.ones(4), 1.0, "'std' above 0, found 0...0 and -1...-1"),
+        (torch.ones(4), 0.0, "--multiplier 0.0: expected a number above 0"),
+        (torch.ones(4), float("nan"), "--multiplier nan: expected a number above 0"),
+    ):
+        torch.save({"mean": torch.zeros(4), "std": std}, tmp_path / "s.pt")
+        with pytest.raises(UserError, match=re.escape(words)):
+            import_lightningdit(tmp_path / "dit.pt", tmp_path / "run", vae_run, tmp_path / "s.pt", 2, multiplier)
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_does_not_fit_is_refused(vae_run, tmp_path):
     model = FlowGenerator(FlowConfig(width=32, depth=1, num_heads=2), Vectors(layout=grid(8, 8), dim=4), 5)
     whole = to_lightningdit(model)

@@ -229,7 +229,9 @@ def _write(job: _Caching, progress: Progress) -> LatentCache:
             return _open(job, progress)
         missing = world.agree(writer.missing() if world.main else None)
         mine = missing[world.rank :: world.size]
-        with progress.task(f"{writer.manifest.features or 'tokens'} of {writer.manifest.split}", len(source)) as bar:
+        with progress.task(
+            f"{writer.manifest.features or writer.manifest.space.kind} of {writer.manifest.split}", len(source)
+        ) as bar:
             bar.advance(len(source) - min(job.batch * len(missing), len(source)))
             started = time.monotonic()
             for number, tokens in job.batches(mine):
