@@ -7,6 +7,7 @@ import pytest
 
 from vistok.cli.evaluate import _extractor_of_tokenizer
 from vistok.errors import UserError
+from vistok.origin import Origin
 from vistok.scoring.few_images import few_images_warnings
 
 
@@ -39,7 +40,7 @@ def test_few_images_are_told(found, features, words):
 
 def test_a_single_picture_is_scored_without_distances(monkeypatch):
     """Unless a network for them was named: then the command says why it cannot do what was asked for."""
-    network, tokenizer = object(), SimpleNamespace(info=SimpleNamespace(class_names=()))
+    network, tokenizer = SimpleNamespace(digest="of a network", name="network"), SimpleNamespace(info=Origin())
     monkeypatch.setattr("vistok.runs.load.load_tokenizer", lambda run: tokenizer)
     monkeypatch.setattr("vistok.runs.run_images.data_of", lambda of, root: SimpleNamespace(dataset="folder"))
     monkeypatch.setattr("vistok.scoring.evaluators.choose_evaluator", lambda *given: network)
@@ -49,3 +50,9 @@ def test_a_single_picture_is_scored_without_distances(monkeypatch):
     assert extractor is None and "split 'test' of folder has 1 image" in why
     with pytest.raises(UserError, match="has 1 image"):
         _extractor_of_tokenizer(Path("run"), "imagenet", None, None, "test")
+    # Nor does one that was in the tokenizer's loss keep the rest from being measured.
+    monkeypatch.setattr("vistok.runs.frozen_networks.digests_in_losses", lambda origin: {"of a network"})
+    extractor, why = _extractor_of_tokenizer(Path("run"), None, None, None, "train")
+    assert extractor is None and "must not score it; use another one: --evaluator RUN" in why
+    with pytest.raises(UserError, match="must not score it"):
+        _extractor_of_tokenizer(Path("run"), "imagenet", None, None, "train")
