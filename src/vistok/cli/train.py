@@ -156,8 +156,7 @@ def train_on_latents(
 
 def initial(text: str | None, kind: str, runs: Path, option: str = "--init-from") -> str | None:
     """Return the run, file, checkpoint or shipped name that an option means."""
-    from vistok.runs.find import SHIPPED
-    from vistok.runs.shipped import shipped_network
+    from vistok.runs.find import lasting
 
     if text is None or Path(text).exists():
         return text
@@ -165,8 +164,7 @@ def initial(text: str | None, kind: str, runs: Path, option: str = "--init-from"
         found = options.found_run(text, kind, runs)
     except UserError as error:
         raise UserError(f"{option}: {error}") from None
-    name = text.removeprefix(SHIPPED)  # which holds wherever vistok is installed
-    return name if found == shipped_network(name, kind) else str(found)
+    return lasting(text, found, kind)
 
 
 def tell_plan(planned: "Planned", as_json: bool) -> None:

@@ -12,8 +12,8 @@ from vistok.python.progress import live_progress
 from vistok.python.run import Run
 from vistok.python.settings import Settings, assignments, recipe_config
 from vistok.runs.curves import headline
+from vistok.runs.find import lasting
 from vistok.runs.health.gate import alarms_of, require_alive
-from vistok.runs.shipped import shipped_networks
 
 if TYPE_CHECKING:
     from vistok.engine.log import Progress
@@ -103,7 +103,7 @@ def _init(init_from: Any, kind: str, runs: Path) -> str | None:
     """Return the run, file or shipped name that training starts from."""
     if init_from is None or isinstance(init_from, Run):
         return None if init_from is None else str(init_from.path)
-    return str(init_from) if str(init_from) in shipped_networks(kind) else str(model_path(init_from, kind, runs))
+    return lasting(str(init_from), model_path(init_from, kind, runs), kind)
 
 
 def _views(views: str | Sequence[str] | None) -> tuple[str, ...] | None:

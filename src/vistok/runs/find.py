@@ -79,6 +79,12 @@ def also_shipped(text: str, found: Path, kind: str | None) -> str | None:
     return f"{text} is {found}, a run of yours; {SHIPPED}{_plain(text)} is the {kind} that comes with vistok"
 
 
+def lasting(text: str, found: Path, kind: str) -> str:
+    """Return what a config holds for a network that a text means: the name of one that comes with vistok, or a path."""
+    name = _plain(text).removeprefix(SHIPPED)
+    return name if found == _shipped(name, kind) else str(found)
+
+
 def _shipped(name: str, kind: str | None) -> Path | None:
     return shipped_network(name, kind) if kind in ("tokenizer", "generator") else None
 
