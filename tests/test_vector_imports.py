@@ -230,8 +230,8 @@ def test_statistics_that_would_spoil_every_sample_are_refused(vae_run, tmp_path)
     model = FlowGenerator(FlowConfig(width=32, depth=1, num_heads=2), Vectors(layout=grid(8, 8), dim=4), 5)
     torch.save(to_lightningdit(model), tmp_path / "dit.pt")
     for std, multiplier, words in (
-        (torch.tensor([1.0, 0.0, 1.0, 1.0]), 1.0, "'std' above 0, found 0...0 and 0...1"),
-        (-torch.ones(4), 1.0, "'std' above 0, found 0...0 and -1...-1"),
+        (torch.tensor([1.0, 0.0, 1.0, 1.0]), 1.0, "'std' must be above 0, found 0;"),
+        (-torch.ones(4), 1.0, "'std' must be above 0, found -1;"),
         (torch.ones(4), 0.0, "--multiplier 0.0: expected a number above 0"),
         (torch.ones(4), float("nan"), "--multiplier nan: expected a number above 0"),
     ):

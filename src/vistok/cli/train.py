@@ -103,7 +103,6 @@ def train_generator(
     anyway: options.Anyway = False,
 ) -> None:
     """Train a generator on a tokenizer's tokens, which are cached first if necessary."""
-
     found = options.found_run(tokenizer, "tokenizer", runs)
     init_from = initial(init_from, "generator", runs)
     config = recipe_config(recipe, "generator", settings, None, init_from, name)
