@@ -50,8 +50,8 @@ class Counting(Progress):
         super().__init__(quiet=True)
         self.tasks = []
 
-    def task(self, name, total, done=0):
-        manager = super().task(name, total, done)
+    def task(self, name, total, done=0, expect=None):
+        manager = super().task(name, total, done, expect)
         task = manager.__enter__()
         self.tasks.append(task)
         return _Open(task, manager)

@@ -133,3 +133,20 @@ def test_a_run_from_a_checkpoint_costs_what_is_left_of_it():
     whole = GeneratorTask("g", "s", study.generator, tokenizer, 1000.0, 40)
     assert own_flops(whole) == 1000.0 and branch_step(whole) == 32
     assert own_flops(replace(whole, trunk="longer")) == pytest.approx(200.0)
+
+
+@pytest.mark.parametrize("speed", [0.6, 1.0, 1.6])
+def test_time_left_of_few_large_parts(speed):
+    """The full demo said "about 2 min left" after five of its 22 minutes: two tokenizers had ended within seconds."""
+    stages = (300, 15, 20, 30, 5, 35)
+    total = 6 * sum(stages)
+    pace, now = Pace(total, expect=2.0, now=0.0), 0.0
+    true = total / 2 / speed
+    assert 0.5 * true < pace.left() < 2 * true  # before anything has ended
+    for _ in range(3):
+        for stage in stages:
+            now += stage / speed
+            pace.advance(stage, now)  # of one arm, and just after it of the other
+            pace.advance(stage, now + 2)
+            left, rest = pace.left(), true - now - 2
+            assert left < 2 * rest + 10 and left > rest / 2

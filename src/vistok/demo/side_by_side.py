@@ -22,7 +22,7 @@ def run_side_by_side(arms: Sequence[Arm], progress: Progress) -> None:
     waiting = list(arms)
     running: list[_Running] = []
     total = sum(WEIGHTS[stage] for arm in arms for stage in arm.stages())
-    with progress.task(f"{len(arms)} generators", total) as bar:
+    with progress.task(f"{len(arms)} generators", total, expect=slots) as bar:  # weights are seconds of one thread
         try:
             while waiting or running:
                 while waiting and len(running) < slots:

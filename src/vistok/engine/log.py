@@ -165,13 +165,15 @@ class _Bars(RichProgress):
 class Task:
     """One progress bar."""
 
-    def __init__(self, progress: "Progress", name: str, total: int, done: int = 0) -> None:
+    def __init__(self, progress: "Progress", name: str, total: int, done: int = 0, expect: float | None = None) -> None:
         self.progress, self.name, self.total = progress, name, total
-        self.pace = Pace(total, done)
+        self.pace = Pace(total, done, expect, time.monotonic())
         self._spoken, self._note = time.monotonic(), ""
         bars = progress.bars
         self._started = time.monotonic()
-        self._id = bars.add_task(printable(name), total=total, completed=done, note="", time="") if bars else None
+        self._id = (
+            bars.add_task(printable(name), total=total, completed=done, note="", time=self.left()) if bars else None
+        )
 
     def advance(self, count: float = 1, note: str = "", pauses: int = 0) -> None:
         """Advance the bar; `note` is shown beside it. `pauses`: how many blocks of `aside` are still to come."""
@@ -180,11 +182,11 @@ class Task:
         self._note = note or self._note
         if self.progress.bars is not None and self._id is not None:
             passed = f"{in_words(now - self._started)} so far"
-            told = ", ".join(filter(None, (passed, self._left(pauses))))
+            told = ", ".join(filter(None, (passed, self.left(pauses))))
             self.progress.bars.update(self._id, advance=count, time=told, note=printable(self._note))
         elif now - self._spoken > SPOKEN:
             self._spoken = now
-            parts = (f"{self.pace.done:g} of {self.total}", self._left(pauses), self._note)
+            parts = (f"{self.pace.done:g} of {self.total}", self.left(pauses), self._note)
             self.progress.say(f"  {self.name}: {', '.join(filter(None, parts))}")
 
     def tell(self, note: str) -> None:
@@ -193,7 +195,8 @@ class Task:
         if self.progress.bars is not None and self._id is not None:
             self.progress.bars.update(self._id, note=printable(note))
 
-    def _left(self, pauses: int) -> str:
+    def left(self, pauses: int = 0) -> str:
+        """Return the time left in words; empty where nothing tells yet. `pauses`: as in `advance`."""
         seconds = self.pace.left(pauses)
         return "" if seconds is None else f"about {in_words(seconds)} left"
 
@@ -256,11 +259,11 @@ class Progress:
             self.bars.remove_task(bar)
 
     @contextmanager
-    def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
-        """Show one bar while the block runs; `done` of it were done before."""
+    def task(self, name: str, total: int, done: int = 0, expect: float | None = None) -> Iterator[Task]:
+        """Show one bar while the block runs; `done` of it were done before. `expect`: the pace (a second) of work in few large parts."""
+        task = Task(self, name, total, done, expect)
         if self.bars is None:
-            self.say(f"{name} ...")
-        task = Task(self, name, total, done)
+            self.say(f"{name}: {left}" if (left := task.left()) else f"{name} ...")
         try:
             yield task
         finally:

@@ -4,16 +4,22 @@ from collections import deque
 
 # Seconds of steps that count as recent, and the shortest time between two marks that are kept.
 WINDOW, APART = 15.0, 0.1
+# Seconds for which an expected pace is believed as much as what was seen.
+BELIEF = 120.0
 
 
 class Pace:
     """The pace of steps of one kind. What happens between them, such as validations, is timed apart.
 
     The first step is not counted: it also warms up, or compiles. All times are seconds of a clock of the caller's.
+
+    Work in few large parts has no recent pace. It is told how many steps a second to `expect`, and since when, `now`; then all that was
+    done since counts.
     """
 
-    def __init__(self, total: float, done: float = 0) -> None:
+    def __init__(self, total: float, done: float = 0, expect: float | None = None, now: float = 0.0) -> None:
         self.total, self.done = total, done
+        self._expect, self._began = expect, (now, done)
         self._marks: deque[tuple[float, float]] = deque()
         self._pauses: list[float] = []
 
@@ -34,6 +40,9 @@ class Pace:
     @property
     def rate(self) -> float | None:
         """Steps per second lately; None where nothing tells yet."""
+        if self._expect is not None:
+            (started, before), (now, done) = self._began, (self._marks or [self._began])[-1]
+            return (done - before + self._expect * BELIEF) / (now - started + BELIEF)
         if len(self._marks) < 2 or self._marks[-1][1] <= self._marks[0][1]:
             return None
         (started, before), (now, done) = self._marks[0], self._marks[-1]
