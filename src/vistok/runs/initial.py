@@ -15,7 +15,7 @@ from vistok.generator.families import FAMILIES
 from vistok.runs.checkpoint_weights import is_checkpoint, read_checkpoint
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.runs.load import read_model
-from vistok.runs.other_latents import fitted_to, of_other_kind, with_bottleneck
+from vistok.runs.other_latents import fitted_to, of_other_kind
 from vistok.runs.shipped import shipped_network, shipped_networks
 from vistok.tokenizer.bottlenecks.vq import OF_TRAINING
 from vistok.tokenizer.config import NETWORKS, TokenizerConfig
@@ -41,7 +41,7 @@ def with_network_of(config: R, path: str) -> R:
     _, header = read_initial(path, config.kind)
     network = _network(config, header)
     if isinstance(config, TokenizerRun) and of_other_kind(network, config.tokenizer):
-        network = with_bottleneck(network, config.tokenizer)
+        network = network.replace(quantizer=config.tokenizer.quantizer)
     if isinstance(config, GeneratorRun) and network.kind != config.generator.kind:
         raise UserError(
             f"--init-from {path}: its network is of the {network.kind} family, but {config.name} trains one of the "
@@ -108,8 +108,9 @@ def initial_weights(config: TokenizerRun | GeneratorRun) -> Initial | None:
     state, header = read_initial(config.init_from, config.kind)
     names = header.get("class_names")
     names = None if names is None else tuple(names)
-    stored = _network(config, header)
-    other = stored if isinstance(config, TokenizerRun) and of_other_kind(stored, config.tokenizer) else None
+    other = None
+    if isinstance(config, TokenizerRun) and of_other_kind(stored := _network(config, header), config.tokenizer):
+        other = stored
     return Initial(config.init_from, state, str(header["digest"]), names, tuple(header.get("decodes", ())), other)
 
 

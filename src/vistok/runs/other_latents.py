@@ -1,7 +1,5 @@
 """Start a tokenizer to vectors from the weights of one to tokens, or the other way round: all but the bottleneck stays."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -18,11 +16,6 @@ _OWN = "quantizer."
 def of_other_kind(stored: TokenizerConfig, wanted: TokenizerConfig) -> bool:
     """Return whether one of two networks gives tokens, and the other vectors."""
     return stored.space.kind != wanted.space.kind
-
-
-def with_bottleneck(stored: Any, wanted: Any) -> Any:
-    """Return the config `stored` with the bottleneck of `wanted`."""
-    return stored.replace(quantizer=wanted.quantizer)
 
 
 def fitted_to(network: Tokenizer, state: dict[str, Tensor], stored: TokenizerConfig, name: str) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from vistok.rng import derive_seed
 from vistok.runs.drawing import Clock, cost_of
 from vistok.scoring.evaluate_generator import Against, Drawing, check_scoring, distances
 from vistok.scoring.evaluators import second_evaluator
-from vistok.scoring.scorer import Finished, Scored, Scorer, bounds, costs
+from vistok.scoring.scorer import Finished, Scored, Scorer, bounds, costs, pairs
 
 
 class EveryScaleFidelity(Scorer):
@@ -83,8 +83,9 @@ def _at(run: Finished, scale: float, extractors: tuple[FeatureExtractor, ...]) -
 
 
 def _by_scale(scores: dict[float, Score]) -> str:
-    values = {scale: score.value if score.corrected is None else score.corrected for scale, score in scores.items()}
-    return " ".join(f"{scale:g}:{value:.6g}" for scale, value in values.items())
+    return pairs(
+        {scale: score.value if score.corrected is None else score.corrected for scale, score in scores.items()}
+    )
 
 
 def _json(scores: dict[float, Score]) -> dict[str, Any]:

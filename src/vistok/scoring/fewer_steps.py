@@ -1,8 +1,8 @@
 """Fréchet distances of samples in fewer steps, for families whose samples take a number of steps: what a cheaper image is worth."""
 
-from vistok.runs.drawing import Clock, cost_of
-from vistok.scoring.evaluate_generator import Drawing, choose_guidance, sample_distance
-from vistok.scoring.scorer import Finished, Scored, Scorer
+from vistok.runs.drawing import cost_of
+from vistok.scoring.evaluate_generator import Drawing, sample_distance
+from vistok.scoring.scorer import Finished, Scored, Scorer, pairs
 
 
 class FewerSteps(Scorer):
@@ -16,22 +16,15 @@ class FewerSteps(Scorer):
 
     def score(self, run: Finished) -> Scored:
         """Draw once for each number of steps, and compare with the test images."""
-        asked, stage2 = run.asked, run.stage2
-        plain = stage2.sampling()
-        # The scale that the usual number of steps chose; it is kept with the run.
-        search = Drawing(plain, asked.search_samples)
-        scale = choose_guidance(stage2, run.extractor, asked.scales, search, run.progress)["guidance_scale"]
-        distances, flops, scores = {}, {}, {}
-        for steps in asked.fewer_steps:
-            clock, sampling = Clock(), plain.replace(guidance_scale=scale, steps=steps)
-            drawing = Drawing(sampling, asked.samples, clock=clock)
-            score = sample_distance(stage2, run.extractor, drawing, run.progress)
+        plain = run.stage2.sampling(guidance_scale=run.guidance["guidance_scale"])
+        distances: dict[float, float] = {}
+        flops: dict[float, float] = {}
+        scores = {}
+        for steps in run.asked.fewer_steps:
+            drawing = Drawing(plain.replace(steps=steps), run.asked.samples)
+            score = sample_distance(run.stage2, run.extractor, drawing, run.progress)
             distances[steps] = score.value
-            flops[steps] = cost_of(run.generator, run.tokenizer, sampling, clock).flops_per_image
+            flops[steps] = cost_of(run.generator, run.tokenizer, drawing.sampling, drawing.clock).flops_per_image
             scores[f"{steps}"] = score.model_dump(mode="json")
-        columns = {"gfmd_by_steps": _text(distances), "flops_by_steps": _text(flops)}
+        columns = {"gfmd_by_steps": pairs(distances), "flops_by_steps": pairs(flops)}
         return Scored(columns, {"fewer_steps": scores})
-
-
-def _text(values: dict[int, float]) -> str:
-    return " ".join(f"{steps}:{value:.6g}" for steps, value in values.items())

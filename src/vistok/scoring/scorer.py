@@ -1,6 +1,7 @@
 """The contract for scores: what a study measures on every finished run, and how it becomes columns of its table."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from vistok.generator.interface import Generator
 from vistok.metrics.cost import Cost
 from vistok.metrics.features import FeatureExtractor
 from vistok.runs.load import load_tokenizer
-from vistok.scoring.evaluate_generator import Stage2, load_stage2
+from vistok.scoring.evaluate_generator import Drawing, Stage2, choose_guidance, load_stage2
 from vistok.tokenizer.interface import Tokenizer
 
 
@@ -55,6 +56,12 @@ class Finished:
     def generator(self) -> Generator:
         """The generator with EMA weights."""
         return self.stage2.generator
+
+    @cached_property
+    def guidance(self) -> dict[str, Any]:
+        """The guidance scale that is best on images held out of train, with the scores of all: see `choose_guidance`."""
+        search = Drawing(self.stage2.sampling(), self.asked.search_samples)
+        return choose_guidance(self.stage2, self.extractor, self.asked.scales, search, self.progress)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -100,3 +107,8 @@ def costs(cost: Cost) -> dict[str, Any]:
 def numbers(values: list[float]) -> str:
     """Return numbers by position as the text of a column."""
     return " ".join(f"{value:.4f}" for value in values)
+
+
+def pairs(values: Mapping[float, float]) -> str:
+    """Return values by scale, or by number of steps, as the text of a column: `scale:value ...`."""
+    return " ".join(f"{key:g}:{value:.6g}" for key, value in values.items())

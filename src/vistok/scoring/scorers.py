@@ -4,7 +4,7 @@ from typing import Any
 
 from vistok.generator.interface import HasNats
 from vistok.runs.drawing import Clock, cost_of
-from vistok.scoring.evaluate_generator import Drawing, choose_guidance, sample_distance
+from vistok.scoring.evaluate_generator import Drawing, sample_distance
 from vistok.scoring.evaluate_likelihood import evaluate_likelihood
 from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.every_scale import EveryScaleFidelity
@@ -84,10 +84,8 @@ class Fidelity(Scorer):
 
     def score(self, run: Finished) -> Scored:
         """Choose the guidance scale, then draw samples, compare them with the test images, and measure their cost."""
-        asked, clock, stage2 = run.asked, Clock(), run.stage2
+        asked, clock, stage2, guidance = run.asked, Clock(), run.stage2, run.guidance
         plain = stage2.sampling()
-        search = Drawing(plain, asked.search_samples)
-        guidance = choose_guidance(stage2, run.extractor, asked.scales, search, run.progress)
         chosen = plain.replace(guidance_scale=guidance["guidance_scale"])
         distances = {
             sampling.guidance_scale: sample_distance(
