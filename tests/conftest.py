@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from vistok.engine.log import Progress
+from vistok.nn import gated, keyed_noise, native_library, norm_silu, rms_norm
 
 # One thread a worker, also for the programs that tests start: two teams of threads on the same cores wait for each other.
 THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
@@ -52,6 +53,18 @@ def _same_numbers() -> None:
     """A test that draws numbers sees the same ones whenever it runs, alone or after others."""
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture
+def fresh_libraries(monkeypatch, tmp_path) -> Iterator[Path]:
+    """An empty folder for C++ libraries, and none remembered: what a test finds without a compiler ends with the test."""
+    kept = [native_library.compiled_library, *(module._library for module in (gated, keyed_noise, norm_silu, rms_norm))]
+    for library in kept:
+        library.cache_clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    yield tmp_path / "vistok" / "native"
+    for library in kept:
+        library.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -9,18 +9,12 @@ from torch.nn import functional as F
 
 from test_native import needs_compiler
 from vistok.nn import gated as gated_module
-from vistok.nn import native_library, rms_norm
+from vistok.nn import rms_norm
 from vistok.nn.gated import gated, gated_halves
 from vistok.nn.rms_norm import RMSNorm
 
 # Those of the recipes; none that vectors divide; single values.
 SHAPES = [(4, 49, 128), (3, 5, 14), (2, 1, 33), (1, 1, 2), (2, 200, 384)]
-
-
-@pytest.fixture(autouse=True)
-def _compiled_anew():  # an earlier test may have found no compiler
-    for function in (gated_module._library, rms_norm._library, native_library.compiled_library):
-        function.cache_clear()
 
 
 def modulated(x: Tensor, weight: Tensor, condition: Tensor) -> Tensor:

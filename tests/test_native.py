@@ -267,20 +267,11 @@ def test_libraries_are_tried_out_with_the_openmp_that_torch_loaded():
     assert found and all(file.is_file() for file in found)
 
 
-@pytest.fixture
-def fresh(monkeypatch, tmp_path):
-    """An empty cache folder, and nothing remembered, also after."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native_library.compiled_library.cache_clear()
-    yield tmp_path / "vistok" / "native"
-    native_library.compiled_library.cache_clear()
-
-
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "false", "true", "c++ 'unbalanced"])
 def test_without_a_compiler_torch_draws(monkeypatch, request, compiler):
     model, labels = make(), torch.arange(3)
     expected = model.sample(labels)
-    fresh = request.getfixturevalue("fresh")
+    fresh = request.getfixturevalue("fresh_libraries")
     monkeypatch.setenv("CXX", compiler)
     assert FrozenTransformer(model).native is None
     assert torch.equal(model.sample(labels), expected)
@@ -289,9 +280,9 @@ def test_without_a_compiler_torch_draws(monkeypatch, request, compiler):
 
 @pytest.mark.slow
 @needs_compiler
-def test_a_spoilt_library_is_made_again_and_a_good_one_is_not(fresh):
+def test_a_spoilt_library_is_made_again_and_a_good_one_is_not(fresh_libraries):
     subprocess.run([sys.executable, "-c", f"import os; os.umask(0o002); {MAKE}"], check=True)
-    (file,) = fresh.glob("*.so")
+    (file,) = fresh_libraries.glob("*.so")
     good = file.read_bytes()
     half = len(good) // 2
     file.write_bytes(good[:half] + bytes([good[half] ^ 1]) + good[half + 1 :])  # loads, and computes something else
@@ -300,19 +291,19 @@ def test_a_spoilt_library_is_made_again_and_a_good_one_is_not(fresh):
     made = file.stat().st_mtime_ns
     native_library.compiled_library.cache_clear()
     assert native.library() is not None and file.stat().st_mtime_ns == made
-    assert sorted(path.suffix for path in fresh.iterdir()) == [".lock", ".sha256", ".so"]
+    assert sorted(path.suffix for path in fresh_libraries.iterdir()) == [".lock", ".sha256", ".so"]
 
 
-def test_a_library_in_a_folder_that_others_may_write_is_not_loaded(fresh, monkeypatch):
-    fresh.mkdir(parents=True)
-    fresh.chmod(0o777)
+def test_a_library_in_a_folder_that_others_may_write_is_not_loaded(fresh_libraries, monkeypatch):
+    fresh_libraries.mkdir(parents=True)
+    fresh_libraries.chmod(0o777)
     loaded, plain = [], ctypes.CDLL
     monkeypatch.setenv("CXX", sys.executable)
     monkeypatch.setattr(native_library, "_make", lambda command, made: made)  # compiled and tried
     monkeypatch.setattr(native_library.ctypes, "CDLL", lambda path: loaded.append(path) or plain(None))
     assert native.library() is not None
     (path,) = loaded
-    assert fresh not in Path(path).parents and not list(fresh.iterdir())
+    assert fresh_libraries not in Path(path).parents and not list(fresh_libraries.iterdir())
 
 
 def test_what_another_user_could_have_written_is_not_ours(tmp_path, monkeypatch):
@@ -338,7 +329,7 @@ def test_what_another_user_could_have_written_is_not_ours(tmp_path, monkeypatch)
     assert not native_library._as_written(file)
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, fresh):
-    fresh.parent.parent.joinpath("vistok").write_text("a file where the folder should be")
+def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, fresh_libraries):
+    fresh_libraries.parent.parent.joinpath("vistok").write_text("a file where the folder should be")
     assert native.library() is None
     assert make().sample(torch.arange(2)).shape == (2, 20)

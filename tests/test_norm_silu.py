@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from test_native import needs_compiler
-from vistok.nn import native_library, norm_silu
+from vistok.nn import norm_silu
 from vistok.nn.norm_silu import NormSiLU
 from vistok.tokenizer.networks.convnet import ResBlock
 
@@ -27,12 +27,6 @@ SIZES = [
     ((1, 1, 5, 7), 1),
     ((2, 12, 45, 50), 4),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _compiled_anew():  # an earlier test may have found no compiler
-    for function in (norm_silu._library, native_library.compiled_library):
-        function.cache_clear()
 
 
 def make(groups: int, channels: int) -> NormSiLU:
