@@ -307,3 +307,17 @@ def test_a_name_of_a_run_and_of_what_comes_with_vistok(tmp_path, monkeypatch, ca
         UserError, match="shipped:fashion-flow-0123456789: with vistok come fashion-baseline, fashion-crt"
     ):
         find_run("shipped:fashion-flow-0123456789", "generator")
+
+
+@pytest.mark.parametrize("text", ["shipped:fashion-flow", "fashion_flow"])
+@pytest.mark.parametrize("kind", [None, "classifier"])
+def test_what_comes_with_vistok_is_no_run(tmp_path, text, kind):
+    """`vistok show shipped:fashion-flow` said that with vistok come no Nones."""
+    if kind and not text.startswith("shipped:"):
+        match = "no classifier 'fashion_flow'"
+    else:
+        match = f"no {kind or 'run'} with a record. vistok sample --from fashion-flow draws"
+    with pytest.raises(UserError, match=match):
+        find_run(text, kind, tmp_path)
+    with pytest.raises(UserError, match="with vistok come fashion-baseline, fashion-crt, fashion-flow, pictures64"):
+        find_run("shipped:none", kind, tmp_path)

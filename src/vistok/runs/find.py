@@ -44,8 +44,9 @@ def find_run(text: str | Path, kind: str | None = None, runs: Path = RUNS) -> Pa
 
     That is, in this order: the path itself, if something is there; `latest`, the run (of this kind) in the folder `runs`
     that was written to last; the only run whose name is the text, begins with it, or contains it; a network of this kind
-    that comes with vistok, which "shipped:" before its name means whatever runs are called. Dashes and underscores mean the same. Raises UserError, with the names to choose from, if
-    nothing fits or several runs do.
+    that comes with vistok, which "shipped:" before its name means whatever runs are called. Dashes and underscores mean the
+    same. Raises UserError, with the names to choose from, if nothing fits, several runs do, or a shipped network was never a
+    run here.
     """
     if Path(text).exists():
         return Path(text)
@@ -54,7 +55,7 @@ def find_run(text: str | Path, kind: str | None = None, runs: Path = RUNS) -> Pa
     if wanted.startswith(SHIPPED):
         shipped = _shipped(wanted.removeprefix(SHIPPED), kind)
         if shipped is None:
-            raise UserError(f"{text}: with vistok come {', '.join(_names(kind)) or f'no {kind}s'}")
+            raise UserError(_not_shipped(str(text), kind))
         return shipped
     if wanted == LATEST and folders:
         return folders[0]
@@ -68,6 +69,8 @@ def find_run(text: str | Path, kind: str | None = None, runs: Path = RUNS) -> Pa
         )
     if (shipped := _shipped(wanted, kind)) is not None:
         return shipped
+    if kind is None and wanted in _names("generator"):
+        raise UserError(_not_shipped(str(text), kind))
     raise UserError(_nothing(str(text), kind, runs, folders))
 
 
@@ -91,6 +94,17 @@ def _shipped(name: str, kind: str | None) -> Path | None:
 
 def _names(kind: str | None) -> list[str]:
     return shipped_networks(kind) if kind in ("tokenizer", "generator") else []
+
+
+def _not_shipped(text: str, kind: str | None) -> str:
+    """Say what comes with vistok, where no shipped network of this kind (None: no run) has the name."""
+    name, every = _plain(text).removeprefix(SHIPPED), _names(kind) or _names("generator")
+    if name in every:
+        return (
+            f"{text} is a pair of weights, tokenizer and generator, that comes with vistok, no {kind or 'run'} with a record. "
+            f"vistok sample --from {name} draws with it, vistok evaluate generator {SHIPPED}{name} scores it"
+        )
+    return f"{text}: with vistok come {', '.join(every)}"
 
 
 def _plain(text: str) -> str:
