@@ -239,20 +239,21 @@ def test_held_out_losses_are_keyed_by_the_image():
     assert torch.equal(whole["matching_loss_at_0.75"], whole["matching_loss"][[7, 17]])
 
 
-def test_held_out_images_are_the_same_whatever_views_a_cache_has():
-    """A cache with two views has rows 0, 2, 4...: still image 0, 1, 2..., and so all ten times."""
+@pytest.mark.parametrize("images", [3, 40, 300])
+def test_held_out_images_are_the_same_whatever_views_a_cache_has(images):
+    """A cache with two views has rows 0, 2, 4...: still image 0, 1, 2..., and so all ten times; three images, too, have ten."""
 
     class Cache:
         manifest = num_images = None
         central_view = 0
 
         def __init__(self, views):
-            self.num_images, self.num_views = 40, views
+            self.num_images, self.num_views = images, views
 
         def batch(self, rows):
-            images = torch.from_numpy(rows // self.num_views)
+            numbers = torch.from_numpy(rows // self.num_views)
             generator = torch.Generator().manual_seed(0)
-            return {"latents": torch.randn(40, 24, 3, generator=generator)[images], "labels": images % 5}
+            return {"latents": torch.randn(images, 24, 3, generator=generator)[numbers], "labels": numbers % 5}
 
     model = generator()
     found = [held_out_losses(model, Cache(views), torch.device("cpu")) for views in (1, 2, 10)]

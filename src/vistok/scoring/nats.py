@@ -11,6 +11,9 @@ from vistok.rng import stable_choice
 
 BATCH = 250
 COUNTED_ROWS = 50_000
+LEAST = (
+    200  # losses that a mean of held-out losses is made of: a loss at one random time or mask of an image varies much
+)
 
 
 @torch.inference_mode()
@@ -32,15 +35,20 @@ def validation_likelihood(model: Any, cache: LatentCache, device: torch.device, 
 
 @torch.inference_mode()
 def held_out_losses(model: Any, cache: LatentCache, device: torch.device, limit: int | None = None) -> dict[str, float]:
-    """Return the mean losses of a cache's images, or of `limit` random ones, in evaluation mode; vectors at their means."""
+    """Return the mean losses of a cache's images, or of `limit` random ones, in evaluation mode; vectors at their means.
+
+    A model takes the time, noise or mask of an image from its number; few images are therefore measured under several numbers.
+    """
     training = model.training
     model.eval()
     rows, sums = held_out_rows(cache, limit), dict[str, list[float]]()
+    times = -(-LEAST // max(1, len(rows)))
+    rows, again = rows.repeat(times), np.tile(np.arange(times), len(rows))
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
         batch = {name: tensor.to(device) for name, tensor in cache.batch(some).items()}
-        images = torch.from_numpy(some // cache.num_views).to(device)  # whatever views the cache has
-        found = model.held_out(batch["latents"], batch["labels"], images)
+        images = some // cache.num_views * times + again[start : start + BATCH]  # whatever views the cache has
+        found = model.held_out(batch["latents"], batch["labels"], torch.from_numpy(images).to(device))
         for name, losses in found.items():
             total, count = sums.get(name, [0.0, 0.0])
             sums[name] = [total + float(losses.double().sum()), count + len(losses)]
