@@ -9,19 +9,24 @@ import pytest
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
 from vistok.study.config import Scoring
+from vistok.study.findings.answer import answer
+from vistok.study.findings.arms import Arms
 from vistok.study.findings.by_scale import at_scales, chosen_by_others, parsed
 from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.claims import judge
 from vistok.study.findings.claims_decisive import LOOKS
 from vistok.study.findings.curves import area_compute_ratio
 from vistok.study.findings.scale_figure import ratios_by_scale
+from vistok.study.findings.scored_by import ScoredBy
 from vistok.study.findings.table import COLUMNS
+from vistok.study.findings.tables import top_table
 
 STUDY = find_recipe("fashion_decisive_study", "study")
 SEEDS = STUDY.grids[0].seeds
 SCALES = STUDY.scoring.scales
 SIZES = {"l": 4.0, "m": 2.0, "s": 1.0}
 ALPHA = 0.7
+BY = ScoredBy("gFMD", "toy_evaluator", "a" * 64, "toy test")
 
 
 def table(saved=1.5, seeds=SEEDS, noise=0.02, guided=0.0, easier=-0.05, unigram=-0.02, alpha=ALPHA) -> pd.DataFrame:
@@ -116,6 +121,42 @@ def test_a_seed_without_all_its_cells_does_not_count():
     ]
     claim = verdicts(lacking)["E1.chosen l2-post-4"]
     assert (claim.verdict, claim.n) == ("open", 5)
+
+
+def test_later_seeds_do_not_change_what_a_look_has_found():
+    """Seeds after the sixth would choose another guidance for the first six, and undo what these have settled."""
+    later = table(noise=0.1)
+    first = verdicts(later[later.seed.isin(SEEDS[:6])])
+    bad = (later.kind == "generator") & later.seed.isin(SEEDS[6:])
+    worst = " ".join(f"{scale:g}:{0.001 if scale == 6 else 9}" for scale in SCALES)
+    later.loc[bad, "gfmd_val_by_scale"] = worst
+    found = verdicts(later)
+    for name, claim in first.items():
+        if claim.verdict != "open":
+            assert (found[name].effect, found[name].low, found[name].verdict) == (
+                claim.effect,
+                claim.low,
+                claim.verdict,
+            )
+    assert first["E1.chosen l2-post-4"].verdict == "holds"
+    assert "; 12 of 12 are complete: all of them give" in found["E1.chosen l2-post-4"].note
+
+
+@pytest.mark.parametrize(("count", "said"), [(3, "not judged before 6 seeds are complete; 3 of 12 are"), (6, None)])
+def test_the_answer_is_that_of_these_claims_and_says_when_nothing_is_judged_yet(count, said):
+    rows = table(seeds=SEEDS[:count])
+    claims = judge(rows, STUDY)
+    assert {claim.claim[0] for claim in claims} == {"E"}  # the paper's claims on the same grid would be a second answer
+    data = StudyData(rows, STUDY)
+    arms = Arms(data, data.generators)
+    (sentence, *_) = answer(arms, data.generators, claims, BY)
+    effect = next(claim.effect for claim in claims if claim.claim == "E1.chosen l2-post-4")
+    assert f"{effect:.2f} times less" in sentence and "99.48 %" in sentence
+    assert sentence.endswith(f"; {said}.") if said else "open" not in sentence.partition(";")[0]
+    row = next(
+        row for row in top_table(data.tokenizers, data.generators, arms, claims).rows if "l2-post" in str(row[0])
+    )
+    assert str(row[-1]).startswith(f"{effect:.2f} (")
 
 
 def test_what_guidance_and_unigrams_do_is_told_apart():

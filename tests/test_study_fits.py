@@ -14,6 +14,7 @@ from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.claims import judge
 from vistok.study.findings.claims_main import efficiency
 from vistok.study.findings.curves import log_compute_ratio
+from vistok.study.findings.effects import effect
 from vistok.study.findings.fit import fit_power_law, frontier
 from vistok.study.findings.table import COLUMNS
 from vistok.study.findings.verdict import Estimate, above, below, mean_of_seeds, within
@@ -186,18 +187,23 @@ def test_a_regularizer_that_saves_compute_is_found(rng):
     ("worse", "expected"),
     [({}, ("holds", "holds")), ({"none": 3.0, "crt": 3.0}, ("fails", "holds")), ({"crt": 4.0}, ("fails", "fails"))],
 )
-def test_what_advice_says_is_held_against_runs_of_new_seeds(rng, worse, expected):
-    """New seeds like the old ones; all three times worse; only what advice says four times worse."""
+@pytest.mark.parametrize("seeds", [(3, 4), (3,)])
+def test_what_advice_says_is_held_against_runs_of_new_seeds(rng, worse, expected, seeds):
+    """New seeds like the old ones; all three times worse; only what advice says four times worse. One seed settles nothing."""
     budgets = (4e11, 8e11, 1.6e12)
-    new = make_table(rng, seeds=(3,), budgets=budgets)
+    new = make_table(rng, seeds=seeds, budgets=budgets)
     new["gfmd"] *= new.tokenizer_choice.map(worse).fillna(1.0)
     study = make_study()
     lengths = tuple(Duration(value=budget, unit="flops") for budget in budgets)
-    study = make_study(budgets=study.grids[0].replace(name="budgets", lengths=lengths, seeds=(3,)))
+    study = make_study(budgets=study.grids[0].replace(name="budgets", lengths=lengths, seeds=seeds))
     found = verdicts(pd.concat([make_table(rng), new]), study)
     claims = found["C7.budgets"], found["C7.budgets_regret"]
-    assert tuple(claim.verdict for claim in claims) == expected
-    assert [claim.n for claim in claims] == [2 * len(SIZES) * 3, 3]
+    assert tuple(claim.verdict for claim in claims) == (expected if len(seeds) > 1 else ("open", "open"))
+    assert all(("one seed, whose runs" in claim.note) == (len(seeds) == 1) for claim in claims)
+    assert [claim.n for claim in claims] == [2 * len(SIZES) * 3 * len(seeds), 3]
+    if "none" in worse:
+        total = claims[0].n
+        assert f"{total} of {total} runs" in claims[0].note and "in the mean +" in claims[0].note
     assert found["C2.stage2 crt"].n == 3  # the new seeds have no say in the other claims
 
 
@@ -213,6 +219,21 @@ def test_only_cells_of_both_are_compared(rng):
     same = table[(table.kind == "tokenizer") | (table.choice == "l")]
     name = "C2.stage2 crt"
     assert verdicts(part)[name].effect == verdicts(same)[name].effect != verdicts(table)[name].effect
+
+
+def test_a_seed_that_lacks_cells_is_not_weighed_like_the_others(rng):
+    """A study under way: in its one cell, the last seed's regularizer does harm; and it takes no cell from the others."""
+    table = make_table(rng)
+    last = (table.kind == "generator") & (table.seed == 2)
+    first = table[last][["choice", "steps"]].iloc[0]
+    kept = table[~last | ((table.choice == first.choice) & (table.steps == first.steps))].copy()
+    kept.loc[(kept.seed == 2) & (kept.tokenizer_choice == "crt"), ["gfmd", "val_nats_per_token"]] *= 5
+    found, whole = verdicts(kept), verdicts(table[~last])
+    for name in ("C1.likelihood crt", "C2.stage2 crt", "C2.regime crt"):
+        assert (found[name].effect, found[name].n) == (whole[name].effect, 2)
+    assert found["C1.likelihood crt"].note == whole["C1.likelihood crt"].note
+    rows = [StudyData(one, make_study()).generators for one in (kept, table[~last])]
+    assert effect(rows[0], "none", "crt", "gfmd") == effect(rows[1], "none", "crt", "gfmd")
 
 
 def test_no_effect_is_not_called_one(rng):

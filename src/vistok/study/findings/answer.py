@@ -7,8 +7,12 @@ import pandas as pd
 from vistok.study.findings.arms import Arms
 from vistok.study.findings.claim_data import by_family
 from vistok.study.findings.effects import Effect, effect, lower_by
+from vistok.study.findings.headline import GUIDED, UNGUIDED, headline
 from vistok.study.findings.scored_by import ScoredBy
 from vistok.study.findings.verdict import FAILS, HOLDS, OPEN, Claim
+
+# The confidence of an interval that need not be told.
+USUAL = 0.95
 
 
 def answer(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], by: ScoredBy) -> list[str]:
@@ -24,10 +28,7 @@ def answer(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], by: ScoredBy
 
 def _compute(arms: Arms, claims: Sequence[Claim]) -> str:
     """Say what the claims on compute for equal gFMD found; nothing if the study has none."""
-    guided, unguided = (
-        sorted((c for c in claims if c.claim.startswith(f"C2.{kind} ") and c.effect), key=lambda c: -(c.effect or 0))
-        for kind in ("stage2", "unguided")
-    )
+    guided, unguided = (headline(claims, names) for names in (GUIDED, UNGUIDED))
     if not guided:
         return ""
     base, needs = arms[arms.baseline], "of the generator's compute"
@@ -41,6 +42,8 @@ def _compute(arms: Arms, claims: Sequence[Claim]) -> str:
             f"It is open whether any tokenizer saves {needs.removeprefix('of ')} at the chosen guidance: for equal gFMD "
             f"{_needs(arms, guided[:1], f' of it than {base}')}"
         )
+        if guided[0].note.startswith("not judged"):
+            said += f"; {guided[0].note}"
     settled = [claim for claim in unguided if claim.verdict != OPEN]
     if settled and [claim.effect for claim in guided] != [claim.effect for claim in unguided]:
         late = settled[0].rule.startswith("exploratory")
@@ -57,7 +60,8 @@ def _needs(arms: Arms, claims: Sequence[Claim], than: str = "") -> str:
         word = "less" if effect >= 1 else "more"
         if effect < 1:
             effect, low, high = 1 / effect, high and 1 / high, low and 1 / low
-        ends = f"{low:.2f} to {high:.2f}" if low and high else "one seed" if claim.n == 1 else "no interval"
+        of = "" if claim.confidence == USUAL else f", {100 * claim.confidence:.4g} %"
+        ends = f"{low:.2f} to {high:.2f}{of}" if low and high else "one seed" if claim.n == 1 else "no interval"
         verb = "needs " if i == 0 else ""
         parts.append(f"{arms[_choice(claim)]} {verb}{effect:.2f} times {word}{than if i == 0 else ''} ({ends})")
     return listed(parts)

@@ -114,6 +114,12 @@ def in_common(rows: pd.DataFrame, baseline: str, other: str) -> pd.DataFrame:
     return rows[both]
 
 
+def of_complete_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of the seeds that have the most cells: one with fewer, of a study under way, is not weighed like the others."""
+    cells = rows.groupby(["seed", *CELL]).ngroup().groupby(rows.seed).nunique()
+    return rows[rows.seed.isin(cells.index[cells == cells.max()])]
+
+
 def longest(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the longest runs of the largest generator."""
     if rows.empty:
@@ -123,7 +129,8 @@ def longest(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def cells(rows: pd.DataFrame, value: str, baseline: str, other: str) -> pd.DataFrame:
-    """Return other - baseline as a table of (seed x (generator, length)), with only the cells that both have."""
+    """Return other - baseline as a table of (seed x (generator, length)) of the cells and of the complete seeds that both have."""
     keys = ["seed", *CELL]
+    rows = of_complete_seeds(in_common(rows, baseline, other))
     sides = [rows[rows.tokenizer_choice == name].set_index(keys)[value] for name in (other, baseline)]
     return (sides[0] - sides[1]).dropna().unstack("seed").T

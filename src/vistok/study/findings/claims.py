@@ -21,8 +21,6 @@ from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.verdict import Claim
 
 _MAIN = "the study's main grid"
-# As many lengths have laws. A main grid with fewer that has claims of its own is judged by those alone.
-LENGTHS = 3
 CLAIMS: tuple[tuple[str, Callable[[StudyData, Grid], list[Claim]]], ...] = (
     (_MAIN, claims_main.signature),
     (_MAIN, claims_main.efficiency),
@@ -54,7 +52,6 @@ def judge(table: pd.DataFrame, study: StudyConfig) -> list[Claim]:
     """Return the verdict on every claim for which the study has a grid."""
     data = StudyData(table, study)
     grids = {name: data.grid(study.main_grid if name == _MAIN else name) for name, _ in CLAIMS}
-    main = grids[_MAIN]
-    if main and study.main_grid in grids and len(main.lengths) < LENGTHS:
+    if study.main_grid in grids:  # a main grid with claims of its own is judged by those alone
         grids[_MAIN] = None
     return [claim for name, judge_one in CLAIMS if (grid := grids[name]) for claim in judge_one(data, grid)]

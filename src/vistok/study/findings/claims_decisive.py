@@ -1,7 +1,8 @@
 """E: the regularizer's gain in compute, with enough seeds, at guidance scales chosen by other seeds; its rules are sequential."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -50,34 +51,18 @@ def _how(planned: int) -> str:
 
 def decisive(data: StudyData, grid: Grid) -> list[Claim]:
     """Judge each regularized choice against the baseline, on the seeds for which both have all cells."""
-    rows = _with_scales(data.runs(grid))
-    return [claim for name in data.regularized(grid) for claim in _claims(_Pairs(data, grid, rows, name), name)]
-
-
-def _with_scales(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs that have distances at all scales, with those at the scale that the other seeds chose."""
-    if "gfmd_by_scale" not in rows:
-        return rows.iloc[:0]
-    rows = rows[rows.gfmd_by_scale.notna()].reset_index(drop=True)
-    scales = chosen_by_others(rows) if len(rows) else pd.Series(dtype=float)
-    columns = {"pooled": at_scales(rows.gfmd_by_scale, scales), "unguided": at_scales(rows.gfmd_by_scale, 1.0)}
-    if "gfmd_second_by_scale" in rows:
-        columns["second"] = at_scales(rows.gfmd_second_by_scale, scales)
-    return rows.assign(pooled_scale=scales, **columns)
+    return [claim for name in data.regularized(grid) for claim in _claims(_Evidence(data, grid, name), name)]
 
 
 class _Pairs:
-    """The runs of the baseline and of one other choice, of the seeds for which both are complete, in the grid's order."""
+    """The runs of the baseline and of one other choice, of some seeds for which both are complete.
 
-    def __init__(self, data: StudyData, grid: Grid, rows: pd.DataFrame, name: str) -> None:
-        self.sides = tuple(rows[rows.tokenizer_choice == choice] for choice in (data.study.baseline, name))
-        wanted = len(grid.generators) * len(grid.lengths)
-        complete = [seed for seed in grid.seeds if all((side.seed == seed).sum() == wanted for side in self.sides)]
-        self.seeds, self.planned = complete, len(grid.seeds)
-        tokenizers = data.tokenizer_runs(grid)
-        self.tokenizers = tuple(
-            tokenizers[tokenizers.choice == choice].set_index("seed") for choice in (data.study.baseline, name)
-        )
+    Guidance is chosen among these seeds alone: seeds that come later do not change what a look has found.
+    """
+
+    def __init__(self, sides: Sequence[pd.DataFrame], seeds: Sequence[int], confidence: float) -> None:
+        self.sides = [_with_scales(side[side.seed.isin(list(seeds))]) for side in sides]
+        self.seeds, self.confidence = seeds, confidence
 
     def of(self, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return both sides' runs of a seed, in the same order of cells."""
@@ -85,8 +70,69 @@ class _Pairs:
         return base, other
 
     def each(self, value: Callable[[pd.DataFrame, pd.DataFrame], float]) -> list[float]:
-        """Return a value of each complete seed's runs."""
+        """Return a value of each seed's runs."""
         return [value(*self.of(seed)) for seed in self.seeds]
+
+
+def _with_scales(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return runs with their distances at the scale that the other seeds among them chose, and without guidance."""
+    rows = rows.reset_index(drop=True)
+    scales = chosen_by_others(rows) if len(rows) else pd.Series(dtype=float)
+    columns = {"pooled": at_scales(rows.gfmd_by_scale, scales), "unguided": at_scales(rows.gfmd_by_scale, 1.0)}
+    if "gfmd_second_by_scale" in rows:
+        columns["second"] = at_scales(rows.gfmd_second_by_scale, scales)
+    return rows.assign(pooled_scale=scales, **columns)
+
+
+class _Evidence:
+    """What there is on one choice: its looks, which come at fixed numbers of complete seeds, and all complete seeds."""
+
+    def __init__(self, data: StudyData, grid: Grid, name: str) -> None:
+        rows = data.runs(grid)
+        rows = rows[rows.gfmd_by_scale.notna()] if "gfmd_by_scale" in rows else rows.iloc[:0]
+        choices = (data.study.baseline, name)
+        sides = [rows[rows.tokenizer_choice == choice] for choice in choices]
+        wanted, self.planned = len(grid.generators) * len(grid.lengths), len(grid.seeds)
+        self.seeds = [seed for seed in grid.seeds if all((side.seed == seed).sum() == wanted for side in sides)]
+        at = looks(self.planned)
+        self.looks = [_Pairs(sides, self.seeds[:n], at[n]) for n in at if n <= len(self.seeds)]
+        self.first = min(at)
+        self.so_far = _Pairs(sides, self.seeds, 0.95 if self.looks else at[self.first]) if self.seeds else None
+        tokenizers = data.tokenizer_runs(grid)
+        self.tokenizers = [tokenizers[tokenizers.choice == choice].set_index("seed") for choice in choices]
+
+    def judged(
+        self, values: Callable[[_Pairs], list[float]], judge: Callable[[Estimate], Verdict], ratio: bool = False
+    ) -> "_Judged":
+        """Return the estimate of the look that settles a claim, or of the latest; before the first, of all seeds so far."""
+        assert self.so_far is not None
+        complete = f"{len(self.seeds)} of {self.planned} are"
+        found = _estimate(values(self.so_far), self.so_far.confidence, ratio)
+        if not self.looks:
+            note = f"not judged before {self.first} seeds are complete; {complete}"
+            return _Judged(found, Verdict(OPEN, *judge(found).margins), note, self.so_far)
+        for pairs in self.looks:
+            shown = _estimate(values(pairs), pairs.confidence, ratio)
+            verdict = judge(shown)
+            if verdict != OPEN:
+                break
+        note = f"judged on {len(pairs.seeds)} seeds; {complete} complete"
+        if len(self.seeds) > len(pairs.seeds):
+            note += f": all of them give {found.value:.3g} ({found.low:.3g} to {found.high:.3g}, 95 %)"
+        return _Judged(shown, verdict, note, pairs)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    estimate: Estimate
+    verdict: Verdict
+    note: str
+    pairs: _Pairs
+
+
+def _estimate(values: list[float], confidence: float, ratio: bool) -> Estimate:
+    found = mean_of_seeds([value for value in values if math.isfinite(value)], confidence)
+    return as_ratio(found) if ratio and found.n else found
 
 
 def _curves(rows: pd.DataFrame, compute: str, loss: str) -> list[list[tuple[float, float]]]:
@@ -97,83 +143,66 @@ def _curves(rows: pd.DataFrame, compute: str, loss: str) -> list[list[tuple[floa
     ]
 
 
-def _claims(pairs: _Pairs, name: str) -> list[Claim]:
+def _claims(evidence: _Evidence, name: str) -> list[Claim]:
     return [
-        _compute(pairs, f"E1.chosen {name}", "train_flops", "pooled", "at the chosen guidance"),
-        _compute(pairs, f"E2.unguided {name}", "train_flops", "unguided", "without guidance"),
-        _compute(pairs, f"E3.total {name}", "total_flops", "pooled", "at the chosen guidance, both stages counted"),
+        _compute(evidence, f"E1.chosen {name}", "train_flops", "pooled", "at the chosen guidance"),
+        _compute(evidence, f"E2.unguided {name}", "train_flops", "unguided", "without guidance"),
+        _compute(evidence, f"E3.total {name}", "total_flops", "pooled", "at the chosen guidance, both stages counted"),
         _compute(
-            pairs, f"E4.second {name}", "train_flops", "second", "at the chosen guidance, by the second evaluator"
+            evidence, f"E4.second {name}", "train_flops", "second", "at the chosen guidance, by the second evaluator"
         ),
-        _shrinks(pairs, name),
-        _conditional(pairs, name),
-        _usage(pairs, name),
-        _exponent(pairs, name),
+        _shrinks(evidence, name),
+        _conditional(evidence, name),
+        _usage(evidence, name),
+        _exponent(evidence, name),
     ]
 
 
-def _judged(
-    pairs: _Pairs, values: list[float], judge: Callable[[Estimate], Verdict], ratio: bool = False
-) -> tuple[Estimate, Verdict, str]:
-    """Return the estimate at the look that settles a claim, or at the latest; its verdict; and how many seeds there are."""
-    known = [value for value in values if math.isfinite(value)]
-    note = f"{len(known)} of {pairs.planned} seeds are complete"
-    shown = _estimate(known, 0.95, ratio)
-    verdict = Verdict(OPEN, *judge(shown).margins)
-    for seeds, confidence in looks(pairs.planned).items():
-        if len(known) < seeds or verdict != OPEN:
-            break
-        shown = _estimate(known[:seeds], confidence, ratio)
-        verdict = judge(shown)
-        note = f"judged on {seeds} seeds; {len(known)} of {pairs.planned} are complete"
-    return shown, verdict, note
-
-
-def _estimate(values: list[float], confidence: float, ratio: bool) -> Estimate:
-    found = mean_of_seeds(values, confidence)
-    return as_ratio(found) if ratio and found.n else found
-
-
-def _compute(pairs: _Pairs, label: str, compute: str, loss: str, where: str) -> Claim:
+def _compute(evidence: _Evidence, label: str, compute: str, loss: str, where: str) -> Claim:
     statement = f"Less compute gives equal gFMD {where}."
     rule = (
         "effect: for each seed, the mean of log(baseline's gFMD / its gFMD) over all cells (generator, length), divided by the "
         "mean slope of -log gFMD on log compute over both tokenizers' generators (least squares over lengths): the log of a "
         "ratio of compute; geometric mean over seeds. gFMD with its bias removed by the jackknife"
         + ("" if loss == "unguided" else "; guidance for each run by the other seeds' distances to held-out images")
-        + f"; {_how(pairs.planned)}; holds above 1, fails below"
+        + f"; {_how(evidence.planned)}; holds above 1, fails below"
     )
-    if not pairs.seeds or loss not in pairs.sides[0]:
+    if not evidence.so_far or loss not in evidence.so_far.sides[0]:
         return missing_claim(label, statement, rule, "no seed is complete")
 
     def log_ratio(base: pd.DataFrame, other: pd.DataFrame) -> float:
         return area_compute_ratio(_curves(base, compute, loss), _curves(other, compute, loss))
 
-    found, verdict, note = _judged(pairs, pairs.each(log_ratio), lambda estimate: above(estimate, 1.0), ratio=True)
+    found = evidence.judged(lambda pairs: pairs.each(log_ratio), lambda estimate: above(estimate, 1.0), ratio=True)
     stages = "both stages" if compute == "total_flops" else "stage 2"
-    return make_claim(
-        label, statement, rule, found, verdict, note, Measure(f"the baseline's FLOPs ({stages}) / its own", RATIO)
-    )
+    return _claim(label, statement, rule, found, Measure(f"the baseline's FLOPs ({stages}) / its own", RATIO))
 
 
-def _shrinks(pairs: _Pairs, name: str) -> Claim:
+def _claim(label: str, statement: str, rule: str, found: _Judged, measure: Measure, note: str = "") -> Claim:
+    notes = "; ".join(filter(None, (found.note, note)))
+    return make_claim(label, statement, rule, found.estimate, found.verdict, notes, measure)
+
+
+def _shrinks(evidence: _Evidence, name: str) -> Claim:
     statement = "Guidance does part of the same work: the larger the scale, the smaller the gain."
     rule = (
         "effect: for each seed, slope on log scale of the mean log(baseline's gFMD / its gFMD) over all cells at that scale, at "
-        f"all scales; {_how(pairs.planned)}; holds below 0, fails above"
+        f"all scales; {_how(evidence.planned)}; holds below 0, fails above"
     )
     label = f"E5.scales {name}"
-    if not pairs.seeds:
+    if not evidence.so_far:
         return missing_claim(label, statement, rule, "no seed is complete")
-    gains = [gains_by_scale(*pairs.of(seed)) for seed in pairs.seeds]
-    slopes = [float(np.polyfit(np.log(list(of_seed)), list(of_seed.values()), 1)[0]) for of_seed in gains]
-    found, verdict, note = _judged(pairs, slopes, below)
+
+    def slope(base: pd.DataFrame, other: pd.DataFrame) -> float:
+        gains = gains_by_scale(base, other)
+        return float(np.polyfit(np.log(list(gains)), list(gains.values()), 1)[0])
+
+    found = evidence.judged(lambda pairs: pairs.each(slope), below)
+    gains = [gains_by_scale(*found.pairs.of(seed)) for seed in found.pairs.seeds]
     means = {scale: float(np.mean([of_seed[scale] for of_seed in gains])) for scale in gains[0]}
     spelled = ", ".join(f"{scale:g}: {gain:+.3f}" for scale, gain in means.items())
-    note += f"; mean log ratio by scale {spelled}"
-    return make_claim(
-        label, statement, rule, found, verdict, note, Measure("gain in log gFMD on log guidance scale", SLOPE)
-    )
+    note = f"mean log ratio by scale {spelled}"
+    return _claim(label, statement, rule, found, Measure("gain in log gFMD on log guidance scale", SLOPE), note)
 
 
 def gains_by_scale(base: pd.DataFrame, other: pd.DataFrame) -> dict[float, float]:
@@ -186,62 +215,61 @@ def gains_by_scale(base: pd.DataFrame, other: pd.DataFrame) -> dict[float, float
     }
 
 
-def _conditional(pairs: _Pairs, name: str) -> Claim:
+def _conditional(evidence: _Evidence, name: str) -> Claim:
     statement = (
         "Tokens are easier to predict even beyond their unigram entropy: fewer codes are not taken for easier tokens."
     )
     rule = (
         "effect: for each seed, mean over all cells of the difference to the baseline in held-out nats per token less the "
-        f"entropy by position of the test images' tokens (unigram, in nats); {_how(pairs.planned)}; holds below 0, fails above"
+        f"entropy by position of the test images' tokens (unigram, in nats); {_how(evidence.planned)}; holds below 0, fails above"
     )
     label = f"E6.conditional {name}"
-    if not pairs.seeds:
+    if not evidence.so_far:
         return missing_claim(label, statement, rule, "no seed is complete")
-    totals, unigrams = [], []
-    for seed in pairs.seeds:
-        base, other = pairs.of(seed)
-        totals.append(float((other.val_nats_per_token - base.val_nats_per_token).mean()))
-        of_base, of_other = (side.position_entropy[seed] for side in pairs.tokenizers)
-        unigrams.append(_BITS * float(of_other - of_base))
-    values = [total - unigram for total, unigram in zip(totals, unigrams, strict=True)]
-    found, verdict, note = _judged(pairs, values, below)
-    note += f"; of {np.mean(totals):+.3f} nats in all, {np.mean(unigrams):+.3f} are unigram"
-    return make_claim(
-        label, statement, rule, found, verdict, note, Measure("conditional nats beyond the unigram entropy", NATS)
-    )
+    of_base, of_other = (side.position_entropy.astype(float) * _BITS for side in evidence.tokenizers)
+
+    def parts(pairs: _Pairs) -> tuple[list[float], list[float]]:
+        totals = pairs.each(lambda base, other: float((other.val_nats_per_token - base.val_nats_per_token).mean()))
+        return totals, [float(of_other[seed] - of_base[seed]) for seed in pairs.seeds]
+
+    found = evidence.judged(lambda pairs: list(np.subtract(*parts(pairs))), below)
+    total, unigram = (float(np.mean(values)) for values in parts(found.pairs))
+    note = f"of {total:+.3f} nats in all, {unigram:+.3f} are unigram"
+    return _claim(label, statement, rule, found, Measure("conditional nats beyond the unigram entropy", NATS), note)
 
 
-def _usage(pairs: _Pairs, name: str) -> Claim:
+def _usage(evidence: _Evidence, name: str) -> Claim:
     statement = "The share of codes in use stays the same."
     rule = (
         "effect: difference to the baseline in the share of codes that occur in the test images; "
-        f"{_how(pairs.planned)}; holds inside (-0.05, 0.05), fails outside"
+        f"{_how(evidence.planned)}; holds inside (-0.05, 0.05), fails outside"
     )
     label = f"E7.codes {name}"
-    if not pairs.seeds:
+    if not evidence.so_far:
         return missing_claim(label, statement, rule, "no seed is complete")
-    base, other = pairs.tokenizers
-    values = [float(other.codebook_usage[seed] - base.codebook_usage[seed]) for seed in pairs.seeds]
-    found, verdict, note = _judged(pairs, values, lambda estimate: within(estimate, -0.05, 0.05))
-    return make_claim(label, statement, rule, found, verdict, note, Measure("change of the share of codes used", SHARE))
+    base, other = (side.codebook_usage.astype(float) for side in evidence.tokenizers)
+    found = evidence.judged(
+        lambda pairs: [float(other[seed] - base[seed]) for seed in pairs.seeds],
+        lambda estimate: within(estimate, -0.05, 0.05),
+    )
+    return _claim(label, statement, rule, found, Measure("change of the share of codes used", SHARE))
 
 
-def _exponent(pairs: _Pairs, name: str) -> Claim:
+def _exponent(evidence: _Evidence, name: str) -> Claim:
     statement = "gFMD falls faster with compute (the paper: exponent -0.65 to -0.73)."
     rule = (
         "effect: for each seed, difference to the baseline in the slope of log(gFMD - rFMD) on log stage-2 FLOPs over all cells "
         "at the chosen guidance: the floor is fixed at the tokenizer's rFMD, since a fitted floor says nothing at three "
-        f"lengths; seeds with a gFMD at or below rFMD are left out; {_how(pairs.planned)}; holds below 0, fails above"
+        f"lengths; seeds with a gFMD at or below rFMD are left out; {_how(evidence.planned)}; holds below 0, fails above"
     )
     label = f"E8.exponent {name}"
-    if not pairs.seeds:
+    if not evidence.so_far:
         return missing_claim(label, statement, rule, "no seed is complete")
-    slopes = [[_slope(side) for side in pairs.of(seed)] for seed in pairs.seeds]
-    values = [after - before for before, after in slopes]
-    found, verdict, note = _judged(pairs, values, below)
+    found = evidence.judged(lambda pairs: pairs.each(lambda base, other: _slope(other) - _slope(base)), below)
+    slopes = [[_slope(side) for side in found.pairs.of(seed)] for seed in found.pairs.seeds]
     before, after = np.nanmean(slopes, axis=0)
-    note += f"; exponents {before:.2f} and {after:.2f}"
-    return make_claim(label, statement, rule, found, verdict, note, Measure("difference of exponents", SLOPE))
+    note = f"exponents {before:.2f} and {after:.2f}"
+    return _claim(label, statement, rule, found, Measure("difference of exponents", SLOPE), note)
 
 
 def _slope(rows: pd.DataFrame) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from vistok.study.config import Grid
-from vistok.study.findings.claim_data import CELL, StudyData, by_seed, cells, in_common, longest
+from vistok.study.findings.claim_data import CELL, StudyData, by_seed, cells, in_common, longest, of_complete_seeds
 from vistok.study.findings.curves import log_compute_ratio
 from vistok.study.findings.table import positions
 from vistok.study.findings.verdict import (
@@ -158,7 +158,7 @@ def _compute_ratio(data: StudyData, grid: Grid, name: str, column: str, stages: 
         "seeds, t-interval of the logs, 95 %; "
         "holds above 1, fails below; open where a seed's frontiers reach no level in common"
     )
-    rows = in_common(data.runs(grid), data.study.baseline, name)
+    rows = of_complete_seeds(in_common(data.runs(grid), data.study.baseline, name))
     ratios: list[float | None] = []
     for _, runs in rows.groupby("seed"):
         sides = [runs[runs.tokenizer_choice == choice] for choice in (data.study.baseline, name)]
@@ -185,7 +185,7 @@ def _regime(data: StudyData, grid: Grid, name: str) -> Claim:
         f"seed, {SEEDS}; holds above 0, fails below"
     )
     base, slopes, gains = data.study.baseline, [], []
-    for _, runs in data.runs(grid).groupby("seed"):
+    for _, runs in of_complete_seeds(in_common(data.runs(grid), base, name)).groupby("seed"):
         sides = [runs[runs.tokenizer_choice == choice].set_index(CELL) for choice in (base, name)]
         both = sides[0].index.intersection(sides[1].index)
         if len(both) > 2:

@@ -12,6 +12,7 @@ from vistok.study.findings.advise import advise
 from vistok.study.findings.claim_data import CELL, StudyData
 from vistok.study.findings.offers import law_of
 from vistok.study.findings.verdict import (
+    CHANGED,
     FAILS,
     HOLDS,
     LOG_RATIO,
@@ -40,12 +41,12 @@ INSIDE = (
 def prediction(data: StudyData, grid: Grid) -> list[Claim]:
     """Judge C7: do laws fitted to the cheaper half of the main grid predict the other half, and how good is their advice?"""
     inside_rule = (
-        "effect: share of the held-out runs (each generator's longest) inside the 95 % prediction interval of the law "
-        "fitted to the shorter ones of the same tokenizer choice and generator, with the tokenizer's rFMD as its floor (in earlier "
-        f"reports 0); {INSIDE}"
+        f"{CHANGED} (the law's floor was 0): effect: share of the held-out runs (each generator's longest) inside the 95 % prediction interval of the law "
+        "fitted to the shorter ones of the same tokenizer choice and generator, with the tokenizer's rFMD as its floor; "
+        f"{INSIDE}"
     )
     regret_rule = (
-        "effect: mean over the held-out runs' budgets (one for each generator, the mean over its tokenizers) of log(gFMD of what "
+        f"{CHANGED} (each tokenizer had a budget of its own): effect: mean over the held-out runs' budgets (one for each generator, the mean over its tokenizers) of log(gFMD of what "
         "advice from the shorter runs says to train / best mean gFMD of a cell trained for no more); what is advised is valued by "
         "the law fitted to all its runs; n generators, t-interval, 95 %; holds below 0.1, fails above"
     )
@@ -66,15 +67,16 @@ def prediction(data: StudyData, grid: Grid) -> list[Claim]:
 
 def _inside(name: str, statement: str, rule: str, cheap: pd.DataFrame, held: pd.DataFrame) -> Claim:
     """Judge how many of the held-out runs fall where the laws of the other runs predict."""
-    hits = []
+    hits, errors = [], []
     for key, runs in cheap.groupby(["tokenizer_choice", "choice"]):
         later = held[(held.tokenizer_choice == key[0]) & (held.choice == key[1])]
         law = law_of(runs)
         if law is None:
             continue
         for _, run in later.iterrows():
-            _, low, high = law.predict(float(run.train_flops))
+            expected, low, high = law.predict(float(run.train_flops))
             hits.append(low <= run.gfmd <= high)
+            errors.append(math.log(run.gfmd / expected))
     if not hits:
         return missing_claim(name, statement, rule, "too few lengths to hold any out")
     count, total = sum(hits), len(hits)
@@ -83,7 +85,12 @@ def _inside(name: str, statement: str, rule: str, cheap: pd.DataFrame, held: pd.
     share = count / total
     verdict = Verdict(HOLDS if high >= 0.95 and share >= 0.8 else FAILS if high < 0.8 else OPEN, 0.8, 0.95)
     inside = Measure("runs inside their interval", SHARE)
-    return make_claim(name, statement, rule, Estimate(share, low, high, total), verdict, measure=inside)
+    note = (
+        f"{sum(error > 0 for error in errors)} of {total} runs, of {held.tokenizer_run.nunique()} tokenizers, lie above what is "
+        f"predicted; in the mean {100 * math.expm1(float(np.mean(errors))):+.0f} %, rms of the logarithms {float(np.sqrt(np.mean(np.square(errors)))):.2f}"
+    )
+    found = Estimate(share, low, high, total)
+    return make_claim(name, statement, rule, found, verdict, note, inside, held.seed.nunique())
 
 
 def _regret(data: StudyData, statement: str, rule: str, cheap: pd.DataFrame, held: pd.DataFrame) -> Claim:
@@ -138,7 +145,10 @@ def budgets(data: StudyData, grid: Grid) -> list[Claim]:
         if others
         else "no budget for which what advice says was trained"
     )
-    return [inside, make_claim(names[1], statements[1], rules[1], regret, below(regret, 0.1), note, REGRET)]
+    return [
+        inside,
+        make_claim(names[1], statements[1], rules[1], regret, below(regret, 0.1), note, REGRET, rows.seed.nunique()),
+    ]
 
 
 def _advised(known: pd.DataFrame, rows: pd.DataFrame, flops: float) -> tuple[float, float, float] | None:

@@ -10,6 +10,7 @@ from vistok.study.config import Grid
 from vistok.study.findings.claim_data import CELL, StudyData
 from vistok.study.findings.curves import loss_at
 from vistok.study.findings.verdict import (
+    CHANGED,
     FAILS,
     HOLDS,
     LOG10,
@@ -231,7 +232,7 @@ def best_weight(rows: pd.DataFrame, variant: str, interior: bool = True) -> floa
 def _optimum(data: StudyData, grid: Grid, rows: pd.DataFrame, variant: str) -> Claim:
     statement = f"{variant}: some weight between 0 and the largest tried generates better than both."
     rule = (
-        "the weight is chosen by the mean gFMD to held-out train images; effect: log(gFMD to the test set at that weight / at "
+        f"{CHANGED} (the dearest cell alone counted): the weight is chosen by the mean gFMD to held-out train images; effect: log(gFMD to the test set at that weight / at "
         f"weight 0 or at the largest), whichever is larger, means over the grid's cells, 95 % {NOISE}; holds below 0, fails above"
     )
     of_variant = rows[(rows.crt_variant == variant) | (rows.tokenizer_choice == data.study.baseline)]

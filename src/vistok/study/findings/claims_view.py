@@ -97,7 +97,7 @@ def _effect(claim: Claim) -> Markup:
     if claim.effect is None:
         return Markup("")
     noise = "" if claim.n > 1 else " of the samples alone"
-    n = f"n = {claim.n}" if claim.low is None else f"{100 * claim.confidence:.0f} % interval{noise}, n = {claim.n}"
+    n = f"n = {claim.n}" if claim.low is None else f"{100 * claim.confidence:.4g} % interval{noise}, n = {claim.n}"
     return Markup('{}<span class="quiet">{}</span>').format(_told(claim), n)
 
 

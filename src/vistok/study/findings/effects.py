@@ -29,10 +29,14 @@ class Effect:
 
 
 def effect(rows: pd.DataFrame, baseline: str, arm: str, value: str, ratio: bool = True) -> Effect | None:
-    """Return an arm's difference to the baseline in a column, a mean over the cells that both have; None without any."""
+    """Return an arm's difference to the baseline in a column, a mean over the cells that both have, of the seeds that have them all."""
     gaps = _gaps(rows, baseline, arm, value, ratio)
     if gaps.empty:
         return None
+    cells = gaps.groupby("seed").transform("count")
+    gaps = gaps[
+        cells == cells.max()
+    ]  # a seed without some cells, of a study under way, would not be weighed by what it is
     by_seed = gaps.groupby("seed").mean()
     return Effect(arm, ratio, mean_of_seeds(list(by_seed)), tuple(by_seed), gaps.groupby(CELL).ngroups)
 

@@ -11,6 +11,7 @@ from vistok.study.findings.arms import Arms
 from vistok.study.findings.claim_data import CELL, by_family, length_in_words, longest
 from vistok.study.findings.effects import Effect, change, effect, effects_by_cell, per_seed
 from vistok.study.findings.fit import PowerLaw
+from vistok.study.findings.headline import GUIDED, headline
 from vistok.study.findings.verdict import Claim, mean_of_seeds
 
 # What an image costs its generator.
@@ -42,9 +43,7 @@ def top_table(tokenizers: pd.DataFrame, rows: pd.DataFrame, arms: Arms, claims: 
     if not names:
         return None
     families = [(family, of_family, longest(of_family)) for family, of_family in by_family(rows).items()]
-    compute = {
-        c.claim.partition(" ")[2]: c for c in claims if c.claim.startswith("C2.stage2 ") and c.effect is not None
-    }
+    compute = {claim.claim.partition(" ")[2]: claim for claim in headline(claims, GUIDED)}
     shown = []
     for name in names[:MOST_ROWS]:
         row: list[str | Markup] = [

@@ -1,4 +1,7 @@
-"""Claims, and how an interval settles them. The rules were fixed here and with each claim before its runs were made."""
+"""Claims, and how an interval settles them.
+
+The rules were fixed here and with each claim before its runs were made; one that is exploratory, or has changed since, says so.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +12,8 @@ import numpy as np
 from scipy import special
 
 HOLDS, FAILS, OPEN = "holds", "fails", "open"
+# How a rule begins that is not the one of before the runs.
+CHANGED = "changed after the first runs"
 # Units of effects. Natural logarithms of ratios are shown as the ratios.
 LOG_RATIO, RATIO, SHARE, NATS, SLOPE, LOG10 = (
     "log ratio", "ratio", "share", "nats per token", "slope", "log10 FLOPs",
@@ -116,16 +121,20 @@ def make_claim(
     verdict: Verdict,
     note: str = "",
     measure: Measure = Measure(),
+    seeds: int | None = None,
 ) -> Claim:
-    """Return a claim; infinite bounds become None. Fewer than two units leave it open, whatever its interval says.
+    """Return a claim; infinite bounds become None. Fewer than two seeds leave it open, whatever its interval says.
 
-    With one seed, an interval holds the noise of the scored samples alone; tokenizers of other seeds differ by far more.
+    With one seed, an interval holds the noise of the scored samples alone; tokenizers of other seeds differ by far more. `seeds`
+    says of how many tokenizer seeds the units are, where they are no seeds themselves but runs or budgets.
     """
+    seeds = found.n if seeds is None else min(seeds, found.n)
     effect, low, high = (value if math.isfinite(value) else None for value in (found.value, found.low, found.high))
-    if found.n == 1 and verdict != OPEN:
-        note = "; ".join(filter(None, (note, f"exploratory: one seed, whose samples alone would say {str(verdict)!r}")))
+    if seeds == 1 and verdict != OPEN:
+        units = "samples" if found.n == 1 else "runs"
+        note = "; ".join(filter(None, (note, f"exploratory: one seed, whose {units} alone would say {str(verdict)!r}")))
     return Claim(
-        claim, statement, rule, effect, low, high, found.n, str(verdict) if found.n > 1 else OPEN, note,
+        claim, statement, rule, effect, low, high, found.n, str(verdict) if seeds > 1 else OPEN, note,
         measure.quantity, measure.unit, verdict.margins, found.confidence,
     )  # fmt: skip
 
