@@ -185,7 +185,7 @@ def advise(
         for line in rate_lines(budget, amount, rate, recorded_rate(source)):
             say(line, err=as_json)
     sieved = sieve(offers(source.table), source.table, limit)
-    advice = choose(sieved.kept, amount)
+    advice = choose(sieved.kept, amount, rate)
     commands = advice_commands(advice, source)
     if as_json:
         facts: dict[str, Any] = {
@@ -201,5 +201,6 @@ def advise(
     say(f"By the runs of {source.name.rstrip(',')}, on {source.data[0]}:")
     for line in [*advice_lines(advice, rate), *image_lines(source, advice.best, sieved)]:
         say(line)
-    for line in ["To train both:", *commands] if commands else ():
+    both = "To train both:" if len(commands) > 1 else "To do it:"
+    for line in [both, *commands] if commands else ():
         say(line)

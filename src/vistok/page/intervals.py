@@ -2,6 +2,7 @@
 
 import json
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from vistok.page.marks import mark
 
 WIDTH, SIDE = 400, 14
 ROW, LABEL, BAR = 40, 14, 27  # heights: of a row, of its label's and of its bar's middle
-FOOT = 42
+FOOT, LINE = 42, 15
 LETTERS = 54  # that fit beside each other
 
 
@@ -57,6 +58,9 @@ class Rows:
     def svg(self) -> str:
         """Return the drawing alone."""
         bottom = ROW * len(self.rows) + 4
+        foot = "; ".join([self.x_label, *(f"dashed: {name}" for name in self.references if name)])
+        lines = textwrap.wrap(foot, LETTERS)
+        height = bottom + FOOT + LINE * max(0, len(lines) - 1)
         x = _axis(self.rows, self.log, list(self.references.values()), SIDE, WIDTH - SIDE)
         points = [
             {"x": x(row.value), "y": ROW * i + BAR, "text": row.text or _told(row)}
@@ -64,7 +68,7 @@ class Rows:
             if row.value is not None
         ]
         parts = [
-            f'<svg class="chart" viewBox="0 0 {WIDTH} {bottom + FOOT}" role="img" aria-label="{escape(self.title)}" '
+            f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(self.title)}" '
             f'data-vertical="3" data-points="{escape(json.dumps(points))}">'
         ]
         for value in x.ticks(6):
@@ -75,8 +79,10 @@ class Rows:
         for i, row in enumerate(self.rows):
             parts.append(f'<text class="row-label" x="0" y="{ROW * i + LABEL}">{_short(row.label)}</text>')
             parts += _bar(row, x, ROW * i + BAR)
-        foot = "; ".join([self.x_label, *(f"dashed: {name}" for name in self.references if name)])
-        parts.append(f'<text x="{WIDTH / 2}" y="{bottom + 34}" text-anchor="middle">{_short(foot)}</text>')
+        parts += [
+            f'<text x="{WIDTH / 2}" y="{bottom + 34 + LINE * i}" text-anchor="middle">{escape(line)}</text>'
+            for i, line in enumerate(lines)
+        ]
         parts.append(f'<line class="cursor" y1="0" y2="{bottom}" style="display:none"/></svg>')
         return "".join(parts)
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
+from scipy import special
 
 from vistok.errors import UserError, counted
 from vistok.study.findings.advice_source import AdviceSource
@@ -51,11 +52,11 @@ def advise(table: pd.DataFrame, budget: float) -> Advice:
     return choose(offers(table), budget)
 
 
-def choose(offered: Sequence[Offer], budget: float) -> Advice:
-    """Return advice for a budget, in FLOPs for both stages.
+def choose(offered: Sequence[Offer], budget: float, rate: float | None = None) -> Advice:
+    """Return advice for a budget, in FLOPs for both stages; given a rate (FLOPs a second), errors state times, too.
 
-    The lowest expected gFMD wins; of a tokenizer with fewer than three seeds, the upper end of its interval counts instead, so
-    that a law of few runs that could be anything does not win by its middle.
+    The lowest expected gFMD wins, with the reserve of `rank` for tokenizers with fewer than three seeds; the runner-up is the
+    lowest of another tokenizer.
 
     Raises UserError where there are no runs, or where the budget does not cover any tokenizer and its shortest run.
     """
@@ -66,7 +67,8 @@ def choose(offered: Sequence[Offer], budget: float) -> Advice:
     if not options:
         raise UserError(
             f"a budget of {budget:.3g} FLOPs does not cover the cheapest tokenizer of this study with its shortest generator "
-            f"({low:.3g}), and of shorter runs the study says nothing; give {low:.3g} {f'to {high:.3g}' if high > low else 'or more'}"
+            f"({low:.3g}{_time(low, rate)}), and of shorter runs the study says nothing; give {low:.3g} "
+            f"{f'to {high:.3g}' if high > low else 'or more'}"
         )
     ranked = rank(options)
     best = ranked[0]
@@ -77,8 +79,15 @@ def choose(offered: Sequence[Offer], budget: float) -> Advice:
 
 
 def rank(options: Sequence[Option]) -> list[Option]:
-    """Return options, the one to advise first."""
-    return sorted(options, key=lambda one: one.gfmd if one.seeds >= SEEDS else one.high)
+    """Return options, the one to advise first, then those with the lowest expected gFMD.
+
+    A law of few seeds could be anything: to be advised, the upper end of its interval must lie below that of the best option with
+    three seeds.
+    """
+    by_expected = sorted(options, key=lambda one: one.gfmd)
+    sure = next((one for one in by_expected if one.seeds >= SEEDS), None)
+    surest = min((one for one in options if one.seeds < SEEDS or one is sure), key=lambda one: one.high)
+    return [surest, *(one for one in by_expected if one is not surest)]
 
 
 def covered(offered: Sequence[Offer]) -> tuple[float, float]:
@@ -97,11 +106,16 @@ def _surer(best: Option, other: Option) -> tuple[int | None, float | None]:
     variance = best.scatter**2 + other.scatter**2
     if gap <= 0:
         return None, None
-    needed = max(2, math.ceil((1.96 + POWER) ** 2 * variance / gap**2))
-    if needed > MANY_SEEDS:
+    needed = next((n for n in range(2, MANY_SEEDS + 1) if gap >= _detectable(variance, n)), None)
+    if needed is None:
         return None, None
     further = max(0, needed - min(best.seeds, other.seeds))
     return further, further * (best.flops + other.flops)
+
+
+def _detectable(variance: float, seeds: int) -> float:
+    """Return the log ratio that a 95 % t-interval over so many seeds of each excludes from 0 four times in five."""
+    return (float(special.stdtrit(2 * seeds - 2, 0.975)) + POWER) * math.sqrt(variance / seeds)
 
 
 def advice_commands(advice: Advice, source: AdviceSource) -> list[str]:
@@ -130,11 +144,17 @@ _UNITS = {
 
 
 def parse_budget(text: str) -> tuple[float, str]:
-    """Return (number, "flops", "hours" or "minutes") from text like "2e14 flops"; raises UserError if it is anything else."""
-    found = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)\s*", text.lower())
-    unit, factor = _UNITS.get(found[2], ("", 1.0)) if found else ("", 1.0)
+    """Return (number, "flops", "hours" or "minutes") from text like "2e14 flops" or "1h30m"; raises UserError if it is anything else."""
+    number = r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)\s*"
+    written = text.lower()
+    parts = re.findall(number, written) if re.fullmatch(f"(?:{number})+", written) else []
+    units = [_UNITS.get(unit, ("", 1.0)) for _, unit in parts]
+    unit = units[0][0] if units else ""
+    if len(units) > 1:  # times add up
+        unit = "minutes" if {"hours", "minutes"} >= {name for name, _ in units} else ""
+        units = [(name, factor * (60 if name == "hours" else 1)) for name, factor in units]
     try:
-        value = float(found[1]) * factor if found else math.nan
+        value = sum(float(count) * factor for (count, _), (_, factor) in zip(parts, units, strict=True))
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0) or not unit:
@@ -151,25 +171,29 @@ def advice_lines(advice: Advice, flops_per_second: float | None = None) -> list[
     if not advice.supported:
         lines.append(
             f"This spends {best.flops:.3g} of {advice.budget:.3g} FLOPs: of generators that are trained for more than {REACH:g} times "
-            f"as long as the study's longest, its runs say nothing (they support {advice.range_low:.3g} to {advice.range_high:.3g})."
+            "as long as the study's longest, its runs say nothing."
         )
     elif best.flops < MUCH * advice.budget:
         lines.append(
-            f"This spends {best.flops:.3g} of {advice.budget:.3g} FLOPs: of what costs more, nothing promises a lower gFMD."
+            f"This spends {best.flops:.3g} of {advice.budget:.3g} FLOPs: nothing that the study has promises a lower gFMD for more."
+        )
+    if best.beyond:
+        lines.append(
+            "No run of the study was as long: here its law is an extrapolation (C7 in the study's report says how far such ones were off)."
         )
     lines += [
         f"Tokenizer: {_setting(best.tokenizer)}; {best.tokenizer_flops:.3g} FLOPs{_time(best.tokenizer_flops, flops_per_second)}.",
-        f"Generator: {best.generator}, {best.params:,} parameters, {best.steps:,} steps; "
+        f"Generator: {best.generator}, {best.params:,} parameters, {counted(best.steps, 'step')}; "
         f"{best.flops - best.tokenizer_flops:.3g} FLOPs{_time(best.flops - best.tokenizer_flops, flops_per_second)}.",
-        f"Expected gFMD: {best.gfmd:.2f}; a new run would fall between {best.low:.2f} and {best.high:.2f} (95 %; {best.runs} runs, "
+        f"Expected gFMD: {best.gfmd:.2f}; a new run would fall between {best.low:.2f} and {best.high:.2f} (95 %; {counted(best.runs, 'run')}, "
         f"{counted(best.seeds, 'tokenizer seed')}).",
     ]
     other = advice.runner_up
     if other is None:
         return [*lines, "The study has no other tokenizer that can be judged at this budget."]
     lines.append(
-        f"Runner-up: {_setting(other.tokenizer)}, with {other.generator} ({other.params:,} parameters) for {other.steps:,} "
-        f"steps; expected gFMD {other.gfmd:.2f} ({other.low:.2f} to {other.high:.2f})."
+        f"Runner-up: {_setting(other.tokenizer)}, with {other.generator} ({other.params:,} parameters) for "
+        f"{counted(other.steps, 'step')}; expected gFMD {other.gfmd:.2f} ({other.low:.2f} to {other.high:.2f})."
     )
     if other.gfmd < best.gfmd:
         lines.append(
@@ -179,7 +203,10 @@ def advice_lines(advice: Advice, flops_per_second: float | None = None) -> list[
     elif advice.surer_flops is None:
         lines.append(f"The two are alike: it would take more than {MANY_SEEDS} seeds of each to tell them apart.")
     elif advice.surer_seeds == 0:
-        lines.append("The seeds so far are enough to tell the two apart.")
+        lines.append(
+            "By how far runs scatter about their laws, the seeds so far should tell the two apart; whether they do, paired by seed, "
+            "is for the study's claims to say."
+        )
     else:
         more = counted(advice.surer_seeds or 0, "more seed")
         lines.append(

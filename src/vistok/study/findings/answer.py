@@ -115,9 +115,10 @@ def _limits(claims: Sequence[Claim], by: ScoredBy) -> str:
     sentence = by.sentence()
     if not claims:
         return f"{sentence}."
-    counts = [sum(claim.verdict == verdict for claim in claims) for verdict in (HOLDS, FAILS, OPEN)]
-    words = (("holds", "hold"), ("fails", "fail"), ("is open", "are open"))
-    said = listed([f"{count} {words[i][count != 1]}" for i, count in enumerate(counts)])
+    counts = [sum(claim.verdict == verdict and claim.n > 0 for claim in claims) for verdict in (HOLDS, FAILS, OPEN)]
+    counts.append(sum(claim.n == 0 for claim in claims))
+    words = (("holds", "hold"), ("fails", "fail"), ("is open", "are open"), ("has no runs", "have no runs"))
+    said = listed([f"{count} {words[i][count != 1]}" for i, count in enumerate(counts) if count or i < 3])
     return f"Of {len(claims)} claim{'s' * (len(claims) > 1)}, {said}; {sentence}."
 
 

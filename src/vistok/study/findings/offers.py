@@ -24,7 +24,10 @@ BETWEEN_TOKENIZERS = 0.45
 
 @dataclass(frozen=True)
 class Option:
-    """A tokenizer setting with a generator size: what a budget buys, and the gFMD to expect (95 % interval)."""
+    """A tokenizer setting with a generator size: what a budget buys, and the gFMD to expect (95 % interval).
+
+    `supported`: it may spend the budget whole; `beyond`: it costs its generator more than any run did.
+    """
 
     tokenizer: dict[str, Any]
     generator: str
@@ -39,11 +42,12 @@ class Option:
     seeds: int
     scatter: float
     supported: bool
+    beyond: bool = False
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One generator size on one tokenizer setting: its law, the cost of its runs, and the tokenizer's rFMD."""
+    """One generator size on one tokenizer setting: its law, the cost of its runs, its best run, and the tokenizer's rFMD."""
 
     setting: dict[str, Any]
     generator: str
@@ -52,12 +56,13 @@ class Curve:
     flops_per_step: float
     seeds: int
     rfmd: float
+    reached: float
     law: PowerLaw
 
     @property
     def ends(self) -> tuple[float, float]:
         """The budgets of which it says something, in FLOPs of both stages."""
-        return self.tokenizer_flops + self.law.low_compute, REACH * (self.tokenizer_flops + self.law.high_compute)
+        return self.tokenizer_flops + self.law.low_compute, self.tokenizer_flops + REACH * self.law.high_compute
 
     def option(self, budget: float) -> Option | None:
         """Return what a budget buys; None if it does not cover the tokenizer and the shortest run.
@@ -70,11 +75,12 @@ class Curve:
         supported = available <= reach * 1.001
         compute = max(1, int(min(available, reach) / self.flops_per_step)) * self.flops_per_step
         value, low, high = self.law.predict(compute)
-        low, high = _bounded(value, low, high, self.seeds, self.rfmd)
+        value = max(value, min(self.rfmd, self.reached))
+        low, high = _bounded(low, high, self.seeds, self.rfmd, self.reached)
         steps = round(compute / self.flops_per_step)
         return Option(
             self.setting, self.generator, self.params, steps, self.tokenizer_flops + compute, self.tokenizer_flops,
-            value, low, high, self.law.n, self.seeds, self.law.scale, supported,
+            value, low, high, self.law.n, self.seeds, self.law.scale, supported, compute > 1.01 * self.law.high_compute,
         )  # fmt: skip
 
 
@@ -111,7 +117,7 @@ class Point:
         quantile = float(special.stdtrit(self.freedom, 0.975)) if self.freedom else 1.96
         half = quantile * self.scatter * math.sqrt(1 + 1 / n)
         value = math.exp(float(np.mean(np.log(self.gfmd))))
-        low, high = _bounded(value, value * math.exp(-half), value * math.exp(half), self.seeds, self.rfmd)
+        low, high = _bounded(value * math.exp(-half), value * math.exp(half), self.seeds, self.rfmd, min(self.gfmd))
         return Option(
             self.setting, self.generator, self.params, self.steps, total, self.tokenizer_flops, value, low, high, n, self.seeds,
             self.scatter, True,
@@ -121,14 +127,14 @@ class Point:
 Offer = Curve | Point
 
 
-def _bounded(value: float, low: float, high: float, seeds: int, rfmd: float) -> tuple[float, float]:
+def _bounded(low: float, high: float, seeds: int, rfmd: float, reached: float) -> tuple[float, float]:
     """Return the interval of an expected gFMD, wider where tokenizer seeds are few.
 
     Samples are decoded by the tokenizer, so that it does not reach below rFMD, unless the runs themselves do, as guided ones can.
     """
     if seeds < SEEDS:
         low, high = low * math.exp(-BETWEEN_TOKENIZERS), high * math.exp(BETWEEN_TOKENIZERS)
-    return max(low, rfmd) if rfmd < value else low, high
+    return max(low, rfmd if rfmd <= reached else 0.9 * reached), high
 
 
 def offers(table: pd.DataFrame) -> list[Offer]:
@@ -142,7 +148,8 @@ def offers(table: pd.DataFrame) -> list[Offer]:
         seeds, rfmd = int(rows.seed.nunique()), float(rows.rfmd.mean())
         law = law_of(rows, above=rfmd)
         if law is not None:
-            found.append(Curve(*whose, float((rows.train_flops / rows.steps).mean()), seeds, rfmd, law))
+            per_step = float((rows.train_flops / rows.steps).mean())
+            found.append(Curve(*whose, per_step, seeds, rfmd, float(rows.gfmd.min()), law))
             continue
         for _, runs in rows.groupby("steps"):
             flops, scores = float(runs.train_flops.mean()), tuple(map(float, runs.gfmd))
