@@ -57,16 +57,20 @@ def report() -> None:
         "| diagnostics | " + " | ".join(f"worth at {steps} steps" for steps in STEPS) + " | sign |",
         "|---" * 4 + "|",
     ]
-    found = {steps: {one.names: one for one in worth_of(table, list(MEANING), f"gfmd_{steps}")} for steps in STEPS}
+    found = {
+        steps: {one.names: one for one in worth_of(table, list(MEANING), f"gfmd_{steps}", 1_000)} for steps in STEPS
+    }
     last = found[STEPS[-1]]
     for names in sorted(last, key=lambda names: -last[names].correlation):
         sign = {1: "more is worse", -1: "more is better", 0: ""}[last[names].sign]
-        values = " | ".join(f"{found[steps][names].correlation:+.2f}" for steps in STEPS)
+        values = " | ".join(
+            f"{one.correlation:+.2f} ({one.low:+.2f} to {one.high:+.2f})" for one in (found[s][names] for s in STEPS)
+        )
         lines.append(f"| {' and '.join(names)} | {values} | {sign} |")
     counts = ", ".join(f"{next(iter(found[steps].values())).count} after {steps:,} steps" for steps in STEPS)
     text = OUT.read_text() if OUT.is_file() else ""
     head = text.split("## What each is worth")[0]
-    body = [f"{head}## What each is worth", "", f"Tokenizers with 49 tokens: {counts}.", "", *lines, ""]
+    body = [f"{head}## What each is worth", "", f"Tokenizers with 49 tokens of 512 codes: {counts}.", "", *lines, ""]
     write_atomic(OUT, "\n".join(body).encode())
 
 

@@ -4,6 +4,7 @@ Each way of making tokenizers, with all its seeds, is left out in turn: a line t
 its gFMD at equal generator compute. What counts is whether the predictions have the order of what was found, not their values.
 """
 
+import math
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from itertools import combinations
@@ -18,13 +19,23 @@ SHIPPED = "fashion_diagnostics"
 
 @dataclass(frozen=True)
 class Worth:
-    """One diagnostic or two: Spearman's rank correlation of predicted and found gFMD, tokenizers left out, and their number."""
+    """One diagnostic or two: Spearman's rank correlation of predicted and found gFMD, tokenizers left out, and their number.
+
+    `low` and `high`: of 95 % of samples, drawn with replacement, of the ways of making tokenizers; not numbers where none were drawn.
+    """
 
     names: tuple[str, ...]
     correlation: float
     count: int
     # Of a single one: the sign of its effect on gFMD in all tokenizers, and nothing of two.
     sign: int = 0
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def better(self) -> str:
+        """Whether "more" or "less" of a single diagnostic goes with lower gFMD; nothing where it did not order the others."""
+        return {-1: "more", 1: "less"}.get(self.sign, "") if self.correlation > 0 else ""
 
 
 def shipped_diagnostics() -> pd.DataFrame:
@@ -38,14 +49,17 @@ def of_equal_tokens(table: pd.DataFrame) -> pd.DataFrame:
     return table[~table["choice"].astype(str).str.startswith("tokens-")]
 
 
-def worth_of(table: pd.DataFrame, names: list[str], found: str) -> list[Worth]:
-    """Return what each diagnostic, and each pair of them, is worth for a column of gFMD; the best first."""
+def worth_of(table: pd.DataFrame, names: list[str], found: str, draws: int = 0) -> list[Worth]:
+    """Return what each diagnostic, and each pair of them, is worth for a column of gFMD; the best first.
+
+    Intervals are those of so many draws of the ways of making tokenizers, since tokenizers made in one way are alike.
+    """
     rows = table.dropna(subset=[found])
     sets = [(name,) for name in names] + list(combinations(names, 2))
-    return sorted((_worth(rows, chosen, found) for chosen in sets), key=lambda worth: -worth.correlation)
+    return sorted((_worth(rows, chosen, found, draws) for chosen in sets), key=lambda worth: -worth.correlation)
 
 
-def _worth(rows: pd.DataFrame, names: tuple[str, ...], found: str) -> Worth:
+def _worth(rows: pd.DataFrame, names: tuple[str, ...], found: str, draws: int) -> Worth:
     target = np.log(rows[found].to_numpy(float))
     values = rows[list(names)].to_numpy(float)
     predicted = np.empty_like(target)
@@ -54,7 +68,21 @@ def _worth(rows: pd.DataFrame, names: tuple[str, ...], found: str) -> Worth:
         predicted[out] = _line(values[~out], target[~out], values[out])
     correlation = float(stats.spearmanr(predicted, target).statistic)
     sign = int(np.sign(stats.spearmanr(values[:, 0], target).statistic)) if len(names) == 1 else 0
-    return Worth(names, correlation, len(rows), sign)
+    return Worth(names, correlation, len(rows), sign, *_interval(rows["choice"].to_numpy(), predicted, target, draws))
+
+
+def _interval(choices: np.ndarray, predicted: np.ndarray, target: np.ndarray, draws: int) -> tuple[float, float]:
+    """Return the ends of 95 % of the correlations of samples of the choices."""
+    if not draws:
+        return math.nan, math.nan
+    rng, members = np.random.default_rng(0), [np.flatnonzero(choices == name) for name in np.unique(choices)]
+    drawn = []
+    for _ in range(draws):
+        rows = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+        ranks = stats.rankdata(predicted[rows]), stats.rankdata(target[rows])
+        drawn.append(float(np.corrcoef(*ranks)[0, 1]) if all(np.ptp(rank) for rank in ranks) else 0.0)
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return float(low), float(high)
 
 
 def _line(known: np.ndarray, target: np.ndarray, asked: np.ndarray) -> np.ndarray:
