@@ -222,6 +222,12 @@ def test_only_cells_of_both_are_compared(rng):
     assert verdicts(part)[name].effect == verdicts(same)[name].effect != verdicts(table)[name].effect
 
 
+def test_what_is_the_same_claim_twice_is_judged_once(rng):
+    found = verdicts(make_table(rng).assign(guidance_scale=1.0))
+    assert found["C2.stage2 crt"].verdict == "holds"
+    assert found["C2.unguided crt"].verdict == "open" and "C2.stage2 again" in found["C2.unguided crt"].note
+
+
 def test_a_seed_that_lacks_cells_is_not_weighed_like_the_others(rng):
     """A study under way: in its one cell, the last seed's regularizer does harm; and it takes no cell from the others."""
     table = make_table(rng)

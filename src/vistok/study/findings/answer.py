@@ -117,7 +117,7 @@ def _limits(claims: Sequence[Claim], by: ScoredBy) -> str:
         return f"{sentence}."
     counts = [sum(claim.verdict == verdict and claim.n > 0 for claim in claims) for verdict in (HOLDS, FAILS, OPEN)]
     counts.append(sum(claim.n == 0 for claim in claims))
-    words = (("holds", "hold"), ("fails", "fail"), ("is open", "are open"), ("has no runs", "have no runs"))
+    words = (("holds", "hold"), ("fails", "fail"), ("is open", "are open"), ("has no evidence", "have no evidence"))
     said = listed([f"{count} {words[i][count != 1]}" for i, count in enumerate(counts) if count or i < 3])
     return f"Of {len(claims)} claim{'s' * (len(claims) > 1)}, {said}; {sentence}."
 

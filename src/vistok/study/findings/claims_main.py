@@ -169,6 +169,8 @@ def _compute_ratio(data: StudyData, grid: Grid, name: str, column: str, stages: 
     label = f"C2.{'total' if column == 'total_flops' else 'stage2' if guided else 'unguided'} {name}"
     if not known:
         return missing_claim(label, statement, rule, "no seed has frontiers that reach a common gFMD")
+    if not guided and (rows.guidance_scale == 1).all():
+        return missing_claim(label, statement, rule, "all runs chose to draw without guidance: this is C2.stage2 again")
     logs = mean_of_seeds(known)
     ratio_of_seeds = as_ratio(logs)
     apart = len(ratios) - len(known)
