@@ -109,3 +109,9 @@ def test_a_config_is_the_command_that_trains_it(recipe, settings):
     if not settings:
         assert words == ["vistok", "train", "tokenizer", "debug_vq"]
     assert ("--data" in words) == any("data.root" in setting for setting in settings)
+
+
+def test_steps_of_drawing_are_not_told_as_those_of_training():
+    said = vistok("advise", "--study", "fashion_shortcuts", "--budget", "1e15")
+    (generator,) = [line for line in said.splitlines() if line.startswith("Generator: ")]
+    assert "parameters; " in generator and "To train both:" not in said and "vistok sample" in said

@@ -164,8 +164,11 @@ def parse_budget(text: str) -> tuple[float, str]:
     return value, unit
 
 
-def advice_lines(advice: Advice, flops_per_second: float | None = None) -> list[str]:
-    """Return the advice in sentences; given a rate, they also state times."""
+def advice_lines(advice: Advice, flops_per_second: float | None = None, trained: bool = True) -> list[str]:
+    """Return the advice in sentences; given a rate, they also state times.
+
+    `trained`: whether the table's steps are those of training. In a table of shortcuts they are those of drawing, which names say.
+    """
     best = advice.best
     lines = []
     if not advice.supported:
@@ -183,7 +186,7 @@ def advice_lines(advice: Advice, flops_per_second: float | None = None) -> list[
         )
     lines += [
         f"Tokenizer: {_setting(best.tokenizer)}; {best.tokenizer_flops:.3g} FLOPs{_time(best.tokenizer_flops, flops_per_second)}.",
-        f"Generator: {best.generator}, {best.params:,} parameters, {counted(best.steps, 'step')}; "
+        f"Generator: {best.generator}, {best.params:,} parameters{_steps(', ', best, trained)}; "
         f"{best.flops - best.tokenizer_flops:.3g} FLOPs{_time(best.flops - best.tokenizer_flops, flops_per_second)}.",
         f"Expected gFMD: {best.gfmd:.2f}; a new run would fall between {best.low:.2f} and {best.high:.2f} (95 %; {counted(best.runs, 'run')}, "
         f"{counted(best.seeds, 'tokenizer seed')}).",
@@ -192,8 +195,8 @@ def advice_lines(advice: Advice, flops_per_second: float | None = None) -> list[
     if other is None:
         return [*lines, "The study has no other tokenizer that can be judged at this budget."]
     lines.append(
-        f"Runner-up: {_setting(other.tokenizer)}, with {other.generator} ({other.params:,} parameters) for "
-        f"{counted(other.steps, 'step')}; expected gFMD {other.gfmd:.2f} ({other.low:.2f} to {other.high:.2f})."
+        f"Runner-up: {_setting(other.tokenizer)}, with {other.generator} ({other.params:,} parameters)"
+        f"{_steps(' for ', other, trained)}; expected gFMD {other.gfmd:.2f} ({other.low:.2f} to {other.high:.2f})."
     )
     if other.gfmd < best.gfmd:
         lines.append(
@@ -214,6 +217,10 @@ def advice_lines(advice: Advice, flops_per_second: float | None = None) -> list[
             f"{_time(advice.surer_flops, flops_per_second)}."
         )
     return lines
+
+
+def _steps(before: str, option: Option, trained: bool) -> str:
+    return f"{before}{counted(option.steps, 'step')}" if trained else ""
 
 
 def _setting(setting: dict[str, Any]) -> str:
