@@ -237,6 +237,7 @@ def test_alarms_of_a_generator():
         return generator_alarms(GeneratorRun(), 1000)
 
     assert names(watch, [likely(0, 6.0), likely(50, 5.0), likely(100, 4.5), likely(200, 3.9)]) == ["learned_nothing"]
+    assert names(watch, [likely(100, 3.85)]) == ["learned_nothing"] and names(watch, [likely(100, 3.75)]) == []  # noise
     (alarm,) = watch()([likely(100, 4.5)]).standing
     assert alarm.dead and "4.000" in alarm.found
     (empty,) = watch()([likely(100, 0.06, 0.05)]).standing

@@ -111,6 +111,24 @@ def test_pictures_are_not_made_larger_than_they_are(speed):
     assert planned(small, 2000).side == 32
 
 
+@pytest.mark.parametrize("side", [20, 48])
+def test_small_pictures_are_enlarged_to_what_the_general_networks_know(speed, side):
+    """From nothing, sprites of 32 pixels had samples of noise in five minutes; the general generator knew their tokens at once."""
+    small = Look("sprites", 1000, 900, ("all",), side, False)
+    plan = plan_start(small, 300, start.general_weights)
+    assert (plan.side, plan.generator_from) == (64, "pictures64")
+    said = "\n".join(lines(plan, small))
+    assert "64x64 pixels" in said and "enlarged: pictures64 knows pictures of this size" in said
+    stages = (replace(stage, seconds=130.0) for stage in (plan.tokenizer, plan.generator))
+    spent = replace(plan, **dict(zip(("tokenizer", "generator"), stages, strict=True)))
+    assert "all of it takes about 6 minutes." in "\n".join(lines(spent, small))  # two are for samples and scores
+    assert plan_start(replace(small, count=60_000, train=54_000), 36_000, start.general_weights).side == 32
+    half_an_hour = "\n".join(
+        lines(plan_start(replace(small, side=64), 1800, start.general_weights), replace(small, side=64))
+    )
+    assert "enlarged" not in half_an_hour and "takes about" not in half_an_hour
+
+
 def test_small_and_grey_folders_get_what_they_need(speed):
     few = Look("few", 50, 45, ("all",), 300, True)
     plan = planned(few, 30)
@@ -183,7 +201,7 @@ def test_few_pictures_and_sides_that_are_cut_off_are_pointed_out(speed):
     text = "\n".join(lines(planned(many, 15), many))
     assert "to learn from" not in text and "middle" not in text
     slow = replace(planned(many, 15), seconds=60.0)
-    assert "At this machine's speed that takes about" in "\n".join(lines(slow, many))
+    assert "At this machine's speed all of it takes about" in "\n".join(lines(slow, many))
 
 
 def test_only_sizes_that_come_into_question_are_timed(monkeypatch):

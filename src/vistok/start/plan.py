@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Fewest validations in a run: its alarms see nothing else.
 VALIDATIONS = 6
+# Seconds of samples and scores, and how much more than the time that was given goes without saying.
+AFTER, MORE = 120.0, 1.2
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ def lines(plan: StartPlan, look: "Look") -> list[str]:
     height, width = plan.tokenizer_config().tokenizer.sides
     size = f"{height}x{width} pixels, {plan.tokens} tokens per picture, {plan.codes:,} codes"
     cut = look.cut_to(width / height)
+    if look.side < plan.side:
+        size += f" (enlarged: {plan.init_from or 'the general tokenizer'} knows pictures of this size)"
     text = [look.sentence, *look.remarks]
     text += [f"Plan for {_minutes(plan.seconds)} on this machine: {size}{f'; {cut}' if cut else ''}.", ""]
     recipes = (find_recipe(stage.recipe).name for stage in (plan.tokenizer, plan.generator))
@@ -144,8 +148,9 @@ def lines(plan: StartPlan, look: "Look") -> list[str]:
     for number, (words, remark) in enumerate(zip(commands, _remarks(plan), strict=True), 1):
         text += [f"{number}. {remark}", f"   {shlex.join(words)}"]
     needed = plan.tokenizer.seconds + plan.generator.seconds
-    if needed > plan.seconds:
-        text += ["", f"At this machine's speed that takes about {_minutes(needed)}: fewer steps would show nothing."]
+    if needed + AFTER > MORE * plan.seconds:
+        reason = ": fewer steps would show nothing" if needed > plan.seconds else ""
+        text += ["", f"At this machine's speed all of it takes about {_minutes(needed + AFTER)}{reason}."]
     return text
 
 

@@ -68,12 +68,8 @@ def plan_start(look: Look, seconds: float, init_from: InitFrom) -> StartPlan:
 
 
 def _sides(look: Look, seconds: float, init_from: InitFrom) -> tuple[int, ...]:
-    """Return the sizes to try: none below one whose images both stages know already."""
-    known = [
-        side
-        for side in SIDES
-        if side <= look.side and _drafted(side, look, seconds, init_from).generator_from is not None
-    ]
+    """Return the sizes to try: none below one whose images both stages know already, to which smaller pictures are enlarged."""
+    known = [side for side in SIDES if _drafted(side, look, seconds, init_from).generator_from is not None]
     return tuple(side for side in SIDES if not known or side >= max(known))
 
 

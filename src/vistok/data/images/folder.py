@@ -105,6 +105,8 @@ def load_folder(config: DataConfig, split: str) -> FolderSource:
 
 
 def _listing(root: Path, what: str) -> Listing:
+    if root.is_file():
+        raise UserError(f"{what}: a file; give the folder that it is in, or the one that it is unpacked to")
     if not root.is_dir():
         raise UserError(f"{what}: not found; give an existing folder, as in --data photos/")
     listing = list_images(root)
