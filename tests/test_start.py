@@ -193,6 +193,20 @@ def test_a_broken_picture_is_named_and_left_out(speed, photo_folder, tmp_path):
     assert len(open_split(plan.tokenizer_config().data, "train")) == look.train
 
 
+def test_classes_that_lie_deeper_are_pointed_out(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / "outer" / "inner" / name).mkdir(parents=True)
+        for number in range(4):
+            picture = Image.new("RGB", (40, 40), (number, 0, len(name)))
+            picture.save(tmp_path / "outer" / "inner" / name / f"{number}.png")
+    look = look_at(str(tmp_path))
+    assert len(look.classes) == 1 and look.deeper == str(tmp_path / "outer" / "inner")
+    assert any("outer/inner: give that one" in remark for remark in look.remarks)
+    within = look_at(look.deeper)
+    assert len(within.classes) == 2 and within.deeper == ""
+    assert look_at(str(tmp_path / "outer" / "inner" / "one")).deeper == ""
+
+
 def test_few_pictures_and_sides_that_are_cut_off_are_pointed_out(speed):
     few, many = Look("few", 5, 3, ("all",), 40, False, 3.0), replace(COLOUR, side=40)
     text = "\n".join(lines(planned(few, 15), few))

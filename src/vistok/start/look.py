@@ -1,6 +1,7 @@
 """The facts about a folder of images that decide how to train on it."""
 
 import io
+import os
 import shlex
 import statistics
 import warnings
@@ -33,7 +34,7 @@ class Look:
     """A folder of images: their number, classes, size (median of the shorter sides), and whether all are grey.
 
     `train`: how many are not held out. `ratio`: width / height, if most of them share one that is not square. `unreadable`:
-    files that cannot be read, with reasons.
+    files that cannot be read, with reasons. `deeper`: the folder whose sub-folders may be the classes, if the root has none.
     """
 
     root: str
@@ -44,6 +45,7 @@ class Look:
     grey: bool
     ratio: float = 1.0
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    deeper: str = ""
 
     @property
     def remarks(self) -> list[str]:
@@ -55,6 +57,8 @@ class Look:
             said.append(
                 f"{number:,} more {'file' if number == 1 else 'files'} cannot be read and {are(number)} left out: {shown}."
             )
+        if self.deeper:
+            said.append(f"They lie in several folders in {self.deeper}: give that one, and each of these is a class.")
         if self.train < TOO_FEW:
             said.append(
                 f"{counted(self.train, 'picture')} to learn from (the others are held out) {are(self.train)} few: samples will "
@@ -94,7 +98,14 @@ def look_at(root: str) -> Look:
     count, grey = len(train) + sum(map(len, held_out)), all(grey for _, grey in found)
     ratio = shared_ratio([size for size, _ in found])
     unreadable = train.report.skipped if train.report is not None else {}
-    return Look(root, count, len(train), train.class_names, side, grey, ratio, unreadable)
+    deeper = _deeper(root, train.files) if len(train.class_names) == 1 else ""
+    return Look(root, count, len(train), train.class_names, side, grey, ratio, unreadable, deeper)
+
+
+def _deeper(root: str, files: Sequence[str]) -> str:
+    """Return the folder below the root whose sub-folders hold the files, as archives unpack; empty if one folder holds all."""
+    places = {str(Path(file).parent) for file in files}
+    return str(Path(root) / os.path.commonpath(places)) if len(places) > 1 else ""
 
 
 def shared_ratio(sizes: Sequence[tuple[int, int]]) -> float:
