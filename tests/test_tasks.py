@@ -456,7 +456,17 @@ def test_a_folder_is_reconstructed_in_rows(tmp_path):
     (line,) = quality_lines(files[:12], quality)
     assert line.startswith("12 images: PSNR ") and f"lowest {min(quality):.2f} dB ({tmp_path}" in line
     assert len(quality_lines(files[:3], quality[:3])) == 3
+    broken = tmp_path / "photos" / "b" / "zz.png"
+    broken.write_bytes(b"no picture")
+    files, notes = chosen_images([tmp_path / "photos" / "b"])
+    assert (
+        len(files) == 25 and broken not in files and len(notes) == 1 and f"left out: image {broken}: cannot" in notes[0]
+    )
     (tmp_path / "empty").mkdir()
+    broken.rename(tmp_path / "empty" / "zz.png")
+    with pytest.raises(UserError, match="none of its images can be read; the first: image .*zz.png: cannot be read"):
+        chosen_images([tmp_path / "empty"])
+    (tmp_path / "empty" / "zz.png").unlink()
     with pytest.raises(UserError, match="empty holds no images"):
         chosen_images([tmp_path / "empty"])
 

@@ -20,12 +20,13 @@ from vistok.verbs.output import output_file
 
 # Of a folder at most so many images are shown, in rows of at most so many.
 MOST, COLUMNS = 40, 10
+SMALL = 16  # the size at which it is tried whether a file can be read
 
 
 def chosen_images(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Return image files, a folder replaced by images from all over it, and a note on each folder that holds more.
+    """Return image files, a folder replaced by images from all over it, and notes: what else it holds, what cannot be read.
 
-    Raises UserError for a folder without images.
+    Raises UserError for a folder without images that can be read.
     """
     files, notes = [], []
     for path in paths:
@@ -36,10 +37,23 @@ def chosen_images(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
         if not names:
             raise UserError(f"folder {path} holds no images; name image files, or a folder of them")
         places = torch.linspace(0, len(names) - 1, min(MOST, len(names))).round().long().tolist()
-        files += [path / names[place] for place in places]
+        broken = {place: why for place in places if (why := _unreadable(path / names[place]))}
+        if len(broken) == len(places):
+            raise UserError(f"folder {path}: none of its images can be read; the first: {broken[places[0]]}")
+        files += [path / names[place] for place in places if place not in broken]
+        notes += [f"left out: {why}" for why in broken.values()]
         if len(names) > MOST:
             notes.append(f"{MOST} of {counted(len(names), 'image')} in {path}, spread over it")
     return files, notes
+
+
+def _unreadable(file: Path) -> str:
+    """Return why a file of a folder cannot be read; empty if it can. One that was named itself is an error instead."""
+    try:
+        read_image(file, 3, SMALL)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def quality_lines(files: Sequence[Path], quality: Sequence[float]) -> list[str]:
