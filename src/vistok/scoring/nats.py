@@ -11,9 +11,8 @@ from vistok.rng import stable_choice
 
 BATCH = 250
 COUNTED_ROWS = 50_000
-LEAST = (
-    200  # losses that a mean of held-out losses is made of: a loss at one random time or mask of an image varies much
-)
+# Losses that a mean of held-out losses is made of: the loss at one time, or under one mask, varies much.
+LEAST = 200
 
 
 @torch.inference_mode()

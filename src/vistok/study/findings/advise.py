@@ -145,9 +145,10 @@ _UNITS = {
 
 def parse_budget(text: str) -> tuple[float, str]:
     """Return (number, "flops", "hours" or "minutes") from text like "2e14 flops" or "1h30m"; raises UserError if it is anything else."""
-    number = r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)\s*"
-    written = text.lower()
-    parts = re.findall(number, written) if re.fullmatch(f"(?:{number})+", written) else []
+    number = r"((?>[0-9.]+(?:e[+-]?[0-9]+)?))"
+    written = text.lower().strip()
+    well_formed = re.fullmatch(rf"{number}\s*[a-z]*|(?:{number}\s*[a-z]+\s*)+", written)
+    parts = re.findall(rf"{number}\s*([a-z]*)", written) if well_formed else []
     units = [_UNITS.get(unit, ("", 1.0)) for _, unit in parts]
     unit = units[0][0] if units else ""
     if len(units) > 1:  # times add up

@@ -34,9 +34,8 @@ def effect(rows: pd.DataFrame, baseline: str, arm: str, value: str, ratio: bool 
     if gaps.empty:
         return None
     cells = gaps.groupby("seed").transform("count")
-    gaps = gaps[
-        cells == cells.max()
-    ]  # a seed without some cells, of a study under way, would not be weighed by what it is
+    # A seed that lacks cells, of a study under way, would weigh as much as the others.
+    gaps = gaps[cells == cells.max()]
     by_seed = gaps.groupby("seed").mean()
     return Effect(arm, ratio, mean_of_seeds(list(by_seed)), tuple(by_seed), gaps.groupby(CELL).ngroups)
 
