@@ -17,7 +17,7 @@ import torch
 from vistok.engine.log import Progress
 from vistok.files import write_atomic
 from vistok.scoring.diagnostics import MEANING, diagnose
-from vistok.study.findings.worth import SHIPPED, of_equal_tokens, worth_of
+from vistok.study.findings.worth import SHIPPED, Worth, of_equal_tokens, with_interval, worth_of
 
 STUDY = Path("results/fashion")
 TABLE = Path(f"src/vistok/study/findings/tables/{SHIPPED}.csv")
@@ -50,6 +50,10 @@ def main() -> None:
         write_atomic(TABLE, pd.DataFrame(done).to_csv(index=False, float_format="%.6g").encode())
 
 
+def _worths(table: pd.DataFrame, found: str) -> list[Worth]:
+    return [with_interval(one, table, found, 1_000) for one in worth_of(table, list(MEANING), found)]
+
+
 def report() -> None:
     """Write what each diagnostic is worth."""
     table = of_equal_tokens(pd.read_csv(TABLE))
@@ -57,9 +61,7 @@ def report() -> None:
         "| diagnostics | " + " | ".join(f"worth at {steps} steps" for steps in STEPS) + " | sign |",
         "|---" * 4 + "|",
     ]
-    found = {
-        steps: {one.names: one for one in worth_of(table, list(MEANING), f"gfmd_{steps}", 1_000)} for steps in STEPS
-    }
+    found = {steps: {one.names: one for one in _worths(table, f"gfmd_{steps}")} for steps in STEPS}
     last = found[STEPS[-1]]
     for names in sorted(last, key=lambda names: -last[names].correlation):
         sign = {1: "more is worse", -1: "more is better", 0: ""}[last[names].sign]

@@ -13,7 +13,7 @@ from vistok.metrics.neighbours import neighbour_nats
 from vistok.runs.shipped import shipped_network
 from vistok.scoring import diagnostics
 from vistok.scoring.diagnostics import MEANING
-from vistok.study.findings.worth import shipped_diagnostics, standing, worth_of
+from vistok.study.findings.worth import shipped_diagnostics, standing, with_interval, worth_of
 
 CODES, COLUMNS = 8, 5
 
@@ -62,7 +62,7 @@ def test_a_diagnostic_is_worth_what_it_predicts_of_tokenizers_that_it_has_not_se
     assert worst.names == ("luck",) and worst.correlation < 0.5
     alone = next(one for one in worth_of(table, ["good", "luck"], "gfmd") if one.names == ("good",))
     assert alone.sign == -1 and alone.better == "more" and np.isnan(alone.low)
-    drawn = {one.names: one for one in worth_of(table, ["good", "luck"], "gfmd", draws=200)}
+    drawn = {one.names: with_interval(one, table, "gfmd", 200) for one in worth_of(table, ["good", "luck"], "gfmd")}
     good, luck = drawn["good",], drawn["luck",]
     assert good.low > 0.98 and good.high == pytest.approx(1)
     assert luck.low < luck.correlation < luck.high and luck.high - luck.low > 0.3

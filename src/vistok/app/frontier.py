@@ -88,8 +88,10 @@ def advice_of(found: Findings, flops: float, milliseconds: float | None) -> Advi
 
 def lines_of(found: Findings, advice: Advice, rate: float | None, milliseconds: float | None = None) -> list[str]:
     """Return the advice in sentences, with what the study does not say; given this machine's rate, they also state times."""
-    trained = not found.source.commands(advice.best.generator)
-    return [*advice_lines(advice, rate, trained), *image_lines(found.source, advice.best, found.within(milliseconds))]
+    return [
+        *advice_lines(advice, rate, found.source),
+        *image_lines(found.source, advice.best, found.within(milliseconds)),
+    ]
 
 
 def frontier_chart(curves: Sequence[Offer], chosen: float) -> Chart:

@@ -11,6 +11,8 @@ from vistok.cli.options import Data, progress_bars, run_of, say
 
 # Samples of tokenizers for the intervals of what figures are worth.
 DRAWS = 500
+# The column of gFMD that they are worth something for.
+FOUND = "gfmd_1000"
 
 
 def diagnose(
@@ -22,14 +24,15 @@ def diagnose(
     """Measure a tokenizer's tokens before a generator is trained, and say what each figure has been worth in our study."""
     from vistok.scoring.diagnostics import MEANING
     from vistok.scoring.diagnostics import diagnose as measure
-    from vistok.study.findings.worth import of_equal_tokens, shipped_diagnostics, standing, worth_of
+    from vistok.study.findings.worth import of_equal_tokens, shipped_diagnostics, standing, with_interval, worth_of
 
     options.require_alive(tokenizer, anyway)
     with progress_bars() as progress:
         found = measure(tokenizer, data, progress)
     table = of_equal_tokens(shipped_diagnostics())
-    worth = worth_of(table, list(MEANING), "gfmd_1000", DRAWS)
-    alone = {one.names[0]: one for one in worth if len(one.names) == 1}
+    best, *others = worth_of(table, list(MEANING), FOUND)
+    singles = [one for one in (best, *others) if len(one.names) == 1]
+    alone = {one.names[0]: with_interval(one, table, FOUND, DRAWS) for one in singles}
     if as_json:
         each = {
             name: {
@@ -41,14 +44,14 @@ def diagnose(
             }
             for name, value in found.items()
         }
-        say(json.dumps({"diagnostics": each, "best": worth[0].names, "worth_of_best": worth[0].correlation}, indent=2))
+        say(json.dumps({"diagnostics": each, "best": best.names, "worth_of_best": best.correlation}, indent=2))
         return
     say(f"{'':<11}{'value':>9}{'below it':>10}{'better':>8}{'worth':>7}{'95 %':>16}")
     for name, value in found.items():
         of, below = alone[name], standing(table, name, value)
         ends = f"{of.low:+.2f} to {of.high:+.2f}"
         say(f"{name:<11}{value:>9.4f}{below:>10.0%}{of.better:>8}{of.correlation:>+7.2f}{ends:>16}  {MEANING[name]}")
-    best = worth[0]
+    best = with_interval(best, table, FOUND, DRAWS)
     say(
         "below it: share of the recorded tokenizers of Fashion-MNIST with a smaller value\n"
         "better: whether more or less of it went with lower gFMD; nothing where it told nothing\n"

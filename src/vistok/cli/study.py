@@ -199,8 +199,7 @@ def advise(
         say(json.dumps({**advice.as_json(), **facts}, indent=2))
         return
     say(f"By the runs of {source.name.rstrip(',')}, on {source.data[0]}:")
-    trained = not source.commands(advice.best.generator)
-    for line in [*advice_lines(advice, rate, trained), *image_lines(source, advice.best, sieved)]:
+    for line in [*advice_lines(advice, rate, source), *image_lines(source, advice.best, sieved)]:
         say(line)
     both = "To train both:" if len(commands) > 1 else "To do it:"
     for line in [both, *commands] if commands else ():

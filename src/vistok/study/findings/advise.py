@@ -165,12 +165,16 @@ def parse_budget(text: str) -> tuple[float, str]:
     return value, unit
 
 
-def advice_lines(advice: Advice, flops_per_second: float | None = None, trained: bool = True) -> list[str]:
+def advice_lines(
+    advice: Advice, flops_per_second: float | None = None, source: AdviceSource | None = None
+) -> list[str]:
     """Return the advice in sentences; given a rate, they also state times.
 
-    `trained`: whether the table's steps are those of training. In a table of shortcuts they are those of drawing, which names say.
+    Steps are not told where the source's table names commands, as that of shortcuts does: they are then steps of drawing, which the
+    names say.
     """
     best = advice.best
+    trained = source is None or not source.commands(best.generator)
     lines = []
     if not advice.supported:
         lines.append(

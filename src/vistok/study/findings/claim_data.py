@@ -116,7 +116,7 @@ def in_common(rows: pd.DataFrame, baseline: str, other: str) -> pd.DataFrame:
 
 def of_complete_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the runs of the seeds that have the most cells: one with fewer, of a study under way, is not weighed like the others."""
-    cells = rows.groupby(["seed", *CELL]).ngroup().groupby(rows.seed).nunique()
+    cells = rows.drop_duplicates(["seed", *CELL]).groupby("seed").size()
     return rows[rows.seed.isin(cells.index[cells == cells.max()])]
 
 

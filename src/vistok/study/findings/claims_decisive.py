@@ -107,8 +107,8 @@ class _Evidence:
         """Return the estimate of the look that settles a claim, or of the latest; before the first, of all seeds so far."""
         assert self.so_far is not None
         complete = f"{len(self.seeds)} of {self.planned} are"
-        found = _estimate(values(self.so_far), self.so_far.confidence, ratio)
         if not self.looks:
+            found = _estimate(values(self.so_far), self.so_far.confidence, ratio)
             note = f"not judged before {self.first} seeds are complete; {complete}"
             return _Judged(found, Verdict(OPEN, *judge(found).margins), note, self.so_far)
         for pairs in self.looks:
@@ -118,6 +118,7 @@ class _Evidence:
                 break
         note = f"judged on {len(pairs.seeds)} seeds; {complete} complete"
         if len(self.seeds) > len(pairs.seeds):
+            found = _estimate(values(self.so_far), self.so_far.confidence, ratio)
             note += f": all of them give {found.value:.3g} ({found.low:.3g} to {found.high:.3g}, 95 %)"
         return _Judged(shown, verdict, note, pairs)
 

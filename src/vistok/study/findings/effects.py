@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from vistok.study.findings.claim_data import CELL, in_common
+from vistok.study.findings.claim_data import CELL, in_common, of_complete_seeds
 from vistok.study.findings.verdict import Estimate, mean_of_seeds
 
 
@@ -30,12 +30,9 @@ class Effect:
 
 def effect(rows: pd.DataFrame, baseline: str, arm: str, value: str, ratio: bool = True) -> Effect | None:
     """Return an arm's difference to the baseline in a column, a mean over the cells that both have, of the seeds that have them all."""
-    gaps = _gaps(rows, baseline, arm, value, ratio)
+    gaps = _gaps(of_complete_seeds(_paired(rows, baseline, arm, value)), baseline, arm, value, ratio)
     if gaps.empty:
         return None
-    cells = gaps.groupby("seed").transform("count")
-    # A seed that lacks cells, of a study under way, would weigh as much as the others.
-    gaps = gaps[cells == cells.max()]
     by_seed = gaps.groupby("seed").mean()
     return Effect(arm, ratio, mean_of_seeds(list(by_seed)), tuple(by_seed), gaps.groupby(CELL).ngroups)
 
@@ -44,7 +41,7 @@ def effects_by_cell(
     rows: pd.DataFrame, baseline: str, arm: str, value: str, ratio: bool = True
 ) -> dict[tuple[str, float], Effect]:
     """Return the same for each cell (generator, length) alone."""
-    gaps = _gaps(rows, baseline, arm, value, ratio)
+    gaps = _gaps(_paired(rows, baseline, arm, value), baseline, arm, value, ratio)
     if gaps.empty:
         return {}
     return {
@@ -53,14 +50,18 @@ def effects_by_cell(
     }
 
 
-def _gaps(rows: pd.DataFrame, baseline: str, arm: str, value: str, ratio: bool) -> "pd.Series[float]":
-    """Return arm - baseline by (seed, generator, length)."""
+def _paired(rows: pd.DataFrame, baseline: str, arm: str, value: str) -> pd.DataFrame:
+    """Return the runs of both with a value, in the cells (seed, generator, length) that both have."""
     if value not in rows:
-        return pd.Series(dtype=float)
-    keys = ["seed", *CELL]
-    both = in_common(rows[[*keys, "tokenizer_choice", value]].dropna(subset=[value]), baseline, arm)
+        return rows.iloc[:0]
+    return in_common(rows[["seed", *CELL, "tokenizer_choice", value]].dropna(subset=[value]), baseline, arm)
+
+
+def _gaps(both: pd.DataFrame, baseline: str, arm: str, value: str, ratio: bool) -> "pd.Series[float]":
+    """Return arm - baseline by (seed, generator, length)."""
     if both.empty:
         return pd.Series(dtype=float)
+    keys = ["seed", *CELL]
     values = both[value].astype(float)
     both = both.assign(**{value: values.map(math.log) if ratio else values})
     means = both.groupby([*keys, "tokenizer_choice"])[value].mean().unstack("tokenizer_choice")

@@ -5,7 +5,7 @@ its gFMD at equal generator compute. What counts is whether the predictions have
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from itertools import combinations
 
@@ -49,40 +49,46 @@ def of_equal_tokens(table: pd.DataFrame) -> pd.DataFrame:
     return table[~table["choice"].astype(str).str.startswith("tokens-")]
 
 
-def worth_of(table: pd.DataFrame, names: list[str], found: str, draws: int = 0) -> list[Worth]:
-    """Return what each diagnostic, and each pair of them, is worth for a column of gFMD; the best first.
-
-    Intervals are those of so many draws of the ways of making tokenizers, since tokenizers made in one way are alike.
-    """
+def worth_of(table: pd.DataFrame, names: list[str], found: str) -> list[Worth]:
+    """Return what each diagnostic, and each pair of them, is worth for a column of gFMD; the best first."""
     rows = table.dropna(subset=[found])
     sets = [(name,) for name in names] + list(combinations(names, 2))
-    return sorted((_worth(rows, chosen, found, draws) for chosen in sets), key=lambda worth: -worth.correlation)
+    return sorted((_worth(rows, chosen, found) for chosen in sets), key=lambda worth: -worth.correlation)
 
 
-def _worth(rows: pd.DataFrame, names: tuple[str, ...], found: str, draws: int) -> Worth:
+def _worth(rows: pd.DataFrame, names: tuple[str, ...], found: str) -> Worth:
+    predicted, target = _predicted(rows, names, found)
+    correlation = float(stats.spearmanr(predicted, target).statistic)
+    sign = int(np.sign(stats.spearmanr(rows[names[0]], target).statistic)) if len(names) == 1 else 0
+    return Worth(names, correlation, len(rows), sign)
+
+
+def _predicted(rows: pd.DataFrame, names: tuple[str, ...], found: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the logarithm of each tokenizer's gFMD, as predicted from those made in other ways, and as found."""
     target = np.log(rows[found].to_numpy(float))
     values = rows[list(names)].to_numpy(float)
     predicted = np.empty_like(target)
     for choice in rows["choice"].unique():
         out = (rows["choice"] == choice).to_numpy()
         predicted[out] = _line(values[~out], target[~out], values[out])
-    correlation = float(stats.spearmanr(predicted, target).statistic)
-    sign = int(np.sign(stats.spearmanr(values[:, 0], target).statistic)) if len(names) == 1 else 0
-    return Worth(names, correlation, len(rows), sign, *_interval(rows["choice"].to_numpy(), predicted, target, draws))
+    return predicted, target
 
 
-def _interval(choices: np.ndarray, predicted: np.ndarray, target: np.ndarray, draws: int) -> tuple[float, float]:
-    """Return the ends of 95 % of the correlations of samples of the choices."""
-    if not draws:
-        return math.nan, math.nan
+def with_interval(worth: Worth, table: pd.DataFrame, found: str, draws: int) -> Worth:
+    """Return a worth with the ends of 95 % of the correlations of samples of the ways of making tokenizers.
+
+    Tokenizers made in one way are alike, so that they are drawn together.
+    """
+    rows = table.dropna(subset=[found])
+    (predicted, target), choices = _predicted(rows, worth.names, found), rows["choice"].to_numpy()
     rng, members = np.random.default_rng(0), [np.flatnonzero(choices == name) for name in np.unique(choices)]
     drawn = []
     for _ in range(draws):
-        rows = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
-        ranks = stats.rankdata(predicted[rows]), stats.rankdata(target[rows])
+        of = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+        ranks = stats.rankdata(predicted[of]), stats.rankdata(target[of])
         drawn.append(float(np.corrcoef(*ranks)[0, 1]) if all(np.ptp(rank) for rank in ranks) else 0.0)
     low, high = np.percentile(drawn, (2.5, 97.5))
-    return float(low), float(high)
+    return replace(worth, low=float(low), high=float(high))
 
 
 def _line(known: np.ndarray, target: np.ndarray, asked: np.ndarray) -> np.ndarray:
