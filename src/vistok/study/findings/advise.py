@@ -17,7 +17,7 @@ from scipy import special
 from vistok.errors import UserError, counted
 from vistok.study.findings.advice_source import AdviceSource
 from vistok.study.findings.as_command import train_words
-from vistok.study.findings.offers import REACH, SEEDS, Offer, Option, offers
+from vistok.study.findings.offers import BETWEEN_TOKENIZERS, REACH, SEEDS, Offer, Option, offers
 from vistok.study.run.record import OTHERS
 from vistok.units import steps
 
@@ -81,13 +81,17 @@ def choose(offered: Sequence[Offer], budget: float, rate: float | None = None) -
 def rank(options: Sequence[Option]) -> list[Option]:
     """Return options, the one to advise first, then those with the lowest expected gFMD.
 
-    A law of few seeds could be anything: to be advised, the upper end of its interval must lie below that of the best option with
-    three seeds.
+    The best of many options with few seeds is often a lucky one: to be advised, the upper end of its interval must lie below that
+    of the best option with three seeds by as much as tokenizers of one setting differ.
     """
     by_expected = sorted(options, key=lambda one: one.gfmd)
     sure = next((one for one in by_expected if one.seeds >= SEEDS), None)
-    surest = min((one for one in options if one.seeds < SEEDS or one is sure), key=lambda one: one.high)
+    surest = min((one for one in options if one.seeds < SEEDS or one is sure), key=_cautious)
     return [surest, *(one for one in by_expected if one is not surest)]
+
+
+def _cautious(option: Option) -> float:
+    return option.high * (math.exp(BETWEEN_TOKENIZERS) if option.seeds < SEEDS else 1.0)
 
 
 def covered(offered: Sequence[Offer]) -> tuple[float, float]:

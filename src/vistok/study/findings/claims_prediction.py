@@ -10,6 +10,7 @@ from vistok.errors import UserError
 from vistok.study.config import Grid
 from vistok.study.findings.advise import advise
 from vistok.study.findings.claim_data import CELL, StudyData
+from vistok.study.findings.fit import PowerLaw, with_common_scatter
 from vistok.study.findings.offers import law_of
 from vistok.study.findings.verdict import (
     CHANGED,
@@ -41,8 +42,9 @@ INSIDE = (
 def prediction(data: StudyData, grid: Grid) -> list[Claim]:
     """Judge C7: do laws fitted to the cheaper half of the main grid predict the other half, and how good is their advice?"""
     inside_rule = (
-        f"{CHANGED} (the law's floor was 0): effect: share of the held-out runs (each generator's longest) inside the 95 % prediction interval of the law "
-        "fitted to the shorter ones of the same tokenizer choice and generator, with the tokenizer's rFMD as its floor; "
+        f"{CHANGED} (the law's floor was 0; each law had a scatter of its own): effect: share of the held-out runs (each generator's longest) inside the 95 % prediction interval of the law "
+        "fitted to the shorter ones of the same tokenizer choice and generator, with the tokenizer's rFMD as its floor and the "
+        "common scatter of runs about their laws; "
         f"{INSIDE}"
     )
     regret_rule = (
@@ -68,12 +70,8 @@ def prediction(data: StudyData, grid: Grid) -> list[Claim]:
 def _inside(name: str, statement: str, rule: str, cheap: pd.DataFrame, held: pd.DataFrame) -> Claim:
     """Judge how many of the held-out runs fall where the laws of the other runs predict."""
     hits, errors = [], []
-    for key, runs in cheap.groupby(["tokenizer_choice", "choice"]):
-        later = held[(held.tokenizer_choice == key[0]) & (held.choice == key[1])]
-        law = law_of(runs)
-        if law is None:
-            continue
-        for _, run in later.iterrows():
+    for key, law in _laws(cheap).items():
+        for _, run in held[(held.tokenizer_choice == key[0]) & (held.choice == key[1])].iterrows():
             expected, low, high = law.predict(float(run.train_flops))
             hits.append(low <= run.gfmd <= high)
             errors.append(math.log(run.gfmd / expected))
@@ -93,9 +91,17 @@ def _inside(name: str, statement: str, rule: str, cheap: pd.DataFrame, held: pd.
     return make_claim(name, statement, rule, found, verdict, note, inside, held.seed.nunique())
 
 
+def _laws(rows: pd.DataFrame) -> dict[tuple[str, str], PowerLaw]:
+    """Return the law of every (tokenizer choice, generator) whose runs are enough for one, all with their common scatter."""
+    found = {
+        key: law for key, runs in rows.groupby(["tokenizer_choice", "choice"]) if (law := law_of(runs)) is not None
+    }
+    return dict(zip(found, with_common_scatter(list(found.values())), strict=True))  # type: ignore[arg-type]
+
+
 def _regret(data: StudyData, statement: str, rule: str, cheap: pd.DataFrame, held: pd.DataFrame) -> Claim:
     known, rows = pd.concat([data.tokenizers, cheap]), pd.concat([cheap, held])
-    laws = {key: law_of(runs) for key, runs in rows.groupby(["tokenizer_choice", "choice"])}
+    laws = _laws(rows)
     keys = ["tokenizer_choice", *CELL]
     trained = rows.groupby(keys).agg({"total_flops": "mean", "gfmd": "mean"})
     regrets: dict[str, list[float]] = {}
@@ -105,7 +111,7 @@ def _regret(data: StudyData, statement: str, rule: str, cheap: pd.DataFrame, hel
             best = advise(known, float(budget)).best
         except UserError:
             continue
-        law = laws[best.tokenizer["tokenizer_choice"], best.generator]
+        law = laws.get((best.tokenizer["tokenizer_choice"], best.generator))
         affordable = trained[trained.total_flops <= budget * 1.001]
         if law is not None:
             value = float(law(best.flops - best.tokenizer_flops))
@@ -124,8 +130,9 @@ def budgets(data: StudyData, grid: Grid) -> list[Claim]:
         "What advice says for such budgets loses little to the best that was trained for them.",
     )
     rules = (
-        "effect: share of this grid's runs inside the 95 % prediction interval of the main grid's law of the same tokenizer "
-        f"choice and generator; {INSIDE}",
+        f"{CHANGED} (each law had a scatter of its own): effect: share of this grid's runs inside the 95 % prediction interval "
+        "of the main grid's law of the same tokenizer choice and generator, by the common scatter of runs about their laws; "
+        f"{INSIDE}",
         "effect: mean over budgets of log(gFMD of what advice says among this grid's tokenizers and generators / best gFMD "
         "trained for that budget); every gFMD is that of a run (mean over seeds), so that the best is chosen with its noise "
         "and the effect is never below 0; n budgets, t-interval, 95 %; holds below 0.1, fails above",

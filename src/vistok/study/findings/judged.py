@@ -64,4 +64,4 @@ def _claim(values: dict[str, Any]) -> Claim:
 
 def _fit(values: dict[str, Any]) -> Fit:
     law = values["law"]
-    return Fit(**{**values, "law": PowerLaw(**{**law, "covariance": tuple(map(tuple, law["covariance"]))})})
+    return Fit(**{**values, "law": PowerLaw(**{**law, "unit_covariance": tuple(map(tuple, law["unit_covariance"]))})})

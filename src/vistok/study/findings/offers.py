@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from vistok.study.findings.fit import PowerLaw, fit_power_law
+from vistok.study.findings.fit import PowerLaw, fit_power_law, with_common_scatter
 from vistok.study.findings.table import generators, tokenizers
 from vistok.study.run.record import OTHERS
 
@@ -17,8 +17,8 @@ SETTING = ("tokenizer_choice", "codebook_size", "num_tokens", "crt_variant", "cr
 REACH = 2.0
 # Tokenizer seeds from which on an expected score is believed.
 SEEDS = 3
-# With fewer, how much wider an interval is: half of a 95 % interval of log gFMD between tokenizers of one setting, of which the
-# runs on one tokenizer show nothing (0.32 to 0.45 in results/fashion).
+# Half of a 95 % interval of log gFMD between tokenizers of one setting (0.32 to 0.45 in results/fashion), of which runs on one
+# tokenizer show nothing.
 BETWEEN_TOKENIZERS = 0.45
 
 
@@ -76,7 +76,7 @@ class Curve:
         compute = max(1, int(min(available, reach) / self.flops_per_step)) * self.flops_per_step
         value, low, high = self.law.predict(compute)
         value = max(value, min(self.rfmd, self.reached))
-        low, high = _bounded(low, high, self.seeds, self.rfmd, self.reached)
+        low = _bounded(low, self.rfmd, self.reached)
         steps = round(compute / self.flops_per_step)
         return Option(
             self.setting, self.generator, self.params, steps, self.tokenizer_flops + compute, self.tokenizer_flops,
@@ -117,7 +117,7 @@ class Point:
         quantile = float(special.stdtrit(self.freedom, 0.975)) if self.freedom else 1.96
         half = quantile * self.scatter * math.sqrt(1 + 1 / n)
         value = math.exp(float(np.mean(np.log(self.gfmd))))
-        low, high = _bounded(value * math.exp(-half), value * math.exp(half), self.seeds, self.rfmd, min(self.gfmd))
+        low, high = _bounded(value * math.exp(-half), self.rfmd, min(self.gfmd)), value * math.exp(half)
         return Option(
             self.setting, self.generator, self.params, self.steps, total, self.tokenizer_flops, value, low, high, n, self.seeds,
             self.scatter, True,
@@ -127,14 +127,12 @@ class Point:
 Offer = Curve | Point
 
 
-def _bounded(low: float, high: float, seeds: int, rfmd: float, reached: float) -> tuple[float, float]:
-    """Return the interval of an expected gFMD, wider where tokenizer seeds are few.
+def _bounded(low: float, rfmd: float, reached: float) -> float:
+    """Return the lower end of an expected gFMD.
 
     Samples are decoded by the tokenizer, so that it does not reach below rFMD, unless the runs themselves do, as guided ones can.
     """
-    if seeds < SEEDS:
-        low, high = low * math.exp(-BETWEEN_TOKENIZERS), high * math.exp(BETWEEN_TOKENIZERS)
-    return max(low, rfmd if rfmd <= reached else 0.9 * reached), high
+    return max(low, rfmd if rfmd <= reached else 0.9 * reached)
 
 
 def offers(table: pd.DataFrame) -> list[Offer]:
@@ -158,13 +156,20 @@ def offers(table: pd.DataFrame) -> list[Offer]:
 
 
 def _with_scatter(found: list[Offer]) -> list[Offer]:
-    """Return offers, whose points know how far runs of one kind differ; where no kind has two runs, as tokenizers do."""
-    several = [np.log(offer.gfmd) for offer in found if isinstance(offer, Point) and len(offer.gfmd) > 1]
+    """Return offers that know how far the table's runs scatter: about laws, and those of one length about their mean."""
+    curves, points = [one for one in found if isinstance(one, Curve)], [one for one in found if isinstance(one, Point)]
+    laws = with_common_scatter([curve.law for curve in curves])
+    return [*(replace(curve, law=law) for curve, law in zip(curves, laws, strict=True)), *_points_with_scatter(points)]
+
+
+def _points_with_scatter(points: list[Point]) -> list[Point]:
+    """Return points that know their common scatter; where no kind has two runs, as tokenizers scatter."""
+    several = [np.log(point.gfmd) for point in points if len(point.gfmd) > 1]
     freedom = sum(len(logs) - 1 for logs in several)
     if not freedom:
-        return found
+        return points
     scatter = math.sqrt(sum(float(((logs - logs.mean()) ** 2).sum()) for logs in several) / freedom)
-    return [replace(offer, scatter=scatter, freedom=freedom) if isinstance(offer, Point) else offer for offer in found]
+    return [replace(point, scatter=scatter, freedom=freedom) for point in points]
 
 
 def law_of(rows: pd.DataFrame, above: float | None = None) -> PowerLaw | None:
