@@ -122,8 +122,11 @@ def save_unusual(kind, path):
         image.save(path, save_all=True, append_images=[Image.fromarray(255 - PIXELS)])
     elif kind == "16-bit":
         Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257).save(path)
+    elif kind == "transparent":
+        image.putalpha(254)
+        image.save(path)
     else:
-        image.convert({"1-channel": "L", "CMYK": "CMYK", "palette": "P", "transparent": "RGBA"}[kind]).save(path)
+        image.convert({"1-channel": "L", "CMYK": "CMYK", "palette": "P"}[kind]).save(path)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +146,15 @@ def test_unusual_files_are_converted_skipped_or_refused_and_counted(kind, suffix
     assert skipped["num_skipped"] == 1 and kind in skipped["skipped"][name]
     with pytest.raises(UserError, match=f"1 of 91 images is unusual: {name} .*{kind}.*unusual_images=convert"):
         load_folder(config(folder, unusual_images="refuse"), "train")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_a_channel_in_which_all_is_opaque_makes_no_picture_transparent(mode, folder):
+    Image.fromarray(PIXELS).convert(mode).save(folder / "circles/opaque.png")
+    palette = Image.fromarray(PIXELS[..., 0] // 2).convert("P")
+    palette.save(folder / "circles/unused.png", transparency=palette.getextrema()[1] + 1)
+    found = load_folder(config(folder), "train").report.unusual
+    assert "transparent" not in found, found
 
 
 def test_the_count_is_in_the_runs_record(folder, tmp_path, quiet):

@@ -64,7 +64,8 @@ def test_pictures_of_a_camera_that_was_held_upright_are_tall(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("30m", 1800), ("1.5h", 5400), ("1h30m", 5400), ("90 minutes", 5400), ("2 hours", 7200)]
+    ("text", "seconds"),
+    [("30m", 1800), ("1.5h", 5400), ("1h30m", 5400), ("90 minutes", 5400), ("2 hours", 7200), ("1 day", 86400)],
 )
 def test_times_are_read(text, seconds):
     assert seconds_of(text) == seconds
@@ -189,8 +190,16 @@ def test_a_broken_picture_is_named_and_left_out(speed, photo_folder, tmp_path):
     plan, look = start.prepare_start(str(photos), 900, tmp_path, print)
     text = "\n".join(lines(plan, look))
     assert look.count == 89 and "1 more file cannot be read and is left out: waves/00.png (" in text
-    assert "--set data.unreadable_images=skip" in text
+    assert "--set data.unreadable_images=skip" in text and "ignored" not in text
     assert len(open_split(plan.tokenizer_config().data, "train")) == look.train
+
+
+def test_files_that_are_no_pictures_are_told(photo_folder, tmp_path):
+    photos = tmp_path / "photos"
+    shutil.copytree(photo_folder, photos)
+    for name in ("notes.txt", "waves/film.mp4", "waves/second.mp4"):
+        (photos / name).write_bytes(b"no picture")
+    assert "Not pictures by their names, so ignored 3 files: 2 .mp4, 1 .txt." in look_at(str(photos)).remarks
 
 
 def test_classes_that_lie_deeper_are_pointed_out(tmp_path):

@@ -20,24 +20,13 @@ _UNITS = {
     **{word: unit for unit in UNITS for word in (unit, unit.removesuffix("s"))},
     **{"": "steps", "it": "steps", "iterations": "steps", "imgs": "images", "ep": "epochs", "%": "percent"},
 }
-_TIMES = (
-    "s",
-    "sec",
-    "secs",
-    "second",
-    "seconds",
-    "m",
-    "min",
-    "mins",
-    "minute",
-    "minutes",
-    "h",
-    "hour",
-    "hours",
-    "d",
-    "day",
-    "days",
-)
+# As people write units of time -> seconds.
+_SECONDS = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("d", "day", "days"), 86400.0),
+}
 _THOUSANDS = {"": 1.0, "k": 1e3}
 _DURATION = r"\s*(?P<number>[0-9.,eE+_-]*[0-9.])(?P<thousands>[kK]?)\s*(?P<unit>[A-Za-z%]*)\s*"
 
@@ -45,7 +34,7 @@ _DURATION = r"\s*(?P<number>[0-9.,eE+_-]*[0-9.])(?P<thousands>[kK]?)\s*(?P<unit>
 def _not_a_duration(found: Any, unit: str) -> str:
     """Return what is wrong with text that is not a duration, and what to write."""
     write = f'write "<number> <unit>", where the unit is one of {", ".join(UNITS)}'
-    if unit.lower() in _TIMES:
+    if unit.lower() in _SECONDS:
         return (
             f"{printable(repr(found))} is a time, which another machine would turn into another run; {write} (--dry-run says how "
             "long that takes here, and vistok start FOLDER --for 1h plans by the clock)"
@@ -123,6 +112,19 @@ class Duration(Config):
         if self.unit == "flops":
             return steps_for_flops(self.value, scale.flops_per_step)
         return math.ceil(self.value / per_step[self.unit] - 1e-9)
+
+
+def seconds_in(text: str) -> float | None:
+    """Return the seconds in "30m", "90 minutes", "1.5h", "1h30m" or "2 days"; None if it is anything else, or not above 0."""
+    part = r"((?>[0-9.]+))\s*([a-z]+)\s*"
+    written = text.lower().strip()
+    if not re.fullmatch(f"(?:{part})+", written):
+        return None
+    try:
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in re.findall(part, written))
+    except (ValueError, KeyError):  # 1..5h, or weeks
+        return None
+    return seconds if 0 < seconds < math.inf else None
 
 
 def steps(count: int) -> Duration:

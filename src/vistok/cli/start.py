@@ -24,12 +24,13 @@ def start(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, and carry nothing out.")] = False,
 ) -> None:
     """Look at a folder and suggest what to train on it; with --go, do it: tokenizer, generator, samples, scores."""
-    from vistok.start.go import prepare_start, run_start
     from vistok.start.plan import lines, seconds_of
 
     if as_json and go is not None:
         raise UserError("--json prints a plan and --go carries it out; give one of them")
-    seconds = seconds_of(go or time)
+    seconds = seconds_of(go or time)  # before torch is loaded, which takes seconds
+    from vistok.start.go import prepare_start, run_start
+
     with progress_bars() as progress:
         plan, look = prepare_start(folder, seconds, runs, lambda line: say(line, err=True), progress)
     if as_json:

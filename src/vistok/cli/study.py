@@ -181,7 +181,7 @@ def advise(
     rate = None
     if unit != "flops":
         rate = measured_rate(source)
-        amount *= rate * (3600 if unit == "hours" else 60)
+        amount *= rate
         for line in rate_lines(budget, amount, rate, recorded_rate(source)):
             say(line, err=as_json)
     sieved = sieve(offers(source.table), source.table, limit)

@@ -15,6 +15,7 @@ from PIL import Image
 from vistok.data.config import DataConfig
 from vistok.data.images.folder import FolderSource
 from vistok.data.images.image_file import BadImage, file_bytes, not_read, open_image, upright_size
+from vistok.data.images.inspection import describe_ignored
 from vistok.data.images.open import kind_of, open_split
 from vistok.errors import UserError, are, counted, some
 
@@ -34,7 +35,8 @@ class Look:
     """A folder of images: their number, classes, size (median of the shorter sides), and whether all are grey.
 
     `train`: how many are not held out. `ratio`: width / height, if most of them share one that is not square. `unreadable`:
-    files that cannot be read, with reasons. `deeper`: the folder whose sub-folders may be the classes, if the root has none.
+    files that cannot be read, with reasons. `ignored`: files that are no images, by suffix. `deeper`: the folder whose sub-folders
+    may be the classes, if the root has none.
     """
 
     root: str
@@ -46,6 +48,7 @@ class Look:
     ratio: float = 1.0
     unreadable: Mapping[str, str] = field(default_factory=dict)
     deeper: str = ""
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def remarks(self) -> list[str]:
@@ -57,6 +60,8 @@ class Look:
             said.append(
                 f"{number:,} more {'file' if number == 1 else 'files'} cannot be read and {are(number)} left out: {shown}."
             )
+        if self.ignored:
+            said.append(f"Not pictures by their names, so {describe_ignored(self.ignored)}.")
         if self.deeper:
             said.append(f"They lie in several folders in {self.deeper}: give that one, and each of these is a class.")
         if self.train < TOO_FEW:
@@ -97,9 +102,9 @@ def look_at(root: str) -> Look:
     side = int(statistics.median(min(size) for size, _ in found))
     count, grey = len(train) + sum(map(len, held_out)), all(grey for _, grey in found)
     ratio = shared_ratio([size for size, _ in found])
-    unreadable = train.report.skipped if train.report is not None else {}
+    unreadable, ignored = (train.report.skipped, train.report.ignored) if train.report is not None else ({}, {})
     deeper = _deeper(root, train.files) if len(train.class_names) == 1 else ""
-    return Look(root, count, len(train), train.class_names, side, grey, ratio, unreadable, deeper)
+    return Look(root, count, len(train), train.class_names, side, grey, ratio, unreadable, deeper, ignored)
 
 
 def _deeper(root: str, files: Sequence[str]) -> str:

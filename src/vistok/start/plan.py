@@ -1,7 +1,6 @@
 """What `vistok start` plans to train, as a file, as commands and in words; reading it needs no torch."""
 
 import json
-import math
 import re
 import shlex
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from vistok.config import override
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
 from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
+from vistok.units import seconds_in
 
 if TYPE_CHECKING:
     from vistok.start.look import Look
@@ -122,14 +122,9 @@ def _watched(config: R, stage: Stage) -> R:
 
 
 def seconds_of(text: str) -> float:
-    """Return the seconds in "30m", "90 min", "1.5h", "2 hours" or "1h30m". Raises UserError for anything else."""
-    parts = re.findall(r"([0-9.]+)\s*(h|m)[a-z]*", text.strip().lower())
-    well_formed = re.fullmatch(r"(\s*[0-9.]+\s*(h|hours?|m|min|mins|minutes?)\s*)+", text.strip().lower())
-    try:
-        seconds = sum(float(number) * {"h": 3600, "m": 60}[unit] for number, unit in parts) if well_formed else 0.0
-    except ValueError:
-        seconds = 0.0
-    if not 60 <= seconds < math.inf:
+    """Return the seconds in "30m", "90 min", "1.5h", "2 hours" or "1h30m". Raises UserError for anything else, and under a minute."""
+    seconds = seconds_in(text)
+    if seconds is None or seconds < 60:
         raise UserError(f"time {text!r}: give at least a minute, in minutes or hours, as in 30m or 1.5h")
     return seconds
 

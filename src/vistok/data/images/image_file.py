@@ -147,7 +147,7 @@ def _unusual(image: Image.Image, channels: int) -> tuple[str, ...]:
         "signed": _signed_bits(image) > 0,
         "float": mode == "F",
         "palette": mode in ("P", "PA"),
-        "transparent": mode in ("RGBA", "LA", "PA") or "transparency" in image.info,
+        "transparent": _is_see_through(image),
         "animated": bool(getattr(image, "is_animated", False)),
     }
     if image.format == "PNG":
@@ -157,6 +157,14 @@ def _unusual(image: Image.Image, channels: int) -> tuple[str, ...]:
     except Exception:  # it too may raise almost anything
         kinds["damaged EXIF"] = True
     return tuple(name for name, is_so in kinds.items() if is_so)
+
+
+def _is_see_through(image: Image.Image) -> bool:
+    """Return whether any pixel is transparent: many files have a channel for it in which all is opaque."""
+    if not image.has_transparency_data:
+        return False
+    opacity = image if "A" in image.getbands() else image.convert("RGBA")
+    return bool(np.asarray(opacity.getchannel("A")).min() < 255)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

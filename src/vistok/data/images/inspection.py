@@ -94,7 +94,7 @@ def describe_ignored(ignored: Mapping[str, int]) -> str:
 
 
 def _of(part: Sized, total: int) -> str:
-    return f"{len(part)} of {counted(total, 'image')}"
+    return f"{len(part):,} of {counted(total, 'image')}"
 
 
 def inspect(root: Path, names: Sequence[str], channels: int, size: int) -> dict[str, FileFacts]:

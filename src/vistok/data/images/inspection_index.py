@@ -18,7 +18,7 @@ import numpy as np
 from vistok.errors import UserError
 from vistok.files import replacing, user_cache
 
-SCHEMA = 2
+SCHEMA = 3
 SAVE_EVERY = 50_000  # new files: an inspection of an hour that is stopped resumes about where it was
 
 

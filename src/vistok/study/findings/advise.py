@@ -19,7 +19,7 @@ from vistok.study.findings.advice_source import AdviceSource
 from vistok.study.findings.as_command import train_words
 from vistok.study.findings.offers import BETWEEN_TOKENIZERS, REACH, SEEDS, Offer, Option, offers
 from vistok.study.run.record import OTHERS
-from vistok.units import steps
+from vistok.units import seconds_in, steps
 
 # A share of the budget below which it is said how little is spent.
 MUCH = 0.8
@@ -138,35 +138,21 @@ def advice_commands(advice: Advice, source: AdviceSource) -> list[str]:
     return [shlex.join(words[0]), shlex.join([*start, name, "--tokenizer", "latest", *words[1][4:]])]
 
 
-# What people write -> the unit, and how many of it that is.
-_UNITS = {
-    **dict.fromkeys(("", "flop", "flops"), ("flops", 1.0)),
-    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), ("minutes", 1.0)),
-    **dict.fromkeys(("h", "hour", "hours"), ("hours", 1.0)),
-    **dict.fromkeys(("d", "day", "days"), ("hours", 24.0)),
-}
-
-
 def parse_budget(text: str) -> tuple[float, str]:
-    """Return (number, "flops", "hours" or "minutes") from text like "2e14 flops" or "1h30m"; raises UserError if it is anything else."""
-    number = r"((?>[0-9.]+(?:e[+-]?[0-9]+)?))"
-    written = text.lower().strip()
-    well_formed = re.fullmatch(rf"{number}\s*[a-z]*|(?:{number}\s*[a-z]+\s*)+", written)
-    parts = re.findall(rf"{number}\s*([a-z]*)", written) if well_formed else []
-    units = [_UNITS.get(unit, ("", 1.0)) for _, unit in parts]
-    unit = units[0][0] if units else ""
-    if len(units) > 1:  # times add up
-        unit = "minutes" if {"hours", "minutes"} >= {name for name, _ in units} else ""
-        units = [(name, factor * (60 if name == "hours" else 1)) for name, factor in units]
+    """Return (number, "flops" or "seconds") from text like "2e14 flops" or "1h30m"; raises UserError if it is anything else."""
+    seconds = seconds_in(text)
+    if seconds is not None:
+        return seconds, "seconds"
+    written = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(?:flops?)?", text.lower().strip())
     try:
-        value = sum(float(count) * factor for (count, _), (_, factor) in zip(parts, units, strict=True))
+        flops = float(written[1]) if written else math.nan
     except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0) or not unit:
+        flops = math.nan
+    if not (math.isfinite(flops) and flops > 0):
         raise UserError(
             f'--budget {text!r}: give a number above 0 and a unit, as in "2e14 flops", "3 hours", "20 minutes" or "2 days"'
         )
-    return value, unit
+    return flops, "flops"
 
 
 def advice_lines(
