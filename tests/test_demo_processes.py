@@ -1,5 +1,6 @@
 """The demo's arms in processes of their own: progress from their logs, and what happens when one fails."""
 
+import os
 import subprocess
 import sys
 import time
@@ -68,10 +69,14 @@ class _Open:
         return self.manager.__exit__(*error)
 
 
+def nothing():
+    pass
+
+
 def test_the_bar_follows_the_logs_to_its_end(arms, program):
     lines = "".join(f"print({STAGE + stage!r}); print('  noise');" for stage in arms[0].stages())
     started, progress = program({"": lines}), Counting()
-    run_side_by_side(arms, progress)
+    assert run_side_by_side(arms, progress, lambda: "done meanwhile") == "done meanwhile"
     assert len(started) == 4
     assert progress.tasks[0].pace.done == sum(WEIGHTS[stage] for stage in arms[0].stages()) * 4
 
@@ -80,7 +85,7 @@ def test_an_arm_that_fails_stops_the_others_and_shows_its_log(arms, program):
     program({"crt-0": "import sys; sys.exit('vistok: no room left')", "": "import time; time.sleep(60)"})
     began = time.monotonic()
     with pytest.raises(UserError, match=r"(?s)pair 1 of 3, with the regularizer failed: exit code 1.*no room left"):
-        run_side_by_side(arms, Progress(quiet=True))
+        run_side_by_side(arms, Progress(quiet=True), nothing)
     assert time.monotonic() - began < 50
 
 
@@ -92,7 +97,20 @@ def test_stopping_the_command_stops_its_processes(arms, program, monkeypatch):
 
     monkeypatch.setattr(side_by_side._Running, "tell", stop)
     with pytest.raises(Stopped):
-        run_side_by_side(arms, Progress(quiet=True))
+        run_side_by_side(arms, Progress(quiet=True), nothing)
+
+
+def test_what_is_done_meanwhile_takes_one_core_and_its_failure_stops_the_arms(arms, program):
+    started = program({"": "import time; time.sleep(60)"})
+
+    def fails():
+        assert len(started) == min(len(arms), os.cpu_count() - 1)
+        raise UserError("no pictures")
+
+    began = time.monotonic()
+    with pytest.raises(UserError, match="no pictures"):
+        run_side_by_side(arms, Progress(quiet=True), fails)
+    assert time.monotonic() - began < 50
 
 
 def test_shipped_pairs_differ_in_the_regularizer_alone():

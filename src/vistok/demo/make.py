@@ -35,22 +35,21 @@ def run_demo(size: str, data: Path, runs: Path, progress: Progress) -> tuple[Pat
     with folder:
         images = _images(demo, data)
         progress.say(f"{_plan(demo)}; about {demo.minutes} on two cores.")
-        live = _train_live(demo, images, runs, progress) if demo.live else None
         arms = [
             Arm(size, arm, number, str(data.resolve()), str(runs.resolve()))
             for number in range(len(demo.seeds))
             for arm in ARMS
         ]
-        run_side_by_side(arms, progress)
+        live, floor = run_side_by_side(arms, progress, lambda: _meanwhile(demo, images, runs, progress))
         read = {(arm.number, arm.arm): read_json(arm.results, f"{arm.results}", "repeat vistok demo") for arm in arms}
         results = [{arm: read[number, arm] for arm in ARMS} for number in range(len(demo.seeds))]
-        progress.say("scoring real images and writing the page")
+        progress.say("writing the page")
         facts: dict[str, Any] = {
             "size": size,
             "seeds": list(demo.seeds),
             "results": results,
             "live": live,
-            "floor": _floor(choose_evaluator(images), images),
+            "floor": floor,
             "comparisons": {name: comparison(results, name) for name in COMPARED},
             "provenance": provenance(),
         }
@@ -75,6 +74,15 @@ def _images(demo: DemoSize, data: Path) -> DataConfig:
     config = find_recipe(str(recipe), "tokenizer").data.replace(root=str(data), max_images=None)
     open_split(config, "train")
     return config
+
+
+def _meanwhile(
+    demo: DemoSize, images: DataConfig, runs: Path, progress: Progress
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Return what this process does beside the arms: a tokenizer trained before the user's eyes, and the scores of real images."""
+    live = _train_live(demo, images, runs, progress) if demo.live else None
+    progress.say("scoring real images")
+    return live, _floor(choose_evaluator(images), images)
 
 
 def _train_live(demo: DemoSize, images: DataConfig, runs: Path, progress: Progress) -> dict[str, Any]:

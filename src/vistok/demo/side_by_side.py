@@ -3,8 +3,9 @@
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from vistok.demo.arm import Arm, order_of
 from vistok.demo.stages import STAGE, WEIGHTS
@@ -13,27 +14,38 @@ from vistok.engine.log import Progress, Task
 from vistok.errors import UserError
 
 INTERVAL = 0.5  # seconds between looks at the logs
+T = TypeVar("T")
 
 
-def run_side_by_side(arms: Sequence[Arm], progress: Progress) -> None:
-    """Make these arms; raises UserError with the end of its log where one fails, after the others have been stopped."""
+def run_side_by_side(arms: Sequence[Arm], progress: Progress, meanwhile: Callable[[], T]) -> T:
+    """Make these arms, and `meanwhile` in this process on one of the cores; return what it returns.
+
+    Raises UserError with the end of its log where an arm fails, after the others have been stopped.
+    """
     cores = os.cpu_count() or 1
     slots = max(1, min(len(arms), cores))
     waiting = list(arms)
     running: list[_Running] = []
     total = sum(WEIGHTS[stage] for arm in arms for stage in arm.stages())
+
+    def start(most: int) -> None:
+        while waiting and len(running) < most:
+            running.append(_Running(waiting.pop(0), threads=max(1, cores // slots)))
+
     with progress.task(f"{len(arms)} generators", total, expect=slots) as bar:  # weights are seconds of one thread
         try:
+            start(min(slots, cores - 1))
+            found = meanwhile()
             while waiting or running:
-                while waiting and len(running) < slots:
-                    running.append(_Running(waiting.pop(0), threads=max(1, cores // slots)))
+                start(slots)
                 time.sleep(INTERVAL)
                 for one in running:
                     one.tell(bar)
-                running = [one for one in running if not one.ended()]
+                running[:] = [one for one in running if not one.ended()]
         finally:
             for one in running:
                 one.stop()
+    return found
 
 
 class _Running:
