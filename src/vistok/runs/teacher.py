@@ -27,20 +27,9 @@ from vistok.shortcut.rewards_config import RewardConfig
 from vistok.shortcut.teachers import require_teacher
 from vistok.tokenizer.interface import Tokenizer
 
-# Of a network's config: the size of its weights, and what the same weights would mean otherwise.
-MEANING = (
-    "width",
-    "depth",
-    "num_heads",
-    "patch",
-    "norm",
-    "feed_forward",
-    "rotary",
-    "qk_norm",
-    "time_scale",
-    "path",
-    "predicts",
-)
+# What may differ between two networks of which one begins with the other's weights: how they were trained, and what they are
+# told. All else is the size of the weights, or what the same weights would mean otherwise.
+FREE = ("label_dropout", "times", "direction_weight", "representation", "inputs", "shortened")
 
 
 @dataclass(frozen=True)
@@ -163,7 +152,7 @@ def _require_initial(config: GeneratorRun) -> None:
             f"{where}: its network is told {_and(theirs.inputs)} besides time and class, but this student, like --teacher "
             f"{config.teacher}, {_and(ours.inputs)}; give a teacher that is told the same, such as the one that it was made from"
         )
-    for name in MEANING:
+    for name in [name for name in FlowConfig.model_fields if name not in FREE]:
         if getattr(theirs, name) != getattr(ours, name):
             raise UserError(
                 f"{where}: its network has {name} {getattr(theirs, name)!r}, but this student, like --teacher {config.teacher}, "
