@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from vistok.recipes import find_recipe
 from vistok.study.from_file import read_study
 from vistok.units import Duration
 
+REPOSITORY = Path(__file__).parent.parent
 CHANGED = """
 base: debug_study
 tokenizer.data.max_images: 400
@@ -164,7 +166,9 @@ def test_the_commands_that_repeat_a_study_can_be_pasted(tmp_path):
     folder = StudyFolder(tmp_path / "results of mine")
     file = str(tmp_path / "my study.yaml")
     (tmp_path / "my study.yaml").write_text(CHANGED)
-    settings = ["tokenizer.length=10 steps", 'evaluator="runs/a b"']
+    evaluator = tmp_path / "a b.safetensors"
+    evaluator.touch()
+    settings = ["tokenizer.length=10 steps", f'evaluator="{evaluator}"']
     config = study_config(file, settings, None, [])
     run, report = _repeated(file, settings, config, folder, folder.path)
     options = ["--set", settings[0], "--set", settings[1], "--out", str(folder.path)]
@@ -183,3 +187,22 @@ def test_the_commands_that_repeat_a_study_can_be_pasted(tmp_path):
     }
     folder.write(json.loads(json.dumps(record)))
     assert shlex.split(_repeated(file, [], config, folder, None)[0])[-2:] == ["--data", "my photos"]
+
+
+def test_a_studys_evaluator_is_named_like_any_run(tmp_path, monkeypatch):
+    run = tmp_path / "runs" / "cats-0123456789"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text(find_recipe("images64_evaluator", "classifier").to_json())
+    monkeypatch.chdir(tmp_path)
+    for text in ("cats", "latest", "runs/cats-0123456789"):
+        found = study_config("images64_study", [f'evaluator="{text}"'], None, [])
+        assert found.evaluator == str(Path("runs") / run.name)
+    with pytest.raises(UserError, match="dogs"):
+        study_config("images64_study", ['evaluator="dogs"'], None, [])
+    assert study_config("fashion_study", [], None, []).evaluator is None
+
+
+@pytest.mark.parametrize("name", ["emoji-32", "emoji-48"])
+def test_example_studies_are_read(name):
+    study = read_study(REPOSITORY / "examples" / "studies" / f"{name}.yaml")
+    assert study.name == name and len(study.grids[0].seeds) == 5 and study.tokenizer.data.root == "data/emoji"

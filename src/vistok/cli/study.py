@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vistok.cli.commands import App
-from vistok.cli.options import Data, Runs, Set, path, place, progress_bars, say
+from vistok.cli.options import Data, Runs, Set, evaluator, path, place, progress_bars, say
 from vistok.errors import UserError, counted
 
 study_app = App(help="Run grids of tokenizers and generators, and report the results.")
@@ -141,6 +141,8 @@ def study_config(name: str, settings: list[str], data: str | None, grids: list[s
         settings = [f"tokenizer.data.root={json.dumps(data)}", *settings]
     study = read_study(Path(name)) if is_study_file(name) else find_recipe(name, "study")
     config = override(study, settings)
+    if config.evaluator is not None:
+        config = config.replace(evaluator=evaluator(config.evaluator))
     known = [grid.name for grid in config.grids]
     if unknown := [grid for grid in grids if grid not in known]:
         raise UserError(f"study {name} has no grid {', '.join(unknown)}; choose from: {', '.join(known)}")
