@@ -47,7 +47,9 @@ def main() -> None:
         seeds = sorted(rows.seed.unique())
         for count in range(1, min(4, len(seeds))):
             for own in (True, False):
-                lines.append(f"| {folder} | {count} | {'own' if own else 'common'} | {_line(rows, seeds, count, own)} |")
+                lines.append(
+                    f"| {folder} | {count} | {'own' if own else 'common'} | {_line(rows, seeds, count, own)} |"
+                )
                 print(lines[-1], flush=True)
     write_atomic(RESULTS / "decisive" / "law_intervals.md", (HEAD + "\n".join(lines) + "\n").encode())
 

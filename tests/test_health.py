@@ -268,10 +268,11 @@ def test_a_generator_that_began_with_given_weights_is_not_told_to_be_smaller():
 
 
 def test_alarms_of_a_flow():
-    """Before its first step it predicts nothing, which is what its loss is held against."""
+    """Its loss is held against that of a network that takes data for noise, and against its own before the first step."""
 
-    def matched(step, loss):
-        return {"kind": "validation", "step": step, "matching_loss": loss}
+    def matched(step, loss, blind=None):
+        known = {} if blind is None else {"blind_matching_loss": blind}
+        return {"kind": "validation", "step": step, "matching_loss": loss, **known}
 
     def watch(**changed):
         return lambda: generator_alarms(GeneratorRun().replace(**changed), 1000)
@@ -282,6 +283,10 @@ def test_alarms_of_a_flow():
     assert names(watch(init_from="pictures64"), [matched(0, 1.0), matched(100, 1.0)]) == []  # it knew before
     (alarm,) = watch()()([matched(0, 2.0), matched(100, 2.1)]).standing
     assert alarm.dead and "2.1000, and was 2.0000" in alarm.found
+    noise = [matched(0, 2.0, 1.57), matched(100, 1.5, 1.57)]
+    assert names(watch(), noise) == names(watch(init_from="pictures64"), noise[1:]) == ["learned_nothing"]
+    assert names(watch(), [matched(0, 2.0, 1.57), matched(100, 1.4, 1.57)]) == []
+    assert names(watch(), [matched(0, 1.0, 1.57), matched(100, 1.0, 1.57)]) == ["learned_nothing"]
 
 
 def test_alarms_of_a_shortened_generator():

@@ -116,7 +116,8 @@ def test_an_autoencoder_kl_of_diffusers(tmp_path):
     assert "no scaling_factor" not in export_diffusers(tmp_path / "run", tmp_path / "back")
     written = json.loads((tmp_path / "back" / "config.json").read_text())
     assert written["scaling_factor"] == 0.13 and "shift_factor" not in written
-    for change, words in (({"use_quant_conv": False}, "use_quant_conv: False"), ({"_class_name": "AsymmetricAutoencoderKL"}, "VQModel and AutoencoderKL can")):  # fmt: skip
+    for change, words in (({"use_quant_conv": False}, "use_quant_conv: False"), ({"_class_name": "AsymmetricAutoencoderKL"}, "VQModel and AutoencoderKL can"),
+                          ({"scaling_factor": 0}, "scaling_factor is 0; it must be a finite number above 0"), ({"shift_factor": "NaN"}, "shift_factor is 'NaN'")):  # fmt: skip
         (folder / "config.json").write_text(json.dumps(DIFFUSERS | change))
         with pytest.raises(UserError, match=words):
             import_diffusers(folder, tmp_path / "other")
@@ -373,6 +374,23 @@ def test_a_generator_of_dit_draws_what_dit_draws(variance, vae_run, tmp_path):
     expected = ddim(state, pictures, list(range(999, 0, -20)), labels, heads=4, scale=4.0, guided=3)
     expected = expected.flatten(2).transpose(1, 2)
     assert float((found - expected).abs().max() / expected.abs().max()) < 1e-4
+
+
+def test_a_dit_that_never_dropped_labels_keeps_all_its_classes(vae_run, tmp_path):
+    torch.save(dit_state(width=32, depth=1, classes=999, side=8, channels=4), tmp_path / "DiT.pt")
+    assert "1000 classes" in import_dit(tmp_path / "DiT.pt", tmp_path / "run", vae_run, 4)
+    model = load_generator(tmp_path / "run", device="cpu")
+    assert model.num_classes == 1000 and model.null_label is None
+    with pytest.raises(UserError, match="label_dropout"):
+        model.sample(torch.tensor([999]), torch.tensor([0]), FlowSampling(steps=1, guidance_scale=2.0))
+
+
+def test_an_import_is_shown_with_its_parameters(vae_run, tmp_path):
+    torch.save(dit_state(width=32, depth=1, classes=5, side=8, channels=4), tmp_path / "DiT.pt")
+    import_dit(tmp_path / "DiT.pt", tmp_path / "run", vae_run, 4)
+    for run in (vae_run, tmp_path / "run"):
+        done = CliRunner().invoke(app, ["show", str(run)], catch_exceptions=False)
+        assert done.exit_code == 0 and re.search(r"[1-9][0-9,]+ parameters", done.output), done.output
 
 
 def test_what_is_not_a_dit_of_this_autoencoder_is_refused(vae_run, tmp_path):

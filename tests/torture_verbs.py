@@ -146,7 +146,10 @@ def make_small() -> None:
     fashion_mnist.load = few_images
     train_tokenizer.EVAL_IMAGES, train_generator.EVAL_IMAGES = 20, 20
     demo_sizes.SIZES["tiny"] = DEMO
-    demo_make.run_side_by_side = lambda arms, progress, meanwhile: [meanwhile(), *(run_arm(arm, progress) for arm in arms)][0]
+    demo_make.run_side_by_side = lambda arms, progress, meanwhile: [
+        meanwhile(),
+        *(run_arm(arm, progress) for arm in arms),
+    ][0]
     debug.debug_vq, debug.debug_ar = short(debug_vq), short(debug_ar)
     study_executor.make_executor = lambda *rest: _InThisProcess()
 

@@ -143,9 +143,10 @@ def train_on_latents(
         tell_plan(dry_generator(config, tokenizer, data, image_size), as_json)
         return
     from vistok.verbs.cache_latents import cache_tokens
-    from vistok.verbs.train_generator import prepare
+    from vistok.verbs.train_generator import prepare, require_fits
 
     with progress_bars() as progress:
+        require_fits(config, tokenizer, image_size)
         train, validation = (
             cache_tokens(tokenizer, split, progress, root=data, image_size=image_size) for split in ("train", "val")
         )

@@ -1,5 +1,6 @@
 """VQModel and AutoencoderKL of diffusers (Hugging Face, Apache 2.0): a folder with config.json and weights."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,23 @@ def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> 
     ours = {key: _as_convolution(value) if len(expected.get(key, ())) == 4 else value for key, value in ours.items()}
     check_fits(ours, expected, f"the {kind} of {file.parent / CONFIG}")
     header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
-    header |= {name: float(settings[name]) for name in FACTORS if isinstance(settings.get(name), int | float)}
+    header |= {
+        name: _factor(file.parent / CONFIG, name, settings[name]) for name in FACTORS if settings.get(name) is not None
+    }
     write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **header)
     note = "" if image_size is not None else ", as in its config (--image-size changes it)"
     return f"{name}: tokenizer, {config.space} at {config.image_size} pixels{note}"
+
+
+def _factor(place: Path, name: str, found: Any) -> float:
+    """Return a factor of the latents. Raises UserError for anything that latents cannot be scaled or shifted by."""
+    number = not isinstance(found, bool) and isinstance(found, int | float) and math.isfinite(found)
+    if not number or (name == "scaling_factor" and found <= 0):
+        raise UserError(
+            f"config {place}: {name} is {found!r:.40}; it must be a finite number{' above 0' if name == 'scaling_factor' else ''}, as "
+            "in SD-VAE's 0.18215"
+        )
+    return float(found)
 
 
 def _as_convolution(value: Tensor) -> Tensor:

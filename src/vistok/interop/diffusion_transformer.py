@@ -52,11 +52,17 @@ def write_generator(
 ) -> str:  # fmt: skip
     """Write the run of a network that writes a tokenizer's vectors; return a line that describes it.
 
-    `place`: where the tokenizer lies; `mean` and `deviation`: of each channel of its vectors. Raises UserError for weights that do
-    not fit.
+    `place`: where the tokenizer lies; `mean` and `deviation`: of each channel of its vectors. A table of 1,000 classes has none for
+    "no class": such a network cannot be guided. Raises UserError for weights that do not fit.
     """
     space = space_of(file, tokenizer.space, state)
     ours = to_ours(file, state) | {"mean": mean, "deviation": deviation}
+    table = ours["network.classes.table.weight"]
+    if len(table) == len(
+        IMAGENET_CLASSES
+    ):  # their code has a row for no class only where labels were dropped in training
+        config = config.replace(label_dropout=0.0)
+        ours["network.classes.table.weight"] = torch.cat([table, table.new_zeros(1, table.shape[1])])
     classes = len(ours["network.classes.table.weight"]) - 1
     with torch.device("meta"):
         model = FlowGenerator(config, space, classes)

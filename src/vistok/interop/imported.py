@@ -74,7 +74,8 @@ def write_finished(
     fields = former_space(metadata)
     facts = {name: fields[name] for name in _FACTS if name in fields}
     with run_dir:
-        run_dir.start(run, {"imported": imported, "params": sum(value.numel() for value in state.values()), **facts})
+        params = {run.kind: sum(value.numel() for value in state.values())}
+        run_dir.start(run, {"imported": imported, "params": params, **facts})
         weights = metadata.get("weights", "ema")
         digest = save_weights(run_dir.export(weights), state, {**metadata, "imported": imported})
         training = metadata["training"]

@@ -61,6 +61,16 @@ class Process(ABC):
             return to_data * data + to_noise * noise
         return noise if kind == "noise" else data
 
+    def blind_loss(self, kind: Prediction, t: Tensor) -> Tensor:
+        """Return the mean squared error of the best prediction that knows x_t, and of data no more than mean 0 and variance 1.
+
+        It is that of a network which has learned nothing of the data: its samples are noise.
+        """
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        to_data, to_noise = self.rates(t)
+        hidden = {"velocity": alpha * to_noise - to_data * sigma, "noise": alpha, "clean": sigma}[kind]
+        return hidden.square() / (alpha.square() + sigma.square())
+
     def ends(self, kind: Prediction, predicted: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return the clean data and the noise that a prediction at x_t means; they mix to x_t where that is possible.
 

@@ -134,7 +134,8 @@ def tiles(record: RunRecord) -> list[tuple[str, str]]:
     if flops:
         found.append((f"{flops:.3g}", "training FLOPs so far"))
     if params := record.resolved.get("params"):
-        found.append((f"{sum(params.values()):,}", "parameters"))
+        total = params if isinstance(params, int) else sum(params.values())  # imports of earlier versions have a number
+        found.append((f"{total:,}", "parameters"))
     return found
 
 

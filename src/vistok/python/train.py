@@ -146,8 +146,9 @@ def _generator_job(
     progress: "Progress",
 ) -> "Job":  # fmt: skip
     from vistok.verbs.cache_latents import cache_tokens
-    from vistok.verbs.train_generator import prepare
+    from vistok.verbs.train_generator import prepare, require_fits
 
+    require_fits(config, tokenizer, image_size)
     root = None if images is None else str(images)
     train_cache = cache_tokens(tokenizer, "train", progress, root=root, views=views, image_size=image_size)
     validation = cache_tokens(tokenizer, "val", progress, root=root, image_size=image_size)

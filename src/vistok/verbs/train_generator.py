@@ -75,6 +75,14 @@ def plan(
     return plan_of(config, objective, num_images, facts.space.layout.positions)
 
 
+def require_fits(config: GeneratorRun, tokenizer_path: Path, image_size: int | None = None) -> None:
+    """Raise UserError if a generator cannot learn this tokenizer's latents: before they are cached, which may take hours."""
+    decoder = partial(load_tokenizer_at, tokenizer_path, image_size)
+    tokenizer = decoder()
+    facts = LatentFacts(tokenizer.space, len(tokenizer.info.class_names))
+    build_objective(settled(config), facts, torch.device("meta"), tokenizer=decoder)
+
+
 def prepare(
     config: GeneratorRun, cache: LatentCache, validation: LatentCache, tokenizer_path: Path, runs: Path,
     root: str | None = None, progress: Progress | None = None,

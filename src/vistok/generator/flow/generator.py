@@ -96,7 +96,7 @@ class FlowGenerator(Generator):
     def held_out(
         self, latents: Float[Tensor, "batch positions dim"], labels: Int[Tensor, "batch"], image_ids: Tensor
     ) -> dict[str, Tensor]:
-        """Return each image's squared error at one of ten times, all of them and by time.
+        """Return each image's squared error at one of ten times, all of them and by time, and that of a network that learned nothing.
 
         An image's id decides its time and its noise. A shortened network is trained at few times only, so none are measured.
         """
@@ -104,9 +104,11 @@ class FlowGenerator(Generator):
             return {}
         bins = image_ids % BINS
         noise = normal_grid(0, image_ids, 0, self.space.shape)
-        losses = self(self.normalised(latents), noise, (bins + 0.5) / BINS, labels)[0]
+        times = (bins + 0.5) / BINS
+        losses = self(self.normalised(latents), noise, times, labels)[0]
+        blind = self.process.blind_loss(self.config.predicts, times)
         by_time = {f"matching_loss_at_{(i + 0.5) / BINS:.2f}": losses[bins == i] for i in range(BINS)}
-        return {"matching_loss": losses, **by_time}
+        return {"matching_loss": losses, **by_time, "blind_matching_loss": blind}
 
     @property
     def num_layers(self) -> int:
