@@ -280,6 +280,32 @@ def test_what_cannot_be_is_refused():
         generator().sample(torch.tensor([0, 9]))
 
 
+@pytest.mark.parametrize("path", PROCESSES)
+@pytest.mark.parametrize("kind", ["velocity", "noise", "clean"])
+def test_the_loss_of_a_network_that_takes_data_for_noise(path, kind):
+    """Of data that are noise, no linear prediction from x_t is better than what the closed form says."""
+    process, t = PROCESSES[path], torch.tensor([[0.15], [0.5], [0.85]], dtype=torch.float64)
+    data, noise = torch.randn(2, 3, 100_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x, target = process.at(data, noise, t), process.target(kind, data, noise, t)
+    slope = (x * target).mean(1, keepdim=True) / x.square().mean(1, keepdim=True)
+    least = (target - slope * x).square().mean(1, keepdim=True)
+    torch.testing.assert_close(process.blind_loss(kind, t), least, rtol=0.02, atol=0)
+
+
+def test_the_wrong_family_is_refused_before_anything_is_encoded(monkeypatch, tmp_path):
+    def encode(*arguments, **more):
+        raise AssertionError("encoded first")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vistok.verbs.cache_latents.cache_tokens", encode)
+    for recipe, tokenizer, words in (
+        ("fashion_flow", "fashion-crt", "a flow generator writes vectors"),
+        ("fashion_ar", "fashion-flow", "tokens"),
+    ):
+        done = CliRunner().invoke(app, ["train", "generator", recipe, "--tokenizer", tokenizer])
+        assert done.exit_code != 0 and words in str(done.exception) and not isinstance(done.exception, AssertionError)
+
+
 def test_published_sizes():
     """Parameters of LightningDiT-XL/1 on 16x16 vectors of 32 numbers: 675 M, as published."""
     counts = {

@@ -27,7 +27,7 @@ from vistok.study.findings.laws import all_fits, main_runs
 from vistok.study.findings.page import Findings, study_page
 from vistok.study.findings.samples import class_names
 from vistok.study.findings.scored_by import ScoredBy
-from vistok.study.findings.table import read_table
+from vistok.study.findings.table import edge_sentence, read_table
 from vistok.study.findings.tables import top_table
 from vistok.study.run.record import StudyFolder
 
@@ -287,3 +287,11 @@ def test_gains_by_position_lie_as_the_tokens_do(layout, count, shape):
     maps = position_gains(rows, arms)
     assert [np.shape(found.values) for found in maps] == ([] if shape is None else [shape])
     assert all("of 16 positions easier" in found.title for found in maps)
+
+
+def test_runs_that_chose_the_largest_scale_are_told():
+    table = pd.DataFrame({"kind": ["tokenizer", *["generator"] * 4], "guidance_scale": [None, 1.0, 3.0, 3.0, None]})
+    assert edge_sentence(table, (1.0, 2.0, 3.0)).startswith(
+        "2 of 4 generators chose the largest guidance scale that was tried, 3:"
+    )
+    assert edge_sentence(table, (1.0, 2.0, 4.0)) == edge_sentence(table, (3.0,)) == ""

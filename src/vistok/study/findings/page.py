@@ -19,7 +19,7 @@ from vistok.study.findings.outside import outside_of
 from vistok.study.findings.samples import sample_sheets
 from vistok.study.findings.scale_figure import gain_by_scale
 from vistok.study.findings.scored_by import ScoredBy
-from vistok.study.findings.table import alarm_sentence
+from vistok.study.findings.table import alarm_sentence, edge_sentence
 from vistok.study.findings.verdict import Claim
 from vistok.study.run.record import StudyFolder
 
@@ -67,6 +67,7 @@ def study_page(folder: StudyFolder, found: Findings) -> str:
         hours=float(data.table.seconds.sum()) / 3600,
         left_out=found.left_out,
         alarms=alarm_sentence(data.table),
+        edge=edge_sentence(data.table, data.study.scoring.scales),
         top=tables.top_table(data.tokenizers, rows, arms, claims),
         tokenizers=tables.tokenizer_table(data.tokenizers, arms),
         claims=claims_view(claims, arms),

@@ -18,7 +18,7 @@ from vistok.study.findings.laws import main_runs
 from vistok.study.findings.outside import outside_lines, outside_of
 from vistok.study.findings.page import Findings, study_page
 from vistok.study.findings.scored_by import scored_by
-from vistok.study.findings.table import alarm_sentence, collect, generators, tokenizers, write_table
+from vistok.study.findings.table import alarm_sentence, collect, edge_sentence, generators, tokenizers, write_table
 from vistok.study.findings.verdict import Claim
 from vistok.study.run.record import StudyFolder
 
@@ -67,6 +67,7 @@ def summary(
         "",
         *([f"warning: {left_out}", ""] if left_out else []),
         *([f"warning: {alarms}", ""] if (alarms := alarm_sentence(table)) else []),
+        *([f"warning: {edge}", ""] if (edge := edge_sentence(table, study.scoring.scales)) else []),
         "| claim | verdict | effect | 95 % (or as the rule says) | n | statement |",
         "|---|---|---|---|---|---|",
     ]

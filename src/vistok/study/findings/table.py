@@ -2,13 +2,14 @@
 
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vistok.errors import UserError, damage_is_a_mistake
+from vistok.errors import UserError, counted, damage_is_a_mistake
 from vistok.files import write_atomic
 from vistok.study.config import StudyConfig
 from vistok.study.run.record import COLUMNS, NUMBERS, StudyFolder
@@ -106,6 +107,18 @@ def alarm_sentence(table: pd.DataFrame) -> str:
             each = ", ".join(f"{name} {count}" for name, count in counts.most_common())
             sentences.append(f"{sum(map(bool, names))} of {len(rows)} {kind}s ended with alarms ({each})")
     return "; ".join(sentences)
+
+
+def edge_sentence(table: pd.DataFrame, scales: Sequence[float]) -> str:
+    """Return a sentence on how many generators chose the largest guidance scale that was tried; empty if none did."""
+    rows = generators(table)
+    count = int((rows.guidance_scale.astype(float) >= max(scales)).sum())
+    if not count or len(scales) < 2:
+        return ""
+    return (
+        f"{count} of {counted(len(rows), 'generator')} chose the largest guidance scale that was tried, {max(scales):g}: what they can "
+        "do may lie beyond it"
+    )
 
 
 def data_root(folder: StudyFolder) -> str | None:
