@@ -62,8 +62,7 @@ def _needs(arms: Arms, claims: Sequence[Claim], than: str = "") -> str:
             effect, low, high = 1 / effect, high and 1 / high, low and 1 / low
         of = "" if claim.confidence == USUAL else f", {100 * claim.confidence:.4g} %"
         ends = f"{low:.2f} to {high:.2f}{of}" if low and high else "one seed" if claim.n == 1 else "no interval"
-        verb = "needs " if i == 0 else ""
-        parts.append(f"{arms[_choice(claim)]} {verb}{effect:.2f} times {word}{than if i == 0 else ''} ({ends})")
+        parts.append(f"{arms[_choice(claim)]} needs {effect:.2f} times {word}{than if i == 0 else ''} ({ends})")
     return listed(parts)
 
 
