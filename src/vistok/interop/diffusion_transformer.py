@@ -58,9 +58,8 @@ def write_generator(
     space = space_of(file, tokenizer.space, state)
     ours = to_ours(file, state) | {"mean": mean, "deviation": deviation}
     table = ours["network.classes.table.weight"]
-    if len(table) == len(
-        IMAGENET_CLASSES
-    ):  # their code has a row for no class only where labels were dropped in training
+    # Their code has a row for no class only where labels were dropped in training.
+    if len(table) == len(IMAGENET_CLASSES):
         config = config.replace(label_dropout=0.0)
         ours["network.classes.table.weight"] = torch.cat([table, table.new_zeros(1, table.shape[1])])
     classes = len(ours["network.classes.table.weight"]) - 1
