@@ -9,10 +9,11 @@ import math
 import numpy as np
 import pandas as pd
 
+from vistok.errors import counted
 from vistok.study.config import Grid
 from vistok.study.findings.by_scale import in_fewer_steps, parsed
 from vistok.study.findings.claim_data import StudyData
-from vistok.study.findings.claims_vectors import VECTORS, confidence_of, gaps, interval_of, when_complete
+from vistok.study.findings.claims_vectors import confidence_of, gaps, interval_of, when_complete
 from vistok.study.findings.verdict import (
     HOLDS,
     LOG_RATIO,
@@ -26,11 +27,12 @@ from vistok.study.findings.verdict import (
     mean_of_seeds,
 )
 
+VECTORS = "cross-vectors"
 # What an image costs: the claim's name, the column, and its unit.
 PURSES = (("flops", "flops_per_image", "FLOPs"), ("ms", "ms_per_image", "milliseconds"))
 
 
-@when_complete
+@when_complete(VECTORS)
 def regularizers(data: StudyData, grid: Grid) -> list[Claim]:
     """Judge whether causal regularization does more for tokens, and alignment more for vectors. `grid`: the tokens'."""
     other = data.grid(VECTORS)
@@ -45,13 +47,13 @@ def regularizers(data: StudyData, grid: Grid) -> list[Claim]:
         tokens, vectors = (f"log(gFMD of {names[place]} / of {names[0]})" for _, names in sides)
         claims.append(make_claim(
             f"X.families {name}", f"{'The causal regularizer' if place == 1 else 'Alignment'} does more for {what}.",
-            f"effect: {vectors} - {tokens}, {interval_of('')}; holds {'above' if what == 'tokens' else 'below'} 0, fails on the other side",
+            f"effect: {vectors} - {tokens}, {interval_of()}; holds {'above' if what == 'tokens' else 'below'} 0, fails on the other side",
             found, verdict, measure=Measure("vectors' effect less that of tokens", LOG_RATIO),
         ))  # fmt: skip
     return claims
 
 
-@when_complete
+@when_complete(VECTORS)
 def frontier(data: StudyData, grid: Grid) -> list[Claim]:
     """Judge vectors against tokens, both without a regularizer: at equal training, and at equal cost of an image."""
     other = data.grid(VECTORS)
@@ -76,14 +78,12 @@ def frontier(data: StudyData, grid: Grid) -> list[Claim]:
         verdict, note = below(equal), ""
         dearer = sum(_least(run, column) > tokens[column].get(seed, math.inf) for seed, run in vectors.iterrows())
         if dearer and verdict == HOLDS:
-            verdict, note = (
-                Verdict(OPEN, *verdict.margins),
-                f"with {dearer} seeds vectors cost more in their fewest steps, too",
-            )
+            verdict = Verdict(OPEN, *verdict.margins)
+            note = f"with {counted(dearer, 'seed')} vectors cost more in their fewest steps, too"
         claims.append(make_claim(
             f"F.{short}", f"For as many {what} an image, too.",
             f"effect: log(gFMD of {names}), vectors in as many steps as cost what the tokens' image does (between two numbers of steps on "
-            f"a line in the logarithms; in the fewest where even these cost more, which cannot hold), {interval_of('')}; holds below 0, fails above",
+            f"a line in the logarithms; in the fewest where even these cost more, which cannot hold), {interval_of()}; holds below 0, fails above",
             equal, verdict, note, measure=Measure(f"gFMD of {names}", LOG_RATIO),
         ))  # fmt: skip
     return claims
