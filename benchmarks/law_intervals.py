@@ -19,8 +19,7 @@ import pandas as pd
 from vistok.files import write_atomic
 from vistok.recipes import find_recipe
 from vistok.study.findings.claim_data import StudyData
-from vistok.study.findings.fit import PowerLaw, with_common_scatter
-from vistok.study.findings.offers import law_of
+from vistok.study.findings.offers import law_of, laws_of
 from vistok.study.findings.table import read_table
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -58,7 +57,8 @@ def _line(rows: pd.DataFrame, seeds: Sequence[int], count: int, own: bool) -> st
     """Return how laws of so many seeds predict the others' runs, as cells of the table."""
     errors, halves = [], []
     for chosen in itertools.combinations(seeds, count):
-        laws = _laws(rows[rows.seed.isin(chosen)], own)
+        known = rows[rows.seed.isin(chosen)]
+        laws = {key: law_of(runs) for key, runs in known.groupby(KIND)} if own else laws_of(known)
         for key, runs in rows[~rows.seed.isin(chosen)].groupby(KIND):
             for run in runs.itertuples():
                 expected, _, high = laws[key].predict(run.train_flops)
@@ -69,11 +69,6 @@ def _line(rows: pd.DataFrame, seeds: Sequence[int], count: int, own: bool) -> st
         f"{100 * np.mean(off < half):.0f} % of {len(off):,} | {np.median(half):.2f} | {half.min():.2f} to {half.max():.2f} "
         f"| {math.sqrt(np.mean(off**2)):.2f}"
     )
-
-
-def _laws(rows: pd.DataFrame, own: bool) -> dict[tuple[str, str], PowerLaw]:
-    found = {key: law for key, runs in rows.groupby(KIND) if (law := law_of(runs)) is not None}
-    return found if own else dict(zip(found, with_common_scatter(list(found.values())), strict=True))
 
 
 if __name__ == "__main__":

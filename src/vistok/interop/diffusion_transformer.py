@@ -10,7 +10,7 @@ from vistok.errors import UserError
 from vistok.generator.flow.config import SIZES, FlowConfig
 from vistok.generator.flow.generator import FlowGenerator
 from vistok.interop.foreign_file import as_float
-from vistok.interop.imported import IMAGENET_CLASSES, check_fits, write_run
+from vistok.interop.imported import IMAGENET_CLASSES, check_fits, with_row_for_none, write_run
 from vistok.runs.config import GeneratorRun
 from vistok.space import Vectors
 from vistok.tokenizer.interface import Tokenizer
@@ -61,7 +61,7 @@ def write_generator(
     # Their code has a row for no class only where labels were dropped in training.
     if len(table) == len(IMAGENET_CLASSES):
         config = config.replace(label_dropout=0.0)
-        ours["network.classes.table.weight"] = torch.cat([table, table.new_zeros(1, table.shape[1])])
+        ours["network.classes.table.weight"] = with_row_for_none(table)
     classes = len(ours["network.classes.table.weight"]) - 1
     with torch.device("meta"):
         model = FlowGenerator(config, space, classes)

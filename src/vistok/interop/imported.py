@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vistok.data.config import DataConfig
@@ -60,6 +61,11 @@ def write_run(
     imported = {"file": source.name, "sha256": sha256_of(source)}
     with run_written_aside(out, imported) as folder:
         return write_finished(folder, run, state, imported, metadata)
+
+
+def with_row_for_none(table: Tensor) -> Tensor:
+    """Return a table of classes with one more row: ours have one for "no class", which is never read without label dropout."""
+    return torch.cat([table, torch.zeros_like(table[:1])])
 
 
 def write_finished(

@@ -18,7 +18,7 @@ from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.interop.autoencoder_names import exported_config, multipliers_of, network_of, shapes_of, to_ours, to_theirs
 from vistok.interop.foreign_file import as_float, read_foreign, weights_of
-from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
+from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, with_row_for_none, write_run
 from vistok.nn.transformer import feed_forward_width
 from vistok.runs.config import GeneratorRun
 from vistok.runs.foreign_families import require_family
@@ -151,10 +151,8 @@ def _import_generator(
     of = load_tokenizer(tokenizer, device="cpu")
     _require_its_tokenizer(file, contents, codes, tokenizer, of)
     if not has_null:
-        # Our class table has a row for "no class", which is never read without label dropout.
         config = config.replace(label_dropout=0.0)
-        table = ours["classes.table.weight"]
-        ours["classes.table.weight"] = torch.cat([table, torch.zeros_like(table[:1])])
+        ours["classes.table.weight"] = with_row_for_none(ours["classes.table.weight"])
     space = _space_of(of, image_size, codes)
     with torch.device("meta"):
         model = AutoregressiveGenerator(config, space, classes)

@@ -152,8 +152,8 @@ def _require_initial(config: GeneratorRun) -> None:
             f"{where}: its network is told {_and(theirs.inputs)} besides time and class, but this student, like --teacher "
             f"{config.teacher}, {_and(ours.inputs)}; give a teacher that is told the same, such as the one that it was made from"
         )
-    for name in [name for name in FlowConfig.model_fields if name not in FREE]:
-        if getattr(theirs, name) != getattr(ours, name):
+    for name in FlowConfig.model_fields:
+        if name not in FREE and getattr(theirs, name) != getattr(ours, name):
             raise UserError(
                 f"{where}: its network has {name} {getattr(theirs, name)!r}, but this student, like --teacher {config.teacher}, "
                 f"{getattr(ours, name)!r}; give a generator that was made from this teacher, or leave it out"

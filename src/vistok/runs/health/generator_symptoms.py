@@ -15,7 +15,7 @@ RISEN, NATS = 1.02, 0.01  # rise over the best validation loss: as a ratio, and 
 # Nats, of those of code frequencies: above this it has learned nothing. Noise had 0.98; of 400 recorded runs the worst has 0.82.
 LEARNED = 0.95
 # A flow's matching loss, of that of a network that knows no more than mean and variance, and of its own before the first step: above
-# this it has learned nothing. Flows of emoji have 0.5 of the former after 900 steps, and 0.8 after 60.
+# this it has learned nothing. Flows of emoji have 0.5 of the former after 900 steps; one of drawings had 0.8 after 60.
 MATCHED, MOVED = 0.95, 0.99
 EMPTY = 0.1  # nats per token: below this there is nothing to learn
 

@@ -10,8 +10,7 @@ from vistok.errors import UserError
 from vistok.study.config import Grid
 from vistok.study.findings.advise import advise
 from vistok.study.findings.claim_data import CELL, StudyData
-from vistok.study.findings.fit import PowerLaw, with_common_scatter
-from vistok.study.findings.offers import law_of
+from vistok.study.findings.offers import laws_of
 from vistok.study.findings.verdict import (
     CHANGED,
     FAILS,
@@ -70,7 +69,7 @@ def prediction(data: StudyData, grid: Grid) -> list[Claim]:
 def _inside(name: str, statement: str, rule: str, cheap: pd.DataFrame, held: pd.DataFrame) -> Claim:
     """Judge how many of the held-out runs fall where the laws of the other runs predict."""
     hits, errors = [], []
-    for key, law in _laws(cheap).items():
+    for key, law in laws_of(cheap).items():
         for _, run in held[(held.tokenizer_choice == key[0]) & (held.choice == key[1])].iterrows():
             expected, low, high = law.predict(float(run.train_flops))
             hits.append(low <= run.gfmd <= high)
@@ -91,17 +90,9 @@ def _inside(name: str, statement: str, rule: str, cheap: pd.DataFrame, held: pd.
     return make_claim(name, statement, rule, found, verdict, note, inside, held.seed.nunique())
 
 
-def _laws(rows: pd.DataFrame) -> dict[tuple[str, str], PowerLaw]:
-    """Return the law of every (tokenizer choice, generator) whose runs are enough for one, all with their common scatter."""
-    found = {
-        key: law for key, runs in rows.groupby(["tokenizer_choice", "choice"]) if (law := law_of(runs)) is not None
-    }
-    return dict(zip(found, with_common_scatter(list(found.values())), strict=True))  # type: ignore[arg-type]
-
-
 def _regret(data: StudyData, statement: str, rule: str, cheap: pd.DataFrame, held: pd.DataFrame) -> Claim:
     known, rows = pd.concat([data.tokenizers, cheap]), pd.concat([cheap, held])
-    laws = _laws(rows)
+    laws = laws_of(rows)
     keys = ["tokenizer_choice", *CELL]
     trained = rows.groupby(keys).agg({"total_flops": "mean", "gfmd": "mean"})
     regrets: dict[str, list[float]] = {}

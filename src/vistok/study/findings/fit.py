@@ -67,7 +67,7 @@ def with_common_scatter(laws: Sequence[PowerLaw]) -> list[PowerLaw]:
     """Return laws of runs of one kind, all with the scatter of the runs about any of them.
 
     A law of few runs says little of their scatter: intervals by its own are by chance far too narrow or too wide. With the common
-    one, laws of one to three seeds hold 94 to 95 % of the other seeds' runs (results/decisive/law_intervals.md).
+    one, laws of one to three seeds hold 92 to 95 % of the other seeds' runs (results/decisive/law_intervals.md).
     """
     freedom = sum(law.freedom for law in laws)
     scale = math.sqrt(sum(law.freedom * law.scale**2 for law in laws) / max(1, freedom))

@@ -190,5 +190,12 @@ def law_of(rows: pd.DataFrame, above: float | None = None) -> PowerLaw | None:
     return law
 
 
+def laws_of(rows: pd.DataFrame) -> dict[tuple[str, str], PowerLaw]:
+    """Return the law of every (tokenizer choice, generator) whose runs are enough for one, all with their common scatter."""
+    groups = rows.groupby(["tokenizer_choice", "choice"])
+    found = {key: law for key, runs in groups if (law := law_of(runs)) is not None}
+    return dict(zip(found, with_common_scatter(list(found.values())), strict=True))  # type: ignore[arg-type]
+
+
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
