@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 from inception_weights import inception_with_random_weights
 from vistok.errors import UserError
 from vistok.metrics.codebook import codebook_statistics
-from vistok.metrics.frechet import frechet_distance
+from vistok.metrics.frechet import frechet_distance, sample_factor
 from vistok.metrics.interval import (
     blocks_of,
     frechet_replicates,
@@ -86,6 +86,28 @@ def test_frechet_of_singular_covariances():
     assert frechet_distance(zero, gaussian(np.ones(4), np.outer(u, u))) == pytest.approx(4 + u @ u)
     low_rank = gaussian(np.zeros(30), random_covariance(30, 5, 0))
     assert frechet_distance(low_rank, low_rank) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("span", "apart"), [(1e-4, 0.3), (1e-12, 0.3), (1e-12, 1e-4), (1e-30, 1e-4)])
+def test_frechet_of_far_and_near_covariances_with_small_variances(span, apart):
+    """Small variances, and distances far below the variances, keep their digits: both are common in a network's features."""
+    dim = 40
+    q, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, dim)))
+    a = np.geomspace(1, span, dim)
+    b = a * (1 + apart * np.cos(np.arange(dim)))
+    expected = np.square(np.sqrt(a) - np.sqrt(b)).sum()
+    found = frechet_distance(gaussian(np.zeros(dim), (q * a) @ q.T), gaussian(np.zeros(dim), (q * b) @ q.T))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_frechet_of_fewer_samples_than_features():
+    rng = np.random.default_rng(1)
+    reference = Moments.of(rng.normal(size=(90, 30)))
+    for features in (rng.normal(size=(12, 30)), np.repeat(rng.normal(size=(6, 30)), 2, axis=0)):
+        factor = sample_factor(features)
+        np.testing.assert_allclose(factor @ factor.T, np.cov(features.T), atol=1e-12)
+        found = frechet_distance(Moments.of(features), reference, None, factor)
+        assert found == pytest.approx(frechet_distance(reference, Moments.of(features)), rel=1e-6)
 
 
 def test_frechet_of_general_2x2():

@@ -19,6 +19,7 @@ from vistok.data.latents.cache import LatentCache
 from vistok.engine.distributed import ALONE
 from vistok.errors import UserError
 from vistok.metrics.features import ImageNetFeatures
+from vistok.nn.efficientnet_lite import load_efficientnet_lite0
 from vistok.recipes import find_recipe
 from vistok.runs.initial import initial_weights, load_initial, read_initial
 from vistok.runs.load import read_model
@@ -346,8 +347,11 @@ def test_go_trains_draws_and_scores(photo_folder, tmp_path, quiet):
 def test_features_are_those_of_the_original_network():
     """Reference: efficientnet_lite_pytorch 0.1.0 with the same weights, on this picture."""
     y, x = torch.meshgrid(torch.linspace(0, 1, 224), torch.linspace(0, 1, 224), indexing="ij")
+    image = torch.stack([x, y, x * y])[None] * 2 - 1
     network = ImageNetFeatures(torch.device("cpu")).network
-    found = network.features(torch.stack([x, y, x * y])[None] * 2 - 1)[0]
+    found = network.features(image)[0]
+    unfused = load_efficientnet_lite0().features(image)[0]
+    torch.testing.assert_close(found, unfused, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found[2:4], torch.tensor([0.09610278, 0.08243982]), rtol=1e-3, atol=1e-4)
     assert int(found.argmax()) == 113 and abs(float(found.max()) - 4.3360) < 1e-2
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from vistok.errors import UserError
 from vistok.nn import efficientnet_lite
 from vistok.nn.classifier import Classifier
+from vistok.nn.folding import folded
 from vistok.torch_files import refuse_program
 
 SPATIAL_CHANNELS = 7
@@ -55,7 +56,7 @@ class ClassifierFeatures(FeatureExtractor):
     distance_name, kernel_name = "FMD", "KMD"
 
     def __init__(self, classifier: Classifier, name: str, digest: str) -> None:
-        self.classifier = classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.classifier = folded(classifier)
         self.num_features = classifier.config.feature_dim
         self.name, self.digest = name, digest
         size = classifier.config.image_size
@@ -83,7 +84,7 @@ class ImageNetFeatures(FeatureExtractor):
     name, digest, resize = "efficientnet-lite0", efficientnet_lite.SHA256, "128x128 bicubic, antialiased"
 
     def __init__(self, device: torch.device) -> None:
-        self.network = efficientnet_lite.load_efficientnet_lite0().to(device).to(memory_format=torch.channels_last)
+        self.network = folded(efficientnet_lite.load_efficientnet_lite0()).to(device)
         self.device = device
 
     @torch.inference_mode()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg.blas import dger
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,33 @@ class Moments:
 
     def merge(self, other: "Moments") -> "Moments":
         """Return the moments of both sets together."""
-        count = self.count + other.count
-        if count == 0:
+        if other.count == 0:
             return self
+        if self.count == 0:
+            return other
+        count = self.count + other.count
         delta = other.mean - self.mean
         mean = self.mean + delta * (other.count / count)
-        scatter = self.scatter + other.scatter + np.outer(delta, delta) * (self.count * other.count / count)
+        scatter = self.scatter + other.scatter
+        # In place, as these are large. The routine takes columns first, which is the same for a symmetric matrix.
+        scatter = dger(self.count * other.count / count, delta, delta, a=scatter.T, overwrite_a=True).T
         return Moments(count, mean, scatter)
 
     @property
     def covariance(self) -> np.ndarray:
         """Unbiased covariance; raises ValueError for fewer than two samples."""
+        return self.scatter / self._freedom
+
+    @property
+    def total_variance(self) -> float:
+        """The trace of the covariance; raises ValueError for fewer than two samples."""
+        return float(np.trace(self.scatter)) / self._freedom
+
+    @property
+    def _freedom(self) -> int:
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 samples, found {self.count}")
-        return self.scatter / (self.count - 1)
+        return self.count - 1
 
 
 def merge_all(parts: Sequence[Moments]) -> Moments:

@@ -35,16 +35,26 @@ class _Same(nn.Conv2d):
         return super().forward(x)
 
 
+def _filter(inside: int, outside: int, kernel: int, stride: int, groups: int = 1) -> nn.Conv2d:
+    if stride > 1:
+        return _Same(inside, outside, kernel, stride, groups=groups, bias=False)
+    return nn.Conv2d(inside, outside, kernel, padding=kernel // 2, groups=groups, bias=False)  # the same on both sides
+
+
+def _activation() -> nn.Module:
+    return nn.ReLU6(inplace=True)
+
+
 class _Block(nn.Module):
     """Expand, filter each channel, project; with a skip connection where the shape stays the same."""
 
     def __init__(self, inside: int, outside: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         wide, self.skip = inside * expansion, stride == 1 and inside == outside
-        expand: list[nn.Module] = [nn.Conv2d(inside, wide, 1, bias=False), _norm(wide), nn.ReLU6()]
+        expand: list[nn.Module] = [nn.Conv2d(inside, wide, 1, bias=False), _norm(wide), _activation()]
         self.layers = nn.Sequential(
             *(expand if expansion > 1 else []),
-            _Same(wide, wide, kernel, stride, groups=wide, bias=False), _norm(wide), nn.ReLU6(),
+            _filter(wide, wide, kernel, stride, groups=wide), _norm(wide), _activation(),
             nn.Conv2d(wide, outside, 1, bias=False), _norm(outside),
         )  # fmt: skip
 
@@ -64,7 +74,7 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(_Same(3, 32, 3, 2, bias=False), _norm(32), nn.ReLU6())
+        self.stem = nn.Sequential(_filter(3, 32, 3, 2), _norm(32), _activation())
         self.stages, inside = nn.ModuleList(), 32
         for kernel, stride, expansion, channels, count in (*_STAGES, *_LAST_STAGES):
             blocks = []
@@ -72,7 +82,7 @@ class EfficientNetLite0(nn.Module):
                 blocks.append(_Block(inside, channels, kernel, stride if number == 0 else 1, expansion))
                 inside = channels
             self.stages.append(nn.Sequential(*blocks))
-        self.head = nn.Sequential(nn.Conv2d(inside, 1280, 1, bias=False), _norm(1280), nn.ReLU6())
+        self.head = nn.Sequential(nn.Conv2d(inside, 1280, 1, bias=False), _norm(1280), _activation())
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
 

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from vistok.nn.classifier import Classifier
 from vistok.nn.efficientnet_lite import EfficientNetLite0
+from vistok.nn.folding import folded
 from vistok.tokenizer.torchvision_file import TorchvisionFile
 
 VGG = TorchvisionFile(
@@ -22,7 +23,7 @@ class ClassifierPerceptual(nn.Module):
 
     def __init__(self, classifier: Classifier | EfficientNetLite0) -> None:
         super().__init__()
-        self.classifier = classifier.eval().requires_grad_(False)
+        self.classifier = folded(classifier)
 
     def forward(self, a: Float[Tensor, "batch channels height width"], b: Tensor) -> Float[Tensor, ""]:
         """Return the mean distance between pairs of images in [-1, 1]."""
