@@ -2,7 +2,7 @@
 # Train on several nodes of a Slurm cluster: sbatch examples/slurm.sh train tokenizer imagenet256_crt --data /shared/imagenet
 #
 # torchrun runs once on each node and starts a process for each GPU. Five minutes before the time is over Slurm signals this
-# script: the run saves its state after its current step, and the job is queued again and goes on. Written by Slurm's and
+# script: the run saves its state after its current step, and the job is queued again and goes on. Written from Slurm's and
 # torch's documentation; not yet run on a cluster.
 #SBATCH --job-name=vistok
 #SBATCH --nodes=2
