@@ -26,14 +26,13 @@ def _seeds(count: int) -> str:
     return f"{count} seed{'s' * (count > 1)}"
 
 
-def tokenizer(study: str, choice: str) -> Score:
-    """Return rFMD and PSNR of a study's tokenizers."""
-    found = [row for row in _rows(study) if row["kind"] == "tokenizer" and row["choice"] == choice]
+def tokenizer(choice: str, *names: str) -> Score:
+    """Return rFMD and PSNR of studies' tokenizers, which differ in their seeds alone."""
+    found = [r for name in names for r in _rows(name) if r["kind"] == "tokenizer" and r["choice"] == choice]
     rfmd, psnr = ([float(row[key]) for row in found] for key in ("rfmd", "psnr"))
-    where = (
-        f"{int(found[0]['steps']):,} steps, {_seeds(len(found))}: [results/{study}](../../results/{study}/README.md)"
-    )
-    return f"rFMD {_band(rfmd)}, PSNR {_band(psnr, 1)} dB", where
+    where = ", ".join(f"[results/{name}](../../results/{name}/README.md)" for name in names)
+    steps = f"{int(found[0]['steps']):,} steps, {_seeds(len(found))}"
+    return f"rFMD {_band(rfmd)}, PSNR {_band(psnr, 1)} dB", f"{steps}: {where}"
 
 
 def generator(study: str, choice: str, steps: int, tokenizers: tuple[str, ...]) -> Score:
@@ -83,26 +82,28 @@ def started() -> Score:
 def studies() -> list[str]:
     """Return a table of what the studies took."""
     lines = ["| study | runs | hours of one thread, summed | recorded in |", "|---|---|---|---|"]
-    for name in ("fashion", "openmoji"):
+    for study, name in STUDIES.items():
         # A tokenizer at another image size shares another one's training.
         trained = [row for row in _rows(name) if row["kind"] == "generator" or not row["choice"].endswith("px")]
         hours = sum(float(row["seconds"]) for row in trained) / 3600
-        lines.append(
-            f"| `{name}_study` | {len(trained)} | {hours:.1f} | [results/{name}](../../results/{name}/README.md) |"
-        )
+        lines.append(f"| `{study}` | {len(trained)} | {hours:.1f} | [results/{name}](../../results/{name}/README.md) |")
     return lines
 
 
+# Studies that have run -> the folder of their results.
+STUDIES = {
+    "fashion_study": "fashion", "fashion_decisive_study": "decisive", "openmoji_study": "openmoji", "tokens_study": "tokens",
+}  # fmt: skip
 _FASHION = ("none", "l2-post-4")
 SCORES: dict[str, Callable[[], Score]] = {
     "fashion_demo_vq": partial(demo, "baseline", "tokenizer"),
     "fashion_demo_crt": partial(demo, "crt", "tokenizer"),
     "fashion_demo_ar": partial(demo, "crt", "generator", " on tokens of `fashion_demo_crt`, guidance 3"),
-    "fashion_vq": partial(tokenizer, "fashion", "none"),
-    "fashion_crt": partial(tokenizer, "fashion", "l2-post-4"),
+    "fashion_vq": partial(tokenizer, "none", "fashion", "decisive"),
+    "fashion_crt": partial(tokenizer, "l2-post-4", "fashion", "decisive"),
     "fashion_ar": partial(generator, "fashion", "l", 500, _FASHION),
-    "openmoji_vq": partial(tokenizer, "openmoji", "none"),
-    "openmoji_crt": partial(tokenizer, "openmoji", "l2-pre-1"),
+    "openmoji_vq": partial(tokenizer, "none", "openmoji"),
+    "openmoji_crt": partial(tokenizer, "l2-pre-1", "openmoji"),
     "openmoji_ar": partial(generator, "openmoji", "m", 1000, ("none", "l2-pre-1")),
     "images64_vq": partial(own, "no regularizer", 300),
     "images64_crt": partial(own, "base", 300),

@@ -164,7 +164,7 @@ def page(found: list[dict[str, Any]], about: dict[str, Any], load: float) -> str
             f"| `{row['recipe']}` | {row['kind']} | {millions(row['parameters'])} | {row['steps']:,} | {1000 * step:,.0f} "
             f"| {minutes(step * row['steps'])} | {row['peak_gib']:.1f} |"
         )
-    lines += ["", "### Scores", "", "Of finished runs, each with its length, which need not be the recipe's. Of recipes that are not here, none has been measured.", ""]  # fmt: skip
+    lines += ["", "### Scores", "", SCORED, ""]
     lines += ["| recipe | score | measured in |", "|---|---|---|"]
     scored = [(row["recipe"], *SCORES[row["recipe"]]()) for row in small if row["recipe"] in SCORES]
     lines += [f"| `{recipe}` | {score} | {of} |" for recipe, score, of in scored]
@@ -180,6 +180,11 @@ def page(found: list[dict[str, Any]], about: dict[str, Any], load: float) -> str
     return "\n".join([*lines, "", f"Commit {str(about['commit'])[:7]}; `python benchmarks/recipe_table.py`"]) + "\n"
 
 
+SCORED = (
+    "Of finished runs, each with its length, which need not be the recipe's. Recipes of lines, vectors, masked generators, clusters and "
+    "shortcuts have theirs in [results/tokens](../../results/tokens/README.md), [clusters](../../results/clusters/README.md) and "
+    "[shortcuts](../../results/shortcuts/README.md)."
+)
 PLANNED = (
     "Nobody has trained these with vistok. Steps, FLOPs and memory are counted by `vistok recipes NAME`, without running "
     "anything. Memory is that of weights, gradients, AdamW's moments, averages and activations, of one process with as many "
@@ -196,9 +201,9 @@ def on_two_cores(about: dict[str, Any], load: float) -> str:
     return (
         f"Measured on {about['hardware']['cpu']} with two cores, torch {about['versions']['torch']}: steps of each recipe at its "
         f"full batch, in a process of its own with one thread. A step is the quickest of five or more, in CPU time{others}. "
-        "A run's time is that of a step times its steps, without reading images, validations and pictures. Two such runs at once fill two cores, as in a study; a single "
-        "one with two threads, as `vistok train` starts it, took 0.63 times as long for the largest generator of Fashion-MNIST "
-        "([how](../../docs/study.md#how-a-study-runs)). Memory is the most that the process held; what trains next to nothing "
+        "A run's time is that of a step times its steps, without reading images, validations and pictures. Two such runs at once fill two cores, "
+        "as in a study, and take 0.7 times as long as one after the other with two threads each "
+        "([table](amd-epyc/seeds_together.md)). Memory is the most that the process held; what trains next to nothing "
         "(`debug_classifier`) shows how much of it is Python and torch."
     )
 
