@@ -1,6 +1,6 @@
 """What makes a tokenizer of one's own images good at the first try: each suspect alone, on folders of several kinds.
 
-python benchmarks/own_images.py suspects --folders FOLDERS [--only NAME ...] [--steps 100] [--out results/own_images]
+python benchmarks/own_images.py suspects --folders FOLDERS [--only NAME ...] [--steps 100] [--init-from TOKENIZER] [--out results/own_images]
 python benchmarks/own_images.py goals --folders FOLDERS --init-from TOKENIZER [--seeds 0 1 2] [--steps 300]
 python benchmarks/own_images.py table
 
@@ -224,7 +224,7 @@ def work(out: Path, jobs: list[tuple[dict[str, Any], tuple[str, ...]]], folders:
         if tuple(what[key] for key in keys) in done:
             continue
         config = configured(folders / what["folder"], settings, what["steps"], what["seed"], init_from)
-        with colour_counts(4.0 if what["name"] == "colour counts four times" else 1.0):
+        with colour_counts(4.0 if what["name"].startswith("colour counts four times") else 1.0):
             record = measured(config, what)
         with (out / "runs.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
@@ -306,7 +306,8 @@ def main() -> None:
     if args.verb != "table":
         sets = args.sets or sorted(path.name for path in args.folders.iterdir() if path.is_dir())
         if args.verb == "suspects":
-            steps, seeds, names = args.steps or 100, args.seeds or [0], [(name, SUSPECTS[name]) for name in args.only]
+            steps, seeds, how = args.steps or 100, args.seeds or [0], ", fine-tuned" if args.init_from else ""
+            names = [(f"{name}{how}", SUSPECTS[name]) for name in args.only]
         else:
             steps, seeds, names = (
                 args.steps or 300,
