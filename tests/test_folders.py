@@ -14,6 +14,8 @@ from vistok.data.images import inspection, inspection_index
 from vistok.data.images.folder import load_folder
 from vistok.data.images.open import kind_of, open_split
 from vistok.errors import Stopped, UserError
+from vistok.origin import Origin
+from vistok.scoring.changed_images import changed_images_warnings
 from vistok.scoring.image_batch import open_batch
 
 RNG = np.random.default_rng(0)
@@ -160,6 +162,57 @@ def test_names_of_any_bytes(tmp_path):
     first, again = (parts(tmp_path) for _ in range(2))  # the second from the index
     assert sum(map(len, first.values())) == 10
     assert [source.digest for source in first.values()] == [source.digest for source in again.values()]
+
+
+def test_runs_among_the_pictures_are_no_class(tmp_path):
+    """Whoever works inside a folder of pictures has its runs there, with sheets of pictures that were made."""
+    fill(tmp_path, cats=5, dogs=5)
+    run = tmp_path / "runs" / "images64-vq-1"
+    draw(run / "samples" / "reconstructions-00000300.png")
+    for name in ("config.json", "resolved.json", "provenance.json"):
+        (run / name).write_text("{}")
+    train = load_folder(config(tmp_path), "train")
+    assert train.class_names == ("cats", "dogs") and train.report.found == 10
+    assert [line for line in train.report.warnings() if "runs" in line] == [
+        "left out runs: vistok's runs are there, whose sheets are not pictures to learn from"
+    ]
+    shutil.rmtree(run)
+    (tmp_path / "runs" / "start-photos-1m").mkdir()
+    (tmp_path / "runs" / "start-photos-1m" / "plan.json").write_text("{}")
+    assert load_folder(config(tmp_path), "train").class_names == ("cats", "dogs")
+    draw(tmp_path / "runs" / "athletes.png")  # of no vistok: pictures of runs are a class as any other
+    shutil.rmtree(tmp_path / "runs" / "start-photos-1m")
+    assert load_folder(config(tmp_path), "train").class_names == ("cats", "dogs", "runs")
+
+
+def test_scores_of_pictures_that_may_have_been_learned_say_so(tmp_path):
+    fill(tmp_path, cats=20, dogs=20)
+    train, data = load_folder(config(tmp_path), "train"), config(tmp_path)
+    trained = Origin(data_digest=train.digest)
+    assert changed_images_warnings(data, trained) == [] == changed_images_warnings(data, Origin())
+    (tmp_path / "cats").rename(tmp_path / "kittens")
+    (warning,) = changed_images_warnings(data, trained)
+    assert "are not those of the training" in warning and "--data" in warning
+
+
+def test_a_class_of_few_pictures_is_learned(tmp_path):
+    fill(tmp_path, **{f"rare{i}": 1 for i in range(8)}, usual=20)
+    splits = parts(tmp_path)
+    assert set(splits["train"].labels) == set(range(9))
+    assert all(len(splits[name]) for name in ("val", "test")) and sum(map(len, splits.values())) == 28
+
+
+def test_another_file_of_the_same_size_and_time_is_noticed(tmp_path):
+    for number in range(6):
+        Image.fromarray(RNG.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(tmp_path / f"{number}.bmp")
+        os.utime(tmp_path / f"{number}.bmp", ns=(0, 0))
+    before = load_folder(config(tmp_path), "train").digest
+    for number in range(6):
+        file = tmp_path / f"{number}.bmp"
+        file.unlink()
+        Image.fromarray(RNG.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(file)
+        os.utime(file, ns=(0, 0))
+    assert load_folder(config(tmp_path), "train").digest != before
 
 
 def test_links_that_lead_to_each_other(tmp_path):

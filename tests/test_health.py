@@ -206,6 +206,13 @@ def test_alarm_when_codes_die():
     assert names(of(), few) == []
 
 
+def test_codes_that_do_not_train_raise_no_alarm():
+    """How many are in use depends on the pictures alone, and no advice could change it."""
+    rows = [validated(100 * i, codebook_usage=usage) for i, usage in enumerate([0.9, 0.5, 0.007])]
+    assert sorted(names(of(), rows)) == ["codes_unused", "usage_falls"]
+    assert names(of(override(RUN, ['trains="decoder"', "crt=null", "init_from=x"])), rows) == []
+
+
 def test_alarms_look_at_every_row_once():
     class Counted(list):
         looked = 0

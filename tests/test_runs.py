@@ -76,6 +76,15 @@ def test_a_run_is_found_by_path_name_part_or_latest(three):
     assert [run.name[:4] for run in run_folders(three)] == ["cats", "imag", "imag"]
 
 
+def test_a_run_that_is_called_as_a_folder_of_pictures_is_found(three, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cats").mkdir()
+    assert find_run("cats", runs=three).name == "cats-cccccccccc"
+    assert str(initial("cats", "generator", three)).endswith("cats-cccccccccc")
+    (tmp_path / "dogs").mkdir()
+    assert find_run("dogs", runs=three) == Path("dogs")  # whoever opens it says that it is no run
+
+
 def test_a_name_that_fits_several_runs_or_none_is_refused_with_the_names(three):
     with pytest.raises(UserError, match="2 runs .*images64-vq-bbbbbbbbbb.*images64-crt-aaaaaaaaaa.*type more"):
         find_run("images64", runs=three)

@@ -64,6 +64,65 @@ def test_pictures_of_a_camera_that_was_held_upright_are_tall(tmp_path):
     assert look_at(str(tmp_path)).ratio == 0.6
 
 
+@pytest.mark.parametrize("name", ["photos", "my.tarot", "flowers.tar.extracted"])
+def test_archives_beside_pictures_make_them_no_shards(name, photo_folder, tmp_path):
+    there = tmp_path / name
+    shutil.copytree(photo_folder, there)
+    (there / "backup.tar").write_bytes(b"")
+    (there / "labels.parquet").write_bytes(b"")
+    assert look_at(str(there)).count == 90
+    shutil.rmtree(there)
+    (there / "deep").mkdir(parents=True)
+    (there / "deep" / "0.tar").write_bytes(b"")
+    with pytest.raises(UserError, match="holds webdataset"):
+        look_at(str(there))
+
+
+def test_splits_one_folder_deeper_are_pointed_at(photo_folder, tmp_path):
+    for split in ("train", "val"):
+        shutil.copytree(photo_folder, tmp_path / "data" / split)
+    (remark,) = (line for line in look_at(str(tmp_path)).remarks if "several folders" in line)
+    assert remark.endswith(
+        f"{tmp_path}/data: give that one, and it holds train and val, which are only then told apart."
+    )
+
+
+def test_each_folder_has_a_plan_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = tmp_path / "runs"
+
+    def kept(root):
+        file = plan_file(runs, root, 120)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"root": root}))
+        return file
+
+    first = kept("a/photos")
+    assert (
+        first == runs / "start-photos-2m" / "plan.json" and kept("a/photos/") == kept(f"{tmp_path}/a/photos") == first
+    )
+    assert kept("b/photos") != first and kept("b/photos") == kept("b/photos/")
+    assert kept("фото") != kept("写真") and "фото" in str(kept("фото"))
+
+
+def test_files_that_broke_since_the_plan_are_left_out():
+    plan = StartPlan(
+        "photos", 64, 64, 64, Stage("images64_vq", ("seed=1",), 60, 1), Stage("images64_ar", (), 60, 1), None, 60
+    )
+    mended = plan.leaving_out_broken()
+    assert mended.tokenizer_config().data.unreadable_images == "skip" and mended.tokenizer_config().seed == 1
+    assert mended.leaving_out_broken() == mended
+
+
+def test_more_time_takes_more_crops_beside_the_former_ones(toy_runs, quiet, monkeypatch):
+    """The tokenizer of two plans may be the same run."""
+    made = []
+    monkeypatch.setattr(start, "cache_tokens", lambda run, split, progress, out, views: made.append((out.name, views)))
+    for views in (("center",), ("3-crops",), ("4-crops",)):
+        start._cached(toy_runs[0], views, quiet)
+    assert made == [("train", ("center",)), ("train-3-crops", ("3-crops",)), ("train-4-crops", ("4-crops",))]
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("30m", 1800), ("1.5h", 5400), ("1h30m", 5400), ("90 minutes", 5400), ("2 hours", 7200), ("1 day", 86400)],

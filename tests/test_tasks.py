@@ -255,6 +255,10 @@ def test_class_names_choose_labels():
     names = ["Bag", "Coat", "Shirt"]
     assert chosen_labels(["coat, 2"], names, 5).tolist() == [1, 2, 1, 2, 1]
     assert chosen_labels(["2", "0"], names, 3).tolist() == [2, 0, 2]
+    numbered = ["01", "02", "10"]
+    assert chosen_labels(["10"], numbered, 1).tolist() == [2]
+    with pytest.raises(UserError, match="unknown class '1'; there are 3: 01, 02, 10"):
+        chosen_labels(["1"], numbered, 1)  # the second class, or 01?
     assert chosen_labels([], names, 4).tolist() == [0, 1, 2, 0]
     with pytest.raises(UserError, match="unknown class 'hat'; there are 3: 0 Bag, 1 Coat, 2 Shirt"):
         chosen_labels(["hat"], names, 1)
@@ -509,6 +513,11 @@ def test_generator_scores_and_guidance(toy_runs, quiet):
     assert 0 <= scores["precision"]["value"] <= 1 and 0 <= scores["memorization"]["copy_share"] <= 1
     assert scores["precision"]["protocol"]["num_samples"] == 200 and scores["memorization"]["num_train"] == 400
     assert evaluate_generator(stage2, Against((extractor,)), Drawing(stage2.sampling(), 200), quiet) == scores
+    near = evaluate_generator(stage2, Against((extractor,), "train"), Drawing(stage2.sampling(), 200), quiet)[
+        "memorization"
+    ]
+    # Unseen images are held-out ones: training images lie at no distance from themselves, beside which nothing is a copy.
+    assert near["num_unseen"] == len(open_split(stage2.data, "val")) and near["real_median"] > 0.01
     cooler = choose_guidance(stage2, extractor, (1.0,), Drawing(stage2.sampling(temperature=0.5), 100), quiet)
     assert cooler["scores"]["1"]["treatment"]["sampling"]["temperature"] == 0.5
     assert cooler["scores"]["1"]["treatment"]["sampling"]["seed"] not in (0, 1)  # noise of its own

@@ -208,7 +208,9 @@ def test_without_views_a_finished_or_stopped_ten_crop_cache_goes_on(tokenizer_ru
         assert CliRunner().invoke(app, command).exit_code == 0
     assert LatentCache(tmp_path / "c").manifest.views == TEN_CROP
     refused = CliRunner().invoke(app, [*command, "--view", "center"])
-    assert isinstance(refused.exception, UserError) and "its views is" in str(refused.exception)
+    assert isinstance(refused.exception, UserError) and "its views are ten-crop, this run needs" in str(
+        refused.exception
+    )
 
 
 def test_ten_crop_likelihoods_are_of_the_middle_in_training_and_validation(tokenizer_run, quiet, tmp_path):

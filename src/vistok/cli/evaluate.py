@@ -58,6 +58,11 @@ def evaluate_tokenizer(
         if "codebook" in scores:  # vectors have no tokens that noise could change
             stable = evaluate_stability(run, progress, split, weights, data, image_size)
             scores["stability"] = stable["scores"]
+    if data is None:
+        from vistok.runs.load import load_tokenizer
+        from vistok.runs.run_images import data_of
+
+        _warn_of_changes(data_of(network := load_tokenizer(run, weights)), network.info)
     if why:
         say(f"no Frechet distance: {why}", err=True)
     else:
@@ -117,6 +122,8 @@ def evaluate_generator(
         count = usual_count(against.reference.count if against.reference else len(open_split(stage2.data, split)))
     choices = tuple(_scales(choose)) if choose else ()
     scores = _score_samples(stage2, against, Drawing(sampling, count, batch_size), choices, search_count, tokenizer)
+    if data is None:
+        _warn_of_changes(stage2.data, stage2.tokenizer.info)
     for line in score_warnings(scores, stage2.generator.info, stage2.tokenizer.info):
         say(f"warning: {line}", err=True)
     _warn_of_few(scores, extractor)
@@ -182,6 +189,14 @@ def evaluate_samples(
         scores = evaluate(images, real, extractor, progress)
     _warn_of_few(scores, extractor)
     show_scores(scores, as_json, samples_lines)
+
+
+def _warn_of_changes(data: Any, origin: Any) -> None:
+    """Warn of pictures that are no longer those of the training."""
+    from vistok.scoring.changed_images import changed_images_warnings
+
+    for line in changed_images_warnings(data, origin):
+        say(f"warning: {line}", err=True)
 
 
 def _warn_of_few(scores: dict[str, Any], extractor: Any) -> None:

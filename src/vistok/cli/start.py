@@ -49,6 +49,8 @@ def start(
 
     for line in start_lines(done):
         say(line)
-    for stage in ("tokenizer", "generator"):
+    commands = [words for words in plan.commands(str(done["tokenizer"]), str(done["generator"])) if words[1] == "train"]
+    for stage, words in zip(("tokenizer", "generator"), commands, strict=True):
         if alarms := alarms_of(done[stage]):
             say(f"{stage}{closing_words(alarms)}", err=True)
+            say(f"  Its command: {shlex.join(words)}", err=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from vistok.generator.families import FAMILIES
 from vistok.overview.record import FINISHED, RunRecord
 from vistok.recipes import all_recipes
+from vistok.runs.shipped import shipped_networks
 
 ENTRY_POINTS = ("__main__.py", "vistok")
 
@@ -29,8 +30,15 @@ def next_commands(record: RunRecord) -> list[tuple[str, str]]:
     if record.state != FINISHED:
         again = made_by(record)
         return [("go on exactly where it is", again)] if again.startswith(("vistok train", "vistok shorten")) else []
-    recipe = _generator_recipe(record)
+    recipe = " ".join((_generator_recipe(record), *_general_weights(record)))
     return [(words, command.format(run=run, recipe=recipe)) for words, command in _NEXT.get(record.kind, ())]
+
+
+def _general_weights(record: RunRecord) -> list[str]:
+    """Return the option that starts a generator from a shipped one which knows these tokens already; none otherwise."""
+    known = record.config.get("init_from") or ""
+    frozen = record.config.get("trains") == "decoder" and known in shipped_networks("generator")
+    return ["--init-from", str(known)] if frozen else []
 
 
 def _generator_recipe(record: RunRecord) -> str:

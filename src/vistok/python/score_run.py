@@ -13,6 +13,8 @@ from vistok.python.told import tell_alarms
 from vistok.runs.frozen_networks import digests_in_losses
 from vistok.runs.health.sample_warnings import score_warnings
 from vistok.runs.load import load_generator, load_tokenizer
+from vistok.runs.run_images import data_of
+from vistok.scoring.changed_images import changed_images_warnings
 from vistok.scoring.evaluate_generator import Against, Drawing, check_scoring, evaluate_generator, load_stage2
 from vistok.scoring.evaluate_likelihood import caches_of, evaluate_likelihood
 from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
@@ -29,6 +31,8 @@ def score_tokenizer(path: Path, against: Reference | None, asked: Asked) -> Scor
     extractor, warnings = asked.extractor_if_any(own, digests_in_losses(load_tokenizer(path).info))
     found = evaluate_tokenizer(path, extractor, asked.progress, asked.split)
     warnings += few_images_warnings(found, extractor.num_features) if extractor else []
+    network = load_tokenizer(path)
+    warnings += changed_images_warnings(data_of(network), network.info)
     return Scores(name_of(path), list(scores_in(found)), warnings, found)
 
 
@@ -51,6 +55,7 @@ def score_generator(path: Path, against: Reference | None, asked: Asked) -> Scor
     found: dict[str, Any] = evaluate_generator(stage2, compared, drawing, asked.progress)
     warnings = score_warnings(found, stage2.generator.info, stage2.tokenizer.info)
     warnings += few_images_warnings(found, extractor.num_features)
+    warnings += changed_images_warnings(stage2.data, stage2.tokenizer.info)
     caches = caches_of(stage2.generator, asked.split) if isinstance(stage2.generator, HasNats) else None
     if caches is not None:
         found["likelihood"] = evaluate_likelihood(path, *caches, asked.progress, stage2.generator)

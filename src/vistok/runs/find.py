@@ -39,16 +39,21 @@ def last_written(run: Path) -> float:
     return 0.0
 
 
+def is_other_folder(place: Path) -> bool:
+    """Whether a path is a folder, but no run: one of pictures may be called as a run is."""
+    return place.is_dir() and not (place / "config.json").is_file()
+
+
 def find_run(text: str | Path, kind: str | None = None, runs: Path = RUNS) -> Path:
     """Return the run directory or weights file that a text means.
 
-    That is, in this order: the path itself, if something is there; `latest`, the run (of this kind) in the folder `runs`
+    That is, in this order: the path itself, if a run or a file is there; `latest`, the run (of this kind) in the folder `runs`
     that was written to last; the only run whose name is the text, begins with it, or contains it; a network of this kind
     that comes with vistok, which "shipped:" before its name means whatever runs are called. Dashes and underscores mean the
     same. Raises UserError, with the names to choose from, if nothing fits, several runs do, or a shipped network was never a
     run here.
     """
-    if Path(text).exists():
+    if Path(text).exists() and not is_other_folder(Path(text)):
         return Path(text)
     wanted = _plain(str(text))
     folders = run_folders(runs, kind)
@@ -69,6 +74,8 @@ def find_run(text: str | Path, kind: str | None = None, runs: Path = RUNS) -> Pa
         )
     if (shipped := _shipped(wanted, kind)) is not None:
         return shipped
+    if Path(text).exists():  # what it is, and what was wanted, is told by whoever opens it
+        return Path(text)
     if kind is None and wanted in _names("generator"):
         raise UserError(_not_shipped(str(text), kind))
     raise UserError(_nothing(str(text), kind, runs, folders))

@@ -105,7 +105,8 @@ def load_stage2(
 class Against:
     """What samples are compared with: a split, or a file's images instead, in the features of one or two networks.
 
-    The second network is used for the Fréchet distance alone. Memorisation is always judged by the split.
+    The second network is used for the Fréchet distance alone. Memorisation is always judged by the split, or by `val` where that is
+    the training images.
     """
 
     extractors: tuple[FeatureExtractor, ...]
@@ -135,10 +136,12 @@ class Drawing:
 def evaluate_generator(stage2: Stage2, against: Against, drawing: Drawing, progress: Progress) -> dict[str, Any]:
     """Score samples and return the scores; an earlier evaluation is read, not repeated."""
     source, train = check_scoring(stage2, against, drawing.count), open_split(stage2.data, "train")
+    # Training images lie at no distance from themselves: beside them nothing would be a copy.
+    unseen = open_split(stage2.data, "val") if against.split == "train" else source
     reference, sampling = against.reference, drawing.sampling
     file = stage2.file(
         f"generator-{against.split}",
-        images=[source.digest, train.digest],
+        images=[source.digest, train.digest, *([] if unseen is source else [unseen.digest])],
         extractors=[extractor.digest for extractor in against.extractors],
         sampling=science(sampling),
         num_samples=drawing.count,
@@ -167,7 +170,7 @@ def evaluate_generator(stage2: Stage2, against: Against, drawing: Drawing, progr
             **_image_scores(stage2, against.extractors, collected, references, sampling),
             "cost": cost_of(stage2.generator, stage2.tokenizer, sampling, drawing.clock).to_json(),
             "variety": asdict(variety(join_world().collect(drawing.drawn))),
-            "memorization": _memorization(images, stage2.data, source, train, progress),
+            "memorization": _memorization(images, stage2.data, unseen, train, progress),
             "seconds": round(time.monotonic() - started, 1),
         }
         if join_world().main:

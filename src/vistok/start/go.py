@@ -11,6 +11,9 @@ from PIL import Image
 
 from vistok.data.images.open import open_split
 from vistok.data.images.transforms import to_uint8
+from vistok.data.latents.cache import LatentCache
+from vistok.data.latents.views import expand_views
+from vistok.data.latents.writer import views_at
 from vistok.data.loader import eval_images
 from vistok.engine.device import best_device
 from vistok.engine.log import Progress
@@ -23,7 +26,9 @@ from vistok.nn.efficientnet_lite import is_installed
 from vistok.rng import stable_choice
 from vistok.runs.drawing import balanced_labels, sample_batches
 from vistok.runs.health.gate import require_alive
+from vistok.runs.health.sample_warnings import score_warnings
 from vistok.runs.pictures import display_scale, save_png, sheet
+from vistok.runs.run_images import cache_folder
 from vistok.runs.shipped import shipped_networks
 from vistok.scoring.evaluate_generator import (
     Against,
@@ -66,7 +71,9 @@ def prepare_start(
     file = plan_file(runs, root, seconds)
     if file.is_file():
         plan = _kept(file)
-        if plan.root == root and plan.pictures in (0, look.count):
+        if look.unreadable:  # files may have broken since
+            plan = plan.leaving_out_broken()
+        if plan.pictures in (0, look.count):
             made = datetime.fromtimestamp(file.stat().st_mtime)
             say(f"This plan was made on {made:%Y-%m-%d at %H:%M}. For a new one, delete {file} and repeat the command")
             return plan, look
@@ -112,7 +119,7 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = Fa
     tokenizer = train_tokenizer.prepare(plan.tokenizer_config(), runs).train(progress)
     require_alive(tokenizer.path, anyway, progress.say)
     progress.say("[2/4] generator")
-    train = cache_tokens(tokenizer.path, "train", progress, views=plan.views)
+    train = _cached(tokenizer.path, plan.views, progress)
     val = cache_tokens(tokenizer.path, "val", progress)  # of an earlier start it may hold other views than the centre
     generator = train_generator.prepare(plan.generator_config(), train, val, tokenizer.path, runs).train(progress)
     require_alive(generator.path, anyway, progress.say)
@@ -130,10 +137,22 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = Fa
         progress.say(f"no scores: {missing}")
     else:
         scores = _scores(tokenizer.path, stage2, sampling, extractor, progress)
-        for line in few_images_warnings(scores["generator_scores"], extractor.num_features):
+        found = scores["generator_scores"]
+        for line in (
+            *few_images_warnings(found, extractor.num_features),
+            *score_warnings(found, stage2.generator.info, stage2.tokenizer.info),
+        ):
             progress.say(f"warning: {line}")
     made = {"overview": overview, "psnr": psnr, "guidance": sampling.guidance_scale}
     return {"tokenizer": tokenizer.path, "generator": generator.path, **made, **scores}
+
+
+def _cached(tokenizer: Path, views: tuple[str, ...], progress: Progress) -> LatentCache:
+    """Return the cache of training pictures; where that of another plan holds other views, one of its own beside it."""
+    place = cache_folder(tokenizer, "train")
+    if views_at(place) not in (None, expand_views(views)):
+        place = place.with_name("-".join((place.name, *views)))
+    return cache_tokens(tokenizer, "train", progress, place, views=views)
 
 
 def _guided(stage2: Stage2, extractor: FeatureExtractor | None, progress: Progress) -> SamplingConfig:

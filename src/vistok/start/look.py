@@ -16,7 +16,9 @@ from vistok.data.config import DataConfig
 from vistok.data.images.folder import FolderSource
 from vistok.data.images.image_file import BadImage, file_bytes, not_read, open_image, upright_size
 from vistok.data.images.inspection import describe_ignored
+from vistok.data.images.names import split_of_folder
 from vistok.data.images.open import kind_of, open_split
+from vistok.data.images.walking import list_images
 from vistok.errors import UserError, are, counted, some
 
 LOOKED_AT = 200
@@ -63,7 +65,11 @@ class Look:
         if self.ignored:
             said.append(f"Not pictures by their names, so {describe_ignored(self.ignored)}.")
         if self.deeper:
-            said.append(f"They lie in several folders in {self.deeper}: give that one, and each of these is a class.")
+            held = [name for name in sorted(os.listdir(self.deeper)) if split_of_folder(name)]
+            what = (
+                f"it holds {' and '.join(held)}, which are only then told apart" if held else "each of these is a class"
+            )
+            said.append(f"They lie in several folders in {self.deeper}: give that one, and {what}.")
         if self.train < TOO_FEW:
             said.append(
                 f"{counted(self.train, 'picture')} to learn from (the others are held out) {are(self.train)} few: samples will "
@@ -89,7 +95,8 @@ class Look:
 
 def look_at(root: str) -> Look:
     """Return the facts about a folder. Raises UserError just as opening it for training does."""
-    if (kind := kind_of(root)) != "folder":
+    kind = kind_of(root)
+    if kind != "folder" and not _has_pictures(Path(root)):
         raise UserError(
             f"{root}: holds {kind}, but vistok start takes a folder of image files. Train on it with "
             f"vistok train tokenizer images64_crt --data {shlex.quote(root)} --set data.dataset={kind}"
@@ -105,6 +112,15 @@ def look_at(root: str) -> Look:
     unreadable, ignored = (train.report.skipped, train.report.ignored) if train.report is not None else ({}, {})
     deeper = _deeper(root, train.files) if len(train.class_names) == 1 else ""
     return Look(root, count, len(train), train.class_names, side, grey, ratio, unreadable, deeper, ignored)
+
+
+def _has_pictures(root: Path) -> bool:
+    """Whether a folder can be taken as one of pictures, whatever archives lie beside them, or however its classes are named.
+
+    ImageNet's own cannot: its held-out images are in no class folders.
+    """
+    loose = any(path.is_file() for path in (root / "val").iterdir()) if (root / "val").is_dir() else False
+    return root.is_dir() and not loose and bool(list_images(root).images)
 
 
 def _deeper(root: str, files: Sequence[str]) -> str:

@@ -1,9 +1,10 @@
 """What `vistok start` plans to train, as a file, as commands and in words; reading it needs no torch."""
 
+import hashlib
 import json
 import re
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 VALIDATIONS = 6
 # Seconds of samples and scores, and how much more than the time that was given goes without saying.
 AFTER, MORE = 120.0, 1.2
+# The setting that leaves out files which cannot be read.
+SKIP = "data.unreadable_images=skip"
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,12 @@ class StartPlan:
     generator_from: str | None = None
     # Pictures in the folder when the plan was made; 0 in plans of earlier versions.
     pictures: int = 0
+
+    def leaving_out_broken(self) -> "StartPlan":
+        """Return the plan with files left out that cannot be read."""
+        if SKIP in self.tokenizer.settings:
+            return self
+        return replace(self, tokenizer=replace(self.tokenizer, settings=(SKIP, *self.tokenizer.settings)))
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values for its file; `from_json` is the inverse."""
@@ -163,6 +172,23 @@ def _minutes(seconds: float) -> str:
 
 
 def plan_file(runs: Path, root: str, seconds: float) -> Path:
-    """Return where the plan for a folder and a time is kept: measuring again would give another plan and new runs."""
-    name = re.sub(r"[^A-Za-z0-9]+", "-", Path(root).absolute().name).strip("-") or "images"
-    return runs / f"start-{name}-{seconds / 60:g}m" / "plan.json"
+    """Return where the plan for a folder and a time is kept: measuring again would give another plan and new runs.
+
+    Of two folders of one name, the second has a few digits of its path in the name of its plan.
+    """
+    place = Path(root).resolve()
+    name = re.sub(r"\W+", "-", place.name).strip("-") or "images"
+    usual, digits = f"start-{name}", hashlib.sha256(str(place).encode(errors="surrogateescape")).hexdigest()[:6]
+    for folder in (usual, f"{usual}-{digits}"):
+        file = runs / f"{folder}-{seconds / 60:g}m" / "plan.json"
+        if not file.is_file() or _root_of(file) in (None, place):
+            break
+    return file
+
+
+def _root_of(file: Path) -> Path | None:
+    """Return the folder that a plan is for; None where the file does not say."""
+    try:
+        return Path(json.loads(file.read_bytes())["root"]).resolve()
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -12,7 +12,7 @@ from vistok.recipes import find_recipe
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.space import Space
 from vistok.start.look import Look
-from vistok.start.plan import Stage, StartPlan
+from vistok.start.plan import SKIP, Stage, StartPlan
 from vistok.verbs import step_time as rate
 from vistok.verbs.train_tokenizer import plan as plan_tokenizer
 
@@ -108,7 +108,7 @@ def _least_seconds(smaller: StartPlan, larger: TokenizerRun) -> float:
 def _drafted(side: int, look: Look, seconds: float, init_from: InitFrom) -> StartPlan:
     """Return a plan with its recipes chosen, and lengths still to be filled in."""
     tokenizer_from, generator_from = (init_from(side, kind) for kind in ("tokenizer", "generator"))
-    settings = ["data.unreadable_images=skip"] if look.unreadable else []
+    settings = [SKIP] if look.unreadable else []
     if look.grey and not tokenizer_from:  # weights for colour know more than grey pictures teach in a short time
         settings += ["data.channels=1", "tokenizer.in_channels=1"]
     if general := generator_from is not None and (look.train < FEW or seconds < SHORT):

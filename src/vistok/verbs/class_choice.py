@@ -17,8 +17,8 @@ SHOWN = 20  # classes that an error lists
 def chosen_labels(texts: Sequence[str], class_names: Sequence[str], count: int) -> Int[Tensor, "count"]:
     """Return `count` labels that cycle through the chosen classes, or through all classes if none are chosen.
 
-    Each text is a class's whole name, or names and numbers separated by commas; quotes protect a comma inside a name.
-    Raises UserError for an unknown or ambiguous class.
+    Each text is a class's whole name, or names and numbers separated by commas; quotes protect a comma inside a name. Where names are
+    numbers themselves, only names are taken. Raises UserError for an unknown or ambiguous class.
     """
     if not texts:
         return balanced_labels(count, len(class_names))
@@ -41,10 +41,14 @@ def _number(part: str, names: Sequence[str]) -> int:
     named = _named(part, names)
     if named is not None:
         return named
-    if re.fullmatch(r"[0-9]{1,9}", part) and int(part) < len(names):  # str.isdigit also accepts '²'
+    named_by_numbers = any(re.fullmatch(r"[0-9]+", name) for name in names)  # "1" may then mean 01, or the second class
+    if (
+        re.fullmatch(r"[0-9]{1,9}", part) and int(part) < len(names) and not named_by_numbers
+    ):  # str.isdigit also accepts '²'
         return int(part)
+    known = names if named_by_numbers else [f"{number} {name}" for number, name in enumerate(names)]
     raise UserError(
-        f"unknown class {part!r}; there are {len(names)}: {some((f'{number} {name}' for number, name in enumerate(names)), SHOWN)}.{nearest(part, list(names))}"
+        f"unknown class {part!r}; there are {len(names)}: {some(known, SHOWN)}.{nearest(part, list(names))}"
     )
 
 

@@ -88,7 +88,8 @@ def load_folder(config: DataConfig, split: str) -> FolderSource:
     facts = inspect(root, files, config.channels, max(config.sides))
     facts |= {name: FileFacts("", (), problem) for name, problem in listing.problems.items()}
     used, skipped = usable(what, facts, config.unreadable_images, config.unusual_images)
-    class_names = _class_names(root / folders.get("train", ""), files, folders, used)
+    runs = {root / name for name in listing.runs}
+    class_names = _class_names(root / folders.get("train", ""), files, folders, used, runs)
     chosen = {name: [file for file in files if file in used] for name, files in splits.items()}
     for name in chosen:
         _check_split(name, chosen, folders, class_names, what)
@@ -99,7 +100,7 @@ def load_folder(config: DataConfig, split: str) -> FolderSource:
         )
     numbers = {name: number for number, name in enumerate(class_names)}
     labels = np.array([numbers[_class_of(file, _base(split, folders))] for file in chosen[split]])
-    folder_report = report(facts, splits, used, skipped, listing.ignored, listing.hidden)
+    folder_report = report(facts, splits, used, skipped, listing.ignored, listing.hidden, listing.runs)
     digests = [facts[name].digest for name in chosen[split]]
     return FolderSource(root, chosen[split], digests, labels, class_names, config, folder_report)
 
@@ -134,15 +135,17 @@ def _check_split(
     if loose and list(class_names) != ["all"]:
         raise UserError(
             f"{what}: {counted(len(loose), 'image')} of split {split!r} {are(len(loose))} not in class folders (such as {loose[0]!r}), unlike "
-            f"those of train; sort them into folders of the same classes, or move {base!r} elsewhere: some images of "
-            "train are then held out in its place"
+            f"those of train. A folder called {base!r} holds the images of this split: if it is a class, rename it; if not, sort them into "
+            "folders of the same classes, or move it elsewhere: some images of train are then held out in its place"
         )
     unknown = sorted({_class_of(name, base) for name in files} - set(class_names))
     if unknown:
         raise UserError(f"{what}: split {split!r} has classes that train does not have: {some(unknown)}")
 
 
-def _class_names(base: Path, files: Sequence[str], folders: Mapping[str, str], used: set[str]) -> list[str]:
+def _class_names(
+    base: Path, files: Sequence[str], folders: Mapping[str, str], used: set[str], left_out: set[Path]
+) -> list[str]:
     """Return the classes, sorted; raises UserError if some are empty or there are loose files beside them."""
     top_folder, given = folders.get("train", ""), set(folders.values())
     mine = [name for name in files if (top(name) == top_folder if top_folder else top(name) not in given)]
@@ -155,7 +158,7 @@ def _class_names(base: Path, files: Sequence[str], folders: Mapping[str, str], u
             f"folder of images {str(base)!r}: {counted(len(loose), 'file')} {are(len(loose))} beside the class folders (first: {loose[0]!r}); "
             "move them into a class folder, or put all images into one flat folder"
         )
-    there = {path.name for path in base.iterdir() if path.is_dir() and not is_hidden(path.name)}
+    there = {path.name for path in set(base.iterdir()) - left_out if path.is_dir() and not is_hidden(path.name)}
     there -= set() if top_folder else set(folders.values())
     empty = sorted(there - {_class_of(name, top_folder) for name in mine if name in used})
     if empty:

@@ -27,7 +27,7 @@ def split_folders(root: Path, what: str) -> dict[str, str]:
 
 
 def divide(files: Sequence[str], folders: Mapping[str, str], what: str) -> dict[str, list[str]]:
-    """Return the files of each split: those in its folder, or, if it has none, files held out of train.
+    """Return the files of each split: those in its folder, or, if it has none, files held out of train; every class stays in train.
 
     Raises UserError if there is a folder for train, but some images are outside every split.
     """
@@ -50,7 +50,18 @@ def divide(files: Sequence[str], folders: Mapping[str, str], what: str) -> dict[
     for i, split in enumerate(held_out):
         splits[split] = sorted(ranked[i * count : (i + 1) * count])
     splits["train"] = sorted(ranked[len(held_out) * count :])
+    for split in held_out:
+        _give_back(splits, split, prefix)
     return splits
+
+
+def _give_back(splits: dict[str, list[str]], split: Split, prefix: str) -> None:
+    """Move to train what was held out of classes of which nothing is left there: none would learn them."""
+    learned = {top(name.removeprefix(prefix)) for name in splits["train"]}
+    back = {name for name in splits[split] if top(name.removeprefix(prefix)) not in learned}
+    if 0 < len(back) < len(splits[split]):
+        splits["train"] = sorted([*splits["train"], *back])
+        splits[split] = [name for name in splits[split] if name not in back]
 
 
 def _places(files: Sequence[str]) -> str:

@@ -44,7 +44,7 @@ class FolderReport:
     """The contents of a folder, for the record of a run.
 
     found: all images. used: those that are in a split and can be used. ignored: number of files that are not images, by
-    suffix. hidden: number of files and folders that are hidden or were left by the operating system.
+    suffix. hidden: number of files and folders that are hidden or were left by the operating system. runs: folders of runs, left out.
     """
 
     found: int
@@ -55,6 +55,7 @@ class FolderReport:
     leaked: list[str]
     ignored: Mapping[str, int] = field(default_factory=dict)
     hidden: int = 0
+    runs: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """Return counts, and the names of skipped or converted files, as JSON values."""
@@ -82,6 +83,10 @@ class FolderReport:
             )
         if self.ignored:
             lines.append(describe_ignored(self.ignored))
+        if self.runs:
+            lines.append(
+                f"left out {some(self.runs, SHOWN)}: vistok's runs are there, whose sheets are not pictures to learn from"
+            )
         return lines
 
 
@@ -148,6 +153,7 @@ def report(
     skipped: dict[str, str],
     ignored: Mapping[str, int] | None = None,
     hidden: int = 0,
+    runs: Sequence[str] = (),
 ) -> FolderReport:
     """Summarise a folder; `splits` says which files are train, val and test."""
     used = used & {name for files in splits.values() for name in files}
@@ -167,6 +173,7 @@ def report(
         leaked=[name for name in held_out if facts[name].digest in train],
         ignored=dict(ignored or {}),
         hidden=hidden,
+        runs=tuple(runs),
     )
 
 
@@ -212,14 +219,17 @@ def bar(total: int) -> Iterator[Callable[[], None]]:
 
 
 def _stamps(root: Path, names: Sequence[str]) -> np.ndarray:
-    """Return size and mtime (ns) of each file, (count, 2); -1 if it cannot be examined."""
+    """Return size and last change (ns) of each file, (count, 2); -1 if it cannot be examined.
+
+    Programs that copy set a file's mtime as they like, so that another file of this size may have it, but not its ctime.
+    """
     stamps = np.full((len(names), 2), -1, dtype=np.int64)
     for i, name in enumerate(names):
         try:
             status = os.stat(f"{root}{os.sep}{name}")
         except OSError:  # the inspection will find out why
             continue
-        stamps[i] = status.st_size, status.st_mtime_ns
+        stamps[i] = status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
     return stamps
 
 

@@ -33,7 +33,7 @@ class FileFacts:
 
 
 class Index:
-    """Facts about files by name, each with its stamp (size, mtime in ns)."""
+    """Facts about files by name, each with its stamp (size, last change in ns)."""
 
     def __init__(self, place: Path | None) -> None:
         """`place`: the file to read and write; with None, nothing is stored."""

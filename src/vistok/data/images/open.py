@@ -65,7 +65,7 @@ def kind_of(root: str) -> str:
     place = Path(root)
     if _is_imagenet(place):  # checked first, as its archives are .tar files too
         return "imagenet"
-    if ".tar" in root or _holds(place, ".tar"):
+    if ".tar" in place.name and not place.is_dir() or _holds(place, ".tar"):
         return "webdataset"
     return "parquet" if _holds(place, ".parquet") else "folder"
 

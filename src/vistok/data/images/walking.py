@@ -15,13 +15,15 @@ class Listing:
     """The contents of a folder, with names relative to it.
 
     images: sorted names. problems: folders that cannot be entered, with reasons. ignored: number of other files, by
-    suffix. hidden: number of files and folders that are hidden or were left by the operating system, and not entered.
+    suffix. hidden: number of files and folders that are hidden or were left by the operating system, and not entered. runs: folders
+    of runs, which hold pictures that were made, and are not entered either.
     """
 
     images: list[str] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
     hidden: int = 0
+    runs: list[str] = field(default_factory=list)
 
 
 def list_images(root: Path) -> Listing:
@@ -42,6 +44,20 @@ def list_images(root: Path) -> Listing:
     return listing
 
 
+def _is_of_runs(folder: str, below: list[str]) -> bool:
+    """Whether a folder is a run, or holds runs or plans of `vistok start`, whose sheets are no pictures to learn from."""
+
+    def written(place: str, *names: str) -> bool:
+        return all(os.path.isfile(os.path.join(place, name)) for name in names)
+
+    run, plan = ("config.json", "resolved.json", "provenance.json"), ("plan.json",)
+    inner = [os.path.join(folder, name) for name in below]
+    return written(folder, *run) or any(
+        written(place, *run) or (name.startswith("start-") and written(place, *plan))
+        for name, place in zip(below, inner, strict=True)
+    )
+
+
 def _walk(root: str, listing: Listing) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder that is not hidden, with the names of its files."""
 
@@ -55,6 +71,10 @@ def _walk(root: str, listing: Listing) -> Iterator[tuple[str, list[str]]]:
         ancestors = paths.pop(folder)
         listing.hidden += sum(map(is_hidden, below))
         below[:] = sorted(name for name in below if not is_hidden(name))
+        if folder != root and _is_of_runs(folder, below):
+            listing.runs.append(os.path.relpath(folder, root))
+            below.clear()
+            continue
         for name in list(below):
             path = os.path.join(folder, name)
             real = os.path.realpath(path) if os.path.islink(path) else os.path.join(ancestors[-1], name)

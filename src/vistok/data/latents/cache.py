@@ -10,6 +10,7 @@ positions x numbers, float16).
 
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from vistok.config import Config, with_tuples
+from vistok.data.latents.views import views_in_words
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import read_json, sha256_of
 from vistok.space import Space, former_space
@@ -86,6 +88,18 @@ class LatentManifest(Config):
     def checked(self) -> tuple[str, ...]:
         """The names of the files with checksums."""
         return self.file, "labels.npy", "manifest.json"
+
+
+def _difference(name: str, stored: Any, value: Any) -> str:
+    """Return in words what of a manifest is not as a run needs it."""
+    if name == "data_digest":
+        return (
+            "it was made of other pictures than those that are there now (files were added, removed, renamed or changed, or the "
+            "folder is another one: --data names it)"
+        )
+    if name == "views":
+        return f"its views are {views_in_words(stored)}, this run needs {views_in_words(value)}"
+    return f"its {name} is {_shown(stored)}, this run needs {_shown(value)}"
 
 
 def _shown(value: Any) -> str:
@@ -214,9 +228,8 @@ class LatentCache:
             stored = getattr(self.manifest, name)
             if stored != value:
                 raise UserError(
-                    f"token cache {self.folder}: its {name} is {_shown(stored)}, this run needs {_shown(value)}, so its "
-                    "tokens would mean different images. Make the right cache with vistok cache, in another folder or here "
-                    "after removing this one"
+                    f"token cache {self.folder}: {_difference(name, stored, value)}, so its tokens would mean different images. To "
+                    f"make it anew, remove it (rm -r {shlex.quote(str(self.folder))}) and repeat the command"
                 )
 
     def identity(self) -> str:

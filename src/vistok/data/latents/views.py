@@ -43,6 +43,14 @@ def expand_views(views: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def views_in_words(views: Sequence[str]) -> str:
+    """Return views as they are asked for: many crops by their number."""
+    if views == TEN_CROP:
+        return "ten-crop"
+    crops = random_crops(views)
+    return f"{len(crops) - 1}-crops" if crops else " and ".join(views)
+
+
 def _spelled_out(view: str) -> tuple[str, ...]:
     if many := MANY.fullmatch(view):
         return ("center", *(f"crop-{number}" for number in range(1, int(many[1]) + 1)))

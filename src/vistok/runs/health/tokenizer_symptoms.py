@@ -100,7 +100,12 @@ def latents_collapse(run: Run, history: History) -> Alarm | None:
 
 
 def _usages(run: Run, history: History) -> list[tuple[float, float]]:
-    """Return (codebook usage, highest usage that the held-out tokens allow) for each validation with quantization."""
+    """Return (codebook usage, highest usage that the held-out tokens allow) for each validation with quantization.
+
+    None where training moves neither encoder nor codes: how many are used then depends on the pictures alone.
+    """
+    if run.config.trains == "decoder" or run.config.tokenizer.quantizer.fitted:
+        return []
     rows = [row for row in history.validations if "codebook_usage" in row and row["step"] > begins(run)]
     return [(row["codebook_usage"], min(1.0, row.get("tokens_per_code", 1.0))) for row in rows]
 
