@@ -38,7 +38,7 @@ class Look:
 
     `train`: how many are not held out. `ratio`: width / height, if most of them share one that is not square. `unreadable`:
     files that cannot be read, with reasons. `ignored`: files that are no images, by suffix. `deeper`: the folder whose sub-folders
-    may be the classes, if the root has none.
+    may be the classes, if the root has none. `squareness`: what a square from its middle holds of a typical picture.
     """
 
     root: str
@@ -51,6 +51,7 @@ class Look:
     unreadable: Mapping[str, str] = field(default_factory=dict)
     deeper: str = ""
     ignored: Mapping[str, int] = field(default_factory=dict)
+    squareness: float = 1.0
 
     @property
     def remarks(self) -> list[str]:
@@ -80,6 +81,10 @@ class Look:
     def cut_to(self, ratio: float) -> str:
         """Return what the plan's pictures lose at the sides if their shape (width / height) is another one; empty if little."""
         kept = min(self.ratio / ratio, ratio / self.ratio)
+        if self.ratio == 1.0 and self.squareness <= KEPT:
+            return (
+                f"the middle square of each is used, {self.squareness:.0%} of a typical one, since their shapes differ"
+            )
         if self.ratio == 1.0 or kept > KEPT:
             return ""
         return f"the middle {kept:.0%} of each is used, since shapes go up to two to one"
@@ -111,7 +116,8 @@ def look_at(root: str) -> Look:
     ratio = shared_ratio([size for size, _ in found])
     unreadable, ignored = (train.report.skipped, train.report.ignored) if train.report is not None else ({}, {})
     deeper = _deeper(root, train.files) if len(train.class_names) == 1 else ""
-    return Look(root, count, len(train), train.class_names, side, grey, ratio, unreadable, deeper, ignored)
+    square = statistics.median(min(size) / max(size) for size, _ in found)
+    return Look(root, count, len(train), train.class_names, side, grey, ratio, unreadable, deeper, ignored, square)
 
 
 def _has_pictures(root: Path) -> bool:

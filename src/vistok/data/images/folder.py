@@ -162,9 +162,10 @@ def _class_names(
     there -= set() if top_folder else set(folders.values())
     empty = sorted(there - {_class_of(name, top_folder) for name in mine if name in used})
     if empty:
+        readable = " that can be read" if any(_class_of(name, top_folder) in empty for name in mine) else ""
         raise UserError(
-            f"folder of images {str(base)!r}: class folders without any images: {some(empty)}; add images there, or "
-            "remove the folders"
+            f"folder of images {str(base)!r}: class folders without any images{readable}: {some(empty)}; add images there, or "
+            "move the folders elsewhere"
         )
     alike = _alike(named)
     if alike:
