@@ -66,8 +66,8 @@ class ShortcutOf(Known):
 class Origin(Known):
     """What a network's `info` says; empty for a new network.
 
-    `digest` identifies the weights, `data_digest` the training images. `run_config`: the full config of the run that trained them, as plain values. `scores`
-    and `made_by`: only for networks that come with vistok. `imported`: the other project's file. `tokenizer`: only for
+    `digest` identifies the weights, `data_digest` the training images. `run_config`: the full config of the run that trained them, as
+    plain values. `scores` and `made_by`: only for networks that come with vistok. `imported`: the other project's file. `tokenizer`: only for
     generators; `shortcut`: only for those that one has made. `decodes`: digests of tokenizers with the same latents, of which only
     the decoder was trained further. `inside`: the configs of the runs of tokenizers that are a part of this one, by their places.
     """

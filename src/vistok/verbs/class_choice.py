@@ -42,9 +42,8 @@ def _number(part: str, names: Sequence[str]) -> int:
     if named is not None:
         return named
     named_by_numbers = any(re.fullmatch(r"[0-9]+", name) for name in names)  # "1" may then mean 01, or the second class
-    if (
-        re.fullmatch(r"[0-9]{1,9}", part) and int(part) < len(names) and not named_by_numbers
-    ):  # str.isdigit also accepts '²'
+    # str.isdigit also accepts '²'
+    if re.fullmatch(r"[0-9]{1,9}", part) and int(part) < len(names) and not named_by_numbers:
         return int(part)
     known = names if named_by_numbers else [f"{number} {name}" for number, name in enumerate(names)]
     raise UserError(
