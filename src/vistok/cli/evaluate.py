@@ -124,8 +124,7 @@ def evaluate_generator(
     scores = _score_samples(stage2, against, Drawing(sampling, count, batch_size), choices, search_count, tokenizer)
     if data is None:
         _warn_of_changes(stage2.data, stage2.tokenizer.info)
-    for line in score_warnings(scores, stage2.generator.info, stage2.tokenizer.info):
-        say(f"warning: {line}", err=True)
+    _warn(score_warnings(scores, stage2.generator.info, stage2.tokenizer.info))
     _warn_of_few(scores, extractor)
     show_scores(scores, as_json, generator_lines)
 
@@ -191,20 +190,23 @@ def evaluate_samples(
     show_scores(scores, as_json, samples_lines)
 
 
+def _warn(lines: list[str]) -> None:
+    for line in lines:
+        say(f"warning: {line}", err=True)
+
+
 def _warn_of_changes(data: Any, origin: Any) -> None:
     """Warn of pictures that are no longer those of the training."""
     from vistok.scoring.changed_images import changed_images_warnings
 
-    for line in changed_images_warnings(data, origin):
-        say(f"warning: {line}", err=True)
+    _warn(changed_images_warnings(data, origin))
 
 
 def _warn_of_few(scores: dict[str, Any], extractor: Any) -> None:
     """Warn of distances that rest on few images."""
     from vistok.scoring.few_images import few_images_warnings
 
-    for line in few_images_warnings(scores, extractor.num_features):
-        say(f"warning: {line}", err=True)
+    _warn(few_images_warnings(scores, extractor.num_features))
 
 
 def _extractor_of_tokenizer(

@@ -156,9 +156,9 @@ def train_on_latents(
 
 def initial(text: str | None, kind: str, runs: Path, option: str = "--init-from") -> str | None:
     """Return the run, file, checkpoint or shipped name that an option means."""
-    from vistok.runs.find import is_other_folder, lasting
+    from vistok.runs.find import is_run_or_file, lasting
 
-    if text is None or (Path(text).exists() and not is_other_folder(Path(text))):
+    if text is None or is_run_or_file(Path(text)):
         return text
     try:
         found = options.found_run(text, kind, runs)

@@ -39,9 +39,9 @@ def last_written(run: Path) -> float:
     return 0.0
 
 
-def is_other_folder(place: Path) -> bool:
-    """Whether a path is a folder, but no run: one of pictures may be called as a run is."""
-    return place.is_dir() and not (place / "config.json").is_file()
+def is_run_or_file(place: Path) -> bool:
+    """Whether a path itself is meant: a folder that is no run, one of pictures, may be called as a run is."""
+    return (place / "config.json").is_file() if place.is_dir() else place.exists()
 
 
 def find_run(text: str | Path, kind: str | None = None, runs: Path = RUNS) -> Path:
@@ -53,7 +53,7 @@ def find_run(text: str | Path, kind: str | None = None, runs: Path = RUNS) -> Pa
     same. Raises UserError, with the names to choose from, if nothing fits, several runs do, or a shipped network was never a
     run here.
     """
-    if Path(text).exists() and not is_other_folder(Path(text)):
+    if is_run_or_file(Path(text)):
         return Path(text)
     wanted = _plain(str(text))
     folders = run_folders(runs, kind)
