@@ -38,7 +38,7 @@ class Look:
 
     `train`: how many are not held out. `ratio`: width / height, if most of them share one that is not square. `unreadable`:
     files that cannot be read, with reasons. `ignored`: files that are no images, by suffix. `deeper`: the folder whose sub-folders
-    may be the classes, if the root has none. `squareness`: what a square from its middle holds of a typical picture.
+    may be the classes, if the root has none; `deeper_splits`: those of them that are splits by their names. `squareness`: what a square from its middle holds of a typical picture.
     """
 
     root: str
@@ -52,6 +52,7 @@ class Look:
     deeper: str = ""
     ignored: Mapping[str, int] = field(default_factory=dict)
     squareness: float = 1.0
+    deeper_splits: tuple[str, ...] = ()
 
     @property
     def remarks(self) -> list[str]:
@@ -66,10 +67,8 @@ class Look:
         if self.ignored:
             said.append(f"Not pictures by their names, so {describe_ignored(self.ignored)}.")
         if self.deeper:
-            held = [name for name in sorted(os.listdir(self.deeper)) if split_of_folder(name)]
-            what = (
-                f"it holds {' and '.join(held)}, which are only then told apart" if held else "each of these is a class"
-            )
+            splits = " and ".join(self.deeper_splits)
+            what = f"it holds {splits}, which are only then told apart" if splits else "each of these is a class"
             said.append(f"They lie in several folders in {self.deeper}: give that one, and {what}.")
         if self.train < TOO_FEW:
             said.append(
@@ -116,8 +115,11 @@ def look_at(root: str) -> Look:
     ratio = shared_ratio([size for size, _ in found])
     unreadable, ignored = (train.report.skipped, train.report.ignored) if train.report is not None else ({}, {})
     deeper = _deeper(root, train.files) if len(train.class_names) == 1 else ""
+    splits = tuple(name for name in sorted(os.listdir(deeper)) if split_of_folder(name)) if deeper else ()
     square = statistics.median(min(size) / max(size) for size, _ in found)
-    return Look(root, count, len(train), train.class_names, side, grey, ratio, unreadable, deeper, ignored, square)
+    return Look(
+        root, count, len(train), train.class_names, side, grey, ratio, unreadable, deeper, ignored, square, splits
+    )
 
 
 def _has_pictures(root: Path) -> bool:
