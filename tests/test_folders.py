@@ -1,6 +1,7 @@
 """What of a folder is used: hidden things, splits, classes; all of it said, nothing left out without a word."""
 
 import errno
+import json
 import os
 import shutil
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vistok.config import override
 from vistok.data.config import DataConfig
 from vistok.data.images import folder as folder_module
 from vistok.data.images import inspection, inspection_index
@@ -15,6 +17,7 @@ from vistok.data.images.folder import load_folder
 from vistok.data.images.open import kind_of, open_split
 from vistok.errors import Stopped, UserError
 from vistok.origin import Origin
+from vistok.recipes import find_recipe
 from vistok.scoring.changed_images import changed_images_warnings
 from vistok.scoring.image_batch import open_batch
 
@@ -162,6 +165,13 @@ def test_names_of_any_bytes(tmp_path):
     first, again = (parts(tmp_path) for _ in range(2))  # the second from the index
     assert sum(map(len, first.values())) == 10
     assert [source.digest for source in first.values()] == [source.digest for source in again.values()]
+
+
+def test_a_folder_whose_name_is_not_utf8_has_one_sentence():
+    root = os.fsdecode(b"bilder-\xe4")
+    for assignment in (f"data.root={root}", f"data.root={json.dumps(root)}"):
+        with pytest.raises(UserError, match="not UTF-8.*another name, or a link"):
+            override(find_recipe("images64_vq", "tokenizer"), [assignment])
 
 
 def test_runs_among_the_pictures_are_no_class(tmp_path):

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import core_schema
 
 from vistok.config_paths import choices_of, matching_paths, same_last
-from vistok.errors import UserError, nearest, printable, reason
+from vistok.errors import UserError, in_utf8, nearest, printable, reason
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -220,7 +220,7 @@ def override(config: C, assignments: list[str]) -> C:
             raise UserError(f"--set {assignment}: expected path=value, as in --set seed=1")
         path = path.strip()
         try:
-            _assign(type(config), data, path.split("."), _parse(text), path)
+            _assign(type(config), data, path.split("."), in_utf8(_parse(text)), path)
         except _NoField as error:
             raise UserError(_without(type(config), path, error)) from None
     try:

@@ -1,8 +1,12 @@
 """Exceptions that end a command early: a user's mistake or a request to stop. Both are printed as a sentence."""
 
+import json
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UserError(Exception):
@@ -95,6 +99,18 @@ def printable(text: str) -> str:
     File and class names are untrusted text; line breaks and tabs, which our own messages use, stay.
     """
     return "".join(_spelled(c) if _is_control(c) else c for c in text)
+
+
+def in_utf8(value: T) -> T:
+    """Return a value for a config, which is kept as UTF-8; raises UserError for text that is not, such as names from old disks."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{printable(str(value))}: not UTF-8, as all text in a config must be; give the file or folder another name, or a "
+            "link to it: ln -s FOLDER photos"
+        ) from None
+    return value
 
 
 def _is_control(character: str) -> bool:
