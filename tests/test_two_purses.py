@@ -15,9 +15,10 @@ from vistok import cli
 from vistok.errors import UserError
 from vistok.study.findings.advice_source import AdviceSource
 from vistok.study.findings.advise import choose
+from vistok.study.findings.image_cost import PerImage, parse_per_image
 from vistok.study.findings.measured_rate import measured_rate, rate_lines
 from vistok.study.findings.offers import BETWEEN_TOKENIZERS, offers
-from vistok.study.findings.two_purses import PerImage, cost_of, image_lines, pair_of, parse_per_image, sieve
+from vistok.study.findings.two_purses import cost_of, image_lines, pair_of, sieve
 
 BUDGET = TOKENIZER_FLOPS + 6e3 * SIZES["m"] * 700
 

@@ -13,9 +13,10 @@ from vistok.engine.pace import in_words
 from vistok.page.charts import Chart, Series
 from vistok.study.findings.advice_source import SHIPPED, AdviceSource, advice_source
 from vistok.study.findings.advise import Advice, advice_lines, choose, covered, rank
+from vistok.study.findings.image_cost import PerImage
 from vistok.study.findings.measured_rate import recorded_rate
 from vistok.study.findings.offers import Offer, Option, offers
-from vistok.study.findings.two_purses import PerImage, Sieved, cost_of, image_lines, sieve
+from vistok.study.findings.two_purses import Sieved, cost_of, image_lines, sieve
 from vistok.study.run.record import StudyFolder
 
 POINTS = 48  # budgets along a curve

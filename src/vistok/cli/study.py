@@ -172,10 +172,11 @@ def advise(
 ) -> None:
     """Recommend a tokenizer and a generator for a training budget, and for a cost of an image, based on studies' runs."""
     from vistok.study.findings.advise import advice_commands, advice_lines, choose, parse_budget
+    from vistok.study.findings.image_cost import parse_per_image
     from vistok.study.findings.joined import joined_source
     from vistok.study.findings.measured_rate import measured_rate, rate_lines, recorded_rate
     from vistok.study.findings.offers import offers
-    from vistok.study.findings.two_purses import drawn, image_lines, pair_of, parse_per_image, sieve
+    from vistok.study.findings.two_purses import drawn, image_lines, pair_of, sieve
 
     limit = None if per_image is None else parse_per_image(per_image)
     source = joined_source(study, data)

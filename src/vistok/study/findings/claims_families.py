@@ -14,6 +14,7 @@ from vistok.study.config import Grid
 from vistok.study.findings.by_scale import in_fewer_steps, parsed
 from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.claims_vectors import confidence_of, gaps, interval_of, when_complete
+from vistok.study.findings.image_cost import COLUMNS, IN_FULL, Unit
 from vistok.study.findings.verdict import (
     HOLDS,
     LOG_RATIO,
@@ -28,8 +29,8 @@ from vistok.study.findings.verdict import (
 )
 
 VECTORS = "cross-vectors"
-# What an image costs: the claim's name, the column, and its unit.
-PURSES = (("flops", "flops_per_image", "FLOPs"), ("ms", "ms_per_image", "milliseconds"))
+# The claims' order.
+PURSES: tuple[Unit, ...] = ("flops", "ms")
 
 
 @when_complete(VECTORS)
@@ -68,7 +69,8 @@ def frontier(data: StudyData, grid: Grid) -> list[Claim]:
         f"effect: log(gFMD of {names}), each family at its usual steps, {interval_of('F.training')}; holds below 0, fails above",
         found, below(found), measure=Measure(f"gFMD of {names}", LOG_RATIO),
     )]  # fmt: skip
-    for short, column, what in PURSES:
+    for unit in PURSES:
+        column = COLUMNS[unit]
         if column not in tokens or "gfmd_by_steps" not in vectors:
             continue
         at = pd.Series(
@@ -81,7 +83,7 @@ def frontier(data: StudyData, grid: Grid) -> list[Claim]:
             verdict = Verdict(OPEN, *verdict.margins)
             note = f"with {counted(dearer, 'seed')} vectors cost more in their fewest steps, too"
         claims.append(make_claim(
-            f"F.{short}", f"For as many {what} an image, too.",
+            f"F.{unit}", f"For as many {IN_FULL[unit]} an image, too.",
             f"effect: log(gFMD of {names}), vectors in as many steps as cost what the tokens' image does (between two numbers of steps on "
             f"a line in the logarithms; in the fewest where even these cost more, which cannot hold), {interval_of()}; holds below 0, fails above",
             equal, verdict, note, measure=Measure(f"gFMD of {names}", LOG_RATIO),

@@ -16,10 +16,9 @@ from vistok.study.findings.by_scale import in_fewer_steps, parsed
 from vistok.study.findings.claim_data import by_family, length_in_words
 from vistok.study.findings.figures import joined, means_of_cells
 from vistok.study.findings.fit import frontier
+from vistok.study.findings.image_cost import COLUMNS, IN_FULL, Unit
 from vistok.study.findings.tables import mean, number, plus_minus
 
-# What an image costs: the column, and how its axis is named.
-PER_IMAGE = (("ms_per_image", "milliseconds an image"), ("flops_per_image", "FLOPs an image"))
 # The frontier's colour, which no tokenizer has: grey.
 GREY = len(SERIES) - 1
 
@@ -37,18 +36,26 @@ def families(rows: pd.DataFrame, arms: Arms) -> Families | None:
     found = {family: of[of.length == of.length.max()] for family, of in by_family(rows).items()}
     if len(found) < 2:
         return None
-    cost = next(((name, label) for name, label in PER_IMAGE if name in rows and rows[name].notna().all()), None)
-    return Families(joined(_charts(found, arms, *cost)) if cost else None, _table(found))
+    cost = next((unit for unit, column in COLUMNS.items() if column in rows and rows[column].notna().all()), None)
+    return Families(joined(_charts(found, arms, cost)) if cost else None, _table(found))
 
 
-def _charts(found: dict[str, pd.DataFrame], arms: Arms, column: str, label: str) -> list[Chart]:
+def _charts(found: dict[str, pd.DataFrame], arms: Arms, unit: Unit) -> list[Chart]:
     """Return a chart for each family, all on one scale, each with the frontier of all: pairs that no cheaper one matches."""
-    series = {family: _marks(rows, arms, column) for family, rows in found.items()}
+    series = {family: _marks(rows, arms, COLUMNS[unit]) for family, rows in found.items()}
     drawn = [one for of in series.values() for one in of]
     best = _frontier([point for one in drawn for point in zip(one.xs, one.ys, strict=True)])
     reach = [point for one in drawn for ends in (one.low, one.high) for point in zip(one.xs, ends, strict=True)]
     return [
-        Chart(family, [best, *of], label, "gFMD (chosen guidance)", x_log=True, y_log=True, within=reach)
+        Chart(
+            family,
+            [best, *of],
+            f"{IN_FULL[unit]} an image",
+            "gFMD (chosen guidance)",
+            x_log=True,
+            y_log=True,
+            within=reach,
+        )
         for family, of in series.items()
     ]
 
