@@ -1,6 +1,7 @@
 """Scaling laws, curves, claims and advice, on tables whose truth is known."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
 from vistok.study.config import Choice, Grid
+from vistok.study.findings.advice_source import AdviceSource
 from vistok.study.findings.advise import advice_lines, advise, parse_budget
 from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.claims import judge
@@ -17,7 +19,7 @@ from vistok.study.findings.curves import log_compute_ratio
 from vistok.study.findings.effects import effect
 from vistok.study.findings.fit import fit_power_law, frontier, with_common_scatter
 from vistok.study.findings.offers import offers
-from vistok.study.findings.table import COLUMNS
+from vistok.study.findings.table import COLUMNS, read_table, write_table
 from vistok.study.findings.verdict import Estimate, above, below, mean_of_seeds, within
 from vistok.units import Duration, steps
 
@@ -482,6 +484,61 @@ def test_budgets_are_read_as_people_write_them(text, found):
 def test_other_budgets_are_refused(text):
     with pytest.raises(UserError, match="give a number above 0 and a unit"):
         parse_budget(text)
+
+
+def test_longer_runs_that_are_worse_are_not_advised(rng):
+    """Generators that memorise few images get worse with time; a law that only falls hides it."""
+    table = make_table(rng, noise=0.002)
+    last = sorted(table.steps[table.kind == "generator"].unique())[-2:]
+    table.loc[(table.kind == "generator") & (table.steps == last[1]), "gfmd"] *= 3
+    found = advise(table, 1e18)
+    assert found.best.steps == pytest.approx(last[0], abs=1) and found.supported
+    assert found.best.gfmd == pytest.approx(table[table.steps == last[0]].gfmd.min(), rel=0.05)
+    assert "nothing that the study has promises a lower gFMD for more" in advice_lines(found)[0]
+
+
+def test_what_is_expected_lies_inside_its_interval_at_the_floor(rng):
+    """Where the law ends below the tokenizer's rFMD, that is expected, and the interval moves with it."""
+    table = make_table(rng, noise=0.002)
+    rows = table.kind == "generator"
+    (offer,) = [one for one in offers(table[~rows | ((table.choice == "m") & (table.tokenizer_choice == "crt"))])]
+    raised = replace(offer, rfmd=2 * offer.option(1e18).gfmd, reached=3 * offer.option(1e18).gfmd)
+    free, floored = offer.option(1e18), raised.option(1e18)
+    assert floored.gfmd == floored.low == pytest.approx(2 * free.gfmd)
+    assert floored.high / floored.gfmd == pytest.approx(free.high / free.gfmd)
+
+
+@pytest.mark.parametrize(
+    "broken", [{"gfmd": np.nan}, {"gfmd": -1.0}, {"train_flops": np.nan}, {"steps": 0}, {"params": np.nan}]
+)
+def test_runs_that_cannot_be_weighed_are_left_out_and_counted(broken, rng):
+    table, budget = make_table(rng, noise=0.002), TOKENIZER_FLOPS + 6e3 * SIZES["m"] * 700
+    spoiled = table.copy()
+    spoiled[list(broken)] = spoiled[list(broken)].astype(float)
+    run = spoiled[(spoiled.kind == "generator") & (spoiled.choice == "m")].index[0]
+    spoiled.loc[run, list(broken)] = list(broken.values())
+    whole, found = advise(table, budget), advise(spoiled, budget)
+    assert found.best.runs == whole.best.runs - (
+        whole.best.tokenizer["tokenizer_choice"] == table.tokenizer_choice[run]
+    )
+    assert advice_lines(found, source=AdviceSource("mine", spoiled))[0].startswith("1 run without a score")
+    with pytest.raises(UserError, match="has no generator yet"):  # no tokenizer's cost is known
+        advise(table.assign(train_flops=table.train_flops.where(table.kind == "generator")), budget)
+
+
+def test_tables_that_say_less_or_more_than_runs_are_refused(rng, tmp_path):
+    table, file = make_table(rng), tmp_path / "runs.csv"
+    for wrong, words in (
+        (table[:0], "has no runs yet"),
+        (pd.concat([table, table[-1:]]), "the run .* is there twice"),
+        (
+            table.assign(data=table.data.where(table.index != 3)),
+            "lacks its kind, run, choice, tokenizer_choice or data",
+        ),
+    ):
+        write_table(wrong, file)
+        with pytest.raises(UserError, match=words):
+            read_table(file)
 
 
 def test_one_seed_never_tells_two_tokenizers_apart(rng):

@@ -197,7 +197,7 @@ def test_runs_of_one_length_are_offered_at_what_they_cost(tmp_path, monkeypatch)
         times: CliRunner().invoke(cli.app, ["advise", "--study", folder, "--budget", f"{times * cost:g}"])
         for times in (0.1, 1.1, 50)
     }
-    assert said[1.1].stdout.endswith("To train both:\nvistok shorten A --teacher B\nvistok sample latest\n")
+    assert said[1.1].stdout.endswith("To do it:\nvistok shorten A --teacher B\nvistok sample latest\n")
     assert "promises a lower gFMD" not in said[1.1].stdout
     assert "nothing that the study has promises a lower gFMD for more" in said[50].stdout
     assert "give 4.6e+12 or more" in str(said[0.1].exception)

@@ -204,6 +204,11 @@ def advise(
     say(f"By the runs of {source.name.rstrip(',')}, on {source.data[0]}:")
     for line in [*advice_lines(advice, rate, source), *image_lines(source, advice.best, sieved)]:
         say(line)
-    both = "To train both:" if len(commands) > 1 else "To do it:"
+    named = bool(source.commands(advice.best.generator))
+    if named:
+        say(
+            "Its FLOPs include those of networks that come with vistok, which the commands build on and do not train again."
+        )
+    both = "To do it:" if named or len(commands) == 1 else "To train both:"
     for line in [both, *commands] if commands else ():
         say(line)

@@ -17,7 +17,8 @@ from scipy import special
 from vistok.errors import UserError, counted
 from vistok.study.findings.advice_source import AdviceSource
 from vistok.study.findings.as_command import train_words
-from vistok.study.findings.offers import BETWEEN_TOKENIZERS, REACH, SEEDS, Offer, Option, offers
+from vistok.study.findings.offers import BETWEEN_TOKENIZERS, REACH, SEEDS, Offer, Option, offers, scored
+from vistok.study.findings.table import generators
 from vistok.study.run.record import OTHERS
 from vistok.units import seconds_in, steps
 
@@ -166,6 +167,10 @@ def advice_lines(
     best = advice.best
     trained = source is None or not source.commands(best.generator)
     lines = []
+    if source is not None and (unscored := len(generators(source.table)) - len(scored(source.table))):
+        lines.append(
+            f"{counted(unscored, 'run')} without a score, or without a tokenizer's or their own cost, are left out."
+        )
     if not advice.supported:
         lines.append(
             f"This spends {best.flops:.3g} of {advice.budget:.3g} FLOPs: of generators that are trained for more than {REACH:g} times "
@@ -177,7 +182,7 @@ def advice_lines(
         )
     if best.beyond:
         lines.append(
-            "No run of the study was as long: here its law is an extrapolation (C7 in the study's report says how far such ones were off)."
+            "No run of this generator on this tokenizer was as long: what follows goes by an extrapolation of its law."
         )
     lines += [
         f"Tokenizer: {_setting(best.tokenizer)}; {best.tokenizer_flops:.3g} FLOPs{_time(best.tokenizer_flops, flops_per_second)}.",
@@ -191,11 +196,13 @@ def advice_lines(
         return [*lines, "The study has no other tokenizer that can be judged at this budget."]
     lines.append(
         f"Runner-up: {_setting(other.tokenizer)}, with {other.generator} ({other.params:,} parameters)"
-        f"{_steps(' for ', other, trained)}; expected gFMD {other.gfmd:.2f} ({other.low:.2f} to {other.high:.2f})."
+        f"{_steps(' for ', other, trained)}; expected gFMD {other.gfmd:.2f} ({other.low:.2f} to {other.high:.2f})"
+        f"{', by extrapolation' if other.beyond else ''}."
     )
     if other.gfmd < best.gfmd:
+        alone = " and an extrapolation" if other.beyond else ""
         lines.append(
-            f"The runner-up may well be better, but rests on {counted(other.seeds, 'tokenizer seed')}: train "
+            f"The runner-up may well be better, but rests on {counted(other.seeds, 'tokenizer seed')}{alone}: train "
             f"{SEEDS - other.seeds} more of it to know."
         )
     elif advice.surer_flops is None:

@@ -58,25 +58,28 @@ class Curve:
     rfmd: float
     reached: float
     law: PowerLaw
+    # Up to how many times the compute of its most expensive run the law is trusted: once, where longer runs were worse.
+    reach: float = REACH
 
     @property
     def ends(self) -> tuple[float, float]:
         """The budgets of which it says something, in FLOPs of both stages."""
-        return self.tokenizer_flops + self.law.low_compute, self.tokenizer_flops + REACH * self.law.high_compute
+        return self.tokenizer_flops + self.law.low_compute, self.tokenizer_flops + self.reach * self.law.high_compute
 
     def option(self, budget: float) -> Option | None:
         """Return what a budget buys; None if it does not cover the tokenizer and the shortest run.
 
-        A budget beyond `REACH` times the longest run is not spent in full: of such runs the law says nothing.
+        A budget beyond `reach` times the longest run is not spent in full: of such runs the law says nothing, or longer runs are
+        known to be worse.
         """
-        available, reach = budget - self.tokenizer_flops, REACH * self.law.high_compute
+        available, reach = budget - self.tokenizer_flops, self.reach * self.law.high_compute
         if available < self.law.low_compute * 0.999:
             return None
-        supported = available <= reach * 1.001
+        supported = available <= reach * 1.001 or self.reach < REACH
         compute = max(1, int(min(available, reach) / self.flops_per_step)) * self.flops_per_step
-        value, low, high = self.law.predict(compute)
-        value = max(value, min(self.rfmd, self.reached))
-        low = _bounded(low, self.rfmd, self.reached)
+        by_law, low, high = self.law.predict(compute)
+        value = max(by_law, min(self.rfmd, self.reached))
+        low, high = _bounded(low, self.rfmd, self.reached), high * value / by_law
         steps = round(compute / self.flops_per_step)
         return Option(
             self.setting, self.generator, self.params, steps, self.tokenizer_flops + compute, self.tokenizer_flops,
@@ -137,22 +140,43 @@ def _bounded(low: float, rfmd: float, reached: float) -> float:
 
 def offers(table: pd.DataFrame) -> list[Offer]:
     """Return what every combination of tokenizer setting and generator size offers: a law, or else a point for each length."""
-    costs: dict[str, float] = tokenizers(table).groupby("tokenizer_choice").train_flops.mean().to_dict()  # type: ignore[assignment]
+    costs = _tokenizer_costs(table)
     found: list[Offer] = []
-    for _, rows in generators(table).groupby([*SETTING, "choice", "params"], dropna=False):  # vectors have no codes
+    for _, rows in scored(table).groupby([*SETTING, "choice", "params"], dropna=False):  # vectors have no codes
         first = rows.iloc[0]
         setting = {name: _plain(first[name]) for name in SETTING} | {OTHERS: _plain(first.get(OTHERS))}
         whose = setting, str(first.choice), int(first.params), float(costs[setting["tokenizer_choice"]])
-        seeds, rfmd = int(rows.seed.nunique()), float(rows.rfmd.mean())
-        law = law_of(rows, above=rfmd)
+        improving, rfmd = _until_best(rows), float(rows.rfmd.mean())
+        law = law_of(improving, above=rfmd)
         if law is not None:
-            per_step = float((rows.train_flops / rows.steps).mean())
-            found.append(Curve(*whose, per_step, seeds, rfmd, float(rows.gfmd.min()), law))
+            per_step, seeds = float((rows.train_flops / rows.steps).mean()), int(improving.seed.nunique())
+            reach = REACH if len(improving) == len(rows) else 1.0
+            found.append(Curve(*whose, per_step, seeds, rfmd, float(improving.gfmd.min()), law, reach))
             continue
         for _, runs in rows.groupby("steps"):
             flops, scores = float(runs.train_flops.mean()), tuple(map(float, runs.gfmd))
             found.append(Point(*whose, flops, int(runs.steps.iloc[0]), int(runs.seed.nunique()), rfmd, scores))
     return _with_scatter(found)
+
+
+def scored(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the generators' rows that can be weighed: scored, of known length and size, on a tokenizer of known cost."""
+    rows = generators(table)
+    numbers = rows[["gfmd", "train_flops", "steps", "params"]]
+    sound = (np.isfinite(numbers) & (numbers > 0)).all(axis=1)
+    return rows[sound & rows.tokenizer_choice.isin(_tokenizer_costs(table).index)]
+
+
+def _tokenizer_costs(table: pd.DataFrame) -> "pd.Series[float]":
+    """Return the mean FLOPs of each tokenizer choice that has any."""
+    known = tokenizers(table)
+    return known[np.isfinite(known.train_flops)].groupby("tokenizer_choice").train_flops.mean()
+
+
+def _until_best(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs up to the length whose gFMD is lowest on average: longer ones memorise few images and get worse."""
+    by_length = np.log(rows.gfmd).groupby(rows.steps).mean()
+    return rows[rows.steps <= by_length.idxmin()]
 
 
 def _with_scatter(found: list[Offer]) -> list[Offer]:

@@ -147,8 +147,12 @@ def read_table(file: Path) -> pd.DataFrame:
     lacking = [name for name in COLUMNS if name not in table]
     if lacking:
         raise UserError(f"{file} lacks the columns {', '.join(lacking)}; {AGAIN}")
-    if table[["kind", "run", "choice"]].isna().any(axis=None):
-        raise UserError(f"{file}: a row lacks its kind, run or choice; {AGAIN}")
+    if table.empty:
+        raise UserError(f"{file} has no runs yet; {AGAIN}")
+    if table[["kind", "run", "choice", "tokenizer_choice", "data"]].isna().any(axis=None):
+        raise UserError(f"{file}: a row lacks its kind, run, choice, tokenizer_choice or data; {AGAIN}")
+    if (twice := table.run[table.run.duplicated()]).size:
+        raise UserError(f"{file}: the run {twice.iloc[0]} is there twice; {AGAIN}")
     if wrong := [name for name in NUMBERS if not pd.api.types.is_numeric_dtype(table[name])]:
         raise UserError(f"{file}: the column {wrong[0]} holds values that are not numbers; {AGAIN}")
     return table
