@@ -70,7 +70,10 @@ def test_advice_of_ones_own_study(tmp_path, monkeypatch):
     assert by_file.splitlines()[1:] == by_folder.splitlines()[1:]
     (tmp_path / "results" / "fashion").symlink_to(results)  # one's own results come before those that come with vistok
     assert "By the runs of results/fashion, on openmoji:" in vistok("advise", "--budget", "3e13")
-    with pytest.raises(UserError, match=r"results/images64/runs.csv is missing; create it with vistok study report"):
+    with pytest.raises(
+        UserError,
+        match=r"results/images64/runs.csv is missing: .* vistok study run STUDY and vistok study report STUDY",
+    ):
         vistok("advise", "--budget", "3e13", "--study", "images64_study")
     with pytest.raises(UserError, match="--study 'nowhere': give a folder of results .*fashion_study, openmoji_study"):
         vistok("advise", "--budget", "3e13", "--study", "nowhere")

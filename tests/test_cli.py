@@ -215,6 +215,13 @@ def test_scales_to_choose_from_are_numbers(scales):
         _scales(scales)
 
 
+def test_a_value_is_given_once():
+    for words in (("evaluate", "generator", "fashion-flow", "--guidance", 3, "--choose-guidance", "1,2"),
+                  ("sample", "--from", "fashion-flow", "--steps", 5, "--set", "steps=3")):  # fmt: skip
+        with pytest.raises(UserError, match="leave one out"):
+            run(*words)
+
+
 def test_recipes():
     listed = run("recipes")
     assert "fashion_crt" in listed and "images64_ar" in listed

@@ -28,9 +28,10 @@ from vistok.recipes import find_recipe
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.runs.health.gate import alarms_of, closing_words, require_alive
 from vistok.runs.health.generator_symptoms import generator_alarms
+from vistok.runs.health.only_begun import has_only_begun
 from vistok.runs.health.reconstruction_quality import baseline_of, reconstruction_quality
 from vistok.runs.health.sample_warnings import collapse_warnings, score_warnings
-from vistok.runs.health.tokenizer_symptoms import has_only_begun, tokenizer_alarms
+from vistok.runs.health.tokenizer_symptoms import tokenizer_alarms
 from vistok.tokenizer.bottlenecks.config import VQConfig
 from vistok.tokenizer.config import LossConfig
 from vistok.tokenizer.networks.conv import ConvTokenizer
@@ -475,6 +476,13 @@ def test_damaged_health_is_a_damaged_header(pair):
     assert alarms_of(pair[0]) == []
     with pytest.raises(UserError, match="damaged header"):
         vistok("evaluate", "tokenizer", pair[0])
+
+
+def test_a_flow_that_still_takes_data_for_noise_has_only_begun():
+    rows = [{"kind": "validation", "step": 60, "matching_loss": 1.2, "blind_matching_loss": 1.57}]
+    assert has_only_begun(rows) == "76% of the loss of a network that takes data for noise"
+    assert not has_only_begun([rows[0] | {"matching_loss": 0.4}])
+    assert not has_only_begun([{"kind": "validation", "step": 60, "matching_loss": 1.2}])  # of an earlier version
 
 
 def test_a_tokenizer_that_is_hardly_better_than_one_picture_has_only_begun():

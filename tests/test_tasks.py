@@ -434,8 +434,16 @@ def test_a_reconstruction_never_takes_the_place_of_its_image(tmp_path, monkeypat
     with pytest.raises(UserError, match="is one of the images to reconstruct"):
         reconstruct_files([photo], tokenizer, photo)
     assert photo.read_bytes() == before
-    quality, place = reconstruct_files([photo], tokenizer, tmp_path)
+    quality, place, _ = reconstruct_files([photo], tokenizer, tmp_path)
     assert [len(of) for of in quality] == [1] and place == tmp_path / "reconstruction.png" and place.is_file()
+
+
+def test_a_hundredth_of_few_unseen_images_is_not_spoken_of():
+    from vistok.verbs.show import _copies_line
+
+    memory = {"copy_share": 0.0, "num_samples": 20, "num_train": 60, "num_unseen": 7}
+    assert "too few to say" in _copies_line(memory) and "99 %" not in _copies_line(memory)
+    assert "99 % of 300 unseen images" in _copies_line(memory | {"num_unseen": 300})
 
 
 def test_a_folder_is_reconstructed_in_rows(tmp_path):
@@ -450,7 +458,11 @@ def test_a_folder_is_reconstructed_in_rows(tmp_path):
     assert len(files) == 40 and {file.parent.name for file in files} == {"a", "b"}
     assert notes == [f"40 of 50 images in {tmp_path}/photos, spread over it"]
     assert chosen_images([tmp_path / "photos" / "a"])[1] == []
-    (quality,), place = reconstruct_files(files[:12], tokenizer, tmp_path)
+    (quality,), place, notes = reconstruct_files(files[:12], tokenizer, tmp_path)
+    assert notes == []
+    Image.new("RGB", (28, 28), (200, 10, 10)).save(tmp_path / "red.png")
+    grey = reconstruct_files([*files[:2], tmp_path / "red.png"], tokenizer, tmp_path / "grey.png").notes
+    assert grey == ["1 of 3 images turned to grey first: the tokenizer is one of grey images"]
     with Image.open(place) as picture:
         assert picture.size == (3 * (10 * 30 - 2), 3 * (4 * 30 - 2))  # two rows of originals, each above its own
         pixels = np.asarray(picture)

@@ -25,12 +25,15 @@ from vistok.interop.dit import import_dit
 from vistok.interop.imported import tokenizer_run, write_run
 from vistok.interop.lightningdit import import_lightningdit
 from vistok.interop.taming import import_taming
+from vistok.recipes import find_recipe
 from vistok.rng import normal_grid
 from vistok.runs.load import load_generator, load_tokenizer
+from vistok.runs.teacher import with_teacher
 from vistok.space import Vectors, grid
 from vistok.tokenizer.bottlenecks.config import KLConfig, SimVQConfig, VQConfig
 from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
 from vistok.tokenizer.networks.conv import ConvTokenizer
+from vistok.verbs.train_generator import require_fits
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 DOUBLE = torch.float64
@@ -239,6 +242,14 @@ def test_statistics_that_would_spoil_every_sample_are_refused(vae_run, tmp_path)
         torch.save({"mean": torch.zeros(4), "std": std}, tmp_path / "s.pt")
         with pytest.raises(UserError, match=re.escape(words)):
             import_lightningdit(tmp_path / "dit.pt", tmp_path / "run", vae_run, tmp_path / "s.pt", 2, multiplier)
+    for statistics, words in (
+        ({"mean": torch.tensor([0.0, math.nan, 0.0, 0.0]), "std": torch.ones(4)}, "statistics .*s.pt: 'mean' holds values that are not finite"),
+        ({"mean": torch.zeros(8), "std": torch.ones(8)}, r"tensors of 4 channels, found mean \(8 numbers\), std \(8 numbers\)"),
+        ({"mean": [0.0] * 4, "std": [1.0] * 4}, r"found mean \(list\), std \(list\)"),
+    ):  # fmt: skip
+        torch.save(statistics, tmp_path / "s.pt")
+        with pytest.raises(UserError, match=words):
+            import_lightningdit(tmp_path / "dit.pt", tmp_path / "run", vae_run, tmp_path / "s.pt", 2)
     assert not (tmp_path / "run").exists()
 
 
@@ -267,7 +278,7 @@ def test_what_does_not_fit_is_refused(vae_run, tmp_path):
             import_lightningdit(tmp_path / "dit.pt", tmp_path / "run", vae_run, tmp_path / "s.pt", heads)
     torch.save(whole, tmp_path / "dit.pt")
     torch.save({"mean": torch.zeros(3), "std": torch.ones(3)}, tmp_path / "s.pt")
-    with pytest.raises(UserError, match="expected 'mean' and 'std' of 4 channels"):
+    with pytest.raises(UserError, match="expected 'mean' and 'std', tensors of 4 channels"):
         import_lightningdit(tmp_path / "dit.pt", tmp_path / "run", vae_run, tmp_path / "s.pt", 2)
     assert not (tmp_path / "run").exists()
 
@@ -378,11 +389,52 @@ def test_a_generator_of_dit_draws_what_dit_draws(variance, vae_run, tmp_path):
 
 def test_a_dit_that_never_dropped_labels_keeps_all_its_classes(vae_run, tmp_path):
     torch.save(dit_state(width=32, depth=1, classes=999, side=8, channels=4), tmp_path / "DiT.pt")
-    assert "1000 classes" in import_dit(tmp_path / "DiT.pt", tmp_path / "run", vae_run, 4)
+    assert "1,000 classes and none for no class" in import_dit(tmp_path / "DiT.pt", tmp_path / "run", vae_run, 4)
     model = load_generator(tmp_path / "run", device="cpu")
     assert model.num_classes == 1000 and model.null_label is None
     with pytest.raises(UserError, match="label_dropout"):
         model.sample(torch.tensor([999]), torch.tensor([0]), FlowSampling(steps=1, guidance_scale=2.0))
+
+
+@pytest.mark.parametrize("rows, said, classes, words", [
+    (10, None, 9, "9 classes and one for no class; if all 10 are classes, give --classes 10"),
+    (10, 10, 10, "10 classes and none for no class"), (10, 9, 9, "9 classes and one for no class"), (1, None, 1, "1 class and none"),
+])  # fmt: skip
+def test_rows_of_a_table_of_classes_are_what_one_says(rows, said, classes, words, vae_run, tmp_path):
+    """Whether the last row is a class or stands for none cannot be seen in a file."""
+    file = tmp_path / "DiT.pt"
+    torch.save(dit_state(width=32, depth=1, classes=rows - 1, side=8, channels=4), file)
+    line = import_dit(file, tmp_path / "run", vae_run, 4, classes=said)
+    assert words in line and ("give --classes" in line) == (said is None and rows > 1)
+    model = load_generator(tmp_path / "run", device="cpu")
+    assert model.num_classes == classes and (model.null_label is None) == (classes == rows)
+    with pytest.raises(UserError, match=f"has {rows} rows, so --classes is .*found 12"):
+        import_dit(file, tmp_path / "other", vae_run, 4, classes=12)
+
+
+def test_an_autoencoders_shift_is_subtracted_before_its_scale(vae_run, tmp_path):
+    """A network that was trained on (z - shift) * scale has the shift for its mean."""
+    export_diffusers(vae_run, tmp_path / "vae.d")
+    settings = json.loads((tmp_path / "vae.d" / "config.json").read_text())
+    (tmp_path / "vae.d" / "config.json").write_text(json.dumps(settings | {"scaling_factor": 1.5, "shift_factor": 0.6}))
+    import_diffusers(tmp_path / "vae.d", tmp_path / "shifted")
+    torch.save(dit_state(width=32, depth=1, classes=5, side=8, channels=4), tmp_path / "DiT.pt")
+    plain = load_generator(_dit(tmp_path / "DiT.pt", tmp_path / "plain", vae_run, 1.5), device="cpu")
+    shifted = load_generator(_dit(tmp_path / "DiT.pt", tmp_path / "run", tmp_path / "shifted", 1.5), device="cpu")
+    labels, how = torch.tensor([0, 3]), FlowSampling(steps=3)
+    torch.testing.assert_close(shifted.sample(labels, sampling=how), plain.sample(labels, sampling=how) + 0.6)
+
+
+def test_an_imported_teacher_has_classes_of_its_own(vae_run, tmp_path):
+    """Its autoencoder, imported too, is said to know ImageNet's."""
+    torch.save(dit_state(width=32, depth=1, classes=5, side=8, channels=4), tmp_path / "DiT.pt")
+    import_dit(tmp_path / "DiT.pt", tmp_path / "run", vae_run, 4)
+    require_fits(with_teacher(find_recipe("debug_guided"), str(tmp_path / "run")), vae_run)
+
+
+def _dit(file, out, tokenizer, scale):
+    import_dit(file, out, tokenizer, 4, scale)
+    return out
 
 
 def test_an_import_is_shown_with_its_parameters(vae_run, tmp_path):

@@ -108,6 +108,10 @@ def evaluate_generator(
     from vistok.scoring.image_batch import open_batch
     from vistok.verbs.show import generator_lines
 
+    if choose and guidance is not None:
+        raise UserError(
+            f"--guidance {guidance:g} and --choose-guidance {choose}: one of them says which scale to use; leave one out"
+        )
     stage2 = load_stage2(run, checked_weights(weights), tokenizer, data)
     options.require_alive(run, anyway, tokenizer)
     extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info.class_names)

@@ -29,6 +29,14 @@ ImageSize = Annotated[
 ]
 
 Heads = Annotated[int | None, typer.Option(min=1, help="Attention heads, for other widths than S, B, L, XL.")]
+Classes = Annotated[
+    int | None,
+    typer.Option(
+        "--classes",
+        min=1,
+        help="Number of classes; default: the rows of the file's table, less one for no class unless there are 1,000.",
+    ),
+]
 
 
 @import_app.command("llamagen")
@@ -86,11 +94,12 @@ def import_lightningdit(
     statistics: Annotated[Path, typer.Option(parser=path, help="latents_stats.pt: each channel's mean and deviation.")],
     num_heads: Heads = None,
     multiplier: Annotated[float, typer.Option(help="latent_multiplier in its config.")] = 1.0,
+    classes: Classes = None,
 ) -> None:
     """Import a generator of LightningDiT."""
     from vistok.interop.lightningdit import import_lightningdit as run
 
-    say(f"{run(file, out, tokenizer, statistics, num_heads, multiplier)}, in {out}")
+    say(f"{run(file, out, tokenizer, statistics, num_heads, multiplier, classes)}, in {out}")
 
 
 @import_app.command("dit")
@@ -103,11 +112,12 @@ def import_dit(
     ],
     num_heads: Heads = None,
     scale: Annotated[float, typer.Option(help="What the autoencoder's vectors are multiplied by.")] = 0.18215,
+    classes: Classes = None,
 ) -> None:
     """Import a generator of DiT, such as DiT-XL/2."""
     from vistok.interop.dit import import_dit as run
 
-    say(f"{run(file, out, tokenizer, num_heads, scale)}, in {out}")
+    say(f"{run(file, out, tokenizer, num_heads, scale, classes)}, in {out}")
 
 
 @import_app.command("titok")

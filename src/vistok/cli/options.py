@@ -104,7 +104,7 @@ Steps = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Steps of a flow's solver (default: 20, or what a shortcut made it for), or in which a masked generator fills in all "
+        help="Steps of a flow's solver (default: 20, what a shortcut made it for, or the best number of a shipped pair), or in which a masked generator fills in all "
         "tokens (8).",
     ),
 ]
@@ -227,6 +227,8 @@ def sampling_config(generator: Any, guidance: float | None, seed: int, settings:
     known = FAMILIES[kind].sampling.model_fields
     if wrong := [name for name in chosen if name not in known]:
         raise UserError(f"--{wrong[0].replace('_', '-')}: {kind} generators do not support it; leave it out")
+    if twice := [name for name in chosen if any(text.partition("=")[0].strip() == name for text in settings)]:
+        raise UserError(f"--{twice[0].replace('_', '-')} and --set {twice[0]}: the same value twice; leave one out")
     values = {"guidance_scale": guidance, "seed": seed, **usual_steps(generator), **chosen}
     return override(sampling_for(generator.config, values), settings)
 

@@ -163,13 +163,13 @@ def reconstruct(
     options.require_alive(tokenizer, anyway=True)  # the picture will show it
     files, notes = chosen_images(images)
     counts = _counts(tokens) if tokens else (None,)
-    quality, place = reconstruct_files(files, tokenizer, out, checked_weights(weights), counts)
-    for note in notes:
+    done = reconstruct_files(files, tokenizer, out, checked_weights(weights), counts)
+    for note in [*notes, *done.notes]:
         say(note)
-    for count, of_count in zip(counts, quality, strict=True):
+    for count, of_count in zip(counts, done.quality, strict=True):
         for line in quality_lines(files, of_count):
             say(line if count is None else f"first {count}: {line}")
-    say(f"originals above, reconstructions below, in {place}")
+    say(f"originals above, reconstructions below, in {done.place}")
 
 
 def _counts(text: str) -> tuple[int, ...]:

@@ -192,13 +192,9 @@ def advise(
     commands = advice_commands(advice, source)
     if as_json:
         facts: dict[str, Any] = {
-            "study": source.name,
-            "data": source.data[0],
-            "flops_per_second": rate,
-            "commands": commands,
-        }
-        dear = [[*pair_of(curve), cost] for curve, cost in sieved.dear]
-        facts |= {"image": drawn(source, advice.best), "left_out": dear}
+            "study": source.name, "data": source.data[0], "flops_per_second": rate, "commands": commands,
+            "image": drawn(source, advice.best), "left_out": [[*pair_of(curve), cost] for curve, cost in sieved.dear],
+        }  # fmt: skip
         say(json.dumps({**advice.as_json(), **facts}, indent=2))
         return
     say(f"By the runs of {source.name.rstrip(',')}, on {source.data[0]}:")

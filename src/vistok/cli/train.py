@@ -186,14 +186,15 @@ def train_to_end(prepare: "Callable[[], Job]", strict: bool = False) -> None:
     from vistok.overview.record import RunRecord
     from vistok.runs.curves import headline
     from vistok.runs.health.gate import alarms_of, closing_words
-    from vistok.runs.health.tokenizer_symptoms import has_only_begun
+    from vistok.runs.health.only_begun import has_only_begun
 
     run = job.run_dir.path
     alarms = alarms_of(run)
     record = RunRecord(run)
     say(f"{'was finished already' if finished else 'finished'}: {run}")
     went = f"It went badly{closing_words(alarms)}" if alarms else f"It went well: {headline(record.rows, record.kind)}."
-    if not alarms and (begun := has_only_begun(record.rows)):
+    shortened = bool(record.config.get("shortcut"))  # whose losses mean other things
+    if not (alarms or shortened) and (begun := has_only_begun(record.rows)):
         went = f"It has only begun to learn: {headline(record.rows, record.kind)}, {begun}. Train it longer."
     if not finished:
         write_picture(record)

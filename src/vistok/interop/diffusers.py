@@ -88,10 +88,14 @@ def _find(place: Path) -> tuple[Path, dict[str, Any]]:
     folders = [place.parent] if place.is_file() else [place, *(place / part for part in _PARTS)]
     folder = next((folder for folder in folders if (folder / CONFIG).is_file()), None)
     if folder is None:
-        raise UserError(f"{place}: it has no {CONFIG}; give the folder of a VQModel, with {CONFIG} and {WEIGHTS[0]}")
+        raise UserError(
+            f"{place}: it has no {CONFIG}; give the folder of a VQModel or AutoencoderKL, with {CONFIG} and {WEIGHTS[0]}"
+        )
     file = place if place.is_file() else next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if file is None:
-        raise UserError(f"{folder}: it has no weights; a VQModel's folder holds {' or '.join(WEIGHTS[:2])}")
+        raise UserError(
+            f"{folder}: it has no weights; a VQModel's or AutoencoderKL's folder holds {' or '.join(WEIGHTS[:2])}"
+        )
     config = folder / CONFIG
     return file, read_json(config, f"config {config}", "give the config.json that diffusers wrote")
 

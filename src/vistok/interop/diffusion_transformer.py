@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vistok.errors import UserError
+from vistok.errors import UserError, counted
 from vistok.generator.flow.config import SIZES, FlowConfig
 from vistok.generator.flow.generator import FlowGenerator
 from vistok.interop.foreign_file import as_float
@@ -48,21 +48,20 @@ def sizes_of(file: Path, state: dict[str, Tensor], num_heads: int | None) -> dic
 
 def write_generator(
     file: Path, out: Path, state: dict[str, Tensor], config: FlowConfig, tokenizer: Tokenizer, place: Path, name: str,
-    mean: Tensor, deviation: Tensor,
+    mean: Tensor, deviation: Tensor, classes: int | None = None,
 ) -> str:  # fmt: skip
     """Write the run of a network that writes a tokenizer's vectors; return a line that describes it.
 
-    `place`: where the tokenizer lies; `mean` and `deviation`: of each channel of its vectors. A table of 1,000 classes has none for
-    "no class": such a network cannot be guided. Raises UserError for weights that do not fit.
+    `place`: where the tokenizer lies; `mean` and `deviation`: of each channel of its vectors; `classes`: see `_classes_of`. Raises
+    UserError for weights that do not fit.
     """
     space = space_of(file, tokenizer.space, state)
     ours = to_ours(file, state) | {"mean": mean, "deviation": deviation}
     table = ours["network.classes.table.weight"]
-    # Their code has a row for no class only where labels were dropped in training.
-    if len(table) == len(IMAGENET_CLASSES):
+    said, classes = classes, _classes_of(file, len(table), classes)
+    if classes == len(table):
         config = config.replace(label_dropout=0.0)
         ours["network.classes.table.weight"] = with_row_for_none(table)
-    classes = len(ours["network.classes.table.weight"]) - 1
     with torch.device("meta"):
         model = FlowGenerator(config, space, classes)
     check_fits(ours, {key: tuple(value.shape) for key, value in model.state_dict().items()}, name)
@@ -74,7 +73,31 @@ def write_generator(
         tokenizer={"digest": tokenizer.info.digest, "path": str(place.resolve())},
     )  # fmt: skip
     params = sum(value.numel() for value in ours.values())
-    return f"{name}: generator, {params / 1e6:.1f}M parameters, {space}, {classes} classes"
+    return f"{name}: generator, {params / 1e6:.1f}M parameters, {space}, {_table_in_words(len(table), classes, said is None)}"
+
+
+def _classes_of(file: Path, rows: int, classes: int | None) -> int:
+    """Return the number of classes in a table with so many rows; `classes`: as the user says, None if unsaid.
+
+    Their code has a row for "no class" only where labels were dropped in training. 1,000 rows are taken for ImageNet's classes and one
+    row for the only class, without it. Raises UserError for a number that the table cannot have.
+    """
+    if classes is None:
+        return rows if rows in (1, len(IMAGENET_CLASSES)) else rows - 1
+    if classes not in (rows - 1, rows) or classes < 1:
+        allowed = f"{rows - 1} (and one row for no class) or {rows}" if rows > 1 else "1"
+        raise UserError(f"{file}: its table of classes has {rows} rows, so --classes is {allowed}, found {classes}")
+    return classes
+
+
+def _table_in_words(rows: int, classes: int, guessed: bool) -> str:
+    """Say what the rows of a table of classes were taken for."""
+    if classes == rows:
+        return f"{counted(classes, 'class', 'classes')} and none for no class, so that it cannot be guided"
+    doubt = (
+        f"; if all {rows} are classes, give --classes {rows}" if guessed and classes != len(IMAGENET_CLASSES) else ""
+    )
+    return f"{counted(classes, 'class', 'classes')} and one for no class{doubt}"
 
 
 def weight_of(file: Path, state: dict[str, Tensor], name: str) -> Tensor:

@@ -17,10 +17,18 @@ from vistok.tokenizer.interface import Tokenizer
 SCALE = 0.18215
 
 
-def import_dit(file: Path, out: Path, tokenizer: Path, num_heads: int | None = None, scale: float = SCALE) -> str:
+def import_dit(
+    file: Path,
+    out: Path,
+    tokenizer: Path,
+    num_heads: int | None = None,
+    scale: float = SCALE,
+    classes: int | None = None,
+) -> str:
     """Write a run directory from a DiT checkpoint; return a line that describes the network.
 
-    `tokenizer`: the autoencoder whose vectors it writes, imported before (SD-VAE), and `scale` what they are multiplied by.
+    `tokenizer`: the autoencoder whose vectors it writes, imported before (SD-VAE), and `scale` what they are multiplied by, after the
+    autoencoder's shift_factor, if it has one, is subtracted. `classes`: their number, where the file has other than ImageNet's.
     `num_heads` is needed for widths other than the published ones. Averaged weights are used where the file has them. The
     learned variance is left out: it is the noise that DDPM's sampler adds at each step, and our solvers, like DDIM, add none.
     Raises UserError for what does not fit.
@@ -39,8 +47,12 @@ def import_dit(file: Path, out: Path, tokenizer: Path, num_heads: int | None = N
     )  # fmt: skip
     state, note = _without_variance(file, state)
     dim = space_of(file, of.space, state).dim
-    deviation = torch.full((dim,), 1 / scale)
-    return write_generator(file, out, state, config, of, tokenizer, "DiT", torch.zeros(dim), deviation) + note
+    shift = getattr(of.info, "shift_factor", None) or 0.0
+    mean, deviation = torch.full((dim,), shift), torch.full((dim,), 1 / scale)
+    note += "; it predicts noise along DDPM's path, as DiT does"
+    if shift:
+        note += f"; {shift:g} is subtracted from the vectors, the autoencoder's shift_factor"
+    return write_generator(file, out, state, config, of, tokenizer, "DiT", mean, deviation, classes) + note
 
 
 def _require_scale(place: Path, tokenizer: Tokenizer, scale: float) -> None:

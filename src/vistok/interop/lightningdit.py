@@ -15,12 +15,13 @@ _STATISTICS = "vistok import lightningdit FILE --tokenizer RUN --statistics late
 
 
 def import_lightningdit(
-    file: Path, out: Path, tokenizer: Path, statistics: Path, num_heads: int | None = None, multiplier: float = 1.0
-) -> str:
+    file: Path, out: Path, tokenizer: Path, statistics: Path, num_heads: int | None = None, multiplier: float = 1.0,
+    classes: int | None = None,
+) -> str:  # fmt: skip
     """Write a run directory from a LightningDiT checkpoint; return a line that describes the network.
 
     `tokenizer`: the VA-VAE whose latents it writes, imported before. `statistics`: the mean and standard deviation of each
-    channel (latents_stats.pt); `multiplier`: its config's `latent_multiplier`. `num_heads` is needed for widths other than
+    channel (latents_stats.pt); `multiplier`: its config's `latent_multiplier`. `classes`: their number, where the file has other than ImageNet's. `num_heads` is needed for widths other than
     the published ones. Averaged weights are used where the file has them. Raises UserError for what does not fit.
     """
     if not 0 < multiplier < float("inf"):
@@ -30,7 +31,9 @@ def import_lightningdit(
     of = load_tokenizer(tokenizer, device="cpu")
     config = _config(file, state, num_heads)
     mean, deviation = _statistics(statistics, space_of(file, of.space, state).dim)
-    return write_generator(file, out, state, config, of, tokenizer, "LightningDiT", mean, deviation / multiplier)
+    return write_generator(
+        file, out, state, config, of, tokenizer, "LightningDiT", mean, deviation / multiplier, classes
+    )
 
 
 def _config(file: Path, state: dict[str, Tensor], num_heads: int | None) -> FlowConfig:
@@ -59,10 +62,16 @@ def _statistics(file: Path, dim: int) -> tuple[Tensor, Tensor]:
     found = read_foreign(file)
     parts = [found.get(name) for name in ("mean", "std")]
     if any(not isinstance(part, Tensor) or part.numel() != dim for part in parts):
+        kinds = [f"{name} ({_kind(part)})" for name, part in found.items()]
         raise UserError(
-            f"statistics {file}: expected 'mean' and 'std' of {dim} channels, found {', '.join(map(str, found))}; give the "
-            f"latents_stats.pt of the same tokenizer: {_STATISTICS}"
+            f"statistics {file}: expected 'mean' and 'std', tensors of {dim} channels, found {', '.join(kinds[:4]) or 'nothing'}; give "
+            f"the latents_stats.pt of the same tokenizer: {_STATISTICS}"
         )
+    for name, part in zip(("mean", "std"), parts, strict=True):
+        if not bool(part.isfinite().all()):  # type: ignore[union-attr]
+            raise UserError(
+                f"statistics {file}: {name!r} holds values that are not finite; give the latents_stats.pt of the same tokenizer: {_STATISTICS}"
+            )
     mean, deviation = (as_float(name, part).flatten() for name, part in zip(("mean", "std"), parts, strict=True))  # type: ignore[arg-type]
     if not bool((deviation > 0).all()):
         raise UserError(
@@ -70,3 +79,7 @@ def _statistics(file: Path, dim: int) -> tuple[Tensor, Tensor]:
             f"{_STATISTICS}"
         )
     return mean, deviation
+
+
+def _kind(found: object) -> str:
+    return f"{found.numel()} numbers" if isinstance(found, Tensor) else type(found).__name__

@@ -213,9 +213,10 @@ def require_classes(teacher: Teacher, names: Sequence[str]) -> None:
     known = teacher.header.class_names
     if len(names) != len(known) or (tuple(names) != known and not teacher.header.imported):
         new = [repr(name) for name in names if name not in known]
+        or_own = "" if teacher.header.imported else ", or leave it out"
         raise UserError(
             f"--teacher {teacher.path} draws {len(known)} classes, but these images have {len(names)}"
-            f"{f', {new[0]} among them' if new else ''}; leave --data out, or give a folder with the teacher's classes"
+            f"{f', {new[0]} among them' if new else ''}; give a folder with the teacher's classes with --data{or_own}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -65,10 +66,18 @@ def quality_lines(files: Sequence[Path], quality: Sequence[float]) -> list[str]:
     return [f"{len(files)} images: PSNR {sum(quality) / len(quality):.2f} dB on average, {', '.join(ends)}"]
 
 
+class Reconstructed(NamedTuple):
+    """Each image's PSNR (dB), a list for each number of latents; the sheet's file; what else there is to say."""
+
+    quality: list[list[float]]
+    place: Path
+    notes: list[str]
+
+
 def reconstruct_files(
     paths: Sequence[Path], tokenizer_path: Path, out: Path, weights: str = "ema", tokens: Sequence[int | None] = (None,)
-) -> tuple[list[list[float]], Path]:
-    """Write a sheet of originals, each above its reconstructions; return their PSNR (dB), and the sheet's file.
+) -> Reconstructed:
+    """Write a sheet of originals, each above its reconstructions.
 
     Images are resized and centre-cropped to the tokenizer's size. `tokens`: how many of the first latents of each line are
     decoded (None: all); of several numbers each has its row, and its list of what each image reaches. Raises UserError for unreadable files, for a number of latents that the tokenizer cannot decode,
@@ -91,7 +100,19 @@ def reconstruct_files(
         check_side(place, max(picture.size))
         with replacing(place) as file:
             write_picture(file, picture, place.suffix)
-    return [psnr_per_image(fake, real).tolist() for fake in fakes], place
+    quality = [psnr_per_image(fake, real).tolist() for fake in fakes]
+    return Reconstructed(quality, place, _turned_grey(paths) if data.channels == 1 else [])
+
+
+def _turned_grey(paths: Sequence[Path]) -> list[str]:
+    """Say how many images had colours, which a tokenizer of grey images does not see."""
+    small = (read_image(path, 3, SMALL) for path in paths)
+    coloured = sum(bool((pixels != pixels[..., :1]).any()) for pixels in small)
+    return (
+        [f"{coloured} of {counted(len(paths), 'image')} turned to grey first: the tokenizer is one of grey images"]
+        if coloured
+        else []
+    )
 
 
 def first_latents(tokenizer: Tokenizer, latents: Tensor, tokens: int | None) -> Tensor:

@@ -87,6 +87,20 @@ def start_lines(done: dict[str, Any]) -> list[str]:
     return [*lines, f"pictures, their reconstructions, and samples{guided}: {done['overview']}"]
 
 
+# Fewer unseen images than this have no hundredth that is closest to training images.
+FEW_UNSEEN = 100
+
+
+def _copies_line(memory: dict[str, Any]) -> str:
+    """Return what is said of copies; a hundredth of fewer than 100 unseen images is not even one of them."""
+    closer = f"copies: {100 * memory['copy_share']:.1f} % of {memory['num_samples']} samples are closer to one of {memory['num_train']} training images than"
+    if memory["num_unseen"] < FEW_UNSEEN:
+        return (
+            f"{closer} nearly all of {memory['num_unseen']} unseen images are, which are too few to say what is usual"
+        )
+    return f"{closer} 99 % of {memory['num_unseen']} unseen images are (for unseen images it is 1 %)"
+
+
 def generator_lines(scores: dict[str, Any]) -> list[str]:
     """Return what vistok evaluate generator prints."""
     from vistok.metrics.cost import cost_in
@@ -97,11 +111,7 @@ def generator_lines(scores: dict[str, Any]) -> list[str]:
     lines = [f"{scores['run']}: {treatment}", score_line({"gfmd": "gFMD", "gfid": "gFID"}[key], scores[key])]
     lines += _kernel_lines(scores, "g") + _inception_lines(scores, "g") + _precision_line(scores)
     lines += _left_out_lines(scores)
-    lines.append(
-        f"copies: {100 * memory['copy_share']:.1f} % of {memory['num_samples']} samples are closer to one of "
-        f"{memory['num_train']} training images than 99 % of {memory['num_unseen']} unseen images are (for unseen images "
-        "it is 1 %)"
-    )
+    lines.append(_copies_line(memory))
     if "likelihood" in scores:
         lines.append(_likelihood_line(scores["likelihood"]))
     if probe := scores.get("probe"):

@@ -1,6 +1,5 @@
 """What can go wrong in training a tokenizer: blind reconstructions, latent collapse, dying codes, a winning GAN."""
 
-from collections.abc import Sequence
 from functools import partial
 
 from vistok.engine.log import Alarm, Row
@@ -12,7 +11,6 @@ from vistok.tokenizer.bottlenecks.config import SimVQConfig, VQConfig
 
 Run = Judged[TokenizerRun]
 DEPENDENCE, GAIN = 0.05, 0.5  # below either of these reconstructions are blind; the second is in dB
-BEGUN = 3.0  # dB over the mean of all images; below it there are patches of colour where things should be
 VARIANCE = 1e-3  # of the latents; a healthy tokenizer with eight dimensions has about 0.12
 USED = 0.05  # share of the codes that could be in use
 FALLEN = 0.5  # share of the highest usage so far
@@ -54,13 +52,6 @@ def begins(run: Run) -> int:
 def judged(run: Run, row: Row) -> bool:
     """Whether a row is late enough to be judged: some time after quantization began, or at the end."""
     return bool(row["step"] >= min(begins(run) + GRACE, run.total_steps) and row["step"] > 0)
-
-
-def has_only_begun(rows: Sequence[Row]) -> str:
-    """Say by how little the last reconstructions are closer to the image than the mean of all images; empty if by more."""
-    last: Row = next((row for row in reversed(rows) if row["kind"] == "validation"), {})
-    gain = last.get("psnr_over_mean", BEGUN)
-    return f"{gain:.1f} dB closer to the picture than the mean of all pictures" if gain < BEGUN else ""
 
 
 def blind(run: Run, history: History) -> Alarm | None:

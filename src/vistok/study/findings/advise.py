@@ -166,24 +166,7 @@ def advice_lines(
     """
     best = advice.best
     trained = source is None or not source.commands(best.generator)
-    lines = []
-    if source is not None and (unscored := len(generators(source.table)) - len(scored(source.table))):
-        lines.append(
-            f"{counted(unscored, 'run')} without a score, or without a tokenizer's or their own cost, are left out."
-        )
-    if not advice.supported:
-        lines.append(
-            f"This spends {best.flops:.3g} of {advice.budget:.3g} FLOPs: of generators that are trained for more than {REACH:g} times "
-            "as long as the study's longest, its runs say nothing."
-        )
-    elif best.flops < MUCH * advice.budget:
-        lines.append(
-            f"This spends {best.flops:.3g} of {advice.budget:.3g} FLOPs: nothing that the study has promises a lower gFMD for more."
-        )
-    if best.beyond:
-        lines.append(
-            "No run of this generator on this tokenizer was as long: what follows goes by an extrapolation of its law."
-        )
+    lines = _reservations(advice, source)
     lines += [
         f"Tokenizer: {_setting(best.tokenizer)}; {best.tokenizer_flops:.3g} FLOPs{_time(best.tokenizer_flops, flops_per_second)}.",
         f"Generator: {best.generator}, {best.params:,} parameters{_steps(', ', best, trained)}; "
@@ -217,6 +200,29 @@ def advice_lines(
         lines.append(
             f"To be surer which is better, train about {more} of each: {advice.surer_flops:.3g} FLOPs"
             f"{_time(advice.surer_flops, flops_per_second)}."
+        )
+    return lines
+
+
+def _reservations(advice: Advice, source: AdviceSource | None) -> list[str]:
+    """Return what is to be known before the advice: runs left out, a budget not spent, a law beyond its runs."""
+    best, lines = advice.best, []
+    if source is not None and (unscored := len(generators(source.table)) - len(scored(source.table))):
+        lines.append(
+            f"{counted(unscored, 'run')} without a score, or without a tokenizer's or their own cost, are left out."
+        )
+    if not advice.supported:
+        lines.append(
+            f"This spends {best.flops:.3g} of {advice.budget:.3g} FLOPs: of generators that are trained for more than {REACH:g} times "
+            "as long as the study's longest, its runs say nothing."
+        )
+    elif best.flops < MUCH * advice.budget:
+        lines.append(
+            f"This spends {best.flops:.3g} of {advice.budget:.3g} FLOPs: nothing that the study has promises a lower gFMD for more."
+        )
+    if best.beyond:
+        lines.append(
+            "No run of this generator on this tokenizer was as long: what follows goes by an extrapolation of its law."
         )
     return lines
 

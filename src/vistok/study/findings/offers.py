@@ -163,7 +163,7 @@ def scored(table: pd.DataFrame) -> pd.DataFrame:
     """Return the generators' rows that can be weighed: scored, of known length and size, on a tokenizer of known cost."""
     rows = generators(table)
     numbers = rows[["gfmd", "train_flops", "steps", "params"]]
-    sound = (np.isfinite(numbers) & (numbers > 0)).all(axis=1)
+    sound = ((numbers > 0) & (numbers < math.inf)).all(axis=1)
     return rows[sound & rows.tokenizer_choice.isin(_tokenizer_costs(table).index)]
 
 

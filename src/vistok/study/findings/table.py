@@ -138,7 +138,9 @@ def write_table(table: pd.DataFrame, file: Path) -> None:
 def read_table(file: Path) -> pd.DataFrame:
     """Read a table; raises UserError where it is missing, damaged or lacks columns."""
     if not file.is_file():
-        raise UserError(f"{file} is missing; create it with vistok study report")
+        raise UserError(
+            f"{file} is missing: run the study, then write its table, with vistok study run STUDY and vistok study report STUDY"
+        )
     with damage_is_a_mistake(f"table {file}", AGAIN):
         table = pd.read_csv(file)
     if "alarms" not in table:  # written by an earlier version, without alarms
