@@ -24,6 +24,7 @@ from vistok.recipes import find_recipe
 from vistok.runs.find import find_run, run_folders
 from vistok.runs.shipped import shipped_network
 from vistok.verbs import train_tokenizer
+from vistok.verbs.dry_run import count_images
 
 
 def make_run(runs, name, kind="tokenizer", rows=(), finished=None, age=0, **config):
@@ -262,6 +263,17 @@ def test_show_prints_a_run_in_short_and_commands_that_can_be_pasted(tokenizer_ru
     assert "finished after 4 steps" in output and f"page: {tokenizer_run}/page.html" in output
     command = re.search(r"to score it: vistok (.*)", output)[1]
     assert command == f"evaluate tokenizer {tokenizer_run}"
+
+
+def test_a_dry_run_of_imagenet_needs_no_imagenet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = override(find_recipe("imagenet256_vavae"), ["data.root=nowhere"])
+    assert count_images(config.data, "train") == (
+        1_271_167,
+        "as ImageNet has; name its folder with --data (it is not in nowhere)",
+    )
+    with pytest.raises(UserError, match="ImageNet nowhere: no such folder"):
+        train_tokenizer.prepare(config, tmp_path)
 
 
 def test_a_dry_run_neither_writes_nor_fetches(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from vistok.data.config import DataConfig
+from vistok.data.images import imagenet
 from vistok.data.images.open import images_to_fetch, open_split
 from vistok.engine.pace import in_words
 from vistok.errors import in_digits
@@ -24,12 +25,15 @@ OVERHEAD = 1.15
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a training would do: its plan's numbers, on how many images, and seconds a step here, if measured."""
+    """What a training would do: its plan's numbers, on how many images, and seconds a step here, if measured.
+
+    `absent`: what is said of images that are not on this machine; empty if they are.
+    """
 
     config: RunConfig
     plan: Plan
     num_images: int
-    to_fetch: bool
+    absent: str
     step_seconds: float | None
     facts: dict[str, Any]
 
@@ -50,7 +54,7 @@ class DryRun:
         epochs = plan.total_steps * config.batch_size / max(self.num_images, 1)
         lines = [
             f"{config.name}: {plan.total_steps:,} steps of {config.batch_size} images, {in_digits(epochs)} passes over "
-            f"{self.num_images:,}" + (" images, which are not here yet and would be fetched" if self.to_fetch else ""),
+            f"{self.num_images:,}{self.absent and f' images, {self.absent}'}",
             f"{sum(plan.params.values()):,} parameters ({parameters})",
             f"{plan.train_flops:.3g} training FLOPs; about {plan.memory_bytes / 2**30:.2f} GiB of memory",
         ]
@@ -65,10 +69,10 @@ class DryRun:
 
 def dry_tokenizer(config: TokenizerRun) -> DryRun:
     """Return what training a tokenizer would cost. Raises UserError for what training would refuse."""
-    count, fetch = count_images(config.data, "train")
+    count, absent = count_images(config.data, "train")
     plan = train_tokenizer.plan(config, count)
     objective = partial(train_tokenizer.build_objective, config)
-    return DryRun(config, plan, count, fetch, step_time.step_seconds(config, plan, objective), {})
+    return DryRun(config, plan, count, absent, step_time.step_seconds(config, plan, objective), {})
 
 
 def dry_generator(config: GeneratorRun, tokenizer_path: Path, root: str | None, image_size: int | None) -> DryRun:
@@ -76,13 +80,13 @@ def dry_generator(config: GeneratorRun, tokenizer_path: Path, root: str | None, 
     decoder = partial(load_tokenizer_at, tokenizer_path, image_size)
     tokenizer = decoder()
     data = data_of(tokenizer, root)
-    count, fetch = count_images(data, "train")
+    count, absent = count_images(data, "train")
     facts = LatentFacts(tokenizer.space, len(tokenizer.info.class_names))
     plan = train_generator.plan(config, facts, count, decoder)
     objective = partial(train_generator.build_objective, config, facts, tokenizer=decoder)
     more = {} if config.generator.aligned is None else {"feature_bytes_per_view": _feature_bytes(config, facts, count)}
     return DryRun(
-        config, plan, count, fetch, step_time.step_seconds(config, plan, objective), {**facts.to_json(), **more}
+        config, plan, count, absent, step_time.step_seconds(config, plan, objective), {**facts.to_json(), **more}
     )
 
 
@@ -95,15 +99,21 @@ def _feature_bytes(config: GeneratorRun, facts: LatentFacts, count: int) -> int:
 
 def dry_classifier(config: ClassifierRun) -> DryRun:
     """Return what training a classifier would cost."""
-    count, fetch = count_images(config.data, "train")
-    if not fetch:
+    count, absent = count_images(config.data, "train")
+    if not absent:
         config = train_classifier.with_classes(config, open_split(config.data, "train"))
     plan = train_classifier.plan(config, count)
     objective = partial(train_classifier.build_objective, config)
-    return DryRun(config, plan, count, fetch, step_time.step_seconds(config, plan, objective), {})
+    return DryRun(config, plan, count, absent, step_time.step_seconds(config, plan, objective), {})
 
 
-def count_images(data: DataConfig, split: str) -> tuple[int, bool]:
-    """Return how many images a split has, and whether they would have to be fetched first."""
-    to_fetch = images_to_fetch(data, split)
-    return (len(open_split(data, split)), False) if to_fetch is None else (to_fetch, True)
+def count_images(data: DataConfig, split: str) -> tuple[int, str]:
+    """Return how many images a split has, and what is to be said if they are not here."""
+    if (to_fetch := images_to_fetch(data, split)) is not None:
+        return to_fetch, "which are not here yet and would be fetched"
+    if data.dataset == "imagenet" and not Path(data.root).exists():
+        count = imagenet.COUNTS[split]
+        return min(
+            count, data.max_images or count
+        ), f"as ImageNet has; name its folder with --data (it is not in {data.root})"
+    return len(open_split(data, split)), ""

@@ -23,6 +23,8 @@ from vistok.files import only_one
 from vistok.rng import stable_choice
 
 HELD_OUT = 10_000
+# Of the whole of it; a dry run counts with these where it is not on this machine.
+COUNTS = {"train": 1_281_167 - HELD_OUT, "val": HELD_OUT, "test": 50_000}
 LARGEST_HELD_OUT_SHARE = 10  # at most a tenth of a subset of ImageNet is held out
 
 
