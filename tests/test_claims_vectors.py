@@ -188,8 +188,14 @@ def test_regularizers_besides_the_causal_one_are_named():
     data = StudyData(rows, STUDY)
     crossed = data.runs(GRIDS["cross-vectors"])
     assert Arms(data, crossed).among(crossed) == {
-        "kl-16": "no regularizer", "kl-16-causal": "l2_pre at weight 1", "kl-16-aligned": "alignment (features x)",
-        "kl-16-both": "l2_pre at weight 1 and alignment (features x)",
+        "kl-16": "no regularizer", "kl-16-causal": "l2_pre at weight 1", "kl-16-aligned": "alignment",
+        "kl-16-both": "l2_pre at weight 1 + alignment",
     }  # fmt: skip
+    # Where an arm differs in a setting of the same regularizer, settings are named.
+    crossed = crossed.replace({"other_regularizers": {"alignment (features x)": None}}).assign(crt_variant="none")
+    names = {"kl-16-aligned": "alignment (features x)", "kl-16-both": "alignment (features y)"}
+    crossed["other_regularizers"] = crossed.tokenizer_choice.map(names)
+    crossed = crossed[crossed.tokenizer_choice != "kl-16-causal"]
+    assert Arms(data, crossed).among(crossed) == {"kl-16": "no regularizer", **names}
     aligned = next(offer for offer in offers(rows) if offer.setting["tokenizer_choice"] == "kl-16-aligned")
     assert aligned.setting["other_regularizers"] == "alignment (features x)"

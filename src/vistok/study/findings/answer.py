@@ -13,6 +13,8 @@ from vistok.study.findings.verdict import FAILS, HOLDS, OPEN, Claim
 
 # The confidence of an interval that need not be told.
 USUAL = 0.95
+# At most so many claims are named.
+FEW = 3
 
 
 def answer(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], by: ScoredBy) -> list[str]:
@@ -117,8 +119,15 @@ def _limits(claims: Sequence[Claim], by: ScoredBy) -> str:
     counts = [sum(claim.verdict == verdict and claim.n > 0 for claim in claims) for verdict in (HOLDS, FAILS, OPEN)]
     counts.append(sum(claim.n == 0 for claim in claims))
     words = (("holds", "hold"), ("fails", "fail"), ("is open", "are open"), ("has no evidence", "have no evidence"))
-    said = listed([f"{count} {words[i][count != 1]}" for i, count in enumerate(counts) if count or i < 3])
+    which = [_statements(claims, HOLDS), _statements(claims, FAILS), "", ""]
+    said = listed([f"{count} {words[i][count != 1]}{which[i]}" for i, count in enumerate(counts) if count or i < 3])
     return f"Of {len(claims)} claim{'s' * (len(claims) > 1)}, {said}; {sentence}."
+
+
+def _statements(claims: Sequence[Claim], verdict: str) -> str:
+    """Return what the claims with a verdict state, each statement once, in parentheses; nothing where these are too many to read."""
+    found = list(dict.fromkeys(claim.statement.rstrip(".") for claim in claims if claim.verdict == verdict))
+    return f" ({'; '.join(found)})" if 0 < len(found) <= FEW else ""
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """The arms of a study, its tokenizer choices: named by what varies between them, each with one colour in all figures."""
 
 import math
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -27,7 +28,7 @@ class Arms:
             names = [name for name in names if name in known]
             _colour(self.colours, names, reserved={self.colours[name] for name in first if name in self.colours})
             self._names = _named(rows, names) | self._names
-        self._names = _unique(self._names)
+        self._names = _unique(self._names, first)
 
     def __getitem__(self, choice: str) -> str:
         """Return a choice's name: what it has that others have not."""
@@ -56,7 +57,10 @@ def _colour(colours: dict[str, int], names: Sequence[str], reserved: set[int]) -
 
 
 def _named(rows: pd.DataFrame, names: Sequence[str], where: str = "choice") -> dict[str, str]:
-    """Name choices by the columns in which they differ; by their own names where these do not tell all of them apart."""
+    """Name choices by the columns in which they differ; by their own names where these do not tell all of them apart.
+
+    A regularizer's settings are left out where its name is enough.
+    """
     settings = {name: rows[rows[where] == name].iloc[0] for name in names}
     varying = [
         column
@@ -66,6 +70,8 @@ def _named(rows: pd.DataFrame, names: Sequence[str], where: str = "choice") -> d
     found = {name: _name(one, varying, settings) for name, one in settings.items()}
     if not varying:
         return {}
+    short = {name: re.sub(r" \([^)]*\)", "", one) for name, one in found.items()}
+    found = short if len(set(short.values())) == len(found) else found
     return found if len(set(found.values())) == len(found) else {name: name for name in names}
 
 
@@ -90,7 +96,7 @@ def _regularizer(one: "pd.Series[str]", settings: "dict[str, pd.Series[str]]") -
         return str(others or "no regularizer")
     layers = {_plain(other["crt_layers"]) for other in settings.values() if other["crt_variant"] != "none"}
     deep = f", {one['crt_layers']} layers" if len(layers) > 1 else ""
-    return f"{one['crt_variant']} at weight {float(one['crt_weight']):g}{deep}{f' and {others}' if others else ''}"
+    return f"{one['crt_variant']} at weight {float(one['crt_weight']):g}{deep}{f' + {others}' if others else ''}"
 
 
 def _plain(value: object) -> float | str | None:
@@ -99,7 +105,7 @@ def _plain(value: object) -> float | str | None:
     return value if isinstance(value, str) else float(value)  # type: ignore[arg-type]
 
 
-def _unique(names: dict[str, str]) -> dict[str, str]:
-    """Return the names, but of those that are alike each choice's own."""
+def _unique(names: dict[str, str], first: Sequence[str]) -> dict[str, str]:
+    """Return the names, but of those that are alike each choice's own, unless it is among the `first`, of which one may have it."""
     counts = list(names.values())
-    return {choice: name if counts.count(name) == 1 else choice for choice, name in names.items()}
+    return {choice: name if counts.count(name) == 1 or choice in first else choice for choice, name in names.items()}

@@ -65,7 +65,7 @@ def frontier(data: StudyData, grid: Grid) -> list[Claim]:
     gap = (vectors.gfmd.map(math.log) - tokens.gfmd.map(math.log)).dropna()
     found = mean_of_seeds(list(gap), confidence_of("F.training"))
     claims = [make_claim(
-        "F.training", "For equal training compute vectors generate better.",
+        "F.training", "Vectors generate better for equal training compute.",
         f"effect: log(gFMD of {names}), each family at its usual steps, {interval_of('F.training')}; holds below 0, fails above",
         found, below(found), measure=Measure(f"gFMD of {names}", LOG_RATIO),
     )]  # fmt: skip
@@ -83,7 +83,7 @@ def frontier(data: StudyData, grid: Grid) -> list[Claim]:
             verdict = Verdict(OPEN, *verdict.margins)
             note = f"with {counted(dearer, 'seed')} vectors cost more in their fewest steps, too"
         claims.append(make_claim(
-            f"F.{unit}", f"For as many {IN_FULL[unit]} an image, too.",
+            f"F.{unit}", f"Vectors generate better for as many {IN_FULL[unit]} an image.",
             f"effect: log(gFMD of {names}), vectors in as many steps as cost what the tokens' image does (between two numbers of steps on "
             f"a line in the logarithms; in the fewest where even these cost more, which cannot hold), {interval_of()}; holds below 0, fails above",
             equal, verdict, note, measure=Measure(f"gFMD of {names}", LOG_RATIO),

@@ -235,12 +235,14 @@ def cross(data: StudyData, grid: Grid) -> list[Claim]:
     rows = rows[rows.groupby(["seed", *CELL]).tokenizer_choice.transform("nunique") == 4]
     none, causal, aligned, both = names
     claims = []
-    for name in (causal, aligned, both):
+    for name, lower in ((causal, "The causal regularizer lowers"), (aligned, "Alignment lowers"), (both, "Both lower")):
         label = f"X.{family} {name}"
         effect = log_ratio(rows, name, none, claim=label)
         rule = f"effect: mean over cells of log(gFMD of {name} / of {none}), {interval_of(label)}; holds below 0, fails above"
         claims.append(
-            make_claim(label, "It lowers gFMD.", rule, effect, below(effect), measure=_ratio("gFMD", name, none))
+            make_claim(
+                label, f"{lower} the gFMD of {family}.", rule, effect, below(effect), measure=_ratio("gFMD", name, none)
+            )
         )
     found = _interaction(rows, none, causal, aligned, both)
     rule = (
@@ -248,7 +250,10 @@ def cross(data: StudyData, grid: Grid) -> list[Claim]:
         f"(-{ADDS}, {ADDS}), fails outside"
     )
     verdict, measure = within(found, -ADDS, ADDS), Measure("effect beyond the sum of both", LOG_RATIO)
-    return [*claims, make_claim(f"X.{family} adds", "The two effects add.", rule, found, verdict, measure=measure)]
+    return [
+        *claims,
+        make_claim(f"X.{family} adds", f"Their effects on {family} add.", rule, found, verdict, measure=measure),
+    ]
 
 
 def _interaction(rows: pd.DataFrame, none: str, causal: str, aligned: str, both: str) -> Estimate:

@@ -61,13 +61,15 @@ def _charts(found: dict[str, pd.DataFrame], arms: Arms, unit: Unit) -> list[Char
 
 
 def _marks(rows: pd.DataFrame, arms: Arms, column: str) -> list[Series]:
-    """Return each tokenizer's pairs: the main grid's in the colours of the other figures, the rest in those that are left."""
+    """Return each tokenizer's pairs, in the colours of the other figures; where two have one, the rest gets what the main grid leaves."""
     rows = with_fewer_steps(rows)
     names = [name for name in arms.all if (rows.tokenizer_choice == name).any()]
-    taken = {name: arms.colour(name) for name in names if name in arms.main}
-    free = [colour for colour in range(GREY) if colour not in map(arms.colour, arms.main)]
-    for i, name in enumerate(name for name in names if name not in taken):
-        taken[name] = free[i % len(free)]
+    taken = {name: arms.colour(name) for name in names}
+    if len(set(taken.values())) < len(names):
+        taken = {name: colour for name, colour in taken.items() if name in arms.main}
+        free = [colour for colour in range(GREY) if colour not in map(arms.colour, arms.main)]
+        for i, name in enumerate(name for name in names if name not in taken):
+            taken[name] = free[i % len(free)]
     return [means_of_cells(rows[rows.tokenizer_choice == name], "gfmd", name, taken[name], column) for name in names]
 
 
