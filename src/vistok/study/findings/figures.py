@@ -123,7 +123,8 @@ def _sizes(params: Sequence[int]) -> list[float]:
 
 def _floor(runs: pd.DataFrame, label: str, colour: int, rows: pd.DataFrame, column: str = "train_flops") -> Series:
     """Return a dashed line at a tokenizer's rFMD, which its gFMD can hardly pass."""
-    value, ends = float(runs.rfmd.mean()), [float(rows[column].min()), float(rows[column].max())]
+    value, low, high = float(runs.rfmd.mean()), float(rows[column].min()), float(rows[column].max())
+    ends = [low, high] if high > 1.02 * low else [0.98 * low, 1.02 * high]  # of one length a line can be seen, too
     if not np.isfinite(value):
         return Series("", (), ())
     return Series("", ends, [value] * 2, colour, texts=[f"rFMD of {label}: {number(value)}"] * 2, dashed=True)
