@@ -164,6 +164,14 @@ def test_alarm_when_reconstructions_are_blind():
     assert tokenizer_alarms(RUN, 4)([{"kind": "validation", "step": 4}]).standing == ()  # of an earlier version
 
 
+def test_images_that_are_nearly_alike_are_named_as_the_reason():
+    alike, usual = (validated(60, psnr=psnr, psnr_over_mean=-1.0) for psnr in (34.0, 12.0))
+    (alarm,) = tokenizer_alarms(RUN, 60)([alike]).standing
+    assert "their mean alone has 35.0 dB" in alarm.found
+    (alarm,) = tokenizer_alarms(RUN, 60)([usual]).standing
+    assert "hardly closer" in alarm.found and "differ little" not in alarm.found
+
+
 def test_nothing_is_alarming_before_the_codes_begin():
     later = override(RUN, ["tokenizer.quantizer.start_after=300"])
     rows = [
