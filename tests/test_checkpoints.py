@@ -20,6 +20,8 @@ from vistok.engine.run_dir import RunDir
 from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import UserError
 from vistok.files import sweep, write_atomic
+from vistok.overview.page import verdict
+from vistok.overview.record import RunRecord
 from vistok.recipes import find_recipe
 from vistok.runs.initial import initial_weights, with_network_of
 from vistok.runs.pictures import save_png
@@ -349,7 +351,7 @@ def test_a_finished_run_whose_weights_are_gone_is_not_finished(finished_job, qui
     file.unlink()
     assert not job.finished
     job.train(quiet)
-    assert any(f"{file} is gone: restoring it from a checkpoint" in line for line in said)
+    assert any(f"{file} is gone or damaged: restoring it from a checkpoint" in line for line in said)
     after, _ = load_weights(file)
     assert job.finished and all(torch.equal(before[name], after[name]) for name in before)
     job.run_dir.export("raw").unlink()  # someone made room: what every verb takes is there
@@ -363,6 +365,46 @@ def test_a_finished_run_whose_weights_are_gone_is_not_finished(finished_job, qui
     file.unlink()
     shutil.rmtree(job.run_dir.checkpoints)
     with pytest.raises(UserError, match=r"is finished, but its weights are gone .*no sound final checkpoint is left"):
+        job.train(quiet)
+
+
+@pytest.mark.parametrize("damage", [None, "", "{}", '{"schema_version": 1, "digests": 3}'])
+def test_a_lost_record_of_the_end_is_written_anew_from_the_weights(damage, finished_job, quiet):
+    """To train once more would have thrown hours of work away, as messages advised."""
+    job = finished_job()
+    record, file = job.run_dir.path / "finished.json", job.run_dir.export()
+    before, bytes_before = json.loads(record.read_text()), file.read_bytes()
+    shutil.rmtree(job.run_dir.checkpoints)
+    record.unlink() if damage is None else record.write_text(damage)
+    again = finished_job() if damage is None else job
+    again.train(quiet)
+    assert file.read_bytes() == bytes_before and again.finished
+    assert json.loads(record.read_text()) == before
+    (job.run_dir.path / "config.json").write_text("")
+    again.train(quiet)
+    assert job.run_dir.read_config()["seed"] == job.config.seed
+
+
+def test_alarms_outlive_the_rows_that_raised_them(finished_job):
+    run = finished_job().run_dir
+    weights, header = load_weights(run.export())
+    alarm = {"name": "blind", "value": 0.0, "found": "all alike", "advice": "longer", "dead": True}
+    save_weights(run.export(), weights, header | {"health": {"alarms": [alarm], "validation": {}}})
+    run.metrics.write_bytes(run.metrics.read_bytes()[:40])
+    assert [alarm.name for alarm in RunRecord(run.path).alarms] == ["blind"]
+    assert verdict(RunRecord(run.path))[0] == "bad"
+
+
+def test_damaged_weights_are_not_a_finished_run(finished_job, quiet):
+    job = finished_job()
+    shutil.rmtree(job.run_dir.checkpoints)
+    file = job.run_dir.export()
+    file.write_bytes(file.read_bytes()[:-1000])
+    assert not job.finished
+    with pytest.raises(UserError, match="weights are gone or damaged"):
+        job.train(quiet)
+    (job.run_dir.path / "finished.json").write_text("")
+    with pytest.raises(UserError, match="finished.json"):
         job.train(quiet)
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from vistok import cli
 from vistok.cli import options
 from vistok.cli.ending import exit_code_of, typed_command
-from vistok.errors import Stopped, UserError
+from vistok.errors import Stopped, UserError, damage_is_a_mistake
 
 TINY = ["--set", "length=4 steps", "--set", "batch_size=8", "--set", "execution.tensorboard=false"]
 SMALL_NETWORK = [
@@ -119,6 +119,15 @@ def test_every_path_is_expanded(monkeypatch, tmp_path):
         run("evaluate", "tokenizer", "~/no")
 
 
+def test_a_stop_that_a_parser_made_an_error_of_is_still_a_stop(monkeypatch, capsys):
+    """Code in C that calls Python turns whatever Python raises into its own error; good weights were called damaged."""
+    monkeypatch.setattr(Stopped, "asked", True)
+    with pytest.raises(Stopped), damage_is_a_mistake("weights", "copy them again"):
+        raise RuntimeError("could not determine the shape of object type")
+    code, said = ended(monkeypatch, capsys, TypeError("schema"), "train", "tokenizer", "x")
+    assert code == 130 and said.startswith("vistok: stopped. To continue, repeat")
+
+
 def test_the_command_to_repeat_can_be_pasted(monkeypatch, capsys):
     arguments = ["train", "tokenizer", "x", "--set", "length=4 steps", "--runs=my runs", "--data", "it's $HOME"]
     code, said = ended(monkeypatch, capsys, Stopped("stopped"), *arguments)
@@ -127,7 +136,8 @@ def test_the_command_to_repeat_can_be_pasted(monkeypatch, capsys):
     for words in (["sample", "--from", "fashion-crt"], ["evaluate", "generator", "run"]):  # they keep nothing
         said = ended(monkeypatch, capsys, Stopped("stopped"), *words)[1]
         assert (
-            "Nothing of it was written; to start again, repeat the command: vistok " in said and "continue" not in said
+            "What was not finished is not written; to start again, repeat the command: vistok " in said
+            and "continue" not in said
         )
     monkeypatch.setattr("sys.argv", ["/x/vistok/__main__.py", "demo"])
     monkeypatch.setattr("sys.orig_argv", ["python", "-m", "vistok", "demo"])

@@ -486,6 +486,16 @@ def test_damaged_health_is_a_damaged_header(pair):
         vistok("evaluate", "tokenizer", pair[0])
 
 
+def test_a_classifier_that_guesses_has_only_begun():
+    row = {"kind": "validation", "step": 9, "accuracy": 0.12, "chance": 0.1}
+    assert has_only_begun([row]) == "12% of held-out images are told right, where guessing gives 10%"
+    assert not has_only_begun([row | {"accuracy": 0.6}]) and has_only_begun([row | {"accuracy": 0.55, "chance": 0.5}])
+    assert not has_only_begun([{"kind": "validation", "step": 9, "accuracy": 0.12}])  # of an earlier version
+    assert not has_only_begun(
+        [{"kind": "validation", "step": 9, "blind_matching_loss": 1.5}]
+    )  # the other was not finite
+
+
 def test_a_flow_that_still_takes_data_for_noise_has_only_begun():
     rows = [{"kind": "validation", "step": 60, "matching_loss": 1.2, "blind_matching_loss": 1.57}]
     assert has_only_begun(rows) == "76% of the loss of a network that takes data for noise"

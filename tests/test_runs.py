@@ -265,6 +265,29 @@ def test_show_prints_a_run_in_short_and_commands_that_can_be_pasted(tokenizer_ru
     assert command == f"evaluate tokenizer {tokenizer_run}"
 
 
+def test_damaged_runs_are_not_passed_over_in_silence(tmp_path):
+    (tmp_path / "runs" / "broken-1").mkdir(parents=True)
+    (tmp_path / "runs" / "broken-1" / "config.json").write_text("")
+    done = CliRunner().invoke(app, ["runs", str(tmp_path / "runs")])
+    assert done.exit_code == 0 and "left out: " in done.stderr and "broken-1/config.json: damaged" in done.stderr
+    with pytest.raises(UserError, match="as in vistok runs FOLDER"):
+        table.run_rows(tmp_path / "nowhere")
+
+
+def test_a_run_too_short_for_codes_is_not_advised_in_a_circle():
+    with pytest.raises(UserError, match="begin sooner: --set tokenizer.quantizer.start_after=1"):
+        train_tokenizer._codes_begin(find_recipe("images64_vq"), 15)
+    with pytest.raises(UserError, match="train longer") as refused:
+        train_tokenizer._codes_begin(find_recipe("images64_vq"), 1)
+    assert "sooner" not in str(refused.value)
+
+
+def test_numbers_that_are_too_large_for_json_are_refused():
+    for text in ("optimizer.lr=1e400", "optimizer.weight_decay=1e999", "seed=" + "[" * 3000):
+        with pytest.raises(UserError, match="optimizer|seed"):
+            override(find_recipe("debug_vq"), [text])
+
+
 def test_a_dry_run_of_imagenet_needs_no_imagenet(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = override(find_recipe("imagenet256_vavae"), ["data.root=nowhere"])

@@ -46,7 +46,7 @@ class Config(BaseModel, metaclass=_Explained):
     Raises ConfigError naming the field, what was found and what is allowed.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=True, allow_inf_nan=False)
     # Field paths of earlier versions -> where they are now, so that files and commands with the old ones still work.
     former_paths: ClassVar[Mapping[str, str]] = {}
 
@@ -267,7 +267,7 @@ def _present(cls: type[Config], path: str) -> str:
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return text
 
 

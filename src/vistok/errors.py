@@ -18,7 +18,12 @@ class UserError(Exception):
 
 
 class Stopped(BaseException):
-    """The program was asked to stop. Not an Exception, like KeyboardInterrupt, so nothing catches it by accident."""
+    """The program was asked to stop. Not an Exception, like KeyboardInterrupt, so nothing catches it by accident.
+
+    `asked`: whether it was. Code in C or Rust that calls Python may turn the exception into one of its own, which then means this.
+    """
+
+    asked = False
 
 
 def nearest(name: str, allowed: list[str]) -> str:
@@ -79,6 +84,8 @@ def damage_is_a_mistake(what: str, advice: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # on damaged bytes, parsers raise almost anything
+        if Stopped.asked:
+            raise Stopped("stopped") from error
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise UserError(f"{what}: damaged, or not what its name says ({reason(error)}); {advice}") from None

@@ -223,4 +223,5 @@ def main() -> NoReturn:
 
 
 def _stop(number: int, frame: object) -> None:
+    Stopped.asked = True
     raise Stopped("stopped")

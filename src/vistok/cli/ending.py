@@ -44,8 +44,8 @@ def _told(error: BaseException) -> int:
         _drop_unwritten_output()
     if isinstance(error, BrokenPipeError):  # whoever read our output has gone
         return FAILED
-    if isinstance(error, Stopped):
-        _echo(f"{error}. {_repeat()}")
+    if isinstance(error, Stopped) or Stopped.asked:
+        _echo(f"{error if isinstance(error, Stopped) else 'stopped'}. {_repeat()}")
         return STOPPED
     sentence = _sentence(error)
     if sentence is not None:
@@ -96,7 +96,7 @@ def _final_name(name: str) -> str:
 def _repeat() -> str:
     """Return what to do after a stop; only commands that save their state on the way are said to continue."""
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    to = "To continue" if verb in RESUMED else "Nothing of it was written; to start again"
+    to = "To continue" if verb in RESUMED else "What was not finished is not written; to start again"
     if "RANK" in os.environ:  # the torchrun command line is not known here
         return f"{to}, repeat the torchrun command"
     return f"{to}, repeat the command: {typed_command()}"

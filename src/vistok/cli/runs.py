@@ -1,6 +1,7 @@
 """vistok runs, vistok show: find runs and look at them."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +29,7 @@ def runs_command(
         raise UserError("--json and --csv exclude each other; give one of them, or neither")
     if kind not in (None, "tokenizer", "generator", "classifier"):
         raise UserError(f"--kind {kind}: must be tokenizer, generator or classifier")
-    rows = [row for row in table.run_rows(runs) if kind in (None, row.kind)]
+    rows = [row for row in table.run_rows(runs, partial(say, err=True)) if kind in (None, row.kind)]
     if as_json:
         say(json.dumps([row.as_json() for row in rows], indent=2))
     elif as_csv:

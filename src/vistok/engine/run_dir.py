@@ -134,6 +134,15 @@ class RunDir:
         write_json(self.path / "provenance.json", {**before, "sittings": [*sittings, {"from_step": None, **sitting}]})
         return differences(before, now)
 
+    def keep_config(self, config: Config) -> None:
+        """Write the config anew if it is missing or damaged; one of another version stays."""
+        try:
+            known = self.read("config.json") is not None
+        except UserError:
+            known = False
+        if not known:
+            write_json(self.path / "config.json", {"schema_version": SCHEMA, **json.loads(config.to_json())})
+
     def goes_on_from(self, step: int) -> None:
         """Record the step that this sitting resumes from, once it is known."""
         record = self.read("provenance.json")

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -66,19 +66,21 @@ class RunRow:
         return {**plain, "changed": self.changed.isoformat()}
 
 
-def run_rows(runs: Path = RUNS) -> list[RunRow]:
+def run_rows(runs: Path = RUNS, tell: Callable[[str], None] = lambda line: None) -> list[RunRow]:
     """Return the rows of all runs in a folder, the one that was written to last first.
 
-    Folders that are no runs, or of another version, are left out. Raises UserError if the folder does not exist.
+    Runs that are damaged, or of another version, are left out; `tell` is told of each. Raises UserError if the folder does not exist.
     """
     if not runs.is_dir():
-        raise UserError(f"there is no folder {runs}; runs lie where vistok train put them: name it with --runs")
+        raise UserError(
+            f"there is no folder {runs}; runs lie where vistok train put them: name it, as in vistok runs FOLDER"
+        )
     rows = []
     for folder in run_folders(runs):
         try:
             rows.append(RunRow.of(RunRecord(folder)))
-        except (UserError, OSError):
-            continue
+        except (UserError, OSError) as error:
+            tell(f"left out: {error}")
     return rows
 
 

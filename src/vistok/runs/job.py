@@ -32,6 +32,7 @@ from vistok.engine.weights import save_weights
 from vistok.errors import UserError
 from vistok.runs.config import ClassifierRun, RunConfig, TokenizerRun
 from vistok.runs.curves import headline
+from vistok.runs.ending import ending, missing_exports
 from vistok.runs.health.alarms import Alarms
 from vistok.runs.health.gate import health_record
 from vistok.runs.identity import Former
@@ -106,7 +107,9 @@ class Job:
     @property
     def finished(self) -> bool:
         """Whether the run has ended and its weights are still there: at least the EMA weights, which all verbs use."""
-        return self.run_dir.finished and all(path.stem.endswith("raw") for path in self._missing_exports())
+        steps = self.plan.total_steps
+        ended = bool(ending(self.run_dir, steps))
+        return ended and all(path.stem.endswith("raw") for path in missing_exports(self.run_dir, steps))
 
     def train(self, progress: Progress) -> RunDir:
         """Train or resume, and export raw and EMA weights at the end; a finished run is left alone.
@@ -117,6 +120,7 @@ class Job:
         for line in self.naming if join_world().main else ():
             progress.say(f"warning: {line}")
         if self.finished:
+            self.run_dir.keep_config(self.config)
             return self.run_dir
         world = join_world()
         _divide(self.config, world)
@@ -200,31 +204,21 @@ class Job:
     def _before(self, world: World) -> list[str]:
         """Record this sitting; return what the user should know before training starts."""
         notes = []
-        if self.run_dir.finished and (missing := self._missing_exports()):
+        if missing := missing_exports(self.run_dir, self.plan.total_steps):
             last, _ = find_latest(self.run_dir.checkpoints)
             if last is None or step_of(last) != self.plan.total_steps:
                 raise UserError(
-                    f"run {self.run_dir.path} is finished, but its weights are gone ({missing[0]}) and no sound final "
-                    "checkpoint is left to restore them from; put the file back, or remove the run directory to train again"
+                    f"run {self.run_dir.path} is finished, but its weights are gone or damaged ({missing[0]}) and no "
+                    "sound final checkpoint is left to restore them from; put the file back, or remove the run directory to train again"
                 )
             notes.append(
-                f"run {self.run_dir.path} is finished, but {missing[0]} is gone: restoring it from a checkpoint"
+                f"run {self.run_dir.path} is finished, but {missing[0]} is gone or damaged: restoring it from a checkpoint"
             )
         elif not finished(self.run_dir.checkpoints) and (other := self._of_another_length()):
             notes.append(other)
         summary = {**self.plan.summary(self.config), **self.facts}
         warnings = [*self.warnings, *self.run_dir.start(self.config, summary, world.size)]
         return [*notes, *(f"warning: {warning}" for warning in warnings)]
-
-    def _missing_exports(self) -> list[Path]:
-        record = self.run_dir.read("finished.json") or {}
-        digests = record.get("digests", {})
-        if not isinstance(digests, dict):
-            raise UserError(
-                f"{self.run_dir.path}/finished.json: damaged (digests); delete the file and repeat the command"
-            )
-        exports = [self.run_dir.export(weights) for weights in digests]
-        return [path for path in exports if not path.is_file()]
 
     def _of_another_length(self) -> str | None:
         """Point out a run that differs only in length, since a user may expect this one to continue it."""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from vistok.data.latents.cache import LatentCache
+from vistok.errors import UserError
 from vistok.metrics.likelihood import Likelihood, likelihood
 from vistok.rng import stable_choice
 
@@ -69,5 +70,11 @@ def code_counts(cache: LatentCache, rows: np.ndarray | None = None) -> np.ndarra
     assert space.kind == "tokens"
     counts = np.zeros(space.codebook_size, dtype=np.int64)
     for start in range(0, len(rows), BATCH):
-        counts += np.bincount(np.asarray(cache.latents[rows[start : start + BATCH]]).ravel(), minlength=len(counts))
+        tokens = np.asarray(cache.latents[rows[start : start + BATCH]]).ravel()
+        if tokens.max(initial=0) >= len(counts):
+            raise UserError(
+                f"token cache {cache.folder}: it holds the token {tokens.max()}, but there are {len(counts):,} codes; delete the folder and "
+                "repeat the command"
+            )
+        counts += np.bincount(tokens, minlength=len(counts))
     return counts

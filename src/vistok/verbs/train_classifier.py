@@ -108,6 +108,7 @@ def accuracy_on(
         right += int((logits.argmax(1) == labels).sum())
     return {
         "accuracy": right / len(source),
+        "chance": 1 / len(source.class_names),
         "cross_entropy": losses / len(source),
         "dead_features": share_of_dead_features(torch.cat(features)),
     }

@@ -182,10 +182,11 @@ def _codes_begin(config: TokenizerRun, total_steps: int) -> None:
     """Raise UserError if training would end before quantization begins."""
     start = getattr(config.tokenizer.quantizer, "start_after", None)
     if config.trains == "all" and start is not None and start >= total_steps:
+        soon = max(1, total_steps // 10)
+        sooner = f", or begin sooner: --set tokenizer.quantizer.start_after={soon}" if soon < total_steps else ""
         raise UserError(
             f"tokenizer.quantizer.start_after {start}: the run has {counted(total_steps, 'step')} and would end before its codes begin; "
-            f"train longer, as in --set 'length=\"{max(100, 10 * start)} steps\"', or begin sooner: --set "
-            f"tokenizer.quantizer.start_after={max(1, total_steps // 10)}"
+            f"train longer, as in --set 'length=\"{max(100, 10 * start)} steps\"'{sooner}"
         )
 
 

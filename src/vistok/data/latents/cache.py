@@ -121,9 +121,7 @@ def token_dtype(codebook_size: int) -> type[np.generic]:
 def _read_manifest(folder: Path) -> LatentManifest:
     file = folder / "manifest.json"
     if not file.is_file():
-        raise UserError(
-            f"token cache {folder}: no manifest.json; make a token cache with vistok cache, in a new folder"
-        )
+        raise UserError(f"token cache {folder}: no manifest.json; {AGAIN}")
     manifest = read_json(file, f"token cache {folder}: its manifest.json", AGAIN)
     version = manifest.get("schema_version")
     if version != SCHEMA:

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,8 @@ class LatentCacheWriter:
 
     def clear(self) -> None:
         """Remove what a finished cache no longer needs; a killed process may have left it."""
-        (self.folder / LAYOUT).unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that is only read: nothing is in the way of a finished cache
+            (self.folder / LAYOUT).unlink()
         shutil.rmtree(self.folder / PIECES, ignore_errors=True)
 
     def close(self) -> None:

@@ -8,14 +8,19 @@ GAIN = 3.0  # dB over the mean of all images; below it there are patches of colo
 # Of the matching loss of a network that takes data for noise; trained flows of Fashion-MNIST end at a fifth to a quarter of it
 # (results/continuous), and at three quarters samples are still noise.
 MATCHED = 0.7
+# Of the way from guessing to always right.
+TOLD = 0.2
 
 
 def has_only_begun(rows: Sequence[Row]) -> str:
-    """Say how little the last validation of a tokenizer or a flow differs from that of a network that knows nothing; empty if much."""
+    """Say how little the last validation of a tokenizer, a flow or a classifier differs from that of a network that knows nothing; empty if much."""
     last: Row = next((row for row in reversed(rows) if row["kind"] == "validation"), {})
     if (gain := last.get("psnr_over_mean", GAIN)) < GAIN:
         return f"{gain:.1f} dB closer to the picture than the mean of all pictures"
-    blind = last.get("blind_matching_loss")
-    if blind is not None and (share := last["matching_loss"] / blind) > MATCHED:
+    blind, matching = last.get("blind_matching_loss"), last.get("matching_loss")
+    if blind is not None and matching is not None and (share := matching / blind) > MATCHED:
         return f"{share:.0%} of the loss of a network that takes data for noise"
+    chance, accuracy = last.get("chance", 0.0), last.get("accuracy", 1.0)
+    if "chance" in last and accuracy - chance < TOLD * (1 - chance):
+        return f"{accuracy:.0%} of held-out images are told right, where guessing gives {chance:.0%}"
     return ""

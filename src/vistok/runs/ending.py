@@ -1,0 +1,61 @@
+"""Whether a run has ended with its weights in place. A lost record of that is written anew, from the weights themselves."""
+
+from pathlib import Path
+from typing import Any
+
+from vistok.engine.checkpoint import finished, step_of
+from vistok.engine.run_dir import RunDir
+from vistok.engine.weights_header import read_header
+from vistok.errors import UserError
+
+RECORD = "finished.json"
+
+
+def ending(run: RunDir, total_steps: int) -> dict[str, Any]:
+    """Return what a run's finished.json says, or would say if it were neither lost nor damaged; empty if the run has not ended.
+
+    It is written anew where there are weights of the last step but no checkpoint of it, from which they would be written again: to
+    train once more would throw them away. Raises UserError if it is damaged, and there are no such weights.
+    """
+    damaged = None
+    try:
+        found = run.read(RECORD)
+        if found and isinstance(found.get("digests", {}), dict):
+            return found
+        if found is not None:
+            damaged = UserError(f"{run.path}/{RECORD}: damaged; delete the file and repeat the command")
+    except UserError as error:
+        damaged = error
+    headers = _headers(run)
+    facts = headers.get("ema", {}).get("training") or {}
+    last = any(step_of(path) == total_steps for path in finished(run.checkpoints))
+    if facts.get("steps") == total_steps and not last:
+        run.finish(**facts, digests={weights: header["digest"] for weights, header in headers.items()})
+        return run.read(RECORD) or {}
+    if damaged is not None and not last:
+        raise damaged
+    return {}
+
+
+def missing_exports(run: RunDir, total_steps: int) -> list[Path]:
+    """Return the files of weights that a run wrote at its end and that are gone, damaged, or no longer those."""
+    digests = ending(run, total_steps).get("digests", {})
+    return [run.export(weights) for weights, digest in digests.items() if _digest(run.export(weights)) != digest]
+
+
+def _headers(run: RunDir) -> dict[str, dict[str, Any]]:
+    """Return the headers of a run's weights that can be read, by the names under which its record has them."""
+    found = {}
+    for file in sorted(run.export().parent.glob("*.safetensors")):
+        try:
+            found["ema" if file == run.export() else file.stem] = read_header(file)
+        except UserError:
+            continue
+    return found
+
+
+def _digest(file: Path) -> str | None:
+    try:
+        return str(read_header(file)["digest"])
+    except UserError:
+        return None
