@@ -219,7 +219,7 @@ def _tell_alarms(run: Training, log: MetricsLog, step: int, progress: Progress, 
 def _diverged(wrong: NotFinite, run: Training, run_dir: RunDir) -> UserError:
     if wrong.step == 0:
         return UserError(
-            f"step 0: {', '.join(wrong.names)} is not finite before anything was learned, so it is not for the learning rate: the images or "
+            f"step 0: {', '.join(wrong.names)} is not finite before anything was learned, so the learning rate is not the cause: the images or "
             "latents, or the weights that it began with, hold values that are not finite or far too large. Nothing was saved. Make "
             "the cache again (delete its folder and repeat the command), or begin with other weights"
         )

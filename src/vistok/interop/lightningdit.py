@@ -21,8 +21,9 @@ def import_lightningdit(
     """Write a run directory from a LightningDiT checkpoint; return a line that describes the network.
 
     `tokenizer`: the VA-VAE whose latents it writes, imported before. `statistics`: the mean and standard deviation of each
-    channel (latents_stats.pt); `multiplier`: its config's `latent_multiplier`. `classes`: their number, where the file has other than ImageNet's. `num_heads` is needed for widths other than
-    the published ones. Averaged weights are used where the file has them. Raises UserError for what does not fit.
+    channel (latents_stats.pt); `multiplier`: its config's `latent_multiplier`. `classes`: their number, where the file has
+    other than ImageNet's. `num_heads` is needed for widths other than the published ones. Averaged weights are used where the
+    file has them. Raises UserError for what does not fit.
     """
     if not 0 < multiplier < float("inf"):
         raise UserError(f"--multiplier {multiplier}: expected a number above 0, the latent_multiplier of its config")

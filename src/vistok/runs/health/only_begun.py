@@ -13,7 +13,10 @@ TOLD = 0.2
 
 
 def has_only_begun(rows: Sequence[Row]) -> str:
-    """Say how little the last validation of a tokenizer, a flow or a classifier differs from that of a network that knows nothing; empty if much."""
+    """Say how little the last validation differs from that of a network that knows nothing; empty if by much.
+
+    Of tokenizers, flows and classifiers; other losses have no scale of their own.
+    """
     last: Row = next((row for row in reversed(rows) if row["kind"] == "validation"), {})
     if (gain := last.get("psnr_over_mean", GAIN)) < GAIN:
         return f"{gain:.1f} dB closer to the picture than the mean of all pictures"

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from scipy import special
 
-from vistok.errors import UserError, counted
+from vistok.errors import UserError, are, counted
 from vistok.study.findings.advice_source import AdviceSource
 from vistok.study.findings.as_command import train_words
 from vistok.study.findings.offers import BETWEEN_TOKENIZERS, REACH, SEEDS, Offer, Option, offers, scored
@@ -209,7 +209,7 @@ def _reservations(advice: Advice, source: AdviceSource | None) -> list[str]:
     best, lines = advice.best, []
     if source is not None and (unscored := len(generators(source.table)) - len(scored(source.table))):
         lines.append(
-            f"{counted(unscored, 'run')} without a score, or without a tokenizer's or their own cost, are left out."
+            f"{counted(unscored, 'run')} without a score, or with an unknown cost of either stage, {are(unscored)} left out."
         )
     if not advice.supported:
         lines.append(
