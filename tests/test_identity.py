@@ -160,7 +160,7 @@ def test_a_runs_name_covers_its_perceptual_networks_contents_and_not_its_path(lp
     digest = first.facts["data_digest"]
     old = tmp_path / "runs" / f"{config.name}-{fingerprint(config, data=digest)}"
     old.mkdir(parents=True)
-    (old / "finished.json").write_text("{}")
+    (old / "finished.json").write_text('{"steps": 1}')
     found = prepare(config)
     assert found.run_dir.path == old
     found.train(Progress())
