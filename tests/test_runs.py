@@ -265,6 +265,15 @@ def test_show_prints_a_run_in_short_and_commands_that_can_be_pasted(tokenizer_ru
     assert command == f"evaluate tokenizer {tokenizer_run}"
 
 
+def test_a_run_of_another_kind_is_named_as_such(tmp_path):
+    (tmp_path / "base-cl-12").mkdir()
+    (tmp_path / "base-cl-12" / "config.json").write_text('{"kind": "classifier"}')
+    with pytest.raises(
+        UserError, match=r"no generator 'base-cl': it fits only base-cl-12 \(classifier\).*no generator in"
+    ):
+        find_run("base-cl", "generator", tmp_path)
+
+
 def test_damaged_runs_are_not_passed_over_in_silence(tmp_path):
     (tmp_path / "runs" / "broken-1").mkdir(parents=True)
     (tmp_path / "runs" / "broken-1" / "config.json").write_text("")

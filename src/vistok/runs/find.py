@@ -129,6 +129,10 @@ def _fitting(wanted: str, folders: list[Path]) -> list[Path]:
 
 def _nothing(text: str, kind: str | None, runs: Path, folders: list[Path]) -> str:
     what = kind or "run"
+    if others := _fitting(_plain(text), run_folders(runs)) if text and kind else []:
+        theirs = ", ".join(f"{run.name} ({kind_of(run) or 'damaged'})" for run in others[:SHOWN])
+        instead = f"vistok runs --kind {kind} lists those" if folders else f"there is no {what} in {runs} yet"
+        return f"no {what} {printable(text)!r}: it fits only {theirs} in {runs}; {instead}"
     names = [run.name for run in folders]
     there = f"In {runs} there {are(len(names))} {some(names, SHOWN)}" if names else f"There is no {what} in {runs} yet"
     shipped = _names(kind)
