@@ -28,7 +28,7 @@ from vistok.recipes import find_recipe
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.runs.health.gate import alarms_of, closing_words, require_alive
 from vistok.runs.health.generator_symptoms import generator_alarms
-from vistok.runs.health.only_begun import has_only_begun
+from vistok.runs.health.only_begun import has_only_begun, not_judged
 from vistok.runs.health.reconstruction_quality import baseline_of, reconstruction_quality
 from vistok.runs.health.sample_warnings import collapse_warnings, score_warnings
 from vistok.runs.health.tokenizer_symptoms import tokenizer_alarms
@@ -484,6 +484,14 @@ def test_damaged_health_is_a_damaged_header(pair):
     assert alarms_of(pair[0]) == []
     with pytest.raises(UserError, match="damaged header"):
         vistok("evaluate", "tokenizer", pair[0])
+
+
+def test_one_held_out_picture_says_nothing_of_quality():
+    one = {"kind": "validation", "step": 2, "psnr": 15.2}
+    assert not_judged([one]) and not has_only_begun([one])
+    assert not not_judged([one | {"psnr_over_mean": 5.0}]) and not not_judged(
+        [{"kind": "validation", "step": 2, "accuracy": 1.0}]
+    )
 
 
 def test_a_classifier_that_guesses_has_only_begun():

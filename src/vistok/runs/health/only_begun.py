@@ -27,3 +27,9 @@ def has_only_begun(rows: Sequence[Row]) -> str:
     if "chance" in last and accuracy - chance < TOLD * (1 - chance):
         return f"{accuracy:.0%} of held-out images are told right, where guessing gives {chance:.0%}"
     return ""
+
+
+def not_judged(rows: Sequence[Row]) -> bool:
+    """Whether a tokenizer's held-out pictures do not differ, as a single one does not: no gain over their mean is known."""
+    last: Row = next((row for row in reversed(rows) if row["kind"] == "validation"), {})
+    return "psnr" in last and "psnr_over_mean" not in last
