@@ -113,7 +113,6 @@ def count_images(data: DataConfig, split: str) -> tuple[int, str]:
         return to_fetch, "which are not here yet and would be fetched"
     if data.dataset == "imagenet" and not Path(data.root).exists():
         count = imagenet.COUNTS[split]
-        return min(
-            count, data.max_images or count
-        ), f"as ImageNet has; name its folder with --data (it is not in {data.root})"
+        said = f"as ImageNet has; name its folder with --data (it is not in {data.root})"
+        return min(count, data.max_images or count), said
     return len(open_split(data, split)), ""

@@ -108,11 +108,9 @@ def _turned_grey(paths: Sequence[Path]) -> list[str]:
     """Say how many images had colours, which a tokenizer of grey images does not see."""
     small = (read_image(path, 3, SMALL) for path in paths)
     coloured = sum(bool((pixels != pixels[..., :1]).any()) for pixels in small)
-    return (
-        [f"{coloured} of {counted(len(paths), 'image')} turned to grey first: the tokenizer is one of grey images"]
-        if coloured
-        else []
-    )
+    if not coloured:
+        return []
+    return [f"{coloured} of {counted(len(paths), 'image')} turned to grey first: the tokenizer is one of grey images"]
 
 
 def first_latents(tokenizer: Tokenizer, latents: Tensor, tokens: int | None) -> Tensor:
