@@ -129,15 +129,14 @@ def _fitting(wanted: str, folders: list[Path]) -> list[Path]:
 
 def _nothing(text: str, kind: str | None, runs: Path, folders: list[Path]) -> str:
     what = kind or "run"
-    if others := _fitting(_plain(text), run_folders(runs)) if text and kind else []:
-        theirs = ", ".join(f"{run.name} ({kind_of(run) or 'damaged'})" for run in others[:SHOWN])
-        instead = f"vistok runs --kind {kind} lists those" if folders else f"there is no {what} in {runs} yet"
-        return f"no {what} {printable(text)!r}: it fits only {theirs} in {runs}; {instead}"
+    others = _fitting(_plain(text), run_folders(runs)) if text and kind else []
+    theirs = ", ".join(f"{run.name} ({kind_of(run) or 'damaged'})" for run in others[:SHOWN])
+    why = f"it fits only {theirs}" if others else "it is neither a path nor part of a run's name"
     names = [run.name for run in folders]
     there = f"In {runs} there {are(len(names))} {some(names, SHOWN)}" if names else f"There is no {what} in {runs} yet"
     shipped = _names(kind)
     ships = f"; with vistok come {', '.join(shipped)}" if shipped else ""
     return (
-        f"no {what} {printable(text)!r}: it is neither a path nor part of a run's name.{nearest(text, names + shipped)} "
+        f"no {what} {printable(text)!r}: {why}.{nearest(text, names + shipped)} "
         f"{there}{ships}{'. vistok runs lists all of them' if len(names) > SHOWN else ''}"
     )
