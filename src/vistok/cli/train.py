@@ -186,16 +186,16 @@ def train_to_end(prepare: "Callable[[], Job]", strict: bool = False) -> None:
     from vistok.overview.record import RunRecord
     from vistok.runs.curves import headline
     from vistok.runs.health.gate import alarms_of, closing_words
-    from vistok.runs.health.only_begun import has_only_begun, not_judged
+    from vistok.runs.health.only_begun import not_judged
 
     run = job.run_dir.path
     alarms = alarms_of(run)
     record = RunRecord(run)
     say(f"{'was finished already' if finished else 'finished'}: {run}")
-    figures, shortened = headline(record.rows, record.kind), bool(record.config.get("shortcut"))
+    figures = headline(record.rows, record.kind)
     if alarms:
         went = f"It went badly{closing_words(alarms)}"
-    elif not shortened and (begun := has_only_begun(record.rows)):  # a shortcut's losses mean other things
+    elif begun := record.only_begun:
         went = f"It has only begun to learn: {figures}, {begun}. Train it longer."
     elif not_judged(record.rows):
         went = f"It is done: {figures}; held-out pictures are too few, or all alike, to say how good that is."

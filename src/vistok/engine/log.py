@@ -129,6 +129,11 @@ class MetricsLog:
             board.close()
 
 
+def last_validation(rows: Sequence[Row]) -> Row:
+    """Return the last row of a validation; an empty one before the first."""
+    return next((row for row in reversed(rows) if row["kind"] == "validation"), {})
+
+
 def read_rows(path: Path) -> list[Row]:
     """Return the rows of a metrics file; truncated or damaged lines are left out.
 

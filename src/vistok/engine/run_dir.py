@@ -119,7 +119,7 @@ class RunDir:
         The top-level fields of provenance.json describe the first sitting; `sittings` lists all of them, each with the
         number of its `process`, which tells who trains the run while its lock is held.
         """
-        write_json(self.path / "config.json", {"schema_version": SCHEMA, **json.loads(config.to_json())})
+        self._write_config(config)
         write_json(self.path / "resolved.json", {"schema_version": SCHEMA, **resolved})
         now = {**provenance(), "processes": processes}
         sitting = {**now, "process": os.getpid()}
@@ -141,7 +141,10 @@ class RunDir:
         except UserError:
             known = False
         if not known:
-            write_json(self.path / "config.json", {"schema_version": SCHEMA, **json.loads(config.to_json())})
+            self._write_config(config)
+
+    def _write_config(self, config: Config) -> None:
+        write_json(self.path / "config.json", {"schema_version": SCHEMA, **json.loads(config.to_json())})
 
     def goes_on_from(self, step: int) -> None:
         """Record the step that this sitting resumes from, once it is known."""

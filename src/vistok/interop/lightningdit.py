@@ -11,7 +11,7 @@ from vistok.interop.foreign_file import as_float, read_foreign, weights_of
 from vistok.runs.foreign_families import COMMANDS, require_family
 from vistok.runs.load import load_tokenizer
 
-_STATISTICS = "vistok import lightningdit FILE --tokenizer RUN --statistics latents_stats.pt --out RUN"
+_STATISTICS = "give the latents_stats.pt of the same tokenizer: vistok import lightningdit FILE --tokenizer RUN --statistics latents_stats.pt --out RUN"
 
 
 def import_lightningdit(
@@ -65,20 +65,15 @@ def _statistics(file: Path, dim: int) -> tuple[Tensor, Tensor]:
     if any(not isinstance(part, Tensor) or part.numel() != dim for part in parts):
         kinds = [f"{name} ({_kind(part)})" for name, part in found.items()]
         raise UserError(
-            f"statistics {file}: expected 'mean' and 'std', tensors of {dim} channels, found {', '.join(kinds[:4]) or 'nothing'}; give "
-            f"the latents_stats.pt of the same tokenizer: {_STATISTICS}"
+            f"statistics {file}: expected 'mean' and 'std', tensors of {dim} channels, found {', '.join(kinds[:4]) or 'nothing'}; "
+            f"{_STATISTICS}"
         )
     for name, part in zip(("mean", "std"), parts, strict=True):
         if not bool(part.isfinite().all()):  # type: ignore[union-attr]
-            raise UserError(
-                f"statistics {file}: {name!r} holds values that are not finite; give the latents_stats.pt of the same tokenizer: {_STATISTICS}"
-            )
+            raise UserError(f"statistics {file}: {name!r} holds values that are not finite; {_STATISTICS}")
     mean, deviation = (as_float(name, part).flatten() for name, part in zip(("mean", "std"), parts, strict=True))  # type: ignore[arg-type]
     if not bool((deviation > 0).all()):
-        raise UserError(
-            f"statistics {file}: 'std' must be above 0, found {float(deviation.min()):g}; give the latents_stats.pt of the same tokenizer: "
-            f"{_STATISTICS}"
-        )
+        raise UserError(f"statistics {file}: 'std' must be above 0, found {float(deviation.min()):g}; {_STATISTICS}")
     return mean, deviation
 
 

@@ -16,7 +16,6 @@ from vistok.overview.commands import made_by, next_commands
 from vistok.overview.record import FINISHED, TRAINING, RunRecord
 from vistok.page.render import render
 from vistok.runs.curves import charts_of
-from vistok.runs.health.only_begun import has_only_begun
 
 PAGE, PICTURE = "page.html", "page.png"
 MOST_PICTURES = 6
@@ -116,7 +115,7 @@ def verdict(record: RunRecord) -> tuple[str, str]:
         return "warn", f"Look at this: {where}, with the alarm{'s' * (len(record.alarms) > 1)} {names}.{score}"
     if not record.rows:
         return "", f"{where[0].upper()}{where[1:]}."
-    if record.state == FINISHED and not record.config.get("shortcut") and (begun := has_only_begun(record.rows)):
+    if record.state == FINISHED and (begun := record.only_begun):
         return "warn", f"It has only begun to learn: {where}, {begun}.{score}"
     return "good", f"Good: {where}, without alarms.{score}"
 

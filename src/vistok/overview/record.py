@@ -12,6 +12,7 @@ from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError, bounds
 from vistok.files import is_locked, read_json
 from vistok.recipes import all_recipes
+from vistok.runs.health.only_begun import has_only_begun
 
 FINISHED, TRAINING, STOPPED, NOT_BEGUN = "finished", "training", "stopped", "not begun"
 _NOT_SCIENCE = ("name", "recipe", "data.root", "execution.")
@@ -132,6 +133,11 @@ class RunRecord:
         if is_locked(self.path / "lock"):
             return TRAINING
         return STOPPED if self.rows else NOT_BEGUN
+
+    @property
+    def only_begun(self) -> str:
+        """What a run is still close to that has only begun to learn; empty for others, and for shortcuts, whose losses mean other things."""
+        return "" if self.config.get("shortcut") else has_only_begun(self.rows)
 
     @cached_property
     def alarms(self) -> list[Standing]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vistok.engine.log import Row
+from vistok.engine.log import Row, last_validation
 from vistok.page.charts import Chart, Series
 
 
@@ -35,7 +35,7 @@ def headline(rows: Sequence[Row], kind: str) -> str:
 
     The one at step 0, of a network that has learned nothing yet, does not count.
     """
-    last: Row = next((row for row in reversed(rows) if row["kind"] == "validation" and row["step"] > 0), {})
+    last = last_validation([row for row in rows if row["step"] > 0])
     found = [words.format(last[name]) for name, words in _FIGURES.get(kind, ()) if name in last]
     if "codebook_usage" in last and (most := last.get("tokens_per_code", 1.0)) < 1:  # too few held-out tokens for all
         found.append(f"{most:.0%} at most, by so few images")

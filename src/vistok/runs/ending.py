@@ -19,11 +19,8 @@ def ending(run: RunDir, total_steps: int) -> dict[str, Any]:
     """
     damaged = None
     try:
-        found = run.read(RECORD)
-        if found and isinstance(found.get("digests", {}), dict):
+        if found := _recorded(run):
             return found
-        if found is not None:
-            damaged = UserError(f"{run.path}/{RECORD}: damaged; delete the file and repeat the command")
     except UserError as error:
         damaged = error
     headers = _headers(run)
@@ -37,10 +34,19 @@ def ending(run: RunDir, total_steps: int) -> dict[str, Any]:
     return {}
 
 
-def missing_exports(run: RunDir, total_steps: int) -> list[Path]:
-    """Return the files of weights that a run wrote at its end and that are gone, damaged, or no longer those."""
-    digests = ending(run, total_steps).get("digests", {})
-    return [run.export(weights) for weights, digest in digests.items() if _digest(run.export(weights)) != digest]
+def missing_exports(run: RunDir, ended: dict[str, Any]) -> list[Path]:
+    """Return the files of weights that a run wrote at its end and that are gone, damaged, or no longer those. `ended`: its `ending`."""
+    headers = _headers(run)
+    digests = ended.get("digests", {}).items()
+    return [run.export(weights) for weights, digest in digests if headers.get(weights, {}).get("digest") != digest]
+
+
+def _recorded(run: RunDir) -> dict[str, Any] | None:
+    """Return what finished.json says, None if there is none. Raises UserError if it is damaged."""
+    found = run.read(RECORD)
+    if found is not None and not (found and isinstance(found.get("digests", {}), dict)):
+        raise UserError(f"{run.path}/{RECORD}: damaged; delete the file and repeat the command")
+    return found
 
 
 def _headers(run: RunDir) -> dict[str, dict[str, Any]]:
@@ -52,10 +58,3 @@ def _headers(run: RunDir) -> dict[str, dict[str, Any]]:
         except UserError:
             continue
     return found
-
-
-def _digest(file: Path) -> str | None:
-    try:
-        return str(read_header(file)["digest"])
-    except UserError:
-        return None

@@ -107,9 +107,8 @@ class Job:
     @property
     def finished(self) -> bool:
         """Whether the run has ended and its weights are still there: at least the EMA weights, which all verbs use."""
-        steps = self.plan.total_steps
-        ended = bool(ending(self.run_dir, steps))
-        return ended and all(path.stem.endswith("raw") for path in missing_exports(self.run_dir, steps))
+        ended = ending(self.run_dir, self.plan.total_steps)
+        return bool(ended) and all(path.stem.endswith("raw") for path in missing_exports(self.run_dir, ended))
 
     def train(self, progress: Progress) -> RunDir:
         """Train or resume, and export raw and EMA weights at the end; a finished run is left alone.
@@ -204,7 +203,7 @@ class Job:
     def _before(self, world: World) -> list[str]:
         """Record this sitting; return what the user should know before training starts."""
         notes = []
-        if missing := missing_exports(self.run_dir, self.plan.total_steps):
+        if missing := missing_exports(self.run_dir, ending(self.run_dir, self.plan.total_steps)):
             last, _ = find_latest(self.run_dir.checkpoints)
             if last is None or step_of(last) != self.plan.total_steps:
                 raise UserError(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vistok.data.latents.cache import LatentCache
+from vistok.data.latents.cache import AGAIN, LatentCache
 from vistok.errors import UserError
 from vistok.metrics.likelihood import Likelihood, likelihood
 from vistok.rng import stable_choice
@@ -70,11 +70,10 @@ def code_counts(cache: LatentCache, rows: np.ndarray | None = None) -> np.ndarra
     assert space.kind == "tokens"
     counts = np.zeros(space.codebook_size, dtype=np.int64)
     for start in range(0, len(rows), BATCH):
-        tokens = np.asarray(cache.latents[rows[start : start + BATCH]]).ravel()
-        if tokens.max(initial=0) >= len(counts):
+        found = np.bincount(np.asarray(cache.latents[rows[start : start + BATCH]]).ravel(), minlength=len(counts))
+        if len(found) > len(counts):
             raise UserError(
-                f"token cache {cache.folder}: it holds the token {tokens.max()}, but there are {len(counts):,} codes; delete the folder and "
-                "repeat the command"
+                f"token cache {cache.folder}: it holds the token {len(found) - 1}, but there are {len(counts):,} codes; {AGAIN}"
             )
-        counts += np.bincount(tokens, minlength=len(counts))
+        counts += found
     return counts

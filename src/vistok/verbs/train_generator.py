@@ -78,10 +78,11 @@ def plan(
 def require_fits(config: GeneratorRun, tokenizer_path: Path, image_size: int | None = None) -> None:
     """Raise UserError if a generator cannot learn this tokenizer's latents: before they are cached, which may take hours."""
     decoder = partial(load_tokenizer_at, tokenizer_path, image_size)
-    tokenizer, teacher = decoder(), teacher_of(settled(config))
+    config = settled(config)
+    tokenizer, teacher = decoder(), teacher_of(config)
     names = tokenizer.info.class_names if teacher is None else teacher.header.class_names
     facts = LatentFacts(tokenizer.space, len(names))
-    build_objective(settled(config), facts, torch.device("meta"), tokenizer=decoder)
+    build_objective(config, facts, torch.device("meta"), tokenizer=decoder)
 
 
 def prepare(

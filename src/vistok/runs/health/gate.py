@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vistok.engine.log import Alarm, Row
+from vistok.engine.log import Alarm, Row, last_validation
 from vistok.engine.weights_header import read_header
 from vistok.errors import UserError, counted
 from vistok.runs.headers import check_header
@@ -15,7 +15,7 @@ POSITION = ("kind", "step", "images", "flops", "seconds")
 
 def health_record(alarms: Sequence[Alarm], rows: Sequence[Row]) -> dict[str, Any]:
     """Return a header's record of how the run ended: standing alarms, and the EMA weights' last validation."""
-    last: Row = next((row for row in reversed(rows) if row["kind"] == "validation"), {})
+    last = last_validation(rows)
     measured = {name: value for name, value in last.items() if name not in POSITION and not name.endswith("_raw")}
     return {"alarms": [vars(alarm) for alarm in alarms], "validation": measured}
 

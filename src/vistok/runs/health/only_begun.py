@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vistok.engine.log import Row
+from vistok.engine.log import Row, last_validation
 
 GAIN = 3.0  # dB over the mean of all images; below it there are patches of colour where things should be
 # Of the matching loss of a network that takes data for noise; trained flows of Fashion-MNIST end at a fifth to a quarter of it
@@ -17,19 +17,18 @@ def has_only_begun(rows: Sequence[Row]) -> str:
 
     Of tokenizers, flows and classifiers; other losses have no scale of their own.
     """
-    last: Row = next((row for row in reversed(rows) if row["kind"] == "validation"), {})
+    last = last_validation(rows)
     if (gain := last.get("psnr_over_mean", GAIN)) < GAIN:
         return f"{gain:.1f} dB closer to the picture than the mean of all pictures"
     blind, matching = last.get("blind_matching_loss"), last.get("matching_loss")
     if blind is not None and matching is not None and (share := matching / blind) > MATCHED:
         return f"{share:.0%} of the loss of a network that takes data for noise"
-    chance, accuracy = last.get("chance", 0.0), last.get("accuracy", 1.0)
-    if "chance" in last and accuracy - chance < TOLD * (1 - chance):
-        return f"{accuracy:.0%} of held-out images are told right, where guessing gives {chance:.0%}"
+    if "chance" in last and last["accuracy"] - last["chance"] < TOLD * (1 - last["chance"]):
+        return f"{last['accuracy']:.0%} of held-out images are told right, where guessing gives {last['chance']:.0%}"
     return ""
 
 
 def not_judged(rows: Sequence[Row]) -> bool:
     """Whether a tokenizer's held-out pictures do not differ, as a single one does not: no gain over their mean is known."""
-    last: Row = next((row for row in reversed(rows) if row["kind"] == "validation"), {})
+    last = last_validation(rows)
     return "psnr" in last and "psnr_over_mean" not in last
