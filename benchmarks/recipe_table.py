@@ -113,7 +113,7 @@ def planned(name: str) -> dict[str, Any]:
     return {
         "kind": config.kind,
         "batch_size": config.batch_size,
-        "at_once": config.execution.micro_batch_size or config.batch_size,
+        "at_once": summary["images_at_once"],
         "parameters": sum(summary["params"].values()),
         **{key: summary[key] for key in ("steps", "train_flops", "memory_gib_estimate")},
     }

@@ -136,7 +136,7 @@ def lpips_run(fashion_root, tmp_path, monkeypatch):
     from vistok.runs.plan import Plan
     from vistok.verbs import train_tokenizer
 
-    monkeypatch.setattr(train_tokenizer, "plan", lambda config, images: Plan(1, ((0, 1.0),), {"all": 1}, 49, 1))
+    monkeypatch.setattr(train_tokenizer, "plan", lambda config, images: Plan(1, ((0, 1.0),), {"all": 1}, 49, 1, 1))
     (tmp_path / "vgg.pth").write_bytes(b"one")
     losses = {"network": "lpips", "vgg_file": str(tmp_path / "vgg.pth")}
     settings = [f'data.root="{fashion_root}"', "data.max_images=40", f"losses.perceptual={json.dumps(losses)}"]

@@ -193,7 +193,7 @@ def test_recipes_are_shown_with_both_conventions(capsys):
     from vistok.verbs.show import recipe_lines
 
     text = "\n".join(recipe_lines("imagenet256_ar_52m"))
-    for word in ("52,095,488", "full: every phase", "paper: 6 x parameters", "GiB", "1,281,167 images"):
+    for word in ("52,095,488", "full: every phase", "paper: 6 x parameters", "GiB", "1,271,167 images"):
         assert word in text
 
 
@@ -254,6 +254,14 @@ def test_vectors_are_trained_with_va_vaes_settings():
     (part,) = aligned.regularizers
     assert (part.features, part.weight, part.cosine_margin, part.distance_margin) == ("dinov2", 0.1, 0.5, 0.25)
     assert aligned.replace(regularizers=()) == plain.replace(name=aligned.name, recipe=aligned.recipe)
+
+
+def test_a_recipe_says_how_much_of_its_memory_processes_share():
+    """VA-VAE's 450 GiB are those of a single process: of eight, each has an eighth of the images, and fits a GPU of 80 GB."""
+    found = resolve(find_recipe("imagenet256_vavae"))[0]
+    whole, shared = found["memory_gib_estimate"], found["activation_gib_estimate"]
+    assert found["images_at_once"] == 256 and whole * 2**30 > 400e9
+    assert (whole - shared + shared / 8) * 2**30 < 80e9
 
 
 @pytest.mark.parametrize("size", SIZES)

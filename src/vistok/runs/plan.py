@@ -22,13 +22,23 @@ from vistok.units import Scale, total_flops
 
 @dataclass(frozen=True)
 class Plan:
-    """A run's derived numbers. flops_per_step: pairs of (from this step on, FLOPs per step)."""
+    """A run's derived numbers.
+
+    flops_per_step: pairs of (from this step on, FLOPs per step). weight_bytes: of weights, gradients, AdamW and averages.
+    activation_bytes: of the images that one process computes at a time, if it is the only one.
+    """
 
     total_steps: int
     flops_per_step: tuple[tuple[int, float], ...]
     params: dict[str, int]
     num_tokens: int
-    memory_bytes: int
+    weight_bytes: int
+    activation_bytes: int
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of one process that trains alone."""
+        return self.weight_bytes + self.activation_bytes
 
     @property
     def train_flops(self) -> float:
@@ -50,8 +60,15 @@ class Plan:
             "train_flops": self.train_flops,
             "train_flops_paper": paper_flops(sum(self.params.values()), self.total_steps, self.num_tokens),
             "flops_per_step": [list(part) for part in self.flops_per_step],
+            "images_at_once": images_at_once(config),
             "memory_gib_estimate": round(self.memory_bytes / 2**30, 3),
+            "activation_gib_estimate": round(self.activation_bytes / 2**30, 3),
         }
+
+
+def images_at_once(config: RunConfig) -> int:
+    """Return how many images one process computes at a time, if it is the only one."""
+    return min(config.execution.micro_batch_size or config.batch_size, config.batch_size)
 
 
 @contextmanager
@@ -137,15 +154,17 @@ def plan_of(
     }
     scale = _settle(config, scale, [counts[step] for step in counted_at], stages)
     stages(scale)  # what cannot be trained in so few steps is refused here, too
-    share = (config.execution.micro_batch_size or config.batch_size) / config.batch_size
+    share = images_at_once(config) / config.batch_size
     if config.execution.recompute:  # only after counting, as recomputed FLOPs do not count towards training
         for network in objective.networks.values():
             if hasattr(network, "spread_units"):
                 recompute(network)
     last = max(counted_at) + turns[-1]  # when all phases are active
-    memory = state_bytes([module for phase in phases for module in phase.modules])
-    memory += int(share * activation_bytes(phases, micro, last, config.precision))
-    return Plan(scale.total_steps, tuple(scale.flops_per_step), objective.parameters(), num_tokens, memory)
+    weights = state_bytes([module for phase in phases for module in phase.modules])
+    activations = int(share * activation_bytes(phases, micro, last, config.precision))
+    return Plan(
+        scale.total_steps, tuple(scale.flops_per_step), objective.parameters(), num_tokens, weights, activations
+    )
 
 
 def _settle(

@@ -15,7 +15,7 @@ from vistok.errors import in_digits
 from vistok.runs.config import ClassifierRun, GeneratorRun, RunConfig, TokenizerRun
 from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_tokenizer_at
-from vistok.runs.plan import Plan
+from vistok.runs.plan import Plan, images_at_once
 from vistok.runs.run_images import data_of
 from vistok.verbs import step_time, train_classifier, train_generator, train_tokenizer
 
@@ -56,7 +56,8 @@ class DryRun:
             f"{config.name}: {plan.total_steps:,} steps of {config.batch_size} images, {in_digits(epochs)} passes over "
             f"{self.num_images:,}{self.absent and f' images, {self.absent}'}",
             f"{sum(plan.params.values()):,} parameters ({parameters})",
-            f"{plan.train_flops:.3g} training FLOPs; about {plan.memory_bytes / 2**30:.2f} GiB of memory",
+            f"{plan.train_flops:.3g} training FLOPs; about {plan.memory_bytes / 2**30:.2f} GiB of memory for a single process, "
+            f"{plan.activation_bytes / 2**30:.2f} of them for {images_at_once(config)} images at a time",
         ]
         if "feature_bytes_per_view" in self.facts:
             size = self.facts["feature_bytes_per_view"] / 2**30

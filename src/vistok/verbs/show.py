@@ -4,6 +4,7 @@ import inspect
 import json
 from typing import Any
 
+from vistok.data.images import imagenet
 from vistok.errors import counted
 from vistok.generator.families import FAMILIES
 from vistok.recipes import all_recipes, find_recipe
@@ -17,9 +18,9 @@ _GENERATOR_EXAMPLE: dict[str, tuple[Layout, int, int, int]] = {
     "openmoji": (grid(8, 8), 512, 7, 3_129),
     "images64": (grid(8, 8), 1_024, 10, 10_000),
     "images256": (grid(16, 16), 4_096, 10, 10_000),
-    "imagenet256-titok-l32": (Line(length=32), 4_096, 1_000, 1_281_167),
-    "imagenet256-titok-b64": (Line(length=64), 4_096, 1_000, 1_281_167),
-    "imagenet256-titok-s128": (Line(length=128), 4_096, 1_000, 1_281_167),
+    "imagenet256-titok-l32": (Line(length=32), 4_096, 1_000, imagenet.COUNTS["train"]),
+    "imagenet256-titok-b64": (Line(length=64), 4_096, 1_000, imagenet.COUNTS["train"]),
+    "imagenet256-titok-s128": (Line(length=128), 4_096, 1_000, imagenet.COUNTS["train"]),
 }
 
 
@@ -181,7 +182,8 @@ def recipe_lines(name: str) -> list[str]:
         f"tokens per image {summary['tokens_per_image']}, images seen {summary['images_seen']:,}",
         f"training FLOPs {summary['train_flops']:.3e} (full: every phase, forward and backward), "
         f"{summary['train_flops_paper']:.3e} (paper: 6 x parameters x steps x tokens per image)",
-        f"memory about {summary['memory_gib_estimate']:.2f} GiB (weights, gradients, AdamW, EMA, activations)",
+        f"memory about {summary['memory_gib_estimate']:.2f} GiB for a single process: weights, gradients, AdamW, EMA, and "
+        f"{summary['activation_gib_estimate']:.2f} GiB for {summary['images_at_once']} images at a time",
         recipe["counted_with"],
         *notes,
     ]
@@ -211,7 +213,7 @@ def recipe_facts(name: str) -> dict[str, Any]:
 
 def resolve(config: Any) -> tuple[dict[str, Any], str]:
     """Return a config's derived numbers without its data, and a note on what was assumed."""
-    num_images = 1_281_167 if "imagenet" in config.name else 50_000
+    num_images = imagenet.COUNTS["train"] if "imagenet" in config.name else 50_000
     if isinstance(config, TokenizerRun):
         from vistok.verbs import train_tokenizer
 
@@ -250,11 +252,11 @@ SD = "-sd"
 
 def _example(name: str) -> tuple[Layout, int, int, int]:
     if name.endswith(SD):
-        return grid(32, 32), 16_384, 1_000, 1_281_167
+        return grid(32, 32), 16_384, 1_000, imagenet.COUNTS["train"]
     for prefix, example in _GENERATOR_EXAMPLE.items():
         if name.startswith(prefix):
             return example
-    return grid(16, 16), 16_384, 1_000, 1_281_167
+    return grid(16, 16), 16_384, 1_000, imagenet.COUNTS["train"]
 
 
 def _example_dim(name: str) -> int:
