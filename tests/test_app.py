@@ -12,12 +12,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tiny_networks import write_pair
+from vistok.app import queue as queue_module
 from vistok.app import queue_view, runs_view
 from vistok.app.advice_applied import advised_settings, again_with, settings_in
 from vistok.app.drawing import draw
 from vistok.app.neighbours import nearest_training_images
 from vistok.app.networks import Networks
-from vistok.app.pages.generate import _range, wishes
+from vistok.app.pages.generate import SOLVERS, _range, wishes
 from vistok.app.pages.run import shown, stop_run
 from vistok.app.pages.train import train_folder
 from vistok.app.parts import page, table
@@ -35,6 +36,8 @@ from vistok.generator.masked.config import MaskedConfig
 from vistok.generator.masked.generator import MaskedGenerator
 from vistok.overview.record import RunRecord
 from vistok.recipes import find_recipe
+from vistok.runs.drawing import usual_sampling
+from vistok.runs.shipped import shipped_network
 from vistok.space import Vectors, grid, token_grid
 from vistok.start.plan import Stage, StartPlan, plan_file
 
@@ -201,6 +204,31 @@ def test_jobs_run_one_after_another_and_their_end_is_told(place):
     assert [job.number for job in again.jobs] == [3, 1] and again.log(2) == []
 
 
+def test_a_process_that_cannot_be_started_leaves_the_others_their_turns(place, monkeypatch):
+    """The thread that works on the queue ended, and what waited waited for ever."""
+    begin, begun = queue_module._begun, []
+
+    def failing(job, log):
+        begun.append(job.number)
+        if job.number == 1:
+            raise OSError(28, "No space left on device")
+        return begin(job, log)
+
+    monkeypatch.setattr(queue_module, "_begun", failing)
+    queue = Queue(place.runs)
+    queue.add("first", ["recipes"])
+    queue.add("second", ["recipes", "--json"])
+    queue.add("third", ["recipes", "debug_vq"])
+    queue.stop(3)
+    queue.start()
+    try:
+        until(lambda: queue.jobs[0].state == DONE or queue.jobs[1].state == DONE)
+    finally:
+        queue.close()
+    assert {job.number: job.state for job in queue.jobs} == {1: FAILED, 2: DONE, 3: STOPPED}
+    assert "No space left" in queue.log(1)[-1] and "Stopped before it began." in queue_view.queue_list(queue)
+
+
 @pytest.mark.slow
 def test_closing_saves_and_stops_and_the_run_goes_on(place, fashion_root):
     words = ["train", "tokenizer", "debug_vq", "--data", str(fashion_root), "--runs", str(place.runs)]
@@ -261,6 +289,18 @@ def drawn_by_python(program: str) -> torch.Tensor:
     exec(program, names)
     images = names["images"]
     return images.pixels if "run" in names else ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def test_a_generator_is_drawn_by_its_own_solver_and_steps_until_told_otherwise():
+    """Shortcuts were drawn with the solver of ordinary flows, and mean flows not at all."""
+    generator = Networks().generator(shipped_network("fashion-flow", "generator"))
+    usual = usual_sampling(generator)
+    assert (usual.steps, usual.guidance_scale) == (6, 1.75)
+    assert _range(generator, "steps")["value"] == 6 and _range(generator, "solver") == {"value": ""}
+    assert SOLVERS[0][1] == "" and ("renoise", "renoise") in SOLVERS
+    (wish,) = wishes("fashion-flow", None, [], 4, 0, 1.75, 1.0, 0, 1.0, 6, "")
+    assert usual_sampling(generator, wish.sampling("flow")) == usual
+    assert "--solver" not in command_of(wish, "flow", ())
 
 
 def require_same_pictures(wish: Wish, path: Path, folder: Path, monkeypatch):
@@ -346,7 +386,7 @@ def test_steps_are_offered_as_far_as_a_generator_goes():
     flow = FlowGenerator(FlowConfig(width=8, depth=1, num_heads=1), Vectors(layout=grid(3, 4), dim=2), 2)
     assert _range(masked, "steps") == {"value": 8, "maximum": 12}
     assert _range(flow, "steps") == {"value": 20, "maximum": 250}
-    assert _range(masked, "top_k") == {} and _range(flow, "solver") == {}
+    assert _range(masked, "top_k") == {} and _range(flow, "solver") == {"value": ""}
 
 
 def test_a_generator_is_refused_where_the_command_refuses_it(tmp_path):

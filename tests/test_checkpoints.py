@@ -377,6 +377,7 @@ def test_a_lost_record_of_the_end_is_written_anew_from_the_weights(damage, finis
     shutil.rmtree(job.run_dir.checkpoints)
     record.unlink() if damage is None else record.write_text(damage)
     again = finished_job() if damage is None else job
+    assert again.finished and (record.read_text() if record.exists() else None) == damage  # asking writes nothing
     again.train(quiet)
     assert file.read_bytes() == bytes_before and again.finished
     assert json.loads(record.read_text()) == before

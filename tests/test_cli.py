@@ -258,6 +258,13 @@ def test_dry_run_writes_nothing(tmp_path, fashion_root):
     assert not (tmp_path / "r").exists()
 
 
+def test_a_dry_run_counts_parts_of_a_run_in_flops(tmp_path, fashion_root):
+    """Their cost was unknown where steps were timed, which was reported as a bug."""
+    arguments = ("debug_crt", "--data", fashion_root, "--runs", tmp_path, "--dry-run", "--json", "--set")
+    plan = run_json("train", "tokenizer", *arguments, "optimizer.warmup=1e8 flops", "--set", "crt.ramp=1e9 flops")
+    assert plan["seconds_per_step"] > 0
+
+
 @pytest.mark.slow
 def test_own_images_go_the_whole_way(photo_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("vistok.scoring.evaluators.is_installed", lambda: False)

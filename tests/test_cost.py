@@ -5,6 +5,7 @@ import torch
 
 from vistok.config import override, science
 from vistok.engine import device as devices
+from vistok.engine.distributed import World
 from vistok.generator.autoregressive import frozen as frozen_module
 from vistok.generator.autoregressive.config import AutoregressiveConfig, AutoregressiveSampling
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
@@ -13,7 +14,7 @@ from vistok.metrics.protocol import Treatment
 from vistok.nn.flops import count_flops
 from vistok.recipes import find_recipe
 from vistok.runs import drawing
-from vistok.runs.drawing import decoding_flops, fitting_batch
+from vistok.runs.drawing import decoding_flops, first_of_share, fitting_batch
 from vistok.space import token_grid
 from vistok.tokenizer.networks.conv import ConvTokenizer
 
@@ -52,6 +53,15 @@ def test_as_many_images_at_once_as_memory_holds(monkeypatch):
         monkeypatch.setattr(drawing, "free_memory", lambda device, free=free: free)
         assert fitting_batch(model, plain) == expected
     assert fitting_batch(model, plain, 7) == 7
+
+    class Two(World):
+        """Two processes, of which the other holds three images."""
+
+        def collect(self, value):
+            return [value, 3]
+
+    assert fitting_batch(model, plain, world=Two(rank=0, size=2)) == 3
+    assert [first_of_share(1200, 100, World(rank=rank, size=2)) for rank in (0, 1)] == [0, 600]
     # 775M parameters with guidance: 500 images at once would be 88 GiB of keys and values.
     with torch.device("meta"):
         large = AutoregressiveGenerator(find_recipe("imagenet256_ar_775m").generator, token_grid(24, 24, 16_384), 1000)
@@ -62,10 +72,13 @@ def test_free_memory_is_what_the_container_leaves(monkeypatch, tmp_path):
     free = devices.free_memory(torch.device("cpu"))
     assert free is None or free > 2**20
     monkeypatch.setattr(devices, "_available", lambda: 5 * 2**30)
-    monkeypatch.setattr(devices, "_left_in_container", lambda: 3 * 2**30)
-    assert devices.free_memory(torch.device("cpu")) == 3 * 2**30
-    monkeypatch.setattr(devices, "_left_in_container", lambda: None)
+    monkeypatch.setattr(devices, "CONTAINER", tmp_path)
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text(f"{7 * 2**30}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 1\ninactive_file {2 * 2**30}\n")
     assert devices.free_memory(torch.device("cpu")) == 5 * 2**30
+    (tmp_path / "memory.max").write_text(f"{8 * 2**30}\n")  # of which files that were read give back two
+    assert devices.free_memory(torch.device("cpu")) == 3 * 2**30
 
 
 def test_sixteen_bits_are_a_named_rounding():

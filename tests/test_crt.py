@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from vistok.config import override
 from vistok.engine.phase import only
+from vistok.errors import UserError
 from vistok.recipes import find_recipe
 from vistok.space import grid, token_grid
 from vistok.tokenizer.bottlenecks.base import BottleneckOutput
@@ -37,6 +38,12 @@ def make_quantized(batch=5, seed=1):
     indices = (latents @ codes.T).argmax(-1)
     z_q = latents + (codes[indices] - latents).detach()
     return z_e, BottleneckOutput(latents, z_q, indices)
+
+
+def test_one_latent_has_nothing_to_be_predicted_from():
+    """Its loss was the mean of no numbers, NaN, and the run died at once with advice about images."""
+    with pytest.raises(UserError, match="has one latent"):
+        CausalRegularizer(CausalConfig(**SMALL), Setting(DIM, token_grid(1, 1, CODES)))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -46,6 +46,21 @@ def test_tokens_that_follow_from_a_neighbour_cost_only_those_without_one(follow)
     assert found < noisy < np.log(CODES)
 
 
+def test_images_sorted_by_class_are_measured_as_others_are():
+    """The shares of the counts came from the first classes, and the last ones were measured by them."""
+    train, held_out = ([drawn(count, seed, "before"), drawn(count, seed + 5)] for count, seed in ((1500, 1), (500, 2)))
+    by_class, mixed = np.concatenate(held_out), np.stack(held_out, axis=1).reshape(1000, -1)
+    expected = neighbour_nats(np.concatenate(train), mixed.repeat(2, axis=0), CODES, COLUMNS)
+    assert neighbour_nats(np.concatenate(train), by_class, CODES, COLUMNS) == pytest.approx(expected, abs=0.02)
+
+
+def test_large_codebooks_are_counted_in_little_memory():
+    """A table of all pairs of 262,144 codes would take half a tebibyte."""
+    codes = 2**18
+    tokens = np.random.default_rng(0).integers(0, codes, size=(40, 25))
+    assert neighbour_nats(tokens, tokens[:10], codes, COLUMNS) < np.log(codes)
+
+
 def test_on_a_line_only_the_token_before_is_asked():
     above = [drawn(count, seed, "above") for count, seed in ((2000, 1), (800, 2))]
     assert neighbour_nats(*above, CODES, 1) == pytest.approx(np.log(CODES), abs=0.02)

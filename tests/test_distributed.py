@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from processes import train_tokenizers, use
@@ -133,6 +134,15 @@ def test_sampling_alone_and_together(runs, tmp_path):
     torch.set_num_threads(threads)
     with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "two.npz") as two:
         assert (one["arr_0"] == two["arr_0"]).all() and (one["arr_1"] == two["arr_1"]).all()
+        drawn = one["arr_0"]
+    # Each picture under its own number, however many are drawn at once.
+    command[command.index("600")], command[command.index("npz")] = "130", "png"
+    together = torchrun("-m", "vistok", *command, tmp_path / "two", "--batch-size", "50")
+    assert together.returncode == 0, together.stderr[-2000:]
+    files = sorted((tmp_path / "two").glob("*.png"))
+    assert [int(file.name[:6]) for file in files] == list(range(130))
+    for file, expected in zip(files, drawn, strict=False):
+        np.testing.assert_array_equal(np.asarray(Image.open(file).convert("RGB")), expected)
 
 
 ENDING = """

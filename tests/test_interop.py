@@ -28,7 +28,7 @@ from vistok.interop import llamagen as llamagen_module
 from vistok.interop.autoencoder_names import to_ours, to_theirs
 from vistok.interop.diffusers import import_diffusers
 from vistok.interop.foreign_file import read_foreign
-from vistok.interop.llamagen import export_llamagen, generator_to_theirs, import_llamagen
+from vistok.interop.llamagen import _require_llamagen_tokenizer, export_llamagen, generator_to_theirs, import_llamagen
 from vistok.interop.taming import import_taming
 from vistok.recipes import find_recipe
 from vistok.runs.initial import with_network_of
@@ -271,6 +271,8 @@ def test_networks_that_llamagen_cannot_express_are_refused(tmp_path: Path) -> No
     import_taming(tmp_path / "vqgan.ckpt", tmp_path / "vqgan.yaml", tmp_path / "run")
     with pytest.raises(UserError, match="cannot be exported"):
         export_llamagen(tmp_path / "run", tmp_path / "x.pt")
+    with pytest.raises(UserError, match="as wide a decoder"):
+        _require_llamagen_tokenizer(_llamagen_config("cosine").replace(decoder_channels=16))
     with pytest.raises(UserError, match=".safetensors"):
         export_llamagen(tmp_path / "run", tmp_path / "x.bin")
 

@@ -126,12 +126,12 @@ def test_what_an_earlier_sitting_recorded_tells_the_time_until_this_one_knows_be
 def test_a_run_from_a_checkpoint_costs_what_is_left_of_it():
     from vistok.recipes import find_recipe
     from vistok.study.run.estimate import own_flops
-    from vistok.study.run.grid import GeneratorTask, TokenizerTask, branch_step
+    from vistok.study.run.grid import GeneratorTask, TokenizerTask
 
     study = find_recipe("debug_study")
     tokenizer = TokenizerTask("t", "none", study.tokenizer, 1.0)
-    whole = GeneratorTask("g", "s", study.generator, tokenizer, 1000.0, 40)
-    assert own_flops(whole) == 1000.0 and branch_step(whole) == 32
+    whole = GeneratorTask("g", "s", study.generator, tokenizer, 1000.0, 40, 32)
+    assert own_flops(whole) == 1000.0
     assert own_flops(replace(whole, trunk="longer")) == pytest.approx(200.0)
 
 

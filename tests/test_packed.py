@@ -4,6 +4,7 @@ import functools
 import http.server
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -77,7 +78,14 @@ def test_shards_give_their_images_in_order(tmp_path, suffix):
     # Nothing is listed twice, and a shard that changed is listed anew.
     before = train.digest
     assert open_split(config(tmp_path), "train").digest == before
-    write_shard(tmp_path / "train-000001.tar", range(5, 10), suffix=suffix)
+    # As another with its size and its time is, as programs that copy set both.
+    shard = tmp_path / "train-000001.tar"
+    stamp = shard.stat()
+    write_shard(shard, range(6, 10), suffix=suffix)
+    os.utime(shard, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert shard.stat().st_size == stamp.st_size
+    assert open_split(config(tmp_path), "train").labels.tolist() == [i % 3 for i in (*range(5), *range(6, 10))]
+    write_shard(shard, range(5, 10), suffix=suffix)
     assert len(open_split(config(tmp_path), "train")) == 10
 
 

@@ -121,6 +121,8 @@ def test_labels_become_classes_whose_order_is_kept():
     assert found([torch.tensor(1), np.int64(0)]) == ([1, 0], ("0", "1"))
     assert found([None, None]) == ([0, 0], ())
     assert label_list(torch.tensor([1, 0]), 2) == [1, 0] and label_list(["a"], 1) == ["a"]
+    # Numbers among names stay numbers, which is a mistake that is named.
+    assert label_list(["cat", 1], 2) == ["cat", 1] and label_list(np.array(["a", "b"]), 2) == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from vistok.study.findings.pair import write_pair
 from vistok.study.findings.report import write_report
 from vistok.study.findings.table import COLUMNS, collect, read_table
 from vistok.study.run.executor import PoolExecutor
-from vistok.study.run.grid import CacheTask, GeneratorTask, TokenizerTask, branch_step, expand
+from vistok.study.run.grid import CacheTask, GeneratorTask, TokenizerTask, expand
 from vistok.study.run.order import make_order
 from vistok.study.run.record import StudyFolder
 from vistok.study.run.scheduler import missing, run_study
@@ -88,8 +88,24 @@ def test_expansion_makes_each_run_once_after_what_it_needs(study):
     assert sum(isinstance(task, TokenizerTask) for task in tasks) == 2
     generators = [task for task in tasks if isinstance(task, GeneratorTask) and task.choice == "s"]
     long, short = sorted(generators, key=lambda task: -task.steps)
-    assert short.trunk == long.run and long.milestones == (branch_step(short),) == (4,)
+    assert short.trunk == long.run and long.milestones == (short.branch_step,) == (4,)
+    assert all(task.branch_step == task.steps - task.steps // 5 for task in generators)
     assert short.needs == (short.cache, long.run) and long.needs == (long.cache,)
+
+
+def test_runs_branch_where_the_decay_begins_in_whatever_unit(study):
+    """Epochs, tokens and FLOPs were converted as if there were one image, and other schedules had a decay, too."""
+    steps = {}
+    for decay, schedule in (("3 steps", "wsd"), ("1 epochs", "wsd"), ("1e8 flops", "wsd"), ("20 percent", "cosine")):
+        generator = override(study.generator, [f"optimizer.decay={decay}", f"optimizer.schedule={schedule}"])
+        tasks = expand(study.replace(generator=generator))
+        (task, *_) = (task for task in tasks if isinstance(task, GeneratorTask))
+        steps[decay] = (task.steps - task.branch_step, task)
+    each = {decay: count for decay, (count, _) in steps.items()}
+    task = steps["1e8 flops"][1]
+    assert each["3 steps"] == 3 and each["20 percent"] == 0
+    assert each["1 epochs"] == -(-study.tokenizer.data.max_images // task.config.batch_size)
+    assert each["1e8 flops"] == int(1e8 / (task.flops / task.steps))
 
 
 def test_seeds_config_and_scoring_decide_a_runs_name(study):

@@ -244,6 +244,15 @@ def sha256_of(path: Path) -> str:
         raise named_error(path, error) from None
 
 
+def stamp_of(path: str | Path) -> tuple[int, int]:
+    """Return a file's size and last change (ns), by which a changed one is known. Raises OSError if it cannot be examined.
+
+    Programs that copy set a file's mtime as they like, so that another file of this size may have it, but not its ctime.
+    """
+    status = os.stat(path)
+    return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
+
+
 def user_cache() -> Path:
     """Return the folder for files that can be made again: `$XDG_CACHE_HOME/vistok`, else `~/.cache/vistok`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vistok"

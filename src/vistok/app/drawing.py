@@ -52,10 +52,9 @@ def draw(wish: Wish, path: Path, networks: Networks) -> Drawn:
     """Draw what is wished from the generator at a path. Raises UserError where `vistok sample` does."""
     import torch
 
-    from vistok.generator.families import sampling_for
     from vistok.metrics.variety import Drawn as Seen
     from vistok.metrics.variety import variety
-    from vistok.runs.drawing import Clock, cost_of, fitting_batch, make_sampler, sample_batches
+    from vistok.runs.drawing import Clock, cost_of, fitting_batch, make_sampler, sample_batches, usual_sampling
     from vistok.runs.health.sample_warnings import collapse_warnings
     from vistok.verbs.class_choice import chosen_labels
 
@@ -65,7 +64,7 @@ def draw(wish: Wish, path: Path, networks: Networks) -> Drawn:
     names, kind = generator.info.class_names, generator.config.kind
     if wrong := [number for number in wish.classes if number >= len(names)]:
         raise UserError(f"{wish.run} has no class number {wrong[0]}: it has {len(names)}")
-    sampling = sampling_for(generator.config, wish.sampling(kind))
+    sampling = usual_sampling(generator, wish.sampling(kind))
     labels = chosen_labels([class_text(number, names) for number in wish.classes], names, wish.count)
     seen, clock = Seen(), Clock()
     batches = sample_batches(

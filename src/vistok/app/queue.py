@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -173,8 +174,15 @@ class Queue:
                 job = self._next()
                 if self._closing or job is None:
                     return
-                self._process, self._stopping = _begun(job, self.log_file(job.number)), False
-                process = self._process
+                try:
+                    process = _begun(job, self.log_file(job.number))
+                except OSError as error:  # no memory or disk for a process: the others still have their turns
+                    with suppress(OSError):
+                        self.log_file(job.number).write_text(f"could not be started: {error}\n")
+                    now = time.time()
+                    self._note(replace(job, state=FAILED, began=now, ended=now))
+                    continue
+                self._process, self._stopping = process, False
                 self._note(replace(job, state=RUNNING, process=process.pid, began=time.time()))
             code = process.wait()
             with self._changed:

@@ -45,7 +45,8 @@ def _job(job: Job, queue: Queue) -> Markup:
     command = command_line(["vistok", *job.words])
     parts = [Markup('<div class="line">{}{}</div>').format(facts, buttons)]
     if job.state == STOPPED:
-        parts.append(quiet("Stopped. A training has saved; it goes on exactly where it was."))
+        begun = "A training has saved; it goes on exactly where it was."
+        parts.append(quiet(f"Stopped. {begun}" if job.began else "Stopped before it began."))
     elif lines and job.state != DONE:
         parts.append(quiet(lines[-1].strip()))
     if job.state == DONE and (overview := overview_of(job)):

@@ -80,14 +80,14 @@ def _of_file(wish: Wish, kind: str, num_classes: int, path: Path) -> str:
     return "\n".join((
         "import torch",
         "from vistok import load_generator",
-        "from vistok.generator.families import sampling_for",
+        "from vistok.runs.drawing import usual_sampling",
         "from vistok.runs.load import load_tokenizer_of",
         "",
         f"generator = load_generator({str(path)!r})",
         "tokenizer = load_tokenizer_of(generator)",
         f"classes = {classes}",
         f"labels = torch.tensor([classes[i % len(classes)] for i in range({wish.count})])",
-        f"sampling = sampling_for(generator.config, {wish.sampling(kind)!r})",
+        f"sampling = usual_sampling(generator, {wish.sampling(kind)!r})",
         "# Floats near [-1, 1], (count, channels, height, width):",
         "images = tokenizer.decode(generator.sample(labels, sampling=sampling))",
     ))  # fmt: skip

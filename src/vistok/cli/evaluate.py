@@ -115,8 +115,6 @@ def evaluate_generator(
     stage2 = load_stage2(run, checked_weights(weights), tokenizer, data)
     options.require_alive(run, anyway, tokenizer)
     extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info.class_names)
-    if guidance is None:
-        guidance = stage2.sampling().guidance_scale
     sampling = sampling_config(
         stage2.generator, guidance, seed, settings, temperature=temperature, top_k=top_k, top_p=top_p, int8=int8,
         precision=precision, steps=steps, solver=solver,

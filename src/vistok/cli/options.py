@@ -93,7 +93,11 @@ Evaluator = Annotated[
 ]
 Inception = Annotated[str | None, typer.Option(parser=place, help="File with torch-fidelity's Inception weights.")]
 Guidance = Annotated[
-    float | None, typer.Option("--guidance", help="Classifier-free guidance scale; default: 1, which is off.")
+    float | None,
+    typer.Option(
+        "--guidance",
+        help="Classifier-free guidance scale; default: 1 (off), or what a shipped network or a shortcut needs.",
+    ),
 ]
 Temperature = Annotated[float, typer.Option(help="Softmax temperature; 0 always takes the most likely token.")]
 TopK = Annotated[int | None, typer.Option(help="Sample only from the k most likely tokens.")]
@@ -214,23 +218,21 @@ NEUTRAL = {
 def sampling_config(generator: Any, guidance: float | None, seed: int, settings: list[str], **options: Any) -> Any:
     """Return a generator's sampling config; raises UserError for bad values, and for options its family does not have.
 
-    `settings` are further values of its family, as "field=value". Without a guidance, it is that of a shipped pair, or 1.
+    `settings` are further values of its family, as "field=value". Without a guidance, it is the generator's usual one.
     """
     from vistok.config import override
-    from vistok.generator.families import FAMILIES, sampling_for
-    from vistok.runs.drawing import usual_guidance, usual_steps
+    from vistok.generator.families import FAMILIES
+    from vistok.runs.drawing import usual_sampling
 
     kind = generator.config.kind
-    if guidance is None:
-        guidance = usual_guidance(generator)
     chosen = {name: value for name, value in options.items() if value != NEUTRAL[name]}
     known = FAMILIES[kind].sampling.model_fields
     if wrong := [name for name in chosen if name not in known]:
         raise UserError(f"--{wrong[0].replace('_', '-')}: {kind} generators do not support it; leave it out")
     if twice := [name for name in chosen if any(text.partition("=")[0].strip() == name for text in settings)]:
         raise UserError(f"--{twice[0].replace('_', '-')} and --set {twice[0]}: the same value twice; leave one out")
-    values = {"guidance_scale": guidance, "seed": seed, **usual_steps(generator), **chosen}
-    return override(sampling_for(generator.config, values), settings)
+    scale = {} if guidance is None else {"guidance_scale": guidance}
+    return override(usual_sampling(generator, {"seed": seed, **scale, **chosen}), settings)
 
 
 def checked_weights(name: str) -> str:

@@ -52,12 +52,7 @@ def sample(
     out: SamplesOut = None,
     kind: SamplesFormat = None,
     classes: Classes = [],
-    guidance: Annotated[
-        float | None,
-        typer.Option(
-            "--guidance", help="Classifier-free guidance scale; default: 1 (off), or the best one of a shipped pair."
-        ),
-    ] = None,
+    guidance: options.Guidance = None,
     temperature: options.Temperature = 1.0,
     top_k: options.TopK = None,
     top_p: options.TopP = None,
@@ -75,6 +70,7 @@ def sample(
     anyway: options.Anyway = False,
 ) -> None:
     """Draw images from a generator."""
+    from vistok.engine.distributed import join_world
     from vistok.runs.drawing import Clock, cost_of, fitting_batch, make_sampler
     from vistok.runs.load import load_generator, load_tokenizer_of
     from vistok.verbs.class_choice import chosen_labels
@@ -92,7 +88,7 @@ def sample(
     names = model.info.class_names
     labels = chosen_labels(classes, names, count)
     decoder, clock = load_tokenizer_of(model, tokenizer), Clock()
-    at_once = fitting_batch(model, sampling, batch_size)
+    at_once = fitting_batch(model, sampling, batch_size, join_world())
     for line in _write(
         sampler, decoder, labels, (place, kind, layout_of(labels, names)), sampling, bool(classes), at_once, clock
     ):
@@ -126,7 +122,7 @@ def _write(
     """Draw samples and write them to files; return warnings about them. `chosen`: the user chose the classes."""
     from vistok.engine.distributed import join_world
     from vistok.metrics.variety import Drawn, variety
-    from vistok.runs.drawing import sample_batches
+    from vistok.runs.drawing import first_of_share, sample_batches
     from vistok.runs.health.sample_warnings import collapse_warnings
     from vistok.verbs.sample_files import earlier_pictures, write_samples
 
@@ -137,7 +133,7 @@ def _write(
         batches = sample_batches(
             sampler, decoder, labels, progress, batch_size=at_once, world=world, drawn=drawn, clock=clock
         )
-        write_samples(batches, labels, place, kind, layout, world)
+        write_samples(batches, labels, place, kind, layout, world, first_of_share(len(labels), at_once, world))
     return collapse_warnings(variety(world.collect(drawn)), sampling, decoder.info, chosen)
 
 

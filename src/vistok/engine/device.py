@@ -68,11 +68,18 @@ def _available() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
+CONTAINER = Path("/sys/fs/cgroup")
+
+
 def _left_in_container() -> int | None:
-    folder = Path("/sys/fs/cgroup")
     try:
-        most, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        return None if most == "max" else max(0, int(most) - int(used))
+        most, used = ((CONTAINER / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        if most == "max":
+            return None
+        lines = (CONTAINER / "memory.stat").read_text().splitlines()
+        # Of files that were read, which give way to programs.
+        cached = next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+        return max(0, int(most) - int(used) + cached)
     except (OSError, ValueError):
         return None
 

@@ -331,9 +331,10 @@ def _require_llamagen_tokenizer(config: ConvTokenizerConfig) -> None:
         or not (config.encoder.middle_attention and config.decoder.middle_attention)
         or config.encoder.patch * config.decoder.patch > 1
         or config.shortcut
+        or config.decoder_channels is not None
     ):
         raise UserError(
-            "LlamaGen's tokenizer has a cosine look-up, no patches or shortcut, two residual blocks per level, 32 norm groups "
+            "LlamaGen's tokenizer has a cosine look-up, no patches or shortcut, as wide a decoder as its encoder, two residual blocks per level, 32 norm groups "
             f"and attention only at the lowest resolution ({expected[0]}); this tokenizer differs and cannot be exported"
         )
 

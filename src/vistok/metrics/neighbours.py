@@ -1,5 +1,7 @@
 """How well tokens are guessed from their neighbours by counting alone: a probe of how easy a tokenizer's tokens are to model."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 # Passes over the held-out tokens in which the shares of the counts are found (expectation-maximisation).
@@ -10,17 +12,17 @@ def neighbour_nats(train: np.ndarray, held_out: np.ndarray, codes: int, columns:
     """Return nats per token of a mixture of counts: of codes alone, and of codes after the token before and after the one above.
 
     `train`, `held_out`: tokens (images, positions), in raster order on a grid of `columns`; on a line, `columns` 1 leaves
-    the token above out. Counts are of `train`. The shares of the mixture are those that suit the first half of
-    `held_out`; the second half is measured. A token without a neighbour is guessed from the rest.
+    the token above out. Counts are of `train`. The shares of the mixture are those that suit every other image of
+    `held_out` (which may be sorted by class); the rest is measured. A token without a neighbour is guessed from the others.
     """
-    first, second = np.array_split(held_out, 2)
-    tables = _tables(train, codes, columns)
-    guesses = _guesses(tables, first, columns)
+    first, second = held_out[::2], held_out[1::2]
+    alone, tables = _tables(train, codes, columns)
+    guesses = _guesses(alone, tables, first, columns)
     shares = np.full(len(guesses), 1 / len(guesses))
     for _ in range(PASSES):
         weighted = shares[:, None] * guesses
         shares = (weighted / weighted.sum(axis=0)).mean(axis=1)
-    return float(-np.log(shares @ _guesses(tables, second, columns)).mean())
+    return float(-np.log(shares @ _guesses(alone, tables, second, columns)).mean())
 
 
 def _pairs(tokens: np.ndarray, columns: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -35,22 +37,46 @@ def _pairs(tokens: np.ndarray, columns: int) -> list[tuple[np.ndarray, np.ndarra
     return [(before, tokens), (above, tokens)]
 
 
-def _tables(train: np.ndarray, codes: int, columns: int) -> list[np.ndarray]:
-    """Return probabilities of codes, and of codes by neighbour, (codes + 1, codes): the last row is for no neighbour."""
+def _tables(train: np.ndarray, codes: int, columns: int) -> tuple[np.ndarray, list["_Counts"]]:
+    """Return the probabilities of codes, (codes,), and the counts of codes by each kind of neighbour."""
     alone = np.bincount(train.ravel(), minlength=codes) + 1.0
-    tables = [alone[None] / alone.sum()]
-    for neighbour, tokens in _pairs(train, columns):
-        place = (neighbour % (codes + 1)).astype(np.int64) * codes + tokens
-        counts = np.bincount(place.ravel(), minlength=(codes + 1) * codes).reshape(codes + 1, codes).astype(np.float64)
-        counts += tables[0]  # a row that was never seen says what codes alone say
-        tables.append(counts / counts.sum(axis=1, keepdims=True))
-    return tables
+    return alone / alone.sum(), [_Counts.of(*pair, codes) for pair in _pairs(train, columns)]
 
 
-def _guesses(tables: list[np.ndarray], tokens: np.ndarray, columns: int) -> np.ndarray:
-    """Return each table's probability of each token, (tables, tokens)."""
-    codes = tables[0].shape[1]
-    found = [tables[0][0, tokens.ravel()]]
-    for table, (neighbour, _) in zip(tables[1:], _pairs(tokens, columns), strict=True):
-        found.append(table[(neighbour % (codes + 1)).ravel(), tokens.ravel()])
-    return np.stack(found)
+@dataclass(frozen=True)
+class _Counts:
+    """How often each code follows each neighbour: of the pairs that occur, as all codes by all codes may not fit into memory.
+
+    `pairs`: neighbour * codes + code, in order. `of_neighbour`: (codes + 1,), the last for none.
+    """
+
+    pairs: np.ndarray
+    counts: np.ndarray
+    of_neighbour: np.ndarray
+    codes: int
+
+    @classmethod
+    def of(cls, neighbour: np.ndarray, tokens: np.ndarray, codes: int) -> "_Counts":
+        places, counts = np.unique(_places(neighbour, tokens, codes), return_counts=True)
+        before = np.bincount((neighbour % (codes + 1)).ravel(), minlength=codes + 1)
+        return cls(places, counts, before, codes)
+
+    def probability(self, alone: np.ndarray, neighbour: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """Return the probability of each token after its neighbour, (tokens,); what was never seen says what codes alone say."""
+        places = _places(neighbour, tokens, self.codes)
+        found = np.minimum(np.searchsorted(self.pairs, places), len(self.pairs) - 1)
+        seen = np.where(self.pairs[found] == places, self.counts[found], 0)
+        total = self.of_neighbour[(neighbour % (self.codes + 1)).ravel()]
+        return (seen + alone[tokens.ravel()]) / (total + 1)
+
+
+def _places(neighbour: np.ndarray, tokens: np.ndarray, codes: int) -> np.ndarray:
+    return ((neighbour.astype(np.int64) % (codes + 1)) * codes + tokens).ravel()
+
+
+def _guesses(alone: np.ndarray, tables: list[_Counts], tokens: np.ndarray, columns: int) -> np.ndarray:
+    """Return the probability of each token by codes alone and by each kind of neighbour, (tables + 1, tokens)."""
+    pairs = _pairs(tokens, columns)
+    return np.stack(
+        [alone[tokens.ravel()], *(t.probability(alone, *pair) for t, pair in zip(tables, pairs, strict=True))]
+    )

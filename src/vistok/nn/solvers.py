@@ -4,17 +4,16 @@ A velocity is a function of x, of the time now and of the time to which its step
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vistok.nn.process import Process
+from vistok.nn.solver_names import SolverName
 
 Velocity = Callable[[Tensor, float, float], Tensor]
 # Standard normal noise for the step with this number, counted from 1; 0 is the noise that sampling starts from.
 Fresh = Callable[[int], Tensor]
-SolverName = Literal["euler", "heun", "ddim", "multistep", "renoise", "double_step"]
 Solver = Callable[[Velocity, Tensor, Sequence[float], Process, Fresh], Tensor]
 
 

@@ -57,7 +57,7 @@ class Map:
             f'data-vertical="1" data-points="{escape(json.dumps(points))}">',
             *cells,
             f'<rect class="frame" x="{left:.1f}" y="0" width="{side * columns:.1f}" height="{bottom:.1f}"/>',
-            *self._scale(bottom + 8, limit, min(known, default=0.0) < 0 or any(v < 0 for row in self.values for v in row)),
+            *self._scale(bottom + 8, limit, any(v < 0 for row in self.values for v in row)),
             '<line class="cursor" style="display:none"/></svg>',
         ])  # fmt: skip
 

@@ -14,7 +14,7 @@ from vistok.data.images.open import open_split
 from vistok.data.images.transforms import prepare, to_uint8
 from vistok.errors import UserError
 from vistok.generator.config import SamplingConfig
-from vistok.generator.families import FAMILIES, sampling_for
+from vistok.generator.families import FAMILIES
 from vistok.metrics.reconstruction import psnr_per_image
 from vistok.metrics.variety import Drawn, variety
 from vistok.python.folder import folder_images
@@ -23,7 +23,7 @@ from vistok.python.images import Images, Reconstructions
 from vistok.python.pixels import float_images
 from vistok.python.progress import live_progress
 from vistok.python.told import tell_alarms
-from vistok.runs.drawing import fitting_batch, sample_batches, usual_guidance, usual_steps
+from vistok.runs.drawing import fitting_batch, sample_batches, usual_sampling
 from vistok.runs.health.sample_warnings import collapse_warnings
 from vistok.runs.run_images import data_of
 from vistok.verbs.class_choice import chosen_labels
@@ -65,8 +65,7 @@ def sampling_of(generator: Any, changes: dict[str, Any]) -> SamplingConfig:
     if unknown := [name for name in chosen if name not in known]:
         offered = ", ".join(name for name in known if name != "kind")
         raise UserError(f"{unknown[0]}: {kind} generators are drawn from by {offered}, not by this")
-    usual = {"guidance_scale": usual_guidance(generator), **usual_steps(generator)}
-    return sampling_for(generator.config, {**usual, **chosen})
+    return usual_sampling(generator, chosen)
 
 
 def label_numbers(labels: Any, names: Sequence[str], count: int | None) -> Tensor:

@@ -13,7 +13,11 @@ SHOWN = 10
 
 def label_list(labels: Any, count: int) -> list[Any]:
     """Return one label for each of `count` images. Raises UserError if there are more or fewer, or labels of another shape."""
-    values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    values = (
+        labels.detach().cpu().numpy()
+        if isinstance(labels, Tensor)
+        else np.asarray(labels, None if isinstance(labels, np.ndarray) else object)
+    )
     if values.ndim == 2 and values.shape[1] > 1:
         raise UserError(
             f"labels have the shape {values.shape}; wanted one class a picture: labels.argmax(1) if these are one-hot or scores"

@@ -86,7 +86,6 @@ def _generator(width: int, depth: int, batch_size: int = 64) -> GeneratorRun:
         length=steps(2500),
         optimizer=OptimizerConfig(lr=1e-3, schedule="cosine", warmup=_WARMUP),
         ema_decay=0.99,
-        execution=_EXECUTION,
     )
 
 

@@ -1,8 +1,9 @@
 """Draw images: a generator's latents, passed through its tokenizer's decoder."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Int, UInt8
@@ -15,7 +16,7 @@ from vistok.engine.distributed import ALONE, World
 from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.generator.config import SamplingConfig
-from vistok.generator.families import default_sampling
+from vistok.generator.families import sampling_for
 from vistok.generator.interface import Generator, Sampler
 from vistok.metrics.cost import Cost
 from vistok.metrics.variety import Drawn
@@ -70,15 +71,16 @@ def decoding_flops(config: TokenizerConfig) -> float:
     return count_flops(lambda: twin.from_latents(latents))
 
 
-def usual_guidance(generator: Generator) -> float:
-    """Return the guidance scale to draw with where none is given: that of a shipped pair, of a shortcut, or 1."""
-    return float(generator.info.scores.get("guidance_scale") or default_sampling(generator.config).guidance_scale)
+def usual_sampling(generator: Generator, values: Mapping[str, Any] | None = None) -> SamplingConfig:
+    """Return how a generator is drawn from where nothing else is said, with these values.
 
-
-def usual_steps(generator: Generator) -> dict[str, int]:
-    """Return the steps that a shipped flow was scored with, as a value of its sampling; nothing for others."""
-    steps = generator.info.scores.get("sampling_steps")
-    return {"steps": int(steps)} if steps else {}
+    Networks that come with vistok are drawn from as they were scored, others by the default of their kind. Raises UserError for
+    values that its family's sampling does not have.
+    """
+    scores = generator.info.scores
+    scored = {"guidance_scale": scores.get("guidance_scale"), "steps": scores.get("sampling_steps")}
+    known = {name: value for name, value in scored.items() if value is not None}
+    return sampling_for(generator.config, {**known, **(values or {})})
 
 
 def balanced_labels(count: int, num_classes: int) -> Int[Tensor, "count"]:
@@ -106,17 +108,24 @@ def make_sampler(
     return generator.sped_up(sampling, draft, lookahead)
 
 
-def fitting_batch(generator: Generator, sampling: SamplingConfig, asked: int | None = None) -> int:
+def fitting_batch(
+    generator: Generator, sampling: SamplingConfig, asked: int | None = None, world: World = ALONE
+) -> int:
     """Return how many images to draw at once: what was asked for, else as many as fit into free memory, at most 500.
 
-    Samples do not depend on it, unless two codes are so close that another batch size's rounding swaps them.
+    Samples do not depend on it, unless two codes are so close that another batch size's rounding swaps them. Several processes
+    draw as many as the fullest of them can hold, since they share the work by batches.
     """
     if asked is not None:
         return asked
     free = free_memory(next(generator.parameters()).device)
-    if free is None:
-        return BATCH
-    return max(1, min(BATCH, int(SHARE_OF_MEMORY * free / generator.sampling_bytes(sampling))))
+    fits = BATCH if free is None else int(SHARE_OF_MEMORY * free / generator.sampling_bytes(sampling))
+    return max(1, min(BATCH, *world.collect(fits)))
+
+
+def first_of_share(count: int, batch_size: int, world: World) -> int:
+    """Return the number of the first image that this process draws, of all that are drawn."""
+    return world.share_of(range(-(-count // batch_size))).start * batch_size
 
 
 def sample_batches(

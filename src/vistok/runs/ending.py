@@ -1,4 +1,4 @@
-"""Whether a run has ended with its weights in place. A lost record of that is written anew, from the weights themselves."""
+"""Whether a run has ended with its weights in place. A lost record of that can be had from the weights themselves."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ RECORD = "finished.json"
 def ending(run: RunDir, total_steps: int) -> dict[str, Any]:
     """Return what a run's finished.json says, or would say if it were neither lost nor damaged; empty if the run has not ended.
 
-    It is written anew where there are weights of the last step but no checkpoint of it, from which they would be written again: to
+    The weights say it where they are of the last step and there is no checkpoint of it, from which they would be written again: to
     train once more would throw them away. Raises UserError if it is damaged, and there are no such weights.
     """
     damaged = None
@@ -27,11 +27,20 @@ def ending(run: RunDir, total_steps: int) -> dict[str, Any]:
     facts = headers.get("ema", {}).get("training") or {}
     last = any(step_of(path) == total_steps for path in finished(run.checkpoints))
     if facts.get("steps") == total_steps and not last:
-        run.finish(**facts, digests={weights: header["digest"] for weights, header in headers.items()})
-        return run.read(RECORD) or {}
+        return {**facts, "digests": {weights: header["digest"] for weights, header in headers.items()}}
     if damaged is not None and not last:
         raise damaged
     return {}
+
+
+def keep_ending(run: RunDir, total_steps: int) -> None:
+    """Write the record of a run that has ended anew if it is missing or damaged."""
+    try:
+        known = _recorded(run)
+    except UserError:
+        known = None
+    if known is None:
+        run.finish(**ending(run, total_steps))
 
 
 def missing_exports(run: RunDir, ended: dict[str, Any]) -> list[Path]:

@@ -32,7 +32,7 @@ from vistok.engine.weights import save_weights
 from vistok.errors import UserError
 from vistok.runs.config import ClassifierRun, RunConfig, TokenizerRun
 from vistok.runs.curves import headline
-from vistok.runs.ending import ending, missing_exports
+from vistok.runs.ending import ending, keep_ending, missing_exports
 from vistok.runs.health.alarms import Alarms
 from vistok.runs.health.gate import health_record
 from vistok.runs.identity import Former
@@ -116,12 +116,15 @@ class Job:
         A finished run keeps its weights and the checkpoints at `execution.milestones`, no others. Raises UserError if its
         weights are gone and no checkpoint of its last step is left to restore them from.
         """
-        for line in self.naming if join_world().main else ():
+        world = join_world()
+        for line in self.naming if world.main else ():
             progress.say(f"warning: {line}")
         if self.finished:
-            self.run_dir.keep_config(self.config)
+            if world.main:
+                self.run_dir.keep_config(self.config)
+                keep_ending(self.run_dir, self.plan.total_steps)
+            world.wait()
             return self.run_dir
-        world = join_world()
         _divide(self.config, world)
         setup_device(self.config.execution)
         note = self._set_threads()  # which provenance records

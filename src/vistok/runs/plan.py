@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vistok.engine.device import autocast
 from vistok.engine.distributed import ALONE
 from vistok.engine.objective import Objective
 from vistok.engine.parallel import recompute
@@ -25,7 +24,7 @@ class Plan:
     """A run's derived numbers.
 
     flops_per_step: pairs of (from this step on, FLOPs per step). weight_bytes: of weights, gradients, AdamW and averages.
-    activation_bytes: of the images that one process computes at a time, if it is the only one.
+    activation_bytes: of the images that one process computes at a time, if it is the only one; in float32, whatever the precision.
     """
 
     total_steps: int
@@ -102,8 +101,8 @@ def step_flops(phases: Sequence[Phase], micro: MicroBatch, step: int) -> float:
     return count_flops(run)
 
 
-def activation_bytes(phases: Sequence[Phase], micro: MicroBatch, step: int, precision: str) -> int:
-    """Return the bytes that the most demanding phase keeps for its backward pass, for one (meta) micro-batch."""
+def activation_bytes(phases: Sequence[Phase], micro: MicroBatch, step: int) -> int:
+    """Return the bytes that the most demanding phase keeps for its backward pass, for one (meta) micro-batch, in float32."""
     weights = {id(p) for phase in phases for m in phase.modules for p in m.parameters()}
     heaviest = 0
     shared = dict(micro)
@@ -118,7 +117,7 @@ def activation_bytes(phases: Sequence[Phase], micro: MicroBatch, step: int, prec
             return tensor
 
         kept_by = torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t)
-        with Counting(), kept_by, autocast(torch.device("meta"), precision):
+        with Counting(), kept_by:
             total = phase.loss(shared, step).total
         heaviest = max(heaviest, sum(kept.values()))
         del total
@@ -161,7 +160,7 @@ def plan_of(
                 recompute(network)
     last = max(counted_at) + turns[-1]  # when all phases are active
     weights = state_bytes([module for phase in phases for module in phase.modules])
-    activations = int(share * activation_bytes(phases, micro, last, config.precision))
+    activations = int(share * activation_bytes(phases, micro, last))
     return Plan(
         scale.total_steps, tuple(scale.flops_per_step), objective.parameters(), num_tokens, weights, activations
     )

@@ -54,7 +54,10 @@ def _names(file: Path) -> list[str]:
 def require_run(path: Path) -> None:
     """Raise UserError for a folder that is recognisably something other than a run directory."""
     for marks, words in (
-        (("manifest.json", "tokens.npy"), "a token cache; give the run directory of a network"),
+        *(
+            (("manifest.json", f"{kind}.npy"), f"a cache of {kind}; give the run directory of a network")
+            for kind in ("tokens", "vectors", "features")
+        ),
         (
             ("model.safetensors",),
             f"a folder for the hub; make a run directory of it: vistok import hub {shlex.quote(str(path))} --out RUN",

@@ -1,7 +1,7 @@
 """Score a generator: Fréchet distance of its samples, precision and recall, memorisation."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.files import write_json
 from vistok.generator.config import SamplingConfig
-from vistok.generator.families import default_sampling
 from vistok.generator.interface import Generator
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.interval import frechet_replicates
@@ -28,7 +27,7 @@ from vistok.metrics.memorization import memorization
 from vistok.metrics.protocol import Score, Treatment
 from vistok.metrics.variety import Drawn, variety
 from vistok.rng import derive_seed, stable_choice
-from vistok.runs.drawing import Clock, balanced_labels, cost_of, fitting_batch, sample_batches
+from vistok.runs.drawing import Clock, balanced_labels, cost_of, fitting_batch, sample_batches, usual_sampling
 from vistok.runs.frozen_networks import digests_in_losses
 from vistok.runs.load import load_generator, load_tokenizer_of
 from vistok.runs.run_images import data_of
@@ -78,8 +77,8 @@ class Stage2:
         return [self.generator.info.digest, self.tokenizer.info.digest]
 
     def sampling(self, **changes: Any) -> SamplingConfig:
-        """Return the generator's default sampling, with changes."""
-        return default_sampling(self.generator.config).replace(**changes)
+        """Return the generator's usual sampling, with changes."""
+        return usual_sampling(self.generator, changes)
 
     def treatment(self, sampling: SamplingConfig) -> Treatment:
         """Return the record of how samples were made that goes into a score."""
@@ -234,7 +233,7 @@ def _draw(
     images: list[Tensor] = []
     world = join_world()
     sampler = stage2.generator.sampler(drawing.sampling)
-    at_once = fitting_batch(stage2.generator, drawing.sampling, drawing.batch_size)
+    at_once = fitting_batch(stage2.generator, drawing.sampling, drawing.batch_size, world)
     for images_drawn in sample_batches(
         sampler, stage2.tokenizer, labels, progress, name, at_once, world, drawing.drawn, drawing.clock
     ):
@@ -284,7 +283,7 @@ def choose_guidance(
         "schema_version": SCHEMA,
         "kind": "guidance",
         "guidance_scale": best,
-        "at_the_edge": best == max(scales),
+        "at_the_edge": at_the_edge(best, scales),
         "num_samples": drawing.count,
         "scores": scores,
         "seconds": round(time.monotonic() - started, 1),
@@ -292,6 +291,11 @@ def choose_guidance(
     if join_world().main:
         write_json(file, result)
     return result
+
+
+def at_the_edge(best: float, scales: Collection[float]) -> bool:
+    """Whether scales beyond those that were tried might be better: the best is the last of several, or the first and not off."""
+    return len(scales) > 1 and (best == max(scales) or (best == min(scales) and best > 1))
 
 
 def sample_distance(

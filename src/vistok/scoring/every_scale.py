@@ -7,7 +7,7 @@ from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.protocol import Score
 from vistok.rng import derive_seed
 from vistok.runs.drawing import Clock, cost_of
-from vistok.scoring.evaluate_generator import Against, Drawing, check_scoring, distances
+from vistok.scoring.evaluate_generator import Against, Drawing, at_the_edge, check_scoring, distances
 from vistok.scoring.evaluators import second_evaluator
 from vistok.scoring.scorer import Finished, Scored, Scorer, bounds, costs, pairs
 
@@ -43,7 +43,7 @@ class EveryScaleFidelity(Scorer):
         detail = {
             "guidance": {
                 "guidance_scale": best,
-                "at_the_edge": best == max(found),
+                "at_the_edge": at_the_edge(best, found),
                 "num_samples": run.asked.samples,
                 "scores": _json({scale: at.held_out for scale, at in found.items()}),
             },

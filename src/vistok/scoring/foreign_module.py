@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vistok.data.images.transforms import to_float, to_uint8
 from vistok.engine.log import Progress
 from vistok.errors import UserError, reason
+from vistok.nn.evaluation import in_evaluation
 
 FARTHEST = 1.5  # decoders overshoot [-1, 1] a little; 0...255 lies far outside
 
@@ -76,13 +77,8 @@ def device_of(module: nn.Module) -> torch.device:
 @contextmanager
 def at_rest(module: nn.Module) -> Iterator[None]:
     """Run a block with a network in evaluation mode and without gradients; its mode is restored."""
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        module.train(training)
+    with in_evaluation(module), torch.no_grad():
+        yield
 
 
 def checked_images(found: Any, count: int, what: str) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from vistok.data.latents.cache import AGAIN, LatentCache
 from vistok.errors import UserError
 from vistok.metrics.likelihood import Likelihood, likelihood
+from vistok.nn.evaluation import in_evaluation
 from vistok.rng import stable_choice
 
 BATCH = 250
@@ -22,14 +23,12 @@ def validation_likelihood(model: Any, cache: LatentCache, device: torch.device, 
 
     The random images are the same every time; taking the first ones instead might give a single class.
     """
-    training = model.training
-    model.eval()
-    rows = held_out_rows(cache, limit)
-    nats = []
-    for start in range(0, len(rows), BATCH):
-        batch = cache.batch(rows[start : start + BATCH])
-        nats.append(model.nats(batch["latents"].to(device), batch["labels"].to(device)).cpu().numpy())
-    model.train(training)
+    with in_evaluation(model):
+        rows = held_out_rows(cache, limit)
+        nats = []
+        for start in range(0, len(rows), BATCH):
+            batch = cache.batch(rows[start : start + BATCH])
+            nats.append(model.nats(batch["latents"].to(device), batch["labels"].to(device)).cpu().numpy())
     return likelihood(np.concatenate(nats))
 
 
@@ -39,20 +38,18 @@ def held_out_losses(model: Any, cache: LatentCache, device: torch.device, limit:
 
     A model takes the time, noise or mask of an image from its number; few images are therefore measured under several numbers.
     """
-    training = model.training
-    model.eval()
-    rows, sums = held_out_rows(cache, limit), dict[str, list[float]]()
-    times = -(-LEAST // max(1, len(rows)))
-    rows, again = rows.repeat(times), np.tile(np.arange(times), len(rows))
-    for start in range(0, len(rows), BATCH):
-        some = rows[start : start + BATCH]
-        batch = {name: tensor.to(device) for name, tensor in cache.batch(some).items()}
-        images = some // cache.num_views * times + again[start : start + BATCH]  # whatever views the cache has
-        found = model.held_out(batch["latents"], batch["labels"], torch.from_numpy(images).to(device))
-        for name, losses in found.items():
-            total, count = sums.get(name, [0.0, 0.0])
-            sums[name] = [total + float(losses.double().sum()), count + len(losses)]
-    model.train(training)
+    with in_evaluation(model):
+        rows, sums = held_out_rows(cache, limit), dict[str, list[float]]()
+        times = -(-LEAST // max(1, len(rows)))
+        rows, again = rows.repeat(times), np.tile(np.arange(times), len(rows))
+        for start in range(0, len(rows), BATCH):
+            some = rows[start : start + BATCH]
+            batch = {name: tensor.to(device) for name, tensor in cache.batch(some).items()}
+            images = some // cache.num_views * times + again[start : start + BATCH]  # whatever views the cache has
+            found = model.held_out(batch["latents"], batch["labels"], torch.from_numpy(images).to(device))
+            for name, losses in found.items():
+                total, count = sums.get(name, [0.0, 0.0])
+                sums[name] = [total + float(losses.double().sum()), count + len(losses)]
     return {name: total / count for name, (total, count) in sums.items() if count}
 
 

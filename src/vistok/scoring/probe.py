@@ -20,6 +20,7 @@ from vistok.files import write_json
 from vistok.generator.interface import Generator, HasInner
 from vistok.metrics.interval import mean_replicates
 from vistok.metrics.protocol import Protocol, Score, Treatment
+from vistok.nn.evaluation import in_evaluation
 from vistok.runs.load import load_generator
 from vistok.scoring.evaluations import SCHEMA, evaluation_file, finished_evaluation
 from vistok.scoring.nats import BATCH, held_out_rows
@@ -55,16 +56,13 @@ def layer_features(
     """Return each layer's features of these rows, and the rows' classes."""
     assert isinstance(generator, HasInner) and generator.null_label is not None
     device, found, labels = next(generator.parameters()).device, [], []
-    training = generator.training
-    generator.eval()
-    with progress.task("inner layers of held-out latents", len(rows)) as bar:
+    with in_evaluation(generator), progress.task("inner layers of held-out latents", len(rows)) as bar:
         for start in range(0, len(rows), BATCH):
             batch = cache.batch(rows[start : start + BATCH])
             null = torch.full_like(batch["labels"], generator.null_label).to(device)
             found.append([layer.float().cpu() for layer in generator.inner(batch["latents"].to(device), null)])
             labels.append(batch["labels"])
             bar.advance(len(null))
-    generator.train(training)
     return [torch.cat(parts) for parts in zip(*found, strict=True)], torch.cat(labels)
 
 

@@ -13,6 +13,7 @@ from vistok.engine.distributed import ALONE, World
 from vistok.engine.phase import MicroBatch, Phase, PhaseLoss
 from vistok.errors import UserError
 from vistok.generator.conditioning import require_label_dropout
+from vistok.nn.precision import in_float32
 from vistok.rng import normal_grid
 from vistok.shortcut.base import Given, Shortcut, ShortcutTraining, spread
 from vistok.units import Scale
@@ -84,5 +85,6 @@ class MeanFlow(Shortcut):
             with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):  # the others have none
                 return torch.func.jvp(average, (x, now), (velocity, torch.ones_like(now)))[1]
         h = self.config.difference
-        ahead, behind = average(x + h * velocity, now + h), average(x - h * velocity, now - h)
+        with in_float32(x):  # sixteen bits would round away most of so small a difference
+            ahead, behind = average(x + h * velocity, now + h), average(x - h * velocity, now - h)
         return (ahead - behind) / (2 * h)

@@ -20,7 +20,6 @@ from vistok.data.images.names import is_hidden
 from vistok.engine.distributed import ALONE, World
 from vistok.errors import UserError
 from vistok.files import disk_error, owned, replacing, sweep, sync, temporary_folder
-from vistok.runs.drawing import BATCH
 from vistok.runs.pictures import SUFFIXES, check_side, sheet, write_picture
 from vistok.verbs.output import output_file
 from vistok.verbs.sample_sheet import Layout
@@ -75,11 +74,12 @@ def earlier_pictures(place: Path) -> list[Path]:
 
 
 def write_samples(
-    batches: Batches, labels: Int[Tensor, "count"], place: Path, kind: str, layout: Layout, world: World = ALONE
-) -> Path:
+    batches: Batches, labels: Int[Tensor, "count"], place: Path, kind: str, layout: Layout, world: World = ALONE,
+    first: int = 0,
+) -> Path:  # fmt: skip
     """Write images as a `grid` (one picture), pictures in a folder, or `npz` (ADM's layout) to a `samples_place`.
 
-    `batches`: this process's images; those of all processes, joined by rank, are in order. ADM's evaluator reads
+    `batches`: this process's images, from number `first` on; those of all processes, joined by rank, are in order. ADM's evaluator reads
     `arr_0`, uint8 (count, height, width, 3), and `arr_1`, the labels. Raises UserError if another command is writing
     there.
     """
@@ -87,7 +87,7 @@ def write_samples(
         if kind == "grid":
             _write_sheet(batches, place, layout, world)
         elif kind in PICTURES:
-            _write_pictures(batches, labels, place, kind, world)
+            _write_pictures(batches, labels, place, kind, world, first)
         else:
             _write_npz(batches, labels, place, world)
         world.wait()
@@ -123,10 +123,10 @@ def _write_sheet(batches: Batches, path: Path, layout: Layout, world: World) -> 
             write_picture(file, layout.picture(images), path.suffix)
 
 
-def _write_pictures(batches: Batches, labels: Tensor, folder: Path, kind: str, world: World) -> None:
+def _write_pictures(batches: Batches, labels: Tensor, folder: Path, kind: str, world: World, first: int) -> None:
     """Write pictures to a temporary folder, then move all into place: a folder never mixes two commands' samples."""
     with _aside(folder / _ASIDE, world) as aside:
-        for number, image in _numbered(batches, len(labels), world):
+        for number, image in enumerate((image for batch in batches for image in batch), first):
             file = aside / f"{number:06d}-class{int(labels[number]):03d}.{kind}"
             with replacing(file) as opened:
                 write_picture(opened, sheet(image[None], 1), file.suffix)
@@ -142,14 +142,6 @@ def _replace_pictures(folder: Path, aside: Path) -> None:
     for left in {file.name for file in before} - {file.name for file in new}:
         (folder / left).unlink()
     sync(folder)
-
-
-def _numbered(batches: Batches, count: int, world: World) -> Iterator[tuple[int, Tensor]]:
-    number = world.share_of(range(-(-count // BATCH))).start * BATCH
-    for batch in batches:
-        for image in batch:
-            yield number, image
-            number += 1
 
 
 def _write_npz(batches: Batches, labels: Tensor, path: Path, world: World) -> None:

@@ -68,16 +68,19 @@ def step_seconds(
     if batch < 1:
         return None
     batch = max(batch, min(2, config.batch_size))  # batch norm needs two
-    return _step_seconds(objective(device), config, device, batch, long) * config.batch_size / batch
+    scale = Scale(config.batch_size, 1, 1, plan.flops_per_step, 1000)
+    return _step_seconds(objective(device), config, scale, device, batch, long) * config.batch_size / batch
 
 
 def _generator_plan(config: GeneratorRun, space: Space, num_classes: int) -> Plan:
     return train_generator.plan(config, LatentFacts(space, num_classes), 1)
 
 
-def _step_seconds(objective: Objective, config: RunConfig, device: torch.device, batch_size: int, long: float) -> float:
+def _step_seconds(
+    objective: Objective, config: RunConfig, scale: Scale, device: torch.device, batch_size: int, long: float
+) -> float:
     """Return the median of five steps after two for warming up, or of those of `long` seconds; of fewer if they are slow."""
-    phases = objective.phases(Scale(config.batch_size, 1, 1, (), 1000), ALONE)
+    phases = objective.phases(scale, ALONE)
     micro = objective.example(batch_size, device)
     seconds: list[float] = []
     while (len(seconds) < STEPS + WARM or sum(seconds[WARM:]) < long) and (len(seconds) < 2 or sum(seconds) < PATIENCE):

@@ -166,8 +166,8 @@ def _batches(
     config: GeneratorRun, cache: LatentCache, features: LatentCache | None, steps: range, world: World
 ) -> Iterator[MicroBatch]:
     """Yield this process's share of each step's latents."""
-    part = (world.rank, world.size)
-    return train_latents(cache, config.seed, config.batch_size, steps, part=part, features=features)
+    part, workers = (world.rank, world.size), config.execution.num_workers
+    return train_latents(cache, config.seed, config.batch_size, steps, workers, part, features)
 
 
 def _features(

@@ -1,6 +1,6 @@
 """The page that draws: one generator, or two side by side with the same seed."""
 
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
@@ -12,9 +12,9 @@ from vistok.app.parts import heading, page, said
 from vistok.app.place import Place
 from vistok.app.wish import OFFERED, Wish, fields_of
 from vistok.errors import UserError
-from vistok.generator.families import default_sampling
+from vistok.nn.solver_names import SolverName
 
-SOLVERS = ["multistep", "euler", "heun", "ddim"]
+SOLVERS = [("the generator's own", ""), *((name, name) for name in get_args(SolverName))]
 LARGEST_SEED = 2**31 - 1
 MOST_STEPS = 250
 
@@ -55,8 +55,10 @@ def generate_page(place: Place, networks: Networks) -> None:
         info, offered = generator.info, fields_of(generator.config.kind)
         shown = [gr.update(visible=field in offered, **_range(generator, field)) for field in OFFERED]
         choices = [(text, number) for number, text in enumerate(info.class_names)]
-        best = float(info.scores.get("guidance_scale") or 1.0)
-        return gr.update(choices=choices, value=[], visible=len(choices) > 1), best, *shown
+        from vistok.runs.drawing import usual_sampling
+
+        usual = usual_sampling(generator).guidance_scale
+        return gr.update(choices=choices, value=[], visible=len(choices) > 1), usual, *shown
 
     def pictures(*values: Any) -> tuple[Any, ...]:
         drawn = [_told(wish, place, networks) for wish in wishes(*values)]
@@ -84,17 +86,21 @@ def _fields() -> list[Any]:
         gr.Slider(0, 1000, 0, step=1, label="Top-k", info="0: all tokens"),
         gr.Slider(0.05, 1, 1, step=0.01, label="Top-p", info="1: all tokens"),
         gr.Slider(1, MOST_STEPS, 50, step=1, label="Steps", visible=False),
-        gr.Dropdown(SOLVERS, value=SOLVERS[0], label="Solver", visible=False),
+        gr.Dropdown(SOLVERS, value="", label="Solver", visible=False),
     ]
 
 
 def _range(generator: Any, field: str) -> dict[str, Any]:
-    """Return the steps that a generator takes by default, and the most that it can: one for each token that it fills in."""
+    """Return where a field of another generator begins: its usual steps, at most one for each token, and its own solver."""
+    from vistok.runs.drawing import usual_sampling
+
+    if field == "solver":
+        return {"value": ""}
     if field != "steps" or field not in fields_of(generator.config.kind):
         return {}
-    space = generator.space
-    usual = generator.calls(default_sampling(generator.config))
-    return {"value": usual, "maximum": space.layout.positions if space.kind == "tokens" else MOST_STEPS}
+    space, usual = generator.space, usual_sampling(generator)
+    most = space.layout.positions if space.kind == "tokens" else MOST_STEPS
+    return {"value": getattr(usual, "steps", None) or generator.calls(usual), "maximum": most}
 
 
 def wishes(
@@ -109,7 +115,7 @@ def wishes(
         "top_k": int(top_k) or None,
         "top_p": None if top_p >= 1 else float(top_p),
         "steps": int(steps),
-        "solver": solver,
+        "solver": solver or None,
     }
     rest = (tuple(map(int, classes or ())), int(count), int(seed or 0), round(float(guidance), 4), options)
     return [Wish(name, *rest) for name in (run, other) if name]

@@ -21,6 +21,7 @@ import numpy as np
 from vistok.data.images.image_file import BadImage, decode, file_bytes, not_read
 from vistok.data.images.inspection_index import FileFacts, open_index
 from vistok.errors import UserError, are, counted, reason, some
+from vistok.files import stamp_of
 
 SHOWN = 5
 QUIET = 2_000  # up to this many files are inspected without a progress bar
@@ -219,17 +220,13 @@ def bar(total: int) -> Iterator[Callable[[], None]]:
 
 
 def _stamps(root: Path, names: Sequence[str]) -> np.ndarray:
-    """Return size and last change (ns) of each file, (count, 2); -1 if it cannot be examined.
-
-    Programs that copy set a file's mtime as they like, so that another file of this size may have it, but not its ctime.
-    """
+    """Return size and last change (ns) of each file, (count, 2); -1 if it cannot be examined."""
     stamps = np.full((len(names), 2), -1, dtype=np.int64)
     for i, name in enumerate(names):
         try:
-            status = os.stat(f"{root}{os.sep}{name}")
+            stamps[i] = stamp_of(f"{root}{os.sep}{name}")
         except OSError:  # the inspection will find out why
             continue
-        stamps[i] = status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
     return stamps
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vistok.errors import UserError
-from vistok.files import named_error, only_one, user_cache, write_atomic
+from vistok.files import named_error, only_one, stamp_of, user_cache, write_atomic
 
 SCHEMA = 2
 
@@ -63,9 +63,7 @@ def listed(file: Path, name: str, options: str, make: Callable[[], Packed]) -> P
     name: the file's name in messages. options: whatever else determines the listing. An OSError names the file.
     """
     try:
-        stamp = file.stat()
-        text = f"{SCHEMA} {file.resolve()} {stamp.st_size} {stamp.st_mtime_ns} {options}"
-        key = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:24]
+        key = key_of(file, f"{SCHEMA} {options}")
         place = user_cache() / "packed" / f"{key}.npz"
         packed = _listing(place)
         if packed is None:
@@ -77,6 +75,12 @@ def listed(file: Path, name: str, options: str, make: Callable[[], Packed]) -> P
     except OSError as error:
         raise named_error(file, error) from None
     return replace(packed, name=name, key=key)
+
+
+def key_of(file: Path, text: str = "") -> str:
+    """Return a name for what is made of a file as it is now, and of a text. Raises OSError if the file cannot be examined."""
+    text = f"{file.resolve()} {stamp_of(file)} {text}"
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:24]
 
 
 @contextmanager

@@ -4,7 +4,6 @@ A parquet file can only be read in large pieces, so its images are copied once i
 folder, from which each can be read by offset.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from vistok.data.config import DataConfig
 from vistok.data.images.names import is_hidden_below
 from vistok.data.images.packed import PackedSource, open_packed
-from vistok.data.images.packed_files import Packed, listed
+from vistok.data.images.packed_files import Packed, key_of, listed
 from vistok.data.images.parquet_labels import Labels, label_column
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import named_error, sweep, user_cache, write_atomic
@@ -47,10 +46,7 @@ def _unpacked(path: Path) -> Packed:
         reader = _open(path)
         image, label, note = _image_column(reader, path), *label_column(reader.schema_arrow)
         labels = Labels(path, label, _class_names(reader, label))
-        stamp = path.stat()
-        text = f"{path.resolve()} {stamp.st_size} {stamp.st_mtime_ns}"
-        key = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:24]
-        flat = user_cache() / "packed" / f"{key}.images"
+        flat = user_cache() / "packed" / f"{key_of(path)}.images"
         sweep(flat.parent, of=flat.name)
         sizes: list[int] = []
         write_atomic(flat, _images(reader, path, image, labels, sizes))

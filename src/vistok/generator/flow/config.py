@@ -9,6 +9,7 @@ from vistok.generator.config import GeneratorConfig, SamplingConfig
 from vistok.generator.flow.patches import coarse_layout
 from vistok.nn.frozen_config import FrozenNetwork, require_file
 from vistok.nn.mixers.config import require_heads
+from vistok.nn.solver_names import SolverName
 from vistok.space import Layout
 
 
@@ -30,9 +31,6 @@ class RepresentationConfig(Config):
     def _file(self) -> "RepresentationConfig":
         require_file(self.features, self.features_file)
         return self
-
-
-SolverName = Literal["euler", "heun", "ddim", "multistep", "renoise", "double_step"]
 
 
 class ShortenedConfig(Config):

@@ -1,8 +1,6 @@
 """The network together with its latents' normalisation, its process, and the ways to sample it."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -17,6 +15,7 @@ from vistok.generator.flow.config import FlowConfig, FlowSampling
 from vistok.generator.flow.network import FlowNetwork, check_space
 from vistok.generator.flow.sampling import draw, guides, times_of, velocity_of
 from vistok.generator.interface import Generator, Sampler
+from vistok.nn.evaluation import in_evaluation
 from vistok.nn.flops import count_flops
 from vistok.nn.process import PROCESSES, Process
 from vistok.nn.solvers import SOLVERS, call_times
@@ -124,7 +123,7 @@ class FlowGenerator(Generator):
         self, latents: Float[Tensor, "batch positions dim"], labels: Int[Tensor, "batch"]
     ) -> list[Float[Tensor, "batch width"]]:
         """Return what comes out of each block for vectors without noise, averaged over positions."""
-        data, times = self.normalised(latents), torch.ones(len(latents), device=latents.device)
+        data, times = self.normalised(latents), self.process.trained_at(torch.ones(len(latents), device=latents.device))
         layers = range(1, self.num_layers + 1)
         return [self.network.with_inner(data, times, labels, layer)[1].mean(dim=1) for layer in layers]
 
@@ -135,7 +134,7 @@ class FlowGenerator(Generator):
         @torch.no_grad()
         def vectors(labels: Tensor, image_ids: Tensor) -> Tensor:
             require_labels(labels, self.num_classes)
-            with _in_evaluation(network):
+            with in_evaluation(network):
                 drawn = draw(network, self.process, partial(self._noise, how.seed, image_ids), labels, how)
             return drawn * self.deviation + self.mean
 
@@ -152,7 +151,7 @@ class FlowGenerator(Generator):
         how, network = self._prepared(sampling)
         self._require_reversible(how)
         require_labels(labels, self.num_classes)
-        with _in_evaluation(network):
+        with in_evaluation(network):
             velocity = velocity_of(network, self.process, labels, how)
             # At the end of DDPM's path no velocity is finite: backwards begins where networks learn last, as DDIM's inversion does.
             last = float(self.process.trained_at(torch.ones((), dtype=torch.float64)))
@@ -167,7 +166,7 @@ class FlowGenerator(Generator):
         how, network = self._prepared(sampling)
         self._require_reversible(how)
         require_labels(labels, self.num_classes)
-        with _in_evaluation(network):
+        with in_evaluation(network):
             drawn = draw(network, self.process, lambda step: noise, labels, how)
         return drawn * self.deviation + self.mean
 
@@ -243,17 +242,6 @@ class FlowGenerator(Generator):
     def spread_units(self) -> list[nn.Module]:
         """Return the parts that are recomputed, compiled and sharded individually."""
         return list(self.network.blocks)
-
-
-@contextmanager
-def _in_evaluation(network: FlowNetwork) -> Iterator[None]:
-    """Drop no labels while this lasts."""
-    training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(training)
 
 
 def _no_noise(step: int) -> Tensor:

@@ -16,6 +16,7 @@ from vistok.generator.masked.config import NETWORKS, MaskedConfig, MaskedSamplin
 from vistok.generator.masked.network import MaskedNetwork
 from vistok.generator.masked.sampling import fill_in
 from vistok.generator.masked.schedule import guidance_scales, num_steps
+from vistok.nn.evaluation import in_evaluation
 from vistok.nn.flops import count_flops
 from vistok.nn.masking import masked_counts, masks, still_masked
 from vistok.space import Space, Tokens
@@ -99,11 +100,8 @@ class MaskedGenerator(Generator):
 
         def tokens(labels: Tensor, image_ids: Tensor) -> Tensor:
             require_labels(labels, self.num_classes)
-            training = network.training
-            network.eval()
-            drawn = fill_in(network, left, labels, image_ids, how)
-            network.train(training)
-            return drawn
+            with in_evaluation(network):
+                return fill_in(network, left, labels, image_ids, how)
 
         return tokens
 

@@ -14,6 +14,7 @@ from vistok.metrics.codebook import perplexity_share
 from vistok.metrics.color import lab_errors
 from vistok.metrics.reconstruction import IDENTICAL_DB
 from vistok.metrics.spread import Spread
+from vistok.nn.evaluation import in_evaluation
 from vistok.tokenizer.interface import Tokenizer
 
 EVAL_BATCH = 250
@@ -45,25 +46,23 @@ def reconstruction_quality(
     reconstructions' variance over images, divided by that of the images. codebook_usage, code_perplexity: as shares of
     the codebook. lab_error, chroma_error: distances in Lab, for colour images.
     """
-    training = model.training
-    model.eval()
-    mean_picture = baseline.mean_picture.to(device)
-    psnr, gain, lab = [], [], []
-    reconstructions = Spread()
-    codes = model.space.codebook_size if model.space.kind == "tokens" else 0
-    counts = torch.zeros(codes, dtype=torch.int64, device=device)
-    for batch in eval_images(source, data, EVAL_BATCH):
-        images = batch["images"].to(device)
-        output = model(images)
-        if codes:
-            counts += torch.bincount(output.bottleneck.stored.flatten(), minlength=codes)
-        fake, real = to_uint8(output.reconstruction), to_uint8(images)
-        reconstructions.add(fake)
-        psnr.append(_psnr(fake, real))
-        gain.append(psnr[-1] - _psnr(mean_picture, real))
-        if data.channels == 3:
-            lab.append(torch.stack(lab_errors(fake, real)))
-    model.train(training)
+    with in_evaluation(model):
+        mean_picture = baseline.mean_picture.to(device)
+        psnr, gain, lab = [], [], []
+        reconstructions = Spread()
+        codes = model.space.codebook_size if model.space.kind == "tokens" else 0
+        counts = torch.zeros(codes, dtype=torch.int64, device=device)
+        for batch in eval_images(source, data, EVAL_BATCH):
+            images = batch["images"].to(device)
+            output = model(images)
+            if codes:
+                counts += torch.bincount(output.bottleneck.stored.flatten(), minlength=codes)
+            fake, real = to_uint8(output.reconstruction), to_uint8(images)
+            reconstructions.add(fake)
+            psnr.append(_psnr(fake, real))
+            gain.append(psnr[-1] - _psnr(mean_picture, real))
+            if data.channels == 3:
+                lab.append(torch.stack(lab_errors(fake, real)))
     varied = baseline.variance > 0
     values = {
         "psnr": float(torch.cat(psnr).mean()),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vistok.engine.pace import in_words
-from vistok.study.run.grid import GeneratorTask, Task, branch_step
+from vistok.study.run.grid import GeneratorTask, Task
 
 # What a task counts for in the bar besides its FLOPs, which scoring needs, too.
 SCORING_FLOPS = 1e13
@@ -20,7 +20,7 @@ def cost(task: Task) -> float:
 def own_flops(task: Task) -> float:
     """Return the FLOPs that a task trains for itself: a run that starts from another one's checkpoint does the rest only."""
     if isinstance(task, GeneratorTask) and task.trunk is not None:
-        return task.flops * (1 - branch_step(task) / task.steps)
+        return task.flops * (1 - task.branch_step / task.steps)
     return task.flops
 
 

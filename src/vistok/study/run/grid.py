@@ -14,7 +14,6 @@ from vistok.space import Space
 from vistok.study.config import Choice, Grid, StudyConfig
 from vistok.study.run.wanted import evaluator_of
 from vistok.tokenizer.config import TokenizerConfig
-from vistok.units import Scale
 from vistok.units import steps as in_steps
 
 # Part of every run's name: increase it when records change, and all runs are recorded again.
@@ -77,8 +76,9 @@ class CacheTask:
 class GeneratorTask:
     """Train a generator on a tokenizer's tokens and score it.
 
-    `trunk` is a longer run with the same constant phase, from whose checkpoint this run starts; `milestones` are
-    the steps at which shorter runs branch off from this one. `former` and `evaluator` are as in TokenizerTask.
+    `branch_step` is where the constant phase of schedule wsd ends, for other schedules the last step. `trunk` is a longer run
+    with the same constant phase, from whose checkpoint this run starts; `milestones` are the steps at which shorter runs branch
+    off from this one. `former` and `evaluator` are as in TokenizerTask.
     """
 
     run: str
@@ -87,6 +87,7 @@ class GeneratorTask:
     tokenizer: TokenizerTask
     flops: float
     steps: int
+    branch_step: int
     trunk: str | None = None
     milestones: tuple[int, ...] = ()
     kind: str = "generator"
@@ -126,12 +127,6 @@ def expand(study: StudyConfig, fetch: bool = True) -> list[Task]:
                 for task in _generator_tasks(study, grid, tokenizer, seed, facts):
                     tasks.setdefault(task.run, task)
     return _with_trunks(list(tasks.values()))
-
-
-def branch_step(task: GeneratorTask) -> int:
-    """Return the step at which the constant phase of schedule wsd ends; the last step for other schedules."""
-    scale = Scale(task.config.batch_size, 1, 1, (), task.steps)
-    return task.steps - task.config.optimizer.decay.to_steps(scale)
 
 
 @dataclass(frozen=True)
@@ -217,7 +212,7 @@ def _generator_tasks(
             grid.lengths, key=lambda length: -length.value
         ):  # the longest run is the trunk of the others
             config = base.replace(length=length)
-            flops, steps = _generator_cost(config.replace(seed=0), network.space, facts.classes, facts.images)
+            flops, steps, branch = _generator_cost(config.replace(seed=0), network.space, facts.classes, facts.images)
             if grid.max_flops is not None and flops > grid.max_flops:
                 continue
             # Names cover the evaluator's contents; former names covered its path.
@@ -229,7 +224,7 @@ def _generator_tasks(
             ]
             former = tuple(name for name in dict.fromkeys(names) if name != names[0])
             yield GeneratorTask(
-                names[0], choice.name, config, tokenizer, flops, steps, former=former, evaluator=facts.evaluator
+                names[0], choice.name, config, tokenizer, flops, steps, branch, former=former, evaluator=facts.evaluator
             )
 
 
@@ -252,12 +247,14 @@ def _tokenizer_flops(config: TokenizerRun, images: int) -> float:
 
 
 @lru_cache(maxsize=512)
-def _generator_cost(config: GeneratorRun, space: Space, classes: int, images: int) -> tuple[float, int]:
+def _generator_cost(config: GeneratorRun, space: Space, classes: int, images: int) -> tuple[float, int, int]:
+    """Return a generator's FLOPs, its steps, and the step at which its constant phase ends."""
     from vistok.runs.latent_facts import LatentFacts
     from vistok.verbs import train_generator
 
-    plan = train_generator.plan(config, LatentFacts(space, classes), images)
-    return plan.train_flops, plan.total_steps
+    plan, optimizer = train_generator.plan(config, LatentFacts(space, classes), images), config.optimizer
+    decay = optimizer.decay.to_steps(plan.scale(config, images)) if optimizer.schedule == "wsd" else 0
+    return plan.train_flops, plan.total_steps, plan.total_steps - decay
 
 
 def _with_trunks(tasks: list[Task]) -> list[Task]:
@@ -270,8 +267,8 @@ def _with_trunks(tasks: list[Task]) -> list[Task]:
     changed: dict[str, Task] = {}
     for members in families.values():
         trunk = max(members, key=lambda task: task.steps)
-        branches = [task for task in members if task is not trunk and branch_step(task) < branch_step(trunk)]
-        steps = tuple(sorted({branch_step(task) for task in branches}))
+        branches = [task for task in members if task is not trunk and task.branch_step < trunk.branch_step]
+        steps = tuple(sorted({task.branch_step for task in branches}))
         changed[trunk.run] = replace(trunk, milestones=steps)
         changed |= {task.run: replace(task, trunk=trunk.run) for task in branches}
     return [changed.get(task.run, task) for task in tasks]

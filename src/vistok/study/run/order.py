@@ -6,7 +6,7 @@ from typing import Any
 
 from vistok.errors import damage_is_a_mistake
 from vistok.files import read_json, write_json
-from vistok.study.run.grid import CacheTask, GeneratorTask, Task, TokenizerTask, branch_step
+from vistok.study.run.grid import CacheTask, GeneratorTask, Task, TokenizerTask
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def make_order(task: Task, study: Any, runs: Path, folder: Path, threads: int | 
         weights=tokenizer.weights,
         image_size=tokenizer.image_size,
         trunk=generator.trunk if generator else None,
-        branch_step=branch_step(generator) if generator else 0,
+        branch_step=generator.branch_step if generator else 0,
         milestones=generator.milestones if generator else (),
         scoring=study.scoring.model_dump(mode="json"),
         evaluator=study.evaluator,

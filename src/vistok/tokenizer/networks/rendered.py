@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vistok.config import make
 from vistok.errors import UserError
+from vistok.nn.evaluation import in_evaluation
 from vistok.rng import content_keys
 from vistok.space import Grid, Layout, Tokens
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
@@ -62,10 +63,8 @@ class RenderedTokenizer(ClusterTokenizer):
 
     def pictures(self, latents: Tensor, layout: Grid) -> Float[Tensor, "batch channels height width"]:
         """Draw tokens for clusters, with noise that the clusters decide, and decode them."""
-        training = self.renderer.training
-        self.renderer.eval()
-        tokens = self.tokens(latents)
-        self.renderer.train(training)
+        with in_evaluation(self.renderer):
+            tokens = self.tokens(latents)
         return self.codes.from_latents(tokens)
 
     def decode(self, latents: Any, layout: Layout | None = None) -> Float[Tensor, "batch channels height width"]:

@@ -80,6 +80,11 @@ class CausalRegularizer(Regularizer):
         super().__init__()
         self.config = config
         self.average = facts.average
+        if facts.layout.positions < 2:
+            raise UserError(
+                "the causal regularizer predicts each latent from those before it, and this tokenizer has one latent; give it two or "
+                "more, or leave crt out"
+            )
         out_dim = facts.dim
         if config.variant == "ce_post":
             if not isinstance(facts.space, Tokens):
