@@ -49,6 +49,13 @@ class Line(Config):
 Layout = Annotated[Grid | Line, Field(discriminator="kind")]
 
 
+def grid_like(layout: Layout, other: Layout) -> Grid | None:
+    """Return a layout if it is a grid of another's proportions, else None."""
+    if not isinstance(layout, Grid) or not isinstance(other, Grid):
+        return None
+    return layout if layout.height * other.width == layout.width * other.height else None
+
+
 class Tokens(Config):
     """Integers in 0...codebook_size - 1; a batch is (images, positions), int64."""
 

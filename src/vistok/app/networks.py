@@ -4,6 +4,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+from vistok.files import stamp_of
+
 KEPT = 4
 
 
@@ -11,7 +13,7 @@ class Networks:
     """Loads generators and tokenizers, and keeps the last few; a file that changed is loaded again."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, Path, float], Any] = OrderedDict()
+        self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
     def generator(self, path: Path) -> Any:
         """Return a generator in evaluation mode. Raises UserError where `vistok sample` does."""
@@ -23,7 +25,9 @@ class Networks:
         """Return the tokenizer that decodes what the generator at a path writes. Raises UserError if it is gone."""
         from vistok.runs.load import load_tokenizer_of
 
-        return self._loaded("decoder", path, lambda _: load_tokenizer_of(self.generator(path)))
+        generator = self.generator(path)
+        own = Path(generator.info.tokenizer.path)
+        return self._loaded("decoder", path, lambda _: load_tokenizer_of(generator), *([own] if own.exists() else []))
 
     def tokenizer(self, path: Path) -> Any:
         """Return a tokenizer in evaluation mode. Raises UserError where `vistok reconstruct` does."""
@@ -31,11 +35,12 @@ class Networks:
 
         return self._loaded("tokenizer", path, load_tokenizer)
 
-    def _loaded(self, kind: str, path: Path, load: Any) -> Any:
+    def _loaded(self, kind: str, path: Path, load: Any, *others: Path) -> Any:
+        """Return what `load` makes of a path, anew if its file, or one of those that it depends on, has changed."""
         from vistok.runs.load import weights_file
 
-        file = weights_file(path)
-        key = (kind, file.resolve(), file.stat().st_mtime)
+        files = [weights_file(each) for each in (path, *others)]
+        key = (kind, *((file.resolve(), stamp_of(file)) for file in files))
         if key not in self._kept:
             self._kept[key] = load(path)
         self._kept.move_to_end(key)

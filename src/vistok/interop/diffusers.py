@@ -10,7 +10,7 @@ from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import read_json
 from vistok.interop.autoencoder_names import CODEBOOK, codes_of, network_of, renamed, shapes_of, vectors_of
 from vistok.interop.foreign_file import read_foreign, weights_of
-from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
+from vistok.interop.imported import check_fits, imagenet_facts, tokenizer_run, write_run
 from vistok.runs.foreign_families import require_family
 from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
 
@@ -59,11 +59,10 @@ def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> 
     # Attention's projections are linear layers there and 1x1 convolutions here.
     ours = {key: _as_convolution(value) if len(expected.get(key, ())) == 4 else value for key, value in ours.items()}
     check_fits(ours, expected, f"the {kind} of {file.parent / CONFIG}")
-    header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
-    header |= {
+    factors = {
         name: _factor(file.parent / CONFIG, name, settings[name]) for name in FACTORS if settings.get(name) is not None
     }
-    write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **header)
+    write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, data_digest="", **imagenet_facts(), **factors)
     note = "" if image_size is not None else ", as in its config (--image-size changes it)"
     return f"{name}: tokenizer, {config.space} at {config.image_size} pixels{note}"
 

@@ -18,7 +18,7 @@ from vistok.generator.autoregressive.config import AutoregressiveConfig
 from vistok.generator.autoregressive.generator import AutoregressiveGenerator
 from vistok.interop.autoencoder_names import exported_config, multipliers_of, network_of, shapes_of, to_ours, to_theirs
 from vistok.interop.foreign_file import as_float, read_foreign, weights_of
-from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, with_row_for_none, write_run
+from vistok.interop.imported import check_fits, imagenet_facts, tokenizer_run, with_row_for_none, write_run
 from vistok.nn.transformer import feed_forward_width
 from vistok.runs.config import GeneratorRun
 from vistok.runs.foreign_families import require_family
@@ -106,12 +106,8 @@ def _import_tokenizer(
     ours = to_ours(state, config, "llamagen")
     name = f"llamagen-vq{config.encoder.downsample}"
     check_fits(ours, shapes_of(f"checkpoint {file}", config), name)
-    write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **_imagenet())
+    write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, data_digest="", **imagenet_facts())
     return f"{name}: tokenizer, {config.space} at {image_size} pixels"
-
-
-def _imagenet() -> dict[str, Any]:
-    return {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
 
 
 def tokenizer_config(state: dict[str, Tensor], image_size: int, cosine: bool = True) -> ConvTokenizerConfig:
@@ -158,12 +154,11 @@ def _import_generator(
         model = AutoregressiveGenerator(config, space, classes)
         expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     check_fits(ours, expected, f"LlamaGen's {name}")
-    names = list(IMAGENET_CLASSES) if classes == 1000 else [str(number) for number in range(classes)]
     digest = of.info.digest
     write_run(
         out, "generator", GeneratorRun(name=f"llamagen-{name.lower()}", generator=config), ours, file,
-        space=space.model_dump(mode="json"), num_classes=classes, class_names=names, dataset="imagenet",
-        tokenizer={"digest": digest, "path": str(tokenizer.resolve())},
+        space=space.model_dump(mode="json"), num_classes=classes,
+        tokenizer={"digest": digest, "path": str(tokenizer.resolve())}, **imagenet_facts(classes),
     )  # fmt: skip
     params = sum(value.numel() for value in ours.values())
     return f"{name}: generator, {params / 1e6:.1f}M parameters, {space}, {classes} classes" + (

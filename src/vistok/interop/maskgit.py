@@ -1,7 +1,6 @@
 """MaskGIT's VQGAN in PyTorch, as open-muse and TiTok's code (bytedance/1d-tokenizer) have it: a state dict in a file."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch import Tensor
 from vistok.config import make
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.interop.foreign_file import as_float, read_foreign, weights_of
-from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
+from vistok.interop.imported import check_fits, imagenet_facts, tokenizer_run, write_run
 from vistok.runs.foreign_families import require_family
 from vistok.tokenizer.config import NETWORKS, ConvNetConfig, MaskgitTokenizerConfig, TokenizerConfig
 
@@ -30,8 +29,7 @@ def import_maskgit(file: Path, out: Path, image_size: int = 256) -> str:
     ours = names_of(file, state, config, {"encoder": "encoder", "decoder": "decoder", "quantize": "quantizer"})
     check_fits(ours, shapes_of(config), f"MaskGIT's VQGAN with the widths of {file.name}")
     name = f"maskgit-vq-f{config.encoder.downsample}"
-    header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
-    write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **header)
+    write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, data_digest="", **imagenet_facts())
     return f"{name}: tokenizer, {config.space} at {config.image_size} pixels"
 
 

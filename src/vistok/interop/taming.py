@@ -1,14 +1,13 @@
 """VQGANs and KL autoencoders of taming-transformers, latent-diffusion (CompVis, MIT) and VA-VAE: a .ckpt with its .yaml."""
 
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from vistok.errors import UserError
 from vistok.interop.autoencoder_names import shapes_of, to_ours
 from vistok.interop.foreign_file import read_foreign, weights_of
-from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
+from vistok.interop.imported import check_fits, imagenet_facts, tokenizer_run, write_run
 from vistok.interop.vqgan_yaml import read_config
 from vistok.runs.foreign_families import require_family
 
@@ -38,8 +37,9 @@ def import_taming(file: Path, config: Path, out: Path) -> str:
         note += "; the larger model around it is left out"
     ours = to_ours(used, vqgan.network, "taming")
     check_fits(ours, shapes_of(f"config {config}", vqgan.network), f"the network of {config.name}")
-    header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
-    write_run(out, "tokenizer", tokenizer_run(vqgan.name, vqgan.network), ours, file, **header)
+    write_run(
+        out, "tokenizer", tokenizer_run(vqgan.name, vqgan.network), ours, file, data_digest="", **imagenet_facts()
+    )
     network = vqgan.network
     return f"{vqgan.name}: tokenizer, {network.space} at {network.image_size} pixels{note}"
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import read_json
 from vistok.interop.foreign_file import as_float, read_foreign, weights_of
-from vistok.interop.imported import IMAGENET_CLASSES, check_fits, tokenizer_run, write_run
+from vistok.interop.imported import check_fits, imagenet_facts, tokenizer_run, write_run
 from vistok.interop.maskgit import names_of, network_of, shapes_of
 from vistok.runs.foreign_families import require_family
 from vistok.tokenizer.bottlenecks.config import AnyBottleneck, KLConfig, VQConfig
@@ -63,8 +63,7 @@ def import_titok(file: Path, out: Path, num_heads: int | None = None) -> str:
     ours |= _to_ours(file, state, config)
     check_fits(ours, shapes_of(config), f"TiTok's tokenizer with the widths of {file.name}")
     name = f"titok-{config.num_latents}"
-    header: dict[str, Any] = {"class_names": list(IMAGENET_CLASSES), "dataset": "imagenet", "data_digest": ""}
-    write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, **header)
+    write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, data_digest="", **imagenet_facts())
     ways = "two-stage" if stages else "single-stage"
     return f"{name}: {ways} tokenizer, {config.space} at {config.image_size} pixels{note}"
 

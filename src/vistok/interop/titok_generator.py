@@ -9,7 +9,7 @@ from vistok.errors import UserError, damage_is_a_mistake
 from vistok.generator.masked.config import MaskedConfig
 from vistok.generator.masked.generator import MaskedGenerator
 from vistok.interop.foreign_file import as_float, read_foreign, weights_of
-from vistok.interop.imported import IMAGENET_CLASSES, check_fits, write_run
+from vistok.interop.imported import check_fits, imagenet_facts, write_run
 from vistok.runs.config import GeneratorRun
 from vistok.runs.foreign_families import require_family
 from vistok.runs.load import load_tokenizer
@@ -57,11 +57,10 @@ def import_titok_generator(file: Path, out: Path, tokenizer: Path, num_heads: in
         model = MaskedGenerator(config, space, classes)
     ours = {f"network.{name}": value.contiguous() for name, value in ours.items()}
     check_fits(ours, {name: tuple(value.shape) for name, value in model.state_dict().items()}, "a generator of TiTok")
-    names = list(IMAGENET_CLASSES) if classes == 1000 else [str(number) for number in range(classes)]
     write_run(
         out, "generator", GeneratorRun(name=f"titok-{config.blocks}-{width}", generator=config), ours, file,
-        space=space.model_dump(mode="json"), num_classes=classes, class_names=names, dataset="imagenet",
-        tokenizer={"digest": of.info.digest, "path": str(tokenizer.resolve())},
+        space=space.model_dump(mode="json"), num_classes=classes,
+        tokenizer={"digest": of.info.digest, "path": str(tokenizer.resolve())}, **imagenet_facts(classes),
     )  # fmt: skip
     params = sum(value.numel() for value in ours.values())
     return f"TiTok: generator, {params / 1e6:.1f}M parameters, {space}, {classes} classes"

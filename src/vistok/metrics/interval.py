@@ -13,6 +13,7 @@ from scipy import special
 
 from vistok.metrics.frechet import covariance_factor, frechet_distance, sample_factor
 from vistok.metrics.moments import Moments, leave_one_out, merge_all
+from vistok.metrics.seeds import t_bounds
 from vistok.rng import numpy_generator
 
 BLOCKS = 20
@@ -115,12 +116,8 @@ def paired_frechet_replicates(features: np.ndarray, reference: np.ndarray) -> Re
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     """Return the mean of independent values (one per seed) with its t-interval, infinite for a single value."""
-    x = np.asarray(values, dtype=np.float64)
-    mean = float(x.mean())
-    if len(x) < 2:
-        return Interval(mean, mean, -math.inf, math.inf)
-    half = float(special.stdtrit(len(x) - 1, 0.5 + confidence / 2) * x.std(ddof=1) / math.sqrt(len(x)))
-    return Interval(mean, mean, mean - half, mean + half)
+    mean, low, high = t_bounds(values, confidence)
+    return Interval(mean, mean, low, high)
 
 
 def _left_out_factors(features: np.ndarray) -> list[np.ndarray | None]:

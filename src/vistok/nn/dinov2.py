@@ -14,11 +14,10 @@ from torch.nn import functional as F
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.nn.attention import attend
 from vistok.nn.frozen_config import DINOv2Config
+from vistok.nn.imagenet_colours import DEVIATION, MEAN
 from vistok.torch_files import refuse_program
 
 PATCH, HEAD_DIM, EPS = 14, 64, 1e-6
-# Of ImageNet's pixels, from 0 to 1.
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RELEASE = "https://github.com/facebookresearch/dinov2"
 ADVICE = f"download dinov2_vitl14_pretrain.pth (see {RELEASE}) and give its path with features_file"
 

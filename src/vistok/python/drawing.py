@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from vistok.data.config import DataConfig
+from vistok.data.evenly import evenly
 from vistok.data.images.open import open_split
 from vistok.data.images.transforms import prepare, to_uint8
 from vistok.errors import UserError
@@ -123,5 +124,5 @@ def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 def _held_out(data: DataConfig) -> np.ndarray:
     source = open_split(data, "val")
-    spread = np.linspace(0, len(source) - 1, min(SHOWN, len(source))).round().astype(np.int64)
+    spread = evenly(len(source), SHOWN)
     return np.stack([prepare(source.read(int(index)), data, None) for index in spread])

@@ -161,3 +161,12 @@ def sample_batches(
                 drawn.add(latents, images)
             yield images
             bar.advance(len(chunk) * world.size)
+
+
+def class_samples(
+    generator: Generator, tokenizer: Tokenizer, sampling: SamplingConfig, most: int, rows: int = 4
+) -> tuple[UInt8[Tensor, "count channels height width"], int]:
+    """Return samples for a sheet, with the same noise every time, and its columns: one for each class, of the first `most`."""
+    columns = min(generator.num_classes, most)
+    labels = torch.arange(columns).repeat(rows)
+    return torch.cat(list(sample_batches(generator.sampler(sampling), tokenizer, labels))), columns

@@ -125,7 +125,7 @@ class Job:
                 keep_ending(self.run_dir, self.plan.total_steps)
             world.wait()
             return self.run_dir
-        _divide(self.config, world)
+        require_whole_parts(self.config, world)
         setup_device(self.config.execution)
         note = self._set_threads()  # which provenance records
         if note and world.main:
@@ -268,21 +268,18 @@ class Job:
         return {"health": health_record(self.alarms()(rows).standing, rows)}
 
 
-def accumulation_check(config: RunConfig) -> None:
-    """Raise UserError if the micro-batch size does not divide the batch size."""
-    micro = config.execution.micro_batch_size
-    if micro is not None and config.batch_size % micro:
-        raise UserError(f"execution.micro_batch_size {micro} must divide batch_size {config.batch_size}")
-
-
-def _divide(config: RunConfig, world: World) -> None:
-    """Raise UserError if the batch cannot be divided among processes and micro-batches."""
+def require_whole_parts(config: RunConfig, world: World) -> None:
+    """Raise UserError if the batch cannot be divided among processes and micro-batches; a micro-batch is at most a process's part."""
     mine, micro = world.part_of(config.batch_size, "batch_size"), config.execution.micro_batch_size
-    if micro is not None and mine % min(micro, mine):
-        raise UserError(
-            f"execution.micro_batch_size {micro} must divide each process's part of the batch: {config.batch_size} images "
-            f"among {world.size} processes are {mine} each"
+    if micro is None or mine % min(micro, mine) == 0:
+        return
+    fits = next(size for size in range(micro, 0, -1) if mine % size == 0)
+    of = f"batch_size {config.batch_size}"
+    if world.size > 1:
+        of = (
+            f"each process's part of the batch: {config.batch_size} images among {world.size} processes are {mine} each"
         )
+    raise UserError(f"execution.micro_batch_size {micro} must divide {of}; {fits} does")
 
 
 def folder_facts(source: ImageSource) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -177,9 +177,10 @@ def _network(header: AnyHeader, state: dict[str, Tensor]) -> nn.Module:
         return Classifier(header.config)
     quantizer = header.config.quantizer
     # Checked here because the codebook is drawn, and so takes memory, before it becomes a parameter.
-    kept = {"vq": "quantizer.codebook", "simvq": "quantizer.frozen", "kmeans": "quantizer.centres"}.get(quantizer.kind)
-    if kept is not None and len(state[kept]) != (size := cast(QuantizerConfig, quantizer).codes):
-        raise ValueError(f"codebook_size {size}, but {len(state[kept])} codes")
+    if isinstance(quantizer, QuantizerConfig) and quantizer.table is not None:
+        known = len(state[f"quantizer.{quantizer.table}"])
+        if known != quantizer.codes:
+            raise ValueError(f"codebook_size {quantizer.codes}, but {known} codes")
     return make(NETWORKS, header.config)  # type: ignore[no-any-return]
 
 

@@ -12,8 +12,7 @@ from vistok.data.images.transforms import to_float, to_uint8
 from vistok.engine.log import Progress
 from vistok.errors import UserError, reason
 from vistok.nn.evaluation import in_evaluation
-
-FARTHEST = 1.5  # decoders overshoot [-1, 1] a little; 0...255 lies far outside
+from vistok.tokenizer.given import FARTHEST
 
 
 class ForeignAutoencoder:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vistok.data.evenly import evenly
 from vistok.data.latents.cache import AGAIN, LatentCache
 from vistok.errors import UserError
 from vistok.metrics.likelihood import Likelihood, likelihood
@@ -62,7 +63,7 @@ def held_out_rows(cache: LatentCache, limit: int | None) -> np.ndarray:
 def code_counts(cache: LatentCache, rows: np.ndarray | None = None) -> np.ndarray:
     """Return how often each code occurs in these rows of a cache; None: in at most 50,000 rows, evenly spread."""
     if rows is None:
-        rows = np.linspace(0, len(cache.latents) - 1, min(len(cache.latents), COUNTED_ROWS)).round().astype(np.int64)
+        rows = evenly(len(cache.latents), COUNTED_ROWS)
     space = cache.manifest.space
     assert space.kind == "tokens"
     counts = np.zeros(space.codebook_size, dtype=np.int64)

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from vistok.data.config import DataConfig
+from vistok.data.evenly import evenly
 from vistok.data.images.folder import FolderSource
 from vistok.data.images.image_file import BadImage, file_bytes, not_read, open_image, upright_size
 from vistok.data.images.inspection import describe_ignored
@@ -108,7 +109,7 @@ def look_at(root: str) -> Look:
     data = DataConfig(dataset="folder", root=root, channels=3, unreadable_images="skip")
     train, *held_out = (open_split(data, split) for split in ("train", "val", "test"))
     assert isinstance(train, FolderSource)
-    spread = np.linspace(0, len(train) - 1, min(LOOKED_AT, len(train))).round().astype(np.int64)
+    spread = evenly(len(train), LOOKED_AT)
     found = [size_and_greyness(train.root / train.files[index]) for index in spread]
     side = int(statistics.median(min(size) for size, _ in found))
     count, grey = len(train) + sum(map(len, held_out)), all(grey for _, grey in found)

@@ -25,8 +25,6 @@ DECODER_STEPS = 300
 ENOUGH_TOKENIZER, ENOUGH_GENERATOR = 500, 1_000
 # With fewer steps than this, the smaller of two generators is better.
 MANY_STEPS = 4_000
-# Factor for loading images, logging and validation, on top of the steps themselves; measured in results/own_images.
-OVERHEAD = 1.15
 # How many times as fast a step in bfloat16 must be for it to be proposed.
 WORTH = 1.2
 # Beyond this many passes over the data a generator starts to memorise pictures; of random crops it may see more
@@ -80,7 +78,7 @@ def _plan_at(side: int, look: Look, seconds: float, init_from: InitFrom, smaller
     needed = ENOUGH_TOKENIZER if smaller is not None and not draft.generator_from else 0
     if smaller is not None and _least_seconds(smaller, tokenizer) * needed > first_stage:
         return None  # found without timing it, which takes longest where there is least time
-    first = rate.tokenizer_step_seconds(tokenizer) * OVERHEAD
+    first = rate.tokenizer_step_seconds(tokenizer) * rate.OVERHEAD
     steps = _rounded(first_stage / first)
     if steps < needed:
         return None
@@ -145,11 +143,11 @@ def _with_generator(draft: StartPlan, space: Space, look: Look, seconds: float) 
     for recipe in (draft.generator.recipe,) if draft.generator_from else (larger, draft.generator.recipe):
         chosen = replace(draft, generator=replace(draft.generator, recipe=recipe))
         config = chosen.generator_config()
-        each = _generator_step_seconds(config, space, len(look.classes)) * OVERHEAD
+        each = _generator_step_seconds(config, space, len(look.classes)) * rate.OVERHEAD
         paid = _rounded(seconds / each)
         if paid >= MANY_STEPS:
             break
-    rounded = _bfloat16_step_seconds(config, space, len(look.classes)) * OVERHEAD
+    rounded = _bfloat16_step_seconds(config, space, len(look.classes)) * rate.OVERHEAD
     if rounded * WORTH < each:
         settings = (*chosen.generator.settings, "precision=bfloat16")
         chosen = replace(chosen, generator=replace(chosen.generator, settings=settings))

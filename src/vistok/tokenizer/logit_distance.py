@@ -5,13 +5,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vistok.nn.imagenet_colours import DEVIATION, MEAN
 from vistok.tokenizer.torchvision_file import TorchvisionFile
 
 CONVNEXT = TorchvisionFile(
     "ConvNeXt-S", "convnext_small-0c510722.pth", "losses.logits.file", "train without it: --set losses.logits=null"
 )
 # What torchvision's weights expect.
-SIDE, MEAN, STD = 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIDE = 224
 
 
 class LogitDistance(nn.Module):
@@ -31,7 +32,7 @@ class LogitDistance(nn.Module):
         if state is not None:
             CONVNEXT.fill(self.network, state)
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(DEVIATION).view(3, 1, 1), persistent=False)
 
     def forward(self, a: Float[Tensor, "batch channels height width"], b: Tensor) -> Float[Tensor, ""]:
         """Return the mean distance between pairs of images in [-1, 1]; grey images are expanded to three channels."""

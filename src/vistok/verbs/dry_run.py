@@ -19,9 +19,6 @@ from vistok.runs.plan import Plan, images_at_once
 from vistok.runs.run_images import data_of
 from vistok.verbs import step_time, train_classifier, train_generator, train_tokenizer
 
-# Logging, loading and validation, on top of the steps (results/own_images).
-OVERHEAD = 1.15
-
 
 @dataclass(frozen=True)
 class DryRun:
@@ -45,7 +42,7 @@ class DryRun:
     @property
     def seconds(self) -> float | None:
         """About how long the training takes on this machine; None if a step was too large to try."""
-        return None if self.step_seconds is None else self.step_seconds * self.plan.total_steps * OVERHEAD
+        return None if self.step_seconds is None else self.step_seconds * self.plan.total_steps * step_time.OVERHEAD
 
     def lines(self) -> list[str]:
         """Return the numbers in words."""

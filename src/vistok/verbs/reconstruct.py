@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vistok.data.evenly import evenly
 from vistok.data.images.image_file import read_image
 from vistok.data.images.transforms import prepare, to_float, to_uint8
 from vistok.data.images.walking import list_images
@@ -37,7 +38,7 @@ def chosen_images(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
         names = list_images(path).images
         if not names:
             raise UserError(f"folder {path} holds no images; name image files, or a folder of them")
-        places = torch.linspace(0, len(names) - 1, min(MOST, len(names))).round().long().tolist()
+        places = evenly(len(names), MOST).tolist()
         broken = {place: why for place in places if (why := _unreadable(path / names[place]))}
         if len(broken) == len(places):
             raise UserError(f"folder {path}: none of its images can be read; the first: {broken[places[0]]}")

@@ -25,6 +25,8 @@ PATIENCE = 6.0
 MOST_FLOPS = 5e10
 # Seconds over which a rate is measured: the median of a few small steps would be that of one moment.
 LONG = 3.0
+# Of logging, loading and validation, on top of the steps (results/own_images).
+OVERHEAD = 1.15
 LATE = 10**9  # a step by which everything is switched on
 
 

@@ -9,26 +9,26 @@ from typing import Any
 
 import torch
 
-from vistok.data.images.transforms import to_uint8
 from vistok.data.latents.cache import LatentCache
 from vistok.data.loader import train_latents
-from vistok.engine.distributed import ALONE, World
+from vistok.engine.distributed import ALONE, World, join_world
 from vistok.engine.log import Progress
 from vistok.engine.objective import Objective
 from vistok.engine.parallel import Weights
 from vistok.engine.phase import MicroBatch
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
-from vistok.generator.families import FAMILIES
+from vistok.generator.families import FAMILIES, default_sampling
 from vistok.generator.interface import HasHeldOut, HasNats
 from vistok.metrics.codebook import unigram_nats
 from vistok.overview.page import RunPage
 from vistok.runs.config import GeneratorRun, TokenizerRun
+from vistok.runs.drawing import class_samples
 from vistok.runs.frozen_networks import frozen_features
 from vistok.runs.health.generator_symptoms import generator_alarms
 from vistok.runs.identity import features_digest, without_features_file
 from vistok.runs.initial import initial_weights, load_initial
-from vistok.runs.job import Evaluate, Job, accumulation_check, config_json, run_directory
+from vistok.runs.job import Evaluate, Job, config_json, require_whole_parts, run_directory
 from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_tokenizer_at, read_model
 from vistok.runs.pictures import display_scale, save_png, sheet
@@ -42,6 +42,7 @@ from vistok.verbs.cache_latents import cache_features
 from vistok.verbs.shorten import require_replicated, shortcut_facts, shortcut_objective
 
 EVAL_IMAGES = 2000
+# Of a sheet of samples: the first classes.
 SHEET_COLUMNS = 10
 
 
@@ -94,7 +95,7 @@ def prepare(
     Frozen features that the config asks for are cached first; `root`: where the images are now, if they moved.
     """
     config = settled(config)
-    accumulation_check(config)
+    require_whole_parts(config, join_world())
     _require_latents_of(cache, validation, tokenizer_path)
     facts, image_size, teacher = LatentFacts.of(cache), cache.manifest.image_size, teacher_of(config)
     require_what_it_draws(teacher, tokenizer_path, cache.manifest.class_names)
@@ -231,7 +232,7 @@ def _evaluation(
         for suffix, weights in (("", "ema"), ("_raw", "raw")):
             model = networks[weights]["generator"]
             if weights == "ema":
-                save_samples(model, tokenizer, device, run_dir, step)
+                save_samples(model, tokenizer, run_dir, step)
             if isinstance(cache.manifest.space, Tokens):
                 values["unigram_nats_per_token"] = unigram()
             if isinstance(model, HasNats):
@@ -245,13 +246,9 @@ def _evaluation(
     return evaluate
 
 
-def save_samples(model: Any, tokenizer: Tokenizer, device: torch.device, run_dir: RunDir, step: int) -> None:
-    """Write a sheet: one column per class (the first ten), four samples each, the same noise every time."""
-    columns = min(model.num_classes, SHEET_COLUMNS)
-    labels = torch.arange(columns, device=device).repeat(4)
-    latents = model.sample(labels, torch.arange(len(labels), device=device))
-    images = to_uint8(tokenizer.decode(latents)).cpu()
-    scale = display_scale(images.shape[-1])
+def save_samples(model: Any, tokenizer: Tokenizer, run_dir: RunDir, step: int) -> None:
+    """Write a sheet of the same samples every time."""
+    images, columns = class_samples(model, tokenizer, default_sampling(model.config), SHEET_COLUMNS)
     path = run_dir.samples / f"samples-{step:08d}.png"
     with run_dir.writing(path.parent):
-        save_png(path, sheet(images, columns, scale), make_folder=False)
+        save_png(path, sheet(images, columns, display_scale(images.shape[-1])), make_folder=False)

@@ -4,11 +4,11 @@ from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from vistok.config import load_named
+from vistok.data.evenly import evenly
 from vistok.data.images.open import open_split
 from vistok.data.images.sources import ImageSource
 from vistok.data.images.transforms import to_uint8
@@ -31,11 +31,11 @@ from vistok.runs.initial import Initial, initial_weights, load_initial
 from vistok.runs.job import (
     Evaluate,
     Job,
-    accumulation_check,
     config_json,
     folder_facts,
     folder_warnings,
     image_batches,
+    require_whole_parts,
     run_directory,
 )
 from vistok.runs.pictures import display_scale, save_png, sheet
@@ -192,7 +192,7 @@ def _codes_begin(config: TokenizerRun, total_steps: int) -> None:
 
 def prepare(config: TokenizerRun, runs: Path) -> Job:
     """Open the data and return the job."""
-    accumulation_check(config)
+    require_whole_parts(config, join_world())
     _decoder_of_something(config)
     proxy = proxy_of(config) if config.losses.target == "tokens" else None
     _whole_batches(config, join_world())
@@ -267,7 +267,7 @@ def _evaluation(config: TokenizerRun, run_dir: RunDir, device: torch.device) -> 
     held_out = open_split(config.data, "val")
     chosen = stable_choice(0, "validation", len(held_out), EVAL_IMAGES)
     validation = held_out.subset(chosen, f"{EVAL_IMAGES} random images")
-    shown = held_out.subset(chosen[_spread(len(chosen))], "shown")
+    shown = held_out.subset(chosen[evenly(len(chosen), SHEET_IMAGES)], "shown")
     baseline = cache(lambda: baseline_of(validation, config.data))
     space = config.tokenizer.space
 
@@ -283,11 +283,6 @@ def _evaluation(config: TokenizerRun, run_dir: RunDir, device: torch.device) -> 
         return values | {f"{name}_raw": value for name, value in raw.items()} | facts
 
     return evaluate
-
-
-def _spread(count: int) -> np.ndarray:
-    """Return indices spread evenly over a set of images, which may be sorted by class."""
-    return np.linspace(0, count - 1, min(SHEET_IMAGES, count)).round().astype(np.int64)
 
 
 @torch.inference_mode()

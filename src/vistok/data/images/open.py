@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vistok.data.config import DataConfig
+from vistok.data.evenly import evenly
 from vistok.data.images import fashion_mnist, imagenet, openmoji, parquet, webdataset
 from vistok.data.images.folder import load_folder
 from vistok.data.images.names import is_hidden_below
@@ -31,7 +32,7 @@ def open_split(config: DataConfig, split: str) -> ImageSource:
     source = _open(config, split)
     if config.max_images is None or len(source) <= config.max_images:
         return source
-    spread = np.linspace(0, len(source) - 1, config.max_images).round().astype(np.int64)
+    spread = evenly(len(source), config.max_images)
     return source.subset(spread, f"{config.max_images} images")
 
 

@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from vistok.config import Config, with_tuples
+from vistok.data.evenly import evenly
 from vistok.data.latents.views import views_in_words
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import read_json, sha256_of
@@ -200,7 +201,7 @@ class LatentCache:
 
     def place_statistics(self) -> tuple[Tensor, Tensor]:
         """Return the mean and standard deviation of vectors at each place, (positions, dim) each, over 10,000 rows at most."""
-        rows = np.linspace(0, len(self.latents) - 1, min(len(self.latents), PLACE_ROWS)).round().astype(np.int64)
+        rows = evenly(len(self.latents), PLACE_ROWS)
         vectors = self.batch(rows)["latents"].double()
         return vectors.mean(dim=0).float(), vectors.std(dim=0).float()
 

@@ -10,10 +10,8 @@ import pandas as pd
 from vistok.files import data_uri
 from vistok.study.findings.arms import Arms
 from vistok.study.findings.claim_data import by_family, longest
-from vistok.study.run.record import StudyFolder
+from vistok.study.run.record import SHEET_COLUMNS, StudyFolder
 
-# A sheet shows the first classes, a column each (`verbs/sample.py`, `save_sheet`).
-COLUMNS = 10
 # A header of this many bytes is none.
 MOST_BYTES = 2**24
 
@@ -30,7 +28,7 @@ def sample_sheets(folder: StudyFolder, rows: pd.DataFrame, arms: Arms) -> list[d
         row = of_choice.iloc[0]
         sheets.append({
             "name": f"{arms[name]}, {family}" if len(families) > 1 else arms[name], "colour": arms.colour(name), "gfmd": float(row.gfmd), "scale": row.guidance_scale, "seed": row.seed,
-            "classes": class_names(folder.weights_file(str(row.tokenizer_run)))[:COLUMNS], "picture": data_uri(file.read_bytes()),
+            "classes": class_names(folder.weights_file(str(row.tokenizer_run)))[:SHEET_COLUMNS], "picture": data_uri(file.read_bytes()),
         })  # fmt: skip
     return sheets
 

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from scipy import special
+from vistok.metrics.seeds import t_bounds
 
 HOLDS, FAILS, OPEN = "holds", "fails", "open"
 # How a rule begins that is not the one of before the runs.
@@ -80,14 +79,9 @@ class Claim:
 
 def mean_of_seeds(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     """Return the mean with its t-interval over seeds."""
-    x = np.asarray(values, dtype=np.float64)
-    if len(x) == 0:
+    if not len(values):
         return Estimate(math.nan, -math.inf, math.inf, 0, confidence)
-    mean = float(x.mean())
-    if len(x) == 1:
-        return Estimate(mean, -math.inf, math.inf, 1, confidence)
-    half = float(special.stdtrit(len(x) - 1, 0.5 + confidence / 2) * x.std(ddof=1) / math.sqrt(len(x)))
-    return Estimate(mean, mean - half, mean + half, len(x), confidence)
+    return Estimate(*t_bounds(values, confidence), len(values), confidence)
 
 
 def as_ratio(logs: Estimate) -> Estimate:

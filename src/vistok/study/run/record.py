@@ -10,6 +10,8 @@ from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import read_json, write_atomic, write_json
 
 SCHEMA = 1
+# Of a sheet of samples: the first classes, a column each.
+SHEET_COLUMNS = 10
 AGAIN = "delete it and repeat vistok study run"
 # Columns of a row: numbers that tables, fits and claims need, for all runs or for one kind.
 NEEDED = ("seed", "num_tokens", "params", "steps", "train_flops", "seconds")

@@ -9,7 +9,7 @@ from typing import Any
 from vistok.engine import processes
 from vistok.files import read_json, write_json
 from vistok.study.run.order import Order
-from vistok.study.run.record import StudyFolder
+from vistok.study.run.record import SHEET_COLUMNS, StudyFolder
 
 
 def perform(order: Order) -> None:
@@ -69,13 +69,14 @@ def _generator(order: Order) -> None:
     from vistok.engine.log import Progress
     from vistok.generator.families import default_sampling
     from vistok.runs.config import GeneratorRun
+    from vistok.runs.drawing import class_samples
     from vistok.runs.health.gate import require_alive
-    from vistok.runs.load import load_generator, load_tokenizer
+    from vistok.runs.load import load_generator, load_tokenizer, load_tokenizer_of
+    from vistok.runs.pictures import save_png, sheet
     from vistok.runs.run_images import data_of
     from vistok.scoring.scorers import score_all
     from vistok.study.run.rows import generator_record
     from vistok.verbs import train_generator
-    from vistok.verbs.sample import save_sheet
 
     folder, progress = StudyFolder(Path(order.folder)), Progress()
     config = _executed(GeneratorRun.from_json(json.dumps(order.config)), order)
@@ -85,13 +86,17 @@ def _generator(order: Order) -> None:
     _branch(order, job.run_dir.path)
     run = job.train(progress)
     started = time.monotonic()
-    names = load_generator(run.path).info.class_names
+    generator = load_generator(run.path)
+    names = generator.info.class_names
     finished = _finished(order, run.path, data_of(load_tokenizer(weights), order.root), names)
     finished.caches = caches
     scored = score_all("generator", finished)
     write_json(_link(order), {"path": str(run.path)})
     chosen = default_sampling(config.generator).replace(guidance_scale=scored.columns["guidance_scale"])
-    save_sheet(run.path, chosen, folder.sheet_file(order.run))
+    save_png(
+        folder.sheet_file(order.run),
+        sheet(*class_samples(generator, load_tokenizer_of(generator), chosen, SHEET_COLUMNS)),
+    )
     folder.write(_timed(generator_record(order, config, run, scored.columns, scored.detail), started))
 
 

@@ -1,7 +1,7 @@
 """Configs of bottlenecks, which sit between encoder and decoder, and the table of their kinds."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -25,7 +25,9 @@ class BottleneckConfig(Config):
 
 
 class QuantizerConfig(BottleneckConfig):
-    """A bottleneck whose latents are integers."""
+    """A bottleneck whose latents are integers. `table`: the name of its codes among its weights, if it keeps one for each."""
+
+    table: ClassVar[str | None] = None
 
     @property
     def codes(self) -> int:
@@ -43,6 +45,7 @@ class VQConfig(QuantizerConfig):
     `euclidean`: compare them unnormalised (VQGAN), for imported checkpoints; the cosine look-up uses more codes.
     """
 
+    table: ClassVar[str | None] = "codebook"
     kind: Literal["vq"] = "vq"
     codebook_size: int = Field(default=16_384, ge=2)
     code_dim: int = Field(default=8, ge=1)
@@ -94,6 +97,7 @@ class SimVQConfig(QuantizerConfig):
     Latents and codes are compared by distance.
     """
 
+    table: ClassVar[str | None] = "frozen"
     kind: Literal["simvq"] = "simvq"
     codebook_size: int = Field(default=16_384, ge=2)
     code_dim: int = Field(default=8, ge=1)
@@ -119,6 +123,7 @@ class KMeansConfig(QuantizerConfig):
     The default size is DiGIT-B's, with features of DINOv2-B.
     """
 
+    table: ClassVar[str | None] = "centres"
     kind: Literal["kmeans"] = "kmeans"
     codebook_size: int = Field(default=8192, ge=2)
     # Numbers of a feature.

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from vistok.config import make
 from vistok.errors import UserError
-from vistok.space import Grid, Layout, Space, Tokens, grid
+from vistok.space import Grid, Layout, Space, Tokens, grid, grid_like
 from vistok.tokenizer.bottlenecks.base import Bottleneck
 from vistok.tokenizer.bottlenecks.config import BOTTLENECKS
 from vistok.tokenizer.config import AnyConvConfig
@@ -168,12 +168,8 @@ class ConvTokenizer(Tokenizer):
 
     def resized_for(self, layout: Layout) -> "ConvTokenizer | None":
         """Return this tokenizer at the image size that gives this grid, or None if its proportions differ."""
-        own = self.space.layout
-        if not isinstance(layout, Grid) or not isinstance(own, Grid):
-            return None
-        if layout.height * own.width != layout.width * own.height:
-            return None
-        return self.resized(layout.height * self.config.decoder.downsample)
+        wanted = grid_like(layout, self.space.layout)
+        return None if wanted is None else self.resized(wanted.height * self.config.decoder.downsample)
 
     def to_latents(self, images: Tensor) -> tuple[Tensor, Grid]:
         """Return encoder outputs before the bottleneck, (batch positions numbers), and their grid."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vistok.config import make
 from vistok.errors import UserError
 from vistok.nn.frozen_features import planned_features
-from vistok.space import Grid, Layout, Space, grid
+from vistok.space import Grid, Layout, Space, grid, grid_like
 from vistok.tokenizer.bottlenecks.base import Bottleneck
 from vistok.tokenizer.bottlenecks.config import BOTTLENECKS
 from vistok.tokenizer.given import check_codes, check_values, images_at_once, images_given, latents_given
@@ -160,9 +160,5 @@ class FrozenTokenizer(ClusterTokenizer):
 
     def resized_for(self, layout: Layout) -> "FrozenTokenizer | None":
         """Return this tokenizer at the image size that gives this grid, or None if its proportions differ."""
-        own = self.space.layout
-        if not isinstance(layout, Grid) or not isinstance(own, Grid):
-            return None
-        if layout.height * own.width != layout.width * own.height:
-            return None
-        return self.resized(layout.height * self.config.downsample)
+        wanted = grid_like(layout, self.space.layout)
+        return None if wanted is None else self.resized(wanted.height * self.config.downsample)
