@@ -21,7 +21,7 @@ from vistok.engine.log import read_rows
 from vistok.engine.weights import load_weights
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
-from vistok.runs.job import _divide
+from vistok.runs.job import require_whole_parts
 
 HERE = Path(__file__).parent
 LOOPBACK = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1"}
@@ -190,10 +190,10 @@ def test_shares():
     # A micro-batch is at most a process's part: a recipe for 8 processes runs on 64.
     config = override(find_recipe("debug_crt"), ["batch_size=128", "execution.micro_batch_size=16"])
     for size in (1, 8, 16, 64):
-        _divide(config, World(0, size))
+        require_whole_parts(config, World(0, size))
     with pytest.raises(
         UserError, match="must divide each process's part of the batch: 96 images among 2 processes are 48"
     ):
-        _divide(override(config, ["batch_size=96", "execution.micro_batch_size=32"]), World(0, 2))
+        require_whole_parts(override(config, ["batch_size=96", "execution.micro_batch_size=32"]), World(0, 2))
     with pytest.raises(UserError, match="batch_size 15 cannot be divided among 2 processes"):
         World(0, 2).part_of(15, "batch_size")

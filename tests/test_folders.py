@@ -20,6 +20,8 @@ from vistok.origin import Origin
 from vistok.recipes import find_recipe
 from vistok.scoring.changed_images import changed_images_warnings
 from vistok.scoring.image_batch import open_batch
+from vistok.verbs import train_tokenizer
+from vistok.verbs.cache_latents import cache_tokens
 
 RNG = np.random.default_rng(0)
 
@@ -203,6 +205,43 @@ def test_scores_of_pictures_that_may_have_been_learned_say_so(tmp_path):
     (tmp_path / "cats").rename(tmp_path / "kittens")
     (warning,) = changed_images_warnings(data, trained)
     assert "are not those of the training" in warning and "--data" in warning
+
+
+def test_a_cache_of_pictures_that_were_not_learned_says_so(tmp_path, monkeypatch, quiet):
+    """Called from a folder that has another "photos", it took those without a word."""
+    lines = []
+    monkeypatch.setattr(quiet, "say", lines.append)
+    for place, count in (("one", 12), ("two", 14)):
+        fill(tmp_path / place / "photos", cats=count, dogs=count)
+    monkeypatch.chdir(tmp_path / "one")
+    small = ["data.dataset=folder", "data.root=photos", "data.image_size=28", "data.channels=1", "length=2 steps"]
+    run = train_tokenizer.prepare(override(find_recipe("debug_vq"), small), tmp_path / "runs").train(quiet)
+    monkeypatch.chdir(tmp_path / "two")
+    cache_tokens(run.path, "train", quiet, tmp_path / "other")
+    assert any("the pictures in photos are not those of the training" in line for line in lines)
+    lines.clear()
+    cache_tokens(run.path, "train", quiet, tmp_path / "asked", root="photos")  # by name: somebody wants these
+    monkeypatch.chdir(tmp_path / "one")
+    cache_tokens(run.path, "train", quiet)
+    assert not [line for line in lines if "not those" in line]
+
+
+def test_a_run_of_a_folder_that_has_changed_says_that_it_begins_anew(tmp_path, monkeypatch, quiet):
+    lines = []
+    monkeypatch.setattr(quiet, "say", lines.append)
+    fill(tmp_path / "photos", cats=12, dogs=12)
+    small = [
+        "data.dataset=folder",
+        f"data.root={tmp_path}/photos",
+        "data.image_size=28",
+        "data.channels=1",
+        "length=2 steps",
+    ]
+    config = override(find_recipe("debug_vq"), small)
+    run = train_tokenizer.prepare(config, tmp_path / "runs").train(quiet)
+    next((tmp_path / "photos" / "cats").iterdir()).unlink()
+    train_tokenizer.prepare(config, tmp_path / "runs").train(quiet)
+    assert any(f"{run.path} has the same settings and was made of other pictures" in line for line in lines)
 
 
 def test_a_class_of_few_pictures_is_learned(tmp_path):

@@ -511,6 +511,14 @@ def test_a_flow_that_still_takes_data_for_noise_has_only_begun():
     assert not has_only_begun([{"kind": "validation", "step": 60, "matching_loss": 1.2}])  # of an earlier version
 
 
+@pytest.mark.parametrize("name", ["nats_per_token", "masked_loss"])
+def test_a_generator_that_knows_little_more_than_frequencies_has_only_begun(name):
+    """Such generators draw noise, and "It went well" was said of them."""
+    row = {"kind": "validation", "step": 110, name: 6.324, "unigram_nats_per_token": 6.670}
+    assert has_only_begun([row]) == "6.324 nats a token, 5% less than code frequencies alone give"
+    assert not has_only_begun([row | {name: 5.2}]) and not has_only_begun([row | {"unigram_nats_per_token": 0.05}])
+
+
 def test_a_tokenizer_that_is_hardly_better_than_one_picture_has_only_begun():
     rows = [{"kind": "validation", "step": step, "psnr_over_mean": gain} for step, gain in ((0, -2.0), (50, 1.38))]
     assert has_only_begun(rows) == "1.4 dB closer to the picture than the mean of all pictures"
@@ -605,7 +613,7 @@ def test_alarms_are_told_until_they_end(shapes, quiet, tmp_path, monkeypatch):
     run = train_tokenizer.prepare(config, tmp_path).train(quiet)
     rows = [row for row in read_rows(run.metrics) if row["kind"] == "alarm"]
     assert rows == [
-        {"kind": "alarm", "step": 1, "alarm": "bell", "value": 0.5, "advice": "it rings. Do this"},
+        {"kind": "alarm", "step": 1, "alarm": "bell", "value": 0.5, "advice": "it rings. Do this", "dead": False},
         {"kind": "alarm", "step": 3, "alarm": "bell", "ended": True},
     ]
     told = [line for line in said if "bell" in line]

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import time
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -18,12 +19,15 @@ from vistok.config import override
 from vistok.engine.log import Progress
 from vistok.errors import UserError
 from vistok.overview import table
+from vistok.overview.commands import next_commands
 from vistok.overview.page import RunPage, page_of, write_page, write_picture
 from vistok.overview.record import RunRecord
 from vistok.recipes import find_recipe
 from vistok.runs.find import find_run, run_folders
 from vistok.runs.shipped import shipped_network
+from vistok.runs.weights_file import weights_file
 from vistok.verbs import train_tokenizer
+from vistok.verbs.compare import scores_of
 from vistok.verbs.dry_run import count_images
 
 
@@ -37,6 +41,10 @@ def make_run(runs, name, kind="tokenizer", rows=(), finished=None, age=0, **conf
     (run / "resolved.json").write_text(json.dumps({"schema_version": 1, "steps": 100, "params": {"encoder": 7}}))
     if finished:
         (run / "finished.json").write_text(json.dumps({"schema_version": 1, **finished}))
+    elif rows:
+        (run / "checkpoints").mkdir()
+        for suffix in ("safetensors", "json"):
+            (run / "checkpoints" / f"step-{max(row['step'] for row in rows):08d}.{suffix}").write_text("")
     os.utime(run / "metrics.jsonl", (time.time() - age, time.time() - age))
     return run
 
@@ -134,6 +142,82 @@ def test_the_state_of_a_run(tmp_path):
     assert RunRecord(make_run(tmp_path, "c-3", finished={"steps": 100})).state == "finished"
     with pytest.raises(UserError, match="not a run directory"):
         RunRecord(tmp_path)
+
+
+def test_a_stopped_run_is_where_it_goes_on(tmp_path):
+    """Not where its last row was written: rows are rarer than checkpoints, and one cannot go on from a row."""
+    run = make_run(tmp_path, "a-1", rows=ROWS)
+    for file in (run / "checkpoints").iterdir():
+        file.rename(file.with_name(file.name.replace("100", "117")))
+    assert RunRecord(run).step == 117
+    shutil.rmtree(run / "checkpoints")
+    assert RunRecord(run).step == 0 and table.RunRow.of(RunRecord(run)).position == "stopped 0/100"
+
+
+EDITS = {
+    "resolved.json": ({"steps": "forty"}, {"params": [1]}),
+    "finished.json": ({"steps": "x"}, {"steps": 100, "seconds": []}),
+    "provenance.json": ({"sittings": 3},),
+}
+
+
+@pytest.mark.parametrize(("file", "content"), [(file, edit) for file, edits in EDITS.items() for edit in edits])
+def test_an_edited_file_is_a_mistake_and_keeps_no_other_run_from_being_listed(tmp_path, file, content):
+    """One of them ended vistok runs, and the app's list, with "this is a bug in vistok"."""
+    run = make_run(tmp_path, "a-1", rows=ROWS)
+    make_run(tmp_path, "b-2", rows=ROWS)
+    (run / file).write_text(json.dumps({"schema_version": 1, **content}))
+    with pytest.raises(UserError, match=rf"a-1/{file}: .* put the file back"):
+        page_of(RunRecord(run))
+    assert "b-2" in [row.name for row in table.run_rows(tmp_path)]
+
+
+def test_an_edited_evaluation_is_left_out_and_named(tmp_path):
+    run = make_run(tmp_path, "a-1", rows=ROWS)
+    (run / "evaluations").mkdir()
+    for number, edit in enumerate(({"value": "x"}, {"protocol": None}, {"low": "y"})):
+        score = {"value": 1.0, "low": None, "high": None, "protocol": {"metric": "rFMD"}} | edit
+        (run / "evaluations" / f"tokenizer-{number}.json").write_text(json.dumps({"kind": "tokenizer", "rfmd": score}))
+    record = RunRecord(run)
+    assert record.main_score.value == 19.5 and len(record.left_out) == 3
+    said = CliRunner().invoke(app, ["show", str(run)])
+    assert said.exit_code == 0 and "left out: " in said.output and "tokenizer-0.json" in said.output
+
+
+def test_the_score_on_test_images_stands_for_a_run_whatever_was_written_last(tmp_path):
+    """A copied run had another main score: the times of its files decided."""
+    run = make_run(tmp_path, "a-1", rows=ROWS)
+    (run / "evaluations").mkdir()
+    for age, (split, value) in enumerate((("train", 3.0), ("val", 2.0), ("test", 1.0))):
+        score = {
+            "value": value,
+            "low": None,
+            "high": None,
+            "protocol": {"metric": "rFMD", "reference": f"folder {split}"},
+        }
+        file = run / "evaluations" / f"tokenizer-{split}.json"
+        file.write_text(json.dumps({"kind": "tokenizer", "rfmd": score}))
+        os.utime(file, (time.time() - age, time.time() - age))
+    assert RunRecord(run).main_score.value == 1.0
+
+
+def test_a_run_that_trains_says_so_wherever_it_is_asked_for(tmp_path):
+    run = make_run(tmp_path, "a-1", rows=ROWS)
+    (run / "provenance.json").write_text(json.dumps({"schema_version": 1, "command": ["vistok", "train", "x"]}))
+    assert next_commands(RunRecord(run))
+    with open(run / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert next_commands(RunRecord(run)) == []
+        with pytest.raises(UserError, match="is being trained by another process; wait"):
+            weights_file(run)
+    with pytest.raises(UserError, match="is not finished"):
+        scores_of(run)
+
+
+def test_runs_of_several_folders_can_be_told_apart(tmp_path):
+    run = make_run(tmp_path, "a-1", rows=ROWS, data={"dataset": "folder", "root": "/somewhere/cats"})
+    assert table.RunRow.of(RunRecord(run)).changes.startswith("cats/")
+    assert "pictures of /somewhere/cats" in CliRunner().invoke(app, ["show", str(run)]).output
 
 
 def test_alarms_stand_until_their_end(tmp_path):
@@ -306,6 +390,14 @@ def test_a_dry_run_of_imagenet_needs_no_imagenet(tmp_path, monkeypatch):
     )
     with pytest.raises(UserError, match="ImageNet nowhere: no such folder"):
         train_tokenizer.prepare(config, tmp_path)
+
+
+def test_a_dry_run_refuses_what_training_would(tmp_path, fashion_root):
+    for settings in (["length=20 steps", "tokenizer.quantizer.start_after=20"], ["execution.micro_batch_size=7"]):
+        words = [word for text in settings for word in ("--set", text)]
+        command = ["train", "tokenizer", "debug_vq", "--data", str(fashion_root), "--runs", str(tmp_path), *words]
+        refused = [CliRunner().invoke(app, [*command, *more]) for more in ([], ["--dry-run"])]
+        assert [str(done.exception) for done in refused][0] == str(refused[1].exception) and refused[0].exit_code
 
 
 def test_a_dry_run_neither_writes_nor_fetches(tmp_path, monkeypatch):

@@ -227,9 +227,17 @@ def test_a_plan_is_kept(speed, photo_folder, tmp_path, monkeypatch):
     assert start.prepare_start(str(photo_folder), 1800, tmp_path, print)[0] == first
     file = plan_file(tmp_path, str(photo_folder), 1800)
     assert StartPlan.from_json(json.loads(file.read_text())) == first
-    file.write_text("{}")
-    with pytest.raises(UserError, match=r"plan\.json: damaged .* delete the file"):
-        start.prepare_start(str(photo_folder), 1800, tmp_path, print)
+    stored = first.to_json()
+    for damaged in (
+        {},
+        [],
+        stored | {"seconds": "x"},
+        stored | {"views": []},
+        stored | {"tokenizer": stored["tokenizer"] | {"seconds": None}},
+    ):
+        file.write_text(json.dumps(damaged))
+        with pytest.raises(UserError, match=r"plan .*plan\.json: damaged.* delete the file"):
+            start.prepare_start(str(photo_folder), 1800, tmp_path, print)
 
 
 def test_a_plan_says_that_it_was_made_before_and_a_folder_that_grew_gets_another(speed, photo_folder, tmp_path):
@@ -239,8 +247,21 @@ def test_a_plan_says_that_it_was_made_before_and_a_folder_that_grew_gets_another
     start.prepare_start(str(photos), 900, tmp_path, said.append)
     assert "This plan was made on" in said[-1] and str(plan_file(tmp_path, str(photos), 900)) in said[-1]
     shutil.copytree(photos / "waves", photos / "more waves")
-    more, look = start.prepare_start(str(photos), 900, tmp_path, print)
+    more, look = start.prepare_start(str(photos), 900, tmp_path, said.append)
     assert (first.pictures, more.pictures, look.count) == (90, 120, 120)
+    assert any("was for 90 pictures, and there are 120 now" in line for line in said)
+
+
+def test_a_folder_is_itself_wherever_it_is_called_from(speed, photo_folder, tmp_path, monkeypatch):
+    """Of two folders of one name, called as that from where they lie, the second got the first one's plan."""
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        shutil.copytree(photo_folder, tmp_path / place / "photos")
+        monkeypatch.chdir(tmp_path / place)
+        plan, _ = start.prepare_start("photos", 900, tmp_path / "runs", print)
+        assert plan.place == str(tmp_path / place / "photos") == plan.tokenizer_config().data.root
+        assert plan.root == "photos"  # as it is typed in the commands
+    assert len(list((tmp_path / "runs").glob("start-photos*/plan.json"))) == 2
 
 
 def test_a_broken_picture_is_named_and_left_out(speed, photo_folder, tmp_path):

@@ -122,9 +122,9 @@ def cache(
     with progress_bars() as progress:
         for name in split:
             tokens = cache_tokens(tokenizer, name, progress, out, data, views, image_size, workers)
-            say(
-                f"{name}: {counted(tokens.num_images, 'image')}, {tokens.latents.nbytes / 1e6:.1f} MB in {tokens.folder}"
-            )
+            size = tokens.latents.nbytes
+            in_words = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+            say(f"{name}: {counted(tokens.num_images, 'image')}, {in_words} in {tokens.folder}")
 
 
 @app.command()

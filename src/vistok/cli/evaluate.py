@@ -67,6 +67,7 @@ def evaluate_tokenizer(
         say(f"no Frechet distance: {why}", err=True)
     else:
         _warn_of_few(scores, extractor)
+    _warn_of_unkept(scores)
     show_scores(scores, as_json, tokenizer_lines)
 
 
@@ -128,6 +129,7 @@ def evaluate_generator(
         _warn_of_changes(stage2.data, stage2.tokenizer.info)
     _warn(score_warnings(scores, stage2.generator.info, stage2.tokenizer.info))
     _warn_of_few(scores, extractor)
+    _warn_of_unkept(scores)
     show_scores(scores, as_json, generator_lines)
 
 
@@ -161,10 +163,8 @@ def _score_samples(
     if not likely:
         say(f"no likelihood: {stage2.generator.config.kind} generators have none", err=True)
     elif caches is None:
-        say(
-            f"no likelihood: no latent caches of train and {against.split} (create them: vistok cache TOKENIZER)",
-            err=True,
-        )
+        splits = " and ".join(dict.fromkeys(("train", against.split)))
+        say(f"no likelihood: no latent cache of {splits} (vistok cache TOKENIZER makes them)", err=True)
     return scores
 
 
@@ -195,6 +195,12 @@ def evaluate_samples(
 def _warn(lines: list[str]) -> None:
     for line in lines:
         say(f"warning: {line}", err=True)
+
+
+def _warn_of_unkept(scores: dict[str, Any]) -> None:
+    """Warn of scores that could not be written into their run."""
+    if why := scores.pop("not_kept", ""):
+        _warn([f"these scores are not kept in the run ({why}): vistok compare and vistok runs do not know them"])
 
 
 def _warn_of_changes(data: Any, origin: Any) -> None:

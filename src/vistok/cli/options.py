@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -172,7 +174,8 @@ def recipe_config(
     from vistok.recipes import find_recipe
 
     if data is not None:
-        settings = [f"data.root={json.dumps(data)}", *settings]
+        # As it is now: another command may be given from another place.
+        settings = [f"data.root={json.dumps(os.path.abspath(data))}", *settings]
     if name is not None:
         settings = [f"name={json.dumps(name)}", *settings]
     config = find_recipe(recipe, kind)
@@ -232,7 +235,22 @@ def sampling_config(generator: Any, guidance: float | None, seed: int, settings:
     if twice := [name for name in chosen if any(text.partition("=")[0].strip() == name for text in settings)]:
         raise UserError(f"--{twice[0].replace('_', '-')} and --set {twice[0]}: the same value twice; leave one out")
     scale = {} if guidance is None else {"guidance_scale": guidance}
-    return override(usual_sampling(generator, {"seed": seed, **scale, **chosen}), settings)
+    with _named_as_options({"seed": seed, **scale, **chosen}):
+        usual = usual_sampling(generator, {"seed": seed, **scale, **chosen})
+    return override(usual, settings)
+
+
+@contextmanager
+def _named_as_options(values: dict[str, Any]) -> Iterator[None]:
+    """Name options in errors as they were typed, not as the fields that they set."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        for name in values:
+            option = "--guidance" if name == "guidance_scale" else f"--{name.replace('_', '-')}"
+            text = re.sub(rf"\bconfig field '?{name}'?", option, text)
+        raise UserError(text) from None
 
 
 def checked_weights(name: str) -> str:

@@ -65,7 +65,9 @@ def sample(
     int8: options.Int8 = False,
     precision: options.Precision = "float32",
     draft: Draft = None,
-    lookahead: Annotated[int, typer.Option(min=1, help="Number of tokens that the draft guesses ahead.")] = 4,
+    lookahead: Annotated[
+        int | None, typer.Option(min=1, help="Number of tokens that the draft guesses ahead; default: 4.")
+    ] = None,
     batch_size: options.BatchSize = None,
     anyway: options.Anyway = False,
 ) -> None:
@@ -84,7 +86,11 @@ def sample(
         precision=precision, steps=steps, solver=solver,
     )  # fmt: skip
     draft_model = load_generator(draft, checked_weights(weights)) if draft else None
-    sampler = make_sampler(model, sampling, draft_model, lookahead)
+    if lookahead is not None and draft is None:
+        raise UserError(
+            f"--lookahead {lookahead} is for a generator that guesses ahead; add --draft RUN, or leave it out"
+        )
+    sampler = make_sampler(model, sampling, draft_model, lookahead or 4)
     names = model.info.class_names
     labels = chosen_labels(classes, names, count)
     decoder, clock = load_tokenizer_of(model, tokenizer), Clock()
@@ -104,7 +110,9 @@ def _generator(run: Path | None, shipped: str | None, weights: str, tokenizer: P
     from vistok.runs.load import load_generator
     from vistok.runs.shipped import shipped_network, shipped_networks
 
-    if (run is None) == (shipped is None):
+    if run is not None and shipped is not None:
+        raise UserError(f"a run ({run}) and --from {shipped}: give one of them")
+    if run is None and shipped is None:
         raise UserError("give a generator's run or a pair that comes with vistok, as in: vistok sample fashion-crt")
     if shipped is not None:
         run = shipped_network(shipped, "generator")

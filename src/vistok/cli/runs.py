@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vistok.cli.options import Runs, place, say
-from vistok.errors import UserError
+from vistok.errors import UserError, reason
 
 if TYPE_CHECKING:
     from vistok.overview.table import RunRow
@@ -61,13 +61,21 @@ def show(
         say(f"alarm {alarm.name}: {alarm.words}")
     for number, what in tiles(record):
         say(f"  {number.strip()} {what}")
+    if record.folder:
+        say(f"  pictures of {record.folder}")
     for path_, value in record.differs.items():
         say(f"  {path_} = {json.dumps(value)}")
     for words, command in next_commands(record):
         say(f"to {words}: {command}")
-    page = write_page(path, training=record.state == TRAINING)
-    if record.state not in (NOT_BEGUN, TRAINING):
-        write_picture(record)
+    for line in record.left_out:
+        say(f"left out: {line}", err=True)
+    try:
+        page = write_page(path, training=record.state == TRAINING)
+        if record.state not in (NOT_BEGUN, TRAINING):
+            write_picture(record)
+    except (OSError, UserError) as error:
+        page = path / "page.html"
+        say(f"warning: the page stays as it was: {reason(error)}", err=True)
     say(f"page: {page}")
     if open_page:
         typer.launch(str(page))

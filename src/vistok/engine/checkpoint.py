@@ -9,8 +9,6 @@ run stops. Checkpoints that are skipped are moved aside, not deleted.
 
 import hashlib
 import json
-import os
-import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -21,8 +19,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from vistok.engine.checkpoint_files import SUFFIX, entries, exists, listed, step_of, voucher_of
 from vistok.engine.distributed import ALONE, World
-from vistok.engine.shards import SUFFIX, is_sharded, place, read_shards, write_shards
+from vistok.engine.shards import is_sharded, place, read_shards, write_shards
 from vistok.errors import UserError
 from vistok.files import replace_synced, sha256_of, write_atomic, write_json
 
@@ -58,7 +57,7 @@ def save_checkpoint(
     elif world.main:
         write_atomic(path, content, make_folder=False)
     if world.main:
-        write_json(_voucher(path), _sealed({**voucher, "sha256": _checksums(path)}), make_folder=False)
+        write_json(voucher_of(path), _sealed({**voucher, "sha256": _checksums(path)}), make_folder=False)
         _prune(folder, step, keep, milestones)
     world.wait()
     return path
@@ -67,7 +66,7 @@ def save_checkpoint(
 def _prune(folder: Path, step: int, keep: int, milestones: Collection[int]) -> None:
     """Delete checkpoints that are no longer needed after `step`; those without a voucher do not count as kept."""
     older = [path for path in entries(folder) if step_of(path) <= step]
-    kept = [path for path in older if _exists(_voucher(path))][-keep:]
+    kept = [path for path in older if exists(voucher_of(path))][-keep:]
     for path in older:
         if path not in kept and step_of(path) not in milestones:
             _remove(path)
@@ -80,28 +79,6 @@ def drop_checkpoints(folder: Path, milestones: Collection[int] = ()) -> None:
             _remove(path)
 
 
-def entries(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, sound or not, oldest first.
-
-    Raises OSError if the folder exists but cannot be read.
-    """
-    return [path for path in _listed(folder) if path.suffix in (".safetensors", SUFFIX)]
-
-
-def _listed(folder: Path) -> list[Path]:
-    """Return all checkpoint files. Path.glob would treat an unreadable folder as empty."""
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return []
-    return [folder / name for name in sorted(names) if re.fullmatch(r"step-\d+\.(json|safetensors|shards)", name)]
-
-
-def finished(folder: Path) -> list[Path]:
-    """Return the checkpoints whose writing was completed, oldest first, without checking that they are sound."""
-    return [path for path in entries(folder) if _exists(_voucher(path))]
-
-
 def set_aside(path: Path, name: str = "") -> Path:
     """Move a checkpoint and its voucher out of the run's way; return the folder they are in now.
 
@@ -109,8 +86,8 @@ def set_aside(path: Path, name: str = "") -> Path:
     is the folder of that name, and a checkpoint of the same name there is replaced.
     """
     number = 1
-    files = [file for file in (path, _voucher(path)) if _exists(file)]
-    while not name and any(_exists(_aside(path, number) / file.name) for file in files):
+    files = [file for file in (path, voucher_of(path)) if exists(file)]
+    while not name and any(exists(_aside(path, number) / file.name) for file in files):
         number += 1
     place = path.parent / name if name else _aside(path, number)
     place.mkdir(exist_ok=True)
@@ -127,7 +104,7 @@ def _aside(path: Path, number: int) -> Path:
 
 
 def _remove(path: Path) -> None:
-    _voucher(path).unlink(missing_ok=True)
+    voucher_of(path).unlink(missing_ok=True)
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -154,7 +131,7 @@ def copy_checkpoint(source: Path, step: int, target: Path) -> bool:
     path = source / f"step-{step:08d}.safetensors"
     if problem_of(path) is not None:
         return False
-    for file in (path, _voucher(path)):
+    for file in (path, voucher_of(path)):
         write_atomic(target / file.name, file.read_bytes())
     return True
 
@@ -185,9 +162,9 @@ def find_latest(folder: Path, own: Mapping[str, Tensor] | None = None) -> tuple[
     UserError if the machine cannot read one, as that says nothing about the file.
     """
     passed: list[tuple[Path, str]] = []
-    listed = _listed(folder)
-    saved = {path for path in listed if path.suffix != ".json"}
-    orphans = {path.stem for path in listed} - {path.stem for path in saved}
+    files = listed(folder)
+    saved = {path for path in files if path.suffix != ".json"}
+    orphans = {path.stem for path in files} - {path.stem for path in saved}
     for path in sorted(saved | {folder / f"{name}.safetensors" for name in orphans}, key=step_of, reverse=True):
         problem = problem_of(path, own)
         if problem is None:
@@ -219,7 +196,7 @@ def load_checkpoint(path: Path, layout: Mapping[str, Tensor] | None = None) -> t
     """
     layout = layout or {}
     if path.is_dir():
-        plain = json.loads(_voucher(path).read_text())["state"]
+        plain = json.loads(voucher_of(path).read_text())["state"]
         return step_of(path), _unpack(plain, read_shards(path, layout))
     with safe_open(str(path), framework="pt") as file:
         plain = json.loads(file.metadata()["state"])
@@ -248,10 +225,10 @@ def problem_of(path: Path, own: Mapping[str, Tensor] | None = None) -> str | Non
 
 
 def _problem(path: Path, current: Mapping[str, Tensor] | None) -> str | None:
-    if not _exists(path):
+    if not exists(path):
         return "is gone (only its JSON is left)"
     try:
-        content = _voucher(path).read_bytes()
+        content = voucher_of(path).read_bytes()
     except FileNotFoundError:
         return UNFINISHED
     try:
@@ -269,15 +246,6 @@ def _problem(path: Path, current: Mapping[str, Tensor] | None) -> str | None:
     if current is not None and voucher.get("architecture") != architecture(current):
         return f"has a different architecture ({_architecture_difference(path, current)})"
     return None
-
-
-def _exists(path: Path) -> bool:
-    """Whether a path exists; Path.exists may report one that cannot be examined as absent."""
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _architecture_difference(path: Path, current: Mapping[str, Tensor]) -> str:
@@ -301,17 +269,6 @@ def _difference(path: Path, expected: Any) -> str:
         if missing:
             return f"is missing {len(missing)} of {len(expected)} shards ({missing[0]})"
     return "is damaged (checksum differs)"
-
-
-def _voucher(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
-def step_of(path: Path) -> int:
-    """Return the step after which a checkpoint was saved."""
-    match = re.fullmatch(r"step-(\d+)", path.stem)
-    assert match is not None
-    return int(match[1])
 
 
 def _tensors_of(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vistok.engine.checkpoint import finished, is_weight, named_tensors, set_aside, step_of
+from vistok.engine.checkpoint import is_weight, named_tensors, set_aside
+from vistok.engine.checkpoint_files import finished, step_of
 from vistok.engine.distributed import World
 from vistok.engine.shards import is_sharded
 

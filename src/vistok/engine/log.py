@@ -83,12 +83,7 @@ class MetricsLog:
 
     def write_alarm(self, step: int, alarm: Alarm) -> None:
         """Append an alarm as a row."""
-        told = {
-            "alarm": alarm.name,
-            "value": alarm.value,
-            "advice": str(alarm),
-            **({"dead": True} if alarm.dead else {}),
-        }
+        told = {"alarm": alarm.name, "value": alarm.value, "advice": str(alarm), "dead": alarm.dead}
         self._append({"kind": "alarm", "step": step, **told})
 
     def write_end_of_alarm(self, step: int, name: str) -> None:

@@ -13,10 +13,9 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
+from vistok.engine.checkpoint_files import SUFFIX
 from vistok.engine.distributed import World
 from vistok.files import disk_error, sync
-
-SUFFIX = ".shards"
 
 
 def is_sharded(tensor: Tensor | None) -> TypeGuard[Any]:

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from vistok.generator.families import FAMILIES
-from vistok.overview.record import FINISHED, RunRecord
+from vistok.overview.record import FINISHED, TRAINING, RunRecord
 from vistok.recipes import all_recipes
 from vistok.runs.shipped import shipped_networks
 from vistok.tokenizer.bottlenecks.config import BOTTLENECKS, QuantizerConfig
@@ -28,6 +28,8 @@ def command_line(command: object) -> str:
 def next_commands(record: RunRecord) -> list[tuple[str, str]]:
     """Return (what it does, command) of what follows for a run in this state."""
     run = shlex.quote(str(record.path))
+    if record.state == TRAINING:
+        return []
     if record.state != FINISHED:
         again = made_by(record)
         return [("go on exactly where it is", again)] if again.startswith(("vistok train", "vistok shorten")) else []

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vistok.engine.checkpoint_files import finished as whole_checkpoints
+from vistok.engine.checkpoint_files import step_of
 from vistok.engine.log import Row, read_rows
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError, bounds
@@ -20,6 +22,8 @@ _NOT_SCIENCE = ("name", "recipe", "data.root", "execution.")
 _DEAD = ("blind", "learned_nothing")
 # By kind: where the main score may be found, the best place first: in an evaluation, then in the last validation.
 _EVALUATED = {"tokenizer": ("rfmd", "rfid", "psnr"), "generator": ("gfmd", "gfid")}
+# In which order scores stand for a run, by the images that they were measured on.
+_SPLITS = {"test": 0, "val": 1}
 _VALIDATED = {
     "tokenizer": (("psnr", "PSNR", "dB"),),
     "generator": (
@@ -72,6 +76,8 @@ class RunRecord:
         self.path = path
         self.dir = RunDir(path)
         self.config = self.dir.read_config()
+        # Evaluations that could not be read, once they have been asked for.
+        self.left_out: list[str] = []
 
     @property
     def name(self) -> str:
@@ -92,17 +98,28 @@ class RunRecord:
     @cached_property
     def resolved(self) -> dict[str, Any]:
         """Derived numbers: steps, parameters, FLOPs. Empty for a run that never began."""
-        return self.dir.read("resolved.json") or {}
+        return self._read("resolved.json", {"steps": int, "params": dict | int})
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Code, versions, machine and command of the first sitting, and all `sittings`."""
-        return self.dir.read("provenance.json") or {}
+        return self._read("provenance.json", {"sittings": list})
 
     @cached_property
     def finished(self) -> dict[str, Any]:
         """Steps, seconds and FLOPs of a run that ended; empty otherwise."""
-        return self.dir.read("finished.json") or {}
+        return self._read("finished.json", {"steps": int, "seconds": int | float, "train_flops": int | float})
+
+    def _read(self, name: str, kinds: dict[str, Any]) -> dict[str, Any]:
+        """Return one of the run's files. Raises UserError if it is damaged, or has been edited to what cannot be there."""
+        content = self.dir.read(name) or {}
+        for field, kind in kinds.items():
+            if field in content and not isinstance(content[field], kind):
+                raise UserError(
+                    f"{self.path}/{name}: {field} is {content[field]!r:.60}; put the file back as it was, or delete it and repeat the "
+                    "command that trains the run"
+                )
+        return content
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -111,8 +128,12 @@ class RunRecord:
 
     @property
     def step(self) -> int:
-        """Steps done, as far as they are written down."""
-        return int(self.finished.get("steps") or (self.rows[-1]["step"] if self.rows else 0))
+        """Steps done, as far as they are written down: at the end, in training, or where a stopped run goes on."""
+        if self.finished:
+            return int(self.finished.get("steps") or 0)
+        if self.state == STOPPED:
+            return max(map(step_of, whole_checkpoints(self.dir.checkpoints)), default=0)
+        return int(self.rows[-1]["step"]) if self.rows else 0
 
     @property
     def steps(self) -> int | None:
@@ -175,16 +196,27 @@ class RunRecord:
         gone = _outermost([path for path in theirs if path not in mine])
         return {path: value for path, value in (changed | gone).items() if not path.startswith(_NOT_SCIENCE)}
 
+    @property
+    def folder(self) -> str:
+        """The user's own folder of images that the run was trained on; "" for data sets with a name, and for generators."""
+        data = self.config.get("data") or {}
+        return str(data.get("root", "")) if data.get("dataset") == "folder" else ""
+
     @cached_property
     def evaluations(self) -> list[dict[str, Any]]:
-        """The contents of evaluation files, the newest last; damaged ones are left out."""
+        """The contents of evaluation files, the newest last; damaged ones are left out, and named in `left_out`."""
         files = sorted((self.path / "evaluations").glob("*.json"), key=lambda file: file.stat().st_mtime)
         found = []
+        self.left_out = []
         for file in files:
             try:
-                found.append(read_json(file, str(file), ""))
-            except (UserError, OSError):
+                content = read_json(file, str(file), "delete the file and evaluate again")
+                if not all(map(_is_score, _scores_in(content))):
+                    raise UserError(f"{file}: a score in it is damaged; delete the file and evaluate again")
+            except (UserError, OSError) as error:
+                self.left_out.append(str(error))
                 continue
+            found.append(content)
         return [content for content in found if content.get("kind") != "guidance"]
 
     @cached_property
@@ -194,11 +226,14 @@ class RunRecord:
 
     @cached_property
     def main_score(self) -> MainScore | None:
-        """The newest Fréchet distance, else PSNR of an evaluation, else a number of the last validation."""
+        """A Fréchet distance, else PSNR of an evaluation, else a number of the last validation.
+
+        Of several, that to the test images, else to those held out, else to others; of equals the newest.
+        """
         for key in _EVALUATED.get(self.kind, ()):
-            for content in reversed(self.evaluations):
-                if isinstance(content.get(key), dict) and "protocol" in content[key]:
-                    return _main(content[key])
+            scores = [content[key] for content in reversed(self.evaluations) if isinstance(content.get(key), dict)]
+            if found := [score for score in scores if _is_score(score)]:
+                return _main(min(found, key=lambda score: _SPLITS.get(_split_of(score), len(_SPLITS))))
         last: Row = next((row for row in reversed(self.rows) if row["kind"] == "validation"), {})
         for name, metric, unit in _VALIDATED.get(self.kind, ()):
             if name in last:
@@ -209,6 +244,22 @@ class RunRecord:
     def pictures(self) -> list[Path]:
         """The sheets made during training, the newest last."""
         return sorted(self.dir.samples.glob("*.png"))
+
+
+def _is_score(score: dict[str, Any]) -> bool:
+    """Whether a score is one as evaluations write it."""
+    bounds_ = (score.get("low"), score.get("high"))
+    return (
+        isinstance(score.get("protocol"), dict)
+        and "metric" in score["protocol"]
+        and isinstance(score.get("value"), int | float)
+        and all(bound is None or isinstance(bound, int | float) for bound in bounds_)
+    )
+
+
+def _split_of(score: dict[str, Any]) -> str:
+    """Return the split that a score's reference images are of, the last word of what its protocol says."""
+    return str(score["protocol"].get("reference", "")).rpartition(" ")[2]
 
 
 def _main(score: dict[str, Any]) -> MainScore:

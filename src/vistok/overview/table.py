@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from vistok.errors import UserError
-from vistok.overview.record import MainScore, RunRecord
+from vistok.overview.record import FINISHED, MainScore, RunRecord
 from vistok.runs.find import RUNS, last_written, run_folders
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run. `differs`: values that differ from the recipe's. `changed`: when it last wrote, local time."""
+    """One run. `differs`: values that differ from the recipe's; `folder`: the name of the user's own folder of images, or "". `changed`: when it last wrote, local time."""
 
     name: str
     path: Path
     kind: str
     recipe: str
     differs: dict[str, Any]
+    folder: str
     state: str
     step: int
     steps: int | None
@@ -40,6 +41,7 @@ class RunRow:
             kind=record.kind,
             recipe=record.recipe,
             differs=record.differs,
+            folder=Path(record.folder).name,
             state=record.state,
             step=record.step,
             steps=record.steps,
@@ -52,12 +54,14 @@ class RunRow:
     @property
     def position(self) -> str:
         """The state, with the steps done of all."""
-        return f"{self.state} {self.step}" + (f"/{self.steps}" if self.steps and self.step < self.steps else "")
+        whole = self.state == FINISHED or not self.steps
+        return f"{self.state} {self.step}" + ("" if whole else f"/{self.steps}")
 
     @property
     def changes(self) -> str:
-        """What differs from the recipe, as assignments."""
-        return ", ".join(f"{path}={_short(value)}" for path, value in self.differs.items())
+        """The folder of images, if it is the user's own, and what differs from the recipe, as assignments."""
+        folder = [f"{self.folder}/"] if self.folder else []
+        return ", ".join([*folder, *(f"{path}={_short(value)}" for path, value in self.differs.items())])
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as plain JSON values; of the score: metric, value, low, high, evaluator, reference, samples."""

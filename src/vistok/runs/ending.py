@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from vistok.engine.checkpoint import finished, step_of
+from vistok.engine.checkpoint_files import finished, step_of
 from vistok.engine.run_dir import RunDir
 from vistok.engine.weights_header import read_header
 from vistok.errors import UserError

@@ -2,6 +2,7 @@
 
 import glob
 import json
+import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -16,7 +17,8 @@ from vistok.config import fingerprint, science
 from vistok.data.images.sources import ImageSource
 from vistok.data.loader import train_images
 from vistok.engine import processors
-from vistok.engine.checkpoint import drop_checkpoints, find_latest, finished, step_of
+from vistok.engine.checkpoint import drop_checkpoints, find_latest
+from vistok.engine.checkpoint_files import finished, step_of
 from vistok.engine.device import setup_device
 from vistok.engine.distributed import World, join_world
 from vistok.engine.ema import EMA
@@ -223,7 +225,7 @@ class Job:
         return [*notes, *(f"warning: {warning}" for warning in warnings)]
 
     def _of_another_length(self) -> str | None:
-        """Point out a run that differs only in length, since a user may expect this one to continue it."""
+        """Point out a run that differs only in length, or in its pictures, since a user may expect this one to continue it."""
         runs = sorted(self.run_dir.path.parent.glob(f"{glob.escape(self.config.name)}-*"))
         for other in [RunDir(path) for path in runs if path != self.run_dir.path]:
             try:
@@ -232,7 +234,14 @@ class Job:
             except (UserError, OSError):
                 continue  # not a run, a damaged one, or one from another version
             changed = science(config.replace(length=self.config.length)) != science(self.config)
-            if config.length == self.config.length or changed or not alike:
+            if changed or (config.length == self.config.length) == alike:
+                continue
+            if not alike:
+                if config.length == self.config.length and self._on_other_pictures(other):
+                    return (
+                        f"this is a new run and starts at step 0: {other.path} has the same settings and was made of other pictures; files "
+                        "have been added, removed or changed since, or it was another folder"
+                    )
                 continue
             # A tokenizer can start from another one's weights.
             start = f"; to start from its weights instead, add --init-from {shlex.quote(str(other.path))}"
@@ -241,6 +250,14 @@ class Job:
                 f"{self.config.length})" + (start if self.init_option and other.finished else "")
             )
         return None
+
+    def _on_other_pictures(self, other: RunDir) -> bool:
+        """Whether another run was made of the same networks, and of other images of the same folder."""
+        theirs = other.read("resolved.json") or {}
+        ours = {name: value for name, value in json.loads(json.dumps(self.facts)).items() if name not in _OF_IMAGES}
+        roots = [_root_in(config) for config in (other.read_config(), json.loads(self.config.to_json()))]
+        same = _placeless({name: theirs.get(name) for name in ours}) == _placeless(ours)
+        return same and roots[0] is not None and roots[0] == roots[1]
 
     def _on_the_same(self, other: RunDir) -> bool:
         """Whether another run was made of the same images and networks, wherever they lie; configs do not name their contents."""
@@ -303,6 +320,16 @@ def image_batches(
     """Yield this process's share of each step's training images."""
     part = (world.rank, world.size)
     return train_images(source, config.data, config.seed, config.batch_size, steps, config.execution.num_workers, part)
+
+
+# What a run's record says of its images.
+_OF_IMAGES = ("images", "num_images", "class_names", "data_digest")
+
+
+def _root_in(config: dict[str, Any]) -> str | None:
+    """Return the folder of images that a config names, if it names one."""
+    data = config.get("data")
+    return os.path.abspath(data["root"]) if isinstance(data, dict) and isinstance(data.get("root"), str) else None
 
 
 def _placeless(facts: Any) -> Any:

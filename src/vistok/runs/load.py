@@ -93,10 +93,15 @@ def load_generator(path: str | Path, weights: str | None = None, device: str | t
 
 
 def tokenizer_place(file: Path, tokenizer: TokenizerOf) -> Path:
-    """Return where the tokenizer of a generator's weights file is: beside it, as in a pair of files, or where it was in training."""
+    """Return where the tokenizer of a generator's weights file is: beside it, as in a pair of files, or where it was in training.
+
+    Where nothing is left there, a run of that name beside the generator's own is taken: they were moved together.
+    """
     place = Path(tokenizer.path)
-    beside = file.parent / place.name
-    return beside if beside.is_file() else place
+    beside, moved = file.parent / place.name, file.parent.parent.parent / place.name
+    if beside.is_file():
+        return beside
+    return moved if not place.exists() and moved.is_dir() else place
 
 
 def decodes(tokenizer: Origin, wanted: TokenizerOf) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from vistok.engine.run_dir import RunDir
 from vistok.errors import UserError
+from vistok.files import is_locked
 from vistok.runs.wrong_file import require_run
 
 
@@ -20,6 +21,8 @@ def weights_file(path: str | Path, weights: str | None = None) -> Path:
     require_run(path)
     run = RunDir(path)
     run.read_config()
+    if not run.finished and is_locked(path / "lock"):
+        raise UserError(f"run {path} is being trained by another process; wait until that has ended")
     if not run.finished:
         raise UserError(
             f"run {path} is not finished; repeat the command that trains it, which continues where it stopped"

@@ -18,7 +18,6 @@ from vistok.data.loader import eval_images
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.errors import UserError
-from vistok.files import write_json
 from vistok.generator.config import SamplingConfig
 from vistok.generator.interface import Generator
 from vistok.metrics.features import FeatureExtractor
@@ -37,6 +36,7 @@ from vistok.scoring.evaluators import (
     ReferenceSet,
     evaluation_file,
     finished_evaluation,
+    keep_evaluation,
     reference_of_batch,
     reference_set,
     require_images,
@@ -173,7 +173,7 @@ def evaluate_generator(stage2: Stage2, against: Against, drawing: Drawing, progr
             "seconds": round(time.monotonic() - started, 1),
         }
         if join_world().main:
-            write_json(file, done)
+            keep_evaluation(file, done)
     return done
 
 
@@ -289,7 +289,7 @@ def choose_guidance(
         "seconds": round(time.monotonic() - started, 1),
     }
     if join_world().main:
-        write_json(file, result)
+        keep_evaluation(file, result)
     return result
 
 

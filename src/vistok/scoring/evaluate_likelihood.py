@@ -9,13 +9,12 @@ from vistok.data.latents.cache import LatentCache
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.engine.run_dir import RunDir
-from vistok.files import write_json
 from vistok.generator.interface import Generator
 from vistok.metrics.interval import Replicates, mean_replicates
 from vistok.metrics.protocol import Protocol, Score, Treatment
 from vistok.runs.load import load_generator
 from vistok.runs.run_images import cache_folder
-from vistok.scoring.evaluators import SCHEMA, evaluation_file, finished_evaluation
+from vistok.scoring.evaluators import SCHEMA, evaluation_file, finished_evaluation, keep_evaluation
 from vistok.scoring.nats import validation_likelihood
 
 IMAGES = 5_000
@@ -53,7 +52,7 @@ def evaluate_likelihood(
             bar.advance()
     result["seconds"] = round(time.monotonic() - started, 1)
     if join_world().main:
-        write_json(file, result)
+        keep_evaluation(file, result)
     return result
 
 

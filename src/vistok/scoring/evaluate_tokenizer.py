@@ -16,7 +16,6 @@ from vistok.data.images.transforms import to_uint8
 from vistok.data.loader import Batch, eval_images
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
-from vistok.files import write_json
 from vistok.metrics.codebook import codebook_statistics
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.interval import Replicates
@@ -28,6 +27,7 @@ from vistok.scoring.evaluators import (
     SCHEMA,
     evaluation_file,
     finished_evaluation,
+    keep_evaluation,
     reference_set,
     require_images,
     require_unseen,
@@ -94,7 +94,7 @@ def evaluate_tokenizer(
     scores |= distances(extractors, reconstructed.features, references, treatment, resize)
     scores["seconds"] = round(time.monotonic() - started, 1)
     if run.is_dir() and join_world().main:
-        write_json(file, scores)
+        keep_evaluation(file, scores)
     return scores
 
 

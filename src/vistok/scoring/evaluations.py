@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vistok.errors import UserError, damage_is_a_mistake, reason
-from vistok.files import read_json
+from vistok.files import read_json, write_json
 from vistok.metrics.protocol import Score
 
 # Version of all evaluation files: bump it when what is measured changes, or how, and they are recomputed.
@@ -28,6 +28,14 @@ def evaluation_file(run: Path, name: str, **parts: Any) -> Path:
     """Return the file in which a run keeps an evaluation; `parts`: everything its numbers depend on, mainly digests."""
     payload = json.dumps({"schema": SCHEMA, **parts}, sort_keys=True)
     return run / "evaluations" / f"{name}-{hashlib.sha256(payload.encode()).hexdigest()[:10]}.json"
+
+
+def keep_evaluation(file: Path, result: dict[str, Any]) -> None:
+    """Write an evaluation to its file. Where that cannot be done, `not_kept` in it says why: what was measured is not lost."""
+    try:
+        write_json(file, result)
+    except (OSError, UserError) as error:
+        result["not_kept"] = reason(error)
 
 
 def finished_evaluation(file: Path) -> dict[str, Any] | None:

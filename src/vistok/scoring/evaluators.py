@@ -33,6 +33,7 @@ from vistok.runs.weights_file import weights_file
 from vistok.scoring.evaluations import SCHEMA as SCHEMA  # what scores images also stores the scores
 from vistok.scoring.evaluations import evaluation_file as evaluation_file
 from vistok.scoring.evaluations import finished_evaluation as finished_evaluation
+from vistok.scoring.evaluations import keep_evaluation as keep_evaluation
 from vistok.scoring.evaluations import read_evaluation as read_evaluation
 from vistok.scoring.evaluations import scores_in as scores_in
 from vistok.scoring.image_batch import ImageBatch

@@ -16,13 +16,12 @@ from torch.nn import functional as F
 from vistok.data.latents.cache import LatentCache
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
-from vistok.files import write_json
 from vistok.generator.interface import Generator, HasInner
 from vistok.metrics.interval import mean_replicates
 from vistok.metrics.protocol import Protocol, Score, Treatment
 from vistok.nn.evaluation import in_evaluation
 from vistok.runs.load import load_generator
-from vistok.scoring.evaluations import SCHEMA, evaluation_file, finished_evaluation
+from vistok.scoring.evaluations import SCHEMA, evaluation_file, finished_evaluation, keep_evaluation
 from vistok.scoring.nats import BATCH, held_out_rows
 from vistok.scoring.scorer import Finished, Scored, Scorer, bounds
 
@@ -112,7 +111,7 @@ def evaluate_probe(
         "by_layer": [float(layer[scored - fitted :].mean()) for layer in right],
     }
     if run.is_dir() and join_world().main:
-        write_json(file, result)
+        keep_evaluation(file, result)
     return result
 
 

@@ -17,13 +17,12 @@ from vistok.data.loader import eval_images
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.errors import UserError
-from vistok.files import write_json
 from vistok.metrics.interval import mean_replicates
 from vistok.metrics.protocol import Protocol, Score, Treatment
 from vistok.rng import derive_seed, normal_grid, stable_choice
 from vistok.runs.load import load_tokenizer
 from vistok.runs.run_images import data_of
-from vistok.scoring.evaluations import SCHEMA, evaluation_file, finished_evaluation
+from vistok.scoring.evaluations import SCHEMA, evaluation_file, finished_evaluation, keep_evaluation
 from vistok.scoring.scorer import Finished, Scored, Scorer, bounds
 from vistok.space import Tokens
 from vistok.tokenizer.interface import Tokenizer
@@ -100,7 +99,7 @@ def evaluate_stability(
     facts = {"run": run.name, "split": split, "num_images": len(chosen), "tokenizer_digest": tokenizer.info.digest}
     result = {"schema_version": SCHEMA, "kind": "stability", **facts, "scores": scores}
     if run.is_dir() and join_world().main:
-        write_json(file, result)
+        keep_evaluation(file, result)
     return result
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from vistok.data.latents.writer import views_at
 from vistok.data.loader import eval_images
 from vistok.engine.device import best_device
 from vistok.engine.log import Progress
-from vistok.errors import UserError
-from vistok.files import read_json, write_json
+from vistok.errors import UserError, counted, reason
+from vistok.files import only_one, read_json, write_json
 from vistok.generator.config import SamplingConfig
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.reconstruction import psnr_per_image
@@ -69,19 +70,23 @@ def prepare_start(
     with doing(f"looking at the pictures in {root}"):
         look = look_at(root)
     file = plan_file(runs, root, seconds)
-    if file.is_file():
-        plan = _kept(file)
-        if look.unreadable:  # files may have broken since
-            plan = plan.leaving_out_broken()
-        if plan.pictures in (0, look.count):
-            made = datetime.fromtimestamp(file.stat().st_mtime)
-            say(f"This plan was made on {made:%Y-%m-%d at %H:%M}. For a new one, delete {file} and repeat the command")
-            return plan, look
-    if busy_with := busy():
-        say(f"warning: {busy_with}")
-    with doing("timing a few training steps on this machine"):
-        plan = plan_start(look, seconds, general_weights)
-    write_json(file, plan.to_json(), make_folder=True)
+    with only_one(file):  # of two commands at once, the second takes the first one's plan
+        if file.is_file():
+            plan = _kept(file)
+            if look.unreadable:  # files may have broken since
+                plan = plan.leaving_out_broken()
+            made = f"made on {datetime.fromtimestamp(file.stat().st_mtime):%Y-%m-%d at %H:%M}"
+            if plan.pictures in (0, look.count):
+                say(f"This plan was {made}. For a new one, delete {file} and repeat the command")
+                return plan, look
+            say(
+                f"The plan {made} was for {counted(plan.pictures, 'picture')}, and there are {look.count:,} now: here is a new one, whose runs begin anew"
+            )
+        if busy_with := busy():
+            say(f"warning: {busy_with}")
+        with doing("timing a few training steps on this machine"):
+            plan = replace(plan_start(look, seconds, general_weights), place=str(Path(root).resolve()))
+        write_json(file, plan.to_json(), make_folder=True)
     return plan, look
 
 
@@ -89,9 +94,9 @@ def _kept(file: Path) -> StartPlan:
     """Read a plan back. Raises UserError if it is damaged."""
     advice = "delete the file and repeat the command"
     try:
-        return StartPlan.from_json(read_json(file, "plan", advice))
-    except (KeyError, TypeError) as error:
-        raise UserError(f"plan {file}: damaged ({error}); {advice}") from None
+        return StartPlan.from_json(read_json(file, f"plan {file}", advice))
+    except ValueError as error:
+        raise UserError(f"plan {file}: damaged ({reason(error)}); {advice}") from None
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import TypeAdapter
+
 from vistok.config import override
 from vistok.errors import UserError
 from vistok.recipes import find_recipe
@@ -65,6 +67,8 @@ class StartPlan:
     generator_from: str | None = None
     # Pictures in the folder when the plan was made; 0 in plans of earlier versions.
     pictures: int = 0
+    # The folder's own place, whatever the user called it from where; "" in plans of earlier versions.
+    place: str = ""
 
     def leaving_out_broken(self) -> "StartPlan":
         """Return the plan with files left out that cannot be read."""
@@ -78,12 +82,11 @@ class StartPlan:
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "StartPlan":
-        """Read a plan back. Raises KeyError or TypeError if something is missing."""
-        stages = {
-            name: Stage(**{**stored[name], "settings": tuple(stored[name]["settings"])})
-            for name in ("tokenizer", "generator")
-        }
-        return cls(**{**stored, **stages, "views": tuple(stored.get("views", ("center",)))})
+        """Read a plan back. Raises ValueError if something is missing, or is not what it should be."""
+        plan = TypeAdapter(cls).validate_json(json.dumps(stored))
+        if not plan.views:
+            raise ValueError("no views")
+        return plan
 
     def tokenizer_config(self) -> TokenizerRun:
         """Return the config of the tokenizer's run."""
@@ -93,7 +96,8 @@ class StartPlan:
         if self.init_from:
             config = with_network_of(config, self.init_from)
         return _watched(
-            override(config, [f"data.root={json.dumps(self.root)}", *self.tokenizer.all_settings]), self.tokenizer
+            override(config, [f"data.root={json.dumps(self.place or self.root)}", *self.tokenizer.all_settings]),
+            self.tokenizer,
         )
 
     def generator_config(self) -> GeneratorRun:
@@ -189,6 +193,7 @@ def plan_file(runs: Path, root: str, seconds: float) -> Path:
 def _root_of(file: Path) -> Path | None:
     """Return the folder that a plan is for; None where the file does not say."""
     try:
-        return Path(json.loads(file.read_bytes())["root"]).resolve()
-    except (ValueError, KeyError, TypeError):
+        stored = json.loads(file.read_bytes())
+        return Path(stored.get("place") or stored["root"]).resolve()
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None

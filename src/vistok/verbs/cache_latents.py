@@ -26,6 +26,7 @@ from vistok.nn.frozen_features import FrozenFeatures
 from vistok.rng import stable_choice
 from vistok.runs.load import load_tokenizer, load_tokenizer_at
 from vistok.runs.run_images import cache_folder, data_of, file_cache_folder
+from vistok.scoring.changed_images import changed_images_warnings
 from vistok.space import Grid, Vectors
 
 BATCH = 250
@@ -67,6 +68,8 @@ class _Caching:
     source: ImageSource
     data: DataConfig
     workers: int
+    # What to know of images that are not those of the tokenizer's training.
+    warnings: Sequence[str] = ()
 
     @property
     def batch(self) -> int:
@@ -147,7 +150,8 @@ def _prepare(
         image_size=image_size,
     )
     writer = LatentCacheWriter(folder, manifest, _piece_rows(views))
-    return _Caching(writer, tokenizer.stored, tokenizer.config.sides, source, data, workers)
+    warnings = () if root else changed_images_warnings(data, tokenizer.info)
+    return _Caching(writer, tokenizer.stored, tokenizer.config.sides, source, data, workers, warnings)
 
 
 def _piece_rows(views: Sequence[str]) -> int:
@@ -224,6 +228,8 @@ def plan_cache(
 def _write(job: _Caching, progress: Progress) -> LatentCache:
     """Encode what is missing. Several processes share out the batches, which do not change."""
     world, writer, source = join_world(), job.writer, job.source
+    for line in job.warnings if world.main else ():
+        progress.say(f"warning: {line}")
     try:
         if not world.agree(writer.prepare(source.labels, progress.say) if world.main else None):
             return _open(job, progress)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vistok.errors import UserError, nearest, some
+from vistok.errors import UserError, counted, nearest, some
 from vistok.runs.drawing import balanced_labels
 
 SHOWN = 20  # classes that an error lists
@@ -23,6 +23,10 @@ def chosen_labels(texts: Sequence[str], class_names: Sequence[str], count: int) 
     if not texts:
         return balanced_labels(count, len(class_names))
     chosen = torch.tensor([number for text in texts for number in _numbers(text, class_names)])
+    if count < len(chosen):
+        raise UserError(
+            f"{len(chosen)} classes chosen, but {counted(count, 'image')} asked for; ask for {len(chosen)} or more"
+        )
     return chosen[balanced_labels(count, len(chosen))]
 
 

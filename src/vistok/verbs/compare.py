@@ -9,6 +9,7 @@ from vistok.errors import UserError
 from vistok.metrics.cost import cost_in
 from vistok.metrics.protocol import Protocol, Score, Treatment
 from vistok.runs.health.gate import alarms_of
+from vistok.runs.weights_file import weights_file
 from vistok.scoring.evaluations import read_evaluation, stored_scores
 from vistok.verbs.comparison import Comparison, Difference, Row, direction, letters
 
@@ -47,6 +48,7 @@ def scores_of(run: Path) -> list[Score]:
     scores = stored_scores(sorted((run / "evaluations").glob("*.json")))
     if not scores:
         kind = RunDir(run).read_config().get("kind")
+        weights_file(run)  # which says it if the run is not finished
         raise UserError(f"run {run} has no scores yet; make them with vistok evaluate {kind} {shlex.quote(str(run))}")
     return scores
 

@@ -67,8 +67,9 @@ class DryRun:
 
 def dry_tokenizer(config: TokenizerRun) -> DryRun:
     """Return what training a tokenizer would cost. Raises UserError for what training would refuse."""
+    train_tokenizer.require_trainable(config)
     count, absent = count_images(config.data, "train")
-    plan = train_tokenizer.plan(config, count)
+    plan = train_tokenizer.checked_plan(config, count)
     objective = partial(train_tokenizer.build_objective, config)
     return DryRun(config, plan, count, absent, step_time.step_seconds(config, plan, objective), {})
 

@@ -1,5 +1,6 @@
 """Where a verb writes its output: what the user's --out means, settled before the work begins."""
 
+import os
 from pathlib import Path
 
 from vistok.data.images.names import image_suffixes
@@ -14,6 +15,8 @@ def output_file(out: Path, default: str, suffixes: tuple[str, ...]) -> Path:
     """
     if out.is_dir():
         return _require_writable(out / default)
+    if out.exists() and not out.is_file():
+        raise UserError(f"--out {out}: neither a file nor a folder; choose another place")
     suffix = out.suffix.lower()
     if suffix in suffixes:
         return _require_writable(out)
@@ -28,4 +31,6 @@ def _require_writable(place: Path) -> Path:
     parent = next(parent for parent in place.absolute().parents if parent.exists())
     if not parent.is_dir():
         raise UserError(f"--out {place}: {parent} is a file, not a folder")
+    if not os.access(parent, os.W_OK):
+        raise UserError(f"--out {place}: nothing may be written in {parent}; choose another place")
     return place

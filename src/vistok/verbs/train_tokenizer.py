@@ -190,19 +190,30 @@ def _codes_begin(config: TokenizerRun, total_steps: int) -> None:
         )
 
 
-def prepare(config: TokenizerRun, runs: Path) -> Job:
-    """Open the data and return the job."""
+def require_trainable(config: TokenizerRun) -> None:
+    """Raise UserError for what cannot be trained, whatever the images are."""
     require_whole_parts(config, join_world())
     _decoder_of_something(config)
-    proxy = proxy_of(config) if config.losses.target == "tokens" else None
     _whole_batches(config, join_world())
     _can_shard(config)
     _can_compile(config)
     if not config.init_from:
         check_sources(config.tokenizer)
-    source = open_split(config.data, "train")
-    planned = plan(config, len(source))
+
+
+def checked_plan(config: TokenizerRun, num_images: int) -> Plan:
+    """Return a run's derived numbers. Raises UserError for a run that would end before its codes begin."""
+    planned = plan(config, num_images)
     _codes_begin(config, planned.total_steps)
+    return planned
+
+
+def prepare(config: TokenizerRun, runs: Path) -> Job:
+    """Open the data and return the job."""
+    require_trainable(config)
+    proxy = proxy_of(config) if config.losses.target == "tokens" else None
+    source = open_split(config.data, "train")
+    planned = checked_plan(config, len(source))
     initial = initial_weights(config)
     _latents_stay(config, initial)
     digests = content_digests(config, initial.digest if initial else None)

@@ -127,7 +127,8 @@ def _link(order: Order, run: str | None = None) -> Path:
 
 def _branch(order: Order, run: Path) -> None:
     """Start from the trunk's checkpoint if there is one: up to it, both runs are the same to the last bit."""
-    from vistok.engine.checkpoint import copy_checkpoint, finished
+    from vistok.engine.checkpoint import copy_checkpoint
+    from vistok.engine.checkpoint_files import finished
     from vistok.files import read_bytes, write_atomic
 
     link = _link(order, order.trunk)
