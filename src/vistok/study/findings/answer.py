@@ -13,8 +13,8 @@ from vistok.study.findings.verdict import FAILS, HOLDS, OPEN, Claim
 
 # The confidence of an interval that need not be told.
 USUAL = 0.95
-# At most so many claims are named.
-FEW = 3
+# Characters of claims that are named within a sentence; longer ones are only counted.
+READABLE = 200
 
 
 def answer(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], by: ScoredBy) -> list[str]:
@@ -127,7 +127,8 @@ def _limits(claims: Sequence[Claim], by: ScoredBy) -> str:
 def _statements(claims: Sequence[Claim], verdict: str) -> str:
     """Return what the claims with a verdict state, each statement once, in parentheses; nothing where these are too many to read."""
     found = list(dict.fromkeys(claim.statement.rstrip(".") for claim in claims if claim.verdict == verdict))
-    return f" ({'; '.join(found)})" if 0 < len(found) <= FEW else ""
+    text = "; ".join(found)
+    return f" ({text})" if 0 < len(text) <= READABLE else ""
 
 
 def listed(parts: Sequence[str]) -> str:
