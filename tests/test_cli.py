@@ -258,6 +258,16 @@ def test_dry_run_writes_nothing(tmp_path, fashion_root):
     assert not (tmp_path / "r").exists()
 
 
+def test_a_folder_is_kept_by_its_place_and_an_address_as_it_is(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    roots = [
+        options.recipe_config("images64_vq", "tokenizer", [], data).data.root
+        for data in ("photos", "https://x/{0..3}.tar", "a-{0..3}.tar")
+    ]
+    assert roots == [str(tmp_path / "photos"), "https://x/{0..3}.tar", "a-{0..3}.tar"]
+
+
 def test_a_dry_run_counts_parts_of_a_run_in_flops(tmp_path, fashion_root):
     """Their cost was unknown where steps were timed, which was reported as a bug."""
     arguments = ("debug_crt", "--data", fashion_root, "--runs", tmp_path, "--dry-run", "--json", "--set")

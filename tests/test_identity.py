@@ -17,7 +17,9 @@ def no_counting(monkeypatch):
     from vistok.study.run import grid
 
     monkeypatch.setattr(grid, "_tokenizer_plan", lambda config, images: (1e9, 10))
-    monkeypatch.setattr(grid, "_generator_cost", lambda config, space, classes, images: (1e9, *2 * (int(config.length.value),)))
+    monkeypatch.setattr(
+        grid, "_generator_cost", lambda config, space, classes, images: (1e9, *2 * (int(config.length.value),))
+    )
 
 
 @pytest.fixture
@@ -338,7 +340,11 @@ def test_committed_records_are_found_under_the_names_of_their_studies(name, fash
         if record["row"]["kind"] == "generator":
             config = GeneratorRun.from_json(json.dumps(record["config"])).replace(seed=0)
             row = record["row"]
-            costs[fingerprint(config), row["num_tokens"], row["codebook_size"]] = (row["train_flops"], row["steps"], row["steps"])
+            costs[fingerprint(config), row["num_tokens"], row["codebook_size"]] = (
+                row["train_flops"],
+                row["steps"],
+                row["steps"],
+            )
 
     def cost(config, space, classes, images):
         return costs.get((fingerprint(config), space.layout.positions, space.codebook_size), (float("inf"), 0, 0))

@@ -174,8 +174,9 @@ def recipe_config(
     from vistok.recipes import find_recipe
 
     if data is not None:
-        # As it is now: another command may be given from another place.
-        settings = [f"data.root={json.dumps(os.path.abspath(data))}", *settings]
+        # Another command may be given from another place. Addresses and patterns of shards stay as they are.
+        root = os.path.abspath(data) if os.path.exists(data) else data
+        settings = [f"data.root={json.dumps(root)}", *settings]
     if name is not None:
         settings = [f"name={json.dumps(name)}", *settings]
     config = find_recipe(recipe, kind)
