@@ -333,3 +333,13 @@ def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, fresh_libraries
     fresh_libraries.parent.parent.joinpath("vistok").write_text("a file where the folder should be")
     assert native.library() is None
     assert make().sample(torch.arange(2)).shape == (2, 20)
+
+
+@needs_compiler
+@pytest.mark.parametrize("how", [{}, {"int8": True}, {"precision": "bfloat16"}, {"precision": "bfloat16-weights"}])
+def test_the_way_that_is_told_is_the_way_that_is_taken(how, monkeypatch):
+    """And it is told without making the step, which rounds all weights."""
+    model, sampling = make(), AutoregressiveSampling(**how)
+    taken = "C++ step" if model._frozen(sampling).native is not None else "torch's step"
+    monkeypatch.setattr(type(model), "_frozen", lambda *given: pytest.fail("made"))
+    assert model.way_of(sampling, 1) == taken and model.way_of(sampling, 10**6) == "torch's step"

@@ -8,7 +8,7 @@ import torch
 from vistok.errors import UserError
 from vistok.generator.autoregressive.config import AutoregressiveSampling
 from vistok.generator.autoregressive.frozen import FrozenTransformer
-from vistok.generator.autoregressive.native import MOST
+from vistok.generator.autoregressive.native import MOST, library_for
 from vistok.generator.autoregressive.network import AutoregressiveNetwork
 from vistok.generator.autoregressive.sampling import Ready, sample_tokens
 from vistok.generator.autoregressive.speculative import SpeculativeSampler
@@ -57,8 +57,9 @@ class AutoregressiveGenerator(AutoregressiveNetwork):
 
     def way_of(self, sampling: SamplingConfig, batch: int) -> str:
         """Return which step writes the tokens of a batch of this size: the one in C++, or torch's."""
-        rows = batch * rows_per_image(sampling.guidance_scale)
-        return "C++ step" if rows <= MOST and self._frozen(_checked(sampling)).native is not None else "torch's step"
+        rows, how = batch * rows_per_image(sampling.guidance_scale), _checked(sampling)
+        native = rows <= MOST and how.precision != "bfloat16" and library_for(self) is not None
+        return "C++ step" if native else "torch's step"
 
     def sampling_bytes(self, sampling: SamplingConfig) -> int:
         """Return the bytes per image of the cache's keys and values, and of the logits with their noise and filters."""

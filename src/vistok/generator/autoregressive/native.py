@@ -121,8 +121,8 @@ class NativeStep:
         return ctypes.c_void_p(tensor.data_ptr())
 
 
-def native_step(model: AutoregressiveNetwork, rounding: Rounding = "none") -> NativeStep | None:
-    """Return the C++ step for a model, or None; it needs float32 weights on a CPU, and a compiler."""
+def library_for(model: AutoregressiveNetwork) -> ctypes.CDLL | None:
+    """Return the compiled step if it can write a model's tokens, or None; it needs float32 weights on a CPU, and a compiler."""
     weights = (*model.parameters(), model.cos, model.sin)
     plain = all(
         type(w) in (Tensor, nn.Parameter)  # not a shard of a weight, as with fully_shard
@@ -131,7 +131,12 @@ def native_step(model: AutoregressiveNetwork, rounding: Rounding = "none") -> Na
         and w.is_contiguous()
         for w in weights
     )
-    compiled = library() if plain and all(type(block) is Block for block in model.blocks) else None
+    return library() if plain and all(type(block) is Block for block in model.blocks) else None
+
+
+def native_step(model: AutoregressiveNetwork, rounding: Rounding = "none") -> NativeStep | None:
+    """Return the C++ step for a model, or None where there is none (`library_for`)."""
+    compiled = library_for(model)
     return None if compiled is None else NativeStep(model, compiled, rounding)
 
 
