@@ -85,7 +85,7 @@ def _cells(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], begins: str 
     where = (
         f"{begins} the mean over {cells} cells (generator and length)"
         if cells > 1
-        else f"{begins} the one cell that both have"
+        else f"{begins} the one cell that both have,"
     )
     settled, unsettled = ([one for one in found if one.settled == yes] for yes in (True, False))
     if seeds < 2:

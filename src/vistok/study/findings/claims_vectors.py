@@ -186,8 +186,12 @@ def parts(data: StudyData, grid: Grid) -> list[Claim]:
     base, whole, *others = (choice.name for choice in grid.tokenizers)
     claims = []
     for name in others:
-        part = "Alignment without margins" if name.endswith("-no-margins") else "The part alone"
-        rest = "Margins lower" if name.endswith("-no-margins") else "The whole lowers"
+        part = "Alignment without margins" if name.endswith("-no-margins") else "A part of alignment alone"
+        rest = (
+            "Margins lower the gFMD of alignment"
+            if name.endswith("-no-margins")
+            else "The whole of alignment lowers gFMD"
+        )
         alone, less = log_ratio(data.runs(grid), name, base), log_ratio(data.runs(grid), whole, name)
         rule = f"effect: mean over cells of log(gFMD of {{}} / of {{}}), {interval_of()}; holds below 0, fails above"
         claims += [
@@ -196,7 +200,7 @@ def parts(data: StudyData, grid: Grid) -> list[Claim]:
                 measure=_ratio("gFMD", name, base),
             ),
             make_claim(
-                f"D3.whole {name}", f"{rest} it further.", rule.format(whole, name), less, below(less),
+                f"D3.whole {name}", f"{rest} further.", rule.format(whole, name), less, below(less),
                 measure=_ratio("gFMD", whole, name),
             ),
         ]  # fmt: skip
@@ -215,7 +219,14 @@ def ladder(data: StudyData, grid: Grid) -> list[Claim]:
         )
         measure = _ratio("gFMD", name, whole)
         claims.append(
-            make_claim(f"D4 {name}", "Without it gFMD is higher.", rule, found, above(found), measure=measure)
+            make_claim(
+                f"D4 {name}",
+                "Without a switch of the ladder gFMD is higher.",
+                rule,
+                found,
+                above(found),
+                measure=measure,
+            )
         )
     return claims
 
