@@ -1,6 +1,8 @@
 """Open a split of the configured data set."""
 
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +17,23 @@ from vistok.errors import UserError
 from vistok.rng import stable_choice
 
 CIFAR10_FOLDER = "cifar-10-batches-py"
-# Images of each split of the data sets that are fetched when first used.
-_COUNTS = {
-    "fashion_mnist": {"train": 50_000, "val": 10_000, "test": 10_000},
-    "cifar10": {"train": 45_000, "val": 5_000, "test": 10_000},
-    "openmoji": {"train": 3_129, "val": 537, "test": 829},  # of version 17
-}
-# Classes of the same.
-_CLASSES = {"fashion_mnist": 10, "cifar10": 10, "openmoji": len(openmoji.CLASS_NAMES)}
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """How a kind of data set is opened. Of one that is fetched when first used: whether it is here, its images by split, its classes."""
+
+    load: Callable[[DataConfig, str], ImageSource]
+    is_here: Callable[[DataConfig], bool] = lambda config: True
+    counts: Mapping[str, int] = field(default_factory=dict)
+    classes: int = 0
 
 
 def open_split(config: DataConfig, split: str) -> ImageSource:
     """Return `train`, `val` (held out of train) or `test` of the configured data set."""
     if split not in ("train", "val", "test"):
         raise UserError(f"split {split!r}: must be one of train, val, test")
-    source = _open(config, split)
+    source = DATA_SETS[config.dataset].load(config, split)
     if config.max_images is None or len(source) <= config.max_images:
         return source
     spread = evenly(len(source), config.max_images)
@@ -41,21 +45,16 @@ def images_to_fetch(config: DataConfig, split: str) -> int | None:
 
     So a dry run can count without downloading anything.
     """
-    root = Path(config.root)
-    here = {
-        "fashion_mnist": fashion_mnist.is_complete(root / fashion_mnist.FOLDER),
-        "cifar10": (root / CIFAR10_FOLDER).is_dir(),
-        "openmoji": any((root / openmoji.FOLDER).glob(f"*-{config.image_size}.npz")),
-    }
-    if here.get(config.dataset, True):
+    known = DATA_SETS[config.dataset]
+    if known.is_here(config):
         return None
-    known = _COUNTS[config.dataset][split]
-    return known if config.max_images is None else min(known, config.max_images)
+    count = known.counts[split]
+    return count if config.max_images is None else min(count, config.max_images)
 
 
 def classes_to_fetch(config: DataConfig) -> int:
     """Return how many classes a data set has that `images_to_fetch` counts."""
-    return _CLASSES[config.dataset]
+    return DATA_SETS[config.dataset].classes
 
 
 def kind_of(root: str) -> str:
@@ -84,26 +83,10 @@ def _is_imagenet(place: Path) -> bool:
     return re.fullmatch(r"n\d{8}", next(folders, "")) is not None
 
 
-def _open(config: DataConfig, split: str) -> ImageSource:
-    root = Path(config.root)
-    if config.dataset == "fashion_mnist":
-        return fashion_mnist.load(root, split)
-    if config.dataset == "openmoji":
-        return openmoji.load(root, split, config.image_size)
-    if config.dataset == "cifar10":
-        return _cifar10(root, split)
-    if config.dataset == "imagenet":
-        return imagenet.load(config, split)
-    if config.dataset == "webdataset":
-        return webdataset.load(config, split)
-    if config.dataset == "parquet":
-        return parquet.load(config, split)
-    return load_folder(config, split)
-
-
-def _cifar10(root: Path, split: str) -> ArraySource:
+def _cifar10(config: DataConfig, split: str) -> ArraySource:
     from torchvision.datasets import CIFAR10
 
+    root = Path(config.root)
     try:
         cifar10 = CIFAR10(str(root), train=split != "test", download=True)
     except (OSError, RuntimeError) as error:
@@ -117,3 +100,29 @@ def _cifar10(root: Path, split: str) -> ArraySource:
     held_out = stable_choice(0, "cifar10-val", len(source), len(source) // 10)
     rest = np.setdiff1d(np.arange(len(source)), held_out)
     return source.subset(held_out if split == "val" else rest, split)
+
+
+DATA_SETS = {
+    "fashion_mnist": DataSet(
+        lambda config, split: fashion_mnist.load(Path(config.root), split),
+        lambda config: fashion_mnist.is_complete(Path(config.root) / fashion_mnist.FOLDER),
+        {"train": 50_000, "val": 10_000, "test": 10_000},
+        10,
+    ),
+    "cifar10": DataSet(
+        _cifar10,
+        lambda config: (Path(config.root) / CIFAR10_FOLDER).is_dir(),
+        {"train": 45_000, "val": 5_000, "test": 10_000},
+        10,
+    ),
+    "openmoji": DataSet(
+        lambda config, split: openmoji.load(Path(config.root), split, config.image_size),
+        lambda config: any((Path(config.root) / openmoji.FOLDER).glob(f"*-{config.image_size}.npz")),
+        {"train": 3_129, "val": 537, "test": 829},  # of version 17
+        len(openmoji.CLASS_NAMES),
+    ),
+    "imagenet": DataSet(imagenet.load),
+    "webdataset": DataSet(webdataset.load),
+    "parquet": DataSet(parquet.load),
+    "folder": DataSet(load_folder),
+}
