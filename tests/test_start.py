@@ -4,6 +4,8 @@ import json
 import math
 import shlex
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -250,6 +252,24 @@ def test_a_plan_says_that_it_was_made_before_and_a_folder_that_grew_gets_another
     more, look = start.prepare_start(str(photos), 900, tmp_path, said.append)
     assert (first.pictures, more.pictures, look.count) == (90, 120, 120)
     assert any("was for 90 pictures, and there are 120 now" in line for line in said)
+
+
+def test_of_two_starts_at_once_the_second_takes_the_first_ones_plan(speed, photo_folder, tmp_path, monkeypatch):
+    """Each timed a plan of its own, the second replaced the first one's file, and one of the two trainings was never gone on with."""
+    both, made, plan_start = threading.Barrier(2), [], start.plan_start
+
+    def planned(*given):
+        made.append(plan_start(*given))
+        return made[-1]
+
+    def begun(place):
+        both.wait()
+        return start.prepare_start(str(photo_folder), 900, tmp_path, lambda line: None)[0]
+
+    monkeypatch.setattr(start, "plan_start", planned)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(begun, range(2))
+    assert first == second and len(made) == 1
 
 
 def test_a_folder_is_itself_wherever_it_is_called_from(speed, photo_folder, tmp_path, monkeypatch):
