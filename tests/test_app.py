@@ -147,6 +147,11 @@ def test_advice_on_a_run_of_vistok_start_repeats_its_stage(place):
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(plan.to_json()))
     record = run_at(place.runs / "r", "images32_crt", command=["__main__.py", "start", "photos", "--go", "30m"])
+    whole = file.read_text()
+    file.write_text("{}")
+    with pytest.raises(UserError, match="cannot be repeated from here"):
+        again_with(record, "seed=1")
+    file.write_text(whole)
     assert shlex.join(again_with(record, "seed=1")) == (
         "train tokenizer images32_crt --data photos --init-from pictures64 --set data.channels=1 --set 'length=\"70 steps\"' "
         f"--runs {place.runs} --set seed=1"

@@ -418,13 +418,13 @@ def test_a_finished_run_keeps_no_checkpoint_but_its_milestones(fashion_root, tmp
 
 def test_a_longer_run_is_said_to_be_a_new_one(finished_job):
     job, longer = finished_job(), finished_job("length=40 steps")
-    said = longer._of_another_length()
+    said = longer._like_this_one()
     assert said.startswith("this is a new run and starts at step 0") and f"--init-from {job.run_dir.path}" in said
     assert "(2 steps, not 40 steps)" in said
-    assert finished_job("length=40 steps", "seed=1")._of_another_length() is None
-    assert job._of_another_length() is None
+    assert finished_job("length=40 steps", "seed=1")._like_this_one() is None
+    assert job._like_this_one() is None
     longer.facts["data_digest"] = "of other images"
-    assert longer._of_another_length() is None
+    assert longer._like_this_one() is None
 
 
 def test_what_killed_writers_left_goes_with_the_next_sitting(tmp_path):

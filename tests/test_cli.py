@@ -388,6 +388,23 @@ def test_help_begins_with_what_is_needed_first():
         (("train", "tokenizer", "fashion_ar"), "is for a generator, not a tokenizer"),
         (("train", "tokenizer", "debug_vq", "--set", "seeed=1"), "Did you mean 'seed'"),
         (("train", "tokenizer", "debug_vq", "--set", "execution.micro_batch_size=5"), "must divide batch_size 16"),
+        (
+            (
+                "train",
+                "generator",
+                "fashion_ar",
+                "--tokenizer",
+                "fashion-crt",
+                "--dry-run",
+                "--set",
+                "execution.micro_batch_size=7",
+            ),
+            "must divide",
+        ),
+        (
+            ("train", "classifier", "debug_classifier", "--dry-run", "--set", "execution.micro_batch_size=7"),
+            "must divide",
+        ),
         (("train", "generator", "debug_ar", "--tokenizer", "nowhere"), "neither a path nor part of a run's name"),
         (("sample", "nowhere"), "neither a path nor part of a run's name"),
         (("evaluate", "tokenizer", "nowhere"), "neither a path nor part of a run's name"),

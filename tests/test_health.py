@@ -516,6 +516,7 @@ def test_a_generator_that_knows_little_more_than_frequencies_has_only_begun(name
     """Such generators draw noise, and "It went well" was said of them."""
     row = {"kind": "validation", "step": 110, name: 6.324, "unigram_nats_per_token": 6.670}
     assert has_only_begun([row]) == "6.324 nats a token, 5% less than code frequencies alone give"
+    assert has_only_begun([row | {name: 7.0}]) == "7.000 nats a token, no less than code frequencies alone give"
     assert not has_only_begun([row | {name: 5.2}]) and not has_only_begun([row | {"unigram_nats_per_token": 0.05}])
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -12,7 +13,7 @@ from vistok.cli import app
 from vistok.errors import UserError
 from vistok.origin import TokenizerOf
 from vistok.runs.load import tokenizer_place
-from vistok.scoring.evaluations import keep_evaluation
+from vistok.scoring.evaluations import keep_evaluation, unkept_warnings
 from vistok.verbs.output import output_file
 
 
@@ -30,11 +31,14 @@ def test_scores_that_cannot_be_kept_are_not_lost(tmp_path):
     result = {"psnr": 20.0}
     keep_evaluation(tmp_path / "evaluations" / "tokenizer-1.json", result)
     assert result["psnr"] == 20.0 and result["not_kept"]
+    scores = {"kind": "generator", "likelihood": {"not_kept": "full"}, "probe": {"by_layer": [1.0], "not_kept": "full"}}
+    (warning,) = unkept_warnings(scores)
+    assert "(full)" in warning and scores == {"kind": "generator", "likelihood": {}, "probe": {"by_layer": [1.0]}}
     keep_evaluation(tmp_path / "kept.json", kept := {"psnr": 20.0})
     assert json.loads((tmp_path / "kept.json").read_text()) == kept == {"psnr": 20.0}
 
 
-def test_a_tokenizer_that_was_moved_with_its_generator_is_found(tmp_path):
+def test_a_tokenizer_that_was_moved_with_its_generator_is_found(tmp_path, monkeypatch):
     place = tmp_path / "project" / "runs"
     (place / "tokenizer-1").mkdir(parents=True)
     file = place / "generator-1" / "export" / "model.safetensors"
@@ -43,6 +47,9 @@ def test_a_tokenizer_that_was_moved_with_its_generator_is_found(tmp_path):
     shutil.move(tmp_path / "project", tmp_path / "elsewhere")
     moved = tmp_path / "elsewhere" / "runs"
     assert tokenizer_place(moved / "generator-1" / "export" / "model.safetensors", wanted) == moved / "tokenizer-1"
+    (moved / "generator-1").mkdir()
+    monkeypatch.chdir(moved / "generator-1")  # as in: vistok sample .
+    assert tokenizer_place(Path("export/model.safetensors"), wanted) == moved / "tokenizer-1"
     shutil.rmtree(moved / "tokenizer-1")  # then it is where it was, and gone
     assert tokenizer_place(moved / "generator-1" / "export" / "model.safetensors", wanted) == place / "tokenizer-1"
 

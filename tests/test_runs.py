@@ -155,7 +155,7 @@ def test_a_stopped_run_is_where_it_goes_on(tmp_path):
 
 
 EDITS = {
-    "resolved.json": ({"steps": "forty"}, {"params": [1]}),
+    "resolved.json": ({"steps": "forty"}, {"params": [1]}, {"params": {"e": "x"}}),
     "finished.json": ({"steps": "x"}, {"steps": 100, "seconds": []}),
     "provenance.json": ({"sittings": 3},),
 }
@@ -180,8 +180,9 @@ def test_an_edited_evaluation_is_left_out_and_named(tmp_path):
         (run / "evaluations" / f"tokenizer-{number}.json").write_text(json.dumps({"kind": "tokenizer", "rfmd": score}))
     record = RunRecord(run)
     assert record.main_score.value == 19.5 and len(record.left_out) == 3
-    said = CliRunner().invoke(app, ["show", str(run)])
-    assert said.exit_code == 0 and "left out: " in said.output and "tokenizer-0.json" in said.output
+    for command in (["show", str(run)], ["runs", str(tmp_path)]):
+        said = CliRunner().invoke(app, command)
+        assert said.exit_code == 0 and "left out: " in said.output and "tokenizer-0.json" in said.output
 
 
 def test_the_score_on_test_images_stands_for_a_run_whatever_was_written_last(tmp_path):
@@ -217,6 +218,7 @@ def test_a_run_that_trains_says_so_wherever_it_is_asked_for(tmp_path):
 def test_runs_of_several_folders_can_be_told_apart(tmp_path):
     run = make_run(tmp_path, "a-1", rows=ROWS, data={"dataset": "folder", "root": "/somewhere/cats"})
     assert table.RunRow.of(RunRecord(run)).changes.startswith("cats/")
+    assert ",cats," in table.as_csv(table.run_rows(tmp_path))
     assert "pictures of /somewhere/cats" in CliRunner().invoke(app, ["show", str(run)]).output
 
 

@@ -238,7 +238,7 @@ def test_a_plan_is_kept(speed, photo_folder, tmp_path, monkeypatch):
         stored | {"tokenizer": stored["tokenizer"] | {"seconds": None}},
     ):
         file.write_text(json.dumps(damaged))
-        with pytest.raises(UserError, match=r"plan .*plan\.json: damaged.* delete the file"):
+        with pytest.raises(UserError, match=r"plan .*plan\.json: damaged.*(root|seconds|views|list).* delete the file"):
             start.prepare_start(str(photo_folder), 1800, tmp_path, print)
 
 
@@ -282,6 +282,20 @@ def test_a_folder_is_itself_wherever_it_is_called_from(speed, photo_folder, tmp_
         assert plan.place == str(tmp_path / place / "photos") == plan.tokenizer_config().data.root
         assert plan.root == "photos"  # as it is typed in the commands
     assert len(list((tmp_path / "runs").glob("start-photos*/plan.json"))) == 2
+    (tmp_path / "two" / "deeper").mkdir()
+    monkeypatch.chdir(tmp_path / "two" / "deeper")
+    again, _ = start.prepare_start("../photos", 900, tmp_path / "runs", print)
+    assert (again.root, again.place) == ("../photos", plan.place)  # the same plan, called as it is called now
+
+
+def test_a_plan_that_fails_leaves_nothing_behind(photo_folder, tmp_path, monkeypatch):
+    def fails(*given):
+        raise UserError("too small")
+
+    monkeypatch.setattr(start, "plan_start", fails)
+    with pytest.raises(UserError, match="too small"):
+        start.prepare_start(str(photo_folder), 900, tmp_path / "runs", print)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_broken_picture_is_named_and_left_out(speed, photo_folder, tmp_path):

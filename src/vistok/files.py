@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -135,14 +135,28 @@ def only_one(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let one process at a time do something, as `only_one` does; where the lock cannot be written, each does it by itself."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            stack.enter_context(only_one(path))
+        yield
+
+
+def lock_place(path: Path) -> Path:
+    """Return where to lock a path without leaving anything beside it: in the user's cache folder."""
+    name = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()[:24]
+    return user_cache() / "locks" / name
+
+
+@contextmanager
 def owned(path: Path) -> Iterator[None]:
     """Own a command's output while the block runs; raises UserError if another process is writing it.
 
     The lock is in the user's cache folder, so that nothing is left beside the output; if that folder is not writable
     there is no lock.
     """
-    name = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()[:24]
-    place = user_cache() / "locks" / f"{name}.lock"
+    place = lock_place(path).with_suffix(".lock")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -251,6 +265,11 @@ def stamp_of(path: str | Path) -> tuple[int, int]:
     """
     status = os.stat(path)
     return status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def whole_path(path: str) -> str:
+    """Return a path that means the same from elsewhere: absolute, if something is there; an address or a pattern stays as it is."""
+    return os.path.abspath(path) if os.path.exists(path) else path
 
 
 def user_cache() -> Path:

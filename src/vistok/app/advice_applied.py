@@ -1,6 +1,7 @@
 """An alarm's advice as a new training: the command that made the run, with the setting that the advice names."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from vistok.errors import UserError
@@ -68,6 +69,7 @@ def _plan(runs: Path, words: list[str]) -> StartPlan | None:
     ]
     try:
         file = plan_file(runs, folders[0], seconds_of(times[0]))
-        return StartPlan.from_json(read_json(file, "plan", ""))
-    except (UserError, OSError, IndexError, KeyError, TypeError):
+        plan = StartPlan.from_json(read_json(file, f"plan {file}", ""))
+        return replace(plan, root=plan.place or plan.root)
+    except (UserError, OSError, IndexError, ValueError):
         return None

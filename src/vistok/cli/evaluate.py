@@ -199,8 +199,9 @@ def _warn(lines: list[str]) -> None:
 
 def _warn_of_unkept(scores: dict[str, Any]) -> None:
     """Warn of scores that could not be written into their run."""
-    if why := scores.pop("not_kept", ""):
-        _warn([f"these scores are not kept in the run ({why}): vistok compare and vistok runs do not know them"])
+    from vistok.scoring.evaluations import unkept_warnings
+
+    _warn(unkept_warnings(scores))
 
 
 def _warn_of_changes(data: Any, origin: Any) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from vistok.cli.quiet import progress_of
 from vistok.errors import UserError, printable
-from vistok.files import named_error
+from vistok.files import named_error, whole_path
 
 
 def place(text: str) -> str:
@@ -174,9 +174,7 @@ def recipe_config(
     from vistok.recipes import find_recipe
 
     if data is not None:
-        # Another command may be given from another place. Addresses and patterns of shards stay as they are.
-        root = os.path.abspath(data) if os.path.exists(data) else data
-        settings = [f"data.root={json.dumps(root)}", *settings]
+        settings = [f"data.root={json.dumps(whole_path(data))}", *settings]
     if name is not None:
         settings = [f"name={json.dumps(name)}", *settings]
     config = find_recipe(recipe, kind)

@@ -76,9 +76,10 @@ def show(
     except (OSError, UserError) as error:
         page = path / "page.html"
         say(f"warning: the page stays as it was: {reason(error)}", err=True)
-    say(f"page: {page}")
-    if open_page:
-        typer.launch(str(page))
+    if page.is_file():
+        say(f"page: {page}")
+        if open_page:
+            typer.launch(str(page))
 
 
 def _print(rows: "list[RunRow]") -> None:

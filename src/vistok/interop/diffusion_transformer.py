@@ -10,7 +10,7 @@ from vistok.errors import UserError, counted
 from vistok.generator.flow.config import SIZES, FlowConfig
 from vistok.generator.flow.generator import FlowGenerator
 from vistok.interop.foreign_file import as_float
-from vistok.interop.imported import CLASSES, check_fits, imagenet_facts, with_row_for_none, write_run
+from vistok.interop.imported import IMAGENET_CLASSES, check_fits, imagenet_facts, with_row_for_none, write_run
 from vistok.runs.config import GeneratorRun
 from vistok.space import Vectors
 from vistok.tokenizer.interface import Tokenizer
@@ -82,7 +82,7 @@ def _classes_of(file: Path, rows: int, classes: int | None) -> int:
     row for the only class, without it. Raises UserError for a number that the table cannot have.
     """
     if classes is None:
-        return rows if rows in (1, CLASSES) else rows - 1
+        return rows if rows in (1, IMAGENET_CLASSES) else rows - 1
     if classes not in (rows - 1, rows) or classes < 1:
         allowed = f"{rows - 1} (and one row for no class) or {rows}" if rows > 1 else "1"
         raise UserError(f"{file}: its table of classes has {rows} rows, so --classes is {allowed}, found {classes}")
@@ -93,7 +93,7 @@ def _table_in_words(rows: int, classes: int, guessed: bool) -> str:
     """Say what the rows of a table of classes were taken for."""
     if classes == rows:
         return f"{counted(classes, 'class', 'classes')} and none for no class, so that it cannot be guided"
-    doubt = f"; if all {rows} are classes, give --classes {rows}" if guessed and classes != CLASSES else ""
+    doubt = f"; if all {rows} are classes, give --classes {rows}" if guessed and classes != IMAGENET_CLASSES else ""
     return f"{counted(classes, 'class', 'classes')} and one for no class{doubt}"
 
 

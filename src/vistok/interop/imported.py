@@ -21,17 +21,14 @@ from vistok.tokenizer.config import LossConfig, TokenizerConfig
 
 # Sub-folder of a run directory for the tokenizer that came with a generator.
 TOKENIZER = "tokenizer"
+IMAGENET_CLASSES = 1000
 # Facts on which an imported network depends, besides its config.
 _FACTS = ("space", "num_classes", "tokenizer")
 RUNS: dict[str, type[TokenizerRun | GeneratorRun]] = {"tokenizer": TokenizerRun, "generator": GeneratorRun}
 _MARKS = Marks(first="resolved.json", last="finished.json")
 
 
-# Of ImageNet.
-CLASSES = 1000
-
-
-def imagenet_facts(classes: int = CLASSES) -> dict[str, Any]:
+def imagenet_facts(classes: int = IMAGENET_CLASSES) -> dict[str, Any]:
     """Return what headers say of published checkpoints, which were trained on ImageNet and know its classes by number."""
     return {"class_names": [str(number) for number in range(classes)], "dataset": "imagenet"}
 

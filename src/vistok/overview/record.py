@@ -18,6 +18,7 @@ from vistok.runs.health.only_begun import has_only_begun
 
 FINISHED, TRAINING, STOPPED, NOT_BEGUN = "finished", "training", "stopped", "not begun"
 _NOT_SCIENCE = ("name", "recipe", "data.root", "execution.")
+PUT_BACK = "put the file back as it was, or delete it and repeat the command that trains the run"
 # Alarms of a dead run in rows of earlier versions, which did not mark them.
 _DEAD = ("blind", "learned_nothing")
 # By kind: where the main score may be found, the best place first: in an evaluation, then in the last validation.
@@ -76,8 +77,6 @@ class RunRecord:
         self.path = path
         self.dir = RunDir(path)
         self.config = self.dir.read_config()
-        # Evaluations that could not be read, once they have been asked for.
-        self.left_out: list[str] = []
 
     @property
     def name(self) -> str:
@@ -98,7 +97,12 @@ class RunRecord:
     @cached_property
     def resolved(self) -> dict[str, Any]:
         """Derived numbers: steps, parameters, FLOPs. Empty for a run that never began."""
-        return self._read("resolved.json", {"steps": int, "params": dict | int})
+        found = self._read("resolved.json", {"steps": int, "params": dict | int})
+        if isinstance(params := found.get("params"), dict) and not all(
+            isinstance(count, int) for count in params.values()
+        ):
+            raise UserError(f"{self.path}/resolved.json: params is {params!r:.60}; {PUT_BACK}")
+        return found
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -115,10 +119,7 @@ class RunRecord:
         content = self.dir.read(name) or {}
         for field, kind in kinds.items():
             if field in content and not isinstance(content[field], kind):
-                raise UserError(
-                    f"{self.path}/{name}: {field} is {content[field]!r:.60}; put the file back as it was, or delete it and repeat the "
-                    "command that trains the run"
-                )
+                raise UserError(f"{self.path}/{name}: {field} is {content[field]!r:.60}; {PUT_BACK}")
         return content
 
     @cached_property
@@ -202,22 +203,30 @@ class RunRecord:
         data = self.config.get("data") or {}
         return str(data.get("root", "")) if data.get("dataset") == "folder" else ""
 
-    @cached_property
+    @property
     def evaluations(self) -> list[dict[str, Any]]:
         """The contents of evaluation files, the newest last; damaged ones are left out, and named in `left_out`."""
+        return self._evaluations[0]
+
+    @property
+    def left_out(self) -> list[str]:
+        """What is wrong with evaluations that cannot be read."""
+        return self._evaluations[1]
+
+    @cached_property
+    def _evaluations(self) -> tuple[list[dict[str, Any]], list[str]]:
         files = sorted((self.path / "evaluations").glob("*.json"), key=lambda file: file.stat().st_mtime)
-        found = []
-        self.left_out = []
+        found, damaged = [], []
         for file in files:
             try:
                 content = read_json(file, str(file), "delete the file and evaluate again")
                 if not all(map(_is_score, _scores_in(content))):
                     raise UserError(f"{file}: a score in it is damaged; delete the file and evaluate again")
             except (UserError, OSError) as error:
-                self.left_out.append(str(error))
+                damaged.append(str(error))
                 continue
             found.append(content)
-        return [content for content in found if content.get("kind") != "guidance"]
+        return [content for content in found if content.get("kind") != "guidance"], damaged
 
     @cached_property
     def scores(self) -> list[dict[str, Any]]:

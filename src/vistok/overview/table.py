@@ -82,7 +82,10 @@ def run_rows(runs: Path = RUNS, tell: Callable[[str], None] = lambda line: None)
     rows = []
     for folder in run_folders(runs):
         try:
-            rows.append(RunRow.of(RunRecord(folder)))
+            record = RunRecord(folder)
+            rows.append(RunRow.of(record))
+            for line in record.left_out:
+                tell(f"left out: {line}")
         except (UserError, OSError) as error:
             tell(f"left out: {error}")
     return rows
@@ -91,7 +94,7 @@ def run_rows(runs: Path = RUNS, tell: Callable[[str], None] = lambda line: None)
 def as_csv(rows: Sequence[RunRow]) -> str:
     """Return the rows as CSV: changes as JSON, and a column for each part of the score."""
     columns = [
-        "name", "kind", "recipe", "differs", "state", "step", "steps", "seconds", "metric", "value", "low", "high",
+        "name", "kind", "recipe", "differs", "folder", "state", "step", "steps", "seconds", "metric", "value", "low", "high",
         "evaluator", "reference", "samples", "treatment", "alarms", "changed", "path",
     ]  # fmt: skip
     text = io.StringIO()

@@ -18,7 +18,7 @@ from vistok.scoring.changed_images import changed_images_warnings
 from vistok.scoring.evaluate_generator import Against, Drawing, check_scoring, evaluate_generator, load_stage2
 from vistok.scoring.evaluate_likelihood import caches_of, evaluate_likelihood
 from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
-from vistok.scoring.evaluations import scores_in
+from vistok.scoring.evaluations import scores_in, unkept_warnings
 from vistok.scoring.few_images import few_images_warnings
 
 
@@ -33,7 +33,7 @@ def score_tokenizer(path: Path, against: Reference | None, asked: Asked) -> Scor
     warnings += few_images_warnings(found, extractor.num_features) if extractor else []
     network = load_tokenizer(path)
     warnings += changed_images_warnings(data_of(network), network.info)
-    return Scores(name_of(path), list(scores_in(found)), warnings, found)
+    return Scores(name_of(path), list(scores_in(found)), warnings + unkept_warnings(found), found)
 
 
 def score_generator(path: Path, against: Reference | None, asked: Asked) -> Scores:
@@ -59,7 +59,7 @@ def score_generator(path: Path, against: Reference | None, asked: Asked) -> Scor
     caches = caches_of(stage2.generator, asked.split) if isinstance(stage2.generator, HasNats) else None
     if caches is not None:
         found["likelihood"] = evaluate_likelihood(path, *caches, asked.progress, stage2.generator)
-    return Scores(name_of(path), list(scores_in(found)), warnings, found)
+    return Scores(name_of(path), list(scores_in(found)), warnings + unkept_warnings(found), found)
 
 
 def name_of(path: Path) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vistok.errors import UserError
+from vistok.files import whole_path
 from vistok.overview.page import write_picture
 from vistok.overview.record import RunRecord
 from vistok.python.finding import model_path
@@ -179,6 +180,6 @@ def _on_images(
             raise UserError(
                 f"recipe {recipe!r} is for images of your own: give an array, a list, a data set or a folder"
             )
-        return config if images is None else config.replace(data=config.data.replace(root=str(images)))
+        return config if images is None else config.replace(data=config.data.replace(root=whole_path(str(images))))
     folder = keep(given(images, labels, classes), runs, progress)
     return config.replace(data=config.data.replace(dataset=DATASET, root=str(folder)))

@@ -218,13 +218,13 @@ class Job:
             notes.append(
                 f"run {self.run_dir.path} is finished, but {missing[0]} is gone or damaged: restoring it from a checkpoint"
             )
-        elif not finished(self.run_dir.checkpoints) and (other := self._of_another_length()):
+        elif not finished(self.run_dir.checkpoints) and (other := self._like_this_one()):
             notes.append(other)
         summary = {**self.plan.summary(self.config), **self.facts}
         warnings = [*self.warnings, *self.run_dir.start(self.config, summary, world.size)]
         return [*notes, *(f"warning: {warning}" for warning in warnings)]
 
-    def _of_another_length(self) -> str | None:
+    def _like_this_one(self) -> str | None:
         """Point out a run that differs only in length, or in its pictures, since a user may expect this one to continue it."""
         runs = sorted(self.run_dir.path.parent.glob(f"{glob.escape(self.config.name)}-*"))
         for other in [RunDir(path) for path in runs if path != self.run_dir.path]:
@@ -237,7 +237,7 @@ class Job:
             if changed or (config.length == self.config.length) == alike:
                 continue
             if not alike:
-                if config.length == self.config.length and self._on_other_pictures(other):
+                if self._on_other_pictures(other):
                     return (
                         f"this is a new run and starts at step 0: {other.path} has the same settings and was made of other pictures; files "
                         "have been added, removed or changed since, or it was another folder"

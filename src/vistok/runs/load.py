@@ -98,7 +98,7 @@ def tokenizer_place(file: Path, tokenizer: TokenizerOf) -> Path:
     Where nothing is left there, a run of that name beside the generator's own is taken: they were moved together.
     """
     place = Path(tokenizer.path)
-    beside, moved = file.parent / place.name, file.parent.parent.parent / place.name
+    beside, moved = file.parent / place.name, file.absolute().parent.parent.parent / place.name
     if beside.is_file():
         return beside
     return moved if not place.exists() and moved.is_dir() else place

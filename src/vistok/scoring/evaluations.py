@@ -38,6 +38,22 @@ def keep_evaluation(file: Path, result: dict[str, Any]) -> None:
         result["not_kept"] = reason(error)
 
 
+def unkept(result: Any) -> list[str]:
+    """Return why parts of a result could not be kept, each reason once, and take the marks of that out of it."""
+    if not isinstance(result, dict):
+        return []
+    own = [result.pop("not_kept")] if "not_kept" in result else []
+    return list(dict.fromkeys([*own, *(why for part in result.values() for why in unkept(part))]))
+
+
+def unkept_warnings(result: Any) -> list[str]:
+    """Return a warning for each reason why parts of a result are not kept in their run."""
+    return [
+        f"these scores are not kept in the run ({why}): vistok compare and vistok runs do not know them"
+        for why in unkept(result)
+    ]
+
+
 def finished_evaluation(file: Path) -> dict[str, Any] | None:
     """Return an earlier evaluation, or None if there is none. Raises UserError as `read_evaluation` does."""
     if not file.is_file():

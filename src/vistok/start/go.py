@@ -18,8 +18,8 @@ from vistok.data.latents.writer import views_at
 from vistok.data.loader import eval_images
 from vistok.engine.device import best_device
 from vistok.engine.log import Progress
-from vistok.errors import UserError, counted, reason
-from vistok.files import only_one, read_json, write_json
+from vistok.errors import UserError, counted
+from vistok.files import alone, lock_place, read_json, write_json
 from vistok.generator.config import SamplingConfig
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.reconstruction import psnr_per_image
@@ -40,6 +40,7 @@ from vistok.scoring.evaluate_generator import (
     load_stage2,
 )
 from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
+from vistok.scoring.evaluations import unkept_warnings
 from vistok.scoring.evaluators import IMAGENET, choose_evaluator
 from vistok.scoring.few_images import few_images_warnings
 from vistok.start.look import Look, look_at
@@ -70,9 +71,10 @@ def prepare_start(
     with doing(f"looking at the pictures in {root}"):
         look = look_at(root)
     file = plan_file(runs, root, seconds)
-    with only_one(file):  # of two commands at once, the second takes the first one's plan
+    place = str(Path(root).resolve())
+    with alone(lock_place(file)):  # of two commands at once, the second takes the first one's plan
         if file.is_file():
-            plan = _kept(file)
+            plan = replace(_kept(file), root=root, place=place)
             if look.unreadable:  # files may have broken since
                 plan = plan.leaving_out_broken()
             made = f"made on {datetime.fromtimestamp(file.stat().st_mtime):%Y-%m-%d at %H:%M}"
@@ -85,7 +87,7 @@ def prepare_start(
         if busy_with := busy():
             say(f"warning: {busy_with}")
         with doing("timing a few training steps on this machine"):
-            plan = replace(plan_start(look, seconds, general_weights), place=str(Path(root).resolve()))
+            plan = replace(plan_start(look, seconds, general_weights), place=place)
         write_json(file, plan.to_json(), make_folder=True)
     return plan, look
 
@@ -96,7 +98,7 @@ def _kept(file: Path) -> StartPlan:
     try:
         return StartPlan.from_json(read_json(file, f"plan {file}", advice))
     except ValueError as error:
-        raise UserError(f"plan {file}: damaged ({reason(error)}); {advice}") from None
+        raise UserError(f"plan {file}: damaged ({error}); {advice}") from None
 
 
 @contextmanager
@@ -129,7 +131,7 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = Fa
     generator = train_generator.prepare(plan.generator_config(), train, val, tokenizer.path, runs).train(progress)
     require_alive(generator.path, anyway, progress.say)
     progress.say("[3/4] samples")
-    overview = plan_file(runs, plan.root, plan.seconds).with_name("overview.png")
+    overview = plan_file(runs, plan.place or plan.root, plan.seconds).with_name("overview.png")
     stage2 = load_stage2(generator.path)
     extractor = choose_evaluator(stage2.data, IMAGENET) if is_installed() else None
     if missing := _unscored(stage2, extractor):
@@ -144,6 +146,7 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = Fa
         scores = _scores(tokenizer.path, stage2, sampling, extractor, progress)
         found = scores["generator_scores"]
         for line in (
+            *unkept_warnings(scores),
             *few_images_warnings(found, extractor.num_features),
             *score_warnings(found, stage2.generator.info, stage2.tokenizer.info),
         ):

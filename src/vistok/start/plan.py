@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from vistok.config import override
 from vistok.errors import UserError
@@ -83,9 +83,13 @@ class StartPlan:
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "StartPlan":
         """Read a plan back. Raises ValueError if something is missing, or is not what it should be."""
-        plan = TypeAdapter(cls).validate_json(json.dumps(stored))
+        try:
+            plan = TypeAdapter(cls).validate_json(json.dumps(stored))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         if not plan.views:
-            raise ValueError("no views")
+            raise ValueError("views: there are none")
         return plan
 
     def tokenizer_config(self) -> TokenizerRun:

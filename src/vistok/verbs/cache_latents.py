@@ -57,6 +57,10 @@ def cache_tokens(
     return _open(job, progress) if is_there(job.writer.folder) else _write(job, progress)
 
 
+# What follows for a cache from pictures that are not those of the tokenizer's training.
+OTHERS = "what is cached is of these. If others were meant, name their folder with --data, after removing this cache"
+
+
 @dataclass
 class _Caching:
     """Everything needed to encode a split."""
@@ -150,7 +154,7 @@ def _prepare(
         image_size=image_size,
     )
     writer = LatentCacheWriter(folder, manifest, _piece_rows(views))
-    warnings = () if root else changed_images_warnings(data, tokenizer.info)
+    warnings = () if root else changed_images_warnings(data, tokenizer.info, OTHERS)
     return _Caching(writer, tokenizer.stored, tokenizer.config.sides, source, data, workers, warnings)
 
 

@@ -18,7 +18,7 @@ def chosen_labels(texts: Sequence[str], class_names: Sequence[str], count: int) 
     """Return `count` labels that cycle through the chosen classes, or through all classes if none are chosen.
 
     Each text is a class's whole name, or names and numbers separated by commas; quotes protect a comma inside a name. Where names are
-    numbers themselves, only names are taken. Raises UserError for an unknown or ambiguous class.
+    numbers themselves, only names are taken. Raises UserError for an unknown or ambiguous class, and for more classes than images.
     """
     if not texts:
         return balanced_labels(count, len(class_names))

@@ -10,9 +10,11 @@ import torch
 from vistok.data.config import DataConfig
 from vistok.data.images import imagenet
 from vistok.data.images.open import images_to_fetch, open_split
+from vistok.engine.distributed import join_world
 from vistok.engine.pace import in_words
 from vistok.errors import in_digits
 from vistok.runs.config import ClassifierRun, GeneratorRun, RunConfig, TokenizerRun
+from vistok.runs.job import require_whole_parts
 from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_tokenizer_at
 from vistok.runs.plan import Plan, images_at_once
@@ -75,7 +77,11 @@ def dry_tokenizer(config: TokenizerRun) -> DryRun:
 
 
 def dry_generator(config: GeneratorRun, tokenizer_path: Path, root: str | None, image_size: int | None) -> DryRun:
-    """Return what training a generator on a tokenizer's latents would cost, without encoding any images."""
+    """Return what training a generator on a tokenizer's latents would cost, without encoding any images.
+
+    Raises UserError for what training would refuse.
+    """
+    require_whole_parts(config, join_world())
     decoder = partial(load_tokenizer_at, tokenizer_path, image_size)
     tokenizer = decoder()
     data = data_of(tokenizer, root)
@@ -97,7 +103,8 @@ def _feature_bytes(config: GeneratorRun, facts: LatentFacts, count: int) -> int:
 
 
 def dry_classifier(config: ClassifierRun) -> DryRun:
-    """Return what training a classifier would cost."""
+    """Return what training a classifier would cost. Raises UserError for what training would refuse."""
+    require_whole_parts(config, join_world())
     count, absent = count_images(config.data, "train")
     if not absent:
         config = train_classifier.with_classes(config, open_split(config.data, "train"))

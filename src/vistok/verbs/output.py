@@ -11,7 +11,7 @@ def output_file(out: Path, default: str, suffixes: tuple[str, ...]) -> Path:
     """Return the file that `out` stands for: `default` inside it if it is a folder, else `out` itself.
 
     A name without a known suffix gets the first of `suffixes`: `cfg1.5` becomes `cfg1.5.png`. Raises UserError if the
-    name ends like another kind of file, or is taken by a folder.
+    name ends like another kind of file, is taken by a folder or a device, or lies where nothing may be written.
     """
     if out.is_dir():
         return _require_writable(out / default)

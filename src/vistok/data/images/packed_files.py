@@ -1,18 +1,18 @@
-"""The listing of a packed file, made once and kept in the user's cache folder by the file's size and mtime."""
+"""The listing of a packed file, made once and kept in the user's cache folder by the file's place, size and last change."""
 
 import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from vistok.errors import UserError
-from vistok.files import named_error, only_one, stamp_of, user_cache, write_atomic
+from vistok.files import alone, named_error, stamp_of, user_cache, write_atomic
 
 SCHEMA = 2
 
@@ -81,15 +81,6 @@ def key_of(file: Path, text: str = "") -> str:
     """Return a name for what is made of a file as it is now, and of a text. Raises OSError if the file cannot be examined."""
     text = f"{file.resolve()} {stamp_of(file)} {text}"
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:24]
-
-
-@contextmanager
-def alone(place: Path) -> Iterator[None]:
-    """Let one process at a time make a cached file; if the cache cannot be written, each process makes its own."""
-    with ExitStack() as stack:
-        with suppress(OSError):
-            stack.enter_context(only_one(place))
-        yield
 
 
 def load_arrays(place: Path) -> dict[str, np.ndarray] | None:
