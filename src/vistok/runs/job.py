@@ -236,13 +236,13 @@ class Job:
             changed = science(config.replace(length=self.config.length)) != science(self.config)
             if changed or (config.length == self.config.length) == alike:
                 continue
-            if not alike:
-                if self._on_other_pictures(other):
-                    return (
-                        f"this is a new run and starts at step 0: {other.path} has the same settings and was made of other pictures; files "
-                        "have been added, removed or changed since, or it was another folder"
-                    )
+            if not alike and not self._on_other_pictures(config, other):
                 continue
+            if not alike:
+                return (
+                    f"this is a new run and starts at step 0: {other.path} has the same settings and was made of other pictures; files "
+                    "have been added, removed or changed since, or it was another folder"
+                )
             # A tokenizer can start from another one's weights.
             start = f"; to start from its weights instead, add --init-from {shlex.quote(str(other.path))}"
             return (
@@ -251,18 +251,20 @@ class Job:
             )
         return None
 
-    def _on_other_pictures(self, other: RunDir) -> bool:
+    def _on_other_pictures(self, config: RunConfig, other: RunDir) -> bool:
         """Whether another run was made of the same networks, and of other images of the same folder."""
-        theirs = other.read("resolved.json") or {}
-        ours = {name: value for name, value in json.loads(json.dumps(self.facts)).items() if name not in _OF_IMAGES}
-        roots = [_root_in(config) for config in (other.read_config(), json.loads(self.config.to_json()))]
-        same = _placeless({name: theirs.get(name) for name in ours}) == _placeless(ours)
-        return same and roots[0] is not None and roots[0] == roots[1]
+        roots = [_root_in(each) for each in (config, self.config)]
+        return roots[0] is not None and roots[0] == roots[1] and self._on_the_same(other, besides=_OF_IMAGES)
 
-    def _on_the_same(self, other: RunDir) -> bool:
-        """Whether another run was made of the same images and networks, wherever they lie; configs do not name their contents."""
+    def _on_the_same(self, other: RunDir, besides: Sequence[str] = ()) -> bool:
+        """Whether another run was made of the same images and networks, wherever they lie; configs do not name their contents.
+
+        `besides`: facts that may differ.
+        """
         theirs, ours = other.read("resolved.json") or {}, json.loads(json.dumps(self.facts))
-        return bool(_placeless({name: theirs.get(name) for name in ours}) == _placeless(ours))
+        names = [name for name in ours if name not in besides]
+        facts = [_placeless({name: each.get(name) for name in names}) for each in (theirs, ours)]
+        return bool(facts[0] == facts[1])
 
     def _export(self, networks: Weights, seconds: float) -> None:
         """Write all averaged networks' weights: `model` and `raw` for the run's main network, the others by name."""
@@ -326,10 +328,10 @@ def image_batches(
 _OF_IMAGES = ("images", "num_images", "class_names", "data_digest")
 
 
-def _root_in(config: dict[str, Any]) -> str | None:
+def _root_in(config: RunConfig) -> str | None:
     """Return the folder of images that a config names, if it names one."""
-    data = config.get("data")
-    return os.path.abspath(data["root"]) if isinstance(data, dict) and isinstance(data.get("root"), str) else None
+    data = getattr(config, "data", None)
+    return None if data is None else os.path.abspath(data.root)
 
 
 def _placeless(facts: Any) -> Any:

@@ -21,9 +21,9 @@ def weights_file(path: str | Path, weights: str | None = None) -> Path:
     require_run(path)
     run = RunDir(path)
     run.read_config()
-    if not run.finished and is_locked(path / "lock"):
-        raise UserError(f"run {path} is being trained by another process; wait until that has ended")
     if not run.finished:
+        if is_locked(path / "lock"):
+            raise UserError(f"run {path} is being trained by another process; wait until that has ended")
         raise UserError(
             f"run {path} is not finished; repeat the command that trains it, which continues where it stopped"
         )

@@ -51,12 +51,12 @@ def generate_page(place: Place, networks: Networks) -> None:
         return gr.update(choices=names, value=name or names[0]), gr.update(choices=["", *names])
 
     def facts(name: str | None) -> tuple[Any, ...]:
+        from vistok.runs.drawing import usual_sampling
+
         generator = networks.generator(place.find(name, "generator"))
         info, offered = generator.info, fields_of(generator.config.kind)
         shown = [gr.update(visible=field in offered, **_range(generator, field)) for field in OFFERED]
         choices = [(text, number) for number, text in enumerate(info.class_names)]
-        from vistok.runs.drawing import usual_sampling
-
         usual = usual_sampling(generator).guidance_scale
         return gr.update(choices=choices, value=[], visible=len(choices) > 1), usual, *shown
 
