@@ -149,8 +149,10 @@ def test_a_stopped_run_is_where_it_goes_on(tmp_path):
     run = make_run(tmp_path, "a-1", rows=ROWS)
     for file in (run / "checkpoints").iterdir():
         file.rename(file.with_name(file.name.replace("100", "117")))
-    assert RunRecord(run).step == 117
+    record = RunRecord(run)
+    assert record.step == 117
     shutil.rmtree(run / "checkpoints")
+    assert record.step == 117, "a record is read once: it says what stood there then"
     assert RunRecord(run).step == 0 and table.RunRow.of(RunRecord(run)).position == "stopped 0/100"
 
 

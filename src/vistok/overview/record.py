@@ -127,7 +127,7 @@ class RunRecord:
         """All rows of metrics.jsonl."""
         return read_rows(self.dir.metrics)
 
-    @property
+    @cached_property
     def step(self) -> int:
         """Steps done, as far as they are written down: at the end, in training, or where a stopped run goes on."""
         if self.finished:
@@ -249,7 +249,7 @@ class RunRecord:
                 return MainScore(f"{metric} ({unit})" if unit else metric, last[name], reference="validation")
         return None
 
-    @property
+    @cached_property
     def pictures(self) -> list[Path]:
         """The sheets made during training, the newest last."""
         return sorted(self.dir.samples.glob("*.png"))
