@@ -93,6 +93,7 @@ def studies() -> list[str]:
 # Studies that have run -> the folder of their results.
 STUDIES = {
     "fashion_study": "fashion", "fashion_decisive_study": "decisive", "openmoji_study": "openmoji", "tokens_study": "tokens",
+    "continuous_study": "continuous",
 }  # fmt: skip
 _FASHION = ("none", "l2-post-4")
 SCORES: dict[str, Callable[[], Score]] = {
