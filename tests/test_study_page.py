@@ -169,6 +169,20 @@ def test_tokenizers_with_other_steps_for_a_budget_are_compared_by_it_and_each_fa
     assert "T1: 4, 8, 16 and 32 tokens in a line" in html
 
 
+def test_generators_of_one_tokenizer_are_set_beside_the_first(tmp_path):
+    """The ladder's switches stood among the claims only: a grid of one tokenizer had no figure."""
+    html = page_of(vectors_table(), VECTORS, tmp_path)
+    check_page(html)
+    section = html[html.index('id="sweep-ladder"') :].split('id="sweep-')[1]
+    assert section.count('<svg class="chart"') == 2 and "as a multiple of that of flow: chosen guidance" in section
+    told = {name: float(times) for name, times in re.findall(r"([a-z-]+): ([0-9.]+) times the gFMD of flow", section)}
+    ladder = next(grid for grid in VECTORS.grids if grid.name == "ladder")
+    assert list(told) == [choice.name for choice in ladder.generators[1:]]
+    rows = StudyData(vectors_table(), VECTORS).runs(ladder)
+    logs = rows.assign(log=np.log(rows.gfmd.astype(float))).groupby("choice").log.mean()
+    assert told["dit"] == pytest.approx(np.exp(logs["dit"] - logs["flow"]), abs=0.006)
+
+
 def test_charts_of_families_have_one_scale(tmp_path):
     html = study_page(StudyFolder(tmp_path), found_in(tokens_table(noise=0.1), TOKENS))
     charts = html[html.index('id="families"') : html.index('id="generation"')].split('<svg class="chart"')[1:]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from vistok.study.findings.arms import Arms
-from vistok.study.findings.claim_data import by_family
+from vistok.study.findings.claim_data import CELL, by_family, length_in_words
 from vistok.study.findings.effects import Effect, effect, lower_by
 from vistok.study.findings.headline import GUIDED, UNGUIDED, headline
 from vistok.study.findings.scored_by import ScoredBy
@@ -82,11 +82,7 @@ def _cells(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], begins: str 
         best = rows.iloc[int(rows.gfmd.to_numpy(float).argmin())]
         return f"There is nothing to compare with {base}: the lowest gFMD, {best.gfmd:.2f}, is that of {best.run}."
     cells, seeds = max(one.cells for one in found), min(one.found.n for one in found)
-    where = (
-        f"{begins} the mean over {cells} cells (generator and length)"
-        if cells > 1
-        else f"{begins} the one cell that both have,"
-    )
+    where = f"{begins} the mean over {cells} cells (generator and length)" if cells > 1 else _one_cell(rows, begins)
     settled, unsettled = ([one for one in found if one.settled == yes] for yes in (True, False))
     if seeds < 2:
         said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in found])
@@ -100,6 +96,12 @@ def _cells(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], begins: str 
     said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in settled])
     rest = f"; with {listed([arms[one.arm] for one in unsettled])} that is not settled" if unsettled else ""
     return f"{where} gFMD is {said} than with {base}{rest} ({aside})."
+
+
+def _one_cell(rows: pd.DataFrame, begins: str) -> str:
+    if rows.groupby(CELL).ngroups > 1:
+        return f"{begins} the only cell (generator and length) that both have,"
+    return f"{begins} the only cell (generator {rows.choice.iloc[0]}, {length_in_words(rows)}),"
 
 
 def _other_set(arms: Arms, rows: pd.DataFrame, found: Sequence[Effect]) -> str:

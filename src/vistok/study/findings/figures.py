@@ -43,7 +43,7 @@ def differences(rows: pd.DataFrame, arms: Arms) -> Rows:
     if len(families) > 1:
         views = [(of_family, "gfmd", family) for family, of_family in families.items()]
     shown = [
-        _difference(found, f"{arms[name]}, {how}", arms.colour(name))
+        multiple(found, f"{arms[name]}, {how}", arms.colour(name))
         for name in arms.main
         if name != arms.baseline
         for of_view, column, how in views
@@ -58,11 +58,12 @@ def differences(rows: pd.DataFrame, arms: Arms) -> Rows:
     )
 
 
-def _difference(found: Effect, label: str, colour: int) -> Row:
+def multiple(found: Effect, label: str, colour: int, of: str = "the baseline's gFMD") -> Row:
+    """Return an effect on gFMD as a multiple, with its interval and single seeds."""
     value, (low, high) = math.exp(found.found.value), _ends(found.found, math.exp)
     interval = f" ({low:.2f} to {high:.2f}, 95 %)" if low is not None else ""
     points = [math.exp(seed) for seed in found.seeds] if len(found.seeds) > 1 else []
-    return Row(label, value, low, high, colour, points, f"{label}: {value:.2f} times the baseline's gFMD{interval}")
+    return Row(label, value, low, high, colour, points, f"{label}: {value:.2f} times {of}{interval}")
 
 
 def _ends(found: Estimate, become: Callable[[float], float] = float) -> tuple[float | None, float | None]:

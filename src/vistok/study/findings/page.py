@@ -7,13 +7,17 @@ from typing import Any
 import pandas as pd
 
 from vistok.engine.run_dir import provenance
+from vistok.page.charts import Chart
+from vistok.page.intervals import Rows
 from vistok.page.render import render
+from vistok.study.config import Grid
 from vistok.study.findings import figures, tables
 from vistok.study.findings.answer import multiplicity
 from vistok.study.findings.arms import Arms
 from vistok.study.findings.claim_data import StudyData, longest
 from vistok.study.findings.claims_view import claims_view
 from vistok.study.findings.families import families
+from vistok.study.findings.generator_figure import generators_beside
 from vistok.study.findings.laws import CONVENTIONS, Fit
 from vistok.study.findings.outside import outside_of
 from vistok.study.findings.samples import sample_sheets
@@ -134,33 +138,35 @@ def _likelihood(data: StudyData, rows: pd.DataFrame, arms: Arms, fits: Sequence[
 
 
 def _sweeps(data: StudyData, arms: Arms) -> list[dict[str, Any]]:
-    sweeps: list[dict[str, Any]] = []
+    """Return a section for each grid but the main one."""
+    sections: list[dict[str, Any]] = []
     order = [*SWEEPS, *FRONTIERS]
     for grid in sorted(data.study.grids, key=lambda grid: order.index(grid.name) if grid.name in order else len(order)):
         name, rows = grid.name, data.runs(grid)
-        if name == data.study.main_grid or rows.empty or rows.tokenizer_choice.nunique() < 2:
+        if name == data.study.main_grid or rows.empty:
             continue
-        if name not in SWEEPS:
-            label, charts = (
-                FRONTIERS.get(name, grid.purpose.rstrip(".").replace("`", "")),
-                figures.frontiers(rows, arms, arms.among(rows)),
-            )
-            shown = "marks are means over seeds, lines join the runs that no cheaper run matches, dashed is each tokenizer's rFMD"
-        else:
-            column, label = SWEEPS[name]
-            charts = figures.sweep(_with_zero(longest(rows)), column, label, "crt_variant", _variants(rows, arms))
-            shown = "the most expensive runs of the grid: small marks are seeds, lines join their means"
+        label, charts, shown = _section(grid, rows, arms)
         if charts:
-            sweeps.append(
-                {
-                    "title": f"{'Sweep' if name in order else 'Grid'}: {name}",
-                    "name": name,
-                    "label": label,
-                    "shown": shown,
-                    "figures": figures.joined(charts),
-                }
+            title = f"{'Sweep' if name in order else 'Grid'}: {name}"
+            sections.append(
+                {"title": title, "name": name, "label": label, "shown": shown, "figures": figures.joined(charts)}
             )
-    return sweeps
+    return sections
+
+
+def _section(grid: Grid, rows: pd.DataFrame, arms: Arms) -> tuple[str, Sequence[Chart | Rows], str]:
+    """Return what a grid varies, its figures, and what they show."""
+    label = FRONTIERS.get(grid.name, grid.purpose.rstrip(".").replace("`", ""))
+    if rows.tokenizer_choice.nunique() < 2:
+        return label, generators_beside(rows, grid), "means over tokenizer seeds, paired by seed, with 95 % t-intervals"
+    if grid.name in SWEEPS:
+        column, label = SWEEPS[grid.name]
+        charts = figures.sweep(_with_zero(longest(rows)), column, label, "crt_variant", _variants(rows, arms))
+        return label, charts, "the most expensive runs of the grid: small marks are seeds, lines join their means"
+    shown = (
+        "marks are means over seeds, lines join the runs that no cheaper run matches, dashed is each tokenizer's rFMD"
+    )
+    return label, figures.frontiers(rows, arms, arms.among(rows)), shown
 
 
 def _variants(rows: pd.DataFrame, arms: Arms) -> Any:
