@@ -7,6 +7,7 @@ loss (squared error and direction), gradients, clipping, AdamW and the average o
 Euler's steps with guidance of three channels. The original runs plainly, and with the parts compiled that it asks to have compiled.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +26,9 @@ PEERS = {"LightningDiT": False, "it compiled": True}
 def original(size: str, path: Path, compiled: bool) -> Any:
     """Return LightningDiT's network with random weights, those that begin at zero included."""
     import torch
-    import torch._dynamo
 
-    torch._dynamo.config.disable = not compiled
+    if not compiled:
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"  # read where the original asks for its parts to be compiled
     without_fairscale()
     euler_of_torchdiffeq()
     sys.path.insert(0, str(path))
@@ -43,6 +44,16 @@ def original(size: str, path: Path, compiled: bool) -> Any:
         if weight.requires_grad and weight.dim() > 1 and float(weight.detach().abs().max()) == 0:
             torch.nn.init.normal_(weight, std=0.02)
     return network
+
+
+def checked(run: Callable[[], None], compiled: bool) -> Callable[[], None]:
+    """Return what was run once, and so compiled. Raises RuntimeError where torch compiled nothing, or should not have."""
+    from torch._dynamo.utils import counters
+
+    run()
+    if bool(graphs := counters["stats"]["unique_graphs"]) != compiled:
+        raise RuntimeError(f"{graphs} graphs were compiled, where {'some' if compiled else 'none'} should be")
+    return run
 
 
 def objective(size: str) -> tuple[Any, Any]:
@@ -109,7 +120,7 @@ def peer_training(size: str, path: Path, compiled: bool) -> Callable[[], None]:
             for averaged, weight in zip(average.parameters(), network.parameters(), strict=True):
                 averaged.mul_(0.9999).add_(weight.data, alpha=1 - 0.9999)
 
-    return step
+    return checked(step, compiled)
 
 
 def our_sampling(size: str, path: Path) -> Callable[[], None]:
@@ -142,7 +153,7 @@ def peer_sampling(size: str, path: Path, compiled: bool) -> Callable[[], None]:
         noise = torch.randn(DRAWN, DIM, SIDE, SIDE)
         loop.sample(torch.cat([noise, noise]), network.forward_with_cfg, y=labels, cfg_scale=SCALE)
 
-    return draw
+    return checked(draw, compiled)
 
 
 def flops_of_training(size: str) -> float:

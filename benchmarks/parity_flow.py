@@ -18,8 +18,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-os.environ["TORCHDYNAMO_DISABLE"] = "1"  # the original compiles its blocks; the numbers are the same without
-
 import torch
 from common import arguments, earlier, entry, save
 from torch import Tensor
@@ -253,6 +251,7 @@ def main() -> None:
         lightningdit_path={"type": Path, "required": True, "help": "checkout of hustvl/LightningDiT"},
         dit_path={"type": Path, "required": True, "help": "checkout of facebookresearch/DiT"},
     )
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # the original compiles its blocks; the numbers are the same without
     euler_of_torchdiffeq()
     without_fairscale()
     torch.manual_seed(0)

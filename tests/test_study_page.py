@@ -19,12 +19,15 @@ from vistok.recipes import find_recipe
 from vistok.study.findings import judged
 from vistok.study.findings.answer import answer, multiplicity
 from vistok.study.findings.arms import Arms
-from vistok.study.findings.claim_data import StudyData
+from vistok.study.findings.by_scale import with_fewer_steps
+from vistok.study.findings.claim_data import StudyData, by_family
 from vistok.study.findings.claims import judge
 from vistok.study.findings.effects import effect, effects_by_cell, lower_by
+from vistok.study.findings.families import _colours as family_colours
 from vistok.study.findings.figures import position_gains
 from vistok.study.findings.laws import all_fits, main_runs
 from vistok.study.findings.page import Findings, study_page
+from vistok.study.findings.purses_figure import by_purse
 from vistok.study.findings.samples import class_names
 from vistok.study.findings.scored_by import ScoredBy
 from vistok.study.findings.table import edge_sentence, read_table
@@ -164,7 +167,8 @@ def test_tokenizers_with_other_steps_for_a_budget_are_compared_by_it_and_each_fa
     html = study_page(StudyFolder(tmp_path), found)
     check_page(html)
     side_by_side = html[html.index('id="families"') : html.index('id="generation"')]
-    assert side_by_side.count('<svg class="chart"') == 2 and "milliseconds an image" in side_by_side
+    # A purse whose costs the table lacks is left out; then one chart for each family.
+    assert side_by_side.count('<svg class="chart"') == 1 + 2 and "milliseconds an image" in side_by_side
     assert all(name in side_by_side for name in ("grid", "line-4", "line-32", "clusters", "line-16-causal"))
     assert "T1: 4, 8, 16 and 32 tokens in a line" in html
 
@@ -183,9 +187,39 @@ def test_generators_of_one_tokenizer_are_set_beside_the_first(tmp_path):
     assert told["dit"] == pytest.approx(np.exp(logs["dit"] - logs["flow"]), abs=0.006)
 
 
+def test_both_purses_are_drawn_with_both_families_in_each():
+    rows = StudyData(vectors_table(noise=0), VECTORS).all_runs()
+    arms = found_in(vectors_table(noise=0), VECTORS).arms
+    training, image = by_purse(rows, arms)
+    for chart, column, priced in ((training, "total_flops", rows), (image, "flops_per_image", with_fewer_steps(rows))):
+        lines = {series.label: series for series in chart.series if series.label}
+        assert set(lines) == {"flow", "autoregressive"}
+        for family, line in lines.items():
+            pairs = priced[priced.family == family].groupby(["tokenizer_choice", "choice", "length"])
+            costs, scores = (
+                pairs[column].mean(),
+                np.exp(pairs.gfmd.apply(lambda gfmd: np.log(gfmd.astype(float)).mean())),
+            )
+            best = [score for pair, score in scores.items() if not any((costs < costs[pair]) & (scores <= score))]
+            assert line.ys[-1] == pytest.approx(scores.min()) and set(np.round(line.ys, 6)) <= set(np.round(best, 6))
+        assert len({series.colour for series in lines.values()}) == 2
+
+
+def test_no_two_tokenizers_of_a_chart_have_one_mark():
+    """With more tokenizers than colours, several were drawn alike; then only the families are told apart."""
+    for table, study in ((vectors_table(), VECTORS), (tokens_table(), TOKENS)):
+        found = found_in(table, study)
+        for rows in by_family(found.data.all_runs()).values():
+            colours = family_colours(rows, found.arms)
+            names = set(rows.tokenizer_choice)
+            assert len(set(colours.values())) == len(colours) and (
+                set(colours) == names or len(names) > 3 and not colours
+            )
+
+
 def test_charts_of_families_have_one_scale(tmp_path):
     html = study_page(StudyFolder(tmp_path), found_in(tokens_table(noise=0.1), TOKENS))
-    charts = html[html.index('id="families"') : html.index('id="generation"')].split('<svg class="chart"')[1:]
+    charts = html[html.index('id="families"') : html.index('id="generation"')].split('<svg class="chart"')[-2:]
     labels = [re.findall(r"<text [^>]*>([^<]*)</text>", chart) for chart in charts]
     assert labels[0] == labels[1]
 

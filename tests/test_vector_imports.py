@@ -96,6 +96,24 @@ def test_va_vaes_checkpoint_with_its_yaml(tmp_path):
         import_taming(tmp_path / "v.ckpt", tmp_path / "v.yaml", tmp_path / "other")
 
 
+def test_an_imported_autoencoder_is_planned_for_imagenet_without_its_images(tmp_path, monkeypatch):
+    """The dry runs opened a folder that nobody had named: an imported network knows only that it learned ImageNet."""
+    state = to_theirs((model := autoencoder(z=6, dim=4, attention=(8,))).state_dict(), model.config, "taming")
+    torch.save({"state_dict": state}, tmp_path / "v.ckpt")
+    (tmp_path / "v.yaml").write_text(YAML)
+    import_taming(tmp_path / "v.ckpt", tmp_path / "v.yaml", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    command = ["cache", "run", "--split", "train", "--view", "center", "--view", "flip", "--dry-run"]
+    (plan,) = json.loads(CliRunner().invoke(app, command).output)
+    assert plan["images"] == 1_271_167 and plan["views"] == ["center", "flip"] and "as ImageNet has" in plan["absent"]
+    assert plan["bytes"] == 1_271_167 * 2 * 64 * (4 + 4) * 2 and plan["hours"] is plan["images_per_second"] is None
+    planned = CliRunner().invoke(app, ["train", "generator", "debug_flow", "--tokenizer", "run", "--dry-run"])
+    assert planned.exit_code == 0, planned.output
+    assert "1,271,167 images, as ImageNet has" in planned.output and "1.21 GiB of latents for each view" in planned.output
+    refused = CliRunner().invoke(app, [*command, "--data", "pictures"])  # a folder that was named must be there
+    assert refused.exit_code and "pictures" in str(refused.exception)
+
+
 def test_an_autoencoder_kl_of_diffusers(tmp_path):
     model = autoencoder(z=4, dim=4, attention=())
     layers = {

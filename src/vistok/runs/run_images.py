@@ -24,6 +24,14 @@ def data_of(tokenizer: Tokenizer, root: str | None = None, image_size: int | Non
     return override(run.data, changes)
 
 
+def planned_data(tokenizer: Tokenizer, root: str | None = None, image_size: int | None = None) -> DataConfig:
+    """Return the same for a plan, which needs no images: what learned ImageNet elsewhere is planned for it, as long as no folder is named."""
+    data, info = data_of(tokenizer, root, image_size), tokenizer.info
+    if root is None and "file" in info.imported and info.dataset == "imagenet" and not Path(data.root).exists():
+        return data.replace(dataset="imagenet", root="imagenet")
+    return data
+
+
 def file_cache_folder(tokenizer: Tokenizer, data: DataConfig, split: str, image_size: int | None = None) -> Path:
     """Return where the latents of a tokenizer that is a file lie: in the user's cache folder, as it has no run directory."""
     images = (data.dataset, str(Path(data.root).expanduser().resolve()), image_size)

@@ -1,6 +1,5 @@
 """Encode a split of images once: images -> latent cache."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor
 
 from vistok.data.config import DataConfig
+from vistok.data.images.counted import count_images
 from vistok.data.images.open import open_split
 from vistok.data.images.sources import ImageSource
-from vistok.data.latents.cache import AGAIN, LatentCache, LatentManifest
+from vistok.data.latents.cache import AGAIN, LatentCache, LatentManifest, bytes_of_row
 from vistok.data.latents.views import data_for, expand_views, random_crops, view
 from vistok.data.latents.writer import LatentCacheWriter, is_there, views_at
 from vistok.data.loader import cropped_images, eval_images
@@ -25,9 +25,10 @@ from vistok.nn.frozen_config import require_channels
 from vistok.nn.frozen_features import FrozenFeatures
 from vistok.rng import stable_choice
 from vistok.runs.load import load_tokenizer, load_tokenizer_at
-from vistok.runs.run_images import cache_folder, data_of, file_cache_folder
+from vistok.runs.run_images import cache_folder, data_of, file_cache_folder, planned_data
 from vistok.scoring.changed_images import changed_images_warnings
 from vistok.space import Grid, Vectors
+from vistok.tokenizer.interface import Tokenizer
 
 BATCH = 250
 TRIED = 100  # images that a dry run encodes to measure its rate
@@ -114,6 +115,39 @@ def _open(job: _Caching, progress: Progress) -> LatentCache:
     return cache
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be cached: the latents that a tokenizer gives images, and in which folder."""
+
+    tokenizer: Tokenizer
+    data: DataConfig
+    views: tuple[str, ...]
+    folder: Path
+    image_size: int | None
+
+
+def _asked(
+    tokenizer_path: Path,
+    split: str,
+    out: Path | None,
+    views: tuple[str, ...] | None,
+    image_size: int | None,
+    find: Callable[[Tokenizer, int | None], DataConfig],
+) -> _Asked:
+    """`find`: which images are meant, given the tokenizer and their size if it is not the tokenizer's."""
+    tokenizer = load_tokenizer(tokenizer_path)
+    if image_size == tokenizer.config.image_size:
+        image_size = None
+    if image_size:
+        tokenizer = tokenizer.resized(image_size)
+    data = find(tokenizer, image_size)
+    if out is None and tokenizer_path.is_dir():
+        out = cache_folder(tokenizer_path, split, image_size=image_size)
+    folder = out or file_cache_folder(tokenizer, data, split, image_size)
+    views = expand_views(views or views_at(folder) or ("center",))
+    return _Asked(tokenizer, data_for(views, data), views, folder, image_size)
+
+
 def _prepare(
     tokenizer_path: Path,
     split: str,
@@ -124,21 +158,12 @@ def _prepare(
     workers: int | None,
     max_images: int | None = None,
 ) -> _Caching:
-    tokenizer = load_tokenizer(tokenizer_path)
-    if image_size == tokenizer.config.image_size:
-        image_size = None
-    if image_size:
-        tokenizer = tokenizer.resized(image_size)
-    data = data_of(tokenizer, root, image_size)
-    if max_images is not None:
-        data = data.replace(max_images=min(max_images, data.max_images or max_images))
-    if out is None and tokenizer_path.is_dir():
-        out = cache_folder(tokenizer_path, split, image_size=image_size)
-    folder = out or file_cache_folder(tokenizer, data, split, image_size)
-    if views is None:
-        views = views_at(folder) or ("center",)
-    views = expand_views(views)
-    data = data_for(views, data)
+    def find(tokenizer: Tokenizer, size: int | None) -> DataConfig:
+        data = data_of(tokenizer, root, size)
+        return data if max_images is None else data.replace(max_images=min(max_images, data.max_images or max_images))
+
+    asked = _asked(tokenizer_path, split, out, views, image_size, find)
+    tokenizer, data = asked.tokenizer, asked.data
     source = open_split(data, split)
     if workers is None:
         workers = 8 if tokenizer.device.type == "cuda" else 0
@@ -149,11 +174,11 @@ def _prepare(
         data_digest=source.digest,
         split=split,
         num_images=len(source),
-        views=views,
+        views=asked.views,
         class_names=source.class_names,
-        image_size=image_size,
+        image_size=asked.image_size,
     )
-    writer = LatentCacheWriter(folder, manifest, _piece_rows(views))
+    writer = LatentCacheWriter(asked.folder, manifest, _piece_rows(asked.views))
     warnings = () if root else changed_images_warnings(data, tokenizer.info, OTHERS)
     return _Caching(writer, tokenizer.stored, tokenizer.config.sides, source, data, workers, warnings)
 
@@ -205,28 +230,39 @@ def plan_cache(
     image_size: int | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Return what a cache would take: bytes, and hours at the rate measured here on a few images. Writes nothing."""
-    job = _prepare(tokenizer_path, split, None, root, views, image_size, workers)
-    manifest, world = job.writer.manifest, join_world()
-    rows = manifest.num_images * len(manifest.views)
-    size = manifest.dtype.itemsize * math.prod(manifest.row)
+    """Return what a cache would take: bytes, and hours at the rate measured here on a few images. Writes nothing.
+
+    Of a data set that is not on this machine, the bytes follow from its known number of images; `absent` says so, and there is no rate.
+    """
+    asked = _asked(tokenizer_path, split, None, views, image_size, lambda one, size: planned_data(one, root, size))
+    count, absent = count_images(asked.data, split)
+    space, world = asked.tokenizer.space, join_world()
+    size = count * len(asked.views) * bytes_of_row(space)
+    rate = (
+        None if absent else world.size * _rate(_prepare(tokenizer_path, split, None, root, views, image_size, workers))
+    )
+    return {
+        "split": split,
+        "images": count,
+        **({"absent": absent} if absent else {}),
+        "views": list(asked.views),
+        "tokens_per_view": space.layout.positions,
+        "bytes": size,
+        "bytes_while_joining": 2 * size,
+        "processes": world.size,
+        "images_per_second": rate and round(rate, 3),
+        "hours": rate and float(f"{count / rate / 3600:.3g}"),
+    }
+
+
+def _rate(job: _Caching) -> float:
+    """Return how many images a second this process encodes."""
     images = job.source.subset(stable_choice(0, "cache plan", len(job.source), TRIED), "tried")
     trial = replace(job, source=images)
     started = time.monotonic()
     for _ in trial.batches(range(trial.num_batches)):
         pass
-    rate = len(images) * world.size / (time.monotonic() - started)
-    return {
-        "split": split,
-        "images": manifest.num_images,
-        "views": list(manifest.views),
-        "tokens_per_view": manifest.num_tokens,
-        "bytes": rows * size,
-        "bytes_while_joining": 2 * rows * size,
-        "processes": world.size,
-        "images_per_second": round(rate, 3),
-        "hours": float(f"{manifest.num_images / rate / 3600:.3g}"),
-    }
+    return len(images) / (time.monotonic() - started)
 
 
 def _write(job: _Caching, progress: Progress) -> LatentCache:

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from vistok.data.config import DataConfig
-from vistok.data.images import imagenet
-from vistok.data.images.open import images_to_fetch, open_split
+from vistok.data.images.counted import count_images
+from vistok.data.images.open import open_split
+from vistok.data.latents.cache import bytes_of_row
 from vistok.engine.distributed import join_world
 from vistok.engine.pace import in_words
 from vistok.errors import in_digits
@@ -18,8 +18,11 @@ from vistok.runs.job import require_whole_parts
 from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_tokenizer_at
 from vistok.runs.plan import Plan, images_at_once
-from vistok.runs.run_images import data_of
+from vistok.runs.run_images import planned_data
 from vistok.verbs import step_time, train_classifier, train_generator, train_tokenizer
+
+# Facts on what is cached -> what it is.
+_CACHED = {"latent_bytes_per_view": "latents", "feature_bytes_per_view": "frozen features"}
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,10 @@ class DryRun:
             f"{plan.train_flops:.3g} training FLOPs; about {plan.memory_bytes / 2**30:.2f} GiB of memory for a single process, "
             f"{plan.activation_bytes / 2**30:.2f} of them for {images_at_once(config)} images at a time",
         ]
-        if "feature_bytes_per_view" in self.facts:
-            size = self.facts["feature_bytes_per_view"] / 2**30
-            lines.append(f"{size:.3g} GiB of frozen features for each view, written once beside the latents")
+        for name, what in _CACHED.items():
+            if name in self.facts:
+                size = self.facts[name] / 2**30
+                lines.append(f"{size:.3g} GiB of {what} for each view of all images, written once")
         if self.seconds is None:
             return [*lines, "time: one image is too large to try on this machine's CPU; it is meant for a GPU"]
         speed = config.batch_size / (self.step_seconds or 1)
@@ -84,12 +88,14 @@ def dry_generator(config: GeneratorRun, tokenizer_path: Path, root: str | None, 
     require_whole_parts(config, join_world())
     decoder = partial(load_tokenizer_at, tokenizer_path, image_size)
     tokenizer = decoder()
-    data = data_of(tokenizer, root)
+    data = planned_data(tokenizer, root)
     count, absent = count_images(data, "train")
     facts = LatentFacts(tokenizer.space, len(tokenizer.info.class_names))
     plan = train_generator.plan(config, facts, count, decoder)
     objective = partial(train_generator.build_objective, config, facts, tokenizer=decoder)
-    more = {} if config.generator.aligned is None else {"feature_bytes_per_view": _feature_bytes(config, facts, count)}
+    more = {"latent_bytes_per_view": count * bytes_of_row(tokenizer.space)}
+    if config.generator.aligned is not None:
+        more["feature_bytes_per_view"] = _feature_bytes(config, facts, count)
     return DryRun(
         config, plan, count, absent, step_time.step_seconds(config, plan, objective), {**facts.to_json(), **more}
     )
@@ -111,14 +117,3 @@ def dry_classifier(config: ClassifierRun) -> DryRun:
     plan = train_classifier.plan(config, count)
     objective = partial(train_classifier.build_objective, config)
     return DryRun(config, plan, count, absent, step_time.step_seconds(config, plan, objective), {})
-
-
-def count_images(data: DataConfig, split: str) -> tuple[int, str]:
-    """Return how many images a split has, and what is to be said if they are not here."""
-    if (to_fetch := images_to_fetch(data, split)) is not None:
-        return to_fetch, "which are not here yet and would be fetched"
-    if data.dataset == "imagenet" and not Path(data.root).exists():
-        count = imagenet.COUNTS[split]
-        said = f"as ImageNet has; name its folder with --data (it is not in {data.root})"
-        return min(count, data.max_images or count), said
-    return len(open_split(data, split)), ""

@@ -74,21 +74,30 @@ class LatentManifest(Config):
     @property
     def dtype(self) -> "np.dtype[Any]":
         """The dtype of an entry on disk."""
-        if self.space.kind == "tokens":
-            return np.dtype(token_dtype(self.space.codebook_size))
-        return np.dtype(np.float16)
+        return _stored(self.space)[0]
 
     @property
     def row(self) -> tuple[int, ...]:
         """The shape of a row."""
-        if self.space.kind == "tokens":
-            return self.space.shape
-        return self.num_tokens, self.space.dim if self.features else 2 * self.space.dim
+        return (self.num_tokens, self.space.dim) if self.features else _stored(self.space)[1]  # type: ignore[union-attr]
 
     @property
     def checked(self) -> tuple[str, ...]:
         """The names of the files with checksums."""
         return self.file, "labels.npy", "manifest.json"
+
+
+def bytes_of_row(space: Space) -> int:
+    """Return the bytes that the latents of one view of an image take on disk."""
+    dtype, shape = _stored(space)
+    return dtype.itemsize * math.prod(shape)
+
+
+def _stored(space: Space) -> "tuple[np.dtype[Any], tuple[int, ...]]":
+    """Return an entry's dtype and a row's shape: of tokens, or of the means and deviations of vectors."""
+    if space.kind == "tokens":
+        return np.dtype(token_dtype(space.codebook_size)), space.shape
+    return np.dtype(np.float16), (space.layout.positions, 2 * space.dim)
 
 
 def _difference(name: str, stored: Any, value: Any) -> str:

@@ -49,3 +49,16 @@ def in_fewer_steps(run: "pd.Series[float]") -> dict[str, dict[float, float]]:
         rate = float(run["ms_per_image"]) / float(run["flops_per_image"])
         costs["ms_per_image"] = {steps: value * rate for steps, value in flops.items()}
     return costs
+
+
+def with_fewer_steps(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows, with one more for each smaller number of steps in which a run was scored: its own gFMD and costs."""
+    if "gfmd_by_steps" not in rows:
+        return rows
+    more = []
+    for _, run in rows[rows.gfmd_by_steps.notna()].iterrows():
+        costs = in_fewer_steps(run)
+        for steps, gfmd in parsed(str(run.gfmd_by_steps)).items():
+            values = {column: cost[steps] for column, cost in costs.items()}
+            more.append({**run, **values, "gfmd": gfmd, "choice": f"{run.choice} drawn in {steps:g} steps"})
+    return pd.concat([rows, pd.DataFrame(more)], ignore_index=True) if more else rows

@@ -12,11 +12,12 @@ from vistok.page.charts import Chart, Series
 from vistok.page.colours import SERIES
 from vistok.page.tables import Table
 from vistok.study.findings.arms import Arms
-from vistok.study.findings.by_scale import in_fewer_steps, parsed
+from vistok.study.findings.by_scale import with_fewer_steps
 from vistok.study.findings.claim_data import by_family, length_in_words
 from vistok.study.findings.figures import joined, means_of_cells
 from vistok.study.findings.fit import frontier
 from vistok.study.findings.image_cost import COLUMNS, IN_FULL, Unit
+from vistok.study.findings.purses_figure import by_purse
 from vistok.study.findings.tables import mean, number, plus_minus
 
 # The frontier's colour, which no tokenizer has: grey.
@@ -25,8 +26,12 @@ GREY = len(SERIES) - 1
 
 @dataclass(frozen=True)
 class Families:
-    """Each family's longest trainings: charts of gFMD against an image's cost, where that is known, and a table of all pairs."""
+    """What each family reaches for both purses, its longest trainings in charts of their own, and a table of all pairs.
 
+    The charts of single families are left out where costs are not known, and where there are more tokenizers than colours.
+    """
+
+    purses: Markup
     charts: Markup | None
     table: Table
 
@@ -37,12 +42,14 @@ def families(rows: pd.DataFrame, arms: Arms) -> Families | None:
     if len(found) < 2:
         return None
     cost = next((unit for unit, column in COLUMNS.items() if column in rows and rows[column].notna().all()), None)
-    return Families(joined(_charts(found, arms, cost)) if cost else None, _table(found))
+    colours = {family: _colours(of, arms) for family, of in found.items()}
+    charts = joined(_charts(found, colours, cost)) if cost and all(colours.values()) else None
+    return Families(joined(by_purse(rows, arms)), charts, _table(found))
 
 
-def _charts(found: dict[str, pd.DataFrame], arms: Arms, unit: Unit) -> list[Chart]:
+def _charts(found: dict[str, pd.DataFrame], colours: dict[str, dict[str, int]], unit: Unit) -> list[Chart]:
     """Return a chart for each family, all on one scale, each with the frontier of all: pairs that no cheaper one matches."""
-    series = {family: _marks(rows, arms, COLUMNS[unit]) for family, rows in found.items()}
+    series = {family: _marks(rows, colours[family], COLUMNS[unit]) for family, rows in found.items()}
     drawn = [one for of in series.values() for one in of]
     best = _frontier([point for one in drawn for point in zip(one.xs, one.ys, strict=True)])
     reach = [point for one in drawn for ends in (one.low, one.high) for point in zip(one.xs, ends, strict=True)]
@@ -60,30 +67,27 @@ def _charts(found: dict[str, pd.DataFrame], arms: Arms, unit: Unit) -> list[Char
     ]
 
 
-def _marks(rows: pd.DataFrame, arms: Arms, column: str) -> list[Series]:
-    """Return each tokenizer's pairs, in the colours of the other figures; where two have one, the rest gets what the main grid leaves."""
+def _marks(rows: pd.DataFrame, colours: dict[str, int], column: str) -> list[Series]:
+    """Return each tokenizer's pairs in its colour, one for each number of steps."""
     rows = with_fewer_steps(rows)
+    return [
+        means_of_cells(rows[rows.tokenizer_choice == name], "gfmd", name, colour, column)
+        for name, colour in colours.items()
+    ]
+
+
+def _colours(rows: pd.DataFrame, arms: Arms) -> dict[str, int]:
+    """Return each tokenizer's colour, that of the other figures; where two have one, the rest gets what the main grid leaves.
+
+    Empty where that is not enough.
+    """
     names = [name for name in arms.all if (rows.tokenizer_choice == name).any()]
     taken = {name: arms.colour(name) for name in names}
-    if len(set(taken.values())) < len(names):
-        taken = {name: colour for name, colour in taken.items() if name in arms.main}
-        free = [colour for colour in range(GREY) if colour not in map(arms.colour, arms.main)]
-        for i, name in enumerate(name for name in names if name not in taken):
-            taken[name] = free[i % len(free)]
-    return [means_of_cells(rows[rows.tokenizer_choice == name], "gfmd", name, taken[name], column) for name in names]
-
-
-def with_fewer_steps(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows, with one more for each smaller number of steps in which a run was scored: its own gFMD and costs."""
-    if "gfmd_by_steps" not in rows:
-        return rows
-    more = []
-    for _, run in rows[rows.gfmd_by_steps.notna()].iterrows():
-        costs = in_fewer_steps(run)
-        for steps, gfmd in parsed(str(run.gfmd_by_steps)).items():
-            values = {column: cost[steps] for column, cost in costs.items()}
-            more.append({**run, **values, "gfmd": gfmd, "choice": f"{run.choice} drawn in {steps:g} steps"})
-    return pd.concat([rows, pd.DataFrame(more)], ignore_index=True) if more else rows
+    if len(set(taken.values())) == len(names):
+        return taken
+    rest = [name for name in names if name not in arms.main]
+    free = [colour for colour in range(GREY) if colour not in map(arms.colour, arms.main)]
+    return taken | dict(zip(rest, free, strict=False)) if len(rest) <= len(free) else {}
 
 
 def _frontier(points: Sequence[tuple[float, float]]) -> Series:
