@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from shortcuts import ARMS, TEACHER, _shipped
+from shortcuts import ARMS, SAMPLES, TEACHER, _shipped
 
 from vistok.files import write_atomic
 from vistok.runs.load import load_generator, load_tokenizer
@@ -59,7 +59,7 @@ def write_advice_table(rows: pd.DataFrame, ways: pd.DataFrame, tokenizer: dict[s
             "choice": named(row), "params": generator_params(), "steps": row.steps, "train_flops": flops,
             "total_flops": flops + trained["train_flops"], "rfmd": tokenizer["rfmd"], "gfmd": row.gfmd, "gfmd_low": row.gfmd_low,
             "gfmd_high": row.gfmd_high, "guidance_scale": row.scale, "ms_per_image": milliseconds[key], "flops_per_image": row.flops,
-            "recipe": "fashion_flow_teacher", "commands": "\n".join(commands(row)),
+            "recipe": "fashion_flow_teacher", "commands": "\n".join(commands(row)), "num_samples": SAMPLES,
             "seconds": generator.training.seconds * flops / generator.training.train_flops,
         })  # fmt: skip
     frame = pd.DataFrame(table)

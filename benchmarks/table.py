@@ -35,11 +35,12 @@ ROWS: dict[str, tuple[str, str]] = {
     ),
     "generator's training step, 111M, 4 images": ("generator_step", "training step, 111M, batch 4"),
     **{
-        f"flow generator LightningDiT-{size}, {what}, LightningDiT's code": ("flow_speed", f"{size}, {which}, against LightningDiT")
+        f"flow generator LightningDiT-{size}, {what}, LightningDiT's code{how}": ("flow_speed", f"{size}, {which}, against {peer}")
         for size in ("S", "B")
         for what, which in (
             ("training step, 4 images", "training step, 4 images"), ("sampling, 4 guided steps", "sampling, 2 images, 4 guided steps"),
         )
+        for how, peer in (("", "LightningDiT"), (" compiled", "it compiled"))
     },
     "caching tokens, 256x256, two views": ("caching", "caching, 256x256, two views"),
     "look-up, 16,384 codes, 8,192 vectors": ("quantizer", "forward, 16,384 codes, 8,192 vectors, against LlamaGen"),

@@ -1,6 +1,8 @@
 """Alignment with frozen features: the two terms, their margins, the adaptive weight, and runs with it."""
 
 import json
+import os
+import pickle
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from vistok.config import override
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
 from vistok.nn.classifier_config import ClassifierConfig
-from vistok.nn.dinov2 import DINOv2
+from vistok.nn.dinov2 import DINOv2, load_dinov2
 from vistok.nn.frozen_features import FrozenFeatures
 from vistok.recipes import find_recipe
 from vistok.runs.frozen_networks import build_features, digests_in_losses, shipped_classifier
@@ -180,3 +182,25 @@ def test_features_of_dinov2_come_from_a_file(tmp_path, fashion_root, quiet):
     with pytest.raises(UserError, match="none.pth: not found"):
         file = f'regularizers.alignment.features_file="{tmp_path / "none.pth"}"'
         train_tokenizer.prepare(override(find_recipe("debug_kl"), [*settings, file]), tmp_path)
+
+
+def test_dinov2s_weights_in_other_names_are_not_called_damaged(tmp_path, recwarn):
+    """Transformers' copy was "max() arg is an empty sequence", and a program's message advised to load it unsafely."""
+    torch.save({"embeddings.cls_token": torch.zeros(1, 1, 64)}, tmp_path / "hf.pth")
+    with pytest.raises(
+        UserError, match=r"not in the names of Meta's release \(cls_token, .*it holds embeddings.cls_token"
+    ) as refused:
+        load_dinov2(str(tmp_path / "hf.pth"))
+    assert "download dinov2_vitl14_pretrain.pth" in str(refused.value)
+    made = tmp_path / "made"
+
+    class Program:
+        def __reduce__(self):
+            return os.mkdir, (str(made),)
+
+    for name, content in (("program.pth", Program()), ("weights.pth", {"cls_token": Program()})):
+        (tmp_path / name).write_bytes(pickle.dumps(content))
+        with pytest.raises(UserError, match="DINOv2 weights .*download dinov2") as refused:
+            load_dinov2(str(tmp_path / name))
+        assert "weights_only" not in str(refused.value) and "\n" not in str(refused.value) and not recwarn.list
+    assert not made.exists()

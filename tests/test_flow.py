@@ -384,3 +384,16 @@ def test_a_kl_tokenizer_draws_in_training_and_keeps_the_mean(flow_runs):
     expected = torch.distributions.kl_divergence(p, torch.distributions.Normal(0.0, 1.0)).mean()
     torch.testing.assert_close(found, expected)
     assert not math.isnan(float(bottleneck(z_e * 1e3).losses["kl_loss"]))
+
+
+def test_noise_and_latents_given_are_checked():
+    """Of another width they ended in torch's words, and NaN went through."""
+    made, labels, how = generator(), torch.tensor([0, 1]), FlowSampling(steps=2, solver="euler")
+    shape = (2, *made.space.shape)
+    for call, noun in ((made.to_noise, "latents"), (made.from_noise, "numbers of noise")):
+        assert call(torch.zeros(shape), labels, how).shape == shape
+        for wrong in (torch.zeros(*shape[:-1], shape[-1] + 1), torch.zeros(2, shape[1] + 1, shape[2])):
+            with pytest.raises(UserError, match=rf"{noun} \(2, .*this generator takes \(2, "):
+                call(wrong, labels, how)
+        with pytest.raises(UserError, match=f"these {noun} hold values that are not finite"):
+            call(torch.full(shape, math.nan), labels, how)

@@ -1,6 +1,7 @@
 """TiTok's tokenizer: images as a line of latents, by itself and through every verb."""
 
 import json
+import re
 import os
 import signal
 from pathlib import Path
@@ -265,7 +266,8 @@ def test_the_commands_take_it(run, fashion_root, tmp_path):
         return done.output
 
     assert "with the alarm blind" in said("show", run)  # of 6 steps: too few to be dead
-    assert "codebook usage" in said("evaluate", "tokenizer", run, "--data", fashion_root)
+    scored = said("evaluate", "tokenizer", run, "--data", fashion_root)
+    assert "codebook usage" in scored and re.search(r"^rate: at most \d+ bits an image$", scored, re.MULTILINE)
     picture = next((run / "samples").glob("*.png"))
     few, all_of_it = tmp_path / "few.png", tmp_path / "all.png"
     said("reconstruct", picture, "--tokenizer", run, "--out", few, "--tokens", 2)

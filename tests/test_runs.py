@@ -241,6 +241,15 @@ def test_rows_say_what_differs_from_the_recipe(tokenizer_run):
     assert found.score is not None and found.score.metric == "PSNR (dB)" and found.state == "finished"
 
 
+def test_a_part_of_another_kind_is_told_by_its_values(tmp_path):
+    """Not by null, too: the recipe's own values of that part are gone, the part is not."""
+    changed = override(find_recipe("debug_vq"), ['tokenizer.quantizer={"kind": "simvq", "codebook_size": 32}'])
+    run = make_run(tmp_path, "a-1")
+    (run / "config.json").write_text(json.dumps({"schema_version": 1, **json.loads(changed.to_json())}))
+    differs = RunRecord(run).differs
+    assert differs["tokenizer.quantizer.kind"] == "simvq" and "tokenizer.quantizer" not in differs
+
+
 def test_evaluations_come_before_numbers_of_the_training(tmp_path):
     run = make_run(tmp_path, "a-1", kind="generator", rows=[row("validation", 100, nats_per_token=3.0)])
     assert str(RunRecord(run).main_score) == "nats per token 3"

@@ -174,6 +174,19 @@ def test_generator_refuses_tokens_of_another_tokenizer(toy_runs, tmp_path, fashi
         load_tokenizer_of(generator, tmp_path / "gone")
 
 
+def test_samples_that_are_not_finite_are_no_black_pictures(toy_runs, monkeypatch):
+    """They were written and scored, with one picture of 0 for all."""
+    tokenizer, generator = vistok.load_tokenizer(toy_runs[0]), vistok.load_generator(toy_runs[2])
+    decode = tokenizer.decode
+    monkeypatch.setattr(
+        tokenizer, "decode", lambda tokens: decode(tokens) / torch.tensor([1, 0, 1])[:, None, None, None]
+    )
+    with pytest.raises(
+        UserError, match=r"1 of 3 samples, as decoded, hold values that are not finite .*\(--guidance\)"
+    ):
+        list(sample_batches(generator.sampler(AutoregressiveSampling()), tokenizer, balanced_labels(3, 10)))
+
+
 def test_samples_and_files(toy_runs, tmp_path):
     tokenizer, generator = vistok.load_tokenizer(toy_runs[0]), vistok.load_generator(toy_runs[2])
     labels = balanced_labels(23, 10)

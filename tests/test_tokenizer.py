@@ -116,3 +116,12 @@ def test_an_encoder_that_gives_nan_is_refused(kind) -> None:
         tokenizer.encoder.conv_out.bias[0] = float("nan")
     with pytest.raises(UserError, match="gives NaN or infinity for 3 of 3 images: its weights are damaged"):
         tokenizer.encode(torch.zeros(3, tokenizer.config.in_channels, 16, 16))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_vectors_that_are_not_finite_are_not_decoded(bad) -> None:
+    tokenizer = ConvTokenizer(_config(16).replace(quantizer=KLConfig(dim=4))).eval()
+    latents = torch.zeros(3, *tokenizer.space.shape)
+    latents[1, 0, 0] = bad
+    with pytest.raises(UserError, match="latents hold values that are not finite .*, in 1 of 3 rows"):
+        tokenizer.decode(latents)

@@ -59,7 +59,7 @@ def advise(*arguments):
 @pytest.mark.parametrize(
     ("text", "found"),
     [("20 ms", PerImage(20, "ms")), ("0.5s", PerImage(500, "ms")), ("3 GFLOPs", PerImage(3e9, "flops")),
-     ("250 mflops", PerImage(2.5e8, "flops")), ("2e9 flops", PerImage(2e9, "flops"))],
+     ("250 mflops", PerImage(2.5e8, "flops")), ("2e9 flops", PerImage(2e9, "flops")), ("1e-3 PFLOPs", PerImage(1e12, "flops"))],
 )  # fmt: skip
 def test_a_cost_is_read_as_people_write_it(text, found):
     assert parse_per_image(text) == found
@@ -123,10 +123,11 @@ def test_both_families_are_weighed_from_their_joined_tables(tmp_path, monkeypatc
 
 
 def test_studies_that_measured_differently_are_not_joined(tmp_path):
-    tokens = written(tmp_path / "tokens", costed())
+    tokens = written(tmp_path / "tokens", costed().assign(num_samples=2000))
     for change, words in (
         ({"data": "openmoji"}, "data is fashion_mnist in one and openmoji"),
         ({"image_size": 32}, "image_size is"),
+        ({"num_samples": 1500}, "num_samples is 2000 in one and 1500"),
     ):
         other = written(tmp_path / str(len(words)), of_vectors(costed()).assign(**change))
         with pytest.raises(UserError, match=words):
@@ -230,3 +231,16 @@ def test_guided_samples_may_be_better_than_reconstructions():
     assert found and all(one.low < one.gfmd < one.high for one in found)
     bounded = [offer.option(1e15) for offer in offers(table.assign(rfmd=0.99 * table.gfmd.min()))]
     assert min(one.low for one in bounded) == pytest.approx(0.99 * table.gfmd.min())
+
+
+def test_who_names_no_study_hears_of_the_other_families(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no results of one's own lie
+    for budget in ("2e14 flops", "200 TFLOPs"):
+        done = CliRunner().invoke(cli.app, ["advise", "--budget", budget, "--per-image", "1 s"])
+        assert "--study tokens_study (masked, flow)" in done.stdout and "fashion_study" in done.stdout
+    named = CliRunner().invoke(
+        cli.app, ["advise", "--budget", "2e14 flops", "--per-image", "1 s", "--study", "fashion_study"]
+    )
+    assert named.exit_code == 0 and "tokens_study" not in named.stdout
+    with pytest.raises(UserError, match="num_samples is 1500 in one and 2000 in the other"):
+        advise("--study", "continuous_study", "--study", "fashion_shortcuts")

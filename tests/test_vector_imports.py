@@ -109,7 +109,9 @@ def test_an_imported_autoencoder_is_planned_for_imagenet_without_its_images(tmp_
     assert plan["bytes"] == 1_271_167 * 2 * 64 * (4 + 4) * 2 and plan["hours"] is plan["images_per_second"] is None
     planned = CliRunner().invoke(app, ["train", "generator", "debug_flow", "--tokenizer", "run", "--dry-run"])
     assert planned.exit_code == 0, planned.output
-    assert "1,271,167 images, as ImageNet has" in planned.output and "1.21 GiB of latents for each view" in planned.output
+    assert (
+        "1,271,167 images, as ImageNet has" in planned.output and "1.21 GiB of latents for each view" in planned.output
+    )
     refused = CliRunner().invoke(app, [*command, "--data", "pictures"])  # a folder that was named must be there
     assert refused.exit_code and "pictures" in str(refused.exception)
 

@@ -28,6 +28,7 @@ _SECONDS = {
     **dict.fromkeys(("d", "day", "days"), 86400.0),
 }
 _THOUSANDS = {"": 1.0, "k": 1e3}
+_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15}
 _DURATION = r"\s*(?P<number>[0-9.,eE+_-]*[0-9.])(?P<thousands>[kK]?)\s*(?P<unit>[A-Za-z%]*)\s*"
 
 
@@ -60,8 +61,8 @@ class Scale:
 class Duration(Config):
     """A length of training, written as "<number> <unit>"; units: steps, images, epochs, tokens, flops. A bare number is steps.
 
-    "percent" (of the whole run) is for parts of a run: warm-up, ramps, starting points. "10k steps", "1 epoch" and "5%" are
-    read as they are meant.
+    "percent" (of the whole run) is for parts of a run: warm-up, ramps, starting points. "10k steps", "1 epoch", "8 TFLOPs" and "5%"
+    are read as they are meant.
     """
 
     value: float
@@ -76,6 +77,8 @@ class Duration(Config):
             return data
         match = re.fullmatch(_DURATION, data) if isinstance(data, str) else None
         unit = _UNITS.get(match["unit"].lower()) if match else None
+        if unit is None and isinstance(data, str) and (flops := flops_in(data)) is not None:
+            return {"value": flops, "unit": "flops"}
         if match is None or unit is None:
             raise ValueError(_not_a_duration(data, match["unit"] if match else ""))
         digits = match["number"]
@@ -125,6 +128,16 @@ def seconds_in(text: str) -> float | None:
     except (ValueError, KeyError):  # 1..5h, or weeks
         return None
     return seconds if 0 < seconds < math.inf else None
+
+
+def flops_in(text: str) -> float | None:
+    """Return the FLOPs in "2e14 flops" or "200 TFLOPs"; None if it is anything else, or not above 0."""
+    written = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kmgtp]?)flops?\s*", text.lower())
+    try:
+        flops = float(written[1]) * _PREFIXES[written[2]] if written else math.nan
+    except ValueError:  # 1..5
+        return None
+    return flops if 0 < flops < math.inf else None
 
 
 def steps(count: int) -> Duration:

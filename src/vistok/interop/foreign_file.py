@@ -8,7 +8,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from vistok.errors import UserError, damage_is_a_mistake
-from vistok.interop.pickled_file import Inert, read_pickled
+from vistok.pickled_file import Inert, read_pickled
 from vistok.torch_files import first_bytes, is_pickled, refuse_program
 
 # Keys under which weights may be nested further.

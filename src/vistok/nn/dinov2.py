@@ -11,12 +11,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vistok.errors import UserError, damage_is_a_mistake
+from vistok.errors import UserError, damage_is_a_mistake, some
 from vistok.nn.attention import attend
 from vistok.nn.frozen_config import DINOv2Config
 from vistok.nn.imagenet_colours import DEVIATION, MEAN
-from vistok.torch_files import refuse_program
+from vistok.pickled_file import read_tensors
 
+# Weights that each file of the release has.
+NAMES = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
 PATCH, HEAD_DIM, EPS = 14, 64, 1e-6
 RELEASE = "https://github.com/facebookresearch/dinov2"
 ADVICE = f"download dinov2_vitl14_pretrain.pth (see {RELEASE}) and give its path with features_file"
@@ -133,10 +135,13 @@ def read_dinov2(file: str | None) -> dict[str, Tensor]:
     path = Path(file)
     if not path.is_file():
         raise UserError(f"DINOv2 weights {path}: not found; {ADVICE}")
-    refuse_program(path, "DINOv2 weights")
-    with damage_is_a_mistake(f"DINOv2 weights {path}", ADVICE):
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: value for name, value in state.items() if name != "mask_token"}
+    state = read_tensors(path, "DINOv2 weights", ADVICE)
+    if missing := [name for name in NAMES if name not in state]:
+        raise UserError(
+            f"DINOv2 weights {path}: not in the names of Meta's release ({some(missing)} missing; it holds {some(state)}); {ADVICE}, not "
+            "transformers' copy of it"
+        )
+    return {name: value for name, value in state.items() if name != "mask_token"}
 
 
 def sized_like(state: dict[str, Tensor]) -> DINOv2:

@@ -195,6 +195,8 @@ class RunRecord:
         mine, theirs = (dict(_leaves(json.loads(each.to_json()))) for each in (config, _of_a_teacher(recipe, config)))
         changed = {path: value for path, value in mine.items() if theirs.get(path, ...) != value}
         gone = _outermost([path for path in theirs if path not in mine])
+        # A part that is there, of another kind, or where the recipe has none (null), is told by its values.
+        gone = {path: value for path, value in gone.items() if not any(has.startswith(f"{path}.") for has in mine)}
         return {path: value for path, value in (changed | gone).items() if not path.startswith(_NOT_SCIENCE)}
 
     @property

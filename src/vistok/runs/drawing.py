@@ -154,13 +154,23 @@ def sample_batches(
             ids = torch.arange(start, start + len(chunk), device=device)
             started = time.perf_counter()
             latents = sampler(chunk, ids)
-            images = to_uint8(tokenizer.decode(latents)).cpu()
+            images = to_uint8(_finite(tokenizer.decode(_finite(latents, "drawn")), "decoded")).cpu()
             if clock is not None:
                 clock.add(len(chunk), time.perf_counter() - started)
             if drawn is not None:
                 drawn.add(latents, images)
             yield images
             bar.advance(len(chunk) * world.size)
+
+
+def _finite(values: Tensor, how: str) -> Tensor:
+    """Return what was drawn or decoded. Raises UserError where some of it is not finite: it would be black pictures, and scored."""
+    if bad := int((~values.isfinite()).flatten(1).any(1).sum()):
+        raise UserError(
+            f"{bad} of {len(values)} samples, as {how}, hold values that are not finite (NaN or infinity): the guidance scale may be far "
+            "too large (--guidance), or the weights are damaged or their training diverged (train it again, or give another file)"
+        )
+    return values
 
 
 def class_samples(

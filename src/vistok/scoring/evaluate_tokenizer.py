@@ -122,12 +122,14 @@ def _code_scores(tokenizer: Tokenizer, reconstructed: Reconstructed, plain: Plai
         return {}
     codes = codebook_statistics(reconstructed.latents.astype(np.uint32), space.codebook_size)
     position_entropy = Replicates(float(codes.position_entropy.mean()))
+    bits = float(np.log2(space.codebook_size) * space.layout.positions)
     return {
         "codebook_usage": plain.score("codebook usage (share)", Replicates(codes.usage), "codes that occur"),
         "entropy": plain.score("entropy of tokens (bits)", Replicates(codes.entropy), "plug-in"),
         "position_entropy": plain.score("entropy by position (bits)", position_entropy, "plug-in, mean over positions"),
         "codebook": {**asdict(codes), "position_entropy": codes.position_entropy.tolist()},
-        "bits_per_image_upper_bound": float(np.log2(space.codebook_size) * space.layout.positions),
+        "rate": plain.score("rate (bits an image, at most)", Replicates(bits), "log2 of the codes, at every position"),
+        "bits_per_image_upper_bound": bits,
     }
 
 

@@ -91,9 +91,15 @@ def finite(z_e: Tensor) -> Tensor:
     return z_e
 
 
-def check_codes(latents: Tensor, space: Space) -> None:
-    """Raise UserError for integers that are no code's number."""
-    if isinstance(space, Tokens) and latents.numel():
+def check_numbers(latents: Tensor, space: Space) -> None:
+    """Raise UserError for integers that are no code's number, and for vectors that are not finite."""
+    if not isinstance(space, Tokens):
+        if bad := int((~latents.isfinite()).flatten(1).any(1).sum()):
+            raise UserError(
+                f"latents hold values that are not finite (NaN or infinity), in {bad} of {len(latents)} rows; find out where they "
+                "come from"
+            )
+    elif latents.numel():
         low, high = int(latents.min()), int(latents.max())
         if not 0 <= low <= high < space.codebook_size:
             raise UserError(f"tokens must lie in 0...{space.codebook_size - 1}, found {low}...{high}")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vistok.errors import UserError
+from vistok.pickled_file import read_pickled
 from vistok.torch_files import refuse_program
 
 
@@ -28,7 +29,7 @@ class TorchvisionFile:
             refuse_program(Path(path), f"{self.network} weights")
         try:
             if path is not None:
-                return torch.load(Path(path), map_location="cpu", weights_only=True)
+                return read_pickled(Path(path))  # type: ignore[no-any-return]
             url = f"https://download.pytorch.org/models/{self.name}"
             return torch.hub.load_state_dict_from_url(url, map_location="cpu", progress=False, weights_only=True)
         except Exception as error:  # torch raises many kinds here; all of them mean that there are no weights

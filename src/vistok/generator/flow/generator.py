@@ -146,11 +146,13 @@ class FlowGenerator(Generator):
     ) -> Float[Tensor, "batch positions dim"]:
         """Return the noise that leads to latents of these classes: the solver, run backwards (arXiv 2210.03142, section 3.4).
 
-        Raises UserError for solvers that draw fresh noise, and for networks of average velocities, which know one direction only.
+        Raises UserError for solvers that draw fresh noise, for networks of average velocities, which know one direction only, and for
+        latents of another shape or with values that are not finite.
         """
         how, network = self._prepared(sampling)
         self._require_reversible(how)
         require_labels(labels, self.num_classes)
+        self._require_vectors(latents, "latents", len(labels))
         with in_evaluation(network):
             velocity = velocity_of(network, self.process, labels, how)
             # At the end of DDPM's path no velocity is finite: backwards begins where networks learn last, as DDIM's inversion does.
@@ -166,9 +168,19 @@ class FlowGenerator(Generator):
         how, network = self._prepared(sampling)
         self._require_reversible(how)
         require_labels(labels, self.num_classes)
+        self._require_vectors(noise, "numbers of noise", len(labels))
         with in_evaluation(network):
             drawn = draw(network, self.process, lambda step: noise, labels, how)
         return drawn * self.deviation + self.mean
+
+    def _require_vectors(self, given: Tensor, noun: str, count: int) -> None:
+        expected = (count, *self.space.shape)
+        if tuple(given.shape) != expected:
+            raise UserError(f"{noun} {tuple(given.shape)}: this generator takes {expected}, one row for each label")
+        if not bool(given.isfinite().all()):
+            raise UserError(
+                f"these {noun} hold values that are not finite (NaN or infinity); find out where they come from"
+            )
 
     def _prepared(self, sampling: SamplingConfig) -> tuple[FlowSampling, FlowNetwork]:
         """Return a checked sampling, and the network in its precision."""

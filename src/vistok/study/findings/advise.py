@@ -5,7 +5,6 @@ few lengths alone (`offers.py`). A budget first pays for the tokenizer, and the 
 """
 
 import math
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from vistok.study.findings.as_command import train_words
 from vistok.study.findings.offers import BETWEEN_TOKENIZERS, REACH, SEEDS, Offer, Option, offers, scored
 from vistok.study.findings.table import generators
 from vistok.study.run.record import OTHERS
-from vistok.units import seconds_in, steps
+from vistok.units import flops_in, seconds_in, steps
 
 # A share of the budget below which it is said how little is spent.
 MUCH = 0.8
@@ -144,14 +143,11 @@ def parse_budget(text: str) -> tuple[float, str]:
     seconds = seconds_in(text)
     if seconds is not None:
         return seconds, "seconds"
-    written = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(?:flops?)?", text.lower().strip())
-    try:
-        flops = float(written[1]) if written else math.nan
-    except ValueError:
-        flops = math.nan
-    if not (math.isfinite(flops) and flops > 0):
+    flops = flops_in(text) or flops_in(f"{text} flops")
+    if flops is None:
         raise UserError(
-            f'--budget {text!r}: give a number above 0 and a unit, as in "2e14 flops", "3 hours", "20 minutes" or "2 days"'
+            f'--budget {text!r}: give a number above 0 and a unit, as in "2e14 flops", "200 TFLOPs", "3 hours", "20 minutes" or '
+            '"2 days"'
         )
     return flops, "flops"
 

@@ -7,17 +7,17 @@ from typing import Literal
 
 from vistok.errors import UserError, in_digits
 from vistok.metrics.cost import flops_in_words
+from vistok.units import flops_in
 
 Unit = Literal["ms", "flops"]
 # Units -> the column of a study's table that holds an image's cost, and how the unit is written in full.
 COLUMNS: dict[Unit, str] = {"ms": "ms_per_image", "flops": "flops_per_image"}
 IN_FULL: dict[Unit, str] = {"ms": "milliseconds", "flops": "FLOPs"}
-# What people write -> the unit, and how many of it that is.
-_UNITS: dict[str, tuple[Unit, float]] = {
-    **dict.fromkeys(("ms", "millisecond", "milliseconds"), ("ms", 1.0)),
-    **dict.fromkeys(("s", "sec", "second", "seconds"), ("ms", 1000.0)),
-    **{f"{size}{word}": ("flops", count) for size, count in (("", 1.0), ("k", 1e3), ("m", 1e6), ("g", 1e9), ("t", 1e12)) for word in ("flop", "flops")},
-}  # fmt: skip
+# What people write for milliseconds -> how many that is.
+_TIMES = {
+    **dict.fromkeys(("ms", "millisecond", "milliseconds"), 1.0),
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1000.0),
+}
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,15 @@ def in_words(amount: float, unit: Unit) -> str:
 
 def parse_per_image(text: str) -> PerImage:
     """Return what text like "20 ms" or "3 GFLOPs" means. Raises UserError if it is anything else."""
+    if (flops := flops_in(text)) is not None:
+        return PerImage(flops, "flops")
     found = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]+)\s*", text.lower())
     try:
-        value = float(found[1]) if found else math.nan
-    except ValueError:
+        value = float(found[1]) * _TIMES.get(found[2], math.nan) if found else math.nan
+    except ValueError:  # 1..5
         value = math.nan
-    unit, factor = _UNITS.get(found[2], (None, 1.0)) if found else (None, 1.0)
-    if unit is None or not (math.isfinite(value * factor) and value > 0):
+    if not 0 < value < math.inf:
         raise UserError(
             f'--per-image {text!r}: give a number above 0 and a unit, as in "20 ms", "0.5 s", "300 MFLOPs" or "3 GFLOPs"'
         )
-    return PerImage(value * factor, unit)
+    return PerImage(value, "ms")

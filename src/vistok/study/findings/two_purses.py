@@ -47,6 +47,13 @@ def _recorded(table: pd.DataFrame, unit: Unit) -> pd.DataFrame:
     return rows[rows[COLUMNS[unit]].notna()] if COLUMNS[unit] in rows else rows[:0]
 
 
+# What is said where nobody named a study, so that nobody takes one family's answer for all.
+OTHER_FAMILIES = (
+    "All of these generators are autoregressive. Others stand beside them in --study tokens_study (masked, flow) and --study "
+    "continuous_study (flow)."
+)
+
+
 @dataclass(frozen=True)
 class Sieved:
     """Offers within a limit, those whose images cost more (with their cost), and those whose cost is not recorded."""

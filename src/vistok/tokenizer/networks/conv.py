@@ -14,7 +14,7 @@ from vistok.space import Grid, Layout, Space, Tokens, grid, grid_like
 from vistok.tokenizer.bottlenecks.base import Bottleneck
 from vistok.tokenizer.bottlenecks.config import BOTTLENECKS
 from vistok.tokenizer.config import AnyConvConfig
-from vistok.tokenizer.given import check_codes, check_values, finite, images_at_once, images_given, latents_given
+from vistok.tokenizer.given import check_numbers, check_values, finite, images_at_once, images_given, latents_given
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
 from vistok.tokenizer.networks.convnet import Decoder, Encoder
 from vistok.tokenizer.networks.patch_shortcut import PatchShortcut
@@ -145,7 +145,7 @@ class ConvTokenizer(Tokenizer):
                 f"{noun} {tuple(latents.shape)}: {layout} has {layout.positions} positions, so this tokenizer takes (batch, "
                 f"{', '.join(map(str, space.shape))})"
             )
-        check_codes(latents, space)
+        check_numbers(latents, space)
         return layout
 
     def resized(self, image_size: int) -> "ConvTokenizer":

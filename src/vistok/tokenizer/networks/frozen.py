@@ -14,7 +14,7 @@ from vistok.nn.frozen_features import planned_features
 from vistok.space import Grid, Layout, Space, grid, grid_like
 from vistok.tokenizer.bottlenecks.base import Bottleneck
 from vistok.tokenizer.bottlenecks.config import BOTTLENECKS
-from vistok.tokenizer.given import check_codes, check_values, images_at_once, images_given, latents_given
+from vistok.tokenizer.given import check_numbers, check_values, images_at_once, images_given, latents_given
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
 from vistok.tokenizer.networks.convnet import Decoder
 from vistok.tokenizer.networks.frozen_config import AnyFrozenConfig, FrozenTokenizerConfig
@@ -85,7 +85,7 @@ class ClusterTokenizer(Tokenizer):
                 f"tokens {tuple(latents.shape)}: {layout} has {layout.positions} positions, so this tokenizer takes (batch, "
                 f"{layout.positions})"
             )
-        check_codes(latents, self.space)
+        check_numbers(latents, self.space)
         latents, f = latents.to(self.device), self.config.downsample
         parts = latents.split(images_at_once(latents.device, layout.height * f, layout.width * f))
         return torch.cat([self.pictures(part, layout) for part in parts])

@@ -16,7 +16,7 @@ from vistok.space import Layout, Line, Space, Tokens, Vectors
 from vistok.tokenizer.bottlenecks.base import Bottleneck
 from vistok.tokenizer.bottlenecks.config import BOTTLENECKS
 from vistok.tokenizer.config import AnyLineConfig
-from vistok.tokenizer.given import check_codes, check_values, finite, images_at_once, images_given, latents_given
+from vistok.tokenizer.given import check_numbers, check_values, finite, images_at_once, images_given, latents_given
 from vistok.tokenizer.interface import Tokenizer, TokenizerOutput
 from vistok.tokenizer.networks.patch_transformer import LatentDecoder, PatchDecoder, PatchEncoder, init_linear
 from vistok.tokenizer.noise import Noise
@@ -139,7 +139,7 @@ class LineTokenizer(Tokenizer):
                 f"{noun} {tuple(latents.shape)}: the first {given} of a line of {whole}, but this tokenizer was not trained to "
                 f"decode a part; give all {whole}, or train one with --set tokenizer.prefixes=true"
             )
-        check_codes(latents, self.space)
+        check_numbers(latents, self.space)
 
     def resized(self, image_size: int) -> "LineTokenizer":
         """Return this tokenizer, at its own size. Raises UserError for another one."""

@@ -19,7 +19,8 @@ from typing import IO, Any, ClassVar
 import torch
 from torch import Tensor
 
-from vistok.torch_files import ZIP, first_bytes
+from vistok.errors import UserError, damage_is_a_mistake
+from vistok.torch_files import ZIP, first_bytes, refuse_program
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first number of a file in the older format
 STORAGES = {
@@ -135,6 +136,21 @@ def read_pickled(path: Path) -> Any:
             if error.errno == errno.EINVAL:  # the list of parts points outside the file
                 raise ValueError("its list of parts is damaged") from None
             raise
+
+
+def read_tensors(path: Path, what: str, advice: str) -> dict[str, Tensor]:
+    """Return the tensors in a file of weights written by torch.save, by name. Raises UserError with advice for any other file."""
+    refuse_program(path, what)
+    with damage_is_a_mistake(f"{what} {path}", advice):
+        found = read_pickled(path)
+    tensors = (
+        {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+        if isinstance(found, dict)
+        else {}
+    )
+    if not tensors:
+        raise UserError(f"{what} {path}: holds no tensors by name; {advice}")
+    return tensors
 
 
 def _read_archive(file: IO[bytes]) -> Any:
