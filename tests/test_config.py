@@ -149,6 +149,12 @@ def test_a_discriminator_that_is_allowed_can_be_built(channels, num_layers):
         PatchDiscriminator(config, 1)
 
 
+@pytest.mark.parametrize("recipe", ["images64_crt", "debug_crt"])
+def test_a_part_of_a_list_is_called_as_it_was_written(recipe):
+    with pytest.raises(UserError, match=r"config field regularizers\.causal\.weight: .*\(found 'nan'\)"):
+        override(find_recipe(recipe), ["regularizers.causal.weight=nan"])
+
+
 def test_unknown_recipe_suggests_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'fashion_crt', 'fashion_") as error:
         find_recipe("fashion_crtt")

@@ -1,8 +1,8 @@
 """TiTok's tokenizer: images as a line of latents, by itself and through every verb."""
 
 import json
-import re
 import os
+import re
 import signal
 from pathlib import Path
 

@@ -445,6 +445,33 @@ def test_an_autoencoders_shift_is_subtracted_before_its_scale(vae_run, tmp_path)
     torch.testing.assert_close(shifted.sample(labels, sampling=how), plain.sample(labels, sampling=how) + 0.6)
 
 
+def test_an_autoencoders_moments_come_before_its_scale_and_come_back(vae_run, tmp_path):
+    """They were dropped without a word, and samples decoded off the scale: diffusers takes (z - mean) * scale / std."""
+    export_diffusers(vae_run, tmp_path / "vae.d")
+    config = tmp_path / "vae.d" / "config.json"
+    settings, moments = (
+        json.loads(config.read_text()),
+        {"latents_mean": [0.5, -1.0, 0.0, 2.0], "latents_std": [2.0, 3.0, 1.0, 0.5]},
+    )
+    config.write_text(json.dumps(settings | moments | {"scaling_factor": 1.5}))
+    import_diffusers(tmp_path / "vae.d", tmp_path / "moved")
+    export_diffusers(tmp_path / "moved", tmp_path / "back")
+    written = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert {name: written[name] for name in moments} == moments and written["scaling_factor"] == 1.5
+    torch.save(dit_state(width=32, depth=1, classes=5, side=8, channels=4), tmp_path / "DiT.pt")
+    plain = load_generator(_dit(tmp_path / "DiT.pt", tmp_path / "plain", vae_run, 1.5), device="cpu")
+    moved = load_generator(_dit(tmp_path / "DiT.pt", tmp_path / "run", tmp_path / "moved", 1.5), device="cpu")
+    labels, how = torch.tensor([0, 3]), FlowSampling(steps=3)
+    mean, deviation = (torch.tensor(moments[name]) for name in ("latents_mean", "latents_std"))
+    torch.testing.assert_close(
+        moved.sample(labels, sampling=how), plain.sample(labels, sampling=how) * deviation + mean
+    )
+    for wrong in ({"latents_mean": [0.5]}, {"latents_std": [1.0, 1.0, 0.0, 1.0]}, {"latents_std": "x"}):
+        config.write_text(json.dumps(settings | moments | wrong))
+        with pytest.raises(UserError, match=f"{next(iter(wrong))} is .*; it must be a list of 4 finite numbers"):
+            import_diffusers(tmp_path / "vae.d", tmp_path / "other")
+
+
 def test_an_imported_teacher_has_classes_of_its_own(vae_run, tmp_path):
     """Its autoencoder, imported too, is said to know ImageNet's."""
     torch.save(dit_state(width=32, depth=1, classes=5, side=8, channels=4), tmp_path / "DiT.pt")

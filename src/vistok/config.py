@@ -65,7 +65,8 @@ class Config(BaseModel, metaclass=_Explained):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise ConfigError(_explain(error, cls)) from None
+            invalid = any(item["type"] == "json_invalid" for item in error.errors())
+            raise ConfigError(_explain(error, cls, None if invalid else json.loads(text))) from None
 
     def replace(self, **changes: Any) -> Self:
         """Return a validated copy with some fields changed."""
@@ -370,13 +371,14 @@ def _defaults(cls: type[Config], name: str, path: str) -> dict[str, Any]:
     raise UserError(f"config field {path!r}: {name!r} is off (null); set it to a whole JSON object first")
 
 
-def _explain(error: ValidationError, cls: Any) -> str:
+def _explain(error: ValidationError, cls: Any, data: Any = None) -> str:
+    """Return what is wrong, a line for each field; `data`: what was read, by which parts of lists are named by their kind."""
     lines, errors = [], error.errors()
     for item in errors:
         place = item["loc"]
         if any(other["loc"][: len(place)] == place != other["loc"] for other in errors):  # only follows from that one
             continue
-        path = ".".join(str(part) for part in item["loc"])
+        path = _path_in(data, item["loc"])
         message = item["msg"].removeprefix("Value error, ").rstrip(".")
         if item["type"] not in ("missing", "value_error", "extra_forbidden"):
             message += f" (found {reason(ValueError(repr(item['input'])))})"
@@ -385,6 +387,19 @@ def _explain(error: ValidationError, cls: Any) -> str:
             message += nearest(str(item["loc"][-1]), _fields_at(cls, item["loc"][:-1]))
         lines.append(f"config field {path}: {message}" if path else f"{cls.__name__}: {message}")
     return "\n".join(lines)
+
+
+def _path_in(data: Any, location: tuple[int | str, ...]) -> str:
+    """Return a place as people write it: `regularizers.causal.weight`, not `regularizers.0.weight`."""
+    parts = []
+    for part in location:
+        try:
+            data = data[part]
+        except (LookupError, TypeError):  # a field that was left out
+            data = None
+        of_list = isinstance(part, int) and isinstance(data, dict) and "kind" in data
+        parts.append(str(data["kind"] if of_list else part))
+    return ".".join(parts)
 
 
 def _fields_at(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

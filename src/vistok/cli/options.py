@@ -109,7 +109,6 @@ TopP = Annotated[
 Steps = Annotated[
     int | None,
     typer.Option(
-        min=1,
         help="Steps of a flow's solver (default: 20, what a shortcut made it for, or the best number of a shipped pair), or in "
         "which a masked generator fills in all tokens (8).",
     ),

@@ -12,6 +12,7 @@ from vistok.interop.autoencoder_names import CODEBOOK, codes_of, network_of, ren
 from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.interop.imported import check_fits, imagenet_facts, tokenizer_run, write_run
 from vistok.runs.foreign_families import require_family
+from vistok.space import Space, Vectors
 from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
 
 CONFIG = "config.json"
@@ -29,10 +30,11 @@ _DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 # Settings for diffusion, memory, or how tokens are passed on; none changes tokens or images.
 _HARMLESS = {"scaling_factor", "lookup_from_codebook", "force_upcast"}
-# Statistics of vectors, which a generator here measures itself.
-_HARMLESS_KL = {"shift_factor", "latents_mean", "latents_std"}
-# What diffusion models subtract from vectors and multiply them by, as the config says.
+# What diffusion models subtract from vectors and multiply them by, as the config says: the same for all channels, or for each its own.
+# A generator trained here measures its own.
 FACTORS = ("scaling_factor", "shift_factor")
+MOMENTS = ("latents_mean", "latents_std")
+_HARMLESS_KL = {*FACTORS, *MOMENTS}
 # Their names -> ours: those of today, then those from before diffusers 0.15.
 _ATTENTION = {
     "group_norm": "norm", "to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "out",
@@ -62,7 +64,22 @@ def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> 
     factors = {
         name: _factor(file.parent / CONFIG, name, settings[name]) for name in FACTORS if settings.get(name) is not None
     }
-    write_run(out, "tokenizer", tokenizer_run(name, config), ours, file, data_digest="", **imagenet_facts(), **factors)
+    moments = {
+        name: _moments(file.parent / CONFIG, name, settings[name], config.space)
+        for name in MOMENTS
+        if settings.get(name) is not None
+    }
+    write_run(
+        out,
+        "tokenizer",
+        tokenizer_run(name, config),
+        ours,
+        file,
+        data_digest="",
+        **imagenet_facts(),
+        **factors,
+        **moments,
+    )
     note = "" if image_size is not None else ", as in its config (--image-size changes it)"
     return f"{name}: tokenizer, {config.space} at {config.image_size} pixels{note}"
 
@@ -76,6 +93,23 @@ def _factor(place: Path, name: str, found: Any) -> float:
             "in SD-VAE's 0.18215"
         )
     return float(found)
+
+
+def _moments(place: Path, name: str, found: Any, space: Space) -> list[float]:
+    """Return a number for each channel. Raises UserError for anything that latents cannot be normalised by."""
+    count = space.dim if isinstance(space, Vectors) else 0
+    listed = found if isinstance(found, list) else []
+    numbers = [
+        float(one)
+        for one in listed
+        if isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
+    ]
+    if len(numbers) != count or len(listed) != count or (name == "latents_std" and min(numbers, default=1.0) <= 0):
+        raise UserError(
+            f"config {place}: {name} is {found!r:.60}; it must be a list of {count} finite numbers"
+            f"{' above 0' if name == 'latents_std' else ''}, one for each channel"
+        )
+    return numbers
 
 
 def _as_convolution(value: Tensor) -> Tensor:

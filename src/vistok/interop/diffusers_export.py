@@ -10,7 +10,7 @@ from torch import Tensor
 from vistok.errors import UserError
 from vistok.interop.aside import Marks, built_aside, entries
 from vistok.interop.autoencoder_names import CODEBOOK, exported_config
-from vistok.interop.diffusers import CONFIG, FACTORS, WEIGHTS, layer_names
+from vistok.interop.diffusers import CONFIG, FACTORS, MOMENTS, WEIGHTS, layer_names
 from vistok.runs.load import check_network, read_model
 from vistok.tokenizer.bottlenecks.config import KLConfig, SimVQConfig, VQConfig
 from vistok.tokenizer.bottlenecks.vq import OF_TRAINING
@@ -39,7 +39,7 @@ def export_diffusers(source: Path, out: Path, weights: str = "ema") -> str:
     state, header = read_model(source, "tokenizer", weights=weights)
     check_network((state, header), source)
     config = exported_config(header, source, "diffusers")
-    factors = {name: header[name] for name in FACTORS if header.get(name) is not None}
+    factors = {name: header[name] for name in (*FACTORS, *MOMENTS) if header.get(name) is not None}
     settings = _settings(config) | factors
     layers = {ours: theirs for theirs, ours in layer_names(config).items() if theirs.rpartition(".")[2] not in _FORMER}
     kept = {name: value for name, value in _with_codebook(state).items() if not _of_training(name)}
@@ -53,7 +53,7 @@ def export_diffusers(source: Path, out: Path, weights: str = "ema") -> str:
         for name, content in data.items():
             (folder / name).write_bytes(content)
     kind = str(settings["_class_name"])
-    return f"{kind} in {out}" + (UNSCALED if kind == "AutoencoderKL" and not factors else "")
+    return f"{kind} in {out}" + (UNSCALED if kind == "AutoencoderKL" and FACTORS[0] not in factors else "")
 
 
 def _settings(config: ConvTokenizerConfig) -> dict[str, Any]:

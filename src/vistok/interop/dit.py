@@ -1,12 +1,14 @@
 """Diffusion transformers of DiT (Peebles and Xie 2022, arXiv 2212.09748): a .pt as a flow generator along DDPM's path."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vistok.errors import UserError
 from vistok.generator.flow.config import FlowConfig
+from vistok.interop.diffusers import MOMENTS
 from vistok.interop.diffusion_transformer import sizes_of, space_of, weight_of, write_generator
 from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.runs.foreign_families import COMMANDS, require_family
@@ -47,12 +49,24 @@ def import_dit(
     )  # fmt: skip
     state, note = _without_variance(file, state)
     dim = space_of(file, of.space, state).dim
-    shift = getattr(of.info, "shift_factor", None) or 0.0
-    mean, deviation = torch.full((dim,), shift), torch.full((dim,), 1 / scale)
-    note += "; it predicts noise along DDPM's path, as DiT does"
-    if shift:
-        note += f"; {shift:g} is subtracted from the vectors, the autoencoder's shift_factor"
+    mean, deviation, normalised = _normalisation(of.info, dim, scale)
+    note += f"; it predicts noise along DDPM's path, as DiT does{normalised}"
     return write_generator(file, out, state, config, of, tokenizer, "DiT", mean, deviation, classes) + note
+
+
+def _normalisation(autoencoder: Any, dim: int, scale: float) -> tuple[Tensor, Tensor, str]:
+    """Return what is subtracted from vectors, what they are then divided by, and a remark: as diffusers' pipelines do it."""
+    means, deviations = (getattr(autoencoder, name, None) for name in MOMENTS)
+    shift = getattr(autoencoder, "shift_factor", None) or 0.0
+    mean = torch.tensor(means) if means else torch.full((dim,), shift)
+    deviation = (torch.tensor(deviations) if deviations else torch.ones(dim)) / scale
+    if means or deviations:
+        return mean, deviation, "; its vectors are normalised by the autoencoder's latents_mean and latents_std"
+    return (
+        mean,
+        deviation,
+        f"; {shift:g} is subtracted from the vectors, the autoencoder's shift_factor" if shift else "",
+    )
 
 
 def _require_scale(place: Path, tokenizer: Tokenizer, scale: float) -> None:

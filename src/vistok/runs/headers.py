@@ -93,6 +93,9 @@ class TokenizerHeader(Header):
     scaling_factor: Amount | None = None
     # What they subtract before.
     shift_factor: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    # What they subtract from each channel, and divide it by.
+    latents_mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None = None
+    latents_std: tuple[Amount, ...] | None = None
 
 
 class GeneratorHeader(Header):
