@@ -217,6 +217,14 @@ def test_a_run_that_trains_says_so_wherever_it_is_asked_for(tmp_path):
         scores_of(run)
 
 
+def test_a_dead_run_is_not_followed_by_what_would_be_refused(tmp_path):
+    """Every verb that builds on it asks for --anyway."""
+    dead = make_run(tmp_path, "a-1", rows=ROWS, finished={"steps": 100})
+    assert any(alarm.dead for alarm in RunRecord(dead).alarms) and next_commands(RunRecord(dead)) == []
+    alive = [row for row in ROWS if row["kind"] != "alarm"]
+    assert next_commands(RunRecord(make_run(tmp_path, "b-2", rows=alive, finished={"steps": 100})))
+
+
 def test_runs_of_several_folders_can_be_told_apart(tmp_path):
     run = make_run(tmp_path, "a-1", rows=ROWS, data={"dataset": "folder", "root": "/somewhere/cats"})
     assert table.RunRow.of(RunRecord(run)).changes.startswith("cats/")

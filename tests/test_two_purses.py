@@ -91,6 +91,8 @@ def test_what_draws_too_slowly_is_left_out_and_named():
     )
     assert {pair_of(curve)[1] for curve in sieve(curves, table, PerImage(3e8, "flops")).kept} == {"s"}
     table.loc[table.tokenizer_choice == "crt", "ms_per_image"] = np.nan
+    close = sieve(curves, table, PerImage(8.999, "ms"))
+    assert "more than 9 ms: l on none (a little more)." in " ".join(close.left_out())
     partly = sieve(curves, table, PerImage(5, "ms"))
     assert {pair_of(curve)[0] for curve in partly.kept} == {"none"}
     assert partly.left_out()[-1] == "3 pairs whose cost for an image is not recorded are left out, too."

@@ -26,13 +26,15 @@ def command_line(command: object) -> str:
 
 
 def next_commands(record: RunRecord) -> list[tuple[str, str]]:
-    """Return (what it does, command) of what follows for a run in this state."""
+    """Return (what it does, command) of what follows for a run in this state; nothing for a dead one, whose alarms say what to do."""
     run = shlex.quote(str(record.path))
     if record.state == TRAINING:
         return []
     if record.state != FINISHED:
         again = made_by(record)
         return [("go on exactly where it is", again)] if again.startswith(("vistok train", "vistok shorten")) else []
+    if any(alarm.dead for alarm in record.alarms):
+        return []
     recipe = " ".join((_generator_recipe(record), *_general_weights(record)))
     return [(words, command.format(run=run, recipe=recipe)) for words, command in _NEXT.get(record.kind, ())]
 

@@ -76,7 +76,7 @@ class Sieved:
                 dear.setdefault(pair_of(offer), cost)
         if dear:
             pairs = list(dear)
-            named = [f"{_called(pair)} ({in_words(dear[pair], self.limit.unit)})" for pair in pairs[:NAMED]]
+            named = [f"{_called(pair)} ({_above(self.limit, dear[pair])})" for pair in pairs[:NAMED]]
             more = f" and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
             lines.append(f"Left out, as an image costs more than {self.limit}: {', '.join(named)}{more}.")
         if unknown := len({pair_of(offer) for offer in self.unknown}):
@@ -85,6 +85,12 @@ class Sieved:
                 f"{'is' if unknown == 1 else 'are'} left out, too."
             )
         return lines
+
+
+def _above(limit: PerImage, cost: float) -> str:
+    """Return a cost above a limit, which rounding would not set it above."""
+    text = in_words(cost, limit.unit)
+    return "a little more" if text == str(limit) else text
 
 
 def _called(pair: Pair) -> str:
