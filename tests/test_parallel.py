@@ -176,16 +176,21 @@ def test_recomputed_activations_give_the_same_gradients(kind, fashion_root, toy_
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-def test_a_sharded_flow_is_that_of_one_process(fashion_root, tmp_path, quiet):
+def test_a_sharded_flow_is_that_of_one_process_compiled_recomputed_and_in_bfloat16_too(fashion_root, tmp_path, quiet):
     settings = [f'data.root="{fashion_root}"', "data.max_images=100", "length=4 steps"]
     tokenizer = train_tokenizer.prepare(override(find_recipe("debug_kl"), settings), tmp_path / "kl").train(quiet).path
     for split in ("train", "val"):
         cache_tokens(tokenizer, split, quiet)
-    one = job("flow", fashion_root, tokenizer, tmp_path / "one", "execution.micro_batch_size=null").train(quiet).path
-    jobs = {"flow": {"kind": "flow", "settings": [SHARD]}}  # in micro-batches: noise and times are the images' own
+    whole = "execution.micro_batch_size=null"
+    one = job("flow", fashion_root, tokenizer, tmp_path / "one", whole).train(quiet).path
+    half = job("flow", fashion_root, tokenizer, tmp_path / "half", whole, HALF).train(quiet).path
+    compiled = [SHARD, HALF, "execution.compile=true", "execution.recompute=true"]
+    # In micro-batches: noise and times are the images' own.
+    jobs = {"flow": {"kind": "flow", "settings": [SHARD]}, "compiled": {"kind": "flow", "settings": compiled}}
     done = run_jobs(2, fashion_root, (tokenizer,), tmp_path / "two", jobs)
     assert done.returncode == 0, done.stderr[-3000:]
     assert_same_losses(one, only(tmp_path / "two" / "flow", "debug-flow-*"))
+    assert_same_losses(half, only(tmp_path / "two" / "compiled", "debug-flow-*"), tolerance=2e-3)
 
 
 def test_a_sharded_masked_generator_is_that_of_one_process(fashion_root, toy_runs, tmp_path, quiet):
