@@ -350,8 +350,11 @@ def test_inception_refuses_a_file_that_runs_code(tmp_path):
             return (open, (str(tmp_path / "harmed"), "w"))
 
     (tmp_path / "bad.pth").write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(UserError, match="cannot be loaded"):
-        InceptionFeatures(tmp_path / "bad.pth")
+    torch.save({"a": torch.zeros(1), "b": Bomb()}, tmp_path / "worse.pth")
+    for name, words in (("bad.pth", "a pickle that torch.save did not write"), ("worse.pth", "cannot be loaded")):
+        with pytest.raises(UserError, match=words) as refused:
+            InceptionFeatures(tmp_path / name)
+        assert "options" not in str(refused.value)  # torch's advice is to load it unsafely
     assert not (tmp_path / "harmed").exists()
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vistok.errors import UserError
+from vistok.errors import UserError, reason
 from vistok.nn import efficientnet_lite
 from vistok.nn.classifier import Classifier
 from vistok.nn.folding import folded
-from vistok.torch_files import refuse_program
+from vistok.pickled_file import read_tensors
 
 SPATIAL_CHANNELS = 7
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -168,7 +169,8 @@ def require_inception(file: str | None = None) -> Path:
 def _inception(file: Path) -> Any:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    refuse_program(file, "Inception weights")
+    # Before torch reads it, whose own messages advise to load unsafely what it refuses.
+    read_tensors(file, "Inception weights", f"give torch-fidelity's {INCEPTION_FILE}")
     # torch-fidelity loads with weights_only=False; this variable makes torch refuse anything but tensors.
     before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
@@ -179,7 +181,8 @@ def _inception(file: Path) -> Any:
     except (
         Exception
     ) as error:  # unpickling and mismatches raise many kinds; each means that these are the wrong weights
-        raise UserError(f"Inception weights {file}: cannot be loaded ({str(error).splitlines()[0]})") from None
+        why = "it holds other things than tensors" if isinstance(error, pickle.UnpicklingError) else reason(error)
+        raise UserError(f"Inception weights {file}: cannot be loaded ({why})") from None
     finally:
         os.environ.pop("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
         if before is not None:
