@@ -12,7 +12,7 @@ from vistok.config import override
 from vistok.errors import UserError
 from vistok.nn.classifier import Classifier
 from vistok.nn.classifier_config import ClassifierConfig
-from vistok.nn.dinov2 import DINOv2, load_dinov2
+from vistok.nn.dinov2 import NAMES, DINOv2, load_dinov2
 from vistok.nn.frozen_features import FrozenFeatures
 from vistok.recipes import find_recipe
 from vistok.runs.frozen_networks import build_features, digests_in_losses, shipped_classifier
@@ -198,8 +198,16 @@ def test_dinov2s_weights_in_other_names_are_not_called_damaged(tmp_path, recwarn
         def __reduce__(self):
             return os.mkdir, (str(made),)
 
-    for name, content in (("program.pth", Program()), ("weights.pth", {"cls_token": Program()})):
-        (tmp_path / name).write_bytes(pickle.dumps(content))
+    (tmp_path / "program.pth").write_bytes(pickle.dumps(Program()))
+    torch.save({"cls_token": torch.zeros(1), "other": Program()}, tmp_path / "more.pth")
+    (tmp_path / "page.pth").write_text("<html>not found</html>")
+    giant = {name: torch.zeros(1) for name in (*NAMES, "blocks.0.mlp.w12.weight")}
+    torch.save(giant, tmp_path / "giant.pth")
+    with pytest.raises(UserError, match="ViT-g has a gated feed-forward, which is not supported"):
+        load_dinov2(str(tmp_path / "giant.pth"))
+    with pytest.raises(UserError, match="not a file of torch.save"):
+        load_dinov2(str(tmp_path / "page.pth"))
+    for name in ("program.pth", "more.pth"):
         with pytest.raises(UserError, match="DINOv2 weights .*download dinov2") as refused:
             load_dinov2(str(tmp_path / name))
         assert "weights_only" not in str(refused.value) and "\n" not in str(refused.value) and not recwarn.list

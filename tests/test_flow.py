@@ -390,10 +390,10 @@ def test_noise_and_latents_given_are_checked():
     """Of another width they ended in torch's words, and NaN went through."""
     made, labels, how = generator(), torch.tensor([0, 1]), FlowSampling(steps=2, solver="euler")
     shape = (2, *made.space.shape)
-    for call, noun in ((made.to_noise, "latents"), (made.from_noise, "numbers of noise")):
+    for call, noun in ((made.to_noise, "latents"), (made.from_noise, "noise")):
         assert call(torch.zeros(shape), labels, how).shape == shape
         for wrong in (torch.zeros(*shape[:-1], shape[-1] + 1), torch.zeros(2, shape[1] + 1, shape[2])):
             with pytest.raises(UserError, match=rf"{noun} \(2, .*this generator takes \(2, "):
                 call(wrong, labels, how)
-        with pytest.raises(UserError, match=f"these {noun} hold values that are not finite"):
+        with pytest.raises(UserError, match=f"{noun} with values that are not finite"):
             call(torch.full(shape, math.nan), labels, how)

@@ -1,6 +1,7 @@
 """The verbs, from Python: sampling, scoring, own images, shipped weights, the demo."""
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -185,6 +186,11 @@ def test_samples_that_are_not_finite_are_no_black_pictures(toy_runs, monkeypatch
         UserError, match=r"1 of 3 samples, as decoded, hold values that are not finite .*\(--guidance\)"
     ):
         list(sample_batches(generator.sampler(AutoregressiveSampling()), tokenizer, balanced_labels(3, 10)))
+    vectors = torch.tensor([0.0, math.inf, math.nan])[:, None, None]
+    with pytest.raises(UserError, match="2 of 3 samples, as drawn, hold values"):
+        list(sample_batches(lambda labels, ids: vectors, tokenizer, balanced_labels(3, 10)))
+    with pytest.raises(UserError, match="guidance_scale: Input should be less than or equal to 1000000"):
+        AutoregressiveSampling(guidance_scale=1e300)
 
 
 def test_samples_and_files(toy_runs, tmp_path):

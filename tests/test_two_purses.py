@@ -59,7 +59,8 @@ def advise(*arguments):
 @pytest.mark.parametrize(
     ("text", "found"),
     [("20 ms", PerImage(20, "ms")), ("0.5s", PerImage(500, "ms")), ("3 GFLOPs", PerImage(3e9, "flops")),
-     ("250 mflops", PerImage(2.5e8, "flops")), ("2e9 flops", PerImage(2e9, "flops")), ("1e-3 PFLOPs", PerImage(1e12, "flops"))],
+     ("250 mflops", PerImage(2.5e8, "flops")), ("2e9 flops", PerImage(2e9, "flops")), ("1e-3 PFLOPs", PerImage(1e12, "flops")),
+     ("1,000 G flops", PerImage(1e12, "flops"))],
 )  # fmt: skip
 def test_a_cost_is_read_as_people_write_it(text, found):
     assert parse_per_image(text) == found
@@ -100,6 +101,8 @@ def test_what_draws_too_slowly_is_left_out_and_named():
         UserError, match="no generator of this study draws an image in 1 ms; the cheapest .* is s on none, with 2 ms"
     ):
         sieve(curves, table, PerImage(1, "ms"))
+    with pytest.raises(UserError, match="draws an image in 2 ms; the cheapest .* is s on none, with a little more"):
+        sieve(curves, table, PerImage(1.9999, "ms"))
     with pytest.raises(UserError, match="does not record the FLOPs of an image"):
         sieve(curves, table.drop(columns="flops_per_image"), PerImage(1e9, "flops"))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
@@ -27,12 +28,14 @@ from vistok.interop.lightningdit import import_lightningdit
 from vistok.interop.taming import import_taming
 from vistok.recipes import find_recipe
 from vistok.rng import normal_grid
+from vistok.runs.initial import with_network_of
 from vistok.runs.load import load_generator, load_tokenizer
 from vistok.runs.teacher import with_teacher
 from vistok.space import Vectors, grid
 from vistok.tokenizer.bottlenecks.config import KLConfig, SimVQConfig, VQConfig
 from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
 from vistok.tokenizer.networks.conv import ConvTokenizer
+from vistok.verbs import train_tokenizer
 from vistok.verbs.train_generator import require_fits
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -112,6 +115,12 @@ def test_an_imported_autoencoder_is_planned_for_imagenet_without_its_images(tmp_
     assert (
         "1,271,167 images, as ImageNet has" in planned.output and "1.21 GiB of latents for each view" in planned.output
     )
+    for number in range(2):  # a folder of that name is not one that was named
+        place = tmp_path / "imagenet" / "train" / f"n0144076{number}"
+        place.mkdir(parents=True)
+        Image.new("RGB", (20, 20)).save(place / "a.png")
+    (again,) = json.loads(CliRunner().invoke(app, command).output)
+    assert again == plan
     refused = CliRunner().invoke(app, [*command, "--data", "pictures"])  # a folder that was named must be there
     assert refused.exit_code and "pictures" in str(refused.exception)
 
@@ -466,7 +475,26 @@ def test_an_autoencoders_moments_come_before_its_scale_and_come_back(vae_run, tm
     torch.testing.assert_close(
         moved.sample(labels, sampling=how), plain.sample(labels, sampling=how) * deviation + mean
     )
-    for wrong in ({"latents_mean": [0.5]}, {"latents_std": [1.0, 1.0, 0.0, 1.0]}, {"latents_std": "x"}):
+    # A decoder trained alone decodes the same vectors, which the generators of these know so normalised.
+    (tmp_path / "pictures").mkdir()
+    for number in range(12):
+        Image.new("RGB", (16, 16), (20 * number, 9, 9)).save(tmp_path / "pictures" / f"{number}.png")
+    recipe = with_network_of(find_recipe("images64_kl"), str(tmp_path / "moved"))
+    data = recipe.data.replace(dataset="folder", root=str(tmp_path / "pictures"))
+    for trains, kept in (("decoder", 1.5), ("all", None)):
+        tuned = train_tokenizer.prepare(recipe.replace(trains=trains, data=data, name=trains), tmp_path / "runs")
+        assert tuned.metadata.get("scaling_factor") == kept and ("latents_std" in tuned.metadata) == (kept is not None)
+    # Diffusers takes both or neither.
+    config.write_text(json.dumps(settings | {"latents_std": moments["latents_std"], "scaling_factor": 1.5}))
+    import_diffusers(tmp_path / "vae.d", tmp_path / "one")
+    one = load_generator(_dit(tmp_path / "DiT.pt", tmp_path / "of-one", tmp_path / "one", 1.5), device="cpu")
+    torch.testing.assert_close(one.sample(labels, sampling=how), plain.sample(labels, sampling=how))
+    for wrong in (
+        {"latents_std": [10**400, 1, 1, 1]},
+        {"latents_mean": [0.5]},
+        {"latents_std": [1.0, 1.0, 0.0, 1.0]},
+        {"latents_std": "x"},
+    ):
         config.write_text(json.dumps(settings | moments | wrong))
         with pytest.raises(UserError, match=f"{next(iter(wrong))} is .*; it must be a list of 4 finite numbers"):
             import_diffusers(tmp_path / "vae.d", tmp_path / "other")

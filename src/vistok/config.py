@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import core_schema
 
 from vistok.config_paths import choices_of, matching_paths, same_last
-from vistok.errors import UserError, in_utf8, nearest, printable, reason
+from vistok.errors import UserError, in_utf8, nearest, path_in, printable, reason
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -378,7 +378,7 @@ def _explain(error: ValidationError, cls: Any, data: Any = None) -> str:
         place = item["loc"]
         if any(other["loc"][: len(place)] == place != other["loc"] for other in errors):  # only follows from that one
             continue
-        path = _path_in(data, item["loc"])
+        path = path_in(data, item["loc"])
         message = item["msg"].removeprefix("Value error, ").rstrip(".")
         if item["type"] not in ("missing", "value_error", "extra_forbidden"):
             message += f" (found {reason(ValueError(repr(item['input'])))})"
@@ -387,19 +387,6 @@ def _explain(error: ValidationError, cls: Any, data: Any = None) -> str:
             message += nearest(str(item["loc"][-1]), _fields_at(cls, item["loc"][:-1]))
         lines.append(f"config field {path}: {message}" if path else f"{cls.__name__}: {message}")
     return "\n".join(lines)
-
-
-def _path_in(data: Any, location: tuple[int | str, ...]) -> str:
-    """Return a place as people write it: `regularizers.causal.weight`, not `regularizers.0.weight`."""
-    parts = []
-    for part in location:
-        try:
-            data = data[part]
-        except (LookupError, TypeError):  # a field that was left out
-            data = None
-        of_list = isinstance(part, int) and isinstance(data, dict) and "kind" in data
-        parts.append(str(data["kind"] if of_list else part))
-    return ".".join(parts)
 
 
 def _fields_at(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vistok.errors import UserError, damage_is_a_mistake
-from vistok.torch_files import ZIP, first_bytes, refuse_program
+from vistok.torch_files import ZIP, first_bytes, is_pickled, refuse_program
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first number of a file in the older format
 STORAGES = {
@@ -127,6 +127,8 @@ def read_pickled(path: Path) -> Any:
 
     Raises ValueError, pickle.UnpicklingError or nearly any other exception for a damaged file.
     """
+    if not is_pickled(path):
+        raise ValueError("not a file of torch.save")
     with open(path, "rb") as file:
         if first_bytes(path, 4) != ZIP:
             return _read_stream(file, path.stat().st_size)

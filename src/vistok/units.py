@@ -28,7 +28,7 @@ _SECONDS = {
     **dict.fromkeys(("d", "day", "days"), 86400.0),
 }
 _THOUSANDS = {"": 1.0, "k": 1e3}
-_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15}
+_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18}
 _DURATION = r"\s*(?P<number>[0-9.,eE+_-]*[0-9.])(?P<thousands>[kK]?)\s*(?P<unit>[A-Za-z%]*)\s*"
 
 
@@ -81,11 +81,8 @@ class Duration(Config):
             return {"value": flops, "unit": "flops"}
         if match is None or unit is None:
             raise ValueError(_not_a_duration(data, match["unit"] if match else ""))
-        digits = match["number"]
-        if re.fullmatch(r"[0-9]{1,3}(,[0-9]{3})+", digits):
-            digits = digits.replace(",", "")
         try:
-            number = float(digits)
+            number = float(_digits(match["number"]))
         except ValueError:
             raise ValueError(f"{match['number']!r} in the duration {data!r} is not a number") from None
         return {"value": number * _THOUSANDS[match["thousands"].lower()], "unit": unit}
@@ -117,6 +114,11 @@ class Duration(Config):
         return math.ceil(self.value / per_step[self.unit] - 1e-9)
 
 
+def _digits(number: str) -> str:
+    """Return a number without commas between its thousands."""
+    return number.replace(",", "") if re.fullmatch(r"[0-9]{1,3}(,[0-9]{3})+", number) else number
+
+
 def seconds_in(text: str) -> float | None:
     """Return the seconds in "30m", "90 minutes", "1.5h", "1h30m" or "2 days"; None if it is anything else, or not above 0."""
     part = r"((?>[0-9.]+))\s*([a-z]+)\s*"
@@ -131,10 +133,10 @@ def seconds_in(text: str) -> float | None:
 
 
 def flops_in(text: str) -> float | None:
-    """Return the FLOPs in "2e14 flops" or "200 TFLOPs"; None if it is anything else, or not above 0."""
-    written = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([kmgtp]?)flops?\s*", text.lower())
+    """Return the FLOPs in "2e14 flops", "1,000 TFLOPs" or "200 T flops"; None if it is anything else, or not above 0."""
+    written = re.fullmatch(r"\s*([0-9.,]+(?:e[+-]?[0-9]+)?)\s*([kmgtpe]?)\s*flops?\s*", text.lower())
     try:
-        flops = float(written[1]) * _PREFIXES[written[2]] if written else math.nan
+        flops = float(_digits(written[1])) * _PREFIXES[written[2]] if written else math.nan
     except ValueError:  # 1..5
         return None
     return flops if 0 < flops < math.inf else None

@@ -104,7 +104,11 @@ def cache(
         int | None, typer.Option(min=0, help="Processes that decode images; default: 8 if a GPU encodes, else none.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the size in bytes and the hours at a measured rate, then stop.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the size in bytes, and the hours at a rate measured on some of the images, then stop.",
+        ),
     ] = False,
     anyway: options.Anyway = False,
 ) -> None:

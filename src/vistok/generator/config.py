@@ -35,7 +35,8 @@ class SamplingConfig(Config):
     """How latents are drawn: classifier-free guidance (1: none), and the seed of the noise."""
 
     kind: str
-    guidance_scale: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    # Far above what anybody uses: beyond it differences of logits leave the range of floats, and tokens are drawn from nothing.
+    guidance_scale: float = Field(default=1.0, ge=0, le=1e6, allow_inf_nan=False)
     seed: int = 0
 
     @property

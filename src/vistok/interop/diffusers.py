@@ -12,6 +12,7 @@ from vistok.interop.autoencoder_names import CODEBOOK, codes_of, network_of, ren
 from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.interop.imported import check_fits, imagenet_facts, tokenizer_run, write_run
 from vistok.runs.foreign_families import require_family
+from vistok.runs.headers import FACTORS, MOMENTS
 from vistok.space import Space, Vectors
 from vistok.tokenizer.config import ConvNetConfig, ConvTokenizerConfig
 
@@ -30,10 +31,7 @@ _DEFAULTS: dict[str, Any] = {
 }  # fmt: skip
 # Settings for diffusion, memory, or how tokens are passed on; none changes tokens or images.
 _HARMLESS = {"scaling_factor", "lookup_from_codebook", "force_upcast"}
-# What diffusion models subtract from vectors and multiply them by, as the config says: the same for all channels, or for each its own.
-# A generator trained here measures its own.
-FACTORS = ("scaling_factor", "shift_factor")
-MOMENTS = ("latents_mean", "latents_std")
+# How vectors are normalised for diffusion models: kept. A generator trained here measures that itself.
 _HARMLESS_KL = {*FACTORS, *MOMENTS}
 # Their names -> ours: those of today, then those from before diffusers 0.15.
 _ATTENTION = {
@@ -46,8 +44,8 @@ def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> 
     """Write a run directory from a tokenizer: its folder, the folder of its pipeline, or its weights next to a config.json.
 
     If `image_size` is None, the config's `sample_size` is used. Returns a line that describes the network. Raises UserError
-    for settings that our network does not support. FACTORS are kept for exports and the import of generators; those trained here
-    normalise vectors.
+    for settings that our network does not support. FACTORS and MOMENTS are kept for exports and the import of generators; generators
+    trained here normalise vectors themselves.
     """
     file, settings = _find(folder)
     with damage_is_a_mistake(f"config {file.parent / CONFIG}", "give the config.json that diffusers wrote"):
@@ -86,8 +84,7 @@ def import_diffusers(folder: Path, out: Path, image_size: int | None = None) -> 
 
 def _factor(place: Path, name: str, found: Any) -> float:
     """Return a factor of the latents. Raises UserError for anything that latents cannot be scaled or shifted by."""
-    number = not isinstance(found, bool) and isinstance(found, int | float) and math.isfinite(found)
-    if not number or (name == "scaling_factor" and found <= 0):
+    if not _is_number(found) or (name == "scaling_factor" and found <= 0):
         raise UserError(
             f"config {place}: {name} is {found!r:.40}; it must be a finite number{' above 0' if name == 'scaling_factor' else ''}, as "
             "in SD-VAE's 0.18215"
@@ -95,15 +92,19 @@ def _factor(place: Path, name: str, found: Any) -> float:
     return float(found)
 
 
+def _is_number(found: Any) -> bool:
+    """Whether this is a finite number that a float can hold."""
+    try:
+        return not isinstance(found, bool) and isinstance(found, int | float) and math.isfinite(float(found))
+    except OverflowError:
+        return False
+
+
 def _moments(place: Path, name: str, found: Any, space: Space) -> list[float]:
     """Return a number for each channel. Raises UserError for anything that latents cannot be normalised by."""
     count = space.dim if isinstance(space, Vectors) else 0
     listed = found if isinstance(found, list) else []
-    numbers = [
-        float(one)
-        for one in listed
-        if isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
-    ]
+    numbers = [float(one) for one in listed if _is_number(one)]
     if len(numbers) != count or len(listed) != count or (name == "latents_std" and min(numbers, default=1.0) <= 0):
         raise UserError(
             f"config {place}: {name} is {found!r:.60}; it must be a list of {count} finite numbers"

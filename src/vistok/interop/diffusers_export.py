@@ -10,7 +10,8 @@ from torch import Tensor
 from vistok.errors import UserError
 from vistok.interop.aside import Marks, built_aside, entries
 from vistok.interop.autoencoder_names import CODEBOOK, exported_config
-from vistok.interop.diffusers import CONFIG, FACTORS, MOMENTS, WEIGHTS, layer_names
+from vistok.interop.diffusers import CONFIG, WEIGHTS, layer_names
+from vistok.runs.headers import FACTORS, MOMENTS
 from vistok.runs.load import check_network, read_model
 from vistok.tokenizer.bottlenecks.config import KLConfig, SimVQConfig, VQConfig
 from vistok.tokenizer.bottlenecks.vq import OF_TRAINING

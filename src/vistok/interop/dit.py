@@ -8,10 +8,10 @@ from torch import Tensor
 
 from vistok.errors import UserError
 from vistok.generator.flow.config import FlowConfig
-from vistok.interop.diffusers import MOMENTS
 from vistok.interop.diffusion_transformer import sizes_of, space_of, weight_of, write_generator
 from vistok.interop.foreign_file import read_foreign, weights_of
 from vistok.runs.foreign_families import COMMANDS, require_family
+from vistok.runs.headers import MOMENTS
 from vistok.runs.load import load_tokenizer
 from vistok.tokenizer.interface import Tokenizer
 
@@ -30,7 +30,7 @@ def import_dit(
     """Write a run directory from a DiT checkpoint; return a line that describes the network.
 
     `tokenizer`: the autoencoder whose vectors it writes, imported before (SD-VAE), and `scale` what they are multiplied by, after the
-    autoencoder's shift_factor, if it has one, is subtracted. `classes`: their number, where the file has other than ImageNet's.
+    autoencoder's shift_factor, if it has one, is subtracted, or its latents_mean and latents_std have normalised them. `classes`: their number, where the file has other than ImageNet's.
     `num_heads` is needed for widths other than the published ones. Averaged weights are used where the file has them. The
     learned variance is left out: it is the noise that DDPM's sampler adds at each step, and our solvers, like DDIM, add none.
     Raises UserError for what does not fit.
@@ -55,18 +55,22 @@ def import_dit(
 
 
 def _normalisation(autoencoder: Any, dim: int, scale: float) -> tuple[Tensor, Tensor, str]:
-    """Return what is subtracted from vectors, what they are then divided by, and a remark: as diffusers' pipelines do it."""
-    means, deviations = (getattr(autoencoder, name, None) for name in MOMENTS)
+    """Return what is subtracted from vectors and what they are divided by, (dim) each, and a remark.
+
+    As in diffusers' pipelines, moments count only where both are there, and then instead of the shift. Raises UserError for moments of
+    another number of channels.
+    """
+    moments = [getattr(autoencoder, name, None) for name in MOMENTS]
+    if all(moments):
+        if wrong := [name for name, one in zip(MOMENTS, moments, strict=True) if len(one or ()) != dim]:
+            raise UserError(
+                f"the autoencoder's {wrong[0]} is not for vectors of {dim} numbers; import the autoencoder again"
+            )
+        mean, deviation = (torch.tensor(one, dtype=torch.float32) for one in moments)
+        return mean, deviation / scale, "; its vectors are normalised by the autoencoder's latents_mean and latents_std"
     shift = getattr(autoencoder, "shift_factor", None) or 0.0
-    mean = torch.tensor(means) if means else torch.full((dim,), shift)
-    deviation = (torch.tensor(deviations) if deviations else torch.ones(dim)) / scale
-    if means or deviations:
-        return mean, deviation, "; its vectors are normalised by the autoencoder's latents_mean and latents_std"
-    return (
-        mean,
-        deviation,
-        f"; {shift:g} is subtracted from the vectors, the autoencoder's shift_factor" if shift else "",
-    )
+    remark = f"; {shift:g} is subtracted from the vectors, the autoencoder's shift_factor" if shift else ""
+    return torch.full((dim,), shift), torch.full((dim,), 1 / scale), remark
 
 
 def _require_scale(place: Path, tokenizer: Tokenizer, scale: float) -> None:

@@ -17,8 +17,9 @@ from vistok.nn.frozen_config import DINOv2Config
 from vistok.nn.imagenet_colours import DEVIATION, MEAN
 from vistok.pickled_file import read_tensors
 
-# Weights that each file of the release has.
-NAMES = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight")
+# Weights that each file of the release has, and one of ViT-g alone, whose feed-forward is gated.
+NAMES = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.norm1.weight")
+GATED = "blocks.0.mlp.w12.weight"
 PATCH, HEAD_DIM, EPS = 14, 64, 1e-6
 RELEASE = "https://github.com/facebookresearch/dinov2"
 ADVICE = f"download dinov2_vitl14_pretrain.pth (see {RELEASE}) and give its path with features_file"
@@ -129,7 +130,10 @@ def load_dinov2(file: str | None) -> DINOv2:
 
 
 def read_dinov2(file: str | None) -> dict[str, Tensor]:
-    """Return the weights in a file of Meta's release. Raises UserError where none is given, or it is missing or damaged."""
+    """Return the weights in a file of Meta's release, by name.
+
+    Raises UserError where none is given, or it is missing, damaged, in other names, or ViT-g's.
+    """
     if file is None:
         raise UserError(f"these features are DINOv2's, which does not come with vistok: {ADVICE}")
     path = Path(file)
@@ -138,8 +142,12 @@ def read_dinov2(file: str | None) -> dict[str, Tensor]:
     state = read_tensors(path, "DINOv2 weights", ADVICE)
     if missing := [name for name in NAMES if name not in state]:
         raise UserError(
-            f"DINOv2 weights {path}: not in the names of Meta's release ({some(missing)} missing; it holds {some(state)}); {ADVICE}, not "
-            "transformers' copy of it"
+            f"DINOv2 weights {path}: not in the names of Meta's release ({some(missing)} missing; it holds {some(state)}); {ADVICE} "
+            "(transformers' copy has other names)"
+        )
+    if GATED in state:
+        raise UserError(
+            f"DINOv2 weights {path}: ViT-g has a gated feed-forward, which is not supported; use S, B or L: {ADVICE}"
         )
     return {name: value for name, value in state.items() if name != "mask_token"}
 

@@ -12,15 +12,15 @@ the original code and small runs are all that has been checked. Constants are th
 - gradients are clipped at a norm of 1, which the code offers but none of its configs asks for; the discriminator has group norm,
   where the code's has batch norm;
 - latents are normalised channel by channel, SD-VAE's too, which the paper's ladder multiplied by 0.18215 (hustvl/LightningDiT,
-  issue 22: with a norm for each channel a user's last rung had 8.97, not 7.13);
+  issue 22: with channel-wise normalisation a user's last rung had 8.97, not 7.13);
 - times are drawn on the device; the last stage of the 800-epoch run (uniform times) is not a recipe;
 - sampling: Euler's 249 steps and guidance of the first three channels are options for parity
   (--steps 249 --solver euler --set warp=0.3 --set guidance_from=0.1 --set guidance_channels=3 --guidance 10; of the 800-epoch run
   --set guidance_from=0.125 --guidance 6.7); with ours, of all channels, far smaller scales are needed. The scores without
   guidance of B and of the ladder were drawn with an adaptive solver (dopri5; issues 22 and 42), which we lack.
 
-The scores of XL are of the released VA-VAE, which trained for longer, in three stages, than those of 50 epochs (issue 50, where a
-user's 50 epochs had 3.17 instead of 2.17 after 800 epochs of XL):
+The scores of XL are those of the released VA-VAE, which trained for 125 epochs (Table 3), not 50; a user who trained for 50 had 3.17 instead
+of 2.17 after 800 epochs of XL (issue 50). The config that the authors released for it has three stages, of 130 epochs in all:
 
     vistok train tokenizer imagenet256_vavae ... --set "length=100 epochs" --set regularizers.alignment.weight=0.5 \\
       --set regularizers.alignment.cosine_margin=0 --set regularizers.alignment.distance_margin=0
@@ -125,7 +125,7 @@ def imagenet256_lightningdit_xl() -> GeneratorRun:
 
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_lightningdit_xl --tokenizer RUN
 
-    Hardware: 8 H800 GPUs, about 10 hours (the authors). With the released VA-VAE of 130 epochs (see this file's head) expect gFID 5.14
+    Hardware: 8 H800 GPUs, about 10 hours (the authors). With the released VA-VAE of 125 epochs (see this file's head) expect gFID 5.14
     without guidance and 2.11 with it; after 800 epochs 2.17 and 1.35 (--set "length=800 epochs").
     """
     return _generator("xl")
@@ -137,8 +137,8 @@ def imagenet256_lightningdit_xl_sd() -> GeneratorRun:
     vistok import diffusers sd-vae-ft-ema --out runs/sd-vae
     torchrun --nproc-per-node 8 -m vistok train generator imagenet256_lightningdit_xl_sd --tokenizer runs/sd-vae --data IMAGENET
 
-    Expect gFID 7.13 (the last rung of the ladder on these vectors: 50,000 samples, no guidance), or 8.97, as a user had with a norm for
-    each channel (see this file's head); with VA-VAE and patches of 1, 4.29.
+    Expect gFID 7.13 (the last rung of the ladder on these vectors: 50,000 samples, no guidance), or 8.97, as a user had with
+    channel-wise normalisation (see this file's head); with VA-VAE and patches of 1, 4.29.
     """
     return _generator("xl", patch=2).replace(length=steps(100_000))
 

@@ -161,7 +161,7 @@ def _part_grids() -> tuple[Grid, ...]:
         ),
         Grid(
             name="ladder",
-            purpose="D4: LightningDiT's switches, each turned off alone.",
+            purpose="D4: LightningDiT's switches, each turned off alone, and all of them (dit).",
             tokenizers=(_vectors(16, _ALIGNED, suffix="-aligned"),),
             generators=_RUNGS,
             lengths=_LENGTHS[1:],

@@ -164,7 +164,10 @@ def sample_batches(
 
 
 def _finite(values: Tensor, how: str) -> Tensor:
-    """Return what was drawn or decoded. Raises UserError where some of it is not finite: it would be black pictures, and scored."""
+    """Return what was drawn or decoded (batch ...). Raises UserError where some of it is not finite.
+
+    It would become black pictures, which would be scored.
+    """
     if bad := int((~values.isfinite()).flatten(1).any(1).sum()):
         raise UserError(
             f"{bad} of {len(values)} samples, as {how}, hold values that are not finite (NaN or infinity): the guidance scale may be far "

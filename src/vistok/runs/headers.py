@@ -85,6 +85,12 @@ class Header(Origin):
         return self
 
 
+# Fields in which an imported autoencoder says what diffusion models of its project do with its vectors: (z - shift) * scale, or, where both
+# moments are given, (z - mean) / std * scale.
+FACTORS = ("scaling_factor", "shift_factor")
+MOMENTS = ("latents_mean", "latents_std")
+
+
 class TokenizerHeader(Header):
     """Header of a tokenizer."""
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from vistok.generator.conditioning import ClassEmbedding
 from vistok.generator.families import FAMILIES
 from vistok.runs.checkpoint_weights import is_checkpoint, read_checkpoint
 from vistok.runs.config import GeneratorRun, TokenizerRun
+from vistok.runs.headers import FACTORS, MOMENTS
 from vistok.runs.load import read_model
 from vistok.runs.other_latents import fitted_to, of_other_kind
 from vistok.runs.shipped import shipped_network, shipped_networks
@@ -89,7 +90,8 @@ def place_of(path: str, kind: str) -> str:
 class Initial:
     """The weights that a run starts from, their digest, and for a generator the names of its classes, if known.
 
-    `decodes`: digests of other tokenizers with the same latents. `other`: a tokenizer's config, if its latents are of another
+    `decodes`: digests of other tokenizers with the same latents. `scales`: how its project normalises them for diffusion models, as the
+    header says. `other`: a tokenizer's config, if its latents are of another
     kind than the run's.
     """
 
@@ -98,6 +100,7 @@ class Initial:
     digest: str
     class_names: tuple[str, ...] | None
     decodes: tuple[str, ...] = ()
+    scales: Mapping[str, Any] = field(default_factory=dict)
     other: TokenizerConfig | None = None
 
 
@@ -111,7 +114,10 @@ def initial_weights(config: TokenizerRun | GeneratorRun) -> Initial | None:
     other = None
     if isinstance(config, TokenizerRun) and of_other_kind(stored := _network(config, header), config.tokenizer):
         other = stored
-    return Initial(config.init_from, state, str(header["digest"]), names, tuple(header.get("decodes", ())), other)
+    scales = {name: header[name] for name in (*FACTORS, *MOMENTS) if header.get(name) is not None}
+    return Initial(
+        config.init_from, state, str(header["digest"]), names, tuple(header.get("decodes", ())), scales, other
+    )
 
 
 def load_initial(network: nn.Module, initial: Initial, class_names: Sequence[str] = ()) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from vistok.config import override
 from vistok.data.config import DataConfig
+from vistok.data.images import imagenet
+from vistok.data.images.counted import AS_IMAGENET, count_images
 from vistok.data.images.open import kind_of
 from vistok.files import user_cache
 from vistok.runs.config import TokenizerRun
@@ -24,12 +26,17 @@ def data_of(tokenizer: Tokenizer, root: str | None = None, image_size: int | Non
     return override(run.data, changes)
 
 
-def planned_data(tokenizer: Tokenizer, root: str | None = None, image_size: int | None = None) -> DataConfig:
-    """Return the same for a plan, which needs no images: what learned ImageNet elsewhere is planned for it, as long as no folder is named."""
+def planned_images(
+    tokenizer: Tokenizer, split: str, root: str | None = None, image_size: int | None = None
+) -> tuple[DataConfig, int, str]:
+    """Return the images to plan for, how many a split has, and a note if they are not on this machine ("" if they are).
+
+    An imported tokenizer trained on ImageNet is planned for ImageNet, unless a folder is named.
+    """
     data, info = data_of(tokenizer, root, image_size), tokenizer.info
     if root is None and "file" in info.imported and info.dataset == "imagenet" and not Path(data.root).exists():
-        return data.replace(dataset="imagenet", root="imagenet")
-    return data
+        return data, imagenet.COUNTS[split], f"{AS_IMAGENET} name its folder with --data"
+    return data, *count_images(data, split)
 
 
 def file_cache_folder(tokenizer: Tokenizer, data: DataConfig, split: str, image_size: int | None = None) -> Path:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from vistok.data.config import DataConfig
-from vistok.data.images.counted import count_images
 from vistok.data.images.open import open_split
 from vistok.data.images.sources import ImageSource
 from vistok.data.latents.cache import AGAIN, LatentCache, LatentManifest, bytes_of_row
@@ -25,7 +24,7 @@ from vistok.nn.frozen_config import require_channels
 from vistok.nn.frozen_features import FrozenFeatures
 from vistok.rng import stable_choice
 from vistok.runs.load import load_tokenizer, load_tokenizer_at
-from vistok.runs.run_images import cache_folder, data_of, file_cache_folder, planned_data
+from vistok.runs.run_images import cache_folder, data_of, file_cache_folder, planned_images
 from vistok.scoring.changed_images import changed_images_warnings
 from vistok.space import Grid, Vectors
 from vistok.tokenizer.interface import Tokenizer
@@ -54,7 +53,8 @@ def cache_tokens(
 
     Raises UserError if the folder holds a cache for another tokenizer, data set or views.
     """
-    job = _prepare(tokenizer_path, split, out, root, views, image_size, workers, max_images)
+    asked = _Asked.of(tokenizer_path, split, out, root, views, image_size)
+    job = _prepare(asked, split, root, workers, max_images)
     return _open(job, progress) if is_there(job.writer.folder) else _write(job, progress)
 
 
@@ -117,7 +117,7 @@ def _open(job: _Caching, progress: Progress) -> LatentCache:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is to be cached: the latents that a tokenizer gives images, and in which folder."""
+    """What is to be cached: the latents that a tokenizer gives images, and in which folder. `image_size`: if it is not the tokenizer's."""
 
     tokenizer: Tokenizer
     data: DataConfig
@@ -125,45 +125,32 @@ class _Asked:
     folder: Path
     image_size: int | None
 
-
-def _asked(
-    tokenizer_path: Path,
-    split: str,
-    out: Path | None,
-    views: tuple[str, ...] | None,
-    image_size: int | None,
-    find: Callable[[Tokenizer, int | None], DataConfig],
-) -> _Asked:
-    """`find`: which images are meant, given the tokenizer and their size if it is not the tokenizer's."""
-    tokenizer = load_tokenizer(tokenizer_path)
-    if image_size == tokenizer.config.image_size:
-        image_size = None
-    if image_size:
-        tokenizer = tokenizer.resized(image_size)
-    data = find(tokenizer, image_size)
-    if out is None and tokenizer_path.is_dir():
-        out = cache_folder(tokenizer_path, split, image_size=image_size)
-    folder = out or file_cache_folder(tokenizer, data, split, image_size)
-    views = expand_views(views or views_at(folder) or ("center",))
-    return _Asked(tokenizer, data_for(views, data), views, folder, image_size)
+    @classmethod
+    def of(
+        cls, tokenizer_path: Path, split: str, out: Path | None, root: str | None, views: tuple[str, ...] | None,
+        image_size: int | None,
+    ) -> "_Asked":  # fmt: skip
+        tokenizer = load_tokenizer(tokenizer_path)
+        if image_size == tokenizer.config.image_size:
+            image_size = None
+        if image_size:
+            tokenizer = tokenizer.resized(image_size)
+        data = data_of(tokenizer, root, image_size)
+        if out is None and tokenizer_path.is_dir():
+            out = cache_folder(tokenizer_path, split, image_size=image_size)
+        folder = out or file_cache_folder(tokenizer, data, split, image_size)
+        if views is None:
+            views = views_at(folder) or ("center",)
+        views = expand_views(views)
+        return cls(tokenizer, data_for(views, data), views, folder, image_size)
 
 
 def _prepare(
-    tokenizer_path: Path,
-    split: str,
-    out: Path | None,
-    root: str | None,
-    views: tuple[str, ...] | None,
-    image_size: int | None,
-    workers: int | None,
-    max_images: int | None = None,
+    asked: _Asked, split: str, root: str | None, workers: int | None, max_images: int | None = None
 ) -> _Caching:
-    def find(tokenizer: Tokenizer, size: int | None) -> DataConfig:
-        data = data_of(tokenizer, root, size)
-        return data if max_images is None else data.replace(max_images=min(max_images, data.max_images or max_images))
-
-    asked = _asked(tokenizer_path, split, out, views, image_size, find)
     tokenizer, data = asked.tokenizer, asked.data
+    if max_images is not None:
+        data = data.replace(max_images=min(max_images, data.max_images or max_images))
     source = open_split(data, split)
     if workers is None:
         workers = 8 if tokenizer.device.type == "cuda" else 0
@@ -234,13 +221,11 @@ def plan_cache(
 
     Of a data set that is not on this machine, the bytes follow from its known number of images; `absent` says so, and there is no rate.
     """
-    asked = _asked(tokenizer_path, split, None, views, image_size, lambda one, size: planned_data(one, root, size))
-    count, absent = count_images(asked.data, split)
+    asked = _Asked.of(tokenizer_path, split, None, root, views, image_size)
+    _, count, absent = planned_images(asked.tokenizer, split, root, asked.image_size)
     space, world = asked.tokenizer.space, join_world()
     size = count * len(asked.views) * bytes_of_row(space)
-    rate = (
-        None if absent else world.size * _rate(_prepare(tokenizer_path, split, None, root, views, image_size, workers))
-    )
+    rate = None if absent else world.size * _rate(_prepare(asked, split, root, workers))
     return {
         "split": split,
         "images": count,

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from typing import Any
 
 from vistok.data.images import imagenet
@@ -61,11 +62,9 @@ def tokenizer_lines(scores: dict[str, Any]) -> list[str]:
             f"codebook usage {100 * codes['usage']:.1f} %, entropy {codes['entropy']:.2f} bits per token, "
             f"by position {scores['position_entropy']['value']:.2f} bits, skewness {codes['skewness']:.3f}"
         )
-        lines.append(f"rate: at most {scores['bits_per_image_upper_bound']:,.0f} bits an image")
+        lines.append(f"rate: at most {math.ceil(scores['bits_per_image_upper_bound']):,} bits an image")
     else:
-        lines.append(
-            "no rate: vectors take as many bits as they are given, and no generator here gives theirs a likelihood"
-        )
+        lines.append("no rate: vectors have no fixed number of bits, and no generator here gives them a likelihood")
     if stable := scores.get("stability"):
         shares = ", ".join(
             f"{100 * score['value']:.1f} % at {name.removeprefix('changed_')} dB" for name, score in stable.items()

@@ -267,10 +267,10 @@ def _sources(config: TokenizerRun) -> dict[str, Any]:
 
 
 def _decodes(config: TokenizerRun, initial: Initial | None) -> dict[str, Any]:
-    """Return whose latents a decoder that was trained alone decodes: generators of those fit."""
+    """Return whose latents a decoder that was trained alone decodes, as generators of those fit, and how these are normalised."""
     if initial is None or config.trains != "decoder":
         return {}
-    return {"decodes": [initial.digest, *initial.decodes]}
+    return {"decodes": [initial.digest, *initial.decodes], **initial.scales}
 
 
 def _evaluation(config: TokenizerRun, run_dir: RunDir, device: torch.device) -> Evaluate:

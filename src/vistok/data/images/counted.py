@@ -6,13 +6,15 @@ from vistok.data.config import DataConfig
 from vistok.data.images import imagenet
 from vistok.data.images.open import images_to_fetch, open_split
 
+AS_IMAGENET = "as ImageNet has;"
+
 
 def count_images(data: DataConfig, split: str) -> tuple[int, str]:
-    """Return how many images a split has, and what is to be said if they are not here; empty if they are."""
+    """Return how many images a split has, and a note if they are not on this machine ("" if they are)."""
     if (to_fetch := images_to_fetch(data, split)) is not None:
         return to_fetch, "which are not here yet and would be fetched"
     if data.dataset == "imagenet" and not Path(data.root).exists():
         count = imagenet.COUNTS[split]
-        said = f"as ImageNet has; name its folder with --data (it is not in {data.root})"
+        said = f"{AS_IMAGENET} name its folder with --data (it is not in {data.root})"
         return min(count, data.max_images or count), said
     return len(open_split(data, split)), ""

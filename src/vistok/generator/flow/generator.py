@@ -168,19 +168,18 @@ class FlowGenerator(Generator):
         how, network = self._prepared(sampling)
         self._require_reversible(how)
         require_labels(labels, self.num_classes)
-        self._require_vectors(noise, "numbers of noise", len(labels))
+        self._require_vectors(noise, "noise", len(labels))
         with in_evaluation(network):
             drawn = draw(network, self.process, lambda step: noise, labels, how)
         return drawn * self.deviation + self.mean
 
     def _require_vectors(self, given: Tensor, noun: str, count: int) -> None:
+        """Raise UserError unless these are `count` rows of finite vectors, (count positions dim)."""
         expected = (count, *self.space.shape)
         if tuple(given.shape) != expected:
             raise UserError(f"{noun} {tuple(given.shape)}: this generator takes {expected}, one row for each label")
         if not bool(given.isfinite().all()):
-            raise UserError(
-                f"these {noun} hold values that are not finite (NaN or infinity); find out where they come from"
-            )
+            raise UserError(f"{noun} with values that are not finite (NaN or infinity); find out where they come from")
 
     def _prepared(self, sampling: SamplingConfig) -> tuple[FlowSampling, FlowNetwork]:
         """Return a checked sampling, and the network in its precision."""

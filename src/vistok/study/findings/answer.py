@@ -101,7 +101,7 @@ def _cells(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], begins: str 
 def _one_cell(rows: pd.DataFrame, begins: str) -> str:
     if rows.groupby(CELL).ngroups > 1:
         return f"{begins} the only cell (generator and length) that both have,"
-    return f"{begins} the only cell (generator {rows.choice.iloc[0]}, {length_in_words(rows)}),"
+    return f"{begins} the main grid's only cell (generator {rows.choice.iloc[0]}, {length_in_words(rows)}),"
 
 
 def _other_set(arms: Arms, rows: pd.DataFrame, found: Sequence[Effect]) -> str:

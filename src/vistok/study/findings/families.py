@@ -28,10 +28,12 @@ GREY = len(SERIES) - 1
 class Families:
     """What each family reaches for both purses, its longest trainings in charts of their own, and a table of all pairs.
 
-    The charts of single families are left out where costs are not known, and where there are more tokenizers than colours.
+    Charts are left out where costs are not known, and those of single families where there are more tokenizers than colours. `by_steps`:
+    whether runs were scored in several numbers of steps.
     """
 
-    purses: Markup
+    purses: Markup | None
+    by_steps: bool
     charts: Markup | None
     table: Table
 
@@ -44,7 +46,9 @@ def families(rows: pd.DataFrame, arms: Arms) -> Families | None:
     cost = next((unit for unit, column in COLUMNS.items() if column in rows and rows[column].notna().all()), None)
     colours = {family: _colours(of, arms) for family, of in found.items()}
     charts = joined(_charts(found, colours, cost)) if cost and all(colours.values()) else None
-    return Families(joined(by_purse(rows, arms)), charts, _table(found))
+    purses = by_purse(rows, arms)
+    by_steps = "gfmd_by_steps" in rows and bool(rows.gfmd_by_steps.notna().any())
+    return Families(joined(purses) if purses else None, by_steps, charts, _table(found))
 
 
 def _charts(found: dict[str, pd.DataFrame], colours: dict[str, dict[str, int]], unit: Unit) -> list[Chart]:
@@ -87,7 +91,8 @@ def _colours(rows: pd.DataFrame, arms: Arms) -> dict[str, int]:
         return taken
     rest = [name for name in names if name not in arms.main]
     free = [colour for colour in range(GREY) if colour not in map(arms.colour, arms.main)]
-    return taken | dict(zip(rest, free, strict=False)) if len(rest) <= len(free) else {}
+    taken |= dict(zip(rest, free, strict=False))
+    return taken if len(set(taken.values())) == len(names) else {}
 
 
 def _frontier(points: Sequence[tuple[float, float]]) -> Series:

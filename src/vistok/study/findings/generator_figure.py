@@ -23,5 +23,6 @@ def generators_beside(rows: pd.DataFrame, grid: Grid) -> list[Rows]:
         shown = [multiple(found, name, 0, f"the gFMD of {first}") for name, found in effects.items() if found]
         small = "; small: single seeds" if any(row.points for row in shown) else ""
         title = f"gFMD, as a multiple of that of {first}: {COMPARED[column]}"
-        panels.append(Rows(title, shown, f"mean over lengths{small}", log=True, references={f"as {first}": 1.0}))
+        over = "mean over lengths" if turned.length.nunique() > 1 else "mean over seeds"
+        panels.append(Rows(title, shown, f"{over}{small}", log=True, references={f"as {first}": 1.0}))
     return [panel for panel in panels if panel.rows]

@@ -78,8 +78,12 @@ def _facts(source: AdviceSource) -> dict[str, Any]:
     }
     if source.study is not None:
         facts["num_samples"] = source.study.scoring.samples
-    if "num_samples" in source.table:  # a benchmark's table says it itself
-        facts["num_samples"] = int(source.table.num_samples.dropna().iloc[0])
+    if "num_samples" in source.table and (
+        counts := set(source.table.num_samples.dropna())
+    ):  # a benchmark's table says it itself
+        facts["num_samples"] = (
+            " and ".join(f"{count:.0f}" for count in sorted(counts)) if len(counts) > 1 else int(*counts)
+        )
     run = next(iter(generators(source.table).run), None)
     file = source.folder.record_file(str(run)) if source.folder and run is not None else None
     if source.folder is None or file is None or not file.is_file():

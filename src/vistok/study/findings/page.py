@@ -158,7 +158,11 @@ def _section(grid: Grid, rows: pd.DataFrame, arms: Arms) -> tuple[str, Sequence[
     """Return what a grid varies, its figures, and what they show."""
     label = FRONTIERS.get(grid.name, grid.purpose.rstrip(".").replace("`", ""))
     if rows.tokenizer_choice.nunique() < 2:
-        return label, generators_beside(rows, grid), "means over tokenizer seeds, paired by seed, with 95 % t-intervals"
+        return (
+            label,
+            generators_beside(rows, grid),
+            "means over tokenizer seeds, paired by seed, with 95 % t-intervals where there are several",
+        )
     if grid.name in SWEEPS:
         column, label = SWEEPS[grid.name]
         charts = figures.sweep(_with_zero(longest(rows)), column, label, "crt_variant", _variants(rows, arms))

@@ -41,7 +41,7 @@ def by_purse(rows: pd.DataFrame, arms: Arms) -> list[Chart]:
 
 
 def _colours(families: Sequence[str], arms: Arms) -> dict[str, int]:
-    """Give each family a colour that no arm of the main grid has, as long as there are such."""
+    """Give each family a colour that no arm of the main grid has, while any are left."""
     mine = {arms.colour(name) for name in arms.main}
     order = sorted(range(len(SERIES) - 1), key=lambda number: number in mine)
     return {family: order[i % len(order)] for i, family in enumerate(families)}

@@ -14,6 +14,11 @@ from vistok.study.findings.table import generators
 
 # Pairs that a sentence names; the others are counted.
 NAMED = 3
+# Said of a cost for an image where nobody named a study, so that nobody takes one family's answer for all.
+OTHER_FAMILIES = (
+    "All of these generators are autoregressive. Others stand beside them in --study tokens_study (masked, flow) and --study "
+    "continuous_study (flow)."
+)
 
 
 Pair = tuple[str, str]
@@ -45,13 +50,6 @@ def runs_of(one: Offer | Option, rows: pd.DataFrame) -> pd.DataFrame:
 def _recorded(table: pd.DataFrame, unit: Unit) -> pd.DataFrame:
     rows = generators(table)
     return rows[rows[COLUMNS[unit]].notna()] if COLUMNS[unit] in rows else rows[:0]
-
-
-# What is said where nobody named a study, so that nobody takes one family's answer for all.
-OTHER_FAMILIES = (
-    "All of these generators are autoregressive. Others stand beside them in --study tokens_study (masked, flow) and --study "
-    "continuous_study (flow)."
-)
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def sieve(offered: Sequence[Offer], table: pd.DataFrame, limit: PerImage | None)
     cheapest, least = dear[0]
     raise UserError(
         f"no generator of this study draws an image in {limit}; the cheapest that was measured is {_called(pair_of(cheapest))}, "
-        f"with {in_words(least, limit.unit)}"
+        f"with {_above(limit, least)}"
     )
 
 
