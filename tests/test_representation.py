@@ -153,4 +153,4 @@ def test_a_run_with_an_aligned_layer_is_a_flow_like_any_other(trained, quiet, mo
     assert digests_in_losses(model.info) == {str(shipped_classifier("fashion_perceptual")[1]["digest"])}
     done = CliRunner().invoke(app, ["train", "generator", "debug_flow", "--tokenizer", str(tokenizer), "--dry-run",
                                     *(word for setting in ALIGNED for word in ("--set", setting))])  # fmt: skip
-    assert "GiB of frozen features for each view, written once beside the latents" in done.output, done.output
+    assert "KiB of frozen features for each view of all images, written once" in done.output, done.output

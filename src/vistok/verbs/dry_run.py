@@ -63,12 +63,17 @@ class DryRun:
         ]
         for name, what in _CACHED.items():
             if name in self.facts:
-                size = self.facts[name] / 2**30
-                lines.append(f"{size:.3g} GiB of {what} for each view of all images, written once")
+                lines.append(f"{_size(self.facts[name])} of {what} for each view of all images, written once")
         if self.seconds is None:
             return [*lines, "time: one image is too large to try on this machine's CPU; it is meant for a GPU"]
         speed = config.batch_size / (self.step_seconds or 1)
         return [*lines, f"about {in_words(self.seconds)} on this machine ({in_digits(speed)} images/s, just measured)"]
+
+
+def _size(count: int) -> str:
+    """Return a number of bytes in words."""
+    power = next((power for power in (3, 2) if count >= 1024**power), 1)
+    return f"{in_digits(count / 1024**power)} {('KiB', 'MiB', 'GiB')[power - 1]}"
 
 
 def dry_tokenizer(config: TokenizerRun) -> DryRun:
