@@ -50,9 +50,12 @@ class Axis:
         """Return at most about `most` round values along the scale."""
         if self.log:
             return _log_ticks(self.low, self.high, most)
-        step = _nice((self.high - self.low) / most)
-        first = math.ceil(self.low / step)
-        return [number * step for number in range(first, math.floor(self.high / step) + 1)]
+        return _even_ticks(self.low, self.high, most)
+
+
+def _even_ticks(low: float, high: float, most: int) -> list[float]:
+    step = _nice((high - low) / most)
+    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _nice(step: float) -> float:
@@ -68,7 +71,7 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
             break
     if len(ticks) > most:
         return ticks[:: -(-len(ticks) // most)]
-    return ticks if len(ticks) > 1 else [low * (high / low) ** share for share in (0.1, 0.5, 0.9)]
+    return ticks if len(ticks) > 1 else _even_ticks(low, high, max(most, 6))  # of a narrow scale
 
 
 def number(value: float) -> str:
