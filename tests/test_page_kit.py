@@ -93,7 +93,19 @@ def test_labels_of_an_axis_do_not_touch():
     assert labels[-1][0] <= WIDTH
 
 
-@pytest.mark.parametrize("low, high, log", [(0.38, 0.47, False), (1e12, 4e13, True), (0.97, 1.02, True), (0.88, 1.1, True), (2.0, 2.6, True), (5, 5, True), (0, 0, False), (-3, -1, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    "low, high, log",
+    [
+        (0.38, 0.47, False),
+        (1e12, 4e13, True),
+        (0.97, 1.02, True),
+        (0.88, 1.1, True),
+        (2.0, 2.6, True),
+        (5, 5, True),
+        (0, 0, False),
+        (-3, -1, False),
+    ],
+)
 def test_axes_have_a_few_ticks_inside_them(low, high, log):
     axis = Axis.around([low, high], log, 0, 100)
     ticks = axis.ticks(6)

@@ -17,6 +17,7 @@ from test_claims_vectors import table as vectors_table
 from test_study_fits import make_study, make_table
 from vistok.recipes import find_recipe
 from vistok.study.findings import judged
+from vistok.study.findings.answer import _by_the_second as by_the_second
 from vistok.study.findings.answer import answer, multiplicity
 from vistok.study.findings.arms import Arms
 from vistok.study.findings.by_scale import with_fewer_steps
@@ -32,6 +33,7 @@ from vistok.study.findings.samples import class_names
 from vistok.study.findings.scored_by import ScoredBy
 from vistok.study.findings.table import edge_sentence, read_table
 from vistok.study.findings.tables import top_table
+from vistok.study.findings.verdict import HOLDS, OPEN
 from vistok.study.run.record import StudyFolder
 
 BY = ScoredBy("gFMD", "toy_evaluator", "a" * 64, "toy test")
@@ -103,6 +105,22 @@ def test_an_answer_of_what_is_settled(rng):
     assert re.search(r"gFMD is \d+ % lower \(\d+ to \d+ %\) with l2_pre at weight 4 than with no regularizer", cells)
     assert "15 cells" in cells and "3 tokenizer seeds" in cells and "not a claim fixed beforehand" in cells
     assert "toy_evaluator: it is not FID" in limits and re.match(r"Of \d+ claims, \d+ hold", limits)
+
+
+def test_an_answer_says_where_the_second_evaluator_finds_otherwise():
+    arms = {"none": "no regularizer", "a": "form a", "b": "form b", "c": "form c"}
+
+    def claim(name, verdict):
+        return SimpleNamespace(
+            claim=name, verdict=verdict, effect=1.3, low=1.1, high=1.5, confidence=0.95, n=5, note="", rule=""
+        )
+
+    first = [claim("E1.chosen a", OPEN), claim("E1.chosen b", HOLDS), claim("E1.chosen c", HOLDS)]
+    second = [claim("E4.second a", HOLDS), claim("E4.second b", OPEN), claim("E4.second c", HOLDS)]
+    assert by_the_second(arms, [*first, *second], first) == (
+        "; by the second evaluator form a needs 1.30 times less (1.10 to 1.50); by the second evaluator that is open for form b"
+    )
+    assert by_the_second(arms, first, first) == ""
 
 
 def test_an_answer_of_what_costs_more(rng):

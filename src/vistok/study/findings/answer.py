@@ -7,7 +7,7 @@ import pandas as pd
 from vistok.study.findings.arms import Arms
 from vistok.study.findings.claim_data import CELL, by_family, length_in_words
 from vistok.study.findings.effects import Effect, effect, lower_by
-from vistok.study.findings.headline import GUIDED, UNGUIDED, headline
+from vistok.study.findings.headline import GUIDED, SECOND, UNGUIDED, headline
 from vistok.study.findings.scored_by import ScoredBy
 from vistok.study.findings.verdict import FAILS, HOLDS, OPEN, Claim
 
@@ -51,7 +51,17 @@ def _compute(arms: Arms, claims: Sequence[Claim]) -> str:
         late = settled[0].rule.startswith("exploratory")
         added = ", by a measure added after the first runs," if late else ""
         said += f"; without guidance{added} {_needs(arms, settled)}"
-    return f"{said}."
+    return f"{said}{_by_the_second(arms, claims, guided)}."
+
+
+def _by_the_second(arms: Arms, claims: Sequence[Claim], guided: Sequence[Claim]) -> str:
+    """Say for which arms the second evaluator finds otherwise; nothing where it agrees, or where there is none."""
+    verdicts = {_choice(claim): claim.verdict for claim in guided}
+    other = [claim for claim in headline(claims, SECOND) if claim.verdict != verdicts.get(_choice(claim))]
+    settled = [claim for claim in other if claim.verdict != OPEN]
+    said = f"; by the second evaluator {_needs(arms, settled)}" if settled else ""
+    unsettled = [arms[_choice(claim)] for claim in other if claim.verdict == OPEN]
+    return said + (f"; by the second evaluator that is open for {listed(unsettled)}" if unsettled else "")
 
 
 def _needs(arms: Arms, claims: Sequence[Claim], than: str = "") -> str:

@@ -7,6 +7,7 @@ from vistok.study.findings.verdict import Claim
 # By the first of these that a study has: E is decided in advance for many seeds, C2 is the paper's.
 GUIDED = ("E1.chosen", "C2.stage2")
 UNGUIDED = ("E2.unguided", "C2.unguided")
+SECOND = ("E4.second",)
 
 
 def headline(claims: Sequence[Claim], names: Sequence[str]) -> list[Claim]:
