@@ -30,8 +30,8 @@ def import_dit(
     """Write a run directory from a DiT checkpoint; return a line that describes the network.
 
     `tokenizer`: the autoencoder whose vectors it writes, imported before (SD-VAE), and `scale` what they are multiplied by, after the
-    autoencoder's shift_factor, if it has one, is subtracted, or its latents_mean and latents_std have normalised them. `classes`: their number, where the file has other than ImageNet's.
-    `num_heads` is needed for widths other than the published ones. Averaged weights are used where the file has them. The
+    autoencoder's shift_factor, if it has one, is subtracted, or its latents_mean and latents_std have normalised them.
+    `classes`: their number, where the file has other than ImageNet's. `num_heads` is needed for widths other than the published ones. Averaged weights are used where the file has them. The
     learned variance is left out: it is the noise that DDPM's sampler adds at each step, and our solvers, like DDIM, add none.
     Raises UserError for what does not fit.
     """

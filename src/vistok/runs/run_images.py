@@ -28,15 +28,15 @@ def data_of(tokenizer: Tokenizer, root: str | None = None, image_size: int | Non
 
 def planned_images(
     tokenizer: Tokenizer, split: str, root: str | None = None, image_size: int | None = None
-) -> tuple[DataConfig, int, str]:
-    """Return the images to plan for, how many a split has, and a note if they are not on this machine ("" if they are).
+) -> tuple[int, str]:
+    """Return how many images a split has, for a plan, and a note if they are not on this machine ("" if they are).
 
     An imported tokenizer trained on ImageNet is planned for ImageNet, unless a folder is named.
     """
     data, info = data_of(tokenizer, root, image_size), tokenizer.info
     if root is None and "file" in info.imported and info.dataset == "imagenet" and not Path(data.root).exists():
-        return data, imagenet.COUNTS[split], f"{AS_IMAGENET} name its folder with --data"
-    return data, *count_images(data, split)
+        return imagenet.COUNTS[split], AS_IMAGENET
+    return count_images(data, split)
 
 
 def file_cache_folder(tokenizer: Tokenizer, data: DataConfig, split: str, image_size: int | None = None) -> Path:

@@ -222,7 +222,7 @@ def plan_cache(
     Of a data set that is not on this machine, the bytes follow from its known number of images; `absent` says so, and there is no rate.
     """
     asked = _Asked.of(tokenizer_path, split, None, root, views, image_size)
-    _, count, absent = planned_images(asked.tokenizer, split, root, asked.image_size)
+    count, absent = planned_images(asked.tokenizer, split, root, asked.image_size)
     space, world = asked.tokenizer.space, join_world()
     size = count * len(asked.views) * bytes_of_row(space)
     rate = None if absent else world.size * _rate(_prepare(asked, split, root, workers))

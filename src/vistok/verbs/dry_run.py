@@ -93,7 +93,7 @@ def dry_generator(config: GeneratorRun, tokenizer_path: Path, root: str | None, 
     require_whole_parts(config, join_world())
     decoder = partial(load_tokenizer_at, tokenizer_path, image_size)
     tokenizer = decoder()
-    _, count, absent = planned_images(tokenizer, "train", root)
+    count, absent = planned_images(tokenizer, "train", root)
     facts = LatentFacts(tokenizer.space, len(tokenizer.info.class_names))
     plan = train_generator.plan(config, facts, count, decoder)
     objective = partial(train_generator.build_objective, config, facts, tokenizer=decoder)

@@ -6,7 +6,7 @@ from vistok.data.config import DataConfig
 from vistok.data.images import imagenet
 from vistok.data.images.open import images_to_fetch, open_split
 
-AS_IMAGENET = "as ImageNet has;"
+AS_IMAGENET = "as ImageNet has; name its folder with --data"
 
 
 def count_images(data: DataConfig, split: str) -> tuple[int, str]:
@@ -15,6 +15,6 @@ def count_images(data: DataConfig, split: str) -> tuple[int, str]:
         return to_fetch, "which are not here yet and would be fetched"
     if data.dataset == "imagenet" and not Path(data.root).exists():
         count = imagenet.COUNTS[split]
-        said = f"{AS_IMAGENET} name its folder with --data (it is not in {data.root})"
+        said = f"{AS_IMAGENET} (it is not in {data.root})"
         return min(count, data.max_images or count), said
     return len(open_split(data, split)), ""
