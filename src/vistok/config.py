@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import core_schema
 
-from vistok.config_paths import choices_of, matching_paths, same_last
-from vistok.errors import UserError, in_utf8, nearest, path_in, printable, reason
+from vistok.config_paths import choices_of, matching_paths, path_in, same_last
+from vistok.errors import UserError, in_utf8, nearest, printable, reason
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass

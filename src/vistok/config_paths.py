@@ -1,4 +1,4 @@
-"""The paths of a config's fields, as `--set` takes them: which there are, and which one was meant."""
+"""The paths of a config's fields, as `--set` takes them: which there are, which one was meant, and what a place is called."""
 
 import types
 from difflib import SequenceMatcher, get_close_matches
@@ -16,6 +16,19 @@ SYNONYMS = {
     "bs": "batch_size",
     "codes": "codebook_size",
 }
+
+
+def path_in(data: Any, location: tuple[int | str, ...]) -> str:
+    """Return a place as people write it: `regularizers.causal.weight`, not `regularizers.0.weight`."""
+    parts = []
+    for part in location:
+        try:
+            data = data[part]
+        except (LookupError, TypeError):  # a field that was left out
+            data = None
+        of_list = isinstance(part, int) and isinstance(data, dict) and "kind" in data
+        parts.append(str(data["kind"] if of_list else part))
+    return ".".join(parts)
 
 
 def matching_paths(cls: type[BaseModel], text: str) -> list[str]:

@@ -4,7 +4,7 @@ import json
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -63,19 +63,6 @@ def are(count: int) -> str:
 def has_or_have(count: int) -> str:
     """Return "has" for one, else "have"."""
     return "has" if count == 1 else "have"
-
-
-def path_in(data: Any, location: tuple[int | str, ...]) -> str:
-    """Return a place as people write it: `regularizers.causal.weight`, not `regularizers.0.weight`."""
-    parts = []
-    for part in location:
-        try:
-            data = data[part]
-        except (LookupError, TypeError):  # a field that was left out
-            data = None
-        of_list = isinstance(part, int) and isinstance(data, dict) and "kind" in data
-        parts.append(str(data["kind"] if of_list else part))
-    return ".".join(parts)
 
 
 def some(parts: Iterable[str], most: int = 5) -> str:

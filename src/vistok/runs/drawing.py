@@ -20,6 +20,7 @@ from vistok.generator.families import sampling_for
 from vistok.generator.interface import Generator, Sampler
 from vistok.metrics.cost import Cost
 from vistok.metrics.variety import Drawn
+from vistok.nn.finite import rows_not_finite
 from vistok.nn.flops import count_flops, on_meta
 from vistok.tokenizer.config import NETWORKS, TokenizerConfig
 from vistok.tokenizer.interface import Tokenizer
@@ -168,7 +169,7 @@ def _finite(values: Tensor, how: str) -> Tensor:
 
     It would become black pictures, which would be scored.
     """
-    if bad := int((~values.isfinite()).flatten(1).any(1).sum()):
+    if bad := rows_not_finite(values):
         raise UserError(
             f"{bad} of {len(values)} samples, as {how}, hold values that are not finite (NaN or infinity): the guidance scale may be far "
             "too large (--guidance), or the weights are damaged or their training diverged (train it again, or give another file)"

@@ -7,7 +7,7 @@ from pathlib import Path
 from vistok.config import override
 from vistok.data.config import DataConfig
 from vistok.data.images import imagenet
-from vistok.data.images.counted import AS_IMAGENET, count_images
+from vistok.data.images.counted import AS_IMAGENET, count_away
 from vistok.data.images.open import kind_of
 from vistok.files import user_cache
 from vistok.runs.config import TokenizerRun
@@ -26,17 +26,17 @@ def data_of(tokenizer: Tokenizer, root: str | None = None, image_size: int | Non
     return override(run.data, changes)
 
 
-def planned_images(
+def planned_away(
     tokenizer: Tokenizer, split: str, root: str | None = None, image_size: int | None = None
-) -> tuple[int, str]:
-    """Return how many images a split has, for a plan, and a note if they are not on this machine ("" if they are).
+) -> tuple[int, str] | None:
+    """Return how many images a plan counts that are not on this machine, and a note; None if they are here.
 
     An imported tokenizer trained on ImageNet is planned for ImageNet, unless a folder is named.
     """
     data, info = data_of(tokenizer, root, image_size), tokenizer.info
     if root is None and "file" in info.imported and info.dataset == "imagenet" and not Path(data.root).exists():
         return imagenet.COUNTS[split], AS_IMAGENET
-    return count_images(data, split)
+    return count_away(data, split)
 
 
 def file_cache_folder(tokenizer: Tokenizer, data: DataConfig, split: str, image_size: int | None = None) -> Path:

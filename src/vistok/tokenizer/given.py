@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vistok.errors import UserError
+from vistok.nn.finite import rows_not_finite
 from vistok.space import Space, Tokens
 
 # Interpolation overshoots a little; values of 0...255 and standardized images lie far outside.
@@ -83,9 +84,9 @@ def check_values(images: Tensor) -> None:
 
 def finite(z_e: Tensor) -> Tensor:
     """Return the encoder's outputs. Raises UserError if some are not finite: a NaN would quietly become a code like any other."""
-    if not bool(z_e.isfinite().all()):
+    if bad := rows_not_finite(z_e):
         raise UserError(
-            f"the tokenizer's encoder gives NaN or infinity for {int((~z_e.isfinite()).flatten(1).any(1).sum())} of {len(z_e)} images: its "
+            f"the tokenizer's encoder gives NaN or infinity for {bad} of {len(z_e)} images: its "
             "weights are damaged or their training diverged; train it again, or give another file"
         )
     return z_e
@@ -94,7 +95,7 @@ def finite(z_e: Tensor) -> Tensor:
 def check_numbers(latents: Tensor, space: Space) -> None:
     """Raise UserError for integers that are no code's number, and for vectors that are not finite."""
     if not isinstance(space, Tokens):
-        if bad := int((~latents.isfinite()).flatten(1).any(1).sum()):
+        if bad := rows_not_finite(latents):
             raise UserError(
                 f"latents hold values that are not finite (NaN or infinity), in {bad} of {len(latents)} rows; find out where they "
                 "come from"

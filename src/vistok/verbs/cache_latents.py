@@ -24,7 +24,7 @@ from vistok.nn.frozen_config import require_channels
 from vistok.nn.frozen_features import FrozenFeatures
 from vistok.rng import stable_choice
 from vistok.runs.load import load_tokenizer, load_tokenizer_at
-from vistok.runs.run_images import cache_folder, data_of, file_cache_folder, planned_images
+from vistok.runs.run_images import cache_folder, data_of, file_cache_folder, planned_away
 from vistok.scoring.changed_images import changed_images_warnings
 from vistok.space import Grid, Vectors
 from vistok.tokenizer.interface import Tokenizer
@@ -222,10 +222,14 @@ def plan_cache(
     Of a data set that is not on this machine, the bytes follow from its known number of images; `absent` says so, and there is no rate.
     """
     asked = _Asked.of(tokenizer_path, split, None, root, views, image_size)
-    count, absent = planned_images(asked.tokenizer, split, root, asked.image_size)
     space, world = asked.tokenizer.space, join_world()
+    rate: float | None = None
+    if away := planned_away(asked.tokenizer, split, root, asked.image_size):
+        count, absent = away
+    else:
+        job = _prepare(asked, split, root, workers)
+        count, absent, rate = len(job.source), "", world.size * _rate(job)
     size = count * len(asked.views) * bytes_of_row(space)
-    rate = None if absent else world.size * _rate(_prepare(asked, split, root, workers))
     return {
         "split": split,
         "images": count,

@@ -18,7 +18,7 @@ from vistok.runs.job import require_whole_parts
 from vistok.runs.latent_facts import LatentFacts
 from vistok.runs.load import load_tokenizer_at
 from vistok.runs.plan import Plan, images_at_once
-from vistok.runs.run_images import planned_images
+from vistok.runs.run_images import data_of, planned_away
 from vistok.verbs import step_time, train_classifier, train_generator, train_tokenizer
 
 # Facts on what is cached -> what it is.
@@ -93,7 +93,7 @@ def dry_generator(config: GeneratorRun, tokenizer_path: Path, root: str | None, 
     require_whole_parts(config, join_world())
     decoder = partial(load_tokenizer_at, tokenizer_path, image_size)
     tokenizer = decoder()
-    count, absent = planned_images(tokenizer, "train", root)
+    count, absent = planned_away(tokenizer, "train", root) or count_images(data_of(tokenizer, root), "train")
     facts = LatentFacts(tokenizer.space, len(tokenizer.info.class_names))
     plan = train_generator.plan(config, facts, count, decoder)
     objective = partial(train_generator.build_objective, config, facts, tokenizer=decoder)

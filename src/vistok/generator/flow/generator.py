@@ -16,6 +16,7 @@ from vistok.generator.flow.network import FlowNetwork, check_space
 from vistok.generator.flow.sampling import draw, guides, times_of, velocity_of
 from vistok.generator.interface import Generator, Sampler
 from vistok.nn.evaluation import in_evaluation
+from vistok.nn.finite import rows_not_finite
 from vistok.nn.flops import count_flops
 from vistok.nn.process import PROCESSES, Process
 from vistok.nn.solvers import SOLVERS, call_times
@@ -178,7 +179,7 @@ class FlowGenerator(Generator):
         expected = (count, *self.space.shape)
         if tuple(given.shape) != expected:
             raise UserError(f"{noun} {tuple(given.shape)}: this generator takes {expected}, one row for each label")
-        if not bool(given.isfinite().all()):
+        if rows_not_finite(given):
             raise UserError(f"{noun} with values that are not finite (NaN or infinity); find out where they come from")
 
     def _prepared(self, sampling: SamplingConfig) -> tuple[FlowSampling, FlowNetwork]:
