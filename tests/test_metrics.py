@@ -464,7 +464,8 @@ def test_features_that_are_not_finite_make_no_score():
         (lambda text: text.replace('"estimator"', '"estimate"'), "edited or damaged.*estimat"),
     ],
 )
-def test_an_evaluation_that_was_edited_or_damaged_is_not_shown(tmp_path, damage, words):
+def test_an_evaluation_that_was_edited_or_damaged_is_not_shown(tmp_path, capfd, damage, words):
+    from vistok.engine.log import Progress
     from vistok.scoring.evaluators import SCHEMA, finished_evaluation
 
     file = tmp_path / "evaluations" / "generator.json"
@@ -474,10 +475,12 @@ def test_an_evaluation_that_was_edited_or_damaged_is_not_shown(tmp_path, damage,
     content = {"schema_version": SCHEMA, "kind": "generator", "run": "r", "treatment": {}, "gfmd": score,
                "memorization": {"copy_share": 0.0, "num_samples": 1, "num_train": 1, "num_unseen": 1}}  # fmt: skip
     file.parent.mkdir()
-    assert finished_evaluation(file) is None
+    assert finished_evaluation(file, Progress()) is None
+    assert not capfd.readouterr().err
     file.write_text(json.dumps(content))
-    assert finished_evaluation(file) == content
+    assert finished_evaluation(file, Progress()) == content
+    assert f"read from {file}" in capfd.readouterr().err
     file.write_text(damage(json.dumps(content)))
     with pytest.raises(UserError, match=f"(?s){words}") as found:
-        finished_evaluation(file)
+        finished_evaluation(file, Progress())
     assert "delete the file and evaluate again" in str(found.value)

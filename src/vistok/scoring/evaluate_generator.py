@@ -146,7 +146,7 @@ def evaluate_generator(stage2: Stage2, against: Against, drawing: Drawing, progr
         num_samples=drawing.count,
         **({"reference": reference.digest()} if reference else {}),
     )
-    done = finished_evaluation(file)
+    done = finished_evaluation(file, progress)
     if done is None:
         started = time.monotonic()
         references = [
@@ -268,7 +268,7 @@ def choose_guidance(
         scales=list(scales),
         num_samples=drawing.count,
     )
-    done = finished_evaluation(file)
+    done = finished_evaluation(file, progress)
     if done is not None:
         return done
     started = time.monotonic()

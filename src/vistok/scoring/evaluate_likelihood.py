@@ -38,7 +38,7 @@ def evaluate_likelihood(
     views = [cache.central_view for cache in (train, held_out)]
     parts = {"views": views} if any(views) else {}
     file = evaluation_file(run, f"likelihood-{split}", models=models, caches=caches, images=IMAGES, **parts)
-    done = finished_evaluation(file)
+    done = finished_evaluation(file, progress)
     if done is not None:
         return done
     train.verify(), held_out.verify()

@@ -71,7 +71,7 @@ def evaluate_tokenizer(
         extractors=[network.digest for network in extractors],
         **({"image_size": image_size} if image_size else {}),
     )
-    if run.is_dir() and (done := finished_evaluation(file)) is not None:
+    if run.is_dir() and (done := finished_evaluation(file, progress)) is not None:
         return done
     for network in extractors:
         require_unseen(network, digests_in_losses(tokenizer.info))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from vistok.engine.log import Progress
 from vistok.errors import UserError, damage_is_a_mistake, reason
 from vistok.files import read_json, write_json
 from vistok.metrics.protocol import Score
@@ -54,13 +55,14 @@ def unkept_warnings(result: Any) -> list[str]:
     ]
 
 
-def finished_evaluation(file: Path) -> dict[str, Any] | None:
-    """Return an earlier evaluation, or None if there is none. Raises UserError as `read_evaluation` does."""
+def finished_evaluation(file: Path, progress: Progress) -> dict[str, Any] | None:
+    """Return an earlier evaluation, and say so, or None if there is none. Raises UserError as `read_evaluation` does."""
     if not file.is_file():
         return None
     content = read_evaluation(file)
     if content.get("schema_version") != SCHEMA:  # the version is part of the file's name, so it must match
         raise UserError(f"evaluation {file}: damaged (no schema version {SCHEMA}); delete the file and evaluate again")
+    progress.say(f"evaluated before: read from {file} (delete it to evaluate again)")
     return content
 
 

@@ -81,7 +81,7 @@ def evaluate_probe(
     """
     generator = loaded or load_generator(run, "ema")
     file = evaluation_file(run, f"probe-{cache.manifest.split}", model=generator.info.digest, cache=cache.identity())
-    if run.is_dir() and (done := finished_evaluation(file)) is not None:
+    if run.is_dir() and (done := finished_evaluation(file, progress)) is not None:
         return done
     cache.verify()
     rows = held_out_rows(cache, IMAGES)

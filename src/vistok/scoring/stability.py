@@ -75,7 +75,7 @@ def evaluate_stability(
         images=source.digest,
         **({"image_size": size} if size else {}),
     )
-    if run.is_dir() and (done := finished_evaluation(file)) is not None:
+    if run.is_dir() and (done := finished_evaluation(file, progress)) is not None:
         return done
     chosen = stable_choice(0, "stability", len(source), IMAGES)
     shares = _shares(tokenizer, source.subset(chosen, "stability"), chosen, data, progress, f"noisy images ({weights})")
