@@ -17,7 +17,7 @@ import torch
 from vistok.engine.log import Progress
 from vistok.files import write_atomic
 from vistok.scoring.diagnostics import MEANING, diagnose
-from vistok.study.findings.worth import SHIPPED, Worth, of_equal_tokens, with_interval, worth_of
+from vistok.study.findings.worth import SHIPPED, SHUFFLINGS, of_equal_tokens, worth_of
 
 STUDY = Path("results/fashion")
 TABLE = Path(f"src/vistok/study/findings/tables/{SHIPPED}.csv")
@@ -50,10 +50,6 @@ def main() -> None:
         write_atomic(TABLE, pd.DataFrame(done).to_csv(index=False, float_format="%.6g").encode())
 
 
-def _worths(table: pd.DataFrame, found: str) -> list[Worth]:
-    return [with_interval(one, table, found, 1_000) for one in worth_of(table, list(MEANING), found)]
-
-
 def report() -> None:
     """Write what each diagnostic is worth."""
     table = of_equal_tokens(pd.read_csv(TABLE))
@@ -61,18 +57,24 @@ def report() -> None:
         "| diagnostics | " + " | ".join(f"worth at {steps} steps" for steps in STEPS) + " | sign |",
         "|---" * 4 + "|",
     ]
-    found = {steps: {one.names: one for one in _worths(table, f"gfmd_{steps}")} for steps in STEPS}
+    worths = {steps: worth_of(table, list(MEANING), f"gfmd_{steps}") for steps in STEPS}
+    found = {steps: {one.names: one for one in of_steps} for steps, (of_steps, _) in worths.items()}
     last = found[STEPS[-1]]
     for names in sorted(last, key=lambda names: -last[names].correlation):
         sign = {1: "more is worse", -1: "more is better", 0: ""}[last[names].sign]
         values = " | ".join(
-            f"{one.correlation:+.2f} ({one.low:+.2f} to {one.high:+.2f})" for one in (found[s][names] for s in STEPS)
+            f"{one.correlation:+.2f} ({one.chance:.1%}; {one.usual:+.2f})" for one in (found[s][names] for s in STEPS)
         )
         lines.append(f"| {' and '.join(names)} | {values} | {sign} |")
     counts = ", ".join(f"{next(iter(found[steps].values())).count} after {steps:,} steps" for steps in STEPS)
     text = OUT.read_text() if OUT.is_file() else ""
     head = text.split("## What each is worth")[0]
-    body = [f"{head}## What each is worth", "", f"Tokenizers with 49 tokens of 512 codes: {counts}.", "", *lines, ""]
+    best = " and ".join(f"{chance:.1%} at {steps:,} steps" for steps, (_, chance) in worths.items())
+    said = (
+        f"Tokenizers with 49 tokens of 512 codes: {counts}. In parentheses: the share of {SHUFFLINGS:,} shufflings of gFMD that come out "
+        f"as high, and their median. The best of {len(last)} looks is as good by chance in {best}."
+    )
+    body = [f"{head}## What each is worth", "", said, "", *lines, ""]
     write_atomic(OUT, "\n".join(body).encode())
 
 

@@ -35,7 +35,9 @@ def trained_by(words):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_tables_are_those_of_the_results(name):
     """If not: read results/.../runs.csv, empty by_position, and write it there."""
-    folder = {"fashion_shortcuts": "shortcuts"}.get(name, name.removesuffix("_study"))
+    folder = {"fashion_shortcuts": "shortcuts", "fashion_decisive_study": "decisive"}.get(
+        name, name.removesuffix("_study")
+    )
     own = read_table(REPOSITORY / "results" / folder / "runs.csv").assign(by_position="")
     shipped = read_table(REPOSITORY / "src" / "vistok" / "study" / "findings" / "tables" / f"{name}.csv")
     pd.testing.assert_frame_equal(own, shipped.assign(by_position=""))
@@ -51,6 +53,11 @@ def test_advice_needs_no_results_and_no_data_set(tmp_path, monkeypatch):
     choice = next(line for line in said if line.startswith("Tokenizer: ")).split("(")[1].split(")")[0]
     assert science(trained_by(tokenizer)) == science(advice_source(None).tokenizer(choice))
     assert not list(tmp_path.iterdir())
+    assert "--study fashion_decisive_study" in said[-4]
+    decisive = vistok("advise", "--budget", "3e13 flops", "--study", "fashion_decisive_study")
+    assert "By the runs of fashion_decisive_study, whose" in decisive and "6 tokenizer seeds" in decisive
+    with pytest.raises(UserError, match="one draw for all guidance scales is False in one and True"):
+        vistok("advise", "--budget", "3e13", "--study", "tokens_study", "--study", "fashion_decisive_study")
     for study in ("openmoji", "openmoji_study", "openmoji-study"):
         assert "on openmoji:" in vistok("advise", "--budget", "3e13", "--study", study)
     content = json.loads(vistok("advise", "--budget", "3e13", "--json"))
@@ -75,7 +82,7 @@ def test_advice_of_ones_own_study(tmp_path, monkeypatch):
         match=r"results/images64/runs.csv is missing: .* vistok study run STUDY and vistok study report STUDY",
     ):
         vistok("advise", "--budget", "3e13", "--study", "images64_study")
-    with pytest.raises(UserError, match="--study 'nowhere': give a folder of results .*fashion_study, openmoji_study"):
+    with pytest.raises(UserError, match="--study 'nowhere': give a folder of results .*fashion_study, fashion_decisive_study, openmoji_study"):
         vistok("advise", "--budget", "3e13", "--study", "nowhere")
 
 

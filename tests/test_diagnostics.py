@@ -13,7 +13,7 @@ from vistok.metrics.neighbours import neighbour_nats
 from vistok.runs.shipped import shipped_network
 from vistok.scoring import diagnostics
 from vistok.scoring.diagnostics import MEANING
-from vistok.study.findings.worth import shipped_diagnostics, standing, with_interval, worth_of
+from vistok.study.findings.worth import shipped_diagnostics, standing, worth_of
 
 CODES, COLUMNS = 8, 5
 
@@ -72,17 +72,32 @@ def test_a_diagnostic_is_worth_what_it_predicts_of_tokenizers_that_it_has_not_se
     table = pd.DataFrame({
         "choice": [f"c{number // 3}" for number in range(24)], "good": good, "luck": luck, "gfmd": np.exp(1 - 2 * good),
     })  # fmt: skip
-    best, *_, worst = worth_of(table, ["good", "luck"], "gfmd")
+    worths, chance = worth_of(table, ["good", "luck"], "gfmd")
+    best, *_, worst = worths
     assert "good" in best.names and best.correlation > 0.99 and best.count == 24
     assert worst.names == ("luck",) and worst.correlation < 0.5
-    alone = next(one for one in worth_of(table, ["good", "luck"], "gfmd") if one.names == ("good",))
-    assert alone.sign == -1 and alone.better == "more" and np.isnan(alone.low)
-    drawn = {one.names: with_interval(one, table, "gfmd", 200) for one in worth_of(table, ["good", "luck"], "gfmd")}
-    good, luck = drawn["good",], drawn["luck",]
-    assert good.low > 0.98 and good.high == pytest.approx(1)
-    assert luck.low < luck.correlation < luck.high and luck.high - luck.low > 0.3
-    assert luck.better == "" or luck.correlation > 0
+    alone = {one.names: one for one in worths}
+    assert (
+        alone["good",].sign == -1 and alone["good",].better == "more" and alone["good",].chance < 0.001 > chance - 0.001
+    )
+    assert alone["luck",].better == "" and alone["luck",].chance > 0.05
     assert standing(table, "good", np.inf) == 1 and standing(table, "good", -np.inf) == 0
+
+
+def test_what_tells_nothing_is_worth_less_than_nothing_and_chance_explains_it():
+    # Leaving ways out makes a line miss towards what was left out, so that 0 is not what nothing gives.
+    rng, choices = np.random.default_rng(1), [f"c{number // 2}" for number in range(26)]
+    below, chances = [], []
+    for _ in range(60):
+        means = dict(zip(dict.fromkeys(choices), rng.normal(size=(13, 2)), strict=True))
+        values = np.array([means[choice] for choice in choices]) + 0.1 * rng.normal(size=(26, 2))
+        table = pd.DataFrame({"choice": choices, "luck": values[:, 0], "gfmd": np.exp(values[:, 1])})
+        (luck,), chance = worth_of(table, ["luck"], "gfmd")
+        assert chance == pytest.approx(luck.chance) and luck.usual < -0.2
+        below.append(luck.correlation < 0)
+        chances.append(luck.chance)
+    assert np.mean(below) > 0.6
+    assert 0.3 < np.mean(chances) < 0.7 and np.mean(np.array(chances) < 0.05) < 0.2
 
 
 def test_the_recorded_tokenizers_have_all_diagnostics():

@@ -1,7 +1,6 @@
 """Scaling laws, curves, claims and advice, on tables whose truth is known."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from vistok.study.findings.curves import log_compute_ratio
 from vistok.study.findings.effects import effect
 from vistok.study.findings.fit import fit_power_law, frontier, with_common_scatter
 from vistok.study.findings.offers import offers
-from vistok.study.findings.table import COLUMNS, read_table, write_table
+from vistok.study.findings.table import COLUMNS, read_table, tokenizers, write_table
 from vistok.study.findings.verdict import Estimate, above, below, mean_of_seeds, within
 from vistok.units import Duration, steps
 
@@ -448,12 +447,41 @@ def test_a_budget_of_which_something_is_said_can_be_spent(rng):
 
 
 def test_no_promise_is_lower_than_the_tokenizer_and_the_runs_allow(rng):
-    """Runs below rFMD, as guided ones can be: their law may not be followed further down than the best of them."""
+    """Runs below rFMD, as guided ones can be: their law may not be followed much further down than the best of them."""
     table = make_table(rng)
     table["rfmd"] = 1.05 * table.gfmd.min()
     for offer in offers(table):
-        option = offer.option(offer.ends[1])
-        assert option.gfmd >= min(offer.rfmd, offer.reached) and option.low >= 0.9 * min(offer.rfmd, offer.reached)
+        option, best = offer.option(offer.ends[1]), table.gfmd[table.choice == offer.generator].min()
+        assert 0.9 * min(best, table.rfmd.min()) <= option.low < option.gfmd < option.high
+
+
+def test_beyond_its_runs_a_law_is_believed_as_far_as_laws_came_true(rng):
+    (offer,) = [
+        one for one in offers(make_table(rng)) if (one.generator, one.setting["tokenizer_choice"]) == ("m", "crt")
+    ]
+    scores = []
+    for share in (0.5, 1.0, 1.4, 2.0):
+        option = offer.option(offer.tokenizer_flops + share * offer.law.high_compute)
+        value, low, high = offer.law.predict(option.flops - offer.tokenizer_flops)
+        last = float(offer.law(offer.law.high_compute))
+        expected = value if share <= 1 else last * (value / last) ** 0.59
+        assert option.gfmd == pytest.approx(expected, rel=1e-3) and option.gfmd / value == pytest.approx(
+            option.high / high
+        )
+        assert option.low == pytest.approx(max(low, offer.law.l_min))
+        scores.append(option.gfmd)
+    assert scores == sorted(scores, reverse=True)  # more compute never promises less
+    far = advise(make_table(rng), 1e18)
+    assert far.best.beyond and "of whose promises 59% are believed" in " ".join(advice_lines(far))
+
+
+def test_one_seed_is_not_followed_beyond_its_runs(rng):
+    table = make_table(rng)
+    single = table[table.seed == 0]
+    longest = single[single.kind == "generator"].train_flops.max()
+    found = advise(single, 1e18)
+    assert not found.supported and found.best.flops <= TOKENIZER_FLOPS + longest * 1.001 and not found.best.beyond
+    assert "for longer than the study's longest, its runs on 1 tokenizer seed say nothing" in advice_lines(found)[0]
 
 
 @pytest.mark.parametrize(
@@ -497,15 +525,14 @@ def test_longer_runs_that_are_worse_are_not_advised(rng):
     assert "nothing that the study has promises a lower gFMD for more" in advice_lines(found)[0]
 
 
-def test_what_is_expected_lies_inside_its_interval_at_the_floor(rng):
-    """Where the law ends below the tokenizer's rFMD, that is expected, and the interval moves with it."""
+def test_what_is_expected_is_never_the_end_of_its_interval(rng):
+    """Where the law ends near its floor, the floor bounds the interval, not what is expected."""
     table = make_table(rng, noise=0.002)
-    rows = table.kind == "generator"
-    (offer,) = [one for one in offers(table[~rows | ((table.choice == "m") & (table.tokenizer_choice == "crt"))])]
-    raised = replace(offer, rfmd=2 * offer.option(1e18).gfmd, reached=3 * offer.option(1e18).gfmd)
-    free, floored = offer.option(1e18), raised.option(1e18)
-    assert floored.gfmd == floored.low == pytest.approx(2 * free.gfmd)
-    assert floored.high / floored.gfmd == pytest.approx(free.high / free.gfmd)
+    for scale in (0.5, 0.99, 1.02, 1.5):
+        for offer in offers(table.assign(rfmd=scale * table.gfmd.min())):
+            for budget in (*offer.ends, 1e18):
+                option = offer.option(budget)
+                assert offer.law.l_min <= option.low < 0.9999 * option.gfmd < option.high
 
 
 @pytest.mark.parametrize(
@@ -524,6 +551,15 @@ def test_runs_that_cannot_be_weighed_are_left_out_and_counted(broken, rng):
     assert advice_lines(found, source=AdviceSource("mine", spoiled))[0].startswith("1 run without a score")
     with pytest.raises(UserError, match="has no generator yet"):  # no tokenizer's cost is known
         advise(table.assign(train_flops=table.train_flops.where(table.kind == "generator")), budget)
+
+
+@pytest.mark.parametrize("name", ["null", "nan", "NA", "64", "1e3"])
+def test_a_choice_may_have_any_name(name, rng, tmp_path):
+    table = make_table(rng).replace({"choice": {"crt": name}, "tokenizer_choice": {"crt": name}})
+    write_table(table, tmp_path / "runs.csv")
+    found = read_table(tmp_path / "runs.csv")
+    assert set(found.tokenizer_choice) == {"none", name} and set(tokenizers(found).choice) == {"none", name}
+    assert found[["gfmd", "steps"]].equals(table.reset_index()[["gfmd", "steps"]])
 
 
 def test_tables_that_say_less_or_more_than_runs_are_refused(rng, tmp_path):

@@ -176,7 +176,7 @@ def advise(
     from vistok.study.findings.joined import joined_source
     from vistok.study.findings.measured_rate import measured_rate, rate_lines, recorded_rate
     from vistok.study.findings.offers import offers
-    from vistok.study.findings.two_purses import OTHER_FAMILIES, drawn, image_lines, pair_of, sieve
+    from vistok.study.findings.two_purses import MORE_SEEDS, OTHER_FAMILIES, drawn, image_lines, pair_of, sieve
 
     limit = None if per_image is None else parse_per_image(per_image)
     source = joined_source(study, data)
@@ -198,7 +198,7 @@ def advise(
         say(json.dumps({**advice.as_json(), **facts}, indent=2))
         return
     say(f"By the runs of {source.name.rstrip(',')}, on {source.data[0]}:")
-    others = [OTHER_FAMILIES] if limit is not None and not study else []
+    others = [MORE_SEEDS, *([OTHER_FAMILIES] if limit is not None else [])] if not study else []
     for line in [*advice_lines(advice, rate, source), *image_lines(source, advice.best, sieved), *others]:
         say(line)
     named = bool(source.commands(advice.best.generator))

@@ -19,7 +19,14 @@ from vistok.study.from_file import is_study_file, read_study
 from vistok.study.run.record import StudyFolder
 
 # Tables that come with vistok, without the numbers by position: of studies, by their recipe, and of benchmarks.
-SHIPPED = ("fashion_study", "openmoji_study", "tokens_study", "continuous_study", "fashion_shortcuts")
+SHIPPED = (
+    "fashion_study",
+    "fashion_decisive_study",
+    "openmoji_study",
+    "tokens_study",
+    "continuous_study",
+    "fashion_shortcuts",
+)
 
 
 @dataclass(frozen=True)

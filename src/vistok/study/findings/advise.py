@@ -16,7 +16,7 @@ from scipy import special
 from vistok.errors import UserError, are, counted
 from vistok.study.findings.advice_source import AdviceSource
 from vistok.study.findings.as_command import train_words
-from vistok.study.findings.offers import BETWEEN_TOKENIZERS, REACH, SEEDS, Offer, Option, offers, scored
+from vistok.study.findings.offers import BETWEEN_TOKENIZERS, REACH, REALISED, SEEDS, Offer, Option, offers, scored
 from vistok.study.findings.table import generators
 from vistok.study.run.record import OTHERS
 from vistok.units import flops_in, seconds_in, steps
@@ -179,10 +179,9 @@ def advice_lines(
         f"{', by extrapolation' if other.beyond else ''}."
     )
     if other.gfmd < best.gfmd:
-        alone = " and an extrapolation" if other.beyond else ""
         lines.append(
-            f"The runner-up may well be better, but rests on {counted(other.seeds, 'tokenizer seed')}{alone}: train "
-            f"{SEEDS - other.seeds} more of it to know."
+            f"The runner-up may well be better, but rests on {counted(other.seeds, 'tokenizer seed')}: train {SEEDS - other.seeds} "
+            "more of it to know."
         )
     elif advice.surer_flops is None:
         lines.append(f"The two are alike: it would take more than {MANY_SEEDS} seeds of each to tell them apart.")
@@ -208,9 +207,11 @@ def _reservations(advice: Advice, source: AdviceSource | None) -> list[str]:
             f"{counted(unscored, 'run')} without a score, or with an unknown cost of either stage, {are(unscored)} left out."
         )
     if not advice.supported:
+        longer = f"more than {REACH:g} times as long as" if best.seeds >= SEEDS else "longer than"
+        on = "" if best.seeds >= SEEDS else f" on {counted(best.seeds, 'tokenizer seed')}"
         lines.append(
-            f"This spends {best.flops:.3g} of {advice.budget:.3g} FLOPs: of generators that are trained for more than {REACH:g} times "
-            "as long as the study's longest, its runs say nothing."
+            f"This spends {best.flops:.3g} of {advice.budget:.3g} FLOPs: of generators that are trained for {longer} the study's longest, "
+            f"its runs{on} say nothing."
         )
     elif best.flops < MUCH * advice.budget:
         lines.append(
@@ -218,7 +219,8 @@ def _reservations(advice: Advice, source: AdviceSource | None) -> list[str]:
         )
     if best.beyond:
         lines.append(
-            "No run of this generator on this tokenizer was as long: what follows goes by an extrapolation of its law."
+            "No run of this generator on this tokenizer was as long: what follows goes by an extrapolation of its law, of whose "
+            f"promises {REALISED:.0%} are believed: as many as came true on Fashion-MNIST."
         )
     return lines
 

@@ -68,12 +68,16 @@ def prediction(data: StudyData, grid: Grid) -> list[Claim]:
 
 def _inside(name: str, statement: str, rule: str, cheap: pd.DataFrame, held: pd.DataFrame) -> Claim:
     """Judge how many of the held-out runs fall where the laws of the other runs predict."""
-    hits, errors = [], []
+    hits, errors, promised, came = [], [], [], []
     for key, law in laws_of(cheap).items():
         for _, run in held[(held.tokenizer_choice == key[0]) & (held.choice == key[1])].iterrows():
             expected, low, high = law.predict(float(run.train_flops))
             hits.append(low <= run.gfmd <= high)
             errors.append(math.log(run.gfmd / expected))
+            if run.train_flops > (1 + SAME_BUDGET) * law.high_compute:
+                last = float(law(law.high_compute))
+                promised.append(math.log(last / expected))
+                came.append(math.log(last / run.gfmd))
     if not hits:
         return missing_claim(name, statement, rule, "too few lengths to hold any out")
     count, total = sum(hits), len(hits)
@@ -86,6 +90,10 @@ def _inside(name: str, statement: str, rule: str, cheap: pd.DataFrame, held: pd.
         f"{sum(error > 0 for error in errors)} of {total} runs, of {held.tokenizer_run.nunique()} tokenizers, lie above what is "
         f"predicted; in the mean {100 * math.expm1(float(np.mean(errors))):+.0f} %, rms of the logarithms {float(np.sqrt(np.mean(np.square(errors)))):.2f}"
     )
+    if sum(promised) > 0:
+        note += (
+            f"; of the fall of log gFMD that laws promise beyond their runs, {sum(came) / sum(promised):.0%} came true"
+        )
     found = Estimate(share, low, high, total)
     return make_claim(name, statement, rule, found, verdict, note, inside, held.seed.nunique())
 

@@ -78,6 +78,7 @@ def _facts(source: AdviceSource) -> dict[str, Any]:
     }
     if source.study is not None:
         facts["num_samples"] = source.study.scoring.samples
+        facts["one draw for all guidance scales"] = source.study.scoring.every_scale  # whose gFMD is without its bias
     if "num_samples" in source.table and (
         counts := set(source.table.num_samples.dropna())
     ):  # a benchmark's table says it itself

@@ -13,8 +13,10 @@ from vistok.study.findings.table import generators, tokenizers
 from vistok.study.run.record import OTHERS
 
 SETTING = ("tokenizer_choice", "codebook_size", "num_tokens", "crt_variant", "crt_weight", "crt_layers")
-# A law is trusted up to this many times the compute of its most expensive run.
+# A law of enough seeds is trusted up to this many times the compute of its most expensive run.
 REACH = 2.0
+# How much of what laws promise beyond their longest run (the fall of log gFMD) came true: a note of results/fashion's C7.inside says it.
+REALISED = 0.59
 # Tokenizer seeds from which on an expected score is believed.
 SEEDS = 3
 # Half of a 95 % interval of log gFMD between tokenizers of one setting (0.32 to 0.45 in results/fashion), of which runs on one
@@ -47,7 +49,11 @@ class Option:
 
 @dataclass(frozen=True)
 class Curve:
-    """One generator size on one tokenizer setting: its law, the cost of its runs, its best run, and the tokenizer's rFMD."""
+    """One generator size on one tokenizer setting: its law, and the cost of its runs.
+
+    `reach`: up to how many times the compute of its most expensive run the law is trusted; once, of too few seeds and where
+    longer runs were worse, which `improves` says.
+    """
 
     setting: dict[str, Any]
     generator: str
@@ -55,11 +61,9 @@ class Curve:
     tokenizer_flops: float
     flops_per_step: float
     seeds: int
-    rfmd: float
-    reached: float
     law: PowerLaw
-    # Up to how many times the compute of its most expensive run the law is trusted: once, where longer runs were worse.
     reach: float = REACH
+    improves: bool = True
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -70,20 +74,22 @@ class Curve:
         """Return what a budget buys; None if it does not cover the tokenizer and the shortest run.
 
         A budget beyond `reach` times the longest run is not spent in full: of such runs the law says nothing, or longer runs are
-        known to be worse.
+        known to be worse. Beyond the runs only that share of what the law promises is expected that came true elsewhere; the lower end
+        stays the law's, and no end lies below its floor.
         """
         available, reach = budget - self.tokenizer_flops, self.reach * self.law.high_compute
         if available < self.law.low_compute * 0.999:
             return None
-        supported = available <= reach * 1.001 or self.reach < REACH
+        supported = available <= reach * 1.001 or not self.improves
         compute = max(1, int(min(available, reach) / self.flops_per_step)) * self.flops_per_step
-        by_law, low, high = self.law.predict(compute)
-        value = max(by_law, min(self.rfmd, self.reached))
-        low, high = _bounded(low, self.rfmd, self.reached), high * value / by_law
+        value, low, high = self.law.predict(compute)
+        promised = float(self.law(min(compute, self.law.high_compute))) / value
+        worse = promised ** (1 - REALISED)
         steps = round(compute / self.flops_per_step)
         return Option(
             self.setting, self.generator, self.params, steps, self.tokenizer_flops + compute, self.tokenizer_flops,
-            value, low, high, self.law.n, self.seeds, self.law.scale, supported, compute > 1.01 * self.law.high_compute,
+            value * worse, max(low, self.law.l_min), high * worse, self.law.n, self.seeds, self.law.scale, supported,
+            compute > 1.01 * self.law.high_compute,
         )  # fmt: skip
 
 
@@ -150,8 +156,9 @@ def offers(table: pd.DataFrame) -> list[Offer]:
         law = law_of(improving, above=rfmd)
         if law is not None:
             per_step, seeds = float((rows.train_flops / rows.steps).mean()), int(improving.seed.nunique())
-            reach = REACH if len(improving) == len(rows) else 1.0
-            found.append(Curve(*whose, per_step, seeds, rfmd, float(improving.gfmd.min()), law, reach))
+            improves = len(improving) == len(rows)
+            reach = REACH if improves and seeds >= SEEDS else 1.0
+            found.append(Curve(*whose, per_step, seeds, law, reach, improves))
             continue
         for _, runs in rows.groupby("steps"):
             flops, scores = float(runs.train_flops.mean()), tuple(map(float, runs.gfmd))

@@ -12,7 +12,7 @@ import pandas as pd
 from vistok.errors import UserError, counted, damage_is_a_mistake
 from vistok.files import write_atomic
 from vistok.study.config import StudyConfig
-from vistok.study.run.record import COLUMNS, NUMBERS, StudyFolder
+from vistok.study.run.record import COLUMNS, NUMBERS, TEXTS, StudyFolder
 from vistok.study.run.wanted import asked_for
 
 AGAIN = "repeat vistok study report"
@@ -78,7 +78,7 @@ def _with_image_costs(table: pd.DataFrame, file: Path) -> pd.DataFrame:
     if not file.is_file():
         return table
     with damage_is_a_mistake(f"table {file}", "delete it, or repeat benchmarks/study_costs.py"):
-        known = pd.read_csv(file).set_index(list(PAIR))
+        known = _read(file).set_index(list(PAIR))
         measured = known.reindex(pd.MultiIndex.from_frame(table[list(PAIR)])).set_axis(table.index)
         milliseconds, flops = measured["ms_per_image"], measured["flops_per_image"]
     own = table.reindex(columns=["ms_per_image", "flops_per_image"]).astype(float)
@@ -142,7 +142,7 @@ def read_table(file: Path) -> pd.DataFrame:
             f"{file} is missing: run the study, then write its table, with vistok study run STUDY and vistok study report STUDY"
         )
     with damage_is_a_mistake(f"table {file}", AGAIN):
-        table = pd.read_csv(file)
+        table = _read(file)
     if "alarms" not in table:  # written by an earlier version, without alarms
         table["alarms"] = ""
     table["alarms"] = table.alarms.fillna("").astype(str)
@@ -158,6 +158,13 @@ def read_table(file: Path) -> pd.DataFrame:
     if wrong := [name for name in NUMBERS if not pd.api.types.is_numeric_dtype(table[name])]:
         raise UserError(f"{file}: the column {wrong[0]} holds values that are not numbers; {AGAIN}")
     return table
+
+
+def _read(file: Path) -> pd.DataFrame:
+    """Read a CSV file whose texts stay texts: a choice may be called null, nan or 64."""
+    names = pd.read_csv(file, nrows=0).columns
+    missing = {name: [""] if name in TEXTS else ["", "nan", "NaN", "NA"] for name in names}
+    return pd.read_csv(file, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=missing)
 
 
 def generators(table: pd.DataFrame) -> pd.DataFrame:
