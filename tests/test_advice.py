@@ -82,7 +82,10 @@ def test_advice_of_ones_own_study(tmp_path, monkeypatch):
         match=r"results/images64/runs.csv is missing: .* vistok study run STUDY and vistok study report STUDY",
     ):
         vistok("advise", "--budget", "3e13", "--study", "images64_study")
-    with pytest.raises(UserError, match="--study 'nowhere': give a folder of results .*fashion_study, fashion_decisive_study, openmoji_study"):
+    with pytest.raises(
+        UserError,
+        match="--study 'nowhere': give a folder of results .*fashion_study, fashion_decisive_study, openmoji_study",
+    ):
         vistok("advise", "--budget", "3e13", "--study", "nowhere")
 
 

@@ -43,6 +43,7 @@ def render(facts: dict[str, Any], runs: Path, data: DataConfig) -> str:
         memory={arm: results[0][arm]["generator"]["scores"]["off"]["memorization"] for arm in ARMS},
         spread=spread_sentence(results),
         tokenizer=results[0]["baseline"]["tokenizer"],
+        regularized=results[0]["crt"]["tokenizer"],
         trained=not shipped,
         per_position=per_position(results).figure(),
         position_maps=joined(position_maps(results, _sides(tokenizers["baseline"]))),

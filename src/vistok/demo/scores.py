@@ -42,7 +42,7 @@ ROWS = (
     Row("nats per token on training images", (*_LIKELIHOOD, "train", "nats_per_token"), "", 3, "a large gap to the held-out value means memorisation"),
     Row("bits per image", (*_LIKELIHOOD, "ema", "bits_per_image"), "lower", 1),
     Row("gFMD, guidance off", (*_GENERATOR, "off", "gfmd"), "lower"),
-    Row("guidance scale", ("generator", "guidance"), "", 1, "fixed beforehand; fashion_study found it best for such short trainings, on held-out images"),
+    Row("guidance scale", ("generator", "guidance"), "", 1, "fixed beforehand: the largest that fashion_study tried, and the best of these for such short trainings, on held-out images"),
     Row("gFMD at that guidance", (*_GENERATOR, "guided", "gfmd"), "lower"),
     Row("gFMD, guidance off, second evaluator", (*_GENERATOR, "off", "gfmd_second"), "lower"),
     Row("network calls per image, guidance off", (*_GENERATOR, "off", "cost", "calls"), "lower", 0),

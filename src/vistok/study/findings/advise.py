@@ -16,7 +16,7 @@ from scipy import special
 from vistok.errors import UserError, are, counted
 from vistok.study.findings.advice_source import AdviceSource
 from vistok.study.findings.as_command import train_words
-from vistok.study.findings.offers import BETWEEN_TOKENIZERS, REACH, REALISED, SEEDS, Offer, Option, offers, scored
+from vistok.study.findings.offers import BELIEVED, BETWEEN_TOKENIZERS, REACH, SEEDS, Offer, Option, offers, scored
 from vistok.study.findings.table import generators
 from vistok.study.run.record import OTHERS
 from vistok.units import flops_in, seconds_in, steps
@@ -220,7 +220,7 @@ def _reservations(advice: Advice, source: AdviceSource | None) -> list[str]:
     if best.beyond:
         lines.append(
             "No run of this generator on this tokenizer was as long: what follows goes by an extrapolation of its law, of whose "
-            f"promises {REALISED:.0%} are believed: as many as came true on Fashion-MNIST."
+            f"promises {BELIEVED:.0%} are believed: about as much as came true on Fashion-MNIST."
         )
     return lines
 

@@ -19,12 +19,13 @@ READABLE = 200
 
 def answer(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], by: ScoredBy) -> list[str]:
     """Return at most three sentences, and one for each further family; `rows` are the main grid's generators."""
-    families = by_family(rows)
+    families, first = by_family(rows), _compute(arms, claims)
     if len(families) > 1:
         cells = [_cells(arms, of, claims, f"With {family} generators, in") for family, of in families.items()]
     else:
-        cells = [_cells(arms, rows, claims)]
-    sentences = [_compute(arms, claims), *cells, _limits(claims, by)]
+        against = _against(arms, rows, claims) if first else ""
+        first, cells = first + against, [_cells(arms, rows, claims, told=bool(against))]
+    sentences = [first, *cells, _limits(claims, by)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -51,7 +52,19 @@ def _compute(arms: Arms, claims: Sequence[Claim]) -> str:
         late = settled[0].rule.startswith("exploratory")
         added = ", by a measure added after the first runs," if late else ""
         said += f"; without guidance{added} {_needs(arms, settled)}"
-    return f"{said}{_by_the_second(arms, claims, guided)}."
+    said += _by_the_second(arms, claims, guided)
+    for level in {_level(claim) for claim in guided} - {""}:  # told once, of the first interval
+        before, told, after = said.partition(level)
+        said = before + told + after.replace(level, "")
+    return f"{said}."
+
+
+def _against(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim]) -> str:
+    """Say of what is settled by the test images where the held-out training images point the other way; nothing elsewhere."""
+    settled = [_choice(claim) for claim in headline(claims, GUIDED) if claim.verdict != OPEN]
+    found = [one for name in settled if (one := effect(rows, arms.baseline, name, "gfmd"))]
+    against = _other_set(arms, rows, found)
+    return f" But that is by the test images alone{against}." if against else ""
 
 
 def _by_the_second(arms: Arms, claims: Sequence[Claim], guided: Sequence[Claim]) -> str:
@@ -72,18 +85,23 @@ def _needs(arms: Arms, claims: Sequence[Claim], than: str = "") -> str:
         word = "less" if effect >= 1 else "more"
         if effect < 1:
             effect, low, high = 1 / effect, high and 1 / high, low and 1 / low
-        of = "" if claim.confidence == USUAL else f", {100 * claim.confidence:.4g} %"
-        ends = f"{low:.2f} to {high:.2f}{of}" if low and high else "one seed" if claim.n == 1 else "no interval"
+        ends = (
+            f"{low:.2f} to {high:.2f}{_level(claim)}" if low and high else "one seed" if claim.n == 1 else "no interval"
+        )
         parts.append(f"{arms[_choice(claim)]} needs {effect:.2f} times {word}{than if i == 0 else ''} ({ends})")
     return listed(parts)
+
+
+def _level(claim: Claim) -> str:
+    return "" if claim.confidence == USUAL else f", {100 * claim.confidence:.4g} %"
 
 
 def _choice(claim: Claim) -> str:
     return claim.claim.partition(" ")[2]
 
 
-def _cells(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], begins: str = "In") -> str:
-    """Say how gFMD differs from the baseline's in the mean over cells."""
+def _cells(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], begins: str = "In", told: bool = False) -> str:
+    """Say how gFMD differs from the baseline's in the mean over cells. `told`: what held-out training images say stands before."""
     base = arms[arms.baseline]
     found = [one for name in arms.main if name != arms.baseline and (one := effect(rows, arms.baseline, name, "gfmd"))]
     if not len(rows):
@@ -99,7 +117,7 @@ def _cells(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], begins: str 
         return f"{where} gFMD is {said} than with {base}, but of one tokenizer seed: another may differ by more."
     claimed = all(any(c.quantity == f"gFMD of {one.arm} / of {arms.baseline}" for c in claims) for one in found)
     aside = f"95 % over {seeds} tokenizer seeds{'' if claimed else '; not a claim fixed beforehand'}"
-    aside += _other_set(arms, rows, found)
+    aside += "" if told else _other_set(arms, rows, found)
     if not settled:
         said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in unsettled])
         return f"{where} the difference in gFMD to {base} is not settled: {said} ({aside})."
@@ -121,7 +139,7 @@ def _other_set(arms: Arms, rows: pd.DataFrame, found: Sequence[Effect]) -> str:
         for one in found
         if (other := effect(rows, arms.baseline, one.arm, "gfmd_val")) and other.found.value * one.found.value < 0
     ]
-    return f"; against held-out training images it is {listed(against)}" if against else ""
+    return f"; against held-out training images gFMD is {listed(against)}" if against else ""
 
 
 def _limits(claims: Sequence[Claim], by: ScoredBy) -> str:

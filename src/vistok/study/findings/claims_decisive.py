@@ -185,7 +185,7 @@ def _claim(label: str, statement: str, rule: str, found: _Judged, measure: Measu
 
 
 def _shrinks(evidence: _Evidence, name: str) -> Claim:
-    statement = "Guidance does part of the same work: the larger the scale, the smaller the gain."
+    statement = "The larger the guidance scale, the smaller the gain: at all scales, those beyond the best included."
     rule = (
         "effect: for each seed, slope on log scale of the mean log(baseline's gFMD / its gFMD) over all cells at that scale, at "
         f"all scales; {_how(evidence.planned)}; holds below 0, fails above"

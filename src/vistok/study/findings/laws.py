@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from vistok.study.config import Grid
 from vistok.study.findings.claim_data import StudyData
 from vistok.study.findings.fit import PowerLaw, fit_power_law, frontier
 
@@ -26,10 +27,24 @@ class Fit:
     law: PowerLaw
 
 
+def main_grids(data: StudyData) -> list[Grid]:
+    """Return the main grid and those with the same baseline, generators, lengths and seeds: they have other tokenizers alone."""
+    main = data.grid(data.study.main_grid)
+    if main is None:
+        return []
+    alike = [
+        grid
+        for grid in data.study.grids
+        if (grid.generators, grid.lengths, grid.seeds) == (main.generators, main.lengths, main.seeds)
+        and data.study.baseline in [choice.name for choice in grid.tokenizers]
+    ]
+    return [main, *(grid for grid in alike if grid.name != main.name)]
+
+
 def main_runs(data: StudyData) -> pd.DataFrame:
-    """Return the generators of the main grid, or of all grids if it has none."""
-    grid = data.grid(data.study.main_grid)
-    rows = data.runs(grid) if grid else data.generators
+    """Return the generators of the main grids, or of all grids if these have none."""
+    found = [data.runs(grid) for grid in main_grids(data)]
+    rows = pd.concat(found).drop_duplicates("run") if found else data.generators
     return rows if len(rows) else data.generators
 
 

@@ -18,7 +18,7 @@ from vistok.study.findings.claim_data import StudyData, longest
 from vistok.study.findings.claims_view import claims_view
 from vistok.study.findings.families import families
 from vistok.study.findings.generator_figure import generators_beside
-from vistok.study.findings.laws import CONVENTIONS, Fit
+from vistok.study.findings.laws import CONVENTIONS, Fit, main_grids
 from vistok.study.findings.outside import outside_of
 from vistok.study.findings.samples import sample_sheets
 from vistok.study.findings.scale_figure import gain_by_scale
@@ -138,12 +138,13 @@ def _likelihood(data: StudyData, rows: pd.DataFrame, arms: Arms, fits: Sequence[
 
 
 def _sweeps(data: StudyData, arms: Arms) -> list[dict[str, Any]]:
-    """Return a section for each grid but the main one."""
+    """Return a section for each grid but the main ones."""
     sections: list[dict[str, Any]] = []
+    main = [grid.name for grid in main_grids(data)]
     order = [*SWEEPS, *FRONTIERS]
     for grid in sorted(data.study.grids, key=lambda grid: order.index(grid.name) if grid.name in order else len(order)):
         name, rows = grid.name, data.runs(grid)
-        if name == data.study.main_grid or rows.empty:
+        if name in main or rows.empty:
             continue
         label, charts, shown = _section(grid, rows, arms)
         if charts:
@@ -156,7 +157,7 @@ def _sweeps(data: StudyData, arms: Arms) -> list[dict[str, Any]]:
 
 def _section(grid: Grid, rows: pd.DataFrame, arms: Arms) -> tuple[str, Sequence[Chart | Rows], str]:
     """Return what a grid varies, its figures, and what they show."""
-    label = FRONTIERS.get(grid.name, grid.purpose.rstrip(".").replace("`", ""))
+    label = FRONTIERS.get(grid.name, grid.purpose.rstrip(".").replace("`", "")) or "a grid whose purpose is not stated"
     if rows.tokenizer_choice.nunique() < 2:
         return (
             label,

@@ -1,4 +1,4 @@
-"""The gain of each arm by guidance scale: guidance and regularization do part of the same work."""
+"""The gain of each arm by guidance scale."""
 
 import math
 
