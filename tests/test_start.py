@@ -309,6 +309,32 @@ def test_a_broken_picture_is_named_and_left_out(speed, photo_folder, tmp_path):
     assert len(open_split(plan.tokenizer_config().data, "train")) == look.train
 
 
+def test_copies_are_told_before_training(photo_folder, tmp_path):
+    folder = tmp_path / "copies"
+    shutil.copytree(photo_folder, folder)
+    first = next(path for path in sorted(folder.rglob("*")) if path.is_file())
+    for number in range(30):
+        shutil.copy(first, first.with_name(f"copy-{number}{first.suffix}"))
+    said = " ".join(look_at(str(folder)).remarks)
+    assert "30 images are byte-for-byte copies of others." in said and "in train too, byte for byte" in said
+
+
+def test_a_plan_says_what_to_expect_and_does_not_mirror_letters(speed, photo_folder, tmp_path):
+    plan, look = start.prepare_start(str(photo_folder), 1800.0, tmp_path, lambda line: None)
+    said = "\n".join(lines(plan, look))
+    assert "What to expect: " in said and "--no-mirror" in said and plan.tokenizer_config().data.horizontal_flip
+    other, _ = start.prepare_start(str(photo_folder), 1800.0, tmp_path, lambda line: None, mirror=False)
+    assert not other.tokenizer_config().data.horizontal_flip and "--no-mirror" not in "\n".join(lines(other, look))
+    again, _ = start.prepare_start(str(photo_folder), 1800.0, tmp_path, lambda line: None)
+    assert again == plan  # each is kept by itself
+
+
+def test_a_plan_says_where_more_time_brings_nothing(speed):
+    long = plan_start(COLOUR, 36_000, start.general_weights)
+    assert "so few pictures would be learned by heart" in "\n".join(lines(long, COLOUR))
+    assert "learned by heart" not in "\n".join(lines(plan_start(COLOUR, 60, start.general_weights), COLOUR))
+
+
 def test_files_that_are_no_pictures_are_told(photo_folder, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(photo_folder, photos)
@@ -483,7 +509,9 @@ def test_colour_pictures_begin_with_the_shipped_tokenizer(speed, monkeypatch, tm
     with torch.no_grad():
         error = (networks.tokenizer.eval()(flat).reconstruction - flat).abs().max()
     assert float(error) < 0.35  # it is trained, and its codes are there
-    larger = plan_start(COLOUR, 6558, start.general_weights)
+    # So few know the general tokens best, however long: of larger pictures nothing is known but these few.
+    assert plan_start(COLOUR, 65580, start.general_weights).side == 64
+    larger = plan_start(replace(COLOUR, count=8000, train=6400), 6558, start.general_weights)
     assert (larger.init_from, larger.generator_from) == ("pictures64", None)
     larger = larger.tokenizer_config()
     assert (larger.data.image_size, larger.tokenizer.image_size, larger.tokenizer.num_tokens) == (128, 128, 256)

@@ -20,6 +20,10 @@ def start(
     ] = None,
     time: Annotated[str, typer.Option("--for", help="Only make a plan, for this time.")] = "30m",
     runs: Runs = Path("runs"),
+    mirror: Annotated[
+        bool,
+        typer.Option("--mirror/--no-mirror", help="Mirror pictures at random, left to right, as they are learned."),
+    ] = True,
     anyway: Anyway = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, and carry nothing out.")] = False,
 ) -> None:
@@ -32,14 +36,14 @@ def start(
     from vistok.start.go import prepare_start, run_start
 
     with progress_bars() as progress:
-        plan, look = prepare_start(folder, seconds, runs, lambda line: say(line, err=True), progress)
+        plan, look = prepare_start(folder, seconds, runs, lambda line: say(line, err=True), progress, mirror)
     if as_json:
         say(json.dumps(plan.to_json(), indent=2))
         return
     for line in lines(plan, look):
         say(line)
     if go is None:
-        elsewhere = [] if runs == Path("runs") else ["--runs", str(runs)]
+        elsewhere = [*([] if mirror else ["--no-mirror"]), *([] if runs == Path("runs") else ["--runs", str(runs)])]
         say(f"\nTo run all of them: {shlex.join(['vistok', 'start', folder, '--go', time, *elsewhere])}")
         return
     with progress_bars() as progress:

@@ -57,16 +57,15 @@ def train_tokenizer(
         ),
     ] = None,
     strict: Strict = False,
+    anyway: options.Anyway = False,
 ) -> None:
     """Train a tokenizer, as in: vistok train tokenizer fashion_crt."""
     init_from = initial(init_from, "tokenizer", runs)
     proxy = initial(proxy, "tokenizer", runs, "--proxy")
     codes = initial(codes, "tokenizer", runs, "--codes")
+    for begun_with in filter(None, (init_from, proxy, codes)):
+        options.require_alive(begun_with, anyway or dry_run)
     config = recipe_config(recipe, "tokenizer", settings, data, init_from, name, proxy, codes)
-    if proxy is not None:
-        options.require_alive(proxy, anyway=True)
-    if init_from is not None:
-        options.require_alive(init_from, anyway=True)  # fine-tuning may be meant to repair it
     if dry_run:
         from vistok.verbs.dry_run import dry_tokenizer
 
@@ -107,6 +106,8 @@ def train_generator(
     init_from = initial(init_from, "generator", runs)
     config = recipe_config(recipe, "generator", settings, None, init_from, name)
     options.require_alive(found, anyway or dry_run)
+    if init_from is not None:
+        options.require_alive(init_from, anyway or dry_run)
     train_on_latents(config, found, data, image_size, runs, dry_run=dry_run, as_json=as_json, strict=strict)
 
 
@@ -182,11 +183,12 @@ def train_to_end(prepare: "Callable[[], Job]", strict: bool = False) -> None:
         job.train(progress)
     if not options.main_process():
         return
+    from vistok.engine.log import last_validation
     from vistok.overview.page import write_picture
     from vistok.overview.record import RunRecord
     from vistok.runs.curves import headline
     from vistok.runs.health.gate import alarms_of, closing_words
-    from vistok.runs.health.only_begun import not_judged
+    from vistok.runs.health.only_begun import longer, not_judged
 
     run = job.run_dir.path
     alarms = alarms_of(run)
@@ -196,13 +198,13 @@ def train_to_end(prepare: "Callable[[], Job]", strict: bool = False) -> None:
     if alarms:
         went = f"It went badly{closing_words(alarms)}"
     elif begun := record.only_begun:
-        went = f"It has only begun to learn: {figures}, {begun}. Train it longer."
+        went = f"It has only begun to learn: {figures}, {begun}. {longer(last_validation(record.rows)['step'])}"
     elif not_judged(record.rows):
         went = f"It is done: {figures}; held-out pictures are too few, or all alike, to say how good that is."
     else:
         went = f"It went well: {figures}."
     if not finished:
         write_picture(record)
-    say(f"{went} Its page: {run}/page.html")
+    say(f"{went.removesuffix('.')}. Its page: {run}/page.html")
     if strict and alarms:
         raise typer.Exit(ALARMED)

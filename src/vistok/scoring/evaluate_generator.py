@@ -52,6 +52,7 @@ from vistok.tokenizer.interface import Tokenizer
 PRECISION_RECALL_IMAGES = 5_000
 MEMORIZATION_SAMPLES = 1_000
 MEMORIZATION_TRAIN = 50_000
+RECONSTRUCTED = 100  # images at a time
 BALANCED = "balanced: image i has class i mod the number of classes"
 
 
@@ -144,6 +145,7 @@ def evaluate_generator(stage2: Stage2, against: Against, drawing: Drawing, progr
         extractors=[extractor.digest for extractor in against.extractors],
         sampling=science(sampling),
         num_samples=drawing.count,
+        unseen="reconstructed",  # with which samples are compared for copies
         **({"reference": reference.digest()} if reference else {}),
     )
     done = finished_evaluation(file, progress)
@@ -169,7 +171,7 @@ def evaluate_generator(stage2: Stage2, against: Against, drawing: Drawing, progr
             **_image_scores(stage2, against.extractors, collected, references, sampling),
             "cost": cost_of(stage2.generator, stage2.tokenizer, sampling, drawing.clock).to_json(),
             "variety": asdict(variety(join_world().collect(drawing.drawn))),
-            "memorization": _memorization(images, stage2.data, unseen, train, progress),
+            "memorization": _memorization(images, stage2, unseen, train, progress),
             "seconds": round(time.monotonic() - started, 1),
         }
         if join_world().main:
@@ -330,12 +332,20 @@ def distances(
 
 
 def _memorization(
-    samples: Tensor, data: DataConfig, unseen: ImageSource, train: ImageSource, progress: Progress
+    samples: Tensor, stage2: Stage2, unseen: ImageSource, train: ImageSource, progress: Progress
 ) -> dict[str, Any]:
-    """Compare samples' distances to the nearest training images with those of unseen images (pixels, RMS on 0...1)."""
+    """Compare samples' distances to the nearest training images with those of unseen images (pixels, RMS on 0...1).
+
+    The unseen images are reconstructed: samples are decoded, and what the tokenizer leaves out brings them nearer to any image.
+    """
+    data = stage2.data
     searched = stable_choice(0, "memorization train", len(train), MEMORIZATION_TRAIN)
     compared = stable_choice(0, "memorization unseen", len(unseen), MEMORIZATION_SAMPLES)
-    others = [to_uint8(batch["images"]) for batch in eval_images(unseen.subset(compared, "compared"), data, 1000)]
+    tokenizer = stage2.tokenizer
+    others = [
+        to_uint8(tokenizer.decode(tokenizer.encode(batch["images"].to(tokenizer.device)))).cpu()
+        for batch in eval_images(unseen.subset(compared, "compared"), data, RECONSTRUCTED)
+    ]
     with progress.task("nearest training images", len(searched)) as bar:
 
         def pixels() -> Any:
@@ -348,6 +358,7 @@ def _memorization(
     return {
         "num_samples": len(samples),
         "num_unseen": len(compared),
+        "reconstructed": True,
         "num_train": result.searched,
         "sample_median": result.sample_median,
         "real_median": result.real_median,

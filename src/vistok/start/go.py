@@ -60,7 +60,12 @@ GUIDANCE, GUIDANCE_SAMPLES = (1.0, 1.5, 2.0, 3.0), 300
 
 
 def prepare_start(
-    root: str, seconds: float, runs: Path, say: Callable[[str], None], progress: Progress | None = None
+    root: str,
+    seconds: float,
+    runs: Path,
+    say: Callable[[str], None],
+    progress: Progress | None = None,
+    mirror: bool = True,
 ) -> tuple[StartPlan, Look]:
     """Return the plan for a folder and a time: the one made earlier, or a new one, which is saved.
 
@@ -70,7 +75,7 @@ def prepare_start(
     doing = progress.doing if progress is not None else _silently
     with doing(f"looking at the pictures in {root}"):
         look = look_at(root)
-    file = plan_file(runs, root, seconds)
+    file = plan_file(runs, root, seconds, mirror)
     place = str(Path(root).resolve())
     with alone(lock_place(file)):  # of two commands at once, the second takes the first one's plan
         if file.is_file():
@@ -88,6 +93,7 @@ def prepare_start(
             say(f"warning: {busy_with}")
         with doing("timing a few training steps on this machine"):
             plan = replace(plan_start(look, seconds, general_weights), place=place)
+        plan = plan if mirror else plan.unmirrored()
         write_json(file, plan.to_json(), make_folder=True)
     return plan, look
 
@@ -131,7 +137,7 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = Fa
     generator = train_generator.prepare(plan.generator_config(), train, val, tokenizer.path, runs).train(progress)
     require_alive(generator.path, anyway, progress.say)
     progress.say("[3/4] samples")
-    overview = plan_file(runs, plan.place or plan.root, plan.seconds).with_name("overview.png")
+    overview = plan_file(runs, plan.place or plan.root, plan.seconds, plan.mirrors).with_name("overview.png")
     stage2 = load_stage2(generator.path)
     extractor = choose_evaluator(stage2.data, IMAGENET) if is_installed() else None
     if missing := _unscored(stage2, extractor):

@@ -40,6 +40,7 @@ class Look:
     `train`: how many are not held out. `ratio`: width / height, if most of them share one that is not square. `unreadable`:
     files that cannot be read, with reasons. `ignored`: files that are no images, by suffix. `deeper`: the folder whose sub-folders
     may be the classes, if the root has none; `deeper_splits`: those of them that are splits by their names. `squareness`: what a square from its middle holds of a typical picture.
+    `notes`: what is unusual about the pictures.
     """
 
     root: str
@@ -54,6 +55,7 @@ class Look:
     ignored: Mapping[str, int] = field(default_factory=dict)
     squareness: float = 1.0
     deeper_splits: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def remarks(self) -> list[str]:
@@ -67,6 +69,7 @@ class Look:
             )
         if self.ignored:
             said.append(f"Not pictures by their names, so {describe_ignored(self.ignored)}.")
+        said += [f"{note[0].upper()}{note[1:]}." for note in self.notes]
         if self.deeper:
             splits = " and ".join(self.deeper_splits)
             what = f"it holds {splits}, which are only then told apart" if splits else "each of these is a class"
@@ -117,9 +120,22 @@ def look_at(root: str) -> Look:
     unreadable, ignored = (train.report.skipped, train.report.ignored) if train.report is not None else ({}, {})
     deeper = _deeper(root, train.files) if len(train.class_names) == 1 else ""
     splits = tuple(name for name in sorted(os.listdir(deeper)) if split_of_folder(name)) if deeper else ()
+    notes = tuple(train.report.remarks()) if train.report is not None else ()
     square = statistics.median(min(size) / max(size) for size, _ in found)
     return Look(
-        root, count, len(train), train.class_names, side, grey, ratio, unreadable, deeper, ignored, square, splits
+        root,
+        count,
+        len(train),
+        train.class_names,
+        side,
+        grey,
+        ratio,
+        unreadable,
+        deeper,
+        ignored,
+        square,
+        splits,
+        notes,
     )
 
 

@@ -55,7 +55,8 @@ def plan_start(look: Look, seconds: float, init_from: InitFrom) -> StartPlan:
     """
     plan = None
     for side in _sides(look, seconds, init_from):
-        if plan is not None and side > look.side:
+        # Larger pictures would have to be learned from nothing, for which they are too few, or the time too short.
+        if plan is not None and (side > look.side or plan.generator_from is not None):
             break
         larger = _plan_at(side, look, seconds, init_from, plan)
         if larger is None:

@@ -10,6 +10,7 @@ from vistok.errors import counted
 from vistok.generator.families import FAMILIES
 from vistok.recipes import all_recipes, find_recipe
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
+from vistok.runs.health.sample_warnings import FEW_UNSEEN
 from vistok.space import Layout, Line, Tokens, Vectors, grid
 
 # Layout, codes, classes and images to count a generator recipe with, as there is no token cache to read them from.
@@ -92,18 +93,13 @@ def start_lines(done: dict[str, Any]) -> list[str]:
     return [*lines, f"pictures, their reconstructions, and samples{guided}: {done['overview']}"]
 
 
-# Fewer unseen images than this have no hundredth that is closest to training images.
-FEW_UNSEEN = 100
-
-
 def _copies_line(memory: dict[str, Any]) -> str:
     """Return what is said of copies; a hundredth of fewer than 100 unseen images is not even one of them."""
     closer = f"copies: {100 * memory['copy_share']:.1f} % of {memory['num_samples']} samples are closer to one of {memory['num_train']} training images than"
+    unseen = f"{memory['num_unseen']} {'reconstructions of ' if memory.get('reconstructed') else ''}unseen images are"
     if memory["num_unseen"] < FEW_UNSEEN:
-        return (
-            f"{closer} nearly all of {memory['num_unseen']} unseen images are, which are too few to say what is usual"
-        )
-    return f"{closer} 99 % of {memory['num_unseen']} unseen images are (for unseen images it is 1 %)"
+        return f"{closer} nearly all of {unseen}, which are too few to say what is usual"
+    return f"{closer} 99 % of {unseen} (for those it is 1 %)"
 
 
 def generator_lines(scores: dict[str, Any]) -> list[str]:

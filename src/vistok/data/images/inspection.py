@@ -68,6 +68,18 @@ class FolderReport:
         lines = []
         if self.skipped:
             lines.append(f"{_of(self.skipped, self.found)} {are(len(self.skipped))} skipped: {_first(self.skipped)}")
+        lines += self.remarks()
+        if self.ignored:
+            lines.append(describe_ignored(self.ignored))
+        if self.runs:
+            lines.append(
+                f"left out {some(self.runs, SHOWN)}: vistok's runs are there, whose sheets are not pictures to learn from"
+            )
+        return lines
+
+    def remarks(self) -> list[str]:
+        """Return what is unusual about the pictures that are used: those to convert, and copies."""
+        lines = []
         for kind, names in self.unusual.items():
             one, more = _DESCRIPTIONS.get(
                 kind, (f"is {kind} and will be converted", f"are {kind} and will be converted")
@@ -81,12 +93,6 @@ class FolderReport:
                 f"{counted(len(self.leaked), 'image')} of val or test {are(len(self.leaked))} in train too, byte for byte, such as "
                 f"{self.leaked[0]}: "
                 "scores on them are too optimistic"
-            )
-        if self.ignored:
-            lines.append(describe_ignored(self.ignored))
-        if self.runs:
-            lines.append(
-                f"left out {some(self.runs, SHOWN)}: vistok's runs are there, whose sheets are not pictures to learn from"
             )
         return lines
 

@@ -180,7 +180,10 @@ def gentler_rate(run: Judged[GeneratorRun]) -> str | None:
 
 def trained_weights(run: Judged[TokenizerRun]) -> str | None:
     """Start from weights that have already been trained on images."""
-    return None if run.config.init_from else "Start from a trained tokenizer: --init-from RUN"
+    if run.config.init_from:
+        return None
+    own = "pictures64, which knows colour pictures, or a run of yours" if run.config.data.channels == 3 else "RUN"
+    return f"Start from a trained tokenizer: --init-from {own}"
 
 
 def later_discriminator(run: Judged[TokenizerRun]) -> str | None:

@@ -23,9 +23,10 @@ EMPTY = 0.1  # nats per token: below this there is nothing to learn
 VARIED, DEAD, WILD, CHAOS = 0.5, 0.1, 2.0, 5.0
 
 SOON = 0.1  # share of the run: if validation was best before this, the run's length is not the problem
+FEWEST = 300  # steps: so few are not advised, as of less no generator learns anything
 
 _LEARN: tuple[Advice[GeneratorRun], ...] = (
-    advice.usual_rate, advice.short_warmup, advice.at_least(300, 1000), advice.less_dropout, advice.longer,
+    advice.usual_rate, advice.at_least(FEWEST, 1000), advice.short_warmup, advice.less_dropout, advice.longer,
 )  # fmt: skip
 _BY_HEART: tuple[Advice[GeneratorRun], ...] = (advice.more_dropout, advice.smaller_generator)
 MORE_IMAGES = "Train both stages on more images"
@@ -119,7 +120,7 @@ def scattered(run: Run, history: History) -> Alarm | None:
         return None
     symptom = f"its samples are noise: they vary {found:.3g} times as much as held-out latents"
     remedy = first_advice(
-        (advice.at_least(300, 1000), advice.gentler_rate, advice.short_warmup), run,
+        (advice.at_least(FEWEST, 1000), advice.gentler_rate, advice.short_warmup), run,
         "Begin from a teacher whose own samples are good",
     )  # fmt: skip
     return Alarm("scattered", found, symptom, remedy, dead=found > CHAOS and run.total_steps >= TRIAL)
@@ -137,7 +138,7 @@ def _smoothing_price(config: GeneratorRun) -> float:
 
 def against_memory(run: Run, views: tuple[str, ...] | None = None, best_step: int | None = None) -> str:
     """Return what to do about memorisation; `best_step`: of the best validation; both it and `views` if known."""
-    if best_step is not None and best_step >= SOON * run.total_steps:
+    if best_step is not None and best_step >= max(FEWEST, SOON * run.total_steps):
         return train_again(f'"length={best_step} steps"', "its held-out loss was lowest there")
     if views is not None and not any("flip" in view for view in views) and not random_crops(views):
         return FLIP

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from vistok.engine.log import Row, last_validation
+from vistok.runs.health.alarms import ALIKE
 
 GAIN = 3.0  # dB over the mean of all images; below it there are patches of colour where things should be
 # Of the matching loss of a network that takes data for noise; trained flows of Fashion-MNIST end at a fifth to a quarter of it
@@ -14,6 +15,7 @@ TOLD = 0.2
 # generator); of Fashion-MNIST's recorded runs the least has 0.18, and a masked generator had 0.14 after 50 steps.
 GAINED = 0.1
 EMPTY = 0.1  # nats per token: below this there is nothing to gain
+LONG = 3_000  # steps, the length of the recipes: who has trained so long is not told to train longer alone
 
 
 def has_only_begun(rows: Sequence[Row]) -> str:
@@ -22,7 +24,8 @@ def has_only_begun(rows: Sequence[Row]) -> str:
     Of tokenizers, classifiers and all families of generators.
     """
     last = last_validation(rows)
-    if (gain := last.get("psnr_over_mean", GAIN)) < GAIN:
+    gain = last.get("psnr_over_mean", GAIN)
+    if gain < GAIN and last.get("psnr", 0.0) - gain <= ALIKE:  # the mean of pictures that are alike is hard to beat
         return f"{gain:.1f} dB closer to the picture than the mean of all pictures"
     blind, matching = last.get("blind_matching_loss"), last.get("matching_loss")
     if blind is not None and matching is not None and (share := matching / blind) > MATCHED:
@@ -34,6 +37,13 @@ def has_only_begun(rows: Sequence[Row]) -> str:
     if "chance" in last and last["accuracy"] - last["chance"] < TOLD * (1 - last["chance"]):
         return f"{last['accuracy']:.0%} of held-out images are told right, where guessing gives {last['chance']:.0%}"
     return ""
+
+
+def longer(steps: int) -> str:
+    """Return what to do about a run of so many steps that has only begun to learn."""
+    if steps < LONG:
+        return "Train it longer."
+    return "Look at the pictures in its samples/: more steps may help, but so many help most pictures; more pictures, or more tokens, do the rest."
 
 
 def not_judged(rows: Sequence[Row]) -> bool:

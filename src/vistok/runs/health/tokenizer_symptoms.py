@@ -6,25 +6,25 @@ from vistok.engine.log import Alarm, Row
 from vistok.runs.config import TokenizerRun
 from vistok.runs.health import advice
 from vistok.runs.health.advice import Advice, Judged, first_advice
-from vistok.runs.health.alarms import GRACE, LOGGED, TRIAL, Alarms, History
+from vistok.runs.health.alarms import ALIKE, GRACE, LOGGED, TRIAL, Alarms, History
 from vistok.tokenizer.bottlenecks.config import SimVQConfig, VQConfig
 
 Run = Judged[TokenizerRun]
 DEPENDENCE, GAIN = 0.05, 0.5  # below either of these reconstructions are blind; the second is in dB
-ALIKE = 25.0  # dB that the mean of all images has; of the folders in results/own_images it has 8 to 16
 VARIANCE = 1e-3  # of the latents; a healthy tokenizer with eight dimensions has about 0.12
 USED = 0.05  # share of the codes that could be in use
 FALLEN = 0.5  # share of the highest usage so far
+WORSE = 0.1  # dB below where a run began
 WON = 0.1  # hinge loss of the discriminator; 1 is chance level
 
 _LATENTS: tuple[Advice[TokenizerRun], ...] = (
-    advice.usual_rate, advice.short_warmup, advice.at_least(100, 1000), advice.normalized_regularizer,
+    advice.usual_rate, advice.at_least(100, 1000), advice.short_warmup, advice.normalized_regularizer,
     advice.waiting_regularizer, advice.weaker_regularizer, advice.no_regularizer, advice.shortcut,
     advice.codes_from_latents, advice.longer, advice.trained_weights,
 )  # fmt: skip
 # When the latents are healthy and the run may simply need more time.
 _SLOW: tuple[Advice[TokenizerRun], ...] = (
-    advice.usual_rate, advice.short_warmup, advice.shortcut, advice.at_least(100, 1000), advice.longer,
+    advice.usual_rate, advice.shortcut, advice.at_least(100, 1000), advice.short_warmup, advice.longer,
     advice.codes_from_latents, advice.normalized_regularizer, advice.waiting_regularizer, advice.weaker_regularizer,
     advice.no_regularizer, advice.trained_weights,
 )  # fmt: skip
@@ -32,18 +32,24 @@ _CODES: tuple[Advice[TokenizerRun], ...] = (
     advice.restarted_codes, advice.codes_from_latents, advice.usual_rate, advice.normalized_regularizer,
     advice.weaker_regularizer, advice.lower_rate, advice.fewer_codes,
 )  # fmt: skip
+_WORSE: tuple[Advice[TokenizerRun], ...] = (
+    advice.usual_rate, advice.no_regularizer, advice.at_least(300, 1000), advice.lower_rate,
+)  # fmt: skip
 _DISCRIMINATOR: tuple[Advice[TokenizerRun], ...] = (
     advice.later_discriminator, advice.weaker_discriminator, advice.smaller_discriminator,
 )  # fmt: skip
 LOOK = "Look at the pictures in the run's samples/: images with little in common need a larger data set, or more tokens"
 DIFFER = "Give images that differ more, or crop them to what differs: of images so alike, the mean is hard to beat"
+KEEP = "Take the weights that it began with: they know these pictures better"
 NO_GAN = 'Train it again without the discriminator: --set "losses.adversarial=null"'
 
 
 def tokenizer_alarms(config: TokenizerRun, total_steps: int) -> Alarms:
     """Return the alarms that watch a tokenizer's rows."""
     run = Judged(config, total_steps)
-    return Alarms([partial(symptom, run) for symptom in (blind, latents_collapse, codes_unused, usage_falls, won)])
+    return Alarms(
+        [partial(symptom, run) for symptom in (blind, worse, latents_collapse, codes_unused, usage_falls, won)]
+    )
 
 
 def begins(run: Run) -> int:
@@ -70,13 +76,28 @@ def blind(run: Run, history: History) -> Alarm | None:
         )
     elif gain < GAIN:
         value, advices = gain, _SLOW
-        symptom = f"reconstructions are hardly closer to the image than the mean of all images is ({gain:+.2f} dB)"
+        closer = "hardly closer to the image" if gain >= 0 else "farther from the image"
+        symptom = f"reconstructions are {closer} than the mean of all images is ({gain:+.2f} dB)"
     else:
         return None
     look = LOOK
     if (mean := row.get("psnr", 0.0) - gain) > ALIKE:
         symptom, look = f"{symptom}. The images differ little: their mean alone has {mean:.1f} dB", DIFFER
     return Alarm("blind", value, symptom, first_advice(advices, run, look), dead=run.total_steps >= TRIAL)
+
+
+def worse(run: Run, history: History) -> Alarm | None:
+    """Reconstructions are worse than those of the weights that it began with; of pixel losses alone, as others are not for PSNR."""
+    rows = [row for row in history.validations if "psnr" in row]
+    losses = run.config.losses
+    other = losses.adversarial is not None or losses.perceptual is not None
+    if not run.config.init_from or other or len(rows) < 2 or rows[0]["step"] > 0 or run.total_steps < TRIAL:
+        return None
+    first, last = rows[0]["psnr"], rows[-1]["psnr"]
+    if rows[-1]["step"] < run.total_steps / 2 or last >= first - WORSE:
+        return None
+    symptom = f"reconstructions got worse: {last:.2f} dB, and {first:.2f} dB before the first step"
+    return Alarm("worse", last - first, symptom, first_advice(_WORSE, run, KEEP))
 
 
 def latents_collapse(run: Run, history: History) -> Alarm | None:
