@@ -1,7 +1,7 @@
 """What makes a tokenizer of one's own images good at the first try: each suspect alone, on folders of several kinds.
 
 python benchmarks/own_images.py suspects --folders FOLDERS [--only NAME ...] [--steps 100] [--init-from TOKENIZER] [--out results/own_images]
-python benchmarks/own_images.py goals --folders FOLDERS --init-from TOKENIZER [--seeds 0 1 2] [--steps 300]
+python benchmarks/own_images.py goals --folders FOLDERS --init-from TOKENIZER [--decoder] [--seeds 0 1 2] [--steps 300]
 python benchmarks/own_images.py table
 
 FOLDERS holds a sub-folder for each set (`benchmarks/own_folders.py` and `benchmarks/free_pictures.py` make some). Runs on
@@ -90,6 +90,12 @@ SUSPECTS: dict[str, tuple[str, ...]] = {
     "batch 32": ("batch_size=32",),
     "perceptual loss": ('losses.perceptual={"network": "imagenet", "weight": 0.02}',),
     "colour counts four times": (),
+}
+# How the runs of goals are called, and what is changed of BASE.
+GOALS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "all": ("fine-tuned", ()),
+    "nothing": ("base", ()),
+    "decoder": ("decoder alone", ("crt=null", 'trains="decoder"')),
 }
 MEASURES = ("psnr", "psnr_over_mean", "dependence", "codebook_usage", "code_perplexity", "lab_error", "chroma_error")
 
@@ -301,6 +307,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--seeds", type=int, nargs="*", default=None)
     parser.add_argument("--init-from")
+    parser.add_argument(
+        "--decoder",
+        action="store_true",
+        help="of goals: train the decoder alone, as vistok start does with few pictures",
+    )
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
     if args.verb != "table":
@@ -312,7 +323,7 @@ def main() -> None:
             steps, seeds, names = (
                 args.steps or 300,
                 args.seeds or [0, 1, 2],
-                [("fine-tuned" if args.init_from else "base", ())],
+                [GOALS["decoder" if args.decoder else "all" if args.init_from else "nothing"]],
             )
         jobs = [
             ({"part": args.verb, "folder": folder, "name": name, "steps": steps, "seed": seed}, settings)
