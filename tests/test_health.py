@@ -35,6 +35,7 @@ from vistok.runs.health.tokenizer_symptoms import tokenizer_alarms
 from vistok.tokenizer.bottlenecks.config import VQConfig
 from vistok.tokenizer.config import LossConfig
 from vistok.tokenizer.networks.conv import ConvTokenizer
+from vistok.verbs import train_tokenizer
 
 RUN = TokenizerRun(losses=LossConfig(perceptual=None), tokenizer=find_recipe("debug_vq").tokenizer)
 SETTING = re.compile(r'--set ("[^"]*"|\S+)')
@@ -444,6 +445,28 @@ def test_advice_is_about_what_is_wrong():
     assert "start_after=100" in advised(
         "codes_unused", "tokenizer.quantizer.restart_after=50", "optimizer.warmup=1 steps"
     )
+
+
+BARE = ("tokenizer.shortcut=false", "tokenizer.quantizer.start_after=null", "tokenizer.quantizer.restart_after=null")
+PLAIN = ("crt.variant=l2_pre", "crt.weight=40", "crt.start_explained=0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", [(*BARE, *PLAIN, 'tokenizer.quantizer.lookup="cosine"'), ("optimizer.lr=1",)])
+def test_advice_mends_a_run_that_really_went_wrong(broken, photo_folder, quiet, tmp_path):
+    """Trained, and trained again as it says, until nothing is wrong."""
+    usual = [f'data.root="{photo_folder}"', "batch_size=8", "length=120 steps", "execution.evaluate_every=40"]
+    alone = ["execution.num_workers=0", "execution.threads=1", "execution.tensorboard=false"]
+    config, told = override(find_recipe("images32_crt", "tokenizer"), [*usual, *alone, *broken]), []
+    for _ in range(4):
+        run = train_tokenizer.prepare(config, tmp_path).train(quiet)
+        alarms = alarms_of(run.path)
+        if not alarms:
+            break
+        (assignment,) = shlex.split(SETTING.search(alarms[0].advice)[1])
+        told.append(assignment)
+        config = override(config, [assignment])
+    assert told and not alarms, told
 
 
 # Who asks before building on it.

@@ -29,7 +29,7 @@ _SLOW: tuple[Advice[TokenizerRun], ...] = (
     advice.no_regularizer, advice.trained_weights,
 )  # fmt: skip
 _CODES: tuple[Advice[TokenizerRun], ...] = (
-    advice.restarted_codes, advice.codes_from_latents, advice.usual_rate, advice.normalized_regularizer,
+    advice.usual_rate, advice.restarted_codes, advice.codes_from_latents, advice.normalized_regularizer,
     advice.weaker_regularizer, advice.lower_rate, advice.fewer_codes,
 )  # fmt: skip
 _WORSE: tuple[Advice[TokenizerRun], ...] = (
