@@ -17,6 +17,8 @@ SHARE = 0.1
 
 def split_of(sources: list[str]) -> dict[str, str]:
     """Return the split of each source of a class, by a hash of its name."""
+    if len(sources) < 3:
+        raise SystemExit(f"{len(sources)} sources cannot be divided among train, val and test: {', '.join(sources)}")
     ranked = sorted(sources, key=lambda name: hashlib.sha256(name.encode()).digest())
     count = max(1, round(SHARE * len(ranked)))
     return {name: "test" if i < count else "val" if i < 2 * count else "train" for i, name in enumerate(ranked)}

@@ -72,8 +72,8 @@ def own(name: str, steps: int) -> Score:
 def started() -> Score:
     """Return how often samples of `vistok start --go 10m` are recognised."""
     lines = (RESULTS / "own_images/samples.jsonl").read_text().splitlines()
-    found = [json.loads(line) for line in lines]
-    shares = [100 * run["samples"] for run in found if run.get("samples") is not None]
+    found = [run for run in map(json.loads, lines) if run.get("samples") is not None]  # those with classes
+    shares = [100 * run["samples"] for run in found]
     steps = [run["generator_steps"] for run in found]
     where = f"{min(steps):,} to {max(steps):,} steps from the shipped generator: [samples](../../results/own_images/samples.md)"
     return f"a classifier recognises {_band(shares, 0)} % of samples", where

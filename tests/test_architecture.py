@@ -95,6 +95,7 @@ def test_recipes_import_configs_only():
 def test_what_only_reads_needs_no_torch():
     """All of the command line, recipes and studies: what a report or a list of runs needs."""
     names = [f"vistok.{module}" for module in imports() if part_of(module) in ("cli", "recipes", "study")]
+    names.append("vistok.verbs.show")  # what these commands print, imported as they run
     code = (
         f"import importlib, sys; [importlib.import_module(name) for name in {names}]\n"
         "import vistok.recipes as r; r.all_recipes(); r.find_recipe('fashion_crt'); print('torch' in sys.modules)"

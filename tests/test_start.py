@@ -322,9 +322,9 @@ def test_copies_are_told_before_training(photo_folder, tmp_path):
 def test_a_plan_says_what_to_expect_and_does_not_mirror_letters(speed, photo_folder, tmp_path):
     plan, look = start.prepare_start(str(photo_folder), 1800.0, tmp_path, lambda line: None)
     said = "\n".join(lines(plan, look))
-    assert "What to expect: " in said and "--no-mirror" in said and plan.tokenizer_config().data.horizontal_flip
+    assert "What to expect: " in said and plan.tokenizer_config().data.horizontal_flip
     other, _ = start.prepare_start(str(photo_folder), 1800.0, tmp_path, lambda line: None, mirror=False)
-    assert not other.tokenizer_config().data.horizontal_flip and "--no-mirror" not in "\n".join(lines(other, look))
+    assert not other.tokenizer_config().data.horizontal_flip
     again, _ = start.prepare_start(str(photo_folder), 1800.0, tmp_path, lambda line: None)
     assert again == plan  # each is kept by itself
 

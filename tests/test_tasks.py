@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,14 @@ from vistok.nn.classifier import share_of_dead_features
 from vistok.recipes import all_recipes, find_recipe
 from vistok.runs.drawing import balanced_labels, make_sampler, sample_batches
 from vistok.runs.frozen_networks import shipped_classifier
-from vistok.scoring.evaluate_generator import Against, Drawing, choose_guidance, evaluate_generator, load_stage2
+from vistok.scoring.evaluate_generator import (
+    Against,
+    Drawing,
+    _reconstructed,
+    choose_guidance,
+    evaluate_generator,
+    load_stage2,
+)
 from vistok.scoring.evaluate_likelihood import caches_of, evaluate_likelihood
 from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.evaluators import choose_evaluator, require_unseen
@@ -544,6 +552,14 @@ def test_generator_scores_and_guidance(toy_runs, quiet):
     assert 0 <= scores["precision"]["value"] <= 1 and 0 <= scores["memorization"]["copy_share"] <= 1
     assert scores["precision"]["protocol"]["num_samples"] == 200 and scores["memorization"]["num_train"] == 400
     assert evaluate_generator(stage2, Against((extractor,)), Drawing(stage2.sampling(), 200), quiet) == scores
+    # Copies are told by what the tokenizer makes of unseen images, at the size of the data, whatever size it draws.
+    unseen = torch.from_numpy(np.stack([open_split(stage2.data, "test").read(i) for i in range(3)])).permute(0, 3, 1, 2)
+    assert scores["memorization"]["reconstructed"]
+    made = _reconstructed(stage2, unseen)
+    expected = stage2.tokenizer.decode(stage2.tokenizer.encode(unseen / 127.5 - 1))
+    assert torch.equal(made, to_uint8(expected)) and not torch.equal(made, unseen)
+    larger = _reconstructed(replace(stage2, tokenizer=stage2.tokenizer.resized(56)), unseen)
+    assert larger.shape == unseen.shape and not torch.equal(larger, made)
     near = evaluate_generator(stage2, Against((extractor,), "train"), Drawing(stage2.sampling(), 200), quiet)[
         "memorization"
     ]

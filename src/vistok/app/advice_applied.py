@@ -7,7 +7,7 @@ from pathlib import Path
 from vistok.errors import UserError
 from vistok.files import read_json
 from vistok.overview.record import RunRecord
-from vistok.start.plan import StartPlan, plan_file, seconds_of
+from vistok.start.plan import NO_MIRROR, StartPlan, plan_file, seconds_of
 
 _SETTING = re.compile(r'--set (?:"([^"]+)"|(\S+))')
 
@@ -65,10 +65,12 @@ def _of_start(record: RunRecord, words: list[str]) -> list[str]:
 def _plan(runs: Path, words: list[str]) -> StartPlan | None:
     times = [after for word, after in zip(words, words[1:], strict=False) if word == "--go"]
     folders = [
-        word for before, word in zip(words, words[1:], strict=False) if not word.startswith("-") and before[:1] != "-"
+        word
+        for before, word in zip(words, words[1:], strict=False)
+        if not word.startswith("-") and (before[:1] != "-" or before == NO_MIRROR)
     ]
     try:
-        file = plan_file(runs, folders[0], seconds_of(times[0]))
+        file = plan_file(runs, folders[0], seconds_of(times[0]), NO_MIRROR not in words)
         plan = StartPlan.from_json(read_json(file, f"plan {file}", ""))
         return replace(plan, root=plan.place or plan.root)
     except (UserError, OSError, IndexError, ValueError):

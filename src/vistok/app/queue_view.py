@@ -9,7 +9,7 @@ from vistok.app.queue import DONE, FAILED, RUNNING, STOPPED, WAITING, Job, Queue
 from vistok.errors import UserError, printable
 from vistok.files import data_uri
 from vistok.overview.commands import command_line
-from vistok.start.plan import plan_file, seconds_of
+from vistok.start.plan import NO_MIRROR, plan_file, seconds_of
 
 _ACTIONS = {
     WAITING: (("stop", "Take out"),),
@@ -70,7 +70,7 @@ def overview_of(job: Job) -> Path | None:
     words = list(job.words)
     try:
         folder, go, runs = words[1], words[words.index("--go") + 1], words[words.index("--runs") + 1]
-        picture = plan_file(Path(runs), folder, seconds_of(go)).with_name("overview.png")
+        picture = plan_file(Path(runs), folder, seconds_of(go), NO_MIRROR not in words).with_name("overview.png")
     except (ValueError, IndexError, UserError):
         return None
     return picture if words[0] == "start" and picture.is_file() else None

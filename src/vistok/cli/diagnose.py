@@ -59,6 +59,6 @@ def diagnose(
         f"worth: rank correlation with the gFMD of generators on {best.count} of these tokenizers, each way of making them predicted "
         "from the others: 1 is the right order; one that tells nothing comes out below 0\n"
         "chance: how often as much is found where gFMD is shuffled over the tokenizers\n"
-        f"best: {' and '.join(best.names)} ({best.correlation:+.2f}; the best of as many looks is as good by chance in {chance:.1%}). "
+        f"best: {' and '.join(best.names)} ({best.correlation:+.2f}; the best of {len(worths)} looks is as good by chance in {chance:.1%}). "
         "This is known for these tokenizers alone, all of 7x7 tokens of 512 codes."
     )

@@ -28,7 +28,7 @@ def start(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, and carry nothing out.")] = False,
 ) -> None:
     """Look at a folder and suggest what to train on it; with --go, do it: tokenizer, generator, samples, scores."""
-    from vistok.start.plan import lines, seconds_of
+    from vistok.start.plan import NO_MIRROR, lines, seconds_of
 
     if as_json and go is not None:
         raise UserError("--json prints a plan and --go carries it out; give one of them")
@@ -42,8 +42,10 @@ def start(
         return
     for line in lines(plan, look):
         say(line)
+    if mirror:
+        say(f"Pictures are mirrored at random, left to right: with letters, or sides that matter, add {NO_MIRROR}.")
     if go is None:
-        elsewhere = [*([] if mirror else ["--no-mirror"]), *([] if runs == Path("runs") else ["--runs", str(runs)])]
+        elsewhere = [*([] if mirror else [NO_MIRROR]), *([] if runs == Path("runs") else ["--runs", str(runs)])]
         say(f"\nTo run all of them: {shlex.join(['vistok', 'start', folder, '--go', time, *elsewhere])}")
         return
     with progress_bars() as progress:

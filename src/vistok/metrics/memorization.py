@@ -1,4 +1,4 @@
-"""Are samples copies of training images? Compare their nearest neighbours with those of unseen real images."""
+"""Are samples copies of training images? Compare their nearest neighbours with those of unseen images."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ CHUNK = 512
 class Memorization:
     """Distances to the nearest training image: root mean square over pixels, on a scale of 0...1.
 
-    `copy_share`: share of samples closer to a training image than 99 % of unseen real images are; unseen images
+    `copy_share`: share of samples closer to a training image than 99 % of unseen images are; unseen images
     themselves give 0.01. `nearest`: index of each sample's nearest training image, in the order in which they
     were passed. `searched`: number of training images.
     """

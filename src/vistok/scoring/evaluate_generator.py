@@ -13,7 +13,7 @@ from vistok.config import science
 from vistok.data.config import DataConfig
 from vistok.data.images.open import open_split
 from vistok.data.images.sources import ImageSource
-from vistok.data.images.transforms import resize_uint8, to_uint8
+from vistok.data.images.transforms import resize_uint8, to_float, to_uint8
 from vistok.data.loader import eval_images
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
@@ -331,6 +331,13 @@ def distances(
     ]
 
 
+def _reconstructed(stage2: Stage2, images: Tensor) -> Tensor:
+    """Return what a tokenizer makes of images (uint8), which are resized where it draws larger ones, as its samples are."""
+    tokenizer = stage2.tokenizer
+    given = to_float(resize_uint8(images, tokenizer.config.sides)).to(tokenizer.device)
+    return resize_uint8(to_uint8(tokenizer.decode(tokenizer.encode(given))), stage2.data.sides).cpu()
+
+
 def _memorization(
     samples: Tensor, stage2: Stage2, unseen: ImageSource, train: ImageSource, progress: Progress
 ) -> dict[str, Any]:
@@ -341,9 +348,8 @@ def _memorization(
     data = stage2.data
     searched = stable_choice(0, "memorization train", len(train), MEMORIZATION_TRAIN)
     compared = stable_choice(0, "memorization unseen", len(unseen), MEMORIZATION_SAMPLES)
-    tokenizer = stage2.tokenizer
     others = [
-        to_uint8(tokenizer.decode(tokenizer.encode(batch["images"].to(tokenizer.device)))).cpu()
+        _reconstructed(stage2, to_uint8(batch["images"]))
         for batch in eval_images(unseen.subset(compared, "compared"), data, RECONSTRUCTED)
     ]
     with progress.task("nearest training images", len(searched)) as bar:

@@ -10,7 +10,7 @@ from vistok.errors import counted
 from vistok.generator.families import FAMILIES
 from vistok.recipes import all_recipes, find_recipe
 from vistok.runs.config import ClassifierRun, GeneratorRun, TokenizerRun
-from vistok.runs.health.sample_warnings import FEW_UNSEEN
+from vistok.runs.health.alarms import FEW_UNSEEN
 from vistok.space import Layout, Line, Tokens, Vectors, grid
 
 # Layout, codes, classes and images to count a generator recipe with, as there is no token cache to read them from.

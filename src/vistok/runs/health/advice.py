@@ -168,6 +168,14 @@ def lower_rate(run: Judged[C]) -> str | None:
     )
 
 
+def smaller_steps(run: Judged[C]) -> str | None:
+    """Lower the rate at which weights that were trained before are changed."""
+    rate = run.config.optimizer.lr
+    return (
+        None if rate <= 2e-4 else train_again(f"optimizer.lr={rate / 4:g}", "smaller steps keep more of what it knew")
+    )
+
+
 def gentler_rate(run: Judged[GeneratorRun]) -> str | None:
     """Lower the rate of a generator that is trained against other networks."""
     rate = run.config.optimizer.lr
@@ -182,7 +190,9 @@ def trained_weights(run: Judged[TokenizerRun]) -> str | None:
     """Start from weights that have already been trained on images."""
     if run.config.init_from:
         return None
-    own = "pictures64, which knows colour pictures, or a run of yours" if run.config.data.channels == 3 else "RUN"
+    tokenizer = run.config.tokenizer
+    fits = tokenizer.kind == "conv" and tokenizer.in_channels == 3 and run.config.losses.perceptual is None
+    own = "pictures64, which knows colour pictures, or a run of yours" if fits else "RUN"
     return f"Start from a trained tokenizer: --init-from {own}"
 
 

@@ -31,7 +31,7 @@ _LEARN: tuple[Advice[GeneratorRun], ...] = (
 _BY_HEART: tuple[Advice[GeneratorRun], ...] = (advice.more_dropout, advice.smaller_generator)
 MORE_IMAGES = "Train both stages on more images"
 FLIP = (
-    "Give it mirrored images too: remove TOKENIZER/tokens/train, then run vistok cache TOKENIZER --split train --view "
+    "Unless left and right matter, give it mirrored images too: remove TOKENIZER/tokens/train, then run vistok cache TOKENIZER --split train --view "
     "center --view flip"
 )
 TOKENIZER = "Fix the tokenizer first: train it again until its validation reports a higher code_perplexity"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from vistok.engine.log import Row, last_validation
 from vistok.runs.health.alarms import ALIKE
 
+GAIN_OF_ALIKE = 1.0  # dB over the mean of images that hardly differ from it
 GAIN = 3.0  # dB over the mean of all images; below it there are patches of colour where things should be
 # Of the matching loss of a network that takes data for noise; trained flows of Fashion-MNIST end at a fifth to a quarter of it
 # (results/continuous), and at three quarters samples are still noise.
@@ -25,7 +26,8 @@ def has_only_begun(rows: Sequence[Row]) -> str:
     """
     last = last_validation(rows)
     gain = last.get("psnr_over_mean", GAIN)
-    if gain < GAIN and last.get("psnr", 0.0) - gain <= ALIKE:  # the mean of pictures that are alike is hard to beat
+    alike = last.get("psnr", 0.0) - gain > ALIKE  # whose mean is hard to beat
+    if gain < (GAIN_OF_ALIKE if alike else GAIN):
         return f"{gain:.1f} dB closer to the picture than the mean of all pictures"
     blind, matching = last.get("blind_matching_loss"), last.get("matching_loss")
     if blind is not None and matching is not None and (share := matching / blind) > MATCHED:
@@ -43,7 +45,7 @@ def longer(steps: int) -> str:
     """Return what to do about a run of so many steps that has only begun to learn."""
     if steps < LONG:
         return "Train it longer."
-    return "Look at the pictures in its samples/: more steps may help, but so many help most pictures; more pictures, or more tokens, do the rest."
+    return f"It has had {steps:,} steps, as many as the recipes: look at its page before training it longer."
 
 
 def not_judged(rows: Sequence[Row]) -> bool:

@@ -11,12 +11,12 @@ from vistok.metrics.variety import Variety
 from vistok.origin import Origin
 from vistok.runs.config import GeneratorRun
 from vistok.runs.health.advice import Judged
+from vistok.runs.health.alarms import FEW_UNSEEN
 from vistok.runs.health.generator_symptoms import against_memory
 
 SAME, DIFFERENT = 0.2, 0.8  # shares of the samples: those that show the commonest picture, and distinct pictures
 VARIANCE = 0.1  # variance of samples, as a share of that of reconstructions of held-out images
 ENOUGH = 10  # samples needed for a meaningful variance
-FEW_UNSEEN = 100  # fewer unseen images have no hundredth that is closest to training images
 COPIES = 0.1  # share of samples nearer to a training image than 99 % of unseen images are; unseen images give 0.01
 
 
@@ -62,7 +62,7 @@ def score_warnings(scores: dict[str, Any], generator: Origin, tokenizer: Origin)
     if share < COPIES or memory["num_unseen"] < FEW_UNSEEN:
         return []
     return [
-        f"{share:.0%} of the samples are closer to a training image than unseen images are: it memorised images. "
+        f"{share:.0%} of the samples are closer to a training image than reconstructions of unseen images are: it memorised images. "
         + _against_memory(generator)
     ]
 

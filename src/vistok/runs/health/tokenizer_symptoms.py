@@ -33,7 +33,7 @@ _CODES: tuple[Advice[TokenizerRun], ...] = (
     advice.weaker_regularizer, advice.lower_rate, advice.fewer_codes,
 )  # fmt: skip
 _WORSE: tuple[Advice[TokenizerRun], ...] = (
-    advice.usual_rate, advice.no_regularizer, advice.at_least(300, 1000), advice.lower_rate,
+    advice.usual_rate, advice.at_least(300, 1000), advice.smaller_steps,
 )  # fmt: skip
 _DISCRIMINATOR: tuple[Advice[TokenizerRun], ...] = (
     advice.later_discriminator, advice.weaker_discriminator, advice.smaller_discriminator,
@@ -87,10 +87,14 @@ def blind(run: Run, history: History) -> Alarm | None:
 
 
 def worse(run: Run, history: History) -> Alarm | None:
-    """Reconstructions are worse than those of the weights that it began with; of pixel losses alone, as others are not for PSNR."""
+    """Reconstructions are worse than those of the weights that it began with.
+
+    Judged where pixels are all that is learned: other losses, regularizers and vectors may ask for less.
+    """
     rows = [row for row in history.validations if "psnr" in row]
     losses = run.config.losses
-    other = losses.adversarial is not None or losses.perceptual is not None
+    asked = losses.adversarial or losses.perceptual or run.config.regularizers
+    other = bool(asked) or not isinstance(run.config.tokenizer.quantizer, VQConfig | SimVQConfig)
     if not run.config.init_from or other or len(rows) < 2 or rows[0]["step"] > 0 or run.total_steps < TRIAL:
         return None
     first, last = rows[0]["psnr"], rows[-1]["psnr"]

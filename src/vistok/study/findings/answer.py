@@ -23,8 +23,8 @@ def answer(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], by: ScoredBy
     if len(families) > 1:
         cells = [_cells(arms, of, claims, f"With {family} generators, in") for family, of in families.items()]
     else:
-        against = _against(arms, rows, claims) if first else ""
-        first, cells = first + against, [_cells(arms, rows, claims, told=bool(against))]
+        told, against = _against(arms, rows, claims)
+        first, cells = first + against, [_cells(arms, rows, claims, told=told)]
     sentences = [first, *cells, _limits(claims, by)]
     return [sentence for sentence in sentences if sentence]
 
@@ -53,18 +53,19 @@ def _compute(arms: Arms, claims: Sequence[Claim]) -> str:
         added = ", by a measure added after the first runs," if late else ""
         said += f"; without guidance{added} {_needs(arms, settled)}"
     said += _by_the_second(arms, claims, guided)
-    for level in {_level(claim) for claim in guided} - {""}:  # told once, of the first interval
-        before, told, after = said.partition(level)
-        said = before + told + after.replace(level, "")
+    levels = {_level(claim) for claim in [*guided, *unguided]}
+    if len(levels) == 1 and (level := levels.pop()) and said.count(level) > 1:  # told once, of all
+        before, _, after = said.partition(level)
+        said = f"{before}, all{level.removeprefix(',')}{after.replace(level, '')}"
     return f"{said}."
 
 
-def _against(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim]) -> str:
-    """Say of what is settled by the test images where the held-out training images point the other way; nothing elsewhere."""
+def _against(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim]) -> tuple[list[str], str]:
+    """Return the arms whose compute is settled by the test images, and what held-out training images say against it, if anything."""
     settled = [_choice(claim) for claim in headline(claims, GUIDED) if claim.verdict != OPEN]
     found = [one for name in settled if (one := effect(rows, arms.baseline, name, "gfmd"))]
     against = _other_set(arms, rows, found)
-    return f" But that is by the test images alone{against}." if against else ""
+    return settled, f" But that is by the test images alone{against}." if against else ""
 
 
 def _by_the_second(arms: Arms, claims: Sequence[Claim], guided: Sequence[Claim]) -> str:
@@ -100,8 +101,10 @@ def _choice(claim: Claim) -> str:
     return claim.claim.partition(" ")[2]
 
 
-def _cells(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], begins: str = "In", told: bool = False) -> str:
-    """Say how gFMD differs from the baseline's in the mean over cells. `told`: what held-out training images say stands before."""
+def _cells(
+    arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], begins: str = "In", told: Sequence[str] = ()
+) -> str:
+    """Say how gFMD differs from the baseline's in the mean over cells. `told`: of these, what held-out images say stands before."""
     base = arms[arms.baseline]
     found = [one for name in arms.main if name != arms.baseline and (one := effect(rows, arms.baseline, name, "gfmd"))]
     if not len(rows):
@@ -117,7 +120,7 @@ def _cells(arms: Arms, rows: pd.DataFrame, claims: Sequence[Claim], begins: str 
         return f"{where} gFMD is {said} than with {base}, but of one tokenizer seed: another may differ by more."
     claimed = all(any(c.quantity == f"gFMD of {one.arm} / of {arms.baseline}" for c in claims) for one in found)
     aside = f"95 % over {seeds} tokenizer seeds{'' if claimed else '; not a claim fixed beforehand'}"
-    aside += "" if told else _other_set(arms, rows, found)
+    aside += _other_set(arms, rows, [one for one in found if one.arm not in told])
     if not settled:
         said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in unsettled])
         return f"{where} the difference in gFMD to {base} is not settled: {said} ({aside})."

@@ -60,7 +60,7 @@ def worth_of(table: pd.DataFrame, names: list[str], found: str) -> tuple[list[Wo
 
     The last is the share of shufflings in which the best of as many looks is as good.
     """
-    rows = table.dropna(subset=[found])
+    rows = table.dropna(subset=[found, *names])
     target, choices = np.log(rows[found].to_numpy(float)), rows["choice"].to_numpy()
     shuffled, worths, highest = _shuffled(target, choices), [], np.full(SHUFFLINGS, -1.0)
     for chosen in [(name,) for name in names] + list(combinations(names, 2)):
