@@ -1,6 +1,7 @@
 """Runs from Python: trained on arrays, found, looked at, drawn from, and taken by the command line."""
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 from typer.testing import CliRunner
 
 import vistok
+from vistok.engine.weights import load_weights, save_weights
 from vistok.errors import UserError
 
 CLASSES = ["waves/sea", "bars"]
@@ -239,6 +241,18 @@ def test_alarms_are_told_once(tokenizer, runs, capsys):
         run.sample(count=2)
         told.append(capsys.readouterr().err.count("learned_nothing"))
     assert told == [1, 0]
+
+
+def test_a_dead_run_is_not_fine_tuned_unasked(tokenizer, runs, tmp_path):
+    dead = tmp_path / "dead"
+    shutil.copytree(tokenizer.path, dead)
+    for file in (dead / "export").glob("*.safetensors"):
+        state, header = load_weights(file)
+        alarm = {"name": "blind", "value": 0.0, "found": "all are grey", "advice": "Train it again", "dead": True}
+        save_weights(file, state, {**header, "health": {"alarms": [alarm], "validation": {}}})
+    with pytest.raises(UserError, match="blind"):
+        train(runs, init_from=dead, set={"length": "2 steps"}, name="tuned")
+    assert train(runs, init_from=dead, set={"length": "2 steps"}, name="anyway", anyway=True).path.is_dir()
 
 
 def test_fine_tuning_takes_a_run_or_a_name(tokenizer, runs):

@@ -56,5 +56,7 @@ def shorten(
     decoder = tokenizer_of(config, None if tokenizer is None else options.found_run(tokenizer, "tokenizer", runs))
     size = image_size_of(config)
     options.require_alive(found, anyway or dry_run, decoder)
+    if init_from is not None and begun.init_from:
+        options.require_alive(begun.init_from, anyway or dry_run, decoder)
     require_images_of(config, decoder, data)
     train_on_latents(config, decoder, data, size, runs, dry_run=dry_run, as_json=as_json, strict=strict)

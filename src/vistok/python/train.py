@@ -56,7 +56,7 @@ def train(
     `proxy`: for recipes of two stages, such as "fashion_proxy_line": the grid tokenizer whose tokens a line's decoder learns.
     `codes`: for renderers, such as "images64_renderer": the tokenizer whose tokens they draw.
     `runs`: the folder for runs; `name`: the first part of the run's name.
-    `anyway`: go on even if the tokenizer's run ended with an alarm that says it is dead. `quiet`: show no progress.
+    `anyway`: go on even if the tokenizer's run, or that of `init_from`, ended with an alarm that says it is dead. `quiet`: show no progress.
 
     Example: `run = vistok.train(images, labels, set={"length": "300 steps"})`. Called again with the same arguments, an
     interrupted run goes on where it stopped. Raises UserError for bad input, in one sentence, and KeyboardInterrupt when it is
@@ -68,6 +68,8 @@ def train(
     if teacher is not None:
         config, tokenizer, image_size = _shortened(config, recipe, set, teacher, tokenizer, folder)
     with live_progress(quiet) as progress:
+        if begun_with := getattr(config, "init_from", None):
+            require_alive(begun_with, anyway, progress.say)
         if config.kind == "generator":
             _no_images(images, labels, classes)
             path = _tokenizer(tokenizer, recipe, folder)
