@@ -19,6 +19,7 @@ from vistok.cli import app
 from vistok.data.images.open import open_split
 from vistok.data.latents.cache import LatentCache
 from vistok.engine.distributed import ALONE
+from vistok.engine.log import Alarm
 from vistok.errors import UserError
 from vistok.metrics.features import ImageNetFeatures
 from vistok.nn.efficientnet_lite import load_efficientnet_lite0
@@ -482,6 +483,21 @@ def test_go_trains_draws_and_scores(photo_folder, tmp_path, quiet):
     shutil.rmtree(done["tokenizer"] / "tokens" / "val")
     cache_tokens(done["tokenizer"], "val", quiet, views=("ten-crop",))
     assert start.run_start(plan, tmp_path, quiet)["tokenizer"] == done["tokenizer"]
+
+
+def test_a_start_that_is_strict_ends_with_its_alarms(speed, photo_folder, tmp_path, monkeypatch):
+    done = {"tokenizer": tmp_path / "t", "generator": tmp_path / "g"}
+    memorised = Alarm("memorises", 2.0, "it memorises", "Give it more images")
+    monkeypatch.setattr(start, "run_start", lambda *_: done)
+    monkeypatch.setattr("vistok.verbs.show.start_lines", lambda _: ["done"])
+    monkeypatch.setattr(
+        "vistok.runs.health.gate.alarms_of", lambda run: [memorised] if run == done["generator"] else []
+    )
+    words = ["start", str(photo_folder), "--runs", str(tmp_path), "--go", "20m"]
+    plain, strict = CliRunner().invoke(app, words), CliRunner().invoke(app, [*words, "--strict"])
+    assert (plain.exit_code, strict.exit_code) == (0, 3) and "memorises" in strict.output
+    monkeypatch.setattr("vistok.runs.health.gate.alarms_of", lambda run: [])
+    assert CliRunner().invoke(app, [*words, "--strict"]).exit_code == 0
 
 
 def test_features_are_those_of_the_original_network():

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vistok.cli.ending import ALARMED
 from vistok.cli.options import Anyway, Runs, place, progress_bars, say
 from vistok.errors import UserError
 
@@ -24,6 +25,9 @@ def start(
         bool,
         typer.Option("--mirror/--no-mirror", help="Mirror pictures at random, left to right, as they are learned."),
     ] = True,
+    strict: Annotated[
+        bool, typer.Option("--strict", help=f"Exit with code {ALARMED} if a run ends with alarms.")
+    ] = False,
     anyway: Anyway = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, and carry nothing out.")] = False,
 ) -> None:
@@ -56,7 +60,10 @@ def start(
     for line in start_lines(done):
         say(line)
     commands = [words for words in plan.commands(str(done["tokenizer"]), str(done["generator"])) if words[1] == "train"]
-    for stage, words in zip(("tokenizer", "generator"), commands, strict=True):
-        if alarms := alarms_of(done[stage]):
+    found = {stage: alarms_of(done[stage]) for stage in ("tokenizer", "generator")}
+    for (stage, alarms), words in zip(found.items(), commands, strict=True):
+        if alarms:
             say(f"{stage}{closing_words(alarms)}", err=True)
             say(f"  Its command: {shlex.join(words)}", err=True)
+    if strict and any(found.values()):
+        raise typer.Exit(ALARMED)
