@@ -53,8 +53,7 @@ def train(
     tokenizer's run, with these `views` ("20-crops" helps where there are few images) and this `image_size` in pixels.
     `teacher`: the generator that a shortcut's recipe starts from; its tokenizer need not be named.
     `init_from`: a run, a file or a shipped name such as "pictures64", whose network and weights training starts from.
-    `proxy`: for recipes of two stages, such as "fashion_proxy_line": the grid tokenizer whose tokens a line's decoder learns.
-    `codes`: for renderers, such as "images64_renderer": the tokenizer whose tokens they draw.
+    `proxy`, `codes`: the tokenizer whose tokens a line's decoder learns ("fashion_proxy_line"), or a renderer draws ("images64_renderer").
     `runs`: the folder for runs; `name`: the first part of the run's name.
     `anyway`: go on even if the tokenizer's run, or that of `init_from`, ended with an alarm that says it is dead. `quiet`: show no progress.
 
