@@ -196,7 +196,7 @@ def train_to_end(prepare: "Callable[[], Job]", strict: bool = False) -> None:
     say(f"{'was finished already' if finished else 'finished'}: {run}")
     figures = headline(record.rows, record.kind)
     if alarms:
-        went = f"It went badly{closing_words(alarms)}"
+        went = f"It went badly{closing_words(alarms)}."
     elif begun := record.only_begun:
         went = f"It has only begun to learn: {figures}, {begun}. {longer(last_validation(record.rows)['step'])}"
     elif not_judged(record.rows):
@@ -205,6 +205,6 @@ def train_to_end(prepare: "Callable[[], Job]", strict: bool = False) -> None:
         went = f"It went well: {figures}."
     if not finished:
         write_picture(record)
-    say(f"{went.removesuffix('.')}. Its page: {run}/page.html")
+    say(f"{went} Its page: {run}/page.html")
     if strict and alarms:
         raise typer.Exit(ALARMED)

@@ -117,10 +117,10 @@ def look_at(root: str) -> Look:
     side = int(statistics.median(min(size) for size, _ in found))
     count, grey = len(train) + sum(map(len, held_out)), all(grey for _, grey in found)
     ratio = shared_ratio([size for size, _ in found])
-    unreadable, ignored = (train.report.skipped, train.report.ignored) if train.report is not None else ({}, {})
+    report = train.report
+    unreadable, ignored, notes = (report.skipped, report.ignored, tuple(report.remarks())) if report else ({}, {}, ())
     deeper = _deeper(root, train.files) if len(train.class_names) == 1 else ""
     splits = tuple(name for name in sorted(os.listdir(deeper)) if split_of_folder(name)) if deeper else ()
-    notes = tuple(train.report.remarks()) if train.report is not None else ()
     square = statistics.median(min(size) / max(size) for size, _ in found)
     return Look(
         root,

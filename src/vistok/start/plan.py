@@ -86,7 +86,7 @@ class StartPlan:
         """Return the plan with files left out that cannot be read."""
         if SKIP in self.tokenizer.settings:
             return self
-        return replace(self, tokenizer=replace(self.tokenizer, settings=(SKIP, *self.tokenizer.settings)))
+        return self._with(SKIP)
 
     @property
     def mirrors(self) -> bool:
@@ -95,7 +95,10 @@ class StartPlan:
 
     def unmirrored(self) -> "StartPlan":
         """Return the plan with pictures that are never mirrored, for those with letters, or whose sides differ."""
-        return replace(self, tokenizer=replace(self.tokenizer, settings=(UNMIRRORED, *self.tokenizer.settings)))
+        return self._with(UNMIRRORED)
+
+    def _with(self, setting: str) -> "StartPlan":
+        return replace(self, tokenizer=replace(self.tokenizer, settings=(setting, *self.tokenizer.settings)))
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values for its file; `from_json` is the inverse."""

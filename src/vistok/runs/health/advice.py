@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
+from vistok.runs.health.alarms import LONG
 from vistok.tokenizer.bottlenecks.config import SimVQConfig, VQConfig
 from vistok.tokenizer.regularizers.config import CausalConfig
 
@@ -71,7 +72,7 @@ def at_least(steps: int, usual: int) -> Advice[C]:
 
 def longer(run: Judged[C]) -> str | None:
     """The run may not have converged yet."""
-    return None if run.total_steps >= 3000 else train_again(_steps(3 * run.total_steps), "it may need more steps")
+    return None if run.total_steps >= LONG else train_again(_steps(3 * run.total_steps), "it may need more steps")
 
 
 def _crushing(crt: CausalConfig | None) -> CausalConfig | None:
@@ -158,32 +159,25 @@ def fewer_codes(run: Judged[TokenizerRun]) -> str | None:
     )
 
 
+def _quarter_rate(run: Judged[Any], above: float, why: str) -> str | None:
+    """Take a quarter of a learning rate that is above a value."""
+    rate = run.config.optimizer.lr
+    return None if rate <= above else train_again(f"optimizer.lr={rate / 4:g}", why)
+
+
 def lower_rate(run: Judged[C]) -> str | None:
     """Lower a learning rate that is at the upper end of the usual range."""
-    rate = run.config.optimizer.lr
-    return (
-        None
-        if rate <= 2e-4
-        else train_again(f"optimizer.lr={rate / 4:g}", "codes cannot keep up with a fast-moving encoder")
-    )
+    return _quarter_rate(run, 2e-4, "codes cannot keep up with a fast-moving encoder")
 
 
 def smaller_steps(run: Judged[C]) -> str | None:
     """Lower the rate at which weights that were trained before are changed."""
-    rate = run.config.optimizer.lr
-    return (
-        None if rate <= 2e-4 else train_again(f"optimizer.lr={rate / 4:g}", "smaller steps keep more of what it knew")
-    )
+    return _quarter_rate(run, 2e-4, "smaller steps keep more of what it knew")
 
 
 def gentler_rate(run: Judged[GeneratorRun]) -> str | None:
     """Lower the rate of a generator that is trained against other networks."""
-    rate = run.config.optimizer.lr
-    return (
-        None
-        if rate <= 2e-5
-        else train_again(f"optimizer.lr={rate / 4:g}", "fast steps run ahead of what judges the samples")
-    )
+    return _quarter_rate(run, 2e-5, "fast steps run ahead of what judges the samples")
 
 
 def trained_weights(run: Judged[TokenizerRun]) -> str | None:

@@ -15,6 +15,7 @@ IN_NATS = ("nats_per_token", "masked_loss")
 LOGGED = 5  # training rows that are looked at together
 GRACE = 100  # steps after which a run can be judged before it ends
 ALIKE = 25.0  # dB that the mean of all images has; of the folders in results/own_images it has 8 to 16
+LONG = 3_000  # steps, the length of the recipes: who has trained so long is not told to train longer alone
 FEW_UNSEEN = 100  # fewer unseen images have no hundredth that is closest to training images
 TRIAL = 50  # a shorter run is only a trial: if it learned nothing, we say so but block nothing
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from vistok.engine.log import Row, last_validation
-from vistok.runs.health.alarms import ALIKE
+from vistok.runs.health.alarms import ALIKE, LONG
 
 GAIN_OF_ALIKE = 1.0  # dB over the mean of images that hardly differ from it
 GAIN = 3.0  # dB over the mean of all images; below it there are patches of colour where things should be
@@ -16,7 +16,6 @@ TOLD = 0.2
 # generator); of Fashion-MNIST's recorded runs the least has 0.18, and a masked generator had 0.14 after 50 steps.
 GAINED = 0.1
 EMPTY = 0.1  # nats per token: below this there is nothing to gain
-LONG = 3_000  # steps, the length of the recipes: who has trained so long is not told to train longer alone
 
 
 def has_only_begun(rows: Sequence[Row]) -> str:
