@@ -24,7 +24,13 @@ from vistok.recipes import find_recipe
 from vistok.runs.job import require_whole_parts
 
 HERE = Path(__file__).parent
-LOOPBACK = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1"}
+# A process that aborts says where each of its threads was.
+LOOPBACK = {
+    "OMP_NUM_THREADS": "1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "MASTER_ADDR": "127.0.0.1",
+    "PYTHONFAULTHANDLER": "1",
+}
 
 
 def torchrun(*command, processes=2, launcher=()):
@@ -38,6 +44,12 @@ def torchrun(*command, processes=2, launcher=()):
         text=True,
         check=False,
     )
+
+
+def said(done, size=6000):
+    """Return what processes wrote, without the middle: the first to fail speaks first, torchrun last."""
+    text = done.stderr
+    return text if len(text) <= 2 * size else f"{text[:size]}\n...\n{text[-size:]}"
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +66,7 @@ def runs(tmp_path_factory, fashion_root):
     use(copies[0], one)
     torch.set_num_threads(threads)
     done = torchrun(HERE / "processes.py", fashion_root, two, copies[1])
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, said(done)
     return one, two
 
 
@@ -127,7 +139,7 @@ def test_samples_and_scores_of_two_processes_are_those_of_one(pattern, runs):
 def test_sampling_alone_and_together(runs, tmp_path):
     command = ["sample", str(only(runs[0], "micro-16/*")), "--count", "600", "--format", "npz", "--out"]
     together = torchrun("-m", "vistok", *command, tmp_path / "two.npz")
-    assert together.returncode == 0 and together.stdout.count("600 images") == 1, together.stderr[-2000:]
+    assert together.returncode == 0 and together.stdout.count("600 images") == 1, said(together)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     CliRunner().invoke(cli.app, [*command, str(tmp_path / "one.npz")])
@@ -138,7 +150,7 @@ def test_sampling_alone_and_together(runs, tmp_path):
     # Each picture under its own number, however many are drawn at once.
     command[command.index("600")], command[command.index("npz")] = "130", "png"
     together = torchrun("-m", "vistok", *command, tmp_path / "two", "--batch-size", "50")
-    assert together.returncode == 0, together.stderr[-2000:]
+    assert together.returncode == 0, said(together)
     files = sorted((tmp_path / "two").glob("*.png"))
     assert [int(file.name[:6]) for file in files] == list(range(130))
     for file, expected in zip(files, drawn, strict=False):
@@ -178,7 +190,7 @@ def test_a_process_of_several_ends_without_the_teardown_in_which_gloo_aborts(com
         text=True,
         check=False,
     )
-    assert done.returncode == code, done.stderr[-2000:]
+    assert done.returncode == code, said(done)
     assert says in done.stdout + done.stderr
     assert "at exit" in done.stdout and "torn down" not in done.stdout
 

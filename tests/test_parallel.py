@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from parallel_jobs import LENGTH, job
-from test_distributed import losses, only, torchrun
+from test_distributed import losses, only, said, torchrun
 from vistok.config import override
 from vistok.engine import parallel
 from vistok.engine.checkpoint import find_latest
@@ -53,7 +53,7 @@ def four(tmp_path_factory, fashion_root, toy_runs):
         "tokenizer": {"kind": "tokenizer", "settings": [SHARD, EVERY_STEP], "dies": MIDDLE},
     }
     done = run_jobs(4, fashion_root, toy_runs, out, jobs)
-    assert done.returncode != 0 and (out / "tokenizer.died").exists(), done.stderr[-3000:]
+    assert done.returncode != 0 and (out / "tokenizer.died").exists(), said(done)
     return out
 
 
@@ -66,7 +66,7 @@ def two(tmp_path_factory, fashion_root, toy_runs):
         "tokenizer": {"kind": "tokenizer", "settings": [SHARD, EVERY_STEP], "dies": MIDDLE},
     }
     done = run_jobs(2, fashion_root, toy_runs, out, jobs, "--max-restarts", "1")
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, said(done)
     assert (out / "tokenizer.died").exists()
     return out
 
@@ -124,7 +124,7 @@ def test_two_processes_go_on_from_one_file(alone, four, fashion_root, toy_runs, 
     shutil.rmtree(run / "export"), (run / "finished.json").unlink()
     jobs = {"generator": {"kind": "generator", "settings": [SHARD]}}
     done = run_jobs(2, fashion_root, toy_runs, tmp_path, jobs)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, said(done)
     after = load_weights(run / "export/raw.safetensors")[0]
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
@@ -188,7 +188,7 @@ def test_a_sharded_flow_is_that_of_one_process_compiled_recomputed_and_in_bfloat
     # In micro-batches: noise and times are the images' own.
     jobs = {"flow": {"kind": "flow", "settings": [SHARD]}, "compiled": {"kind": "flow", "settings": compiled}}
     done = run_jobs(2, fashion_root, (tokenizer,), tmp_path / "two", jobs)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, said(done)
     assert_same_losses(one, only(tmp_path / "two" / "flow", "debug-flow-*"))
     assert_same_losses(half, only(tmp_path / "two" / "compiled", "debug-flow-*"), tolerance=2e-3)
 
@@ -198,14 +198,14 @@ def test_a_sharded_masked_generator_is_that_of_one_process(fashion_root, toy_run
     one = job("masked", fashion_root, toy_runs[0], tmp_path / "one", still, whole).train(quiet).path
     jobs = {"masked": {"kind": "masked", "settings": [SHARD, still]}}  # in micro-batches: masks are the images' own
     done = run_jobs(2, fashion_root, toy_runs, tmp_path / "two", jobs)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, said(done)
     assert_same_losses(one, only(tmp_path / "two" / "masked", "debug-masked-*"))
 
 
 def test_two_processes_find_the_clusters_of_one(fashion_root, toy_runs, tmp_path, quiet):
     one = job("clusters", fashion_root, toy_runs[0], tmp_path / "one").train(quiet).path
     done = run_jobs(2, fashion_root, toy_runs, tmp_path / "two", {"clusters": {"kind": "clusters", "settings": []}})
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, said(done)
     two = only(tmp_path / "two" / "clusters", "debug-clusters-*")
     found = [load_weights(run / "export" / "model.safetensors")[0]["quantizer.centres"] for run in (one, two)]
     assert torch.equal(*found) and len(found[0].unique(dim=0)) == len(found[0])

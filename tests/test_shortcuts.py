@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from parallel_jobs import job
-from test_distributed import only
+from test_distributed import only, said
 from test_parallel import assert_same_losses, run_jobs
 from vistok.cli import app
 from vistok.config import override
@@ -728,5 +728,5 @@ def test_two_processes_shorten_as_one_does(recipe, taught, quiet, fashion_root, 
     torch.set_num_threads(threads)
     jobs = {"two": {"kind": recipe, "settings": [str(teacher)]}}
     done = run_jobs(2, fashion_root, [tokenizer], tmp_path, jobs)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, said(done)
     assert_same_losses(alone, only(tmp_path / "two", "debug-*"), tolerance=1e-4)
