@@ -455,7 +455,7 @@ def test_the_plan_names_commands_that_can_be_typed(speed, photo_folder, tmp_path
     done = CliRunner().invoke(app, ["start", str(photo_folder), "--runs", str(tmp_path), "--for", "20m"])
     assert done.exit_code == 0, done.output
     commands = [line.strip() for line in done.output.splitlines() if line.strip().startswith("vistok ")]
-    assert [command.split()[1] for command in commands] == ["train", "cache", "train", "sample", "evaluate"]
+    assert [command.split()[1] for command in commands] == ["train", "cache", "train", "sample", "evaluate", "evaluate"]
     assert "90 colour pictures in 3 classes" in done.output and "--go 20m" in done.output
 
 
@@ -547,6 +547,11 @@ def test_few_pictures_get_the_general_generator_of_the_general_tokens(speed, mon
     assert stored["tokenizer"]["digest"] == tokenizer["digest"]
     words = [shlex.join(command) for command in plan.commands("T", "G")]
     assert "--init-from pictures64" in words[0] and "trains=" in words[0] and "--init-from pictures64" in words[2]
+    assert words[-1] == "vistok evaluate generator G --split train --evaluator imagenet"  # what --go does, too
+    text = lines(plan, COLOUR)
+    assert text[text.index(f"   {words[-1].replace(' G ', ' runs/images64-ar-small-XXXXXXXXXX ')}") - 1].endswith(
+        "pip install 'vistok[imagenet]'"
+    )
     # With many pictures and much time, tokens of one's own are worth learning.
     many = Look("many", 90_000, 80_000, ("all",), 64, False)
     assert plan_start(many, 900, start.general_weights).generator_from == "pictures64"

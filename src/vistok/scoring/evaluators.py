@@ -27,7 +27,8 @@ from vistok.metrics.features import (
     find_inception,
 )
 from vistok.metrics.moments import Moments, merge_all
-from vistok.nn.efficientnet_lite import INSTALL, is_installed
+from vistok.nn.efficientnet_lite import is_installed
+from vistok.nn.frozen_config import INSTALL
 from vistok.runs.frozen_networks import load_classifier_file, shipped_classifier
 from vistok.runs.weights_file import weights_file
 from vistok.scoring.evaluations import SCHEMA as SCHEMA  # what scores images also stores the scores

@@ -24,6 +24,7 @@ from vistok.generator.config import SamplingConfig
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.reconstruction import psnr_per_image
 from vistok.nn.efficientnet_lite import is_installed
+from vistok.nn.frozen_config import INSTALL
 from vistok.rng import stable_choice
 from vistok.runs.drawing import balanced_labels, sample_batches
 from vistok.runs.health.gate import require_alive
@@ -181,7 +182,7 @@ def _guided(stage2: Stage2, extractor: FeatureExtractor | None, progress: Progre
 def _unscored(stage2: Stage2, extractor: FeatureExtractor | None) -> str:
     """Return why there are no distances; empty if there are."""
     if extractor is None:
-        return "they need a network for their features: pip install 'vistok[imagenet]'"
+        return f"they need a network for their features: {INSTALL}"
     fewest = min(len(open_split(stage2.data, split)) for split in ("train", "val"))
     few = f"they need at least {LEAST_SCORED} pictures that are held out, found {fewest}"
     return few if fewest < LEAST_SCORED else ""

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vistok.config import override
 from vistok.errors import UserError
+from vistok.nn.frozen_config import INSTALL
 from vistok.recipes import find_recipe
 from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
 from vistok.units import seconds_in
@@ -149,6 +150,7 @@ class StartPlan:
             [*train, "generator", self.generator.recipe, "--tokenizer", tokenizer_run, *second, *self.generator.words],
             ["vistok", "sample", generator_run, "--out", "samples.png"],
             ["vistok", "evaluate", "tokenizer", tokenizer_run],
+            ["vistok", "evaluate", "generator", generator_run, "--split", "train", "--evaluator", "imagenet"],
         ]
 
 
@@ -203,7 +205,8 @@ def _remarks(plan: StartPlan) -> list[str]:
     """Return what is said of each of a plan's commands."""
     steps = [f"{stage.steps:,} steps, about {_minutes(stage.seconds)}" for stage in (plan.tokenizer, plan.generator)]
     views = f"{plan.views[0].replace('-', ' random ')} of each picture, because there are few"
-    return [steps[0], *([views] if plan.views != ("center",) else []), steps[1], "a minute", "a minute"]
+    scores = f"some minutes; its network comes with {INSTALL}"
+    return [steps[0], *([views] if plan.views != ("center",) else []), steps[1], "a minute", "a minute", scores]
 
 
 def _minutes(seconds: float) -> str:
