@@ -16,6 +16,7 @@ from test_claims_vectors import STUDY as VECTORS
 from test_claims_vectors import table as vectors_table
 from test_study_fits import make_study, make_table
 from vistok.recipes import find_recipe
+from vistok.study.config import Choice
 from vistok.study.findings import judged
 from vistok.study.findings.answer import _by_the_second as by_the_second
 from vistok.study.findings.answer import answer, multiplicity
@@ -105,6 +106,17 @@ def test_an_answer_of_what_is_settled(rng):
     assert re.search(r"gFMD is \d+ % lower \(\d+ to \d+ %\) with l2_pre at weight 4 than with no regularizer", cells)
     assert "15 cells" in cells and "3 tokenizer seeds" in cells and "not a claim fixed beforehand" in cells
     assert "toy_evaluator: it is not FID" in limits and re.match(r"Of \d+ claims, \d+ hold", limits)
+
+
+def test_an_answer_says_how_many_seeds_each_arm_has(rng):
+    first, again = make_table(rng, seeds=range(4)), make_table(rng, seeds=range(2)).query("crt_weight > 0")
+    names = ["run", "choice", "tokenizer_run", "tokenizer_choice"]
+    again[names] = again[names].replace("crt", "other", regex=True)
+    study = make_study()
+    (main,) = study.grids
+    main = main.replace(tokenizers=(*main.tokenizers, Choice(name="other")), seeds=tuple(range(4)))
+    _, cells, _ = found_in(pd.concat([first, again], ignore_index=True), study.replace(grids=(main,))).answer
+    assert "95 % over 4 and 2 tokenizer seeds" in cells
 
 
 def test_an_answer_says_where_the_second_evaluator_finds_otherwise():

@@ -112,14 +112,14 @@ def _cells(
     if not found:
         best = rows.iloc[int(rows.gfmd.to_numpy(float).argmin())]
         return f"There is nothing to compare with {base}: the lowest gFMD, {best.gfmd:.2f}, is that of {best.run}."
-    cells, seeds = max(one.cells for one in found), min(one.found.n for one in found)
+    cells, most = max(one.cells for one in found), max(one.found.n for one in found)
     where = f"{begins} the mean over {cells} cells (generator and length)" if cells > 1 else _one_cell(rows, begins)
     settled, unsettled = ([one for one in found if one.settled == yes] for yes in (True, False))
-    if seeds < 2:
+    if most < 2:
         said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in found])
         return f"{where} gFMD is {said} than with {base}, but of one tokenizer seed: another may differ by more."
     claimed = all(any(c.quantity == f"gFMD of {one.arm} / of {arms.baseline}" for c in claims) for one in found)
-    aside = f"95 % over {seeds} tokenizer seeds{'' if claimed else '; not a claim fixed beforehand'}"
+    aside = f"95 % over {_seeds([*settled, *unsettled])}{'' if claimed else '; not a claim fixed beforehand'}"
     aside += _other_set(arms, rows, [one for one in found if one.arm not in told])
     if not settled:
         said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in unsettled])
@@ -127,6 +127,12 @@ def _cells(
     said = listed([f"{lower_by(one)} with {arms[one.arm]}" for one in settled])
     rest = f"; with {listed([arms[one.arm] for one in unsettled])} that is not settled" if unsettled else ""
     return f"{where} gFMD is {said} than with {base}{rest} ({aside})."
+
+
+def _seeds(effects: Sequence[Effect]) -> str:
+    """Return over how many tokenizer seeds effects were found: one number, or each one's where they differ."""
+    counts = [str(one.found.n) for one in effects]
+    return f"{listed(counts if len(set(counts)) > 1 else counts[:1])} tokenizer seeds"
 
 
 def _one_cell(rows: pd.DataFrame, begins: str) -> str:
