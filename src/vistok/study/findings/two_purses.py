@@ -19,8 +19,8 @@ OTHER_FAMILIES = (
     "All of these generators are autoregressive. Others stand beside them in --study tokens_study (masked, flow) and --study "
     "continuous_study (flow)."
 )
-# Said where nobody named a study: the default one leaves open what six fresh seeds have settled.
-MORE_SEEDS = "On the causal regularizer alone, --study fashion_decisive_study has six tokenizer seeds that this one has not used."
+# Said where nobody named a study: the default one leaves open what fresh seeds have settled.
+MORE_SEEDS = "On the causal regularizer alone, --study fashion_decisive_study has six to twelve tokenizer seeds that this one has not used."
 
 Pair = tuple[str, str]
 
