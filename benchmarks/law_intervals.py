@@ -2,9 +2,9 @@
 
     python benchmarks/law_intervals.py
 
-For each number of seeds, laws are fitted to the runs of every choice of so many of a grid's seeds that all its tokenizers have (gFMD against the generator's FLOPs,
-for each tokenizer and generator), once with each law's own scatter and once with the scatter common to all. Stated are the share of
-the other seeds' runs in the laws' 95 % intervals, the middle and the extreme half widths, and the rms error. Recomputed from
+Of the seeds that all tokenizers of a grid have, every choice of one, two or three is taken, and laws are fitted to their runs (gFMD
+against the generator's FLOPs, for each tokenizer and generator), once with each law's own scatter and once with the scatter common to
+all. Stated are the share of the other seeds' runs in the laws' 95 % intervals, the middle and the extreme half widths, and the rms error. Recomputed from
 committed tables, in a minute; writes results/decisive/law_intervals.md.
 """
 
