@@ -4,8 +4,8 @@
 
 Of the seeds that all tokenizers of a grid have, every choice of one, two or three is taken, and laws are fitted to their runs (gFMD
 against the generator's FLOPs, for each tokenizer and generator), once with each law's own scatter and once with the scatter common to
-all. Stated are the share of the other seeds' runs in the laws' 95 % intervals, the middle and the extreme half widths, and the rms error. Recomputed from
-committed tables, in a minute; writes results/decisive/law_intervals.md.
+all. Stated are the share of the other seeds' runs in the laws' 95 % intervals, the middle and the extreme half widths, and the rms
+error. Recomputed from committed tables, in a minute; writes results/decisive/law_intervals.md.
 """
 
 import itertools
@@ -43,8 +43,9 @@ def main() -> None:
         grid = data.grid(grid_name)
         assert grid is not None
         rows = data.runs(grid)
-        seeds = sorted(set.intersection(*(set(own.seed) for _, own in rows.groupby("tokenizer_choice"))))
-        rows = rows[rows.seed.isin(seeds)]
+        choices = rows.groupby("seed").tokenizer_choice.transform("nunique")
+        rows = rows[choices == choices.max()]
+        seeds = sorted(rows.seed.unique())
         for count in range(1, min(4, len(seeds))):
             for own in (True, False):
                 lines.append(

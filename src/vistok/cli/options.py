@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vistok.cli.ending import ALARMED
 from vistok.cli.quiet import progress_of
 from vistok.errors import UserError, printable
 from vistok.files import named_error, whole_path
@@ -143,6 +144,7 @@ BatchSize = Annotated[
         "--batch-size", min=1, help="Images drawn at once; default: as many as fit into free memory, at most 500."
     ),
 ]
+Strict = Annotated[bool, typer.Option("--strict", help=f"Exit with code {ALARMED} if a run ends with alarms.")]
 Anyway = Annotated[
     bool, typer.Option("--anyway", help="Go ahead even if alarms say that a run this builds on ended dead.")
 ]

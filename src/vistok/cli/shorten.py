@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from vistok.cli import options
-from vistok.cli.options import AsJson, Data, DryRun, Name, Recipe, Runs, Set, place, recipe_config
-from vistok.cli.train import Strict, initial, train_on_latents
+from vistok.cli.options import AsJson, Data, DryRun, Name, Recipe, Runs, Set, Strict, place, recipe_config
+from vistok.cli.train import initial, train_on_latents
 
 
 def shorten(

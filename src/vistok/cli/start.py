@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vistok.cli.ending import ALARMED
-from vistok.cli.options import Anyway, Runs, place, progress_bars, say
+from vistok.cli.options import Anyway, Runs, Strict, place, progress_bars, say
 from vistok.errors import UserError
 
 
@@ -25,9 +25,7 @@ def start(
         bool,
         typer.Option("--mirror/--no-mirror", help="Mirror pictures at random, left to right, as they are learned."),
     ] = True,
-    strict: Annotated[
-        bool, typer.Option("--strict", help=f"Exit with code {ALARMED} if a run ends with alarms.")
-    ] = False,
+    strict: Strict = False,
     anyway: Anyway = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, and carry nothing out.")] = False,
 ) -> None:

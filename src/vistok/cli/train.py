@@ -10,7 +10,20 @@ import typer
 from vistok.cli import options
 from vistok.cli.commands import App
 from vistok.cli.ending import ALARMED
-from vistok.cli.options import AsJson, Data, DryRun, Name, Recipe, Runs, Set, place, progress_bars, recipe_config, say
+from vistok.cli.options import (
+    AsJson,
+    Data,
+    DryRun,
+    Name,
+    Recipe,
+    Runs,
+    Set,
+    Strict,
+    place,
+    progress_bars,
+    recipe_config,
+    say,
+)
 from vistok.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,9 +31,6 @@ if TYPE_CHECKING:
     from vistok.verbs.dry_run import DryRun as Planned
 
 train_app = App(help="Train a tokenizer, a generator or a classifier; repeat the command to resume.")
-
-
-Strict = Annotated[bool, typer.Option("--strict", help=f"Exit with code {ALARMED} if the run ends with alarms.")]
 
 
 @train_app.command("tokenizer")
