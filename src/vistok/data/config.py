@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from vistok.config import Config, execution, later
 
 Split = Literal["train", "val", "test"]
+Framing = Literal["crop", "whole", "close"]
 
 
 class DataConfig(Config):
@@ -27,6 +28,9 @@ class DataConfig(Config):
     # Training crops cover at least this share of the shorter side (1.0 = always the centre crop).
     crop_scale: float = Field(default=1.0, gt=0.0, le=1.0)
     horizontal_flip: bool = False
+    # Of pictures that show something on a plain ground. "whole": training crops never cut it off, and may reach beyond the
+    # picture. "close": so too, after most of the ground around it is cut away. "crop": as of any other picture.
+    framing: Framing = later("crop")
     # Use at most this many images of each split, evenly spaced (None: all).
     max_images: int | None = Field(default=None, ge=1)
     # Which members of a shard are images, if a sample has several: "jpg" leaves out `0001.seg.png`.

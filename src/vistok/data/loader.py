@@ -28,7 +28,7 @@ class _Images(Dataset[Batch]):
         self.stream = ShuffledStream(len(source), seed) if train else None
         augmented = train and (config.crop_scale < 1.0 or config.horizontal_flip)
         ready = isinstance(source, ArraySource) and source.images.shape[1:3] == config.sides
-        self.ready = ready and not augmented
+        self.ready = ready and not augmented and config.framing != "close"
 
     def __getitems__(self, positions: Sequence[int]) -> Batch:
         indices = np.array([self.stream[p] if self.stream else p for p in positions])

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vistok.data.config import DataConfig
+from vistok.data.config import DataConfig, Framing
 from vistok.data.evenly import evenly
 from vistok.data.images.folder import FolderSource
-from vistok.data.images.image_file import BadImage, file_bytes, not_read, open_image, upright_size
+from vistok.data.images.framing import figure_of
+from vistok.data.images.image_file import BadImage, file_bytes, not_read, open_image, pixels_of, upright_size
 from vistok.data.images.inspection import describe_ignored
 from vistok.data.images.names import split_of_folder
 from vistok.data.images.open import kind_of, open_split
@@ -29,6 +30,8 @@ GREY = 2.0
 SHOWN, KEPT = 3, 0.9
 # Pictures whose ratios differ by less than this share one, if so many of them do.
 SHARED, MOST = 1.2, 0.8
+# Side (pixels) at which a picture is looked at, and the share of it from which what stands on its ground is close enough.
+SMALL, CLOSE = 128, 0.7
 # With fewer pictures for training, samples mostly repeat them.
 TOO_FEW = 100
 
@@ -40,7 +43,8 @@ class Look:
     `train`: how many are not held out. `ratio`: width / height, if most of them share one that is not square. `unreadable`:
     files that cannot be read, with reasons. `ignored`: files that are no images, by suffix. `deeper`: the folder whose sub-folders
     may be the classes, if the root has none; `deeper_splits`: those of them that are splits by their names. `squareness`: what a square from its middle holds of a typical picture.
-    `notes`: what is unusual about the pictures.
+    `notes`: what is unusual about the pictures. `framing`: how to frame them (`DataConfig.framing`). `fills`: the share of a
+    typical picture's side that is taken by what stands on its plain ground.
     """
 
     root: str
@@ -56,6 +60,8 @@ class Look:
     squareness: float = 1.0
     deeper_splits: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    framing: Framing = "crop"
+    fills: float = 1.0
 
     @property
     def remarks(self) -> list[str]:
@@ -70,6 +76,13 @@ class Look:
         if self.ignored:
             said.append(f"Not pictures by their names, so {describe_ignored(self.ignored)}.")
         said += [f"{note[0].upper()}{note[1:]}." for note in self.notes]
+        if self.framing == "whole":
+            said.append("Most show something on a plain ground: crops will not cut it off (data.framing).")
+        elif self.framing == "close":
+            said.append(
+                f"What they show fills {self.fills:.0%} of a typical one's side: the empty ground around it is cut away, so "
+                "that large and small things get the same size (data.framing)."
+            )
         if self.deeper:
             splits = " and ".join(self.deeper_splits)
             what = f"it holds {splits}, which are only then told apart" if splits else "each of these is a class"
@@ -83,6 +96,8 @@ class Look:
 
     def cut_to(self, ratio: float) -> str:
         """Return what the plan's pictures lose at the sides if their shape (width / height) is another one; empty if little."""
+        if self.framing == "close":  # nothing is cut off: the ground around it makes up for its shape
+            return ""
         kept = min(self.ratio / ratio, ratio / self.ratio)
         if self.ratio == 1.0 and self.squareness <= KEPT:
             return (
@@ -98,7 +113,8 @@ class Look:
         count = counted(self.count, f"{'grey' if self.grey else 'colour'} picture")
         classes = f"in {len(self.classes)} classes" if len(self.classes) > 1 else "without classes"
         shape = "" if self.ratio == 1 else f", most are {'wide' if self.ratio > 1 else 'tall'} ({self.ratio:.2f} to 1)"
-        return f"{self.root}: {count} {classes}; their shorter sides have a median of {self.side} pixels{shape}"
+        cut = "cut close to what they show, " if self.framing == "close" else ""
+        return f"{self.root}: {count} {classes}; {cut}their shorter sides have a median of {self.side} pixels{shape}"
 
 
 def look_at(root: str) -> Look:
@@ -113,15 +129,18 @@ def look_at(root: str) -> Look:
     train, *held_out = (open_split(data, split) for split in ("train", "val", "test"))
     assert isinstance(train, FolderSource)
     spread = evenly(len(train), LOOKED_AT)
-    found = [size_and_greyness(train.root / train.files[index]) for index in spread]
-    side = int(statistics.median(min(size) for size, _ in found))
-    count, grey = len(train) + sum(map(len, held_out)), all(grey for _, grey in found)
-    ratio = shared_ratio([size for size, _ in found])
+    found = [seen(train.root / train.files[index]) for index in spread]
     report = train.report
+    transparent = len(report.unusual.get("transparent", ())) >= MOST * len(train) if report else False
+    framing, fills = framed(found, transparent)
+    sizes = [one.close if framing == "close" else one.size for one in found]
+    side = int(statistics.median(min(size) for size in sizes))
+    count, grey = len(train) + sum(map(len, held_out)), all(one.grey for one in found)
+    ratio = shared_ratio(sizes)
     unreadable, ignored, notes = (report.skipped, report.ignored, tuple(report.remarks())) if report else ({}, {}, ())
     deeper = _deeper(root, train.files) if len(train.class_names) == 1 else ""
     splits = tuple(name for name in sorted(os.listdir(deeper)) if split_of_folder(name)) if deeper else ()
-    square = statistics.median(min(size) / max(size) for size, _ in found)
+    square = statistics.median(min(size) / max(size) for size in sizes)
     return Look(
         root,
         count,
@@ -136,6 +155,8 @@ def look_at(root: str) -> Look:
         square,
         splits,
         notes,
+        framing,
+        fills,
     )
 
 
@@ -162,18 +183,59 @@ def shared_ratio(sizes: Sequence[tuple[int, int]]) -> float:
     return median if near >= MOST * len(ratios) and not 1 / SHARED < median < SHARED else 1.0
 
 
-def size_and_greyness(path: Path) -> tuple[tuple[int, int], bool]:
-    """Return an upright picture's width and height, and whether it is grey. Raises UserError if it cannot be read."""
+@dataclass(frozen=True)
+class Seen:
+    """A picture's width and height when it is upright, whether it is grey, and the box of what stands on its plain ground.
+
+    `figure`: its width and height as shares of the picture's; None if the ground is not plain.
+    """
+
+    size: tuple[int, int]
+    grey: bool
+    figure: tuple[float, float] | None
+
+    @property
+    def fills(self) -> float:
+        """The share of the picture's width or height, whichever is more, that the figure takes."""
+        return max(self.figure) if self.figure else 1.0
+
+    @property
+    def close(self) -> tuple[int, int]:
+        """Width and height (pixels) of the figure alone, if there is one."""
+        width, height = self.figure or (1.0, 1.0)
+        return max(1, round(self.size[0] * width)), max(1, round(self.size[1] * height))
+
+
+def framed(found: Sequence[Seen], transparent: bool) -> tuple[Framing, float]:
+    """Return how to frame pictures, and the median of what their figures fill.
+
+    Only the empty ground of transparent pictures is cut away: of others it may be part of what they show.
+    """
+    fills = [one.fills for one in found if one.figure]
+    if len(fills) < MOST * len(found):
+        return "crop", 1.0
+    typical = statistics.median(fills)
+    return ("close" if transparent and typical < CLOSE else "whole"), typical
+
+
+def seen(path: Path) -> Seen:
+    """Return what a picture is like, at a small size. Raises UserError if it cannot be read."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with open_image(io.BytesIO(file_bytes(path))) as image:
                 size = upright_size(image)
-                image.draft("RGB", (64, 64))
-                small = image.convert("RGBA").convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
+                turned = size != image.size
+                image.draft("RGB", (SMALL, SMALL))
+                small = image.convert("RGBA")
+                small.thumbnail((SMALL, SMALL), Image.Resampling.BOX)
+                pixels = pixels_of(small)
     except BadImage as error:
         raise UserError(f"image {path}: cannot be read ({error}); remove or replace the file") from None
     except OSError as error:
         raise not_read(path, error) from None
-    pixels = np.asarray(small, dtype=np.float32)
-    return size, float(np.ptp(pixels, axis=2).mean()) < GREY
+    figure, (height, width, _) = figure_of(pixels), pixels.shape
+    share = (figure.box.width / width, figure.box.height / height) if figure else None
+    if share and turned:
+        share = share[::-1]
+    return Seen(size, float(np.ptp(pixels.astype(np.float32), axis=2).mean()) < GREY, share)

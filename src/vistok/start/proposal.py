@@ -108,6 +108,8 @@ def _drafted(side: int, look: Look, seconds: float, init_from: InitFrom) -> Star
     """Return a plan with its recipes chosen, and lengths still to be filled in."""
     tokenizer_from, generator_from = (init_from(side, kind) for kind in ("tokenizer", "generator"))
     settings = [SKIP] if look.unreadable else []
+    if look.framing != "crop":
+        settings.append(f'data.framing="{look.framing}"')
     if look.grey and not tokenizer_from:  # weights for colour know more than grey pictures teach in a short time
         settings += ["data.channels=1", "tokenizer.in_channels=1"]
     if general := generator_from is not None and (look.train < FEW or seconds < SHORT):

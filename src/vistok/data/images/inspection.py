@@ -33,6 +33,9 @@ _DESCRIPTIONS = {
         "has damaged EXIF data and is taken to be upright",
         "have damaged EXIF data and are taken to be upright",
     ),
+    "transparent": ("is transparent and is put on white", "are transparent and are put on white"),
+    "animated": ("is animated: its first frame is used", "are animated: their first frames are used"),
+    "rotated": ("is rotated and is turned upright", "are rotated and are turned upright"),
     "unreadable metadata": (
         "has metadata that cannot be read and is ignored",
         "have metadata that cannot be read and is ignored",

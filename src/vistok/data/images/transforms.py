@@ -1,5 +1,8 @@
 """From uint8 images to training tensors and back: pure functions of (image, generator)."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -8,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vistok.data.config import DataConfig
+from vistok.data.images.framing import Box, Figure, window
 
 
 def to_float(images: UInt8[Tensor, "*batch channels height width"]) -> Float[Tensor, "*batch channels height width"]:
@@ -31,40 +35,39 @@ def resize_uint8(
 
 
 def prepare(image: np.ndarray, config: DataConfig, generator: np.random.Generator | None) -> np.ndarray:
-    """Return uint8 (height, width, channels): the largest crop of the config's shape, resized.
+    """Return uint8 (height, width, channels): a part of the image of the config's shape, resized.
 
-    With a generator (training): a crop of random scale and position, and a random flip, as the
-    config says. Without: the centre crop.
+    With a generator (training): a part of random scale and place, and a random flip, as the config says. Without: the
+    same part each time (`framing.window`).
     """
-    whole = _largest(image.shape[:2], config.sides)
-    if generator is None or config.crop_scale == 1.0:
-        crop, place = whole, (0.5, 0.5)
-    else:
-        scale = generator.uniform(config.crop_scale, 1.0)
-        crop, place = (whole[0] * scale, whole[1] * scale), (generator.random(), generator.random())
-    if image.shape[:2] != config.sides or crop != config.sides:
-        image = _crop_and_resize(image, crop, place, config.sides)
+    box, figure = window(image, config, generator)
+    if image.shape[:2] != config.sides or box.edges != (0, 0, *config.sides[::-1]):
+        image = _resized(image, box, config.sides, figure)
     if generator is not None and config.horizontal_flip and generator.random() < 0.5:
         image = image[:, ::-1]
     return np.array(image, order="C")  # a copy, as a decoded image may be read-only
 
 
-def _largest(sides: tuple[int, ...], shape: tuple[int, int]) -> tuple[float, float]:
-    """Return height and width of the largest crop of an image that has a shape's ratio."""
-    if shape[0] == shape[1]:  # exactly, whatever a division would round
-        return float(min(sides)), float(min(sides))
-    scale = min(sides[0] / shape[0], sides[1] / shape[1])
-    return min(shape[0] * scale, float(sides[0])), min(shape[1] * scale, float(sides[1]))
-
-
-def _crop_and_resize(
-    image: np.ndarray, crop: tuple[float, float], place: tuple[float, float], sides: tuple[int, int]
-) -> np.ndarray:
-    height, width, channels = image.shape
-    top, left = (height - crop[0]) * place[0], (width - crop[1]) * place[1]
-    picture = Image.fromarray(image[:, :, 0] if channels == 1 else image)
+def _resized(image: np.ndarray, box: Box, sides: tuple[int, int], figure: Figure | None) -> np.ndarray:
+    if figure is not None:
+        image, box = _extended(image, box, figure)
+    grey = image.shape[2] == 1
+    picture = Image.fromarray(image[:, :, 0] if grey else image)
     # Bicubic with antialiasing, like the last step of ADM's and LlamaGen's centre crop.
-    box = (left, top, left + crop[1], top + crop[0])
-    picture = picture.resize((sides[1], sides[0]), Image.Resampling.BICUBIC, box=box)
+    picture = picture.resize((sides[1], sides[0]), Image.Resampling.BICUBIC, box=box.edges)
     array = np.asarray(picture)
-    return array[:, :, None] if channels == 1 else array
+    return array[:, :, None] if grey else array
+
+
+def _extended(image: np.ndarray, box: Box, figure: Figure) -> tuple[np.ndarray, Box]:
+    """Return an image that is continued in the colour of its ground as far as the box reaches, and the box in it."""
+    left, top, right, bottom = box.edges
+    beyond = (-top, bottom - image.shape[0], -left, right - image.shape[1])
+    above, below, before, after = (max(0, math.ceil(length)) for length in beyond)
+    if not (above or below or before or after):
+        return image, box
+    height, width, channels = image.shape
+    larger = np.empty((above + height + below, before + width + after, channels), dtype=np.uint8)
+    larger[:] = figure.ground
+    larger[above : above + height, before : before + width] = image
+    return larger, replace(box, top=top + above, left=left + before)

@@ -1,0 +1,132 @@
+"""Figures on a plain ground: whole in every crop, or close up; other pictures as ever."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vistok.data.config import DataConfig
+from vistok.data.images.framing import figure_of
+from vistok.data.images.transforms import prepare
+from vistok.start.look import look_at
+from vistok.start.plan import lines
+from vistok.start.proposal import plan_start
+
+GROUND = (250, 240, 60)
+
+
+def config(framing, size=32, **others):
+    return DataConfig(dataset="folder", image_size=size, channels=3, crop_scale=0.8, framing=framing, **others)
+
+
+def picture(top, left, height, width, sides=(60, 60)):
+    """A dark rectangle on a yellow ground."""
+    image = np.full((*sides, 3), GROUND, np.uint8)
+    image[top : top + height, left : left + width] = (20, 30, 120)
+    return image
+
+
+def crops(image, chosen, count=200):
+    return [prepare(image, chosen, np.random.default_rng(seed)) for seed in range(count)]
+
+
+def is_ground(pixels):
+    return (np.abs(pixels.astype(int) - GROUND).max(-1) < 100).all()
+
+
+def edges(image):
+    return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+
+
+def dark(image):
+    return (image.mean(-1) < 120).sum()
+
+
+@pytest.mark.parametrize("place", [(4, 4, 20, 50), (20, 3, 36, 20), (3, 3, 54, 54), (30, 30, 8, 8)])
+def test_a_figure_is_never_cut_off(place):
+    image = picture(*place)
+    assert all(is_ground(edges(crop)) for crop in crops(image, config("whole")))
+    if max(place[2:]) > 30:  # so it would be, were it not kept whole
+        assert not all(is_ground(edges(crop)) for crop in crops(image, config("crop")))
+
+
+def test_figures_are_drawn_as_large_as_they_are_and_all_around_their_place():
+    image = picture(20, 25, 20, 20)
+    found = crops(image, config("whole"), 400)
+    area = np.array([dark(crop) for crop in found]) / dark(prepare(image, config("whole"), None))
+    assert 0.95 < np.sqrt(area).mean() < 1.15 and np.sqrt(area).min() < 0.95 and np.sqrt(area).max() > 1.15
+    rows = [np.flatnonzero((crop.mean(-1) < 120).any(1))[0] for crop in found]
+    assert max(rows) - min(rows) >= 6
+
+
+def test_without_a_generator_a_whole_picture_is_the_centre_crop():
+    image = picture(10, 30, 30, 40, (60, 90))
+    assert np.array_equal(prepare(image, config("whole"), None), prepare(image, config("crop"), None))
+
+
+@pytest.mark.parametrize("framing", ["whole", "close"])
+def test_pictures_without_a_plain_ground_are_cropped_as_ever(framing):
+    image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
+    empty = picture(0, 0, 0, 0)
+    for ever in (image, empty):
+        assert all(
+            np.array_equal(one, other)
+            for one, other in zip(crops(ever, config(framing), 9), crops(ever, config("crop"), 9), strict=True)
+        )
+        assert np.array_equal(prepare(ever, config(framing), None), prepare(ever, config("crop"), None))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("place", [(40, 50, 10, 6), (0, 0, 9, 9), (5, 0, 40, 100)])
+def test_close_up_a_figure_fills_the_picture_wherever_it_stood(channels, place):
+    image = picture(*place, sides=(70, 100))[:, :, :channels]
+    chosen = config("close").replace(channels=channels)
+    shown = prepare(image, chosen, None)[:, :, 0] < (int(image.min()) + int(image.max())) / 2
+    rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
+    assert max(len(rows), len(columns)) in (28, 29)  # of 32
+    assert abs(rows.mean() - 15.5) <= 1 and abs(columns.mean() - 15.5) <= 1  # in the middle
+    assert abs(len(columns) / len(rows) / (place[3] / place[2]) - 1) < 0.1
+    assert all((abs(edges(crop)[:, 0].astype(int) - image[-1, -1, 0]) < 100).all() for crop in crops(image, chosen, 50))
+
+
+def test_a_figure_that_the_centre_crop_misses_does_no_harm():
+    image = picture(10, 90, 8, 8, (30, 100))
+    assert {crop.shape for crop in crops(image, config("whole"), 50)} == {(32, 32, 3)}
+
+
+def test_a_little_noise_leaves_a_ground_plain():
+    noise = np.random.default_rng(0).integers(-4, 5, (60, 60, 3))
+    image = (picture(10, 15, 20, 25).astype(int) + noise).clip(0, 255).astype(np.uint8)
+    box = figure_of(image).box
+    assert (box.top, box.left, box.height, box.width) == (10, 15, 20, 25)
+
+
+def saved(folder, transparent, side, count=20):
+    folder.mkdir()
+    for number in range(count):
+        image = picture(10 + number, 15, side, side, (100, 100))
+        file = Image.fromarray(image)
+        if transparent:
+            file.putalpha(Image.fromarray(np.where((image == GROUND).all(-1), 0, 255).astype(np.uint8)))
+        file.save(folder / f"{number}.png")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("transparent", "side", "framing", "said"),
+    [
+        (True, 20, "close", "fills 20% of a typical one's side"),
+        (True, 80, "whole", "crops will not cut it off"),
+        (False, 20, "whole", "crops will not cut it off"),
+    ],
+)
+def test_a_start_frames_pictures_as_they_are(transparent, side, framing, said, tmp_path, monkeypatch):
+    look = look_at(saved(tmp_path / "sprites", transparent, side))
+    assert look.framing == framing
+    monkeypatch.setattr("vistok.start.proposal.rate.tokenizer_step_seconds", lambda run: 0.1)
+    monkeypatch.setattr("vistok.start.proposal.rate.generator_step_seconds", lambda run, space, classes: 0.1)
+    plan = plan_start(look, 300, lambda side, kind: None)
+    assert plan.tokenizer_config().data.framing == framing
+    text = "\n".join(lines(plan, look))
+    assert said in text and f'data.framing="{framing}"' in text
+    if framing == "close":
+        assert "a median of 20 pixels" in text
