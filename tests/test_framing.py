@@ -100,10 +100,10 @@ def test_a_little_noise_leaves_a_ground_plain():
     assert (box.top, box.left, box.height, box.width) == (10, 15, 20, 25)
 
 
-def saved(folder, transparent, side, count=20):
+def saved(folder, transparent, side, sides, count=20):
     folder.mkdir()
     for number in range(count):
-        image = picture(10 + number, 15, side, side, (100, 100))
+        image = picture(10 + number, 15, side, side, sides[:: -1 if number % 2 else 1])
         file = Image.fromarray(image)
         if transparent:
             file.putalpha(Image.fromarray(np.where((image == GROUND).all(-1), 0, 255).astype(np.uint8)))
@@ -112,15 +112,16 @@ def saved(folder, transparent, side, count=20):
 
 
 @pytest.mark.parametrize(
-    ("transparent", "side", "framing", "said"),
+    ("transparent", "side", "sides", "framing", "said"),
     [
-        (True, 20, "close", "fills 20% of a typical one's side"),
-        (True, 80, "whole", "crops will not cut it off"),
-        (False, 20, "whole", "crops will not cut it off"),
+        (True, 20, (100, 100), "close", "fills 20% of a typical one's side"),
+        (True, 80, (100, 100), "whole", "crops will not cut it off"),
+        (False, 20, (100, 100), "whole", "crops will not cut it off"),
+        (False, 80, (100, 200), "close", "Their shapes differ: each is cut close"),
     ],
 )
-def test_a_start_frames_pictures_as_they_are(transparent, side, framing, said, tmp_path, monkeypatch):
-    look = look_at(saved(tmp_path / "sprites", transparent, side))
+def test_a_start_frames_pictures_as_they_are(transparent, side, sides, framing, said, tmp_path, monkeypatch):
+    look = look_at(saved(tmp_path / "sprites", transparent, side, sides))
     assert look.framing == framing
     monkeypatch.setattr("vistok.start.proposal.rate.tokenizer_step_seconds", lambda run: 0.1)
     monkeypatch.setattr("vistok.start.proposal.rate.generator_step_seconds", lambda run, space, classes: 0.1)
@@ -129,4 +130,4 @@ def test_a_start_frames_pictures_as_they_are(transparent, side, framing, said, t
     text = "\n".join(lines(plan, look))
     assert said in text and f'data.framing="{framing}"' in text
     if framing == "close":
-        assert "a median of 20 pixels" in text
+        assert f"a median of {side} pixels" in text and "middle square" not in text

@@ -79,9 +79,14 @@ class Look:
         if self.framing == "whole":
             said.append("Most show something on a plain ground: crops will not cut it off (data.framing).")
         elif self.framing == "close":
+            why = (
+                f"What they show fills {self.fills:.0%} of a typical one's side"
+                if self.fills < CLOSE
+                else "Their shapes differ"
+            )
             said.append(
-                f"What they show fills {self.fills:.0%} of a typical one's side: the empty ground around it is cut away, so "
-                "that large and small things get the same size (data.framing)."
+                f"{why}: each is cut close to what it shows, whole and in the middle of its ground, so that large and small things "
+                "get the same size (data.framing)."
             )
         if self.deeper:
             splits = " and ".join(self.deeper_splits)
@@ -113,7 +118,7 @@ class Look:
         count = counted(self.count, f"{'grey' if self.grey else 'colour'} picture")
         classes = f"in {len(self.classes)} classes" if len(self.classes) > 1 else "without classes"
         shape = "" if self.ratio == 1 else f", most are {'wide' if self.ratio > 1 else 'tall'} ({self.ratio:.2f} to 1)"
-        cut = "cut close to what they show, " if self.framing == "close" else ""
+        cut = "close to what they show, " if self.framing == "close" else ""
         return f"{self.root}: {count} {classes}; {cut}their shorter sides have a median of {self.side} pixels{shape}"
 
 
@@ -140,7 +145,7 @@ def look_at(root: str) -> Look:
     unreadable, ignored, notes = (report.skipped, report.ignored, tuple(report.remarks())) if report else ({}, {}, ())
     deeper = _deeper(root, train.files) if len(train.class_names) == 1 else ""
     splits = tuple(name for name in sorted(os.listdir(deeper)) if split_of_folder(name)) if deeper else ()
-    square = statistics.median(min(size) / max(size) for size in sizes)
+    square = squareness_of(sizes)
     return Look(
         root,
         count,
@@ -183,6 +188,11 @@ def shared_ratio(sizes: Sequence[tuple[int, int]]) -> float:
     return median if near >= MOST * len(ratios) and not 1 / SHARED < median < SHARED else 1.0
 
 
+def squareness_of(sizes: Sequence[tuple[int, int]]) -> float:
+    """Return what a square from the middle holds of a typical picture (width, height)."""
+    return statistics.median(min(size) / max(size) for size in sizes)
+
+
 @dataclass(frozen=True)
 class Seen:
     """A picture's width and height when it is upright, whether it is grey, and the box of what stands on its plain ground.
@@ -209,13 +219,15 @@ class Seen:
 def framed(found: Sequence[Seen], transparent: bool) -> tuple[Framing, float]:
     """Return how to frame pictures, and the median of what their figures fill.
 
-    Only the empty ground of transparent pictures is cut away: of others it may be part of what they show.
+    The ground is cut away where pictures are transparent and mostly empty (of others it may be part of what they show), and
+    where their shapes differ so much that a square from the middle would cut figures off.
     """
     fills = [one.fills for one in found if one.figure]
     if len(fills) < MOST * len(found):
         return "crop", 1.0
-    typical = statistics.median(fills)
-    return ("close" if transparent and typical < CLOSE else "whole"), typical
+    typical, sizes = statistics.median(fills), [one.size for one in found]
+    cut_off = shared_ratio(sizes) == 1.0 and squareness_of(sizes) <= KEPT
+    return ("close" if cut_off or (transparent and typical < CLOSE) else "whole"), typical
 
 
 def seen(path: Path) -> Seen:
