@@ -11,6 +11,7 @@ runs.md.
 
 import argparse
 import json
+import re
 import resource
 import tempfile
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ from vistok.runs.initial import with_network_of
 from vistok.runs.load import load_tokenizer
 from vistok.start.look import look_at
 from vistok.tokenizer import objective as stage1
+from vistok.tokenizer.networks import patch_shortcut
 from vistok.verbs import train_tokenizer
 
 OUT = Path("results/own_images")
@@ -65,6 +67,7 @@ FORMER_CRT = 'crt={"width": 96, "num_heads": 4, "ffn_multiple": 32, "ramp": "10 
 PLAIN = ('crt.variant="l2_pre"', "crt.weight=4")
 NONE = ("tokenizer.shortcut=false", "tokenizer.quantizer.start_after=null", "tokenizer.quantizer.restart_after=null")
 WIDTHS = {width: [f"tokenizer.{side}.channels={width}" for side in ("encoder", "decoder")] for width in (16, 64)}
+SCALED = "shortcut scale "
 # What is changed of BASE, one thing at a time but for "former" and "network alone".
 SUSPECTS: dict[str, tuple[str, ...]] = {
     "base": (),
@@ -90,11 +93,12 @@ SUSPECTS: dict[str, tuple[str, ...]] = {
     "batch 32": ("batch_size=32",),
     "perceptual loss": ('losses.perceptual={"network": "imagenet", "weight": 0.02}',),
     "colour counts four times": (),
+    **{f"{SCALED}{scale}": () for scale in (1, 3, 8, 16)},
 }
 # How the runs of goals are called, and what is changed of BASE.
 GOALS: dict[str, tuple[str, tuple[str, ...]]] = {
     "all": ("fine-tuned", ()),
-    "nothing": ("base", ()),
+    "nothing": ("from nothing", ()),
     "decoder": ("decoder alone", ("crt=null", 'trains="decoder"')),
 }
 MEASURES = ("psnr", "psnr_over_mean", "dependence", "codebook_usage", "code_perplexity", "lab_error", "chroma_error")
@@ -215,6 +219,16 @@ def colour_counts(times: float) -> Iterator[None]:
         stage1.reconstruction_terms = before
 
 
+@contextmanager
+def shortcut_scale(scale: float) -> Iterator[None]:
+    """Let the linear path begin with vectors of another size."""
+    before, patch_shortcut.SCALE = patch_shortcut.SCALE, scale
+    try:
+        yield
+    finally:
+        patch_shortcut.SCALE = before
+
+
 def records(out: Path) -> list[dict[str, Any]]:
     """Return the records so far."""
     file = out / "runs.jsonl"
@@ -230,7 +244,9 @@ def work(out: Path, jobs: list[tuple[dict[str, Any], tuple[str, ...]]], folders:
         if tuple(what[key] for key in keys) in done:
             continue
         config = configured(folders / what["folder"], settings, what["steps"], what["seed"], init_from)
-        with colour_counts(4.0 if what["name"].startswith("colour counts four times") else 1.0):
+        colour = colour_counts(4.0 if what["name"].startswith("colour counts four times") else 1.0)
+        found = re.match(rf"{SCALED}(\d+)", what["name"])
+        with colour, shortcut_scale(float(found[1]) if found else patch_shortcut.SCALE):
             record = measured(config, what)
         with (out / "runs.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")

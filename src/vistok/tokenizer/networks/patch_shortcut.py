@@ -13,6 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# Vectors' numbers are this many times the images', so that their variance is about 1. Smaller ones have to grow in training, and
+# until they have, codes lag behind them (results/own_images).
+SCALE = 5.0
 # Lightness, red against blue, green against both. A colour pattern ranks with lightness of twice its frequency.
 _OPPONENT = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 2.0, -1.0))
 _COLOUR_COST = (1.0, 4.0, 4.0)
@@ -28,8 +31,8 @@ class PatchShortcut(nn.Module):
         self.to_vectors = nn.Conv2d(channels, dim, side, stride=side, bias=False)
         self.to_patches = nn.Conv2d(dim, channels * side**2, 1, bias=False)
         with torch.no_grad():
-            # A uniform grey patch of value 1 gives a vector of unit length, so vectors have the images' scale.
-            scale = side * math.sqrt(channels)
+            # A uniform grey patch of value 1 gives a vector of length SCALE.
+            scale = side * math.sqrt(channels) / SCALE
             self.to_vectors.weight.copy_((patterns / scale).view_as(self.to_vectors.weight))
             self.to_patches.weight.copy_((patterns.T * scale).view_as(self.to_patches.weight))
 
