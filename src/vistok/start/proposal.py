@@ -29,7 +29,7 @@ MANY_STEPS = 4_000
 WORTH = 1.2
 # Beyond this many passes over the data a generator starts to memorise pictures; of random crops it may see more
 # (results/own_images).
-EPOCHS, EPOCHS_OF_CROPS = 50, 100
+EPOCHS, EPOCHS_OF_CROPS = 50, 200
 # With fewer pictures a generator memorises them within minutes. So it gets random crops, this many in all, and learns
 # the tokens of the general tokenizer, which a general generator already knows.
 FEW, CROPS, MOST_CROPS = 5_000, 20_000, 60
