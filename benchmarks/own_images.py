@@ -38,7 +38,7 @@ from vistok.runs.initial import with_network_of
 from vistok.runs.load import load_tokenizer
 from vistok.start.look import look_at
 from vistok.tokenizer import objective as stage1
-from vistok.tokenizer.networks import patch_shortcut
+from vistok.tokenizer.bottlenecks.vq import VQ
 from vistok.verbs import train_tokenizer
 
 OUT = Path("results/own_images")
@@ -222,11 +222,11 @@ def colour_counts(times: float) -> Iterator[None]:
 @contextmanager
 def shortcut_scale(scale: float) -> Iterator[None]:
     """Let the linear path begin with vectors of another size."""
-    before, patch_shortcut.SCALE = patch_shortcut.SCALE, scale
+    before, VQ.vector_scale = VQ.vector_scale, scale
     try:
         yield
     finally:
-        patch_shortcut.SCALE = before
+        VQ.vector_scale = before
 
 
 def records(out: Path) -> list[dict[str, Any]]:
@@ -246,7 +246,7 @@ def work(out: Path, jobs: list[tuple[dict[str, Any], tuple[str, ...]]], folders:
         config = configured(folders / what["folder"], settings, what["steps"], what["seed"], init_from)
         colour = colour_counts(4.0 if what["name"].startswith("colour counts four times") else 1.0)
         found = re.match(rf"{SCALED}(\d+)", what["name"])
-        with colour, shortcut_scale(float(found[1]) if found else patch_shortcut.SCALE):
+        with colour, shortcut_scale(float(found[1]) if found else VQ.vector_scale):
             record = measured(config, what)
         with (out / "runs.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")

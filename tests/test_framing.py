@@ -1,13 +1,17 @@
 """Figures on a plain ground: whole in every crop, or close up; other pictures as ever."""
 
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from vistok.data.config import DataConfig
 from vistok.data.images.framing import figure_of
+from vistok.data.images.image_file import read_image
 from vistok.data.images.transforms import prepare
-from vistok.start.look import look_at
+from vistok.start.look import look_at, seen
 from vistok.start.plan import lines
 from vistok.start.proposal import plan_start
 
@@ -76,7 +80,7 @@ def test_pictures_without_a_plain_ground_are_cropped_as_ever(framing):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("place", [(40, 50, 10, 6), (0, 0, 9, 9), (5, 0, 40, 100)])
+@pytest.mark.parametrize("place", [(40, 50, 10, 6), (1, 1, 9, 9), (5, 0, 40, 100)])
 def test_close_up_a_figure_fills_the_picture_wherever_it_stood(channels, place):
     image = picture(*place, sides=(70, 100))[:, :, :channels]
     chosen = config("close").replace(channels=channels)
@@ -90,7 +94,34 @@ def test_close_up_a_figure_fills_the_picture_wherever_it_stood(channels, place):
 
 def test_a_figure_that_the_centre_crop_misses_does_no_harm():
     image = picture(10, 90, 8, 8, (30, 100))
-    assert {crop.shape for crop in crops(image, config("whole"), 50)} == {(32, 32, 3)}
+    assert all(is_ground(crop) for crop in crops(image, config("whole"), 50))
+
+
+@pytest.mark.parametrize("framing", ["whole", "close"])
+def test_a_figure_that_its_picture_cuts_off_stays_at_that_edge(framing):
+    """A bust does not hang in the air."""
+    image = picture(30, 20, 30, 24)  # to the bottom
+    for crop in [prepare(image, config(framing), None), *crops(image, config(framing))]:
+        assert dark(crop[-1:]) and is_ground(crop[0]) and is_ground(crop[:, 0]) and is_ground(crop[:, -1])
+
+
+@pytest.mark.parametrize("sides", [(8000, 40), (40, 8000)])
+def test_a_long_thin_picture_needs_no_square_of_its_length(sides):
+    image = picture(10, 10, sides[0] - 20, sides[1] - 20, sides)
+    tracemalloc.start()
+    shown = prepare(image, config("close"), np.random.default_rng(0))
+    assert tracemalloc.get_traced_memory()[1] < 20e6  # its square has 192 MB
+    tracemalloc.stop()
+    assert 0 < (np.abs(shown.astype(int) - GROUND).max(-1) > 8).sum() < 100
+
+
+def test_a_small_part_of_a_large_jpeg_keeps_its_detail(tmp_path):
+    """JPEG files are decoded small, but of this one a tenth is shown."""
+    image = np.full((2000, 2000, 3), 255, np.uint8)
+    image[900:1100, 900:1100] = np.where(np.indices((200, 200)).sum(0) // 20 % 2, 255, 0)[..., None]
+    Image.fromarray(image).save(tmp_path / "board.jpg", quality=95)
+    chosen = config("close", 64)
+    assert prepare(read_image(tmp_path / "board.jpg", 3, chosen.least_side), chosen, None)[8:56, 8:56].std() > 80
 
 
 def test_a_little_noise_leaves_a_ground_plain():
@@ -98,6 +129,11 @@ def test_a_little_noise_leaves_a_ground_plain():
     image = (picture(10, 15, 20, 25).astype(int) + noise).clip(0, 255).astype(np.uint8)
     box = figure_of(image).box
     assert (box.top, box.left, box.height, box.width) == (10, 15, 20, 25)
+    noise = np.random.default_rng(0).normal(0, 8, (800, 800, 3))
+    image = (picture(200, 300, 200, 100, (800, 800)).astype(int) + noise).clip(0, 255).astype(np.uint8)
+    image[700, 700] = 0  # a speck
+    box = figure_of(image).box
+    assert abs(box.top - 200) < 7 and abs(box.left - 300) < 7 and box.height < 215 and box.width < 115
 
 
 def saved(folder, transparent, side, sides, count=20):
@@ -117,7 +153,7 @@ def saved(folder, transparent, side, sides, count=20):
         (True, 20, (100, 100), "close", "fills 20% of a typical one's side"),
         (True, 80, (100, 100), "whole", "crops will not cut it off"),
         (False, 20, (100, 100), "whole", "crops will not cut it off"),
-        (False, 80, (100, 200), "close", "Their shapes differ: each is cut close"),
+        (False, 80, (100, 200), "close", "A crop of one shape from their middles would cut off"),
     ],
 )
 def test_a_start_frames_pictures_as_they_are(transparent, side, sides, framing, said, tmp_path, monkeypatch):
@@ -130,4 +166,31 @@ def test_a_start_frames_pictures_as_they_are(transparent, side, sides, framing, 
     text = "\n".join(lines(plan, look))
     assert said in text and f'data.framing="{framing}"' in text
     if framing == "close":
-        assert f"a median of {side} pixels" in text and "middle square" not in text
+        assert (
+            f"their sides have a median of {int(1.125 * side)} pixels" in text and "middle" not in text.split("Plan")[1]
+        )
+    # A plan of an earlier version: what is said is what it does.
+    former = replace(plan, tokenizer=replace(plan.tokenizer, settings=()))
+    assert said not in "\n".join(lines(former, look))
+
+
+def test_grey_is_what_stands_there_not_the_ground_around_it(tmp_path):
+    for number in range(12):
+        image = np.full((200, 200, 4), 255, np.uint8)
+        image[..., 3] = 0
+        image[90 + number : 104 + number, 90:104] = (255, 0, 0, 255)
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    look = look_at(str(tmp_path))
+    assert (look.grey, look.framing) == (False, "close")
+
+
+@pytest.mark.parametrize("kind", ["rotated", "16-bit"])
+def test_a_look_sees_what_training_reads(kind, tmp_path):
+    image = np.full((200, 200), 60_000 if kind == "16-bit" else 250, np.uint16 if kind == "16-bit" else np.uint8)
+    image[80:120, 20:180] = 0
+    turned = Image.Exif()
+    turned[274] = 6
+    Image.fromarray(image).save(tmp_path / "0.png", **({"exif": turned} if kind == "rotated" else {}))
+    figure = seen(tmp_path / "0.png").figure
+    wide, tall = (figure.height, figure.width) if kind == "rotated" else (figure.width, figure.height)
+    assert abs(wide - 0.8) < 0.03 and abs(tall - 0.2) < 0.03

@@ -39,7 +39,7 @@ class Kept:
 
 
 def keep(name: str, picture: Path, tokenizer: Any) -> Kept:
-    """Encode and decode a picture, resized and centre-cropped as `vistok reconstruct` does. Raises UserError if it is none."""
+    """Encode and decode a picture, framed and resized as `vistok reconstruct` does. Raises UserError if it is none."""
     import torch
 
     from vistok.data.images.image_file import read_image
@@ -47,7 +47,7 @@ def keep(name: str, picture: Path, tokenizer: Any) -> Kept:
     from vistok.runs.run_images import data_of
 
     data = data_of(tokenizer)
-    pixels = prepare(read_image(picture, data.channels, max(data.sides)), data, None)
+    pixels = prepare(read_image(picture, data.channels, data.least_side), data, None)
     real = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].contiguous()
     with torch.inference_mode():
         latents = tokenizer.encode(to_float(real).to(tokenizer.device))

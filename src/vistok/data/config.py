@@ -45,6 +45,11 @@ class DataConfig(Config):
         """Height and width of images, in pixels."""
         return self.image_size, self.image_width or self.image_size
 
+    @property
+    def least_side(self) -> int:
+        """The length below which the sides of a picture are not decoded: of one that is cut close, a small part is shown."""
+        return 2**16 if self.framing == "close" else max(self.sides)
+
     @model_validator(mode="after")
     def _native(self) -> "DataConfig":
         if self.dataset in ("fashion_mnist", "cifar10", "openmoji") and self.sides != (self.image_size,) * 2:

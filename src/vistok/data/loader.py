@@ -117,7 +117,7 @@ def eval_images(
     limit: int | None = None,
     batches: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
-    """Yield the images once, in order and centre-cropped; the last batch may be smaller.
+    """Yield the images once, in order and framed without chance; the last batch may be smaller.
 
     `batches` selects batches by number, so that processes can share the work without changing any batch.
     """

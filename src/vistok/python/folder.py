@@ -18,4 +18,4 @@ def folder_images(path: Path, data: DataConfig) -> Iterator[np.ndarray]:
     if not files:
         found = "holds no images" if path.is_dir() else "not found"
         raise UserError(f"images {path}: {found}; give a folder with files that end in {', '.join(image_suffixes())}")
-    return (read_image(file, data.channels, max(data.sides)) for file in files)
+    return (read_image(file, data.channels, data.least_side) for file in files)

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vistok.data.config import DataConfig, Framing
 from vistok.data.evenly import evenly
 from vistok.data.images.folder import FolderSource
-from vistok.data.images.framing import figure_of
-from vistok.data.images.image_file import BadImage, file_bytes, not_read, open_image, pixels_of, upright_size
+from vistok.data.images.framing import MARGIN, Box, centred, figure_of, looked_at
+from vistok.data.images.image_file import BadImage, decode, file_bytes, not_read, open_image, upright_size
 from vistok.data.images.inspection import describe_ignored
 from vistok.data.images.names import split_of_folder
 from vistok.data.images.open import kind_of, open_split
@@ -32,6 +31,8 @@ SHOWN, KEPT = 3, 0.9
 SHARED, MOST = 1.2, 0.8
 # Side (pixels) at which a picture is looked at, and the share of it from which what stands on its ground is close enough.
 SMALL, CLOSE = 128, 0.7
+# How far a figure may stick out of the crop, as a share of the picture's side, before it counts as cut off.
+CUT = 0.02
 # With fewer pictures for training, samples mostly repeat them.
 TOO_FEW = 100
 
@@ -43,8 +44,8 @@ class Look:
     `train`: how many are not held out. `ratio`: width / height, if most of them share one that is not square. `unreadable`:
     files that cannot be read, with reasons. `ignored`: files that are no images, by suffix. `deeper`: the folder whose sub-folders
     may be the classes, if the root has none; `deeper_splits`: those of them that are splits by their names. `squareness`: what a square from its middle holds of a typical picture.
-    `notes`: what is unusual about the pictures. `framing`: how to frame them (`DataConfig.framing`). `fills`: the share of a
-    typical picture's side that is taken by what stands on its plain ground.
+    `notes`: what is unusual about the pictures. `framing`: how to frame them (`DataConfig.framing`), and a
+    sentence that says why.
     """
 
     root: str
@@ -61,7 +62,7 @@ class Look:
     deeper_splits: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     framing: Framing = "crop"
-    fills: float = 1.0
+    framed_because: str = ""
 
     @property
     def remarks(self) -> list[str]:
@@ -76,18 +77,6 @@ class Look:
         if self.ignored:
             said.append(f"Not pictures by their names, so {describe_ignored(self.ignored)}.")
         said += [f"{note[0].upper()}{note[1:]}." for note in self.notes]
-        if self.framing == "whole":
-            said.append("Most show something on a plain ground: crops will not cut it off (data.framing).")
-        elif self.framing == "close":
-            why = (
-                f"What they show fills {self.fills:.0%} of a typical one's side"
-                if self.fills < CLOSE
-                else "Their shapes differ"
-            )
-            said.append(
-                f"{why}: each is cut close to what it shows, whole and in the middle of its ground, so that large and small things "
-                "get the same size (data.framing)."
-            )
         if self.deeper:
             splits = " and ".join(self.deeper_splits)
             what = f"it holds {splits}, which are only then told apart" if splits else "each of these is a class"
@@ -118,8 +107,8 @@ class Look:
         count = counted(self.count, f"{'grey' if self.grey else 'colour'} picture")
         classes = f"in {len(self.classes)} classes" if len(self.classes) > 1 else "without classes"
         shape = "" if self.ratio == 1 else f", most are {'wide' if self.ratio > 1 else 'tall'} ({self.ratio:.2f} to 1)"
-        cut = "close to what they show, " if self.framing == "close" else ""
-        return f"{self.root}: {count} {classes}; {cut}their shorter sides have a median of {self.side} pixels{shape}"
+        sides = "their shorter sides" if self.framing != "close" else "cut close to what they show, their sides"
+        return f"{self.root}: {count} {classes}; {sides} have a median of {self.side} pixels{shape}"
 
 
 def look_at(root: str) -> Look:
@@ -136,16 +125,17 @@ def look_at(root: str) -> Look:
     spread = evenly(len(train), LOOKED_AT)
     found = [seen(train.root / train.files[index]) for index in spread]
     report = train.report
-    transparent = len(report.unusual.get("transparent", ())) >= MOST * len(train) if report else False
-    framing, fills = framed(found, transparent)
+    framing, why = framed(found)
     sizes = [one.close if framing == "close" else one.size for one in found]
-    side = int(statistics.median(min(size) for size in sizes))
     count, grey = len(train) + sum(map(len, held_out)), all(one.grey for one in found)
     ratio = shared_ratio(sizes)
+    if framing == "close" and ratio == 1:  # each gets as much ground as makes it square
+        sizes = [(max(size), max(size)) for size in sizes]
+    side = int(statistics.median(min(size) for size in sizes))
     unreadable, ignored, notes = (report.skipped, report.ignored, tuple(report.remarks())) if report else ({}, {}, ())
     deeper = _deeper(root, train.files) if len(train.class_names) == 1 else ""
     splits = tuple(name for name in sorted(os.listdir(deeper)) if split_of_folder(name)) if deeper else ()
-    square = squareness_of(sizes)
+    square = statistics.median(min(size) / max(size) for size in sizes)
     return Look(
         root,
         count,
@@ -161,7 +151,7 @@ def look_at(root: str) -> Look:
         splits,
         notes,
         framing,
-        fills,
+        why,
     )
 
 
@@ -195,59 +185,83 @@ def squareness_of(sizes: Sequence[tuple[int, int]]) -> float:
 
 @dataclass(frozen=True)
 class Seen:
-    """A picture's width and height when it is upright, whether it is grey, and the box of what stands on its plain ground.
+    """A picture's width and height when it is upright, whether it is grey and transparent, and what stands on its plain ground.
 
-    `figure`: its width and height as shares of the picture's; None if the ground is not plain.
+    `figure`: its box, in shares of the picture's height and width; None if the ground is not plain.
     """
 
     size: tuple[int, int]
     grey: bool
-    figure: tuple[float, float] | None
-
-    @property
-    def fills(self) -> float:
-        """The share of the picture's width or height, whichever is more, that the figure takes."""
-        return max(self.figure) if self.figure else 1.0
+    transparent: bool
+    figure: Box | None
 
     @property
     def close(self) -> tuple[int, int]:
-        """Width and height (pixels) of the figure alone, if there is one."""
-        width, height = self.figure or (1.0, 1.0)
-        return max(1, round(self.size[0] * width)), max(1, round(self.size[1] * height))
+        """Width and height (pixels) of the figure and its margin, if there is one."""
+        figure = self.figure or Box(0.0, 0.0, 1.0, 1.0)
+        width, height = self.size[0] * figure.width, self.size[1] * figure.height
+        margin = 2 * MARGIN * max(width, height) if self.figure else 0.0
+        return max(1, round(width + margin)), max(1, round(height + margin))
+
+    def is_cut(self, ratio: float) -> bool:
+        """Whether the figure sticks out of the largest crop of this width / height, two to one at most, from the middle."""
+        if self.figure is None:
+            return False
+        crop = centred(self.size[::-1], (1000, round(1000 * min(2.0, max(0.5, ratio)))))
+        lengths = ((crop.top, crop.height, self.size[1]), (crop.left, crop.width, self.size[0]))
+        ends = ((self.figure.top, self.figure.height), (self.figure.left, self.figure.width))
+        return any(
+            start < begin / side - CUT or start + length > (begin + size) / side + CUT
+            for (begin, size, side), (start, length) in zip(lengths, ends, strict=True)
+        )
 
 
-def framed(found: Sequence[Seen], transparent: bool) -> tuple[Framing, float]:
-    """Return how to frame pictures, and the median of what their figures fill.
+def framed(found: Sequence[Seen]) -> tuple[Framing, str]:
+    """Return how to frame pictures, and a sentence that says why.
 
     The ground is cut away where pictures are transparent and mostly empty (of others it may be part of what they show), and
-    where their shapes differ so much that a square from the middle would cut figures off.
+    where the shape that they get would cut figures off.
     """
-    fills = [one.fills for one in found if one.figure]
-    if len(fills) < MOST * len(found):
-        return "crop", 1.0
-    typical, sizes = statistics.median(fills), [one.size for one in found]
-    cut_off = shared_ratio(sizes) == 1.0 and squareness_of(sizes) <= KEPT
-    return ("close" if cut_off or (transparent and typical < CLOSE) else "whole"), typical
+    figures = [one.figure for one in found if one.figure]
+    if len(figures) < MOST * len(found):
+        return "crop", ""
+    same = "each is cut close to what it shows, so that large and small things get the same size (data.framing)."
+    fills = statistics.median(max(figure.width, figure.height) for figure in figures)
+    if sum(one.transparent for one in found) >= MOST * len(found) and fills < CLOSE:
+        return "close", f"What they show fills {fills:.0%} of a typical one's side: {same}"
+    shape = shared_ratio([one.size for one in found])
+    if sum(one.is_cut(shape) for one in found) > (1 - MOST) * len(found):
+        return "close", f"A crop of one shape from their middles would cut off what they show: {same}"
+    return "whole", "Most show something on a plain ground: crops will not cut it off (data.framing)."
 
 
 def seen(path: Path) -> Seen:
     """Return what a picture is like, at a small size. Raises UserError if it cannot be read."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with open_image(io.BytesIO(file_bytes(path))) as image:
-                size = upright_size(image)
-                turned = size != image.size
-                image.draft("RGB", (SMALL, SMALL))
-                small = image.convert("RGBA")
-                small.thumbnail((SMALL, SMALL), Image.Resampling.BOX)
-                pixels = pixels_of(small)
+        data = file_bytes(path)
+        pixels, kinds = decode(io.BytesIO(data), 3, SMALL)
+        size = _upright_size(data) or (pixels.shape[1], pixels.shape[0])
     except BadImage as error:
         raise UserError(f"image {path}: cannot be read ({error}); remove or replace the file") from None
     except OSError as error:
         raise not_read(path, error) from None
-    figure, (height, width, _) = figure_of(pixels), pixels.shape
-    share = (figure.box.width / width, figure.box.height / height) if figure else None
-    if share and turned:
-        share = share[::-1]
-    return Seen(size, float(np.ptp(pixels.astype(np.float32), axis=2).mean()) < GREY, share)
+    small, _ = looked_at(pixels)
+    figure, (height, width, _) = figure_of(small), small.shape
+    shown, share = small, None
+    if figure is not None:
+        box = figure.box
+        share = Box(box.top / height, box.left / width, box.height / height, box.width / width)
+        shown = small[int(box.top) :, int(box.left) :][: int(box.height), : int(box.width)]
+    grey = float(np.ptp(shown.astype(np.float32), axis=2).mean()) < GREY
+    return Seen(size, grey, "transparent" in kinds, share)
+
+
+def _upright_size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height as a file's header has them, turned upright; None where only its pixels can be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with open_image(io.BytesIO(data)) as image:
+                return upright_size(image)
+    except ValueError:  # of a PNG whose text is too long
+        return None

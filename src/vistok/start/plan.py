@@ -174,12 +174,16 @@ def seconds_of(text: str) -> float:
 
 def lines(plan: StartPlan, look: "Look") -> list[str]:
     """Return the plan in words, with its commands."""
-    height, width = plan.tokenizer_config().tokenizer.sides
+    config = plan.tokenizer_config()
+    height, width = config.tokenizer.sides
     size = f"{height}x{width} pixels, {plan.tokens} tokens per picture, {plan.codes:,} codes"
     cut = look.cut_to(width / height)
     if look.side < plan.side:
         size += f" (enlarged: {plan.init_from or 'the general tokenizer'} knows pictures of this size)"
-    text = [look.sentence, *look.remarks]
+    framed = (
+        [look.framed_because] if config.data.framing == look.framing != "crop" else []
+    )  # a plan may be older than the look
+    text = [look.sentence, *look.remarks, *framed]
     text += [f"Plan for {_minutes(plan.seconds)} on this machine: {size}{f'; {cut}' if cut else ''}.", ""]
     recipes = (find_recipe(stage.recipe).name for stage in (plan.tokenizer, plan.generator))
     commands = plan.commands(*(f"runs/{name}-XXXXXXXXXX" for name in recipes))

@@ -80,7 +80,7 @@ def reconstruct_files(
 ) -> Reconstructed:
     """Write a sheet of originals, each above its reconstructions.
 
-    Images are resized and centre-cropped to the tokenizer's size. `tokens`: how many of the first latents of each line are
+    Images are framed and resized as the tokenizer's data are for scores. `tokens`: how many of the first latents of each line are
     decoded (None: all); of several numbers each has its row, and its list of what each image reaches. Raises UserError for unreadable files, for a number of latents that the tokenizer cannot decode,
     and if the sheet would overwrite one of the images.
     """
@@ -91,7 +91,7 @@ def reconstruct_files(
         tokenizer = load_tokenizer(tokenizer_path, weights)
         data = data_of(tokenizer)
         pixels = [
-            torch.from_numpy(prepare(read_image(path, data.channels, max(data.sides)), data, None)) for path in paths
+            torch.from_numpy(prepare(read_image(path, data.channels, data.least_side), data, None)) for path in paths
         ]
         real = torch.stack(pixels).permute(0, 3, 1, 2).contiguous()
         latents = tokenizer.encode(to_float(real))

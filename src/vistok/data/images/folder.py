@@ -48,7 +48,7 @@ class FolderSource(ImageSource):
 
     def read(self, index: int) -> np.ndarray:
         """Return one image as uint8 (height, width, channels), turned upright by its EXIF tag."""
-        return read_image(self.root / self.files[index], self.config.channels, max(self.config.sides))
+        return read_image(self.root / self.files[index], self.config.channels, self.config.least_side)
 
     def subset(self, indices: np.ndarray, name: str) -> "FolderSource":
         """Return the images at `indices` as a separate source."""

@@ -7,11 +7,14 @@ is no need to: a window may reach beyond the picture, in the colour of its groun
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from vistok.data.config import DataConfig
 
 # The ground is plain if this share of the outermost pixels differs from their median by no more than so much of 255.
 PLAIN, ALIKE = 0.75, 12
+# Side (pixels) of the copy on which figures are looked for: there, noise and specks are averaged away.
+LOOKED_AT = 128
 # The ground that "close" leaves on each side, as a share of what stands on it.
 MARGIN = 1 / 16
 
@@ -46,29 +49,51 @@ def window(image: np.ndarray, config: DataConfig, generator: np.random.Generator
     the figure with a little ground. With one (training), a window of random scale and place.
     """
     figure = None if config.framing == "crop" else figure_of(image)
-    whole = _centred(image.shape[:2], config.sides)
+    sides = image.shape[:2]
+    whole = centred(sides, config.sides)
     if figure is None:
-        return (whole if generator is None else _any_part(image.shape[:2], whole, config, generator)), None
-    frame = _close(figure.box, config.sides) if config.framing == "close" else whole
-    return (frame if generator is None else _around(figure.box, frame, config, generator)), figure
+        return (whole if generator is None else _any_part(sides, whole, config, generator)), None
+    frame = _close(figure.box, sides, config.sides) if config.framing == "close" else whole
+    return (frame if generator is None else _around(figure.box, sides, frame, config, generator)), figure
 
 
 def figure_of(image: np.ndarray) -> Figure | None:
     """Return what stands on an image's plain ground; None if its ground is not plain, or nothing stands on it."""
-    border = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]]).astype(np.int16)
+    small, factor = looked_at(image)
+    small = small.astype(np.int16)
+    border = np.concatenate([small[0], small[-1], small[1:-1, 0], small[1:-1, -1]])
     ground = np.median(border, axis=0).astype(np.int16)
     if (np.abs(border - ground).max(axis=1) <= ALIKE).mean() < PLAIN:
         return None
-    stands = np.abs(image.astype(np.int16) - ground).max(axis=2) > ALIKE
+    stands = np.abs(small - ground).max(axis=2) > ALIKE
     rows, columns = np.flatnonzero(stands.any(axis=1)), np.flatnonzero(stands.any(axis=0))
     if not len(rows):
         return None
-    (top, height), (left, width) = ((float(found[0]), float(np.ptp(found) + 1)) for found in (rows, columns))
-    return Figure(Box(top, left, height, width), ground.astype(np.uint8))
+    (top, bottom), (left, right) = (
+        (float(found[0] * factor), float(min(side, (found[-1] + 1) * factor)))
+        for found, side in ((rows, image.shape[0]), (columns, image.shape[1]))
+    )
+    return Figure(Box(top, left, bottom - top, right - left), ground.astype(np.uint8))
 
 
-def _centred(sides: tuple[int, ...], shape: tuple[int, int]) -> Box:
-    """Return the largest part of an image that has a shape's ratio, in its middle."""
+def looked_at(image: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return an image at the size at which figures are looked for, and the factor: a strip keeps some pixels across."""
+    shorter, longer = sorted(image.shape[:2])
+    factor = max(1, min(longer // LOOKED_AT, shorter // (LOOKED_AT // 8)))
+    return reduced(image, factor), factor
+
+
+def reduced(image: np.ndarray, factor: int) -> np.ndarray:
+    """Return an image (height, width, channels) whose pixels are the means of squares of this many pixels a side."""
+    if factor == 1:
+        return image
+    grey = image.shape[2] == 1
+    small = np.asarray(Image.fromarray(image[:, :, 0] if grey else image).reduce(factor))
+    return small[:, :, None] if grey else small
+
+
+def centred(sides: tuple[int, ...], shape: tuple[int, int]) -> Box:
+    """Return the largest part of an image (height, width) that has a shape's ratio, in its middle."""
     if shape[0] == shape[1]:  # exactly, whatever a division would round
         height = width = float(min(sides))
     else:
@@ -77,11 +102,24 @@ def _centred(sides: tuple[int, ...], shape: tuple[int, int]) -> Box:
     return Box((sides[0] - height) * 0.5, (sides[1] - width) * 0.5, height, width)
 
 
-def _close(figure: Box, shape: tuple[int, int]) -> Box:
-    """Return the smallest part of a shape's ratio that holds a figure and its margin, with the figure in the middle."""
+def _close(figure: Box, sides: tuple[int, ...], shape: tuple[int, int]) -> Box:
+    """Return the smallest part of a shape's ratio that holds a figure and its margin, with the figure in the middle.
+
+    Beside an edge of the picture that the figure touches, and may go on behind, there is no margin.
+    """
     scale = (1 + 2 * MARGIN) * max(figure.height / shape[0], figure.width / shape[1])
     height, width = shape[0] * scale, shape[1] * scale
-    return Box(figure.top + (figure.height - height) / 2, figure.left + (figure.width - width) / 2, height, width)
+    top = _inside(figure.top + (figure.height - height) / 2, height, figure.top, figure.height, sides[0])
+    left = _inside(figure.left + (figure.width - width) / 2, width, figure.left, figure.width, sides[1])
+    return Box(top, left, height, width)
+
+
+def _inside(begin: float, size: float, first: float, length: float, side: int) -> float:
+    """Return where a window begins, along one side, if it may not pass the one end of a picture that a figure touches."""
+    at_start, at_end = first <= 0, first + length >= side
+    if at_start == at_end:
+        return begin
+    return max(begin, 0.0) if at_start else min(begin, side - size)
 
 
 def _any_part(sides: tuple[int, ...], whole: Box, config: DataConfig, generator: np.random.Generator) -> Box:
@@ -93,30 +131,22 @@ def _any_part(sides: tuple[int, ...], whole: Box, config: DataConfig, generator:
     return Box((sides[0] - height) * generator.random(), (sides[1] - width) * generator.random(), height, width)
 
 
-def _around(figure: Box, frame: Box, config: DataConfig, generator: np.random.Generator) -> Box:
+def _around(figure: Box, sides: tuple[int, ...], frame: Box, config: DataConfig, generator: np.random.Generator) -> Box:
     """Return a window of random scale and place that holds as much of a figure, and a little ground, as the frame does.
 
-    Its scale goes half as far above the frame's as below, so that figures are as large as they are.
+    Its scale goes up half as far as it may go down: most figures leave room for the latter.
     """
     if config.crop_scale == 1.0:
         return frame
-    figure = _grown(figure, MARGIN / 2)
-    least = max(config.crop_scale, _share(figure, frame))
+    more = MARGIN / 2 * max(figure.height, figure.width)
+    room = Box(figure.top - more, figure.left - more, figure.height + 2 * more, figure.width + 2 * more)
+    least = max(config.crop_scale, min(1.0, max(room.height / frame.height, room.width / frame.width)))
     scale = generator.uniform(least, 1.0 + (1.0 - config.crop_scale) / 2)
     height, width = frame.height * scale, frame.width * scale
-    top = _place(figure.top, figure.height, frame.top, frame.height, height, generator)
-    return Box(top, _place(figure.left, figure.width, frame.left, frame.width, width, generator), height, width)
-
-
-def _grown(box: Box, share: float) -> Box:
-    """Return a box with a share of its longer side added all around."""
-    more = share * max(box.height, box.width)
-    return Box(box.top - more, box.left - more, box.height + 2 * more, box.width + 2 * more)
-
-
-def _share(figure: Box, frame: Box) -> float:
-    """Return how much of a frame's height or width a figure takes, whichever is more; 1 at most."""
-    return min(1.0, max(figure.height / frame.height, figure.width / frame.width))
+    top = _place(room.top, room.height, frame.top, frame.height, height, generator)
+    left = _place(room.left, room.width, frame.left, frame.width, width, generator)
+    top = _inside(top, height, figure.top, figure.height, sides[0])
+    return Box(top, _inside(left, width, figure.left, figure.width, sides[1]), height, width)
 
 
 def _place(

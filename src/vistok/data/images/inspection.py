@@ -34,7 +34,7 @@ _DESCRIPTIONS = {
         "have damaged EXIF data and are taken to be upright",
     ),
     "transparent": ("is transparent and is put on white", "are transparent and are put on white"),
-    "animated": ("is animated: its first frame is used", "are animated: their first frames are used"),
+    "animated": ("is animated and is reduced to its first frame", "are animated and are reduced to their first frames"),
     "rotated": ("is rotated and is turned upright", "are rotated and are turned upright"),
     "unreadable metadata": (
         "has metadata that cannot be read and is ignored",

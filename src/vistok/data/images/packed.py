@@ -60,7 +60,7 @@ class PackedSource(ImageSource):
             with packed.file.open("rb") as file:
                 file.seek(int(packed.offsets[place]))
                 data = file.read(int(packed.sizes[place]))
-            return decode(io.BytesIO(data), self.config.channels, max(self.config.sides))[0]
+            return decode(io.BytesIO(data), self.config.channels, self.config.least_side)[0]
         except (BadImage, OSError) as error:
             (image,) = packed.called(place)
             raise UserError(f"image {image}: cannot be read ({reason(error)}); write the file again") from None

@@ -3,13 +3,17 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vistok.tokenizer.noise import Noise
+
+# The scale at which a linear path's vectors of images have a variance of about 1. At the images' own scale they have to grow in
+# training, and until they have, codes lag behind them (results/own_images).
+UNIT_VARIANCE = 5.0
 
 
 @dataclass
@@ -34,6 +38,8 @@ class Bottleneck(nn.Module, ABC):
 
     in_dim: int
     code_dim: int
+    # How many times the images' numbers those of a linear path's vectors are at first (networks/patch_shortcut).
+    vector_scale: ClassVar[float] = 1.0
 
     @abstractmethod
     def forward(self, z_e: Float[Tensor, "*batch dim"], noise: Noise | None = None) -> BottleneckOutput:

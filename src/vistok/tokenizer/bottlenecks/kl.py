@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vistok.nn.precision import in_float32
-from vistok.tokenizer.bottlenecks.base import Bottleneck, BottleneckOutput
+from vistok.tokenizer.bottlenecks.base import UNIT_VARIANCE, Bottleneck, BottleneckOutput
 from vistok.tokenizer.bottlenecks.config import KLConfig
 from vistok.tokenizer.noise import Noise
 
@@ -20,6 +20,8 @@ SMALL = 0.02
 
 class KL(Bottleneck):
     """Means and log variances; the decoder gets a draw in training and the mean otherwise."""
+
+    vector_scale = UNIT_VARIANCE
 
     def __init__(self, config: KLConfig) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from vistok.nn.kmeans import kmeans
 from vistok.nn.precision import in_float32
 from vistok.rng import torch_generator
 from vistok.tokenizer.bottlenecks.base import (
+    UNIT_VARIANCE,
     BottleneckOutput,
     Quantizer,
     contiguous_gradient,
@@ -84,6 +85,7 @@ def quantized(quantizer: Quantizer, z_e: Float[Tensor, "*batch dim"], commitment
 class VQ(Quantizer):
     """A codebook of `codebook_size` vectors in `code_dim` dimensions, unit-norm for the cosine look-up."""
 
+    vector_scale = UNIT_VARIANCE
     used: Tensor
     steps_unused: Tensor
     pool: Tensor

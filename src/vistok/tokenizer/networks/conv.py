@@ -45,7 +45,8 @@ class ConvTokenizer(Tokenizer):
         self.post_quantizer: nn.Module = nn.Conv2d(self.quantizer.code_dim, inside, 1)
         self.decoder = Decoder(config.decoder, config.padded_sides[0], config.in_channels, inside)
         if config.shortcut:
-            self.shortcut = PatchShortcut(config.encoder.downsample, config.in_channels, self.quantizer.code_dim)
+            length, dim = self.quantizer.vector_scale, self.quantizer.code_dim
+            self.shortcut = PatchShortcut(config.encoder.downsample, config.in_channels, dim, length)
             for last in (self.pre_quantizer, self.decoder.conv_out):  # at first everything goes through the shortcut
                 for parameter in last.parameters():
                     nn.init.zeros_(parameter)

@@ -13,26 +13,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Vectors' numbers are this many times the images', so that their variance is about 1. Smaller ones have to grow in training, and
-# until they have, codes lag behind them (results/own_images).
-SCALE = 5.0
 # Lightness, red against blue, green against both. A colour pattern ranks with lightness of twice its frequency.
 _OPPONENT = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (-1.0, 2.0, -1.0))
 _COLOUR_COST = (1.0, 4.0, 4.0)
 
 
 class PatchShortcut(nn.Module):
-    """Patches of `side` x `side` pixels to vectors of `dim` numbers, and back."""
+    """Patches of `side` x `side` pixels to vectors of `dim` numbers, and back.
 
-    def __init__(self, side: int, channels: int, dim: int) -> None:
+    A uniform grey patch of value 1 gives a vector of length `length` at first.
+    """
+
+    def __init__(self, side: int, channels: int, dim: int, length: float = 1.0) -> None:
         super().__init__()
         self.side = side
         patterns = lowest_frequencies(side, channels, dim)
         self.to_vectors = nn.Conv2d(channels, dim, side, stride=side, bias=False)
         self.to_patches = nn.Conv2d(dim, channels * side**2, 1, bias=False)
         with torch.no_grad():
-            # A uniform grey patch of value 1 gives a vector of length SCALE.
-            scale = side * math.sqrt(channels) / SCALE
+            scale = side * math.sqrt(channels) / length
             self.to_vectors.weight.copy_((patterns / scale).view_as(self.to_vectors.weight))
             self.to_patches.weight.copy_((patterns.T * scale).view_as(self.to_patches.weight))
 
