@@ -239,8 +239,10 @@ def seen(path: Path) -> Seen:
     """Return what a picture is like, at a small size. Raises UserError if it cannot be read."""
     try:
         data = file_bytes(path)
-        pixels, kinds = decode(io.BytesIO(data), 3, SMALL)
-        size = _upright_size(data) or (pixels.shape[1], pixels.shape[0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pixels, kinds = decode(io.BytesIO(data), 3, SMALL)
+            size = _upright_size(data) or (pixels.shape[1], pixels.shape[0])
     except BadImage as error:
         raise UserError(f"image {path}: cannot be read ({error}); remove or replace the file") from None
     except OSError as error:
@@ -259,9 +261,7 @@ def seen(path: Path) -> Seen:
 def _upright_size(data: bytes) -> tuple[int, int] | None:
     """Return width and height as a file's header has them, turned upright; None where only its pixels can be read."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with open_image(io.BytesIO(data)) as image:
-                return upright_size(image)
+        with open_image(io.BytesIO(data)) as image:
+            return upright_size(image)
     except ValueError:  # of a PNG whose text is too long
         return None
