@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -39,7 +39,7 @@ class Bottleneck(nn.Module, ABC):
     in_dim: int
     code_dim: int
     # How many times the images' numbers those of a linear path's vectors are at first (networks/patch_shortcut).
-    vector_scale: ClassVar[float] = 1.0
+    vector_scale: float = 1.0
 
     @abstractmethod
     def forward(self, z_e: Float[Tensor, "*batch dim"], noise: Noise | None = None) -> BottleneckOutput:

@@ -97,6 +97,8 @@ class VQ(Quantizer):
         self.codebook_size = config.codebook_size
         self.code_dim = config.code_dim
         self._cosine = config.lookup == "cosine"
+        if self._cosine:  # whatever their length, the decoder gets unit vectors
+            self.vector_scale = 1.0
         # Uniform directions: LlamaGen's uniform(+-1/K), once normalised, is the same but for a bias towards corners.
         directions = F.normalize(torch.randn(config.codebook_size, config.code_dim), dim=-1)
         # VQGAN's codes start close to zero, and its latents move there.
