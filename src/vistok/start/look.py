@@ -178,9 +178,9 @@ def shared_ratio(sizes: Sequence[tuple[int, int]]) -> float:
     return median if near >= MOST * len(ratios) and not 1 / SHARED < median < SHARED else 1.0
 
 
-def squareness_of(sizes: Sequence[tuple[int, int]]) -> float:
-    """Return what a square from the middle holds of a typical picture (width, height)."""
-    return statistics.median(min(size) / max(size) for size in sizes)
+def limited(ratio: float) -> float:
+    """Return the width / height that a plan's pictures get for one: two to one at most."""
+    return min(2.0, max(0.5, ratio))
 
 
 @dataclass(frozen=True)
@@ -204,10 +204,10 @@ class Seen:
         return max(1, round(width + margin)), max(1, round(height + margin))
 
     def is_cut(self, ratio: float) -> bool:
-        """Whether the figure sticks out of the largest crop of this width / height, two to one at most, from the middle."""
+        """Whether the figure sticks out of the largest crop from the middle that a plan takes for this width / height."""
         if self.figure is None:
             return False
-        crop = centred(self.size[::-1], (1000, round(1000 * min(2.0, max(0.5, ratio)))))
+        crop = centred(self.size[::-1], (1000, round(1000 * limited(ratio))))
         lengths = ((crop.top, crop.height, self.size[1]), (crop.left, crop.width, self.size[0]))
         ends = ((self.figure.top, self.figure.height), (self.figure.left, self.figure.width))
         return any(

@@ -180,9 +180,8 @@ def lines(plan: StartPlan, look: "Look") -> list[str]:
     cut = look.cut_to(width / height)
     if look.side < plan.side:
         size += f" (enlarged: {plan.init_from or 'the general tokenizer'} knows pictures of this size)"
-    framed = (
-        [look.framed_because] if config.data.framing == look.framing != "crop" else []
-    )  # a plan may be older than the look
+    # A plan may be older than the look, and frame pictures otherwise.
+    framed = [look.framed_because] if config.data.framing == look.framing != "crop" else []
     text = [look.sentence, *look.remarks, *framed]
     text += [f"Plan for {_minutes(plan.seconds)} on this machine: {size}{f'; {cut}' if cut else ''}.", ""]
     recipes = (find_recipe(stage.recipe).name for stage in (plan.tokenizer, plan.generator))

@@ -11,7 +11,7 @@ from vistok.engine.processors import others
 from vistok.recipes import find_recipe
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.space import Space
-from vistok.start.look import Look
+from vistok.start.look import Look, limited
 from vistok.start.plan import SKIP, Stage, StartPlan
 from vistok.verbs import step_time as rate
 from vistok.verbs.train_tokenizer import plan as plan_tokenizer
@@ -167,8 +167,8 @@ def shape_of(side: int, ratio: float, config: TokenizerRun) -> tuple[int, int]:
     """Return height and width of about as many pixels as a square's, in whole tokens, two to one at most."""
     layout = config.tokenizer.layout
     assert layout.kind == "grid"
-    token, limited = side // layout.height, min(2.0, max(0.5, ratio))
-    sides = side / math.sqrt(limited), side * math.sqrt(limited)
+    token, root = side // layout.height, math.sqrt(limited(ratio))
+    sides = side / root, side * root
     height, width = (max(1, round(length / token)) * token for length in sides)
     return height, width
 

@@ -48,13 +48,16 @@ def window(image: np.ndarray, config: DataConfig, generator: np.random.Generator
     Without a generator, the frame: the largest centre crop of the config's shape or, where the config wants figures close,
     the figure with a little ground. With one (training), a window of random scale and place.
     """
-    figure = None if config.framing == "crop" else figure_of(image)
-    sides = image.shape[:2]
-    whole = centred(sides, config.sides)
+    figure, sides = None if config.framing == "crop" else figure_of(image), image.shape[:2]
+    if figure is not None and config.framing == "close":
+        frame = _close(figure.box, sides, config.sides)
+    else:
+        frame = centred(sides, config.sides)
+    if generator is None or config.crop_scale == 1.0:
+        return frame, figure
     if figure is None:
-        return (whole if generator is None else _any_part(sides, whole, config, generator)), None
-    frame = _close(figure.box, sides, config.sides) if config.framing == "close" else whole
-    return (frame if generator is None else _around(figure.box, sides, frame, config, generator)), figure
+        return _any_part(sides, frame, config, generator), None
+    return _around(figure.box, sides, frame, config, generator), figure
 
 
 def figure_of(image: np.ndarray) -> Figure | None:
@@ -124,8 +127,6 @@ def _inside(begin: float, size: float, first: float, length: float, side: int) -
 
 def _any_part(sides: tuple[int, ...], whole: Box, config: DataConfig, generator: np.random.Generator) -> Box:
     """Return a crop of random scale and place."""
-    if config.crop_scale == 1.0:
-        return whole
     scale = generator.uniform(config.crop_scale, 1.0)
     height, width = whole.height * scale, whole.width * scale
     return Box((sides[0] - height) * generator.random(), (sides[1] - width) * generator.random(), height, width)
@@ -136,8 +137,6 @@ def _around(figure: Box, sides: tuple[int, ...], frame: Box, config: DataConfig,
 
     Its scale goes up half as far as it may go down: most figures leave room for the latter.
     """
-    if config.crop_scale == 1.0:
-        return frame
     more = MARGIN / 2 * max(figure.height, figure.width)
     room = Box(figure.top - more, figure.left - more, figure.height + 2 * more, figure.width + 2 * more)
     least = max(config.crop_scale, min(1.0, max(room.height / frame.height, room.width / frame.width)))
