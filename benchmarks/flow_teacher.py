@@ -20,12 +20,12 @@ from vistok.recipes import find_recipe
 from vistok.scoring.evaluate_generator import (
     Against,
     Drawing,
-    choose_guidance,
     evaluate_generator,
     load_stage2,
     sample_distance,
 )
 from vistok.scoring.evaluators import choose_evaluator
+from vistok.scoring.guidance import choose_guidance
 from vistok.verbs import train_generator, train_tokenizer
 from vistok.verbs.cache_latents import cache_tokens
 

@@ -31,8 +31,8 @@ from vistok.scoring.evaluate_generator import Stage2, load_stage2
 from vistok.start.go import prepare_start, run_start
 
 OUT = Path("results/own_images")
-# Samples of each class.
-PER_CLASS = 50
+# Samples of each class, and the seed of their noise, which nothing else is drawn with.
+PER_CLASS, SEED = 200, 2026
 # L2 penalty on the classifier's weights, for features scaled to unit variance.
 PENALTY = 1e-3
 # What counts as recognised: this share of the way from chance to what the classifier gets of reconstructions.
@@ -88,7 +88,7 @@ def judged(generator: Path, guidance: float, progress: Progress) -> dict[str, An
     tokenizer = stage2.tokenizer
     decoded = [to_uint8(tokenizer.decode(tokenizer.encode(part.float() / 127.5 - 1))) for part in real.split(250)]
     asked = balanced_labels(PER_CLASS * classes, classes)
-    sampler = stage2.generator.sampler(stage2.sampling(guidance_scale=guidance))
+    sampler = stage2.generator.sampler(stage2.sampling(guidance_scale=guidance, seed=SEED))
     drawn = torch.cat(list(sample_batches(sampler, tokenizer, asked, progress)))
     return {
         "classes": classes,

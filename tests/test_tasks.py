@@ -31,13 +31,13 @@ from vistok.scoring.evaluate_generator import (
     Against,
     Drawing,
     _reconstructed,
-    choose_guidance,
     evaluate_generator,
     load_stage2,
 )
 from vistok.scoring.evaluate_likelihood import caches_of, evaluate_likelihood
 from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.evaluators import choose_evaluator, require_unseen
+from vistok.scoring.guidance import choose_guidance
 from vistok.tokenizer import given
 from vistok.verbs.cache_latents import cache_tokens
 from vistok.verbs.class_choice import chosen_labels
@@ -568,6 +568,21 @@ def test_generator_scores_and_guidance(toy_runs, quiet):
     cooler = choose_guidance(stage2, extractor, (1.0,), Drawing(stage2.sampling(temperature=0.5), 100), quiet)
     assert cooler["scores"]["1"]["treatment"]["sampling"]["temperature"] == 0.5
     assert cooler["scores"]["1"]["treatment"]["sampling"]["seed"] not in (0, 1)  # noise of its own
+
+
+def test_guidance_of_fewer_images_than_features_is_chosen_by_an_unbiased_distance(toy_runs, quiet):
+    extractor, stage2 = choose_evaluator(DataConfig()), load_stage2(toy_runs[2])
+    scales, few = (1.0, 2.0, 4.0), extractor.num_features - 1
+    enough = choose_guidance(stage2, extractor, scales, Drawing(stage2.sampling(), few + 1), quiet)
+    assert "kernel_scores" not in enough  # 40 held-out images are compared with more samples below
+    found = choose_guidance(stage2, extractor, scales, Drawing(stage2.sampling(), few), quiet)
+    by_kernel = {scale: score["value"] for scale, score in found["kernel_scores"].items()}
+    assert f"{found['guidance_scale']:g}" == min(by_kernel, key=by_kernel.__getitem__)
+    kernel = found["kernel_scores"]["1"]["protocol"]
+    assert kernel["metric"] == "gKMD" and "val" in kernel["reference"] and kernel["num_samples"] == few
+    # Studies record the Fréchet distance to the same images beside it.
+    assert found["scores"].keys() == by_kernel.keys()
+    assert found["scores"]["1"]["protocol"]["metric"] == "gFMD"
 
 
 def test_scores_are_made_anew_where_images_or_weights_changed(toy_runs, tmp_path, quiet, fashion_root):

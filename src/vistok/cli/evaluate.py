@@ -25,7 +25,8 @@ evaluate_app = App(help="Score a trained tokenizer or generator, or images.")
 Choose = Annotated[
     str | None,
     typer.Option(
-        "--choose-guidance", help="Choose the best of these scales on held-out training images, as in 1,1.5,2."
+        "--choose-guidance",
+        help="Choose the best of these scales on held-out training images, as in 1,1.5,2; by the kernel distance if those are fewer than the features.",
     ),
 ]
 Reference = Annotated[
@@ -140,8 +141,9 @@ def _score_samples(
     from dataclasses import replace
 
     from vistok.generator.interface import HasNats
-    from vistok.scoring.evaluate_generator import check_scoring, choose_guidance, evaluate_generator
+    from vistok.scoring.evaluate_generator import check_scoring, evaluate_generator
     from vistok.scoring.evaluate_likelihood import caches_of, evaluate_likelihood
+    from vistok.scoring.guidance import choose_guidance
     from vistok.scoring.probe import can_probe, evaluate_probe
 
     # Whatever can be found out before the sampling, is.

@@ -1,11 +1,12 @@
 """Score a generator: Fréchet distance of its samples, precision and recall, memorisation."""
 
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +26,7 @@ from vistok.metrics.interval import frechet_replicates
 from vistok.metrics.memorization import memorization
 from vistok.metrics.protocol import Score, Treatment
 from vistok.metrics.variety import Drawn, variety
-from vistok.rng import derive_seed, stable_choice
+from vistok.rng import stable_choice
 from vistok.runs.drawing import Clock, balanced_labels, cost_of, fitting_batch, sample_batches, usual_sampling
 from vistok.runs.frozen_networks import digests_in_losses
 from vistok.runs.load import load_generator, load_tokenizer_of
@@ -247,59 +248,6 @@ def _draw(
     return [kept.joined(world) for kept in features], world.join(images)[:MEMORIZATION_SAMPLES]
 
 
-def choose_guidance(
-    stage2: Stage2,
-    extractor: FeatureExtractor,
-    scales: Sequence[float],
-    drawing: Drawing,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Return the guidance scale with the least distance to `val`, images held out of train: never the test set.
-
-    Sampling is otherwise the same as for scoring, except for the noise, which has a separate seed.
-    """
-    source = check_scoring(stage2, Against((extractor,), "val"), drawing.count)
-    for scale in scales:
-        stage2.generator.check_guidance(scale)
-    sampling = drawing.sampling.replace(seed=derive_seed(drawing.sampling.seed, "guidance search") % 2**31)
-    file = stage2.file(
-        "guidance",
-        images=source.digest,
-        extractor=extractor.digest,
-        sampling=science(sampling),
-        scales=list(scales),
-        num_samples=drawing.count,
-    )
-    done = finished_evaluation(file, progress)
-    if done is not None:
-        return done
-    started = time.monotonic()
-    scores = {}
-    for scale in scales:
-        candidate = replace(drawing, sampling=sampling.replace(guidance_scale=scale), drawn=Drawn(), clock=Clock())
-        name = f"choosing guidance: {scale:g}"
-        (score,) = distances(stage2, [(extractor, "val")], candidate, progress, name)
-        scores[f"{scale:g}"] = score.model_dump(mode="json")
-    best = min(scales, key=lambda scale: scores[f"{scale:g}"]["value"])
-    result = {
-        "schema_version": SCHEMA,
-        "kind": "guidance",
-        "guidance_scale": best,
-        "at_the_edge": at_the_edge(best, scales),
-        "num_samples": drawing.count,
-        "scores": scores,
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    if join_world().main:
-        keep_evaluation(file, result)
-    return result
-
-
-def at_the_edge(best: float, scales: Collection[float]) -> bool:
-    """Whether scales beyond those that were tried might be better: the best is the last of several, or the first and not off."""
-    return len(scales) > 1 and (best == max(scales) or (best == min(scales) and best > 1))
-
-
 def sample_distance(
     stage2: Stage2, extractor: FeatureExtractor, drawing: Drawing, progress: Progress, split: str = "test"
 ) -> Score:
@@ -316,6 +264,20 @@ def distances(
     name: str = "",
 ) -> list[Score]:
     """Return the Fréchet distances of one set of samples to splits, each in a network's features."""
+    return [
+        measured.frechet(frechet_replicates(features, measured.reference.moments))
+        for measured, features in compared(stage2, against, drawing, progress, name)
+    ]
+
+
+def compared(
+    stage2: Stage2,
+    against: Sequence[tuple[FeatureExtractor, str]],
+    drawing: Drawing,
+    progress: Progress,
+    name: str,
+) -> list[tuple[Measured, np.ndarray]]:
+    """Draw one set of samples; return what each score is of, and the samples' features in that network."""
     references = [
         reference_set(extractor, open_split(stage2.data, split), stage2.data, split) for extractor, split in against
     ]
@@ -324,9 +286,7 @@ def distances(
     collected, _ = _draw(stage2, drawing, extractors, progress, name)
     drawn = {extractor: kept.features.numpy() for extractor, kept in zip(extractors, collected, strict=True)}
     return [
-        _measured(stage2, extractor, reference, drawing.count, drawing.sampling).frechet(
-            frechet_replicates(drawn[extractor], reference.moments)
-        )
+        (_measured(stage2, extractor, reference, drawing.count, drawing.sampling), drawn[extractor])
         for (extractor, _), reference in zip(against, references, strict=True)
     ]
 

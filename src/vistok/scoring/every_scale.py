@@ -7,8 +7,9 @@ from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.protocol import Score
 from vistok.rng import derive_seed
 from vistok.runs.drawing import Clock, cost_of
-from vistok.scoring.evaluate_generator import Against, Drawing, at_the_edge, check_scoring, distances
+from vistok.scoring.evaluate_generator import Against, Drawing, check_scoring, distances
 from vistok.scoring.evaluators import second_evaluator
+from vistok.scoring.guidance import at_the_edge
 from vistok.scoring.scorer import Finished, Scored, Scorer, bounds, costs, pairs
 
 

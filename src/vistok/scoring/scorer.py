@@ -13,7 +13,8 @@ from vistok.generator.interface import Generator
 from vistok.metrics.cost import Cost
 from vistok.metrics.features import FeatureExtractor
 from vistok.runs.load import load_tokenizer
-from vistok.scoring.evaluate_generator import Drawing, Stage2, choose_guidance, load_stage2
+from vistok.scoring.evaluate_generator import Drawing, Stage2, load_stage2
+from vistok.scoring.guidance import choose_guidance
 from vistok.tokenizer.interface import Tokenizer
 
 

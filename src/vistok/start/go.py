@@ -36,7 +36,6 @@ from vistok.scoring.evaluate_generator import (
     Against,
     Drawing,
     Stage2,
-    choose_guidance,
     evaluate_generator,
     load_stage2,
 )
@@ -44,6 +43,7 @@ from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
 from vistok.scoring.evaluations import unkept_warnings
 from vistok.scoring.evaluators import IMAGENET, choose_evaluator
 from vistok.scoring.few_images import few_images_warnings
+from vistok.scoring.guidance import choose_guidance
 from vistok.start.look import Look, look_at
 from vistok.start.plan import StartPlan, plan_file
 from vistok.start.proposal import busy, plan_start

@@ -1,0 +1,80 @@
+"""Which distance finds the best guidance when there are few held-out pictures: Fréchet or kernel.
+
+python benchmarks/own_guidance.py FOLDER --runs RUNS [--minutes 10] [--out results/own_images]
+
+Reads what `vistok start FOLDER --go 10m --runs RUNS` left. At each scale, with two seeds, it draws as many samples as `vistok start`
+does when it chooses, and records both distances to `val`, the kernel distance to `test`, and the share of samples whose class the
+classifier of own_samples.py names. Replaces the folder's lines in guidance.jsonl.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from own_samples import OUT, Judge, pictures
+
+from vistok.engine.device import best_device
+from vistok.engine.log import Progress
+from vistok.engine.provenance import provenance
+from vistok.files import write_atomic
+from vistok.metrics.features import ImageNetFeatures
+from vistok.metrics.frechet import frechet_distance
+from vistok.metrics.kernel_distance import kernel_distance
+from vistok.metrics.moments import Moments
+from vistok.runs.drawing import balanced_labels, sample_batches
+from vistok.scoring.evaluate_generator import Stage2, load_stage2
+from vistok.start.go import GUIDANCE_SAMPLES, prepare_start, run_start
+
+SCALES, SEEDS = (1.0, 1.5, 2.0, 3.0, 4.0), (0, 77)
+
+
+@torch.inference_mode()
+def compared(stage2: Stage2, progress: Progress) -> list[dict[str, Any]]:
+    """Return a row for each scale and seed."""
+    classes, features = stage2.generator.num_classes, ImageNetFeatures(best_device())
+    with torch.inference_mode(False):
+        judge = Judge(features, *pictures(stage2, "train"))
+    val, test = (features(pictures(stage2, split)[0]).numpy() for split in ("val", "test"))
+    asked = balanced_labels(GUIDANCE_SAMPLES, classes)
+    rows = []
+    for scale in SCALES:
+        for seed in SEEDS:
+            sampler = stage2.generator.sampler(stage2.sampling(guidance_scale=scale, seed=seed))
+            drawn = torch.cat(list(sample_batches(sampler, stage2.tokenizer, asked, progress)))
+            found = features(drawn).numpy()
+            rows.append(
+                {
+                    "guidance": scale, "seed": seed, "held_out": len(val),
+                    "frechet_val": frechet_distance(Moments.of(found), Moments.of(val)),
+                    "kernel_val": kernel_distance(found, val).value,
+                    "kernel_test": kernel_distance(found, test).value,
+                    "recognised": judge.share(drawn, asked),
+                }
+            )  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """Compare at every scale, and write the folder's lines."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=OUT)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    progress, name = Progress(quiet=True), Path(given.folder).name
+    plan, _ = prepare_start(given.folder, 60 * given.minutes, given.runs, print)
+    stage2 = load_stage2(run_start(plan, given.runs, progress)["generator"])  # finished runs are only read
+    rows = [{"folder": name, **row, "provenance": provenance()} for row in compared(stage2, progress)]
+    file = given.out / "guidance.jsonl"
+    kept = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    lines = [line for line in kept if line["folder"] != name] + rows
+    write_atomic(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+if __name__ == "__main__":
+    main()
