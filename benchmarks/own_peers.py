@@ -187,6 +187,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "peers.jsonl"
     records = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
     done = {(record["folder"], record["name"], record["seconds"], record["seed"]) for record in records}
