@@ -25,7 +25,8 @@ from vistok.metrics.kernel_distance import kernel_distance
 from vistok.metrics.moments import Moments
 from vistok.runs.drawing import balanced_labels, sample_batches
 from vistok.scoring.evaluate_generator import Stage2, load_stage2
-from vistok.start.go import GUIDANCE_SAMPLES, prepare_start, run_start
+from vistok.start.go import prepare_start, run_start
+from vistok.start.plan import GUIDANCE_SAMPLES
 
 SCALES, SEEDS = (1.0, 1.5, 2.0, 3.0, 4.0), (0, 77)
 

@@ -7,6 +7,7 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,21 +16,27 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import vistok
 from vistok.cli import app
 from vistok.data.images.open import open_split
+from vistok.data.images.transforms import to_uint8
 from vistok.data.latents.cache import LatentCache
+from vistok.data.loader import eval_images
 from vistok.engine.distributed import ALONE
 from vistok.engine.log import Alarm
 from vistok.errors import UserError
 from vistok.metrics.features import ImageNetFeatures
+from vistok.metrics.reconstruction import psnr_per_image
 from vistok.nn.efficientnet_lite import load_efficientnet_lite0
 from vistok.recipes import find_recipe
+from vistok.runs.health.gate import DeadRun
 from vistok.runs.initial import initial_weights, load_initial, read_initial
 from vistok.runs.load import read_model
 from vistok.runs.shipped import shipped_network
 from vistok.space import Grid, Tokens
 from vistok.start import go as start
 from vistok.start import proposal as start_plan
+from vistok.start.expect import AsItComes
 from vistok.start.look import Look, look_at, shared_ratio
 from vistok.start.plan import Stage, StartPlan, lines, plan_file, seconds_of
 from vistok.start.proposal import codes_for, plan_start
@@ -330,6 +337,44 @@ def test_a_plan_says_what_to_expect_and_does_not_mirror_letters(speed, photo_fol
     assert again == plan  # each is kept by itself
 
 
+def test_a_plan_is_told_by_what_the_general_tokenizer_makes_of_the_pictures(speed, photo_folder, tmp_path):
+    plan, look = start.prepare_start(str(photo_folder), 1800.0, tmp_path, lambda line: None)
+    found = plan.as_it_comes
+    assert found is not None and found.count == len(open_split(plan.tokenizer_config().data, "val"))
+    # The same as its own first validation would measure.
+    tokenizer = vistok.load_tokenizer("pictures64")
+    data = plan.tokenizer_config().data
+    images = torch.cat([batch["images"] for batch in eval_images(open_split(data, "val"), data, 50)])
+    made = tokenizer.decode(tokenizer.encode(images))
+    assert found.psnr == pytest.approx(float(psnr_per_image(to_uint8(made), to_uint8(images)).mean()), abs=0.01)
+    said = "\n".join(lines(plan, look))
+    assert f"{found.count} held-out pictures back with a PSNR of {found.psnr:.1f} dB" in said
+    unlike = replace(plan, as_it_comes=AsItComes(9, 10.0, 0.5))
+    assert "unlike what it knows" in lines(unlike, look)[-1]
+    earlier = replace(plan, as_it_comes=None)  # a plan of an earlier version
+    assert lines(earlier, look)[-1].startswith("What to expect: on ten other folders")
+
+
+def test_a_plan_says_why_large_pictures_become_small(speed):
+    large, small = replace(COLOUR, side=1080), replace(COLOUR, side=100)
+    said = ["\n".join(lines(plan_start(look, 900, start.general_weights), look)) for look in (large, small)]
+    assert ["images128_vq --data" in text for text in said] == [True, False]
+
+
+def test_folders_inside_classes_are_told_of(photo_folder, tmp_path):
+    deep = tmp_path / "deep"
+    for number, picture in enumerate(sorted(photo_folder.rglob("*.png"))[:60]):
+        place = deep / ("animals/cats", "animals/dogs", "things/cars/red", "things")[number % 4]
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, place / f"{number}.png")
+    look = look_at(str(deep))
+    assert look.classes == ("animals", "things")
+    assert (
+        "Folders inside a class are of one class: animals (cats, dogs); to tell them apart, move them up."
+        in look.remarks
+    )
+
+
 def test_a_plan_says_where_more_time_brings_nothing(speed):
     long = plan_start(COLOUR, 36_000, start.general_weights)
     assert "so few pictures would be learned by heart" in "\n".join(lines(long, COLOUR))
@@ -486,7 +531,9 @@ def test_go_trains_draws_and_scores(photo_folder, tmp_path, quiet):
 
 
 def test_a_start_that_is_strict_ends_with_its_alarms(speed, photo_folder, tmp_path, monkeypatch):
-    done = {"tokenizer": tmp_path / "t", "generator": tmp_path / "g"}
+    done = {"tokenizer": tmp_path / "t", "generator": tmp_path / "g", "warnings": []}
+    monkeypatch.setattr("vistok.overview.verdict.verdict", lambda record: f"{record.path.name} went")
+    monkeypatch.setattr("vistok.overview.record.RunRecord", lambda path: SimpleNamespace(path=path))
     memorised = Alarm("memorises", 2.0, "it memorises", "Give it more images")
     monkeypatch.setattr(start, "run_start", lambda *_: done)
     monkeypatch.setattr("vistok.verbs.show.start_lines", lambda _: ["done"])
@@ -495,9 +542,25 @@ def test_a_start_that_is_strict_ends_with_its_alarms(speed, photo_folder, tmp_pa
     )
     words = ["start", str(photo_folder), "--runs", str(tmp_path), "--go", "20m"]
     plain, strict = CliRunner().invoke(app, words), CliRunner().invoke(app, [*words, "--strict"])
-    assert (plain.exit_code, strict.exit_code) == (0, 3) and "memorises" in strict.output
+    assert (plain.exit_code, strict.exit_code) == (0, 3) and "generator: g went" in strict.output
+    assert "Its command: vistok train generator" in strict.output
     monkeypatch.setattr("vistok.runs.health.gate.alarms_of", lambda run: [])
     assert CliRunner().invoke(app, [*words, "--strict"]).exit_code == 0
+    done["warnings"] = ["40 of 40 samples are the same picture"]
+    assert CliRunner().invoke(app, [*words, "--strict"]).exit_code == 3
+
+
+def test_a_start_that_stops_at_a_dead_stage_names_its_command(speed, photo_folder, tmp_path, monkeypatch):
+    def dies(*_):
+        raise DeadRun("tokenizer T ended with the alarm blind", "T", "tokenizer")
+
+    monkeypatch.setattr(start, "run_start", dies)
+    words = ["start", str(photo_folder), "--runs", str(tmp_path), "--go", "20m"]
+    plain, strict = CliRunner().invoke(app, words), CliRunner().invoke(app, [*words, "--strict"])
+    assert (plain.exit_code, strict.exit_code) == (1, 3)
+    assert "T ended with the alarm blind. To use it anyway, add --anyway" in plain.output
+    (command,) = [line for line in plain.output.splitlines() if "the advice is for" in line]
+    assert "vistok train tokenizer images64_vq --data" in command and f"--runs {tmp_path}" in command
 
 
 def test_features_are_those_of_the_original_network():
@@ -547,7 +610,14 @@ def test_few_pictures_get_the_general_generator_of_the_general_tokens(speed, mon
     assert stored["tokenizer"]["digest"] == tokenizer["digest"]
     words = [shlex.join(command) for command in plan.commands("T", "G")]
     assert "--init-from pictures64" in words[0] and "trains=" in words[0] and "--init-from pictures64" in words[2]
-    assert words[-1] == "vistok evaluate generator G --split train --evaluator imagenet"  # what --go does, too
+    # What --go does, too.
+    guided = " --choose-guidance 1,1.5,2,3 --search-count 300"
+    assert words[-1] == f"vistok evaluate generator G --split train --evaluator imagenet{guided}"
+    assert not any("--runs" in word for word in words)
+    elsewhere = [shlex.join(command) for command in plan.commands("T", "G", Path("else where"))]
+    assert [word.endswith("--runs 'else where'") for word in elsewhere] == [True, False, True, False, False, False]
+    one = plan_start(replace(COLOUR, classes=("all",)), 900, start.general_weights)
+    assert "guidance" not in shlex.join(one.commands("T", "G")[-1])
     text = lines(plan, COLOUR)
     assert text[text.index(f"   {words[-1].replace(' G ', ' runs/images64-ar-small-XXXXXXXXXX ')}") - 1].endswith(
         "pip install 'vistok[imagenet]'"

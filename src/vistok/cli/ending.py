@@ -25,7 +25,7 @@ def exit_code_of(command: Callable[[], object]) -> int:
     """Run a command and print its error, if any; bugs in vistok are printed with their traceback.
 
     Returns 0 for success, 1 after an error, 130 if the command was stopped, or an exit code chosen by the command line: 2
-    if it cannot be parsed, 3 if `train --strict` ended with alarms.
+    if it cannot be parsed, 3 if `--strict` ended with alarms.
     """
     try:
         try:

@@ -8,6 +8,7 @@ import typer
 
 from vistok.cli import options
 from vistok.cli.commands import App
+from vistok.cli.ending import ALARMED
 from vistok.cli.options import (
     Data,
     Weights,
@@ -100,6 +101,7 @@ def evaluate_generator(
     reference: Reference = None,
     batch_size: options.BatchSize = None,
     anyway: options.Anyway = False,
+    strict: options.Strict = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Score a generator's samples (Frechet distance, precision and recall, memorisation) and held-out likelihood."""
@@ -122,16 +124,21 @@ def evaluate_generator(
         precision=precision, steps=steps, solver=solver,
     )  # fmt: skip
     against = Against((extractor,), split, open_batch(reference) if reference else None)
-    if count is None:
-        count = usual_count(against.reference.count if against.reference else len(open_split(stage2.data, split)))
+    count = count or usual_count(against.reference.count if against.reference else len(open_split(stage2.data, split)))
     choices = tuple(_scales(choose)) if choose else ()
     scores = _score_samples(stage2, against, Drawing(sampling, count, batch_size), choices, search_count, tokenizer)
     if data is None:
         _warn_of_changes(stage2.data, stage2.tokenizer.info)
-    _warn(score_warnings(scores, stage2.generator.info, stage2.tokenizer.info))
+    _warn(wrong := score_warnings(scores, stage2.generator.info, stage2.tokenizer.info))
     _warn_of_few(scores, extractor)
     _warn_of_unkept(scores)
     show_scores(scores, as_json, generator_lines)
+    _end(strict and bool(wrong))
+
+
+def _end(alarmed: bool) -> None:
+    if alarmed:
+        raise typer.Exit(ALARMED)
 
 
 def _score_samples(

@@ -3,13 +3,17 @@
 import json
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vistok.cli.ending import ALARMED
+from vistok.cli.ending import ALARMED, FAILED
 from vistok.cli.options import Anyway, Runs, Strict, place, progress_bars, say
 from vistok.errors import UserError
+
+if TYPE_CHECKING:
+    from vistok.runs.health.gate import DeadRun
+    from vistok.start.plan import StartPlan
 
 
 def start(
@@ -42,7 +46,7 @@ def start(
     if as_json:
         say(json.dumps(plan.to_json(), indent=2))
         return
-    for line in lines(plan, look):
+    for line in lines(plan, look, runs):
         say(line)
     if mirror:
         say(f"Pictures are mirrored at random, left to right: with letters, or sides that matter, add {NO_MIRROR}.")
@@ -50,18 +54,45 @@ def start(
         elsewhere = [*([] if mirror else [NO_MIRROR]), *([] if runs == Path("runs") else ["--runs", str(runs)])]
         say(f"\nTo run all of them: {shlex.join(['vistok', 'start', folder, '--go', time, *elsewhere])}")
         return
+    from vistok.runs.health.gate import DeadRun
+
     with progress_bars() as progress:
-        done = run_start(plan, runs, progress, anyway)
-    from vistok.runs.health.gate import alarms_of, closing_words
+        try:
+            done = run_start(plan, runs, progress, anyway)
+        except DeadRun as dead:
+            _say_dead(plan, dead, runs)
+            raise typer.Exit(ALARMED if strict else FAILED) from None
+    if _say_done(plan, done, runs) and strict:
+        raise typer.Exit(ALARMED)
+
+
+def _say_dead(plan: "StartPlan", dead: "DeadRun", runs: Path) -> None:
+    """Say which stage ended dead, and the command that its advice changes."""
+    say(f"vistok: {dead}", err=True)
+    command = _training(plan, str(dead.model), runs)[dead.kind]
+    say(f"  The command that the advice is for: {shlex.join(command)}", err=True)
+
+
+def _say_done(plan: "StartPlan", done: "dict[str, Any]", runs: Path) -> bool:
+    """Say what has come of a plan, and how each stage went; return whether anything is wrong."""
+    from vistok.overview.record import RunRecord
+    from vistok.overview.verdict import verdict
+    from vistok.runs.health.gate import alarms_of
     from vistok.verbs.show import start_lines
 
     for line in start_lines(done):
         say(line)
-    commands = [words for words in plan.commands(str(done["tokenizer"]), str(done["generator"])) if words[1] == "train"]
-    found = {stage: alarms_of(done[stage]) for stage in ("tokenizer", "generator")}
-    for (stage, alarms), words in zip(found.items(), commands, strict=True):
+    commands, wrong = _training(plan, str(done["tokenizer"]), runs), bool(done["warnings"])
+    for stage, command in commands.items():
+        alarms = alarms_of(done[stage])
+        wrong |= bool(alarms)
+        say(f"{stage}: {verdict(RunRecord(done[stage]))}", err=bool(alarms))
         if alarms:
-            say(f"{stage}{closing_words(alarms)}", err=True)
-            say(f"  Its command: {shlex.join(words)}", err=True)
-    if strict and any(found.values()):
-        raise typer.Exit(ALARMED)
+            say(f"  Its command: {shlex.join(command)}", err=True)
+    return wrong
+
+
+def _training(plan: "StartPlan", tokenizer: str, runs: Path) -> dict[str, list[str]]:
+    """Return the command that trains each stage."""
+    words = [command for command in plan.commands(tokenizer, "", runs) if command[1] == "train"]
+    return {command[2]: command for command in words}

@@ -193,28 +193,16 @@ def train_to_end(prepare: "Callable[[], Job]", strict: bool = False) -> None:
         job.train(progress)
     if not options.main_process():
         return
-    from vistok.engine.log import last_validation
     from vistok.overview.page import write_picture
     from vistok.overview.record import RunRecord
-    from vistok.runs.curves import headline
-    from vistok.runs.health.gate import alarms_of, closing_words
-    from vistok.runs.health.only_begun import longer, not_judged
+    from vistok.overview.verdict import verdict
+    from vistok.runs.health.gate import alarms_of
 
     run = job.run_dir.path
-    alarms = alarms_of(run)
     record = RunRecord(run)
     say(f"{'was finished already' if finished else 'finished'}: {run}")
-    figures = headline(record.rows, record.kind)
-    if alarms:
-        went = f"It went badly{closing_words(alarms)}."
-    elif begun := record.only_begun:
-        went = f"It has only begun to learn: {figures}, {begun}. {longer(last_validation(record.rows)['step'])}"
-    elif not_judged(record.rows):
-        went = f"It is done: {figures}; held-out pictures are too few, or all alike, to say how good that is."
-    else:
-        went = f"It went well: {figures}."
     if not finished:
         write_picture(record)
-    say(f"{went} Its page: {run}/page.html")
-    if strict and alarms:
+    say(f"{verdict(record)} Its page: {run}/page.html")
+    if strict and alarms_of(run):
         raise typer.Exit(ALARMED)

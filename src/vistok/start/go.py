@@ -1,5 +1,6 @@
 """From a folder of images to samples: look, plan for the time available on this machine, and train if asked to."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from vistok.config import make
 from vistok.data.images.open import open_split
 from vistok.data.images.transforms import to_uint8
 from vistok.data.latents.cache import LatentCache
@@ -28,7 +30,9 @@ from vistok.nn.frozen_config import INSTALL
 from vistok.rng import stable_choice
 from vistok.runs.drawing import balanced_labels, sample_batches
 from vistok.runs.health.gate import require_alive
+from vistok.runs.health.reconstruction_quality import baseline_of, reconstruction_quality
 from vistok.runs.health.sample_warnings import score_warnings
+from vistok.runs.initial import initial_weights, load_initial
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.run_images import cache_folder
 from vistok.runs.shipped import shipped_networks
@@ -44,9 +48,11 @@ from vistok.scoring.evaluations import unkept_warnings
 from vistok.scoring.evaluators import IMAGENET, choose_evaluator
 from vistok.scoring.few_images import few_images_warnings
 from vistok.scoring.guidance import choose_guidance
+from vistok.start.expect import AsItComes
 from vistok.start.look import Look, look_at
-from vistok.start.plan import StartPlan, plan_file
+from vistok.start.plan import GUIDANCE, GUIDANCE_SAMPLES, StartPlan, plan_file
 from vistok.start.proposal import busy, plan_start
+from vistok.tokenizer.config import NETWORKS
 from vistok.verbs import train_generator, train_tokenizer
 from vistok.verbs.cache_latents import cache_tokens
 
@@ -54,10 +60,10 @@ GENERAL = "pictures64"
 COLUMNS = 12
 SAMPLE_ROWS = 3
 SCORED_SAMPLES = 1_000
+# Held-out pictures, at most, that a plan is told by.
+EXPECTED_OF = 100
 # A distance between fewer pictures has no covariance.
 LEAST_SCORED = 2
-# Guidance scales to choose among, and the samples for each.
-GUIDANCE, GUIDANCE_SAMPLES = (1.0, 1.5, 2.0, 3.0), 300
 
 
 def prepare_start(
@@ -95,6 +101,8 @@ def prepare_start(
         with doing("timing a few training steps on this machine"):
             plan = replace(plan_start(look, seconds, general_weights), place=place)
         plan = plan if mirror else plan.unmirrored()
+        with doing("looking at what the general tokenizer makes of the pictures"):
+            plan = replace(plan, as_it_comes=as_it_comes(plan))
         write_json(file, plan.to_json(), make_folder=True)
     return plan, look
 
@@ -122,12 +130,31 @@ def general_weights(side: int, kind: str) -> str | None:
     return GENERAL if side in sides and GENERAL in shipped_networks(kind) else None
 
 
+def as_it_comes(plan: StartPlan) -> AsItComes | None:
+    """Return what the tokenizer that a plan starts from makes of held-out pictures, before it has learned from any.
+
+    None where the plan starts from nothing, or where held-out pictures do not differ.
+    """
+    config, device = plan.tokenizer_config(), best_device()
+    initial = initial_weights(config)
+    held_out = open_split(config.data, "val")
+    if initial is None or len(held_out) < LEAST_SCORED:
+        return None
+    shown = held_out.subset(stable_choice(0, "as it comes", len(held_out), EXPECTED_OF), "looked at")
+    tokenizer = make(NETWORKS, config.tokenizer)
+    load_initial(tokenizer, initial)
+    found = reconstruction_quality(tokenizer.to(device), shown, config.data, device, baseline_of(shown, config.data))
+    if math.isnan(found["psnr_over_mean"]):
+        return None
+    return AsItComes(len(shown), found["psnr"], found["psnr_over_mean"])
+
+
 def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = False) -> dict[str, Any]:
     """Train both stages, draw samples and score them; whatever is already done is left alone.
 
     Returns the two runs, the overview and the scores. `overview.png` shows held-out pictures, their reconstructions,
-    and samples, which are guided if there are classes. Raises UserError, with advice, if a stage ends dead: nothing is
-    built on it, unless `anyway` is set.
+    and samples, which are guided if there are classes. `warnings`: what is wrong with samples. Raises DeadRun, with advice,
+    if a stage ends dead: nothing is built on it, unless `anyway` is set.
     """
     progress.say("[1/4] tokenizer")
     tokenizer = train_tokenizer.prepare(plan.tokenizer_config(), runs).train(progress)
@@ -147,18 +174,16 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = Fa
     psnr = draw_overview(stage2, sampling, overview, progress)
     progress.say("[4/4] scores")
     scores: dict[str, Any] = {}
+    alarming: list[str] = []
     if extractor is None:
         progress.say(f"no scores: {missing}")
     else:
         scores = _scores(tokenizer.path, stage2, sampling, extractor, progress)
         found = scores["generator_scores"]
-        for line in (
-            *unkept_warnings(scores),
-            *few_images_warnings(found, extractor.num_features),
-            *score_warnings(found, stage2.generator.info, stage2.tokenizer.info),
-        ):
+        alarming = score_warnings(found, stage2.generator.info, stage2.tokenizer.info)
+        for line in (*unkept_warnings(scores), *few_images_warnings(found, extractor.num_features), *alarming):
             progress.say(f"warning: {line}")
-    made = {"overview": overview, "psnr": psnr, "guidance": sampling.guidance_scale}
+    made = {"overview": overview, "psnr": psnr, "guidance": sampling.guidance_scale, "warnings": alarming}
     return {"tokenizer": tokenizer.path, "generator": generator.path, **made, **scores}
 
 

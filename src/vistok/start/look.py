@@ -133,6 +133,7 @@ def look_at(root: str) -> Look:
         sizes = [(max(size), max(size)) for size in sizes]
     side = int(statistics.median(min(size) for size in sizes))
     unreadable, ignored, notes = (report.skipped, report.ignored, tuple(report.remarks())) if report else ({}, {}, ())
+    notes = (*notes, *merged(train.files, train.class_names))
     deeper = _deeper(root, train.files) if len(train.class_names) == 1 else ""
     splits = tuple(name for name in sorted(os.listdir(deeper)) if split_of_folder(name)) if deeper else ()
     square = statistics.median(min(size) / max(size) for size in sizes)
@@ -168,6 +169,22 @@ def _deeper(root: str, files: Sequence[str]) -> str:
     """Return the folder below the root whose sub-folders hold the files, as archives unpack; empty if one folder holds all."""
     places = {str(Path(file).parent) for file in files}
     return str(Path(root) / os.path.commonpath(places)) if len(places) > 1 else ""
+
+
+def merged(files: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """Return a sentence if classes hold several folders, which might have been meant as classes."""
+    if len(classes) < 2:
+        return []
+    below: dict[str, set[str]] = {}
+    for file in files:
+        name, *deeper, _ = Path(file).parts
+        if deeper:
+            below.setdefault(name, set()).add(deeper[0])
+    found = [f"{name} ({some(sorted(folders), SHOWN)})" for name, folders in sorted(below.items()) if len(folders) > 1]
+    if not found:
+        return []
+    of = "of one class" if len(found) == 1 else "of one class each"
+    return [f"folders inside a class are {of}: {some(found, SHOWN)}; to tell them apart, move them up"]
 
 
 def shared_ratio(sizes: Sequence[tuple[int, int]]) -> float:

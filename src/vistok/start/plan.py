@@ -15,6 +15,7 @@ from vistok.errors import UserError
 from vistok.nn.frozen_config import INSTALL
 from vistok.recipes import find_recipe
 from vistok.runs.config import GeneratorRun, RunConfig, TokenizerRun
+from vistok.start.expect import AsItComes, what_to_expect
 from vistok.units import seconds_in
 
 if TYPE_CHECKING:
@@ -28,16 +29,12 @@ AFTER, MORE = 120.0, 1.2
 SKIP, UNMIRRORED = "data.unreadable_images=skip", "data.horizontal_flip=false"
 # The option for the second, as it stands in a command.
 NO_MIRROR = "--no-mirror"
-# What came of plans like it, so far (results/own_images).
-EXPECT_GENERAL = (
-    "What to expect: after 10 minutes, reconstructions in ten folders of 300 to 3,400 pictures had a PSNR of 18 to 28 dB, and in six with "
-    "classes a classifier recognised 36 to 68 % of samples, and 44 to 81 % of reconstructions. 64 tokens keep what a thing is and its colours, "
-    "not fine lines or letters."
-)
-EXPECT_OWN = (
-    "What to expect: on ten folders, 300 steps from the general tokenizer ended 6 to 14 dB closer to the picture than the mean of all pictures, "
-    "3,000 from nothing 8 to 15 dB."
-)
+# With fewer pictures, or in less time (seconds), a plan keeps the tokens of the general tokenizer.
+FEW, SHORT = 5_000, 3600.0
+# Guidance scales to choose among where there are classes, and the samples for each.
+GUIDANCE, GUIDANCE_SAMPLES = (1.0, 1.5, 2.0, 3.0), 300
+# Where runs lie if nothing else is said.
+RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
@@ -82,6 +79,10 @@ class StartPlan:
     pictures: int = 0
     # The folder's own place, whatever the user called it from where; "" in plans of earlier versions.
     place: str = ""
+    # Classes in the folder; 0 in plans of earlier versions.
+    classes: int = 0
+    # What the weights that the tokenizer starts from make of the pictures.
+    as_it_comes: AsItComes | None = None
 
     def leaving_out_broken(self) -> "StartPlan":
         """Return the plan with files left out that cannot be read."""
@@ -138,20 +139,37 @@ class StartPlan:
             config = with_network_of(config, self.generator_from)
         return _watched(override(config, list(self.generator.all_settings)), self.generator)
 
-    def commands(self, tokenizer_run: str, generator_run: str) -> list[list[str]]:
-        """Return the commands, each as a list of words."""
+    def commands(self, tokenizer_run: str, generator_run: str, runs: Path = RUNS) -> list[list[str]]:
+        """Return the commands, each as a list of words; `runs`: where what they train is to lie."""
         train = ["vistok", "train"]
         first, second = (["--init-from", name] if name else [] for name in (self.init_from, self.generator_from))
         cache = ["vistok", "cache", tokenizer_run, "--split", "train"]
         cache += [word for view in self.views for word in ("--view", view)]
+        place = [] if runs == RUNS else ["--runs", str(runs)]
+        scales = ",".join(f"{scale:g}" for scale in GUIDANCE)
+        choose = ["--choose-guidance", scales, "--search-count", str(GUIDANCE_SAMPLES)] if self.guided else []
         return [
-            [*train, "tokenizer", self.tokenizer.recipe, "--data", self.root, *first, *self.tokenizer.words],
+            [*train, "tokenizer", self.tokenizer.recipe, "--data", self.root, *first, *self.tokenizer.words, *place],
             *([cache] if self.views != ("center",) else []),
-            [*train, "generator", self.generator.recipe, "--tokenizer", tokenizer_run, *second, *self.generator.words],
+            [
+                *train,
+                "generator",
+                self.generator.recipe,
+                "--tokenizer",
+                tokenizer_run,
+                *second,
+                *self.generator.words,
+                *place,
+            ],
             ["vistok", "sample", generator_run, "--out", "samples.png"],
             ["vistok", "evaluate", "tokenizer", tokenizer_run],
-            ["vistok", "evaluate", "generator", generator_run, "--split", "train", "--evaluator", "imagenet"],
+            ["vistok", "evaluate", "generator", generator_run, "--split", "train", "--evaluator", "imagenet", *choose],
         ]
+
+    @property
+    def guided(self) -> bool:
+        """Whether samples are guided, at a scale that is chosen."""
+        return self.classes > 1
 
 
 R = TypeVar("R", bound=RunConfig)
@@ -172,8 +190,8 @@ def seconds_of(text: str) -> float:
     return seconds
 
 
-def lines(plan: StartPlan, look: "Look") -> list[str]:
-    """Return the plan in words, with its commands."""
+def lines(plan: StartPlan, look: "Look", runs: Path = RUNS) -> list[str]:
+    """Return the plan in words, with its commands; `runs`: where what they train is to lie."""
     config = plan.tokenizer_config()
     height, width = config.tokenizer.sides
     size = f"{height}x{width} pixels, {plan.tokens} tokens per picture, {plan.codes:,} codes"
@@ -183,9 +201,14 @@ def lines(plan: StartPlan, look: "Look") -> list[str]:
     # A plan may be older than the look, and frame pictures otherwise.
     framed = [look.framed_because] if config.data.framing == look.framing != "crop" else []
     text = [look.sentence, *look.remarks, *framed]
-    text += [f"Plan for {_minutes(plan.seconds)} on this machine: {size}{f'; {cut}' if cut else ''}.", ""]
+    text += [
+        f"Plan for {_minutes(plan.seconds)} on this machine: {size}{f'; {cut}' if cut else ''}.",
+        *_larger(plan, look),
+        "",
+    ]
     recipes = (find_recipe(stage.recipe).name for stage in (plan.tokenizer, plan.generator))
-    commands = plan.commands(*(f"runs/{name}-XXXXXXXXXX" for name in recipes))
+    tokenizer_run, generator_run = (f"{runs / name}-XXXXXXXXXX" for name in recipes)
+    commands = plan.commands(tokenizer_run, generator_run, runs)
     for number, (words, remark) in enumerate(zip(commands, _remarks(plan), strict=True), 1):
         text += [f"{number}. {remark}", f"   {shlex.join(words)}"]
     needed = plan.tokenizer.seconds + plan.generator.seconds
@@ -195,7 +218,19 @@ def lines(plan: StartPlan, look: "Look") -> list[str]:
     elif _is_enough(plan, needed + AFTER):
         enough = _minutes(needed + AFTER)
         text += ["", f"All of it takes about {enough}: with more time, so few pictures would be learned by heart."]
-    return [*text, "", EXPECT_GENERAL if plan.generator_from else EXPECT_OWN]
+    alone = plan.generator_from is not None
+    return [*text, "", what_to_expect(plan.init_from, plan.as_it_comes, alone, plan.tokens, plan.classes)]
+
+
+def _larger(plan: StartPlan, look: "Look") -> list[str]:
+    """Say why pictures become so small, and how to train on larger ones, where that may surprise."""
+    if not plan.generator_from or look.side < 2 * plan.side:
+        return []
+    root = shlex.quote(plan.root)
+    return [
+        f"Larger ones have to be learned from nothing, for which it wants {FEW:,} pictures and an hour. By hand: "
+        f"vistok train tokenizer images128_vq --data {root} --init-from pictures64"
+    ]
 
 
 def _is_enough(plan: StartPlan, needed: float) -> bool:
@@ -209,7 +244,10 @@ def _remarks(plan: StartPlan) -> list[str]:
     steps = [f"{stage.steps:,} steps, about {_minutes(stage.seconds)}" for stage in (plan.tokenizer, plan.generator)]
     views = f"{plan.views[0].replace('-', ' random ')} of each picture, because there are few"
     scores = f"some minutes; its network comes with {INSTALL}"
-    return [steps[0], *([views] if plan.views != ("center",) else []), steps[1], "a minute", "a minute", scores]
+    sample = (
+        "a minute; with the --guidance that the last command chooses they are better" if plan.guided else "a minute"
+    )
+    return [steps[0], *([views] if plan.views != ("center",) else []), steps[1], sample, "a minute", scores]
 
 
 def _minutes(seconds: float) -> str:

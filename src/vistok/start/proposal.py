@@ -12,7 +12,7 @@ from vistok.recipes import find_recipe
 from vistok.runs.config import GeneratorRun, TokenizerRun
 from vistok.space import Space
 from vistok.start.look import Look, limited
-from vistok.start.plan import SKIP, Stage, StartPlan
+from vistok.start.plan import FEW, SHORT, SKIP, Stage, StartPlan
 from vistok.verbs import step_time as rate
 from vistok.verbs.train_tokenizer import plan as plan_tokenizer
 
@@ -30,11 +30,9 @@ WORTH = 1.2
 # Beyond this many passes over the data a generator starts to memorise pictures; of random crops it may see more
 # (results/own_images).
 EPOCHS, EPOCHS_OF_CROPS = 50, 200
-# With fewer pictures a generator memorises them within minutes. So it gets random crops, this many in all, and learns
+# With FEW pictures a generator memorises them within minutes. So it gets random crops, this many in all, and learns
 # the tokens of the general tokenizer, which a general generator already knows.
-FEW, CROPS, MOST_CROPS = 5_000, 20_000, 60
-# So it does of more pictures, if there is less time than this (seconds).
-SHORT = 3600.0
+CROPS, MOST_CROPS = 20_000, 60
 # Training tokens per code: with fewer, a code ends up describing one spot in one picture.
 TOKENS_PER_CODE = 16
 SMALLEST_CODEBOOK = 64
@@ -129,7 +127,7 @@ def _drafted(side: int, look: Look, seconds: float, init_from: InitFrom) -> Star
         Stage(recipe, tuple(settings), 10_000, 0.0),
         Stage("images64_ar_small", ("generator.dropout=0.1",) if general else (), 10_000, 0.0),
         tokenizer_from, seconds, views=_views(look, math.inf), generator_from=generator_from if general else None,
-        pictures=look.count,
+        pictures=look.count, classes=len(look.classes),
     )  # fmt: skip
 
 

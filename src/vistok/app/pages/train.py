@@ -88,7 +88,7 @@ def plan_of(place: Place, name: str, wanted: str) -> str:
 
     warnings: list[str] = []
     plan, look = prepare_start(folder_named(name), seconds_of(wanted), place.runs, warnings.append)
-    first, *more = lines(plan, look)
+    first, *more = lines(plan, look, place.runs)
     know = [*(_capital(line.removeprefix("warning: ")) for line in warnings), *look.remarks]
     more = more[len(look.remarks) :]
     return page(said(first), *(said(line, "warn") for line in know), Markup("<pre>{}</pre>").format("\n".join(more)), quiet(

@@ -180,6 +180,13 @@ def gentler_rate(run: Judged[GeneratorRun]) -> str | None:
     return _quarter_rate(run, 2e-5, "fast steps run ahead of what judges the samples")
 
 
+def whole_network(run: Judged[TokenizerRun]) -> str | None:
+    """Train encoder and codes, too: a decoder cannot bring back what the tokens leave out."""
+    if run.config.trains != "decoder":
+        return None
+    return train_again("trains=all", "the decoder alone cannot bring back what its tokens leave out")
+
+
 def trained_weights(run: Judged[TokenizerRun]) -> str | None:
     """Start from weights that have already been trained on images."""
     if run.config.init_from:

@@ -10,6 +10,15 @@ from vistok.errors import UserError, counted
 from vistok.runs.headers import check_header
 from vistok.runs.weights_file import weights_file
 
+
+class DeadRun(UserError):
+    """Something is to be built on a run that ended dead. `model`: the run or file; `kind`: tokenizer or generator."""
+
+    def __init__(self, words: str, model: str | Path, kind: str) -> None:
+        super().__init__(f"{words}. To use it anyway, add --anyway")
+        self.model, self.kind = model, kind
+
+
 POSITION = ("kind", "step", "images", "flops", "seconds")
 
 
@@ -57,7 +66,7 @@ def _sentence(alarm: Alarm) -> str:
 def require_alive(
     model: str | Path, anyway: bool, tell: Callable[[str], None], tokenizer: str | Path | None = None
 ) -> None:
-    """Raise UserError if a model's run, or that of a generator's tokenizer, ended dead; `anyway` makes it a warning.
+    """Raise DeadRun if a model's run, or that of a generator's tokenizer, ended dead; `anyway` makes it a warning.
 
     Other alarms are passed to `tell`. `tokenizer`: its path, if it has moved. Imported networks and runs from earlier
     versions have no alarms.
@@ -77,5 +86,5 @@ def _require_alive(model: str | Path, header: dict[str, Any], anyway: bool, tell
     for alarm in alarms_in(header):
         words = f"{header['model']} {model} ended with the alarm {alarm.name} ({alarm.value:.3g}): {alarm}"
         if alarm.dead and not anyway:
-            raise UserError(f"{words}. To use it anyway, add --anyway")
+            raise DeadRun(words, model, header["model"])
         tell(f"warning: {words}")

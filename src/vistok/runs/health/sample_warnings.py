@@ -16,6 +16,7 @@ from vistok.runs.health.generator_symptoms import against_memory
 
 SAME, DIFFERENT = 0.2, 0.8  # shares of the samples: those that show the commonest picture, and distinct pictures
 VARIANCE = 0.1  # variance of samples, as a share of that of reconstructions of held-out images
+MUCH = 3.0  # guidance scale beyond which less is advised
 ENOUGH = 10  # samples needed for a meaningful variance
 COPIES = 0.1  # share of samples nearer to a training image than 99 % of unseen images are; unseen images give 0.01
 
@@ -28,16 +29,35 @@ def collapse_warnings(found: Variety, sampling: SamplingConfig, tokenizer: Origi
     if sampling.always_alike or found.count < 2:
         return []
     if found.commonest > 1 and found.commonest >= SAME * found.count:
-        return [f"{found.commonest} of {found.count} samples are the same picture"]
+        return [f"{found.commonest} of {found.count} samples are the same picture. {_more_varied(sampling)}"]
     if found.distinct_pictures < DIFFERENT * found.count:
-        return [f"{found.count} samples show only {counted(found.distinct_pictures, 'different picture')}"]
+        only = counted(found.distinct_pictures, "different picture")
+        return [f"{found.count} samples show only {only}. {_more_varied(sampling)}"]
     expected = _variance_of_reconstructions(tokenizer)
     if expected is None or chosen or found.count < ENOUGH or found.variance >= VARIANCE * expected:
         return []
     return [
         f"samples are nearly the same picture: their variance is {found.variance / expected:.3f} times that of "
-        "reconstructions of held-out images"
+        f"reconstructions of held-out images. {_more_varied(sampling)}"
     ]
+
+
+def _more_varied(sampling: SamplingConfig) -> str:
+    """Return what makes samples vary more: sampling that narrows the choice less, or else a better network."""
+    narrow = [
+        option
+        for option, narrows in (
+            ("--temperature", getattr(sampling, "temperature", 1.0) < 1),
+            ("--top-k", getattr(sampling, "top_k", None) is not None),
+            ("--top-p", getattr(sampling, "top_p", None) is not None),
+        )
+        if narrows
+    ]
+    if narrow:
+        return f"Draw them without {' and '.join(narrow)}"
+    if sampling.guidance_scale > MUCH:
+        return f"Draw them with less guidance: {sampling.guidance_scale:g} is much; --guidance 1.5"
+    return "Train the generator for more steps, or on more images"
 
 
 def _variance_of_reconstructions(tokenizer: Origin) -> float | None:

@@ -18,13 +18,13 @@ WORSE = 0.1  # dB below where a run began
 WON = 0.1  # hinge loss of the discriminator; 1 is chance level
 
 _LATENTS: tuple[Advice[TokenizerRun], ...] = (
-    advice.usual_rate, advice.at_least(100, 1000), advice.short_warmup, advice.normalized_regularizer,
+    advice.usual_rate, advice.whole_network, advice.at_least(100, 1000), advice.short_warmup, advice.normalized_regularizer,
     advice.waiting_regularizer, advice.weaker_regularizer, advice.no_regularizer, advice.shortcut,
     advice.codes_from_latents, advice.longer, advice.trained_weights,
 )  # fmt: skip
 # When the latents are healthy and the run may simply need more time.
 _SLOW: tuple[Advice[TokenizerRun], ...] = (
-    advice.usual_rate, advice.shortcut, advice.at_least(100, 1000), advice.short_warmup, advice.longer,
+    advice.usual_rate, advice.whole_network, advice.shortcut, advice.at_least(100, 1000), advice.short_warmup, advice.longer,
     advice.codes_from_latents, advice.normalized_regularizer, advice.waiting_regularizer, advice.weaker_regularizer,
     advice.no_regularizer, advice.trained_weights,
 )  # fmt: skip

@@ -1,0 +1,46 @@
+"""What to expect of a plan: what its weights make of these pictures already, and what came of training on others."""
+
+from dataclasses import dataclass
+
+# dB over the mean picture, below which pictures are unlike those that the weights know: the least of ten folders has 4.4.
+UNLIKE = 3.0
+
+
+@dataclass(frozen=True)
+class AsItComes:
+    """What weights make of so many held-out pictures before any training: PSNR, and that over their mean picture's (dB)."""
+
+    count: int
+    psnr: float
+    over_mean: float
+
+
+def what_to_expect(weights: str | None, found: AsItComes | None, decoder_alone: bool, tokens: int, classes: int) -> str:
+    """Return it in a few sentences; `found`: what `weights` make of the pictures. Other folders: the ten of results/own_images."""
+    said = [f"What to expect: {_already(weights, found)}"] if found else ["What to expect:"]
+    if decoder_alone:
+        said.append(f"{'On' if found else 'on'} ten other folders its decoder alone gained 0.0 to 0.9 dB.")
+        if classes > 1:
+            said.append(
+                "In six with classes, after 10 minutes, a classifier recognised 38 to 68 % of samples, and 44 to 81 % of reconstructions."
+            )
+        said.append(f"{tokens} tokens keep what a thing is and its colours, not fine lines or letters.")
+    elif found:
+        said.append(
+            "Of ten other folders, 300 steps ended 6 to 14 dB closer than the mean picture, 3,000 steps 8 to 16."
+        )
+    else:
+        said.append(
+            "of ten folders, 3,000 steps from nothing ended 8 to 15 dB closer to the picture than the mean of all."
+        )
+    return " ".join(said)
+
+
+def _already(weights: str | None, found: AsItComes) -> str:
+    of = f"as it comes, {weights} gives {found.count} held-out pictures back with a PSNR of {found.psnr:.1f} dB"
+    if found.over_mean < UNLIKE:
+        return (
+            f"{of}, only {found.over_mean:.1f} dB closer than their mean picture: they are unlike what it knows, and samples can "
+            "be no better than reconstructions."
+        )
+    return f"{of}, {found.over_mean:.1f} dB closer than their mean picture."
