@@ -104,16 +104,18 @@ def table(lines: list[dict[str, Any]]) -> str:
         "# Samples of `vistok start`",
         "",
         "Shares of right answers of a classifier that was trained on the folder's own training pictures. Recognised: samples "
-        f"are at least {OF_THE_WAY:.0%} of the way from chance to the share for reconstructions. Sheets are in sheets/.",
+        f"are at least {OF_THE_WAY:.0%} of the way from chance to the share for reconstructions. Copies: samples closer to a training picture than 99% of "
+        "reconstructions of unseen pictures. Sheets are in sheets/.",
         "",
-        "| folder | minutes | pictures | tokens | steps (tokenizer, generator) | guidance | chance | held-out pictures | "
+        "| folder | minutes | pictures | tokens | steps (tokenizer, generator) | guidance | copies | chance | held-out pictures | "
         "reconstructions | samples | recognised |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in lines:
         facts = (
             f"| {row['folder']} | {row['minutes']:g} | {row['pictures']:,} | {row['tokens']} | "
             f"{row['tokenizer_steps']:,}, {row['generator_steps']:,} | {row['guidance']:g} | "
+            f"{row['copies']:.1%} | "
         )
         if row["classes"] < 2:
             text.append(facts + "no classes | | | | |")
@@ -143,7 +145,8 @@ def main() -> None:
         "codes": plan.codes, "tokenizer_steps": plan.tokenizer.steps, "generator_steps": plan.generator.steps,
         "guidance": done["guidance"], "psnr": done["psnr"],
         **judged(done["generator"], done["guidance"], progress),
-        "gfmd": done["generator_scores"]["gfmd"]["value"], "provenance": provenance(),
+        "gfmd": done["generator_scores"]["gfmd"]["value"],
+        "copies": done["generator_scores"]["memorization"]["copy_share"], "provenance": provenance(),
     }  # fmt: skip
     file = given.out / "samples.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []

@@ -228,8 +228,8 @@ def _larger(plan: StartPlan, look: "Look") -> list[str]:
         return []
     root = shlex.quote(plan.root)
     return [
-        f"Larger ones have to be learned from nothing, for which it wants {FEW:,} pictures and an hour. By hand: "
-        f"vistok train tokenizer images128_vq --data {root} --init-from pictures64"
+        f"Of larger ones a generator has to learn everything, for which {FEW:,} pictures and an hour are planned. By hand: "
+        f"vistok train tokenizer images128_vq --data {root} --init-from pictures64 --set data.image_size=128 --set tokenizer.image_size=128"
     ]
 
 
