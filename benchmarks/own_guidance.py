@@ -4,7 +4,8 @@ python benchmarks/own_guidance.py FOLDER --runs RUNS [--minutes 10] [--out resul
 
 Reads what `vistok start FOLDER --go 10m --runs RUNS` left. At each scale, with two seeds, it draws as many samples as `vistok start`
 does when it chooses, and records both distances to `val`, the kernel distance to `test`, and the share of samples whose class the
-classifier of own_samples.py names. Replaces the folder's lines in guidance.jsonl.
+classifier of own_samples.py names. Replaces the folder's lines in guidance.jsonl, and writes
+guidance.md.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from vistok.metrics.moments import Moments
 from vistok.runs.drawing import balanced_labels, sample_batches
 from vistok.scoring.evaluate_generator import Stage2, load_stage2
 from vistok.start.go import prepare_start, run_start
-from vistok.start.plan import GUIDANCE_SAMPLES
+from vistok.start.plan import GUIDANCE, GUIDANCE_SAMPLES
 
 SCALES, SEEDS = (1.0, 1.5, 2.0, 3.0, 4.0), (0, 77)
 
@@ -57,6 +58,32 @@ def compared(stage2: Stage2, progress: Progress) -> list[dict[str, Any]]:
     return rows
 
 
+def summary(rows: list[dict[str, Any]]) -> str:
+    """Return what each distance chooses among the scales of `vistok start`, judged by the samples of the other seed, as Markdown."""
+    found: dict[tuple[str, int], dict[float, dict[str, Any]]] = {}
+    for row in rows:
+        if row["guidance"] in GUIDANCE:
+            found.setdefault((row["folder"], row["seed"]), {})[row["guidance"]] = row
+    lines = [
+        "# Guidance chosen by few held-out pictures",
+        "",
+        "Chosen by one seed's samples, judged by the other's: the scale, its kernel distance to `test`, and the share that is recognised. Best: the "
+        "scale with the least kernel distance to `test`.",
+        "",
+        "| folder | held out | seed | by Fréchet | | | by kernel | | | best |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (folder, seed), at in found.items():
+        (other,) = (value for (name, drawn), value in found.items() if name == folder and drawn != seed)
+        cells = [folder, str(at[1.0]["held_out"]), str(seed)]
+        for distance in ("frechet_val", "kernel_val"):
+            scale = min(at, key=lambda scale, distance=distance: at[scale][distance])
+            cells += [f"{scale:g}", f"{other[scale]['kernel_test']:.4f}", f"{other[scale]['recognised']:.1%}"]
+        best = min(other, key=lambda scale: other[scale]["kernel_test"])
+        lines.append(f"| {' | '.join([*cells, f'{best:g}'])} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Compare at every scale, and write the folder's lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -75,6 +102,7 @@ def main() -> None:
     kept = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
     lines = [line for line in kept if line["folder"] != name] + rows
     write_atomic(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    write_atomic(given.out / "guidance.md", summary(lines).encode())
 
 
 if __name__ == "__main__":

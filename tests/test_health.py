@@ -308,15 +308,16 @@ def test_alarms_of_a_generator():
 
 
 def test_random_crops_may_cost_more_before_a_generator_counts_as_memorising():
-    """After 200 passes held-out nats of ten folders had risen by up to 9 %, and 1 to 7 % of samples were copies."""
+    """After 200 passes held-out nats of some folders had risen by 4 to 9 %, and 1 to 7 % of samples were copies."""
 
-    def watch():
-        return generator_alarms(GeneratorRun(), 2000, expand_views(["40-crops"]))
+    def watch(crops=40):
+        return generator_alarms(GeneratorRun(), 2000, expand_views([f"{crops}-crops"]))
 
     learns = [nats(1, 5.0), likely(350, 3.0), nats(1000, 2.5)]
     assert names(watch, [*learns, likely(2000, 3.3)]) == [] and names(watch, [*learns, likely(2000, 3.7)]) == [
         "memorises"
     ]
+    assert names(lambda: watch(2), [*learns, likely(2000, 3.3)]) == ["memorises"]
 
 
 def test_where_the_decoder_alone_was_trained_the_advice_is_to_train_the_rest():

@@ -36,7 +36,7 @@ from vistok.runs.shipped import shipped_network
 from vistok.space import Grid, Tokens
 from vistok.start import go as start
 from vistok.start import proposal as start_plan
-from vistok.start.expect import AsItComes
+from vistok.start.expect import AsItComes, what_to_expect
 from vistok.start.look import Look, look_at, shared_ratio
 from vistok.start.plan import Stage, StartPlan, lines, plan_file, seconds_of
 from vistok.start.proposal import codes_for, plan_start
@@ -352,13 +352,32 @@ def test_a_plan_is_told_by_what_the_general_tokenizer_makes_of_the_pictures(spee
     unlike = replace(plan, as_it_comes=AsItComes(9, 10.0, 0.5))
     assert "unlike what it knows" in lines(unlike, look)[-1]
     earlier = replace(plan, as_it_comes=None)  # a plan of an earlier version
-    assert lines(earlier, look)[-1].startswith("What to expect: on ten other folders")
+    assert lines(earlier, look)[-1].startswith("What to expect: of ten other folders, training the decoder")
+    assert "from nothing" in what_to_expect(None, None, False, 64, 3)
+    assert "from nothing" not in what_to_expect("pictures64", None, False, 64, 3)
+
+
+def test_split_folders_are_no_classes_that_hold_others(photo_folder, tmp_path):
+    for split in ("train", "val", "test"):
+        shutil.copytree(photo_folder, tmp_path / "split" / split)
+    look = look_at(str(tmp_path / "split"))
+    assert look.classes == ("circles", "stripes", "waves")
+    assert not any("inside a class" in remark for remark in look.remarks)
+
+
+def test_a_plan_of_an_earlier_version_is_completed(speed, photo_folder, tmp_path):
+    plan, _ = start.prepare_start(str(photo_folder), 1800.0, tmp_path, lambda line: None)
+    file = plan_file(tmp_path, str(photo_folder), 1800.0)
+    stored = json.loads(file.read_text())
+    del stored["classes"], stored["as_it_comes"]
+    file.write_text(json.dumps(stored))
+    assert start.prepare_start(str(photo_folder), 1800.0, tmp_path, lambda line: None)[0] == plan
 
 
 def test_a_plan_says_why_large_pictures_become_small(speed):
     large, small = replace(COLOUR, side=1080), replace(COLOUR, side=100)
     said = ["\n".join(lines(plan_start(look, 900, start.general_weights), look)) for look in (large, small)]
-    assert ["images128_vq --data" in text for text in said] == [True, False]
+    assert ["Larger ones are planned only from 5,000 pictures" in text for text in said] == [True, False]
 
 
 def test_folders_inside_classes_are_told_of(photo_folder, tmp_path):
@@ -370,7 +389,7 @@ def test_folders_inside_classes_are_told_of(photo_folder, tmp_path):
     look = look_at(str(deep))
     assert look.classes == ("animals", "things")
     assert (
-        "Folders inside a class are of one class: animals (cats, dogs); to tell them apart, move them up."
+        "Folders inside a class are of one class each: animals (cats, dogs), things (cars); to tell them apart, move them up."
         in look.remarks
     )
 
@@ -551,16 +570,22 @@ def test_a_start_that_is_strict_ends_with_its_alarms(speed, photo_folder, tmp_pa
 
 
 def test_a_start_that_stops_at_a_dead_stage_names_its_command(speed, photo_folder, tmp_path, monkeypatch):
-    def dies(*_):
-        raise DeadRun("tokenizer T ended with the alarm blind", "T", "tokenizer")
-
-    monkeypatch.setattr(start, "run_start", dies)
     words = ["start", str(photo_folder), "--runs", str(tmp_path), "--go", "20m"]
-    plain, strict = CliRunner().invoke(app, words), CliRunner().invoke(app, [*words, "--strict"])
-    assert (plain.exit_code, strict.exit_code) == (1, 3)
-    assert "T ended with the alarm blind. To use it anyway, add --anyway" in plain.output
-    (command,) = [line for line in plain.output.splitlines() if "the advice is for" in line]
-    assert "vistok train tokenizer images64_vq --data" in command and f"--runs {tmp_path}" in command
+    for kind, wanted in (
+        ("tokenizer", "tokenizer images64_vq --data"),
+        ("generator", "images64_ar_small --tokenizer T "),
+    ):
+
+        def dies(*_, kind=kind):
+            raise DeadRun(f"{kind} ended with the alarm blind", kind[0].upper(), kind, "T")
+
+        monkeypatch.setattr(start, "run_start", dies)
+        plain, strict = CliRunner().invoke(app, words), CliRunner().invoke(app, [*words, "--strict"])
+        assert (plain.exit_code, strict.exit_code) == (1, 3)
+        assert f"vistok: {kind} ended with the alarm blind" in plain.output
+        (command,) = [line for line in plain.output.splitlines() if "the advice is for" in line]
+        assert wanted in command and f"--runs {tmp_path}" in command
+        assert ("without --init-from" in plain.output) == (kind == "tokenizer")
 
 
 def test_features_are_those_of_the_original_network():

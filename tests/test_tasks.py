@@ -574,7 +574,10 @@ def test_guidance_of_fewer_images_than_features_is_chosen_by_an_unbiased_distanc
     extractor, stage2 = choose_evaluator(DataConfig()), load_stage2(toy_runs[2])
     scales, few = (1.0, 2.0, 4.0), extractor.num_features - 1
     enough = choose_guidance(stage2, extractor, scales, Drawing(stage2.sampling(), few + 1), quiet)
-    assert "kernel_scores" not in enough  # 40 held-out images are compared with more samples below
+    assert "kernel_scores" not in enough
+    held_out = replace(stage2, data=stage2.data.replace(max_images=40))
+    assert len(open_split(held_out.data, "val")) < extractor.num_features
+    assert "kernel_scores" in choose_guidance(held_out, extractor, scales, Drawing(stage2.sampling(), few + 1), quiet)
     found = choose_guidance(stage2, extractor, scales, Drawing(stage2.sampling(), few), quiet)
     by_kernel = {scale: score["value"] for scale, score in found["kernel_scores"].items()}
     assert f"{found['guidance_scale']:g}" == min(by_kernel, key=by_kernel.__getitem__)

@@ -27,7 +27,7 @@ Choose = Annotated[
     str | None,
     typer.Option(
         "--choose-guidance",
-        help="Choose the best of these scales on held-out training images, as in 1,1.5,2; by the kernel distance if those are fewer than the features.",
+        help="Choose the best of these scales on held-out training images, as in 1,1.5,2; by the kernel distance if held-out images or samples are fewer than the features.",
     ),
 ]
 Reference = Annotated[
@@ -101,21 +101,19 @@ def evaluate_generator(
     reference: Reference = None,
     batch_size: options.BatchSize = None,
     anyway: options.Anyway = False,
-    strict: options.Strict = False,
+    strict: options.StrictSamples = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Score a generator's samples (Frechet distance, precision and recall, memorisation) and held-out likelihood."""
     from vistok.data.images.open import open_split
+    from vistok.runs.health.gate import alarms_of
     from vistok.runs.health.sample_warnings import score_warnings
     from vistok.scoring.evaluate_generator import Against, Drawing, load_stage2, usual_count
     from vistok.scoring.evaluators import choose_evaluator
     from vistok.scoring.image_batch import open_batch
     from vistok.verbs.show import generator_lines
 
-    if choose and guidance is not None:
-        raise UserError(
-            f"--guidance {guidance:g} and --choose-guidance {choose}: one of them says which scale to use; leave one out"
-        )
+    scales = _scales(choose, guidance)
     stage2 = load_stage2(run, checked_weights(weights), tokenizer, data)
     options.require_alive(run, anyway, tokenizer)
     extractor = choose_evaluator(stage2.data, evaluator, inception, stage2.generator.info.class_names)
@@ -125,15 +123,14 @@ def evaluate_generator(
     )  # fmt: skip
     against = Against((extractor,), split, open_batch(reference) if reference else None)
     count = count or usual_count(against.reference.count if against.reference else len(open_split(stage2.data, split)))
-    choices = tuple(_scales(choose)) if choose else ()
-    scores = _score_samples(stage2, against, Drawing(sampling, count, batch_size), choices, search_count, tokenizer)
+    scores = _score_samples(stage2, against, Drawing(sampling, count, batch_size), scales, search_count, tokenizer)
     if data is None:
         _warn_of_changes(stage2.data, stage2.tokenizer.info)
     _warn(wrong := score_warnings(scores, stage2.generator.info, stage2.tokenizer.info))
     _warn_of_few(scores, extractor)
     _warn_of_unkept(scores)
     show_scores(scores, as_json, generator_lines)
-    _end(strict and bool(wrong))
+    _end(strict and bool(wrong or alarms_of(run)))
 
 
 def _end(alarmed: bool) -> None:
@@ -250,11 +247,18 @@ def _extractor_of_tokenizer(
         return None, str(error)
 
 
-def _scales(text: str) -> list[float]:
+def _scales(text: str | None, guidance: float | None) -> tuple[float, ...]:
+    """Return the scales to choose among; none where no choice is asked for."""
+    if not text:
+        return ()
+    if guidance is not None:
+        raise UserError(
+            f"--guidance {guidance:g} and --choose-guidance {text}: one of them says which scale to use; leave one out"
+        )
     try:
-        scales = [float(part) for part in text.split(",")]
+        scales = tuple(float(part) for part in text.split(","))
     except ValueError:
-        scales = []
+        scales = ()
     if not scales or not all(math.isfinite(scale) and scale >= 0 for scale in scales):
         raise UserError(f"--choose-guidance {text!r}: give scales of 0 or more, as in 1,1.5,2")
     return scales

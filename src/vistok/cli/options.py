@@ -144,11 +144,10 @@ BatchSize = Annotated[
         "--batch-size", min=1, help="Images drawn at once; default: as many as fit into free memory, at most 500."
     ),
 ]
-Strict = Annotated[
+Strict = Annotated[bool, typer.Option("--strict", help=f"Exit with code {ALARMED} if a run ends with alarms.")]
+StrictSamples = Annotated[
     bool,
-    typer.Option(
-        "--strict", help=f"Exit with code {ALARMED} if a run ends with alarms, or samples are all alike or copies."
-    ),
+    typer.Option("--strict", help=f"Exit with code {ALARMED} if a run has alarms, or samples are all alike or copies."),
 ]
 Anyway = Annotated[
     bool, typer.Option("--anyway", help="Go ahead even if alarms say that a run this builds on ended dead.")

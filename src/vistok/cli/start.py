@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vistok.cli.ending import ALARMED, FAILED
-from vistok.cli.options import Anyway, Runs, Strict, place, progress_bars, say
+from vistok.cli.options import Anyway, Runs, StrictSamples, place, progress_bars, say
 from vistok.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def start(
         bool,
         typer.Option("--mirror/--no-mirror", help="Mirror pictures at random, left to right, as they are learned."),
     ] = True,
-    strict: Strict = False,
+    strict: StrictSamples = False,
     anyway: Anyway = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, and carry nothing out.")] = False,
 ) -> None:
@@ -69,8 +69,10 @@ def start(
 def _say_dead(plan: "StartPlan", dead: "DeadRun", runs: Path) -> None:
     """Say which stage ended dead, and the command that its advice changes."""
     say(f"vistok: {dead}", err=True)
-    command = _training(plan, str(dead.model), runs)[dead.kind]
+    command = _training(plan, dead.tokenizer, runs)[dead.kind]
     say(f"  The command that the advice is for: {shlex.join(command)}", err=True)
+    without = ", the generator's without --init-from" if dead.kind == "tokenizer" and plan.generator_from else ""
+    say(f"  After it, type the other commands of the plan with the new run{without}", err=True)
 
 
 def _say_done(plan: "StartPlan", done: "dict[str, Any]", runs: Path) -> bool:

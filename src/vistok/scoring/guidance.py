@@ -62,6 +62,7 @@ def choose_guidance(
             (kernels[f"{scale:g}"],) = kernel_score(measured, features).values()
     judged = kernels or scores
     best = min(scales, key=lambda scale: judged[f"{scale:g}"]["value"])
+    progress.say(f"guidance {best:g} has the least {'kernel' if few else 'Fréchet'} distance to val")
     result = {
         "schema_version": SCHEMA,
         "kind": "guidance",

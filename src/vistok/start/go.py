@@ -25,13 +25,14 @@ from vistok.files import alone, lock_place, read_json, write_json
 from vistok.generator.config import SamplingConfig
 from vistok.metrics.features import FeatureExtractor
 from vistok.metrics.reconstruction import psnr_per_image
+from vistok.metrics.variety import Drawn, variety
 from vistok.nn.efficientnet_lite import is_installed
 from vistok.nn.frozen_config import INSTALL
 from vistok.rng import stable_choice
 from vistok.runs.drawing import balanced_labels, sample_batches
 from vistok.runs.health.gate import require_alive
 from vistok.runs.health.reconstruction_quality import baseline_of, reconstruction_quality
-from vistok.runs.health.sample_warnings import score_warnings
+from vistok.runs.health.sample_warnings import collapse_warnings, score_warnings
 from vistok.runs.initial import initial_weights, load_initial
 from vistok.runs.pictures import display_scale, save_png, sheet
 from vistok.runs.run_images import cache_folder
@@ -86,7 +87,7 @@ def prepare_start(
     place = str(Path(root).resolve())
     with alone(lock_place(file)):  # of two commands at once, the second takes the first one's plan
         if file.is_file():
-            plan = replace(_kept(file), root=root, place=place)
+            plan = _completed(replace(_kept(file), root=root, place=place), look)
             if look.unreadable:  # files may have broken since
                 plan = plan.leaving_out_broken()
             made = f"made on {datetime.fromtimestamp(file.stat().st_mtime):%Y-%m-%d at %H:%M}"
@@ -102,9 +103,14 @@ def prepare_start(
             plan = replace(plan_start(look, seconds, general_weights), place=place)
         plan = plan if mirror else plan.unmirrored()
         with doing("looking at what the general tokenizer makes of the pictures"):
-            plan = replace(plan, as_it_comes=as_it_comes(plan))
+            plan = _completed(plan, look)
         write_json(file, plan.to_json(), make_folder=True)
     return plan, look
+
+
+def _completed(plan: StartPlan, look: Look) -> StartPlan:
+    """Return the plan with what those of earlier versions do not say; it changes no run."""
+    return replace(plan, classes=len(look.classes), as_it_comes=plan.as_it_comes or as_it_comes(plan))
 
 
 def _kept(file: Path) -> StartPlan:
@@ -171,12 +177,15 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = Fa
     if missing := _unscored(stage2, extractor):
         extractor = None
     sampling = _guided(stage2, extractor, progress)
-    psnr = draw_overview(stage2, sampling, overview, progress)
+    drawn = Drawn()
+    psnr = draw_overview(stage2, sampling, overview, progress, drawn)
     progress.say("[4/4] scores")
     scores: dict[str, Any] = {}
-    alarming: list[str] = []
     if extractor is None:
         progress.say(f"no scores: {missing}")
+        alarming = collapse_warnings(variety([drawn]), sampling, stage2.tokenizer.info)
+        for line in alarming:
+            progress.say(f"warning: {line}")
     else:
         scores = _scores(tokenizer.path, stage2, sampling, extractor, progress)
         found = scores["generator_scores"]
@@ -227,15 +236,21 @@ def _scores(
 
 
 @torch.inference_mode()
-def draw_overview(stage2: Stage2, sampling: SamplingConfig, file: Path, progress: Progress) -> float:
-    """Write a picture of held-out images, their reconstructions and samples; return the reconstructions' PSNR (dB)."""
+def draw_overview(
+    stage2: Stage2, sampling: SamplingConfig, file: Path, progress: Progress, drawn: Drawn | None = None
+) -> float:
+    """Write a picture of held-out images, their reconstructions and samples; return the reconstructions' PSNR (dB).
+
+    `drawn` notes the samples.
+    """
     tokenizer, generator, data, device = stage2.tokenizer, stage2.generator, stage2.data, best_device()
     held_out = open_split(data, "val")
     shown = held_out.subset(stable_choice(0, "overview", len(held_out), COLUMNS), "shown")
     images = next(eval_images(shown, data, COLUMNS))["images"].to(device)
     reconstructions = tokenizer.decode(tokenizer.encode(images))
     labels = balanced_labels(SAMPLE_ROWS * COLUMNS, generator.num_classes).sort().values
-    samples = torch.cat(list(sample_batches(generator.sampler(sampling), tokenizer, labels.to(device), progress)))
+    sampler = generator.sampler(sampling)
+    samples = torch.cat(list(sample_batches(sampler, tokenizer, labels.to(device), progress, drawn=drawn)))
     real, fake, scale = to_uint8(images).cpu(), to_uint8(reconstructions).cpu(), display_scale(data.image_size)
     save_png(file, _above([sheet(torch.cat([real, fake]), len(real), scale), sheet(samples, COLUMNS, scale)]))
     return float(psnr_per_image(fake, real).mean())

@@ -177,10 +177,16 @@ def merged(files: Sequence[str], classes: Sequence[str]) -> list[str]:
         return []
     below: dict[str, set[str]] = {}
     for file in files:
-        name, *deeper, _ = Path(file).parts
-        if deeper:
-            below.setdefault(name, set()).add(deeper[0])
-    found = [f"{name} ({some(sorted(folders), SHOWN)})" for name, folders in sorted(below.items()) if len(folders) > 1]
+        folders = Path(file).parts[:-1]
+        if folders and folders[0] not in classes and split_of_folder(folders[0]):
+            folders = folders[1:]
+        if folders and folders[0] in classes:
+            below.setdefault(folders[0], set()).add(folders[1] if len(folders) > 1 else "")
+    found = [
+        f"{name} ({some(sorted(filter(None, inside)), SHOWN)})"
+        for name, inside in sorted(below.items())
+        if len(inside) > 1
+    ]
     if not found:
         return []
     of = "of one class" if len(found) == 1 else "of one class each"

@@ -223,13 +223,12 @@ def lines(plan: StartPlan, look: "Look", runs: Path = RUNS) -> list[str]:
 
 
 def _larger(plan: StartPlan, look: "Look") -> list[str]:
-    """Say why pictures become so small, and how to train on larger ones, where that may surprise."""
+    """Say why pictures become so small, where that may surprise."""
     if not plan.generator_from or look.side < 2 * plan.side:
         return []
-    root = shlex.quote(plan.root)
     return [
-        f"Of larger ones a generator has to learn everything, for which {FEW:,} pictures and an hour are planned. By hand: "
-        f"vistok train tokenizer images128_vq --data {root} --init-from pictures64 --set data.image_size=128 --set tokenizer.image_size=128"
+        f"Larger ones are planned only from {FEW:,} pictures and an hour on, as their generator starts from nothing (by hand: "
+        "the recipes images128_vq and images256_vq)."
     ]
 
 

@@ -12,11 +12,14 @@ from vistok.runs.weights_file import weights_file
 
 
 class DeadRun(UserError):
-    """Something is to be built on a run that ended dead. `model`: the run or file; `kind`: tokenizer or generator."""
+    """Something is to be built on a run that ended dead.
 
-    def __init__(self, words: str, model: str | Path, kind: str) -> None:
-        super().__init__(f"{words}. To use it anyway, add --anyway")
-        self.model, self.kind = model, kind
+    `model`: the run or file; `kind`: tokenizer or generator; `tokenizer`: itself, or the one that its generator was trained on.
+    """
+
+    def __init__(self, words: str, model: str = "", kind: str = "tokenizer", tokenizer: str = "") -> None:
+        super().__init__(words)
+        self.model, self.kind, self.tokenizer = model, kind, tokenizer
 
 
 POSITION = ("kind", "step", "images", "flops", "seconds")
@@ -86,5 +89,6 @@ def _require_alive(model: str | Path, header: dict[str, Any], anyway: bool, tell
     for alarm in alarms_in(header):
         words = f"{header['model']} {model} ended with the alarm {alarm.name} ({alarm.value:.3g}): {alarm}"
         if alarm.dead and not anyway:
-            raise DeadRun(words, model, header["model"])
+            tokenizer = header["tokenizer"]["path"] if header["model"] == "generator" else model
+            raise DeadRun(f"{words}. To use it anyway, add --anyway", str(model), header["model"], str(tokenizer))
         tell(f"warning: {words}")
