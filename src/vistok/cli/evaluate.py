@@ -247,9 +247,9 @@ def _extractor_of_tokenizer(
         return None, str(error)
 
 
-def _scales(text: str | None, guidance: float | None) -> tuple[float, ...]:
+def _scales(text: str | None, guidance: float | None = None) -> tuple[float, ...]:
     """Return the scales to choose among; none where no choice is asked for."""
-    if not text:
+    if text is None:
         return ()
     if guidance is not None:
         raise UserError(
