@@ -1,7 +1,8 @@
 """What makes a tokenizer of one's own images good at the first try: each suspect alone, on folders of several kinds.
 
 python benchmarks/own_images.py suspects --folders FOLDERS [--only NAME ...] [--steps 100] [--init-from TOKENIZER] [--out results/own_images]
-python benchmarks/own_images.py goals --folders FOLDERS --init-from TOKENIZER [--decoder] [--seeds 0 1 2] [--steps 300]
+python benchmarks/own_images.py goals --folders FOLDERS --init-from TOKENIZER [--decoder] [--seeds 0 1 2] [--steps 300] \
+    [--recipe images128_crt] [--shape 48x88]
 python benchmarks/own_images.py table
 
 FOLDERS holds a sub-folder for each set (`benchmarks/own_folders.py` and `benchmarks/free_pictures.py` make some). Runs on
@@ -104,9 +105,11 @@ GOALS: dict[str, tuple[str, tuple[str, ...]]] = {
 MEASURES = ("psnr", "psnr_over_mean", "dependence", "codebook_usage", "code_perplexity", "lab_error", "chroma_error")
 
 
-def configured(folder: Path, settings: tuple[str, ...], steps: int, seed: int, init_from: str | None) -> TokenizerRun:
-    """Return a run of BASE on a folder, grey where all its pictures are."""
-    base = find_recipe(BASE, "tokenizer")
+def configured(
+    folder: Path, settings: tuple[str, ...], steps: int, seed: int, init_from: str | None, recipe: str = BASE
+) -> TokenizerRun:
+    """Return a run of a recipe on a folder, grey where all its pictures are."""
+    base = find_recipe(recipe, "tokenizer")
     if init_from:
         base = with_network_of(base, init_from)
     grey = not init_from and look_at(str(folder)).grey
@@ -235,7 +238,25 @@ def records(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
-def work(out: Path, jobs: list[tuple[dict[str, Any], tuple[str, ...]]], folders: Path, init_from: str | None) -> None:
+def of_shape(shape: str | None) -> tuple[str, ...]:
+    """Return the settings for a height and width, as in 48x88; none without."""
+    if shape is None:
+        return ()
+    height, width = shape.split("x")
+    return tuple(
+        f"{part}.image_{side}={value}"
+        for part in ("data", "tokenizer")
+        for side, value in (("size", height), ("width", width))
+    )
+
+
+def work(
+    out: Path,
+    jobs: list[tuple[dict[str, Any], tuple[str, ...]]],
+    folders: Path,
+    init_from: str | None,
+    recipe: str = BASE,
+) -> None:
     """Do what has no record yet."""
     out.mkdir(parents=True, exist_ok=True)
     keys = ("part", "folder", "name", "steps", "seed")
@@ -243,7 +264,7 @@ def work(out: Path, jobs: list[tuple[dict[str, Any], tuple[str, ...]]], folders:
     for what, settings in jobs:
         if tuple(what[key] for key in keys) in done:
             continue
-        config = configured(folders / what["folder"], settings, what["steps"], what["seed"], init_from)
+        config = configured(folders / what["folder"], settings, what["steps"], what["seed"], init_from, recipe)
         colour = colour_counts(4.0 if what["name"].startswith("colour counts four times") else 1.0)
         found = re.match(rf"{SCALED}(\d+)", what["name"])
         with colour, shortcut_scale(float(found[1]) if found else VQ.vector_scale):
@@ -328,6 +349,8 @@ def main() -> None:
         action="store_true",
         help="of goals: train the decoder alone, as vistok start does with few pictures",
     )
+    parser.add_argument("--recipe", default=BASE, help="of goals: another recipe, as of another size")
+    parser.add_argument("--shape", help="of goals: height and width of the pictures, as in 48x88")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
     if args.verb != "table":
@@ -341,13 +364,15 @@ def main() -> None:
                 args.seeds or [0, 1, 2],
                 [GOALS["decoder" if args.decoder else "all" if args.init_from else "nothing"]],
             )
+            other = "".join(f", {part}" for part in (args.recipe, args.shape) if part not in (None, BASE))
+            names = [(f"{name}{other}", (*settings, *of_shape(args.shape))) for name, settings in names]
         jobs = [
             ({"part": args.verb, "folder": folder, "name": name, "steps": steps, "seed": seed}, settings)
             for name, settings in names
             for folder in sets
             for seed in seeds
         ]
-        work(args.out, jobs, args.folders, args.init_from)
+        work(args.out, jobs, args.folders, args.init_from, args.recipe)
     (args.out / "runs.md").write_text(table(args.out) + "\n")
 
 
