@@ -20,7 +20,7 @@ def what_to_expect(weights: str | None, found: AsItComes | None, decoder_alone: 
     said = [f"What to expect: {_already(weights, found)}"] if found else ["What to expect:"]
     if decoder_alone:
         said.append(
-            f"{'Of' if found else 'of'} ten other folders, training the decoder of {weights} alone gained 0.0 to 0.9 dB over it as it comes."
+            f"{'On' if found else 'on'} ten other folders, training the decoder of {weights} alone gained 0.0 to 0.9 dB over it as it comes."
         )
         if classes > 1:
             said.append(
@@ -29,11 +29,11 @@ def what_to_expect(weights: str | None, found: AsItComes | None, decoder_alone: 
         said.append(f"{tokens} tokens keep what a thing is and its colours, not fine lines or letters.")
     elif weights:
         said.append(
-            f"{'Of' if found else 'of'} ten other folders, 300 steps ended 6 to 14 dB closer than the mean picture, 3,000 steps 8 to 16."
+            f"{'On' if found else 'on'} ten other folders, 300 steps ended 6 to 14 dB closer than the mean picture, 3,000 steps 8 to 16."
         )
     else:
         said.append(
-            "of ten folders, 3,000 steps from nothing ended 8 to 15 dB closer to the picture than the mean of all."
+            "on ten folders, 3,000 steps from nothing ended 8 to 15 dB closer to the picture than the mean of all."
         )
     return " ".join(said)
 
