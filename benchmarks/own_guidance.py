@@ -8,13 +8,12 @@ classifier of own_samples.py names. Replaces the folder's lines in guidance.json
 guidance.md.
 """
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
-from own_samples import OUT, Judge, pictures
+from own_records import finished_start, records_in
+from own_samples import Judge, pictures
 
 from vistok.engine.device import best_device
 from vistok.engine.log import Progress
@@ -26,7 +25,6 @@ from vistok.metrics.kernel_distance import kernel_distance
 from vistok.metrics.moments import Moments
 from vistok.runs.drawing import balanced_labels, sample_batches
 from vistok.scoring.evaluate_generator import Stage2, load_stage2
-from vistok.start.go import prepare_start, run_start
 from vistok.start.plan import GUIDANCE, GUIDANCE_SAMPLES
 
 SCALES, SEEDS = (1.0, 1.5, 2.0, 3.0, 4.0), (0, 77)
@@ -86,23 +84,14 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Compare at every scale, and write the folder's lines."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
-    parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=OUT)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    progress, name = Progress(quiet=True), Path(given.folder).name
-    plan, _ = prepare_start(given.folder, 60 * given.minutes, given.runs, print)
-    stage2 = load_stage2(run_start(plan, given.runs, progress)["generator"])  # finished runs are only read
-    rows = [{"folder": name, **row, "provenance": provenance()} for row in compared(stage2, progress)]
-    file = given.out / "guidance.jsonl"
-    kept = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    lines = [line for line in kept if line["folder"] != name] + rows
+    progress = Progress(quiet=True)
+    start = finished_start(__doc__, 10.0, progress)
+    stage2 = load_stage2(start.done["generator"])
+    rows = [{"folder": start.name, **row, "provenance": provenance()} for row in compared(stage2, progress)]
+    file = start.out / "guidance.jsonl"
+    lines = [line for line in records_in(file) if line["folder"] != start.name] + rows
     write_atomic(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
-    write_atomic(given.out / "guidance.md", summary(lines).encode())
+    write_atomic(start.out / "guidance.md", summary(lines).encode())
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from own_records import OUT, records_in
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -42,7 +43,6 @@ from vistok.tokenizer import objective as stage1
 from vistok.tokenizer.bottlenecks.vq import VQ
 from vistok.verbs import train_tokenizer
 
-OUT = Path("results/own_images")
 BASE = "images64_crt"
 FORMER_NETWORK = json.dumps(
     {
@@ -232,12 +232,6 @@ def shortcut_scale(scale: float) -> Iterator[None]:
         VQ.vector_scale = before
 
 
-def records(out: Path) -> list[dict[str, Any]]:
-    """Return the records so far."""
-    file = out / "runs.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-
-
 def of_shape(shape: str | None) -> tuple[str, ...]:
     """Return the settings for a height and width, as in 48x88; none without."""
     if shape is None:
@@ -260,7 +254,7 @@ def work(
     """Do what has no record yet."""
     out.mkdir(parents=True, exist_ok=True)
     keys = ("part", "folder", "name", "steps", "seed")
-    done = {tuple(record[key] for key in keys) for record in records(out)}
+    done = {tuple(record[key] for key in keys) for record in records_in(out / "runs.jsonl")}
     for what, settings in jobs:
         if tuple(what[key] for key in keys) in done:
             continue
@@ -277,7 +271,7 @@ def work(
 
 def table(out: Path) -> str:
     """Return the records as Markdown: a table for each part and length, a row for each suspect, a column a folder."""
-    found = records(out)
+    found = records_in(out / "runs.jsonl")
     lines = ["# Runs on folders of one's own", "", *judged(found)]
     for part, steps in sorted({(record["part"], record["steps"]) for record in found}):
         here = [record for record in found if (record["part"], record["steps"]) == (part, steps)]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from own_records import OUT, records_in
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,7 +38,6 @@ from vistok.units import Scale
 from vistok.verbs.train_tokenizer import build_objective
 
 CODES, BATCH = 1024, 16
-OUT = Path("results/own_images")
 # Steps take images, and give their reconstructions' loss; the second function reconstructs and returns codes.
 Peer = tuple[Callable[[Tensor, int], None], Callable[[Tensor], tuple[Tensor, Tensor]]]
 
@@ -189,8 +189,7 @@ def main() -> None:
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "peers.jsonl"
-    records = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    done = {(record["folder"], record["name"], record["seconds"], record["seed"]) for record in records}
+    done = {(record["folder"], record["name"], record["seconds"], record["seed"]) for record in records_in(file)}
     for folder in args.sets or sorted(path.name for path in args.folders.iterdir() if path.is_dir()):
         for seed in args.seeds:
             peers: dict[str, Callable[[], Peer]] = {

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from own_samples import OUT, pictures
+from own_images import configured
+from own_records import OUT, records_in
+from own_samples import pictures
 
 from vistok.config import override
 from vistok.engine.device import best_device
@@ -25,7 +27,6 @@ from vistok.metrics.kernel_distance import kernel_distance
 from vistok.metrics.moments import Moments
 from vistok.recipes import find_recipe
 from vistok.runs.drawing import balanced_labels, sample_batches
-from vistok.runs.initial import with_network_of
 from vistok.scoring.evaluate_generator import load_stage2
 from vistok.scoring.evaluate_likelihood import evaluate_likelihood
 from vistok.scoring.evaluate_tokenizer import evaluate_tokenizer
@@ -41,17 +42,14 @@ CROPS = ("10-crops",)
 def measured(folder: Path, arm: str, seed: int, steps: int, generator_steps: int, runs: Path) -> dict[str, Any]:
     """Train both stages and return their scores."""
     progress = Progress(quiet=True)
-    framing = look_at(str(folder)).framing
-    execution = ("threads=1", "num_workers=0", "tensorboard=false", f"evaluate_every={max(50, steps // 4)}")
-    common = [f"seed={seed}", *(f"execution.{part}" for part in execution)]
-    config = override(
-        with_network_of(find_recipe(arm, "tokenizer"), INIT),
-        [f'data.root="{folder}"', f'data.framing="{framing}"', f'length="{steps} steps"', *common],
-    )
+    framing = f'data.framing="{look_at(str(folder)).framing}"'
+    config = configured(folder, (framing,), steps, seed, INIT, arm)
     tokenizer = train_tokenizer.prepare(config, runs).train(progress).path
     train = cache_tokens(tokenizer, "train", progress, views=CROPS)
     val = cache_tokens(tokenizer, "val", progress)
-    second = override(find_recipe("images64_ar_small", "generator"), [f'length="{generator_steps} steps"', *common])
+    execution = [f"execution.{part}" for part in ("threads=1", "num_workers=0", "tensorboard=false")]
+    settings = [f'length="{generator_steps} steps"', f"seed={seed}", *execution]
+    second = override(find_recipe("images64_ar_small", "generator"), settings)
     generator = train_generator.prepare(second, train, val, tokenizer, runs).train(progress).path
     extractor = ImageNetFeatures(best_device())
     scores = evaluate_tokenizer(tokenizer, extractor, progress, split="val")
@@ -93,9 +91,8 @@ def main() -> None:
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
     file = given.out / "regularizer.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
     keys = ("folder", "arm", "seed", "steps", "generator_steps")
-    done = {tuple(row[key] for key in keys) for row in rows}
+    done = {tuple(row[key] for key in keys) for row in records_in(file)}
     for seed in given.seeds:
         for arm in ARMS:
             what = dict(zip(keys, (given.folder.name, arm, seed, given.steps, given.generator_steps), strict=True))

@@ -8,13 +8,13 @@ their reconstructions (more cannot be expected of samples) and for samples, each
 samples.jsonl, the sheet to sheets/, and writes samples.md.
 """
 
-import argparse
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from own_records import finished_start, records_in
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,9 +28,7 @@ from vistok.files import write_atomic
 from vistok.metrics.features import ImageNetFeatures
 from vistok.runs.drawing import balanced_labels, sample_batches
 from vistok.scoring.evaluate_generator import Stage2, load_stage2
-from vistok.start.go import prepare_start, run_start
 
-OUT = Path("results/own_images")
 # Samples of each class, and the seed of their noise, which nothing else is drawn with.
 PER_CLASS, SEED = 200, 2026
 # L2 penalty on the classifier's weights, for features scaled to unit variance.
@@ -129,32 +127,25 @@ def table(lines: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Judge a finished start, and write its line, sheet and the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
-    parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=OUT)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
     progress = Progress(quiet=True)
-    plan, look = prepare_start(given.folder, 60 * given.minutes, given.runs, print)
-    done = run_start(plan, given.runs, progress)  # finished runs are only read
+    start = finished_start(__doc__, 30.0, progress)
+    plan, done = start.plan, start.done
     row = {
-        "folder": Path(given.folder).name, "minutes": given.minutes, "pictures": look.count, "tokens": plan.tokens,
+        "folder": start.name, "minutes": start.minutes, "pictures": start.look.count, "tokens": plan.tokens,
         "codes": plan.codes, "tokenizer_steps": plan.tokenizer.steps, "generator_steps": plan.generator.steps,
         "guidance": done["guidance"], "psnr": done["psnr"],
         **judged(done["generator"], done["guidance"], progress),
         "gfmd": done["generator_scores"]["gfmd"]["value"],
         "copies": done["generator_scores"]["memorization"]["copy_share"], "provenance": provenance(),
     }  # fmt: skip
-    file = given.out / "samples.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    lines = [line for line in lines if (line["folder"], line["minutes"]) != (row["folder"], row["minutes"])] + [row]
-    given.out.joinpath("sheets").mkdir(parents=True, exist_ok=True)
-    shutil.copy(done["overview"], given.out / "sheets" / f"{row['folder']}-{given.minutes:g}m.png")
+    file = start.out / "samples.jsonl"
+    lines = [
+        line for line in records_in(file) if (line["folder"], line["minutes"]) != (row["folder"], row["minutes"])
+    ] + [row]
+    start.out.joinpath("sheets").mkdir(parents=True, exist_ok=True)
+    shutil.copy(done["overview"], start.out / "sheets" / f"{row['folder']}-{start.minutes:g}m.png")
     write_atomic(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
-    write_atomic(given.out / "samples.md", table(lines).encode())
+    write_atomic(start.out / "samples.md", table(lines).encode())
     print(table([row]))
 
 

@@ -353,8 +353,8 @@ def test_a_plan_is_told_by_what_the_general_tokenizer_makes_of_the_pictures(spee
     assert "unlike what it knows" in lines(unlike, look)[-1]
     earlier = replace(plan, as_it_comes=None)  # a plan of an earlier version
     assert lines(earlier, look)[-1].startswith("What to expect: on ten other folders, training the decoder")
-    assert "from nothing" in what_to_expect(None, None, False, 64, 3)
-    assert "from nothing" not in what_to_expect("pictures64", None, False, 64, 3)
+    assert "from nothing" in what_to_expect(None, None, False, 64, True)
+    assert "from nothing" not in what_to_expect("pictures64", None, False, 64, True)
 
 
 def test_split_folders_are_no_classes_that_hold_others(photo_folder, tmp_path):

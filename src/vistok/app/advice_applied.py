@@ -58,8 +58,7 @@ def _of_start(record: RunRecord, words: list[str]) -> list[str]:
     if plan is None or record.kind not in ("tokenizer", "generator"):
         return []
     tokenizer = str((record.resolved.get("tokenizer") or {}).get("path", "TOKENIZER"))
-    commands = [command[1:] for command in plan.commands(tokenizer, "")]
-    return next((command for command in commands if command[:2] == ["train", record.kind]), [])
+    return plan.training(tokenizer)[record.kind][1:]
 
 
 def _plan(runs: Path, words: list[str]) -> StartPlan | None:

@@ -34,7 +34,7 @@ def start(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, and carry nothing out.")] = False,
 ) -> None:
     """Look at a folder and suggest what to train on it; with --go, do it: tokenizer, generator, samples, scores."""
-    from vistok.start.plan import NO_MIRROR, lines, seconds_of
+    from vistok.start.plan import NO_MIRROR, into, lines, seconds_of
 
     if as_json and go is not None:
         raise UserError("--json prints a plan and --go carries it out; give one of them")
@@ -51,7 +51,7 @@ def start(
     if mirror:
         say(f"Pictures are mirrored at random, left to right: with letters, or sides that matter, add {NO_MIRROR}.")
     if go is None:
-        elsewhere = [*([] if mirror else [NO_MIRROR]), *([] if runs == Path("runs") else ["--runs", str(runs)])]
+        elsewhere = [*([] if mirror else [NO_MIRROR]), *into(runs)]
         say(f"\nTo run all of them: {shlex.join(['vistok', 'start', folder, '--go', time, *elsewhere])}")
         return
     from vistok.runs.health.gate import DeadRun
@@ -69,7 +69,7 @@ def start(
 def _say_dead(plan: "StartPlan", dead: "DeadRun", runs: Path) -> None:
     """Say which stage ended dead, and the command that its advice changes."""
     say(f"vistok: {dead}", err=True)
-    command = _training(plan, dead.tokenizer, runs)[dead.kind]
+    command = plan.training(dead.tokenizer, runs)[dead.kind]
     say(f"  The command that the advice is for: {shlex.join(command)}", err=True)
     without = ", the generator's without --init-from" if dead.kind == "tokenizer" and plan.generator_from else ""
     say(f"  After it, type the other commands of the plan with the new run{without}", err=True)
@@ -84,7 +84,7 @@ def _say_done(plan: "StartPlan", done: "dict[str, Any]", runs: Path) -> bool:
 
     for line in start_lines(done):
         say(line)
-    commands, wrong = _training(plan, str(done["tokenizer"]), runs), bool(done["warnings"])
+    commands, wrong = plan.training(str(done["tokenizer"]), runs), bool(done["warnings"])
     for stage, command in commands.items():
         alarms = alarms_of(done[stage])
         wrong |= bool(alarms)
@@ -92,9 +92,3 @@ def _say_done(plan: "StartPlan", done: "dict[str, Any]", runs: Path) -> bool:
         if alarms:
             say(f"  Its command: {shlex.join(command)}", err=True)
     return wrong
-
-
-def _training(plan: "StartPlan", tokenizer: str, runs: Path) -> dict[str, list[str]]:
-    """Return the command that trains each stage."""
-    words = [command for command in plan.commands(tokenizer, "", runs) if command[1] == "train"]
-    return {command[2]: command for command in words}

@@ -22,7 +22,6 @@ from vistok.errors import UserError
 from vistok.generator.config import SamplingConfig
 from vistok.generator.interface import Generator
 from vistok.metrics.features import FeatureExtractor
-from vistok.metrics.interval import frechet_replicates
 from vistok.metrics.memorization import memorization
 from vistok.metrics.protocol import Score, Treatment
 from vistok.metrics.variety import Drawn, variety
@@ -216,8 +215,9 @@ def _image_scores(
     limit = PRECISION_RECALL_IMAGES if references[0].of_split else None
     scores = all_image_scores(measured[0], collected[0], limit)
     for one, drawn in zip(measured[1:], collected[1:], strict=True):
-        distance = frechet_replicates(drawn.features.numpy(), one.reference.moments)
-        scores[score_key("g", one.extractor) + "_second"] = one.frechet(distance).model_dump(mode="json")
+        scores[score_key("g", one.extractor) + "_second"] = one.frechet_of(drawn.features.numpy()).model_dump(
+            mode="json"
+        )
     return scores
 
 
@@ -264,10 +264,7 @@ def distances(
     name: str = "",
 ) -> list[Score]:
     """Return the Fréchet distances of one set of samples to splits, each in a network's features."""
-    return [
-        measured.frechet(frechet_replicates(features, measured.reference.moments))
-        for measured, features in compared(stage2, against, drawing, progress, name)
-    ]
+    return [measured.frechet_of(features) for measured, features in compared(stage2, against, drawing, progress, name)]
 
 
 def compared(

@@ -9,7 +9,6 @@ from vistok.config import science
 from vistok.engine.distributed import join_world
 from vistok.engine.log import Progress
 from vistok.metrics.features import FeatureExtractor
-from vistok.metrics.interval import frechet_replicates
 from vistok.metrics.variety import Drawn
 from vistok.rng import derive_seed
 from vistok.runs.drawing import Clock
@@ -55,9 +54,7 @@ def choose_guidance(
         candidate = replace(drawing, sampling=sampling.replace(guidance_scale=scale), drawn=Drawn(), clock=Clock())
         name = f"choosing guidance: {scale:g}"
         ((measured, features),) = compared(stage2, [(extractor, "val")], candidate, progress, name)
-        scores[f"{scale:g}"] = measured.frechet(frechet_replicates(features, measured.reference.moments)).model_dump(
-            mode="json"
-        )
+        scores[f"{scale:g}"] = measured.frechet_of(features).model_dump(mode="json")
         if few:
             (kernels[f"{scale:g}"],) = kernel_score(measured, features).values()
     judged = kernels or scores

@@ -9,7 +9,7 @@ from torch import Tensor
 from vistok.metrics.features import InceptionFeatures
 from vistok.metrics.frechet import frechet_distance
 from vistok.metrics.inception_score import SPLITS, inception_score, shuffled
-from vistok.metrics.interval import Replicates, frechet_replicates
+from vistok.metrics.interval import Replicates
 from vistok.metrics.kernel_distance import kernel_distance, kernel_estimator
 from vistok.metrics.precision_recall import precision_recall
 from vistok.rng import stable_choice
@@ -39,8 +39,11 @@ def all_image_scores(
 
     `limit`: images of each kind for precision and recall. `mixed`: as for `inception_scores`.
     """
-    distance = frechet_replicates(fake.features.numpy(), measured.reference.moments)
-    scores = {score_key(measured.prefix, measured.extractor): measured.frechet(distance).model_dump(mode="json")}
+    scores = {
+        score_key(measured.prefix, measured.extractor): measured.frechet_of(fake.features.numpy()).model_dump(
+            mode="json"
+        )
+    }
     scores |= inception_scores(measured, fake, mixed)
     scores |= kernel_score(measured, fake.features.numpy())
     scores |= precision_recall_scores(measured, fake.features, limit)

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from vistok.metrics.features import FeatureExtractor
-from vistok.metrics.interval import Replicates
+from vistok.metrics.interval import Replicates, frechet_replicates
 from vistok.metrics.protocol import FRECHET, Protocol, Score, Treatment
 from vistok.scoring.evaluators import ReferenceSet
 
@@ -43,6 +45,10 @@ class Measured:
     def score(self, metric: str, found: Replicates, estimator: str, **other: object) -> Score:
         """Return a score with its protocol."""
         return Score.of(found, self.protocol(metric, estimator, **other), self.treatment)
+
+    def frechet_of(self, features: np.ndarray) -> Score:
+        """Return the Fréchet distance of images with these features (images, features) as a score."""
+        return self.frechet(frechet_replicates(features, self.reference.moments))
 
     def frechet(self, found: Replicates, estimator: str = FRECHET) -> Score:
         """Return a Fréchet distance as a score, named as the extractor names it."""

@@ -15,27 +15,28 @@ class AsItComes:
     over_mean: float
 
 
-def what_to_expect(weights: str | None, found: AsItComes | None, decoder_alone: bool, tokens: int, classes: int) -> str:
+def what_to_expect(weights: str | None, found: AsItComes | None, decoder_alone: bool, tokens: int, guided: bool) -> str:
     """Return it in a few sentences; `found`: what `weights` make of the pictures. Other folders: the ten of results/own_images."""
-    said = [f"What to expect: {_already(weights, found)}"] if found else ["What to expect:"]
+    said = [_already(weights, found)] if found else []
     if decoder_alone:
         said.append(
-            f"{'On' if found else 'on'} ten other folders, training the decoder of {weights} alone gained 0.0 to 0.9 dB over it as it comes."
+            f"on ten other folders, training the decoder of {weights} alone gained 0.0 to 0.9 dB over it as it comes."
         )
-        if classes > 1:
+        if guided:
             said.append(
-                "In six with classes, after 10 minutes, a classifier recognised 38 to 73 % of samples, and 44 to 81 % of reconstructions."
+                "in six with classes, after 10 minutes, a classifier recognised 38 to 73 % of samples, and 44 to 81 % of reconstructions."
             )
         said.append(f"{tokens} tokens keep what a thing is and its colours, not fine lines or letters.")
     elif weights:
         said.append(
-            f"{'On' if found else 'on'} ten other folders, 300 steps ended 6 to 14 dB closer than the mean picture, 3,000 steps 8 to 16."
+            "on ten other folders, 300 steps ended 6 to 14 dB closer than the mean picture, 3,000 steps 8 to 16."
         )
     else:
         said.append(
             "on ten folders, 3,000 steps from nothing ended 8 to 15 dB closer to the picture than the mean of all."
         )
-    return " ".join(said)
+    first, *more = said
+    return " ".join([f"What to expect: {first}", *(f"{line[:1].upper()}{line[1:]}" for line in more)])
 
 
 def _already(weights: str | None, found: AsItComes) -> str:

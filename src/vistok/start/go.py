@@ -87,13 +87,13 @@ def prepare_start(
     place = str(Path(root).resolve())
     with alone(lock_place(file)):  # of two commands at once, the second takes the first one's plan
         if file.is_file():
-            plan = _completed(replace(_kept(file), root=root, place=place), look)
+            plan = replace(_kept(file), root=root, place=place)
             if look.unreadable:  # files may have broken since
                 plan = plan.leaving_out_broken()
             made = f"made on {datetime.fromtimestamp(file.stat().st_mtime):%Y-%m-%d at %H:%M}"
             if plan.pictures in (0, look.count):
                 say(f"This plan was {made}. For a new one, delete {file} and repeat the command")
-                return plan, look
+                return _completed(plan, look), look
             say(
                 f"The plan {made} was for {counted(plan.pictures, 'picture')}, and there are {look.count:,} now: here is a new one, whose runs begin anew"
             )
@@ -143,8 +143,10 @@ def as_it_comes(plan: StartPlan) -> AsItComes | None:
     """
     config, device = plan.tokenizer_config(), best_device()
     initial = initial_weights(config)
+    if initial is None:
+        return None
     held_out = open_split(config.data, "val")
-    if initial is None or len(held_out) < LEAST_SCORED:
+    if len(held_out) < LEAST_SCORED:
         return None
     shown = held_out.subset(stable_choice(0, "as it comes", len(held_out), EXPECTED_OF), "looked at")
     tokenizer = make(NETWORKS, config.tokenizer)
@@ -183,15 +185,14 @@ def run_start(plan: StartPlan, runs: Path, progress: Progress, anyway: bool = Fa
     scores: dict[str, Any] = {}
     if extractor is None:
         progress.say(f"no scores: {missing}")
-        alarming = collapse_warnings(variety([drawn]), sampling, stage2.tokenizer.info)
-        for line in alarming:
-            progress.say(f"warning: {line}")
+        told = alarming = collapse_warnings(variety([drawn]), sampling, stage2.tokenizer.info)
     else:
         scores = _scores(tokenizer.path, stage2, sampling, extractor, progress)
         found = scores["generator_scores"]
         alarming = score_warnings(found, stage2.generator.info, stage2.tokenizer.info)
-        for line in (*unkept_warnings(scores), *few_images_warnings(found, extractor.num_features), *alarming):
-            progress.say(f"warning: {line}")
+        told = [*unkept_warnings(scores), *few_images_warnings(found, extractor.num_features), *alarming]
+    for line in told:
+        progress.say(f"warning: {line}")
     made = {"overview": overview, "psnr": psnr, "guidance": sampling.guidance_scale, "warnings": alarming}
     return {"tokenizer": tokenizer.path, "generator": generator.path, **made, **scores}
 

@@ -145,7 +145,7 @@ class StartPlan:
         first, second = (["--init-from", name] if name else [] for name in (self.init_from, self.generator_from))
         cache = ["vistok", "cache", tokenizer_run, "--split", "train"]
         cache += [word for view in self.views for word in ("--view", view)]
-        place = [] if runs == RUNS else ["--runs", str(runs)]
+        place = into(runs)
         scales = ",".join(f"{scale:g}" for scale in GUIDANCE)
         choose = ["--choose-guidance", scales, "--search-count", str(GUIDANCE_SAMPLES)] if self.guided else []
         return [
@@ -166,10 +166,19 @@ class StartPlan:
             ["vistok", "evaluate", "generator", generator_run, "--split", "train", "--evaluator", "imagenet", *choose],
         ]
 
+    def training(self, tokenizer_run: str, runs: Path = RUNS) -> dict[str, list[str]]:
+        """Return the commands that train the tokenizer and the generator, by what they train."""
+        return {words[2]: words for words in self.commands(tokenizer_run, "", runs) if words[1] == "train"}
+
     @property
     def guided(self) -> bool:
         """Whether samples are guided, at a scale that is chosen."""
         return self.classes > 1
+
+
+def into(runs: Path) -> list[str]:
+    """Return the words of a command that trains into this place, which need not be said of the usual one."""
+    return [] if runs == RUNS else ["--runs", str(runs)]
 
 
 R = TypeVar("R", bound=RunConfig)
@@ -219,7 +228,7 @@ def lines(plan: StartPlan, look: "Look", runs: Path = RUNS) -> list[str]:
         enough = _minutes(needed + AFTER)
         text += ["", f"All of it takes about {enough}: with more time, so few pictures would be learned by heart."]
     alone = plan.generator_from is not None
-    return [*text, "", what_to_expect(plan.init_from, plan.as_it_comes, alone, plan.tokens, plan.classes)]
+    return [*text, "", what_to_expect(plan.init_from, plan.as_it_comes, alone, plan.tokens, plan.guided)]
 
 
 def _larger(plan: StartPlan, look: "Look") -> list[str]:
